@@ -1,0 +1,1 @@
+"""Blur-robust registration of a defocused photograph to its sharp partner."""

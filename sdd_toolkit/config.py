@@ -1,0 +1,110 @@
+"""`sdd.toml` to frozen, validated configuration; an unknown key names the nearest valid one.
+
+One file, one section per stage. Each room defines its own section (a `Section` subclass); this module
+only reads, validates and fingerprints. Precedence: defaults, then the file, then flags that were given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sdd_toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECTION_NAMES = (
+    "build",
+    "ingest",
+    "align",
+    "filter",
+    "pack",
+    "card",
+    "report",
+    "train",
+    "evaluate",
+    "simulate",
+)
+
+
+class Section(BaseModel):
+    """Base of every configuration section: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change whenever any value of the section changes."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_toml(path: Path | None) -> dict[str, Any]:
+    """The parsed file, its section names checked; an empty mapping when there is no file.
+
+    Raises:
+        ConfigError: The file is missing, is not TOML or has an unknown section.
+    """
+    if path is None:
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint="fix that line") from error
+    for name in content:
+        if name not in SECTION_NAMES:
+            raise ConfigError(f"{path}: unknown section [{name}]", hint=_nearest(name, SECTION_NAMES))
+    return content
+
+
+def load_section(model: type[SectionT], name: str, path: Path | None, **flags: object) -> SectionT:
+    """The section `name` of the file at `path`, with `flags` that are not None on top.
+
+    Args:
+        model: The section's class.
+        name: The section's name in the file.
+        path: The configuration file; None means defaults.
+        **flags: Command-line values by field name; None means "not given".
+
+    Raises:
+        ConfigError: Unknown key, wrong type or value out of range.
+    """
+    values = read_toml(path).get(name, {})
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: {name} must be a section", hint=f"write [{name}] on a line of its own")
+    given = {key: value for key, value in flags.items() if value is not None}
+    return validate(model, {**values, **given}, where=f"{path or 'options'} [{name}]")
+
+
+def validate(model: type[SectionT], values: Mapping[str, object], where: str) -> SectionT:
+    """`values` as a checked `model`; `where` opens the message when they do not fit."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "?"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(
+                f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))
+            ) from error
+        raise ConfigError(
+            f"{where}: {key} = {first['input']!r}: {first['msg']}",
+            hint="see docs/configuration.md for every key, its type and default",
+        ) from error
+
+
+def _nearest(name: str, valid: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    listing = ", ".join(valid)
+    return f"did you mean {close[0]!r}? valid: {listing}" if close else f"valid: {listing}"

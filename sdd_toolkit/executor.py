@@ -1,0 +1,165 @@
+"""Running independent tasks on this machine's cores or on a cluster, so that one bad task stops nothing.
+
+Everything runs through the standard `concurrent.futures.Executor` interface. A stage hands over the *name* of
+an executor, not the object, because a pool whose worker was killed is broken for good and must be made anew.
+
+| name | what |
+|---|---|
+| `serial` | in this process |
+| `local:N` | N worker processes, one OpenCV thread each |
+| `dask://HOST:PORT` | a dask.distributed scheduler (extra `cluster`) |
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from sdd_toolkit.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_IN_FLIGHT_PER_WORKER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Task, Result]):
+    """One finished task: its result, or None where the worker process died on it."""
+
+    task: Task
+    result: Result | None
+
+
+def workers_of(name: str) -> int:
+    """How many workers the executor `name` stands for (a cluster counts as 8 in flight).
+
+    Raises:
+        ConfigError: The name is none of `serial`, `local:N`, `dask://HOST:PORT`.
+    """
+    if name == "serial":
+        return 1
+    kind, _, rest = name.partition(":")
+    if kind == "local" and rest.isdigit() and int(rest) >= 1:
+        return int(rest)
+    if kind == "dask" and rest.startswith("//") and ":" in rest[2:]:
+        return 8
+    raise ConfigError(f"unknown executor {name!r}", hint="use serial, local:N or dask://HOST:PORT")
+
+
+def default_name() -> str:
+    """`local:N` with one worker a core this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"local:{cores or 1}"
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], executor: str
+) -> Iterator[Outcome[Task, Result]]:
+    """Runs `function` on every task and yields outcomes as they finish, in no fixed order.
+
+    A worker that dies (killed, out of memory) breaks its pool: the tasks that were in flight are then run one
+    at a time in fresh pools, so that only the culprit is lost, with `result=None`. An exception raised by
+    `function` is a bug or a stage-wide problem and is raised here; expected failures belong in the result.
+
+    Args:
+        function: Picklable; must not keep state between tasks.
+        tasks: Picklable.
+        executor: See the module's table.
+
+    Raises:
+        ConfigError: The executor's name is unknown.
+        MissingExtraError: dask is not installed.
+    """
+    workers = workers_of(executor)
+    if executor == "serial":
+        for task in tasks:
+            yield Outcome(task, function(task))
+        return
+    waiting = deque(tasks)
+    while waiting:
+        suspects: list[Task] = []
+        with _opened(executor) as pool:
+            yield from _drain(pool, function, waiting, suspects, limit=workers * _IN_FLIGHT_PER_WORKER)
+        for task in suspects:
+            yield _alone(function, task, executor)
+
+
+def _drain(
+    pool: Executor,
+    function: Callable[[Task], Result],
+    waiting: deque[Task],
+    suspects: list[Task],
+    limit: int,
+) -> Iterator[Outcome[Task, Result]]:
+    flying: dict[Future[Result], Task] = {}
+    broken = False
+    while flying or (waiting and not broken):
+        while waiting and not broken and len(flying) < limit:
+            task = waiting.popleft()
+            try:
+                flying[pool.submit(function, task)] = task
+            except BrokenExecutor:
+                waiting.appendleft(task)
+                broken = True
+        for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            task = flying.pop(future)
+            try:
+                yield Outcome(task, future.result())
+            except BrokenExecutor:
+                suspects.append(task)
+                broken = True
+
+
+def _alone(function: Callable[[Task], Result], task: Task, executor: str) -> Outcome[Task, Result]:
+    with _opened("local:1" if executor.startswith("local") else executor) as pool:
+        try:
+            return Outcome(task, pool.submit(function, task).result())
+        except BrokenExecutor:
+            return Outcome(task, None)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[Executor]:
+    if name.startswith("dask:"):
+        with _dask_client(name) as pool:
+            yield pool
+        return
+    # spawn, not fork: OpenCV and torch threads of the parent do not survive a fork.
+    pool = ProcessPoolExecutor(workers_of(name), mp_context=get_context("spawn"), initializer=prepare_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _dask_client(name: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtraError.of("dask.distributed", "cluster") from error
+    address = "tcp:" + name.partition(":")[2]
+    try:
+        client = Client(address, timeout=10, set_as_default=False)
+    except OSError as error:
+        raise ConfigError(f"no dask scheduler answers at {address}", hint="start one: dask scheduler") from error
+    with client:
+        yield client.get_executor(pure=False)
+
+
+def prepare_worker() -> None:
+    """One OpenCV thread a worker process; Ctrl-C is the main process's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import cv2
+
+    cv2.setNumThreads(1)

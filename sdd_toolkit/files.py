@@ -1,0 +1,92 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.errors import InputError, ManifestError, SddError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTIAL = ".partial"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`; on success it is synced and renamed onto `path`.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise writing_failed(path, error) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def writing_failed(path: Path, error: OSError) -> SddError:
+    """`error`, met while writing `path`, as something the user can act on."""
+    if error.errno in _DISK_FULL:
+        return InputError(f"no space left while writing {path}", hint="free some space and run the same again")
+    return InputError(f"cannot write {path}: {error.strerror or error}", hint="check the folder and its rights")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` to `path` atomically, UTF-8 with Unix line ends."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def inside(root: Path, relative: str) -> Path:
+    """`root / relative`, refused if it is absolute or leaves `root`.
+
+    Raises:
+        ManifestError: The path escapes the root (by `..`, by being absolute or through a symbolic link).
+    """
+    pure = PurePosixPath(relative)
+    hint = "paths in manifests and indexes must stay below their root"
+    if pure.is_absolute() or ".." in pure.parts or not relative or "\0" in relative:
+        raise ManifestError(f"{relative!r} leaves its root {root}", hint=hint)
+    path = root / pure
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ManifestError(f"{relative!r} leaves its root {root} through a link", hint=hint)
+    return path
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

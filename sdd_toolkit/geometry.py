@@ -1,0 +1,186 @@
+"""Applying and reading geometric transforms. Estimating them is the `alignment` room's work.
+
+Pixel centres lie at integers throughout (OpenCV's convention), so scaling a frame by 1/2 with 2x2 means moves
+points by x_half = (x_full - 0.5) / 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+LANCZOS_SUPPORT_PX = 4.0
+_BAND_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """A homography in a photographer's words, taken at the frame centre. Lengths in pixels."""
+
+    shift_px: tuple[float, float]
+    zoom: float
+    rotation_deg: float
+    perspective_px: float
+
+
+def scaled(homography: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """The homography between frames enlarged by `factor` (2: half-size estimate to full-size pixels).
+
+    Args:
+        homography: (3, 3), between frames of the original size.
+        factor: Linear enlargement; pixel centres map as x' = factor x + (factor - 1) / 2.
+    """
+    offset = (factor - 1.0) / 2.0
+    up = np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1]], dtype=np.float64)
+    return normalised(up @ homography @ np.linalg.inv(up))
+
+
+def normalised(homography: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same homography with its last entry 1, float64."""
+    matrix = np.asarray(homography, dtype=np.float64)
+    return np.asarray(matrix / matrix[2, 2], dtype=np.float64)
+
+
+def project(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps (N, 2) points (x, y)."""
+    mapped = np.column_stack([points, np.ones(len(points))]) @ np.asarray(homography, dtype=np.float64).T
+    return np.asarray(mapped[:, :2] / mapped[:, 2:], dtype=np.float64)
+
+
+def corners(size: tuple[int, int]) -> NDArray[np.float64]:
+    """(4, 2) centres of the corner pixels of a (height, width) frame, clockwise from the top left."""
+    height, width = size
+    right, bottom = width - 1.0, height - 1.0
+    return np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], dtype=np.float64)
+
+
+def corner_error_px(first: NDArray[np.float64], second: NDArray[np.float64], size: tuple[int, int]) -> float:
+    """Root mean square distance of the four frame corners mapped by both homographies."""
+    gap = project(first, corners(size)) - project(second, corners(size))
+    return float(np.sqrt(np.mean(np.sum(gap**2, axis=1))))
+
+
+def decompose(homography: NDArray[np.float64], size: tuple[int, int]) -> Decomposition:
+    """Shift, zoom, rotation of the best similarity over the frame, and what perspective adds.
+
+    The similarity is the least-squares fit (Umeyama 1991, eq. 40-42, without reflection) to the mapped corners.
+    """
+    source = corners(size)
+    target = project(homography, source)
+    centre, moved = source.mean(axis=0), target.mean(axis=0)
+    a, b = source - centre, target - moved
+    power = float(np.sum(a**2))
+    cosine = float(np.sum(a * b)) / power
+    sine = float(np.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])) / power
+    fit = a @ np.array([[cosine, sine], [-sine, cosine]]) + moved
+    shift = moved - centre
+    return Decomposition(
+        shift_px=(float(shift[0]), float(shift[1])),
+        zoom=float(np.hypot(cosine, sine)),
+        rotation_deg=float(np.degrees(np.arctan2(sine, cosine))),
+        perspective_px=float(np.max(np.linalg.norm(fit - target, axis=1))),
+    )
+
+
+def displacement(homography: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W, 2): for each pixel x of the source grid, H(x) - x."""
+    height, width = size
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float64)
+    matrix = np.asarray(homography, dtype=np.float64)
+    scale = matrix[2, 0] * xs + matrix[2, 1] * ys + matrix[2, 2]
+    to_x = (matrix[0, 0] * xs + matrix[0, 1] * ys + matrix[0, 2]) / scale
+    to_y = (matrix[1, 0] * xs + matrix[1, 1] * ys + matrix[1, 2]) / scale
+    return np.stack([to_x - xs, to_y - ys], axis=-1).astype(np.float32)
+
+
+def warp(
+    image: NDArray[np.float32],
+    homography: NDArray[np.float64],
+    size: tuple[int, int],
+    *,
+    interpolation: int = cv2.INTER_LANCZOS4,
+) -> NDArray[np.float32]:
+    """Brings `image` onto the target grid; outside the source the border pixel is repeated.
+
+    Args:
+        image: (H, W[, C]) source.
+        homography: (3, 3), source (x, y, 1) to target.
+        size: (height, width) of the target grid.
+        interpolation: An OpenCV flag; Lanczos over 8x8 pixels by default.
+
+    Returns:
+        (height, width[, C]); use `valid` for the mask that goes with it.
+    """
+    height, width = size
+    warped = cv2.warpPerspective(
+        image, homography, (width, height), flags=interpolation, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(warped, dtype=image.dtype)
+
+
+def valid(
+    homography: NDArray[np.float64],
+    source: tuple[int, int],
+    target: tuple[int, int],
+    margin_px: float = LANCZOS_SUPPORT_PX,
+) -> NDArray[np.bool_]:
+    """(H, W) mask of target pixels whose whole interpolation support lies inside the source frame."""
+    back = np.linalg.inv(np.asarray(homography, dtype=np.float64))
+    mask = np.empty(target, dtype=np.bool_)
+    for top in range(0, target[0], _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, target[0])
+        shifted = back @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]], dtype=np.float64)
+        ys, xs = np.mgrid[0 : bottom - top, 0 : target[1]].astype(np.float64)
+        scale = shifted[2, 0] * xs + shifted[2, 1] * ys + shifted[2, 2]
+        x = (shifted[0, 0] * xs + shifted[0, 1] * ys + shifted[0, 2]) / scale
+        y = (shifted[1, 0] * xs + shifted[1, 1] * ys + shifted[1, 2]) / scale
+        inside_x = (x >= margin_px - 1) & (x <= source[1] - margin_px)
+        inside_y = (y >= margin_px - 1) & (y <= source[0] - margin_px)
+        mask[top:bottom] = inside_x & inside_y & (scale > 0)
+    return mask
+
+
+def inner_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The largest axis-aligned rectangle of True pixels: (left, top, right, bottom), half open.
+
+    Largest rectangle under a histogram, row by row; (0, 0, 0, 0) if there is no True pixel.
+    """
+    best, best_area = (0, 0, 0, 0), 0
+    heights = np.zeros(mask.shape[1] + 1, dtype=np.int64)
+    for row in range(mask.shape[0]):
+        heights[:-1] = np.where(mask[row], heights[:-1] + 1, 0)
+        # A row can only improve if its best possible area does.
+        if int(heights.max()) * mask.shape[1] <= best_area:
+            continue
+        stack: list[int] = []
+        for column, height in enumerate(heights.tolist()):
+            while stack and heights[stack[-1]] >= height:
+                tall = int(heights[stack.pop()])
+                left = stack[-1] + 1 if stack else 0
+                if tall * (column - left) > best_area:
+                    best_area = tall * (column - left)
+                    best = (left, row - tall + 1, column, row + 1)
+            stack.append(column)
+    return best
+
+
+def warp_by_flow(image: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`out(x) = image(x + flow(x))`, bilinear, border repeated.
+
+    Args:
+        image: (H, W[, C]).
+        flow: (H, W, 2) in pixels, (x, y).
+    """
+    height, width = flow.shape[:2]
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    moved = cv2.remap(
+        image, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, dtype=image.dtype)

@@ -1,0 +1,152 @@
+"""The manifest: JSON Lines, a header then one `PairRecord` a line, written atomically.
+
+The header names the root that all file paths are relative to, itself relative to the manifest's folder, so
+a data set folder and its sources can be moved together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit import __version__
+from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.files import inside, write_text
+from sdd_toolkit.types import PairRecord, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from sdd_toolkit.config import Section
+    from sdd_toolkit.types import FileRef
+
+FORMAT = "sdd-manifest"
+VERSION = 1
+_RECORD = TypeAdapter(PairRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The pairs of a data set in the making.
+
+    Attributes:
+        root: Folder that every `FileRef.path` is relative to.
+        records: The pairs, sorted by id.
+    """
+
+    root: Path
+    records: tuple[PairRecord, ...]
+
+    def locate(self, ref: FileRef) -> Path:
+        """Where the file of `ref` lies; refused if it would leave the root."""
+        return inside(self.root, ref.path)
+
+
+def to_json(value: object) -> str:
+    """`value` (dataclass, mapping or list) as one deterministic line of JSON."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def read(path: Path) -> Manifest:
+    """Reads and validates a manifest.
+
+    Raises:
+        ManifestError: Missing, not a manifest, another version, or a line that does not fit its schema.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"cannot read the manifest {path}", hint="run `sdd ingest` first, or check the path"
+        ) from error
+    header = _header(path, lines)
+    records = tuple(_record(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip())
+    ids = [record.id for record in records]
+    if len(set(ids)) != len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise ManifestError(f"{path}: the pair {twice!r} appears twice", hint="make the ids unique")
+    return Manifest(root=(path.parent / header["root"]).resolve(), records=records)
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Writes the manifest atomically, records sorted by id, so that equal content is equal bytes."""
+    root = os.path.relpath(manifest.root.resolve(), path.parent.resolve())
+    header = to_json({"format": FORMAT, "version": VERSION, "root": root.replace(os.sep, "/")})
+    ordered = sorted(manifest.records, key=lambda record: record.id)
+    write_text(path, "\n".join([header, *map(to_json, ordered)]) + "\n")
+
+
+def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> Step:
+    """The provenance entry of `stage` on `record`: equal steps mean the work need not be done again.
+
+    The inputs are the two files' hashes, the history before this stage and `more`.
+    """
+    before = [asdict(step) for step in history_before(record, stage)]
+    inputs = to_json({"files": [record.blur.sha256, record.sharp.sha256], "history": before, **more})
+    digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
+    return Step(stage=stage, version=__version__, config=config.fingerprint(), inputs=digest)
+
+
+def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:
+    """The record's history up to, not including, `stage`."""
+    names = [step.stage for step in record.history]
+    return record.history[: names.index(stage)] if stage in names else record.history
+
+
+def done_before(path: Path) -> Mapping[str, PairRecord]:
+    """The records of an earlier run's output by id, for resuming; empty if there is no readable one."""
+    if not path.is_file():
+        return {}
+    try:
+        return {record.id: record for record in read(path).records}
+    except ManifestError:
+        return {}
+
+
+def unchanged(record: PairRecord | None, step: Step) -> bool:
+    """Whether `record` already went through exactly this `step`."""
+    return record is not None and step in record.history
+
+
+def reject_counts(records: Iterable[PairRecord]) -> dict[str, int]:
+    """How many records were rejected for each reason, most frequent first."""
+    counts: dict[str, int] = {}
+    for record in records:
+        if record.verdict is not None and record.verdict.reason is not None:
+            counts[record.verdict.reason] = counts.get(record.verdict.reason, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _header(path: Path, lines: list[str]) -> dict[str, Any]:
+    hint = "is it a manifest written by `sdd ingest`?"
+    try:
+        header = json.loads(lines[0])
+        fits = header["format"] == FORMAT and isinstance(header["root"], str)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"{path} has no manifest header", hint=hint) from error
+    if not fits:
+        raise ManifestError(f"{path} has no manifest header", hint=hint)
+    if header.get("version") != VERSION:
+        raise ManifestError(
+            f"{path} has manifest version {header.get('version')}, this toolkit reads {VERSION}",
+            hint="use the toolkit version that wrote it, or ingest again",
+        )
+    return dict(header)
+
+
+def _record(path: Path, number: int, line: str) -> PairRecord:
+    try:
+        return _RECORD.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(
+            f"{path}, line {number}: {where}: {first['msg']}", hint="restore the line or ingest again"
+        ) from error

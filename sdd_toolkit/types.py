@@ -1,0 +1,287 @@
+"""The records that cross rooms: frozen, JSON-able, facts and paths, never arrays.
+
+Conventions, stated once for the whole toolkit:
+
+* Arrays are (H, W[, C]) in NumPy and (B, C, H, W) in torch; channel order is RGB; sizes are (height, width).
+* Points are (x, y) with the origin at the *centre* of the first pixel, so a frame spans -0.5 … W - 0.5.
+* Linear light is float32 with black = 0 and white (sensor saturation) = 1.
+* A homography maps blurred (x, y, 1) to sharp, in full-size developed pixels.
+* A flow field `u[a→b]` lives on the grid of `a`: `b(x + u(x))` looks like `a(x)`; its unit is full-size pixels.
+* A bare number carries its unit in its name: `_px`, `_s`, `_mm`, `_m`, `_dn`, `_ev`, `_deg`.
+* Missing is None, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Reason(StrEnum):
+    """Why a file or a pair is not in the data set. Closed: nothing is dropped without one of these."""
+
+    # files (ingest)
+    UNSUPPORTED = "unsupported"
+    UNREADABLE = "unreadable"
+    DUPLICATE = "duplicate"
+    NO_PARTNER = "no_partner"
+    EXPOSURE_UNMATCHED = "exposure_unmatched"
+    # pairs (align)
+    SIZE_MISMATCH = "size_mismatch"
+    NO_TEXTURE = "no_texture"
+    DIFFERENT_SCENE = "different_scene"
+    PARALLAX = "parallax"
+    NOT_ALIGNED = "not_aligned"
+    # pairs (filter)
+    BLACK_FRAME = "black_frame"
+    CLIPPED = "clipped"
+    EXPOSURE_MISMATCH = "exposure_mismatch"
+    LOW_TEXTURE = "low_texture"
+    BOTH_BLURRED = "both_blurred"
+    NOT_SHARPER = "not_sharper"
+    MISALIGNED = "misaligned"
+    MOVING_OBJECT = "moving_object"
+    TOO_SMALL = "too_small"
+    # any stage
+    CHANGED = "changed"
+    WORKER_DIED = "worker_died"
+
+
+REASON_TEXT: dict[Reason, str] = {
+    Reason.UNSUPPORTED: "not a RAW or image file this toolkit reads",
+    Reason.UNREADABLE: "the file cannot be decoded",
+    Reason.DUPLICATE: "the same bytes as another file",
+    Reason.NO_PARTNER: "no other frame of the scene to pair it with",
+    Reason.EXPOSURE_UNMATCHED: "the exposures differ by more than a linear gain can bridge",
+    Reason.SIZE_MISMATCH: "the two frames differ in size",
+    Reason.NO_TEXTURE: "too little texture to align by",
+    Reason.DIFFERENT_SCENE: "the two frames do not show the same scene",
+    Reason.PARALLAX: "no single plane-to-plane mapping explains the motion",
+    Reason.NOT_ALIGNED: "the registration did not converge",
+    Reason.BLACK_FRAME: "a frame is black",
+    Reason.CLIPPED: "too many saturated pixels",
+    Reason.EXPOSURE_MISMATCH: "the measured brightness of the frames differs too much",
+    Reason.LOW_TEXTURE: "too few textured tiles to learn from",
+    Reason.BOTH_BLURRED: "the frame that should be sharp is blurred too",
+    Reason.NOT_SHARPER: "the sharp frame is hardly sharper than the blurred one",
+    Reason.MISALIGNED: "the residual displacement after alignment is too large",
+    Reason.MOVING_OBJECT: "part of the scene moved between the shots",
+    Reason.TOO_SMALL: "the overlap of the frames is smaller than one patch",
+    Reason.CHANGED: "the file is not the one that was ingested",
+    Reason.WORKER_DIED: "the worker process died on this pair (out of memory?)",
+}
+
+
+class PairKind(StrEnum):
+    """What was changed between the blurred and the sharp shot."""
+
+    APERTURE = "aperture"
+    FOCUS = "focus"
+    SEQUENCE = "sequence"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """How a frame was exposed; None where the file does not say."""
+
+    iso: float | None = None
+    shutter_s: float | None = None
+    f_number: float | None = None
+    focal_mm: float | None = None
+    focus_m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMeta:
+    """What a file says about its own making.
+
+    Attributes:
+        taken_at: ISO 8601 local time with sub-seconds, e.g. `2026-05-01T10:00:00.250000`.
+        orientation: EXIF orientation 1 … 8; 1 where the file does not say.
+        size: (height, width) of the developed frame before orientation; None if unknown.
+    """
+
+    make: str | None = None
+    model: str | None = None
+    lens: str | None = None
+    taken_at: str | None = None
+    orientation: int = 1
+    size: tuple[int, int] | None = None
+    exposure: Exposure = field(default_factory=Exposure)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file by its POSIX path relative to the manifest's root, with its size and hash."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+Row = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the blurred frame lies on the sharp one. All lengths are full-size pixels.
+
+    Attributes:
+        rows: The 3x3 homography, blurred to sharp, row by row, normalised to rows[2][2] = 1.
+        model: Which global model the evidence chose: `identity`, `similarity`, `affine` or `homography`.
+        gain: Linear gain that brings the blurred frame to the sharp frame's brightness.
+        size: (height, width) both frames share.
+        box: (left, top, right, bottom), half open, on the sharp grid: where the warped blurred frame is valid.
+        shift_px: (dx, dy) of the frame centre.
+        zoom: Magnification blurred to sharp; 1 = none (focus breathing shows here).
+        rotation_deg: Counter-clockwise positive in (x right, y down) axes as `atan2(h10, h00)`.
+        perspective_px: Largest corner deviation of the homography from its best similarity.
+        before_px: Median displacement of textured pixels before alignment.
+        before_p95_px: Its 95th percentile.
+        residual_px: Median residual flow of textured pixels after alignment.
+        residual_p95_px: Its 95th percentile.
+        coc_px: Median radius of the disc that matches the sharp frame to the blurred one.
+        coc_p95_px: Its 95th percentile over textured tiles.
+        ncc: Normalised cross-correlation of the blur-matched, aligned frames.
+        unexplained_fraction: Share of textured tiles which no disc blur and no small shift explains.
+        texture_fraction: Share of tiles with texture to align by.
+        error_px: Its own estimate of the corner error; None if it could not be aligned.
+        flow_file: npz beside the manifest with the quarter-size residual flow; None if not written.
+        failure: Why the pair cannot be aligned; None if it could.
+        detail: The measured number behind the failure.
+    """
+
+    rows: tuple[Row, Row, Row]
+    model: str
+    gain: float
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
+    shift_px: tuple[float, float]
+    zoom: float
+    rotation_deg: float
+    perspective_px: float
+    before_px: float
+    before_p95_px: float
+    residual_px: float
+    residual_p95_px: float
+    coc_px: float
+    coc_p95_px: float
+    ncc: float
+    unexplained_fraction: float
+    texture_fraction: float
+    error_px: float | None = None
+    flow_file: str | None = None
+    failure: Reason | None = None
+    detail: str = ""
+
+    @property
+    def homography(self) -> NDArray[np.float64]:
+        """The 3x3 matrix, blurred (x, y, 1) to sharp, float64."""
+        import numpy as np
+
+        return np.array(self.rows, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Measured facts about a pair; thresholds live in `FilterConfig`, not here.
+
+    Attributes:
+        sharpness_gain: Median over textured tiles of fine-detail energy, sharp over blurred; 1 = no gain.
+        sharper_fraction: Share of textured tiles where the sharp frame holds clearly more detail.
+        softer_fraction: Share of textured tiles where the sharp frame holds clearly less detail.
+        sharp_acuity: Fine-to-medium detail ratio of the sharp frame itself, noise removed; low = blurred.
+        blur_acuity: The same of the blurred frame.
+        exposure_ev: log2 of the measured linear gain between the frames.
+        clipped_fraction: Share of saturated pixels, the worse frame.
+        blur_level: Mean linear level of the blurred frame, 0 … 1.
+        sharp_level: Mean linear level of the sharp frame, 0 … 1.
+        texture_fraction: Share of tiles with texture above the noise, the sharp frame.
+    """
+
+    sharpness_gain: float
+    sharper_fraction: float
+    softer_fraction: float
+    sharp_acuity: float
+    blur_acuity: float
+    exposure_ev: float
+    clipped_fraction: float
+    blur_level: float
+    sharp_level: float
+    texture_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Keep the pair or not; if not, the first rule that failed and the number that failed it."""
+
+    keep: bool
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Provenance of one stage: what ran, with which configuration, on which inputs. No clock times."""
+
+    stage: str
+    version: str
+    config: str
+    inputs: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairRecord:
+    """One line of a manifest: two frames of one scene and everything learnt about them."""
+
+    id: str
+    scene: str
+    kind: PairKind
+    blur: FileRef
+    sharp: FileRef
+    blur_meta: FrameMeta
+    sharp_meta: FrameMeta
+    alignment: Alignment | None = None
+    quality: Quality | None = None
+    verdict: Verdict | None = None
+    history: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedFile:
+    """A file that ended in no pair, and why. `path` is relative to the manifest's root."""
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """One shard as the index lists it."""
+
+    name: str
+    split: str
+    pairs: tuple[str, ...]
+    patches: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a stage did; every command echoes one."""
+
+    stage: str
+    total: int
+    done: int
+    skipped: int
+    rejected: dict[str, int]
+    seconds: float
+    outputs: tuple[str, ...] = ()
