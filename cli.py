@@ -8,7 +8,7 @@ from sdd_toolkit import __version__
 from sdd_toolkit.lazy import Door, LazyGroup, run_cli
 
 CAPTURE_DOORS = (
-    Door("simulate", "capture.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
+    Door("simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
 )
 
 DOORS = (

@@ -184,3 +184,24 @@ def warp_by_flow(image: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArr
         image, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(moved, dtype=image.dtype)
+
+
+def enlarge_flow(
+    flow: NDArray[np.float32], factor: int, window: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
+    """A coarse flow field on the full grid: bilinear, values unchanged (they are full-size pixels already).
+
+    Args:
+        flow: (h, w, 2); its pixel q covers full pixels factor q … factor q + factor - 1.
+        factor: Full-size pixels per coarse pixel.
+        window: (top, left, height, width) of the full grid to fill.
+
+    Returns:
+        (height, width, 2) float32.
+    """
+    top, left, height, width = window
+    offset = (factor - 1.0) / 2.0
+    ys, xs = np.mgrid[top : top + height, left : left + width].astype(np.float32)
+    coarse_x, coarse_y = (xs - offset) / factor, (ys - offset) / factor
+    field = cv2.remap(flow, coarse_x, coarse_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(field, dtype=np.float32)
