@@ -196,12 +196,13 @@ class Quality:
         sharpness_gain: Median over textured tiles of fine-detail energy, sharp over blurred; 1 = no gain.
         sharper_fraction: Share of textured tiles where the sharp frame holds clearly more detail.
         softer_fraction: Share of textured tiles where the sharp frame holds clearly less detail.
-        sharp_acuity: Fine-to-medium detail ratio of the sharp frame itself, noise removed; low = blurred.
+        sharp_acuity: Fine-to-medium detail ratio of the sharp frame's crispest textured tiles, noise removed;
+            low = blurred everywhere.
         blur_acuity: The same of the blurred frame.
         exposure_ev: log2 of the measured linear gain between the frames.
         clipped_fraction: Share of saturated pixels, the worse frame.
-        blur_level: Mean linear level of the blurred frame, 0 … 1.
-        sharp_level: Mean linear level of the sharp frame, 0 … 1.
+        blur_level: Linear level of the blurred frame's bright parts (99.5th percentile), 0 … 1.
+        sharp_level: The same of the sharp frame.
         texture_fraction: Share of tiles with texture above the noise, the sharp frame.
     """
 
