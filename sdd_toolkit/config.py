@@ -68,7 +68,7 @@ def read_toml(path: Path | None) -> dict[str, Any]:
     return content
 
 
-def load_section(model: type[SectionT], name: str, path: Path | None, **flags: object) -> SectionT:
+def load_section(model: type[SectionT], name: str, path: Path | None, /, **flags: object) -> SectionT:
     """The section `name` of the file at `path`, with `flags` that are not None on top.
 
     Args:

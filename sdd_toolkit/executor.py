@@ -30,6 +30,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _IN_FLIGHT_PER_WORKER = 2
+DASK_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def _dask_client(name: str) -> Iterator[Executor]:
         raise MissingExtraError.of("dask.distributed", "cluster") from error
     address = "tcp:" + name.partition(":")[2]
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=DASK_TIMEOUT_S, set_as_default=False)
     except OSError as error:
         raise ConfigError(f"no dask scheduler answers at {address}", hint="start one: dask scheduler") from error
     with client:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from sdd_toolkit.config import Section, load_section
+from sdd_toolkit.errors import ConfigError
+
+
+class Example(Section):
+    threshold_px: float = Field(1.0, gt=0)
+    name: str = "default"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "sdd.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_then_file_then_flags_that_were_given(tmp_path: Path) -> None:
+    path = written(tmp_path, "[align]\nthreshold_px = 2.0\nname = 'file'\n")
+    section = load_section(Example, "align", path, threshold_px=3.0, name=None)
+    assert (section.threshold_px, section.name) == (3.0, "file")
+
+
+def test_an_unknown_key_names_the_nearest_valid_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "[align]\ntreshold_px = 2.0\n")
+    with pytest.raises(ConfigError, match="did you mean 'threshold_px'"):
+        load_section(Example, "align", path)
+
+
+def test_an_unknown_section_names_the_nearest_valid_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "[allign]\n")
+    with pytest.raises(ConfigError, match="did you mean 'align'"):
+        load_section(Example, "align", path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[align", "align = 3", "[align]\nthreshold_px = -1", "[align]\nthreshold_px = 'x'"]
+)
+def test_a_value_that_does_not_fit_is_a_config_error_naming_the_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"sdd\.toml"):
+        load_section(Example, "align", written(tmp_path, text))
+
+
+def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_section(Example, "align", tmp_path / "nowhere.toml")
+
+
+def test_a_fingerprint_changes_with_any_value_and_with_nothing_else() -> None:
+    assert Example().fingerprint() == Example(threshold_px=1.0).fingerprint()
+    assert Example().fingerprint() != Example(threshold_px=1.5).fingerprint()

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from sdd_toolkit.errors import ConfigError
+from sdd_toolkit.executor import run_tasks, workers_of
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def die_on_three(value: int) -> int:
+    if value == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value * value
+
+
+def fail(value: int) -> int:
+    raise ValueError(f"bad {value}")
+
+
+@pytest.mark.parametrize("executor", ["serial", "local:2"])
+def test_every_task_comes_back_once_with_its_result(executor: str) -> None:
+    outcomes = {outcome.task: outcome.result for outcome in run_tasks(square, range(7), executor)}
+    assert outcomes == {value: value * value for value in range(7)}
+
+
+def test_a_killed_worker_loses_only_the_task_that_killed_it() -> None:
+    outcomes = {outcome.task: outcome.result for outcome in run_tasks(die_on_three, range(8), "local:2")}
+    assert outcomes == {value: None if value == 3 else value * value for value in range(8)}
+
+
+def test_an_unexpected_exception_is_raised_not_swallowed() -> None:
+    with pytest.raises(ValueError, match="bad 0"):
+        list(run_tasks(fail, [0], "local:1"))
+
+
+@pytest.mark.parametrize("name", ["", "local", "local:0", "local:x", "threads:2", "dask://nowhere", "dask"])
+def test_an_unknown_executor_is_refused_with_the_valid_names(name: str) -> None:
+    with pytest.raises(ConfigError, match="serial, local:N or dask"):
+        workers_of(name)
+
+
+def test_a_dask_cluster_runs_the_same_tasks() -> None:
+    distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(protocol="tcp", host="127.0.0.1", **options) as cluster:
+        name = "dask://" + cluster.scheduler_address.partition("://")[2]
+        outcomes = {outcome.task: outcome.result for outcome in run_tasks(square, range(5), name)}
+    assert outcomes == {value: value * value for value in range(5)}
+
+
+def test_a_scheduler_that_does_not_answer_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="the cluster extra is not installed")
+    monkeypatch.setattr("sdd_toolkit.executor.DASK_TIMEOUT_S", 1)
+    with pytest.raises(ConfigError, match="no dask scheduler answers"):
+        list(run_tasks(square, [1], "dask://127.0.0.1:9"))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdd_toolkit.config import Section
+from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.manifest import Manifest, done_before, read, reject_counts, step_of, unchanged, write
+from sdd_toolkit.types import Exposure, FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
+
+
+class Config(Section):
+    threshold: float = 1.0
+
+
+def record(name: str = "a") -> PairRecord:
+    return PairRecord(
+        id=name,
+        scene=name,
+        kind=PairKind.FOCUS,
+        blur=FileRef(f"{name}/blur.dng", 1, "00"),
+        sharp=FileRef(f"{name}/sharp ü.dng", 2, "01"),
+        blur_meta=FrameMeta(make="Maker", exposure=Exposure(iso=100.0)),
+        sharp_meta=FrameMeta(size=(20, 30)),
+    )
+
+
+def test_what_is_written_is_read_back_equal_and_sorted(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "m.jsonl"
+    rejected = replace(record("a"), verdict=Verdict(False, Reason.CLIPPED, "50 %"))
+    write(path, Manifest(root=tmp_path, records=(record("b"), rejected)))
+    assert read(path) == Manifest(root=tmp_path.resolve(), records=(rejected, record("b")))
+
+
+def test_equal_manifests_are_equal_bytes_wherever_the_folder_lies(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        write(tmp_path / place / "m.jsonl", Manifest(root=tmp_path / place / "raw", records=(record(),)))
+    assert (tmp_path / "one/m.jsonl").read_bytes() == (tmp_path / "two/m.jsonl").read_bytes()
+
+
+def test_a_ref_is_found_below_the_root_and_never_outside(tmp_path: Path) -> None:
+    manifest = Manifest(root=tmp_path, records=())
+    assert manifest.locate(FileRef("a/b.dng", 1, "")) == tmp_path / "a/b.dng"
+    with pytest.raises(ManifestError):
+        manifest.locate(FileRef("../b.dng", 1, ""))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{}", "line 2: id"), ("not json", "line 2"), ('{"id": 3}', "line 2"), ("[1]", "line 2")],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "m.jsonl"
+    write(path, Manifest(root=tmp_path, records=()))
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ManifestError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "nonsense", '{"format": "sdd-manifest", "root": 3}'])
+def test_a_file_without_the_header_is_no_manifest(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(ManifestError, match="no manifest header"):
+        read(tmp_path / "m.jsonl")
+
+
+def test_another_version_is_refused_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text(json.dumps({"format": "sdd-manifest", "version": 9, "root": "."}))
+    with pytest.raises(ManifestError, match="version 9"):
+        read(tmp_path / "m.jsonl")
+
+
+def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "m.jsonl", Manifest(root=tmp_path, records=(record("a"), record("a"))))
+    with pytest.raises(ManifestError, match="'a' appears twice"):
+        read(tmp_path / "m.jsonl")
+
+
+def test_a_step_is_unchanged_until_files_configuration_or_history_change() -> None:
+    first = step_of("align", Config(), record())
+    done = replace(record(), history=(first,))
+    assert unchanged(done, step_of("align", Config(), done))
+    assert not unchanged(done, step_of("align", Config(threshold=2.0), done))
+    other = replace(record(), blur=FileRef("a/blur.dng", 1, "ff"))
+    assert not unchanged(done, step_of("align", Config(), other))
+    assert not unchanged(None, first)
+
+
+def test_a_manifest_cut_short_resumes_from_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    write(path, Manifest(root=tmp_path, records=(record("a"), record("b"))))
+    assert set(done_before(path)) == {"a", "b"}
+    path.write_bytes(path.read_bytes()[:-40])
+    assert done_before(path) == {}
+
+
+def test_rejections_are_counted_by_reason_most_frequent_first() -> None:
+    reasons = [Reason.CLIPPED, Reason.MOVING_OBJECT, Reason.MOVING_OBJECT]
+    records = [replace(record(), verdict=Verdict(False, reason)) for reason in reasons]
+    assert list(reject_counts([*records, record()]).items()) == [("moving_object", 2), ("clipped", 1)]
