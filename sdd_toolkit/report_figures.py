@@ -1,0 +1,163 @@
+"""Numbers to pictures: histograms as SVG that takes its colours from the page, flow fields as colours. Pure.
+
+Matplotlib draws with the placeholder colours of `_PALETTE`; they are then replaced by CSS variables, so that a
+figure follows the page into dark mode.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.statistics import Histogram
+
+_PALETTE = {
+    "#010101": "var(--series-1)",
+    "#010102": "var(--series-2)",
+    "#010103": "var(--muted)",
+    "#010104": "var(--rule)",
+}
+_SERIES, _MUTED, _RULE = ("#010101", "#010102"), "#010103", "#010104"
+_METADATA = ("Date", "Creator", "Format", "Type")
+_SIZE_IN = (3.5, 1.75)
+_AXES = (0.085, 0.17, 0.89, 0.76)
+# Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011: steps between the six hues.
+_WHEEL = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
+
+
+def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
+    """An `<svg>` element: bars of each group, stacked or one behind the other, without ids, colours or fonts of
+    its own.
+
+    Args:
+        histogram: At most two groups.
+        stacked: Groups are parts of one whole (kept, rejected); otherwise two measurements (before, after).
+        label: What a screen reader says.
+    """
+    with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
+        figure = Figure(figsize=_SIZE_IN)
+        axes = figure.add_axes(_AXES)
+        _bars(axes, histogram, stacked)
+        _calm(axes, histogram)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    return _inlined(stream.getvalue(), label)
+
+
+def nice_scale_px(magnitude_px: float) -> float:
+    """The smallest of … 0.5, 1, 2, 5, 10 … pixels that is at least `magnitude_px` (and at least 0.5)."""
+    if not np.isfinite(magnitude_px) or magnitude_px <= 0.5:
+        return 0.5
+    power = 10.0 ** np.floor(np.log10(magnitude_px))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= magnitude_px * (1 - 1e-9)))
+
+
+def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint8]:
+    """A flow field in the colours of Baker et al. (IJCV 2011): hue is direction, saturation is length.
+
+    Args:
+        flow: (h, w, 2), (x, y) in pixels; not finite means unknown and becomes black.
+        scale_px: Length of full saturation; longer vectors keep their hue and are darkened.
+
+    Returns:
+        (h, w, 3) RGB; zero motion is white.
+    """
+    known = np.isfinite(flow).all(axis=-1)
+    vector = np.where(known[..., None], flow, 0.0).astype(np.float64) / scale_px
+    radius = np.hypot(vector[..., 0], vector[..., 1])
+    wheel = _colour_wheel()
+    position = (np.arctan2(-vector[..., 1], -vector[..., 0]) / np.pi + 1.0) / 2.0 * (len(wheel) - 1)
+    below = np.floor(position).astype(np.int64)
+    part = (position - below)[..., None]
+    hue = (1.0 - part) * wheel[below] + part * wheel[(below + 1) % len(wheel)]
+    within = (radius <= 1.0)[..., None]
+    colour = np.where(within, 1.0 - radius[..., None] * (1.0 - hue), 0.75 * hue)
+    return np.asarray(np.rint(255.0 * colour * known[..., None]), dtype=np.uint8)
+
+
+def flow_wheel(size: int) -> NDArray[np.uint8]:
+    """(size, size, 3) the key to `flow_colours`: each pixel shows the vector that leads to it."""
+    axis = np.linspace(-1.0, 1.0, size)
+    flow = np.stack(np.meshgrid(axis, axis), axis=-1)
+    colours = flow_colours(flow, 1.0)
+    colours[np.hypot(flow[..., 0], flow[..., 1]) > 1.0] = 255
+    return colours
+
+
+def _colour_wheel() -> NDArray[np.float64]:
+    """(55, 3): red, yellow, green, cyan, blue, magenta in perceptually uneven steps."""
+    rows: list[NDArray[np.float64]] = []
+    for steps, full, moving, sign in _WHEEL:
+        part = np.zeros((steps, 3))
+        ramp = np.arange(steps) / steps
+        part[:, full] = 1.0
+        part[:, moving] = ramp if sign > 0 else 1.0 - ramp
+        rows.append(part)
+    return np.concatenate(rows)
+
+
+def _bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:
+    # On a logarithmic axis the bars are drawn over the exponents: equal widths.
+    edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
+    widths = np.diff(edges) * 0.88
+    left = edges[:-1] + np.diff(edges) * 0.06
+    base = np.zeros(len(left))
+    for counts, colour in zip(histogram.counts, _SERIES, strict=False):
+        shown = counts > 0
+        axes.bar(
+            left[shown],
+            counts[shown],
+            widths[shown],
+            bottom=base[shown],
+            align="edge",
+            color=colour,
+            alpha=1.0 if stacked else 0.72,
+            clip_on=False,
+        )
+        base = base + counts if stacked else base
+
+
+def _calm(axes: Axes, histogram: Histogram) -> None:
+    edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
+    axes.set_xlim(float(edges[0]), float(edges[-1]))
+    axes.set_ylim(0, axes.get_ylim()[1])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
+    axes.tick_params(length=0, colors=_MUTED, pad=3)
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.grid(axis="y", color=_RULE, linewidth=0.6, clip_on=False)
+    axes.set_axisbelow(True)
+    if histogram.logarithmic:
+        ticks = LogLocator(subs=(1.0, 2.0, 5.0), numticks=7).tick_values(histogram.edges[0], histogram.edges[-1])
+        inside = [float(tick) for tick in ticks if histogram.edges[0] <= tick <= histogram.edges[-1]]
+        axes.set_xticks([float(np.log10(tick)) for tick in inside])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda exponent, _: f"{10**exponent:.3g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _inlined(svg: str, label: str) -> str:
+    """The bare element: no prolog, metadata, style, ids, size or font of its own; colours become CSS variables."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<defs>\s*</defs>", "", svg)
+    svg = re.sub(r'\s(?:id|xmlns|xmlns:xlink|version)="[^"]*"', "", svg)
+    svg = re.sub(r"font: [^;\"]*;?|font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    for placeholder, variable in _PALETTE.items():
+        svg = svg.replace(placeholder, variable)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

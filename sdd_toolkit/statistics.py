@@ -1,0 +1,241 @@
+"""The measured numbers of a data set as one table, and what its columns look like: pure, no files.
+
+The report, its CSV and the data card all read their numbers here, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sdd_toolkit.types import Alignment, Exposure, Quality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from sdd_toolkit.types import FrameMeta, PairRecord
+
+KEPT, REJECTED, OPEN = "kept", "rejected", "open"
+LOG_FLOOR = 1e-2
+
+_EXPOSURE = tuple(entry.name for entry in fields(Exposure))
+_QUALITY = tuple(entry.name for entry in fields(Quality))
+_ALIGNED_ELSEWHERE = ("rows", "size", "box", "shift_px", "flow_file", "failure", "detail")
+_ALIGNED = tuple(entry.name for entry in fields(Alignment) if entry.name not in _ALIGNED_ELSEWHERE)
+# Two stages measure texture, each with its own definition.
+_RENAMED = {"texture_fraction": "align_texture_fraction", "model": "global_model"}
+_MATRIX = tuple(f"h{row}{column}" for row in range(3) for column in range(3))
+_BOX = ("box_left", "box_top", "box_right", "box_bottom")
+
+TEXT_COLUMNS = (
+    *("id", "scene", "kind", "verdict", "reason", "detail", "make", "model", "lens"),
+    *("blur_file", "sharp_file", "blur_taken_at", "sharp_taken_at", "global_model"),
+)
+COLUMNS = (
+    *("id", "scene", "kind", "verdict", "reason", "detail", "make", "model", "lens", "height", "width"),
+    *("blur_file", "blur_taken_at", *(f"blur_{name}" for name in _EXPOSURE)),
+    *("sharp_file", "sharp_taken_at", *(f"sharp_{name}" for name in _EXPOSURE)),
+    *("aligned", "shift_x_px", "shift_y_px", "shift_px", "zoom_percent"),
+    *(_RENAMED.get(name, name) for name in _ALIGNED),
+    *_BOX,
+    *_MATRIX,
+    *_QUALITY,
+)
+NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in (*TEXT_COLUMNS, "aligned"))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How one measured quantity is spread over the pairs that have it."""
+
+    count: int
+    median: float
+    p05: float
+    p95: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The counts of a data set, and the spread of every measured column over the pairs not rejected.
+
+    Attributes:
+        pairs: All pairs of the manifest; kept + rejected + open.
+        open: Pairs no stage has judged yet.
+        cameras: Pairs per camera, most frequent first; `unknown` where the file does not say.
+        reasons: Rejected pairs per reason, most frequent first.
+        spreads: By column name; only columns with at least one number.
+    """
+
+    pairs: int
+    kept: int
+    rejected: int
+    open: int
+    aligned: int
+    scenes: int
+    cameras: dict[str, int]
+    reasons: dict[str, int]
+    spreads: dict[str, Spread]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of one or more groups over the same bins.
+
+    Attributes:
+        edges: (bins + 1,) ascending, in the unit of the values.
+        counts: One (bins,) array a group.
+        beyond: How many values lie outside the axis and were counted in its end bins.
+        logarithmic: Whether the bins are equally wide in the logarithm.
+    """
+
+    edges: NDArray[np.float64]
+    counts: tuple[NDArray[np.int64], ...]
+    beyond: int
+    logarithmic: bool = False
+
+
+def table(records: Iterable[PairRecord]) -> pd.DataFrame:
+    """One row a pair with everything known about it, in the order of `COLUMNS`.
+
+    Numbers that were not measured are NaN, missing texts empty. The geometry of a pair whose alignment failed is
+    left out: its numbers describe nothing.
+    """
+    frame = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+    texts = {name: frame[name].fillna("").astype(str) for name in TEXT_COLUMNS}
+    numbers = {name: pd.to_numeric(frame[name]).astype(np.float64) for name in NUMBER_COLUMNS}
+    return frame.assign(**texts, **numbers, aligned=frame["aligned"].astype(bool))
+
+
+def summary(frame: pd.DataFrame) -> Summary:
+    """Counts and spreads of a `table`."""
+    good = frame[frame["verdict"] != REJECTED]
+    spreads = {name: spread(good[name]) for name in NUMBER_COLUMNS}
+    return Summary(
+        pairs=len(frame),
+        kept=int((frame["verdict"] == KEPT).sum()),
+        rejected=int((frame["verdict"] == REJECTED).sum()),
+        open=int((frame["verdict"] == OPEN).sum()),
+        aligned=int(frame["aligned"].sum()),
+        scenes=int(frame["scene"].nunique()),
+        cameras=_counts(camera(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)),
+        reasons=_counts(reason for reason in frame["reason"] if reason),
+        spreads={name: found for name, found in spreads.items() if found is not None},
+    )
+
+
+def spread(values: ArrayLike) -> Spread | None:
+    """Median, percentiles and extremes of the finite `values`; None if there are none."""
+    numbers = _finite(values)
+    if numbers.size == 0:
+        return None
+    p05, median, p95 = (float(value) for value in np.percentile(numbers, (5, 50, 95)))
+    low, high = float(numbers.min()), float(numbers.max())
+    return Spread(count=int(numbers.size), median=median, p05=p05, p95=p95, low=low, high=high)
+
+
+def histogram(groups: Sequence[ArrayLike], bins: int = 24, *, logarithmic: bool = False) -> Histogram | None:
+    """Counts of each group over common bins; None if no group holds a finite number.
+
+    The axis spans the first group that holds numbers and whatever lies near it, so that one gross failure does not
+    press all good pairs into one bin; what lies outside is counted in the end bins.
+
+    Args:
+        groups: Values; NaN and infinities are left out, with `logarithmic` numbers below `LOG_FLOOR` become it.
+        bins: Number of bins.
+        logarithmic: Bins of equal width in log10, over all groups.
+    """
+    values = [_finite(group) for group in groups]
+    if logarithmic:
+        values = [np.log10(np.maximum(group, LOG_FLOOR)) for group in values]
+    everything = np.concatenate([np.empty(0), *values])
+    if everything.size == 0:
+        return None
+    leading = everything if logarithmic else next(group for group in values if group.size)
+    low, high = _axis(leading, everything)
+    edges = np.linspace(low, high, bins + 1)
+    counts = tuple(np.histogram(np.clip(group, low, high), edges)[0].astype(np.int64) for group in values)
+    outside = int(np.count_nonzero((everything < low) | (everything > high)))
+    return Histogram(10.0**edges if logarithmic else edges, counts, outside, logarithmic)
+
+
+def camera(make: str | None, model: str | None) -> str:
+    """Make and model as people write them: `NIKON D850`, not `NIKON CORPORATION NIKON D850`."""
+    first, second = (make or "").strip(), (model or "").strip()
+    if first and second.lower().startswith(first.split()[0].lower()):
+        first = ""
+    return f"{first} {second}".strip() or "unknown"
+
+
+def _axis(good: NDArray[np.float64], everything: NDArray[np.float64]) -> tuple[float, float]:
+    first, median, third = np.percentile(good, (25, 50, 75))
+    reach = max(6.0 * float(third - first), 0.5 * float(np.abs(good - median).max()))
+    low = max(float(everything.min()), float(median) - reach)
+    high = min(float(everything.max()), float(median) + reach)
+    if high - low > 1e-9 * max(1.0, abs(low), abs(high)):
+        return low, high
+    margin = max(1e-3, 0.05 * abs(float(median)))
+    return float(median) - margin, float(median) + margin
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    numbers = np.asarray(values, dtype=np.float64).ravel()
+    return np.asarray(numbers[np.isfinite(numbers)], dtype=np.float64)
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _row(record: PairRecord) -> dict[str, object]:
+    verdict, sharp, blur = record.verdict, record.sharp_meta, record.blur_meta
+    size = record.alignment.size if record.alignment else sharp.size or (None, None)
+    return {
+        "id": record.id,
+        "scene": record.scene,
+        "kind": str(record.kind),
+        "verdict": OPEN if verdict is None else KEPT if verdict.keep else REJECTED,
+        "reason": str(verdict.reason) if verdict and verdict.reason else "",
+        "detail": verdict.detail if verdict else "",
+        "make": sharp.make or blur.make,
+        "model": sharp.model or blur.model,
+        "lens": sharp.lens or blur.lens,
+        "height": size[0],
+        "width": size[1],
+        "blur_file": record.blur.path,
+        "sharp_file": record.sharp.path,
+        **_frame_row("blur", blur),
+        **_frame_row("sharp", sharp),
+        **_alignment_row(record.alignment),
+        **(asdict(record.quality) if record.quality else {}),
+    }
+
+
+def _frame_row(role: str, meta: FrameMeta) -> dict[str, object]:
+    exposure = {f"{role}_{name}": value for name, value in asdict(meta.exposure).items()}
+    return {f"{role}_taken_at": meta.taken_at, **exposure}
+
+
+def _alignment_row(alignment: Alignment | None) -> dict[str, object]:
+    if alignment is None or alignment.failure is not None:
+        return {"aligned": False}
+    dx, dy = alignment.shift_px
+    return {
+        "aligned": True,
+        "shift_x_px": dx,
+        "shift_y_px": dy,
+        "shift_px": float(np.hypot(dx, dy)),
+        "zoom_percent": 100.0 * (alignment.zoom - 1.0),
+        **{_RENAMED.get(name, name): getattr(alignment, name) for name in _ALIGNED},
+        **dict(zip(_BOX, alignment.box, strict=True)),
+        **dict(zip(_MATRIX, np.ravel(alignment.rows).tolist(), strict=True)),
+    }
