@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from sdd_toolkit import quality
+
+SIZE = (240, 360)
+
+
+def leaves(seed: int = 0) -> np.ndarray:
+    """(h, w, 3) float32: overlapping discs of many sizes and fine texture, about 0.05 … 0.6."""
+    rng = np.random.default_rng(seed)
+    canvas = np.zeros((*SIZE, 3), np.float32)
+    for radius in sorted(rng.pareto(1.5, 1500) * 3 + 2, reverse=True):
+        centre = (int(rng.integers(SIZE[1])), int(rng.integers(SIZE[0])))
+        cv2.circle(canvas, centre, min(int(radius), 80), rng.uniform(0.05, 0.6, 3).tolist(), -1, cv2.LINE_AA)
+    return canvas * (1 + 0.1 * rng.standard_normal(SIZE).astype(np.float32)[..., None])
+
+
+def disc(image: np.ndarray, radius_px: float) -> np.ndarray:
+    reach = int(np.ceil(radius_px)) + 1
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    kernel = np.clip(radius_px + 0.5 - np.hypot(x, y), 0, 1)
+    return cv2.filter2D(image, -1, (kernel / kernel.sum()).astype(np.float32), borderType=cv2.BORDER_REFLECT)
+
+
+def noisy(image: np.ndarray, sigma: float, seed: int = 1) -> np.ndarray:
+    return image + (sigma * np.random.default_rng(seed).standard_normal(image.shape)).astype(np.float32)
+
+
+def test_white_noise_is_measured_and_structure_is_not() -> None:
+    flat = np.full(SIZE, 0.5, np.float32)
+    assert quality.noise_variance(noisy(flat, 0.02)) == pytest.approx(0.02**2, rel=0.15)
+    ramp = np.linspace(0, 1, SIZE[1], dtype=np.float32)[None, :] * np.ones((SIZE[0], 1), np.float32)
+    assert quality.noise_variance(ramp) < 1e-12
+
+
+@pytest.mark.parametrize("radius_px", [1.5, 3.0, 6.0])
+def test_a_defocused_frame_has_lost_detail_and_the_sharp_one_gained_it(radius_px: float) -> None:
+    sharp = leaves()
+    facts = quality.measure(noisy(disc(sharp, radius_px), 0.003), noisy(sharp, 0.003, 2), 0.0, None)
+    assert facts.sharpness_gain > 1.5
+    assert facts.sharper_fraction > 0.8
+    assert facts.softer_fraction < 0.02
+
+
+def test_swapped_roles_show_as_softer_tiles() -> None:
+    sharp = leaves()
+    facts = quality.measure(sharp, disc(sharp, 3.0), 0.0, None)
+    assert facts.softer_fraction > 0.8
+
+
+def test_acuity_falls_with_the_circle_of_confusion_whatever_the_noise() -> None:
+    sharp = leaves()
+    found = [quality.acuity(quality.detail(noisy(disc(sharp, r), 0.004))) for r in (0.3, 1.0, 2.0, 4.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 5 * found[2]
+
+
+def test_two_equal_frames_gain_nothing() -> None:
+    frame = leaves()
+    facts = quality.measure(noisy(frame, 0.003, 1), noisy(frame, 0.003, 2), 0.0, None)
+    assert facts.sharpness_gain == pytest.approx(1.0, abs=0.03)
+    assert (facts.sharper_fraction, facts.softer_fraction) == (0.0, 0.0)
+
+
+def test_the_measured_exposure_is_the_planted_one() -> None:
+    frame = leaves()
+    facts = quality.measure(frame * np.float32(0.5), frame, 0.0, None)
+    assert facts.exposure_ev == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_flat_frame_has_no_texture_and_a_black_one_no_level() -> None:
+    flat = noisy(np.full((*SIZE, 3), 0.3, np.float32), 0.005)
+    black = noisy(np.zeros((*SIZE, 3), np.float32), 0.001)
+    facts = quality.measure(black, flat, 0.0, None)
+    assert facts.texture_fraction < 0.05
+    assert facts.blur_level < 0.01
+    assert facts.sharp_acuity == 0.0 or facts.texture_fraction > 0

@@ -1,0 +1,126 @@
+"""The front door: light, complete, and one way of failing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cli import CAPTURE_DOORS, DOORS, cli
+from sdd_toolkit.errors import IntegrityError
+from sdd_toolkit.lazy import LazyGroup, run_cli
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("numpy", "torch", "h5py", "cv2", "rawpy", "pandas", "matplotlib", "pydantic", "rich")
+COMMANDS = [
+    [],
+    ["capture"],
+    ["build"],
+    *(["capture", door.name] for door in CAPTURE_DOORS),
+    *([door.name] for door in DOORS),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom cli import cli\n"
+        f"cli.main({[*words, '--help']!r}, standalone_mode=False)\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage:")
+    assert done.stderr.strip() == "[]"
+
+
+def test_help_takes_less_than_a_third_of_a_second() -> None:
+    times_s = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "cli", "--help"], cwd=ROOT, capture_output=True, check=True)
+        times_s.append(time.perf_counter() - start)
+    assert min(times_s) < 0.3
+
+
+@pytest.mark.parametrize("door", [*DOORS, *CAPTURE_DOORS], ids=lambda door: door.name)
+def test_every_door_opens_and_its_line_is_the_real_help(door: object) -> None:
+    group = cli.commands["capture"] if door in CAPTURE_DOORS else cli
+    assert isinstance(group, LazyGroup)
+    command = group.get_command(click.Context(group), door.name)
+    assert command is not None
+    assert (command.help or "").splitlines()[0] == door.line
+
+
+def every_command() -> list[tuple[str, click.Command]]:
+    found = []
+    for words in COMMANDS:
+        command: click.Command = cli
+        for word in words:
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), word)
+        found.append((" ".join(words), command))
+    return found
+
+
+def test_every_option_of_every_command_is_explained() -> None:
+    bare = [
+        f"{name} {option.opts}"
+        for name, command in every_command()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert bare == []
+
+
+def test_the_same_option_name_means_the_same_everywhere() -> None:
+    shared = {"--config", "--executor", "--overwrite", "--json"}
+    meanings: dict[str, set[tuple[str, str | None]]] = {}
+    for _, command in every_command():
+        for option in command.params:
+            for name in shared & set(option.opts):
+                assert isinstance(option, click.Option)
+                meanings.setdefault(name, set()).add((option.name or "", option.help))
+    assert {name: len(uses) for name, uses in meanings.items()} == dict.fromkeys(shared, 1)
+
+
+def test_a_mistyped_command_gets_a_suggestion() -> None:
+    result = CliRunner().invoke(cli, ["allign"])
+    assert result.exit_code == 2
+    assert "Did you mean 'align'?" in result.output
+
+
+def test_a_deliberate_error_is_two_lines_its_exit_code_and_no_traceback(tmp_path: Path) -> None:
+    words = ["align", str(tmp_path / "missing.jsonl"), "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "cli", *words], cwd=ROOT, capture_output=True, text=True)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"]
+
+
+def test_an_unknown_exception_keeps_its_traceback() -> None:
+    @click.group()
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["sdd", "anything"])
+        with pytest.raises(ZeroDivisionError):
+            run_cli(broken)
+
+
+def test_an_error_raised_in_a_command_ends_with_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.group(invoke_without_command=True)
+    def refusing() -> None:
+        raise IntegrityError("shard a.h5: flipped byte", hint="copy it again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["sdd"])
+        with pytest.raises(SystemExit) as stop:
+            run_cli(refusing)
+    assert stop.value.code == 3
+    assert capsys.readouterr().err == "error: shard a.h5: flipped byte\nhint: copy it again\n"

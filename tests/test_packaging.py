@@ -1,0 +1,61 @@
+"""The wheel holds exactly the packages, and works in a bare virtual environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_the_packages_their_data_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "cli.py",
+        "sdd_toolkit",
+        "capture",
+        "alignment",
+        "jdrl",
+    }
+    assert {"sdd_toolkit/py.typed", "jdrl/py.typed", "sdd_toolkit/templates/report.html.jinja"} <= set(names)
+
+
+def test_the_installed_wheel_shows_its_help_with_click_alone(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare/bin/python"
+    site = next((tmp_path / "bare/lib").glob("python*/site-packages"))
+    zipfile.ZipFile(wheel).extractall(site)
+    click_home = Path(__import__("click").__file__).parent
+    (site / "click").symlink_to(click_home)
+    done = subprocess.run([python, "-m", "cli", "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == ""
+    assert "ingest" in done.stdout
+
+
+def test_every_pinned_requirement_of_the_project_is_in_the_constraints() -> None:
+    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["train"], *extras["cluster"], *extras["dev"]]
+    assert [name for name in wanted if name.partition(">=")[0].lower() not in pinned] == []
+
+
+def test_the_citation_names_both_papers() -> None:
+    text = (ROOT / "CITATION.cff").read_text()
+    assert "Learning Single Image Defocus Deblurring with Misaligned Training Pairs" in text
+    assert "Reblurring-Guided Single Image Defocus Deblurring" in text
