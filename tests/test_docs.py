@@ -1,0 +1,90 @@
+"""Documentation that cannot drift: every command in it parses, every command and every key is in it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from cli import CAPTURE_DOORS, DOORS, cli
+from sdd_toolkit.config import Section
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/demo.sh", *sorted((ROOT / "docs").rglob("*.md"))]
+SECTIONS = {
+    "simulate": "capture.virtual.config:SimulateConfig",
+    "ingest": "capture.config:IngestConfig",
+    "align": "alignment.config:AlignConfig",
+    "filter": "sdd_toolkit.select:FilterConfig",
+    "pack": "sdd_toolkit.pack:PackConfig",
+    "card": "sdd_toolkit.cards:CardConfig",
+    "report": "sdd_toolkit.report:ReportConfig",
+    "build": "sdd_toolkit.build:BuildConfig",
+    "train": "jdrl.config:TrainConfig",
+    "evaluate": "jdrl.config:EvaluateConfig",
+}
+
+
+def commands_in(path: Path) -> list[str]:
+    """Lines of code that start with `sdd`, continuation lines joined, comments and pipes cut."""
+    text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
+    blocks = re.findall(r"```(?:sh|bash|console|)\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [re.split(r"\s[|#>]", line)[0] for line in lines if re.match(r"sdd\s", line)]
+
+
+SHOWN = [(path.name, line) for path in DOCS for line in commands_in(path)]
+
+
+@pytest.mark.parametrize(("page", "line"), SHOWN, ids=[f"{page}: {line[:60]}" for page, line in SHOWN])
+def test_every_command_in_the_docs_parses(page: str, line: str) -> None:
+    words = shlex.split(line)[1:]
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, f"{page}: no such command"
+        command = found
+    try:
+        command.make_context("sdd", [word for word in words if word not in ("…", "...")])
+    except click.exceptions.Exit as done:
+        assert done.exit_code == 0
+
+
+def test_the_readme_walks_through_real_commands() -> None:
+    assert len(commands_in(ROOT / "README.md")) >= len(DOORS)
+
+
+@pytest.mark.parametrize("door", [*DOORS, *CAPTURE_DOORS], ids=lambda door: door.name)
+def test_every_command_is_in_the_readme(door: object) -> None:
+    words = f"sdd capture {door.name}" if door in CAPTURE_DOORS else f"sdd {door.name}"
+    assert words in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_of_the_configuration_is_documented_with_its_default(section: str) -> None:
+    module, _, name = SECTIONS[section].partition(":")
+    model: type[Section] = getattr(importlib.import_module(module), name)
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    table = page.partition(f"## [{section}]\n")[2].partition("\n## ")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", table, re.MULTILINE))
+    defaults = {key: default_text(field.get_default(call_default_factory=True)) for key, field in model.model_fields.items()}
+    assert documented == defaults
+
+
+def default_text(value: object) -> str:
+    """The default as it would stand in TOML; `-` where there is none."""
+    if value is None or repr(value) == "PydanticUndefined":
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(default_text(entry) for entry in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {default_text(entry)}" for key, entry in value.items()) + "}"
+    return str(value)
