@@ -1,0 +1,182 @@
+"""The shape shared by stages that take a manifest pair by pair and write the next manifest.
+
+What was finished is appended to a journal beside the output as it comes in, so that a run that was killed loses
+only the pairs in flight; the output itself appears once, whole. A second run gives the bytes the first one would.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit import manifest
+from sdd_toolkit.config import Section
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.executor import run_tasks, workers_of
+from sdd_toolkit.files import inside, sha256_of, writing_failed
+from sdd_toolkit.progress import silent
+from sdd_toolkit.types import PairRecord, Reason, Report, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TextIO
+
+    from sdd_toolkit.progress import Track
+    from sdd_toolkit.types import FileRef, Step
+
+JOURNAL = ".journal"
+SectionT = TypeVar("SectionT", bound=Section)
+_RECORD = TypeAdapter(PairRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[SectionT]):
+    """What a worker gets: one pair as the input manifest has it, and where things lie.
+
+    Attributes:
+        record: The pair.
+        root: Folder that the pair's file paths are relative to.
+        folder: Folder of the output manifest, for files written beside it.
+        config: The stage's configuration.
+    """
+
+    record: PairRecord
+    root: Path
+    folder: Path
+    config: SectionT
+
+    def locate(self, ref: FileRef) -> Path:
+        """Where the file of `ref` lies; refused if it would leave the root."""
+        return inside(self.root, ref.path)
+
+
+def rejected(record: PairRecord, reason: Reason, detail: str = "") -> PairRecord:
+    """`record` with a verdict against it; its earlier measurements stay."""
+    return replace(record, verdict=Verdict(keep=False, reason=reason, detail=detail))
+
+
+def altered(job: Job[SectionT]) -> str:
+    """Which of the pair's two files is missing or not the one that was ingested, and how; empty if both are."""
+    for name, ref in (("blur", job.record.blur), ("sharp", job.record.sharp)):
+        path = job.locate(ref)
+        if not path.is_file():
+            return f"{name} file {ref.path} is missing"
+        if path.stat().st_size != ref.bytes:
+            return f"{name} file {ref.path} has {path.stat().st_size} bytes, ingested were {ref.bytes}"
+        if sha256_of(path) != ref.sha256:
+            return f"{name} file {ref.path} has another SHA-256 than when it was ingested"
+    return ""
+
+
+def work_through(
+    stage: str,
+    source: Path,
+    out: Path,
+    config: SectionT,
+    work: Callable[[Job[SectionT]], PairRecord],
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+    intact: Callable[[PairRecord], bool] = lambda record: True,
+) -> Report:
+    """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
+
+    A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`.
+
+    Args:
+        stage: The stage's name in the provenance.
+        source: Input manifest.
+        out: Output manifest.
+        config: Goes into the provenance and to `work`.
+        work: Picklable; returns the record with its new facts; a bad pair is a `rejected` record, not an
+            exception. The provenance step is added here.
+        executor: See `sdd_toolkit.executor`.
+        overwrite: Do every pair again.
+        track: Shows progress.
+        intact: Whether what `work` wrote for a record besides the manifest is still there.
+
+    Raises:
+        ManifestError: `source` is not a manifest.
+        InputError: `out` is `source`, or cannot be written.
+        ConfigError: The executor's name is unknown.
+    """
+    started = time.monotonic()
+    workers_of(executor)
+    if out.resolve() == source.resolve():
+        raise InputError(f"{out} is both input and output of `{stage}`", hint="give another --out")
+    pairs = manifest.read(source)
+    journal = out.with_name(out.name + JOURNAL)
+    before = {} if overwrite else {**manifest.done_before(out), **_recovered(journal)}
+    finished: dict[str, PairRecord] = {}
+    jobs: list[Job[SectionT]] = []
+    steps: dict[str, Step] = {}
+    for record in pairs.records:
+        step = manifest.step_of(stage, config, record, line=manifest.to_json(record))
+        earlier = before.get(record.id)
+        if earlier is not None and manifest.unchanged(earlier, step) and intact(earlier):
+            finished[record.id] = earlier
+        else:
+            steps[record.id] = step
+            jobs.append(Job(record=record, root=pairs.root, folder=out.parent, config=config))
+    skipped = len(finished)
+    with _opened(journal, overwrite) as lines, track(stage, len(jobs)) as advance:
+        for outcome in run_tasks(work, jobs, executor):
+            record = outcome.task.record
+            if outcome.result is None:
+                # No step: the next run tries this pair again.
+                record = rejected(record, Reason.WORKER_DIED)
+            else:
+                history = (*manifest.history_before(record, stage), steps[record.id])
+                record = replace(outcome.result, history=history)
+                _append(lines, record)
+            finished[record.id] = record
+            advance(note=record.id)
+    manifest.write(out, manifest.Manifest(root=pairs.root, records=tuple(finished.values())))
+    journal.unlink(missing_ok=True)
+    return Report(
+        stage=stage,
+        total=len(pairs.records),
+        done=len(jobs),
+        skipped=skipped,
+        rejected=manifest.reject_counts(finished.values()),
+        seconds=time.monotonic() - started,
+        outputs=(str(out),),
+    )
+
+
+def _recovered(journal: Path) -> Mapping[str, PairRecord]:
+    """The records of a killed run; a line torn by the kill is left out."""
+    if not journal.is_file():
+        return {}
+    records = {}
+    for line in journal.read_bytes().split(b"\n"):
+        try:
+            record = _RECORD.validate_json(line)
+        except ValidationError:
+            continue
+        records[record.id] = record
+    return records
+
+
+def _opened(journal: Path, overwrite: bool) -> TextIO:
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        stream = journal.open("w" if overwrite else "a", encoding="utf-8", newline="\n")
+        # Ends the line a kill may have torn.
+        stream.write("\n")
+    except OSError as error:
+        raise writing_failed(journal, error) from error
+    return stream
+
+
+def _append(stream: TextIO, record: PairRecord) -> None:
+    try:
+        stream.write(manifest.to_json(record) + "\n")
+        stream.flush()
+    except OSError as error:
+        raise writing_failed(Path(stream.name), error) from error
