@@ -1,0 +1,9 @@
+"""Deblurring networks: any module `B -> D` or `B -> [D_0, D_1, …]`, first output final."""
+
+from __future__ import annotations
+
+from jdrl.networks.build import NETWORKS, build_network, load_published, restore
+from jdrl.networks.nafnet import NAFNet
+from jdrl.networks.unet import UNet
+
+__all__ = ["NETWORKS", "NAFNet", "UNet", "build_network", "load_published", "restore"]

@@ -1,0 +1,124 @@
+"""Building networks by name, loading published weights, running on images of any size."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jdrl.networks.nafnet import NAFNet
+from jdrl.networks.unet import UNet
+from sdd_toolkit.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet}
+
+_CONTAINERS = ("G_state_dict", "state_dict", "params")
+_PREFIXES = ("module.", "Network.")
+
+
+def build_network(name: str, **options: object) -> nn.Module:
+    """A new network.
+
+    Args:
+        name: `unet` (the official one) or `nafnet`.
+        **options: The network's own keyword arguments, e.g. `width=32, encoder_blocks=[1, 1, 1, 28]`.
+
+    Raises:
+        ConfigError: No such network, or options it does not take.
+    """
+    factory = NETWORKS.get(name)
+    if factory is None:
+        close = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"unknown network {name!r}", hint=f"{hint}valid: {', '.join(NETWORKS)}")
+    try:
+        return factory(**options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"network {name!r}: {error}", hint="check the network's options") from error
+
+
+def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None:
+    """Loads a checkpoint in a published layout: containers unwrapped, `module.` and `Network.` stripped.
+
+    Args:
+        network: Receives the weights, in place.
+        state_dict: What `torch.load(file, weights_only=True)` or safetensors returned.
+
+    Raises:
+        CheckpointError: Missing or extra names, or shapes that differ. The network is then unchanged.
+    """
+    found = _stripped(_unwrapped(state_dict))
+    wanted = network.state_dict()
+    kind = type(network).__name__
+    missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if missing or extra:
+        parts = [
+            f"{label} {_listed(names)}" for label, names in (("lacks", missing), ("has extra", extra)) if names
+        ]
+        raise CheckpointError(
+            f"the checkpoint does not fit {kind}: it {' and '.join(parts)}",
+            hint="check the network's name and options against those the checkpoint was trained with",
+        )
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
+    if wrong:
+        first = wrong[0]
+        got = tuple(tensors[first].shape) if first in tensors else type(found[first]).__name__
+        raise CheckpointError(
+            f"the checkpoint does not fit {kind}: {first} is {got}, not {tuple(wanted[first].shape)}"
+            f" ({len(wrong)} such entries)",
+            hint="check the network's width and blocks against those the checkpoint was trained with",
+        )
+    network.load_state_dict(tensors)
+
+
+def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
+    """Runs any network on an image of any size.
+
+    The image is extended at the right and bottom to a multiple of `network.size_multiple` (1 if it has none), by
+    reflection, or by repetition where the image is too small to reflect, and every output is cropped back.
+
+    Args:
+        network: `B -> D` or `B -> [D_0, D_1, …]`.
+        blurred: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        Its outputs, each (B, 3, H, W); the first is final.
+    """
+    height, width = blurred.shape[-2:]
+    multiple = int(getattr(network, "size_multiple", 1))
+    down, right = -height % multiple, -width % multiple
+    if down or right:
+        mode = "reflect" if down < height and right < width else "replicate"
+        blurred = F.pad(blurred, (0, right, 0, down), mode=mode)
+    outputs = network(blurred)
+    if isinstance(outputs, Tensor):
+        outputs = [outputs]
+    return [output[..., :height, :width] for output in outputs]
+
+
+def _unwrapped(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
+    for key in _CONTAINERS:
+        inner = checkpoint.get(key)
+        if isinstance(inner, Mapping):
+            return _unwrapped(inner)
+    return checkpoint
+
+
+def _stripped(weights: Mapping[str, object]) -> Mapping[str, object]:
+    for prefix in _PREFIXES:
+        if weights and all(name.startswith(prefix) for name in weights):
+            return _stripped({name.removeprefix(prefix): value for name, value in weights.items()})
+    return weights
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    ordered = sorted(names)
+    more = f" … ({len(ordered)} in all)" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
