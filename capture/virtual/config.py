@@ -1,0 +1,102 @@
+"""Section `[simulate]`: the virtual camera's body, lens, operator and noise."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from sdd_toolkit.config import Section
+
+
+class SimulateConfig(Section):
+    """What the virtual camera is and how carelessly it is handled.
+
+    The default is a full-frame body (36 mm wide, binned to 1296 pixels) with a 50 mm f/1.2 lens.
+    """
+
+    width: int = Field(default=1296, ge=64, le=16384, multiple_of=2)
+    """Columns of the sensor; even, so that whole Bayer blocks fit."""
+    height: int = Field(default=864, ge=64, le=16384, multiple_of=2)
+    """Rows of the sensor; even."""
+    pixel_pitch_um: float = Field(default=27.8, gt=0.3, le=100)
+    """Distance between neighbouring pixel centres."""
+    focal_mm: float = Field(default=50.0, gt=1, le=2000)
+    """Focal length of the thin lens."""
+    f_number_min: float = Field(default=1.2, ge=0.7, le=64)
+    """Widest opening of the lens."""
+    f_number_max: float = Field(default=22.0, ge=0.7, le=64)
+    """Smallest opening of the lens."""
+    focus_min_m: float = Field(default=1.0, gt=0)
+    """Nearest distance a scene is put at."""
+    focus_max_m: float = Field(default=2.2, gt=0)
+    """Farthest distance a scene is put at."""
+    min_coc_px: float = Field(default=3.0, ge=0)
+    """Smallest radius drawn for the most blurred part of a blurred frame."""
+    max_coc_px: float = Field(default=8.0, gt=0, le=64)
+    """Largest circle-of-confusion radius in any blurred frame."""
+    sharp_coc_px: float = Field(default=0.5, gt=0, le=8)
+    """Largest circle-of-confusion radius in a sharp frame; sets the depth of the scene."""
+    max_zoom: float = Field(default=0.02, gt=0, le=0.1)
+    """Largest focus breathing between the two shots of a focus pair, as a fraction."""
+    max_shift_px: float = Field(default=8.0, ge=0, le=200)
+    """Largest movement of the frame centre between the shots (the tripod's pan and tilt)."""
+    max_rotation_deg: float = Field(default=0.3, ge=0, le=5)
+    """Largest roll between the shots."""
+    exposure_error_ev: float = Field(default=0.1, ge=0, le=2)
+    """Largest exposure error of the blurred frame that its EXIF does not tell."""
+    highlight_level: float = Field(default=0.85, gt=0, le=4)
+    """Where the brightest 0.5 % of the scene is exposed to; 1 = saturation."""
+    vignetting: float = Field(default=0.3, ge=0, lt=1)
+    """Loss of light in the corners at the widest opening, on top of the natural cos⁴ law."""
+    iso: int = Field(default=200, ge=50, le=102400)
+    """Sensitivity: at ISO 100 white is a full well."""
+    full_well_e: float = Field(default=30000.0, gt=100)
+    """Electrons at white, ISO 100."""
+    read_noise_e: float = Field(default=4.0, ge=0, le=1000)
+    """Standard deviation of the read noise in electrons."""
+    noise: bool = True
+    """Whether the sensor is noisy at all; rounding to whole numbers stays."""
+    black_level: int = Field(default=512, ge=0, le=8192)
+    """Number the sensor writes for no light."""
+    white_level: int = Field(default=16383, ge=255, le=16383)
+    """Number at which the sensor saturates; at most 14 bits."""
+    cfa: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
+    """Bayer pattern, the 2x2 block row by row."""
+    near_m: float | None = Field(default=None, gt=0)
+    """Distance of the largest value of a PNG depth map; None fits it to the pair's depth of field."""
+    far_m: float | None = Field(default=None, gt=0)
+    """Distance of the smallest value of a PNG depth map; given together with `near_m`."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for low, high in (
+            ("f_number_min", "f_number_max"),
+            ("focus_min_m", "focus_max_m"),
+            ("min_coc_px", "max_coc_px"),
+            ("sharp_coc_px", "max_coc_px"),
+            ("black_level", "white_level"),
+        ):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
+        if self.focus_min_m * 1000 < 4 * self.focal_mm:
+            raise ValueError(f"focus_min_m = {self.focus_min_m} is nearer than four focal lengths")
+        if self.white_level - self.black_level < 64:
+            raise ValueError("white_level must be at least 64 above black_level")
+        if (self.near_m is None) != (self.far_m is None):
+            raise ValueError("near_m and far_m must be given together")
+        if self.near_m is not None and self.far_m is not None and self.near_m >= self.far_m:
+            raise ValueError(f"near_m = {self.near_m} is not nearer than far_m = {self.far_m}")
+        if self.near_m is not None and self.near_m * 1000 < 2 * self.focal_mm:
+            raise ValueError(f"near_m = {self.near_m} is nearer than two focal lengths")
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frame."""
+        return self.height, self.width
+
+    @property
+    def pitch_mm(self) -> float:
+        """Pixel pitch in millimetres."""
+        return self.pixel_pitch_um / 1000.0

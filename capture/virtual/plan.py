@@ -1,0 +1,248 @@
+"""What the operator sets before each of the two shots, drawn so that the pair is what was ordered.
+
+A focus pair keeps the opening and moves the focal plane. The lens equation then ties four numbers together:
+with a = f/(2 N p), image distances v_b, v_s of the two shots and q = v_b/v_s,
+
+    r_b(d) = q r_s(d) + a (q - 1), signed      breathing (blurred to sharp) = 1/q
+
+so the radius in the blurred frame can spread over the scene by no more than about twice the largest radius allowed
+in the sharp one. An aperture pair keeps the focus: r_b(d) / r_s(d) = N_s / N_b, and breathing = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from capture.virtual.lens import (
+    THIRD_STOPS,
+    focus_distance_m,
+    image_distance_mm,
+    signed_coc_radius_px,
+)
+from sdd_toolkit.types import PairKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from capture.virtual.config import SimulateConfig
+
+_FARTHEST_M = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One exposure: what the lens was set to, and by how much the light missed the metered value.
+
+    Attributes:
+        f_number: Opening N.
+        focus_m: Distance the lens is focused at.
+        image_mm: The image distance that goes with it.
+        error_ev: Exposure error that EXIF does not tell.
+    """
+
+    f_number: float
+    focus_m: float
+    image_mm: float
+    error_ev: float = 0.0
+
+    def signed_radius_px(
+        self, inverse_depth: NDArray[np.float64] | float, config: SimulateConfig
+    ) -> NDArray[np.float64]:
+        """Circle-of-confusion radius of subjects at `inverse_depth` dioptres; negative before the focus."""
+        return signed_coc_radius_px(
+            inverse_depth,
+            focal_mm=config.focal_mm,
+            f_number=self.f_number,
+            image_mm=self.image_mm,
+            pitch_mm=config.pitch_mm,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Both shots and how the scene lies before the camera.
+
+    Attributes:
+        blur: Settings of the blurred shot.
+        sharp: Settings of the sharp shot.
+        near: Inverse depth of the nearest subject, 1/m.
+        far: Inverse depth of the farthest subject, 1/m.
+        homography: (3, 3), blurred (x, y, 1) to sharp.
+    """
+
+    blur: Shot
+    sharp: Shot
+    near: float
+    far: float
+    homography: NDArray[np.float64]
+
+    @property
+    def zoom(self) -> float:
+        """Magnification blurred to sharp."""
+        return self.sharp.image_mm / self.blur.image_mm
+
+
+def plan_pair(
+    config: SimulateConfig,
+    kind: PairKind,
+    rng: np.random.Generator,
+    *,
+    depths: tuple[float, float] | None = None,
+    both_blurred: bool = False,
+) -> Plan:
+    """Draws the settings of one pair.
+
+    Args:
+        config: Limits to draw within.
+        kind: `focus` or `aperture`.
+        rng: Drawn from a fixed number of times, whatever the other arguments.
+        depths: (near, far) in dioptres where the scene's depths are given; None chooses them so that the sharp
+            frame stays within `sharp_coc_px`.
+        both_blurred: Misses the focus in both shots by about the same amount.
+
+    Raises:
+        ValueError: `kind` is neither `focus` nor `aperture`.
+    """
+    draws = rng.random(8)
+    make = {PairKind.FOCUS: _focus_pair, PairKind.APERTURE: _aperture_pair}.get(kind)
+    if make is None:
+        raise ValueError(f"the virtual camera shoots focus and aperture pairs, not {kind}")
+    blur, sharp, near, far = make(config, draws, depths, both_blurred)
+    blur = Shot(blur.f_number, blur.focus_m, blur.image_mm, error_ev=config.exposure_error_ev * (2 * draws[4] - 1))
+    length, direction = config.max_shift_px * math.sqrt(draws[5]), 2 * math.pi * draws[6]
+    homography = between_shots(
+        blur,
+        sharp,
+        config,
+        shift_px=(length * math.cos(direction), length * math.sin(direction)),
+        rotation_deg=config.max_rotation_deg * (2 * draws[7] - 1),
+    )
+    return Plan(blur=blur, sharp=sharp, near=near, far=far, homography=homography)
+
+
+def between_shots(
+    blur: Shot, sharp: Shot, config: SimulateConfig, *, shift_px: tuple[float, float], rotation_deg: float
+) -> NDArray[np.float64]:
+    """K_s R K_b⁻¹: blurred (x, y, 1) to sharp for a camera turned about its optical centre (no parallax).
+
+    Pan and tilt move the frame centre by `shift_px`; roll turns by `rotation_deg`; K holds the image distance in
+    pixels, which is where focus breathing enters. Source: Hartley and Zisserman, 2nd ed., eq. 8.13 (conjugate rotation).
+    """
+    f_b, f_s = blur.image_mm / config.pitch_mm, sharp.image_mm / config.pitch_mm
+    pan, tilt, roll = math.atan2(shift_px[0], f_s), math.atan2(shift_px[1], f_s), math.radians(rotation_deg)
+    about_y = np.array([[math.cos(pan), 0, math.sin(pan)], [0, 1, 0], [-math.sin(pan), 0, math.cos(pan)]])
+    about_x = np.array([[1, 0, 0], [0, math.cos(tilt), math.sin(tilt)], [0, -math.sin(tilt), math.cos(tilt)]])
+    about_z = np.array([[math.cos(roll), -math.sin(roll), 0], [math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
+    matrix = _intrinsics(f_s, config) @ about_y @ about_x @ about_z @ np.linalg.inv(_intrinsics(f_b, config))
+    return np.asarray(matrix / matrix[2, 2], dtype=np.float64)
+
+
+def _intrinsics(focal_px: float, config: SimulateConfig) -> NDArray[np.float64]:
+    return np.array(
+        [[focal_px, 0, (config.width - 1) / 2], [0, focal_px, (config.height - 1) / 2], [0, 0, 1]], dtype=np.float64
+    )
+
+
+def _stops(config: SimulateConfig) -> tuple[float, ...]:
+    inside = tuple(stop for stop in THIRD_STOPS if config.f_number_min <= stop <= config.f_number_max)
+    return tuple(sorted({config.f_number_min, *inside, config.f_number_max}))
+
+
+def _scale(config: SimulateConfig, f_number: float) -> float:
+    """Radius in pixels per unit of |v(s)/v(d) - 1|."""
+    return config.focal_mm / (2 * f_number * config.pitch_mm)
+
+
+def _largest_radius(config: SimulateConfig, draw: float) -> float:
+    low = max(config.min_coc_px, min(2 * config.sharp_coc_px, config.max_coc_px))
+    return low + (config.max_coc_px - low) * draw
+
+
+def _shot(config: SimulateConfig, f_number: float, image_mm: float) -> Shot:
+    # Beyond the horizon a lens is focused at "infinity"; a finite figure keeps EXIF and the lens equation whole.
+    image_mm = max(image_mm, image_distance_mm(config.focal_mm, _FARTHEST_M))
+    return Shot(f_number=f_number, focus_m=focus_distance_m(config.focal_mm, image_mm), image_mm=image_mm)
+
+
+def _image_of(config: SimulateConfig, dioptres: float) -> float:
+    return 1.0 / (1.0 / config.focal_mm - dioptres / 1000.0)
+
+
+def _inverse_depth(config: SimulateConfig, ratio: float, image_mm: float) -> float:
+    """The dioptres at which v(s)/v(d) = `ratio`."""
+    return max(0.0, 1000.0 * (1.0 / config.focal_mm - ratio / image_mm))
+
+
+def _focus_pair(
+    config: SimulateConfig, draws: NDArray[np.float64], depths: tuple[float, float] | None, both_blurred: bool
+) -> tuple[Shot, Shot, float, float]:
+    radius = _largest_radius(config, draws[0])
+    wanted = config.max_zoom * (0.25 + 0.75 * draws[1])
+    farther = bool(draws[2] < 0.5)
+    sign = -1.0 if farther else 1.0
+    if depths is None:
+        limit = 0.9 * config.focal_mm / config.max_zoom / 1000.0 if farther else config.focus_max_m
+        high = max(config.focus_min_m, min(config.focus_max_m, limit))
+        image_s = image_distance_mm(config.focal_mm, config.focus_min_m + (high - config.focus_min_m) * draws[3])
+        spread = None
+    else:
+        ratios = [1.0 / config.focal_mm - dioptres / 1000.0 for dioptres in depths]
+        image_s = 2.0 / sum(ratios)
+        spread = image_s * abs(ratios[0] - ratios[1]) / 2
+        if farther and image_s * (1 - config.max_zoom) <= image_distance_mm(config.focal_mm, _FARTHEST_M):
+            sign = 1.0
+
+    def ratio_for(f_number: float) -> float:
+        scale = _scale(config, f_number)
+        half = spread if spread is not None else min(config.sharp_coc_px, radius / 2) / scale
+        return max(1e-3, (1 + sign * radius / scale) / (1 + sign * half))
+
+    def zoom_off(f_number: float) -> float:
+        return abs(1 / ratio_for(f_number) - 1)
+
+    ahead = [stop for stop in _stops(config) if sign * (ratio_for(stop) - 1) > 0] or [_stops(config)[-1]]
+    allowed = [stop for stop in ahead if zoom_off(stop) <= config.max_zoom] or [ahead[0]]
+    f_number = min(allowed, key=lambda stop: abs(zoom_off(stop) - wanted))
+    # A lens that cannot open far enough reaches the largest allowed breathing before the wanted radius.
+    ratio = min(max(ratio_for(f_number), 1 / (1 + config.max_zoom)), 1 / (1 - config.max_zoom))
+    half = spread if spread is not None else min(config.sharp_coc_px, radius / 2) / _scale(config, f_number)
+    sharp_image = image_s * (1 + 0.9 * (ratio - 1)) if both_blurred else image_s
+    near, far = (
+        depths
+        if depths is not None
+        else (_inverse_depth(config, 1 - half, image_s), _inverse_depth(config, 1 + half, image_s))
+    )
+    return _shot(config, f_number, image_s * ratio), _shot(config, f_number, sharp_image), near, far
+
+
+def _aperture_pair(
+    config: SimulateConfig, draws: NDArray[np.float64], depths: tuple[float, float] | None, both_blurred: bool
+) -> tuple[Shot, Shot, float, float]:
+    stops = _stops(config)
+    radius = min(_largest_radius(config, draws[0]), config.sharp_coc_px * stops[-1] / stops[0])
+    # The nearer end takes the share `balance` of the depth range, seen from the focal plane.
+    balance = 0.2 + 0.6 * draws[2]
+    if depths is None:
+        openings = [stop for stop in stops if stop * radius / config.sharp_coc_px <= stops[-1] * (1 + 1e-9)]
+        f_blur = openings[int(draws[1] * len(openings))] if openings else stops[0]
+        distance_m = config.focus_min_m + (config.focus_max_m - config.focus_min_m) * draws[3]
+        image_mm = image_distance_mm(config.focal_mm, distance_m)
+        reach = (0.25 if both_blurred else 1.0) * radius / _scale(config, f_blur) / max(balance, 1 - balance)
+        near = _inverse_depth(config, 1 - balance * reach, image_mm)
+        far = _inverse_depth(config, 1 + (1 - balance) * reach, image_mm)
+    else:
+        near, far = depths
+        image_mm = _image_of(config, near - balance * (near - far))
+        reach = max(abs(image_mm / _image_of(config, dioptres) - 1) for dioptres in depths)
+        f_blur = next((stop for stop in stops if _scale(config, stop) * reach <= radius), stops[-1])
+    if both_blurred:
+        image_mm = image_mm * (1 + 0.8 * radius / _scale(config, f_blur))
+        f_sharp = stops[min(stops.index(f_blur) + 1, len(stops) - 1)]
+        return _shot(config, f_blur, image_mm), _shot(config, f_sharp, image_mm), near, far
+    worst = max(abs(float(_shot(config, f_blur, image_mm).signed_radius_px(end, config))) for end in (near, far))
+    f_sharp = next((stop for stop in stops if worst * f_blur / stop <= config.sharp_coc_px * (1 + 1e-9)), stops[-1])
+    return _shot(config, f_blur, image_mm), _shot(config, f_sharp, image_mm), near, far

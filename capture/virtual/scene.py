@@ -1,0 +1,188 @@
+"""What stands before the camera: textured surfaces, each at its own depth, ordered from back to front.
+
+Dead leaves: opaque shapes dropped at random, radii with density proportional to r⁻³, which gives the scale-invariant
+statistics of natural pictures. Source: A. B. Lee, D. Mumford, J. Huang, IJCV 41 (2001); Gousseau, Roueff (2007).
+All colours are linear sRGB; depths are inverse depths in dioptres (1/m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from capture.virtual.texture import two_tones
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_COVERAGE = 2.5
+_SMALLEST_RADIUS_PX = 6.0
+_LARGEST_RADIUS = 0.2
+_SUPERSAMPLING = 4
+_EDGE_SIGMA_PX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One opaque thing at one depth, cut to its bounding box.
+
+    Attributes:
+        rgba: (h, w, 4) float32 linear sRGB times alpha, and alpha.
+        left: Column of its first pixel on the canvas; may lie outside.
+        top: Row of its first pixel.
+        inverse_depth: 1/m.
+        jump: (dx, dy) px it moves between the blurred and the sharp shot.
+    """
+
+    rgba: NDArray[np.float32]
+    left: int
+    top: int
+    inverse_depth: float
+    jump: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Surfaces from back to front on a canvas larger than the frame.
+
+    Attributes:
+        surfaces: The first one covers the whole canvas.
+        size: (height, width) of the canvas.
+    """
+
+    surfaces: tuple[Surface, ...]
+    size: tuple[int, int]
+
+
+def dead_leaves(
+    size: tuple[int, int], frame: tuple[int, int], near: float, far: float, rng: np.random.Generator
+) -> Scene:
+    """A dead-leaves scene whose visible area is spread evenly over the inverse depths `far` … `near`.
+
+    Args:
+        size: (height, width) of the canvas.
+        frame: (height, width) of the frame, which sets the largest leaf.
+        near: Largest inverse depth, 1/m.
+        far: Smallest inverse depth, 1/m.
+        rng: Source of chance.
+    """
+    height, width = size
+    smallest = _SMALLEST_RADIUS_PX
+    largest = max(2 * smallest, _LARGEST_RADIUS * min(frame))
+    mean_area = 2 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
+    count = max(8, round(_COVERAGE * height * width / mean_area))
+    radii = (smallest**-2 - rng.random(count) * (smallest**-2 - largest**-2)) ** -0.5
+    centres = rng.random((count, 2)) * (width, height)
+    # A leaf with t of the drop order behind it survives with exp(-coverage (1 - t)): equal area per dioptre.
+    order = (np.arange(count) + 1) / count
+    cover = np.exp(-_COVERAGE * (1 - order))
+    depths = far + (near - far) * (cover - cover[0]) / (cover[-1] - cover[0])
+    ground = two_tones(size, rng)
+    surfaces = [Surface(np.dstack([ground, np.ones(size, np.float32)]), 0, 0, far)]
+    for radius, (x, y), depth in zip(radii, centres, depths, strict=True):
+        surfaces.append(leaf(float(radius), (float(x), float(y)), float(depth), rng))
+    return Scene(tuple(surfaces), size)
+
+
+def leaf(
+    radius_px: float,
+    centre: tuple[float, float],
+    inverse_depth: float,
+    rng: np.random.Generator,
+    jump: tuple[int, int] = (0, 0),
+) -> Surface:
+    """One textured shape of about `radius_px` around `centre` (x, y) on the canvas."""
+    outline = _outline(rng) * radius_px + centre
+    left, top = (int(edge) for edge in np.floor(outline.min(axis=0)) - 2)
+    right, bottom = (int(edge) for edge in np.ceil(outline.max(axis=0)) + 3)
+    alpha = _coverage(outline - (left, top), (bottom - top, right - left))
+    colour = two_tones(alpha.shape[:2], rng)
+    return Surface(np.dstack([colour * alpha[..., None], alpha]), left, top, inverse_depth, jump)
+
+
+def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: np.random.Generator) -> Scene:
+    """`scene` with a textured object of 8 to 10 % of the frame in front that jumps 30 to 60 px between the shots."""
+    radius = float(np.sqrt(rng.uniform(0.08, 0.1) * frame[0] * frame[1] / np.pi))
+    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(30, 60) * min(1.0, min(frame) / 400)
+    jump = (round(length * np.cos(angle)), round(length * np.sin(angle)))
+    middle = np.array([scene.size[1], scene.size[0]]) / 2
+    slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8
+    x, y = middle + rng.uniform(-1, 1, 2) * slack - np.array(jump) / 2
+    return Scene((*scene.surfaces, leaf(radius, (float(x), float(y)), near, rng, jump)), scene.size)
+
+
+def photograph(image: NDArray[np.float32], inverse_depth: NDArray[np.float32], edges: NDArray[np.float64]) -> Scene:
+    """A photograph cut into surfaces by its depth map; behind nearer ones each surface is continued.
+
+    Args:
+        image: (H, W, 3) linear sRGB, as large as the canvas.
+        inverse_depth: (H, W) in 1/m.
+        edges: Increasing inverse depths between which one surface lies.
+
+    Returns:
+        The scene; hidden parts of a surface are filled from its visible surroundings.
+    """
+    bins = np.clip(np.searchsorted(edges, inverse_depth, side="right") - 1, 0, len(edges) - 2)
+    surfaces: list[Surface] = []
+    for number in range(len(edges) - 1):
+        visible = bins == number
+        if not visible.any():
+            continue
+        # What is nearer hides this surface: continue it there, so that blur at the edge has something to reveal.
+        alpha = (bins >= number).astype(np.float32) if surfaces else np.ones(bins.shape, np.float32)
+        colour = np.where(visible[..., None], image, _continued(image, visible))
+        depth = float(np.mean(inverse_depth[visible], dtype=np.float64))
+        left, top, wide, high = cv2.boundingRect(alpha.astype(np.uint8))
+        crop = (slice(top, top + high), slice(left, left + wide))
+        rgba = np.dstack([colour * alpha[..., None], alpha])[crop].astype(np.float32)
+        surfaces.append(Surface(rgba, left, top, depth))
+    return Scene(tuple(surfaces), (image.shape[0], image.shape[1]))
+
+
+def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Colours spread from `visible` pixels into the others, by a pyramid of weighted means (push-pull)."""
+    weight = visible.astype(np.float32)
+    levels = [np.dstack([image * weight[..., None], weight])]
+    while min(levels[-1].shape[:2]) > 2:
+        high, wide = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], ((wide + 1) // 2, (high + 1) // 2), interpolation=cv2.INTER_AREA))
+    filled = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-6)
+    for level in reversed(levels[:-1]):
+        coarse = cv2.resize(filled, (level.shape[1], level.shape[0]), interpolation=cv2.INTER_LINEAR)
+        share = np.minimum(level[..., 3:], 1.0)
+        filled = share * level[..., :3] / np.maximum(level[..., 3:], 1e-6) + (1 - share) * coarse
+    return np.asarray(filled, dtype=np.float32)
+
+
+def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(n, 2) corners of an ellipse, a polygon, a bar or a lobed leaf of about unit radius, turned at random."""
+    kind, turn = rng.integers(4), rng.uniform(0, 2 * np.pi)
+    if kind == 1:
+        angles = np.sort(rng.uniform(0, 2 * np.pi / 5, 5)) + np.arange(5) * 2 * np.pi / 5
+    else:
+        angles = np.arange(48) * (2 * np.pi / 48)
+    x, y = np.cos(angles), np.sin(angles)
+    if kind == 0:
+        squash = rng.uniform(0.5, 1.0)
+        x, y = x / np.sqrt(squash), y * np.sqrt(squash)
+    elif kind == 2:
+        sides = rng.uniform(0.45, 1.0)
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (np.sqrt(1 / sides), np.sqrt(sides)) * 0.8
+        x, y = corners[:, 0], corners[:, 1]
+    elif kind == 3:
+        wave = 1 + 0.3 * np.cos(rng.integers(2, 7) * angles + turn) * rng.random()
+        x, y = x * wave, y * wave
+    cosine, sine = np.cos(turn), np.sin(turn)
+    return np.column_stack([cosine * x - sine * y, sine * x + cosine * y])
+
+
+def _coverage(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Share of each pixel inside the polygon, softened as a lens would."""
+    fine = np.zeros((size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING), np.uint8)
+    points = np.rint((outline + 0.5) * _SUPERSAMPLING - 0.5).astype(np.int32)
+    cv2.fillPoly(fine, [points], 255)
+    area = cv2.resize(fine, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return np.asarray(cv2.GaussianBlur(area, (3, 3), _EDGE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT))

@@ -1,0 +1,75 @@
+"""The sensor: colour filters, Bayer mosaic, shot and read noise, black level, 14 bits.
+
+In electrons e = w · signal with w the full well over ISO/100, the mean is e and the variance e + read²: the photon
+transfer line (J. Janesick, Photon Transfer, SPIE 2007, ch. 3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from capture.virtual.config import SimulateConfig
+
+NEUTRAL = (0.5, 1.0, 0.65)
+"""What the sensor answers to white light (D65), green = 1: DNG's AsShotNeutral."""
+
+_MIXING = np.array([[0.62, 0.31, 0.07], [0.14, 0.68, 0.18], [0.03, 0.22, 0.75]])
+CAMERA_FROM_SRGB: NDArray[np.float64] = np.diag(NEUTRAL) @ _MIXING
+"""(3, 3): linear sRGB to camera RGB; each row of the mixing sums to one, so white is neutral."""
+
+XYZ_FROM_SRGB = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+"""(3, 3): linear sRGB to CIE XYZ, D65 (IEC 61966-2-1)."""
+
+COLOUR_MATRIX: NDArray[np.float64] = CAMERA_FROM_SRGB @ np.linalg.inv(XYZ_FROM_SRGB)
+"""(3, 3): CIE XYZ to camera RGB under D65: DNG's ColorMatrix1."""
+
+
+def expose(
+    linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator | None
+) -> NDArray[np.uint16]:
+    """What the sensor writes for an image.
+
+    Args:
+        linear: (H, W, 3) linear sRGB; white of value 1 just saturates green.
+        config: Noise, levels and Bayer pattern.
+        rng: Source of noise; None for a noiseless sensor.
+
+    Returns:
+        (H, W) uint16 mosaic, `black_level` … `white_level`.
+    """
+    signal = mosaic(np.maximum(linear @ CAMERA_FROM_SRGB.T.astype(np.float32), 0), config.cfa)
+    well = full_well_e(config)
+    if rng is not None and config.noise:
+        electrons = rng.poisson(signal.astype(np.float64) * well) + config.read_noise_e * rng.standard_normal(
+            signal.shape
+        )
+        signal = (electrons / well).astype(np.float32)
+    numbers = config.black_level + signal * (config.white_level - config.black_level)
+    return np.asarray(np.clip(np.rint(numbers), 0, config.white_level), dtype=np.uint16)
+
+
+def full_well_e(config: SimulateConfig) -> float:
+    """Electrons at white at the configured ISO."""
+    return config.full_well_e * 100.0 / config.iso
+
+
+def noise_profile(config: SimulateConfig) -> tuple[float, float]:
+    """DNG's (S, O): variance = S · signal + O with signal 0 … 1."""
+    well = full_well_e(config)
+    return (1.0 / well, (config.read_noise_e / well) ** 2) if config.noise else (0.0, 0.0)
+
+
+def mosaic(camera_rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:
+    """(H, W): one colour a pixel of the (H, W, 3) image, in the 2x2 pattern `cfa` such as RGGB."""
+    samples = np.empty(camera_rgb.shape[:2], np.float32)
+    for position, colour in enumerate(cfa):
+        row, column = divmod(position, 2)
+        samples[row::2, column::2] = camera_rgb[row::2, column::2, "RGB".index(colour)]
+    return samples

@@ -1,0 +1,96 @@
+"""Two-coloured textures with detail down to about three pixels: noise, grain, stripes, checks, dots and wood."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_TILE = 512
+_KINDS = 24
+
+
+def two_tones(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """(h, w, 3) linear sRGB: two related colours mixed by a texture, and a slight shading across."""
+    height, width = size
+    tile = _tiles()[int(rng.integers(_KINDS))]
+    row, column = (int(start) for start in rng.integers(0, _TILE, 2))
+    rows, columns = np.arange(row, row + height) % _TILE, np.arange(column, column + width) % _TILE
+    mix = tile[rows][:, columns]
+    first, second = _palette(rng)
+    slope = rng.uniform(-0.2, 0.2, 2)
+    shade = 1.0 + slope[0] * np.linspace(-1, 1, width)[None, :] + slope[1] * np.linspace(-1, 1, height)[:, None]
+    colour = first + (second - first) * mix[..., None]
+    return np.asarray(colour * shade[..., None], dtype=np.float32)
+
+
+def _palette(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal()), 0.03, 0.7)
+    hue = rng.standard_normal(3)
+    tint = rng.uniform(0.1, 0.75) * (hue - hue.mean()) / max(float(np.abs(hue - hue.mean()).max()), 1e-6)
+    first = luminance * (1 + tint)
+    contrast = rng.choice([-1.0, 1.0]) * rng.uniform(0.35, 1.2)
+    second = luminance * np.exp(contrast) * (1 + tint * rng.uniform(-0.6, 1.0))
+    return np.clip(first, 0.004, 0.95), np.clip(second, 0.004, 0.95)
+
+
+@lru_cache(maxsize=1)
+def _tiles() -> tuple[NDArray[np.float32], ...]:
+    """Periodic tiles with values 0 … 1, always the same ones."""
+    rng = np.random.default_rng(20210)
+    makers = (_fractal, _grain, _stripes, _checks, _dots, _wood)
+    return tuple(makers[number % len(makers)](rng) for number in range(_KINDS))
+
+
+def _noise(rng: np.random.Generator, exponent: float, finest_px: float) -> NDArray[np.float64]:
+    """Periodic noise of amplitude 1/frequency^exponent, unit variance, nothing finer than `finest_px`."""
+    frequency = np.hypot(np.fft.fftfreq(_TILE)[:, None], np.fft.rfftfreq(_TILE)[None, :])
+    gain = np.maximum(frequency, 1 / _TILE) ** -exponent * np.exp(-((frequency * finest_px) ** 4))
+    gain[0, 0] = 0
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((_TILE, _TILE))) * gain, s=(_TILE, _TILE))
+    return np.asarray(field / field.std(), dtype=np.float64)
+
+
+def _unit(field: NDArray[np.float64], softness: float = 0.5) -> NDArray[np.float32]:
+    return np.asarray(0.5 + 0.5 * np.tanh(field / (2 * softness)), dtype=np.float32)
+
+
+def _fractal(rng: np.random.Generator) -> NDArray[np.float32]:
+    return _unit(_noise(rng, rng.uniform(0.8, 1.3), 2.5))
+
+
+def _grain(rng: np.random.Generator) -> NDArray[np.float32]:
+    return _unit(_noise(rng, 0.0, rng.uniform(2.5, 5.0)) + 0.5 * _noise(rng, 1.2, 8.0))
+
+
+def _wave(rng: np.random.Generator, period_px: float, warp: float = 0.0) -> NDArray[np.float64]:
+    """A plane wave of whole cycles, so that the tile stays periodic."""
+    angle = rng.uniform(0, np.pi)
+    x, y = np.meshgrid(np.arange(_TILE), np.arange(_TILE))
+    cycles_x = round(_TILE / period_px * np.cos(angle))
+    cycles_y = round(_TILE / period_px * np.sin(angle))
+    phase = 2 * np.pi * (cycles_x * x + cycles_y * y) / _TILE
+    return np.asarray(np.sin(phase + warp * _noise(rng, 1.8, 16.0)), dtype=np.float64)
+
+
+def _stripes(rng: np.random.Generator) -> NDArray[np.float32]:
+    return _unit(_wave(rng, rng.uniform(5, 14)) + 0.15 * _noise(rng, 0.5, 3.0), 0.25)
+
+
+def _checks(rng: np.random.Generator) -> NDArray[np.float32]:
+    period = rng.uniform(7, 16)
+    return _unit(_wave(rng, period) * _wave(rng, period) + 0.15 * _noise(rng, 0.5, 3.0), 0.15)
+
+
+def _dots(rng: np.random.Generator) -> NDArray[np.float32]:
+    spots = _noise(rng, -1.0, rng.uniform(5, 9))
+    return _unit(cv2.GaussianBlur((spots > 1.1).astype(np.float64), (0, 0), 0.7) * 4 - 1 + 0.2 * _noise(rng, 0.7, 3.0))
+
+
+def _wood(rng: np.random.Generator) -> NDArray[np.float32]:
+    return _unit(_wave(rng, rng.uniform(7, 18), warp=2.5) + 0.3 * _noise(rng, 0.5, 3.0), 0.35)
