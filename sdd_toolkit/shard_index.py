@@ -1,0 +1,118 @@
+"""`index.json`: what a folder of shards holds, and the hashes to check it by. Written last, read first."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit.develop import Encoding
+from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.files import write_text
+from sdd_toolkit.manifest import to_json
+from sdd_toolkit.types import Reason, ShardInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = "sdd-shards"
+VERSION = 1
+INDEX_NAME = "index.json"
+_SRGB = "s = 12.92 v if v <= 0.0031308 else 1.055 v^(1/2.4) - 0.055"
+_LIGHT = "v = linear light, sRGB primaries, D65, clipped to 0 ... 1"
+TRANSFER: Mapping[Encoding, str] = {
+    Encoding.SRGB8: f"uint8 = round(255 s); {_SRGB}; {_LIGHT}",
+    Encoding.SRGB16: f"uint16 = round(65535 s); {_SRGB}; {_LIGHT}",
+    Encoding.LINEAR16: f"uint16 = round(65535 v); {_LIGHT}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPair:
+    """A kept pair that could not be packed, and why."""
+
+    id: str
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What `index.json` says about a folder of shards.
+
+    Attributes:
+        name: Name of the data set.
+        encoding: How pixel values stand for light; `transfer` is the exact curve in words.
+        patch_size: Edge of the patches in px.
+        codec: Compression of the chunks: `bitshuffle-lz4`, `gzip` or `none`.
+        toolkit: Version of the toolkit that packed it.
+        config: Fingerprint of the packing configuration.
+        splits: The scenes of each split; no scene is in two.
+        shards: In reading order.
+        plans: Per shard name, the fingerprint of everything its bytes depend on; equal plans are equal bytes.
+        failed: Kept pairs that could not be packed.
+    """
+
+    name: str
+    encoding: Encoding
+    transfer: str
+    patch_size: int
+    codec: str
+    toolkit: str
+    config: str
+    splits: dict[str, tuple[str, ...]]
+    shards: tuple[ShardInfo, ...]
+    plans: dict[str, str] = field(default_factory=dict)
+    failed: tuple[FailedPair, ...] = ()
+
+
+_INDEX = TypeAdapter(Index)
+
+
+def write_index(folder: Path, index: Index) -> Path:
+    """Writes `index.json` atomically; equal indexes are equal bytes."""
+    content = {"format": FORMAT, "version": VERSION, **json.loads(to_json(index))}
+    path = folder / INDEX_NAME
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    return path
+
+
+def read_index(folder: Path) -> Index:
+    """Reads and validates `index.json`.
+
+    Raises:
+        InputError: No index there, or one of another format or version.
+        IntegrityError: The index is damaged.
+    """
+    path = folder / INDEX_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found, version = content.pop("format"), content.pop("version")
+    except OSError as error:
+        raise InputError(f"no readable {path}", hint="give the folder `sdd pack` wrote") from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not an index of shards", hint="run `sdd pack` again") from error
+    if (found, version) != (FORMAT, VERSION):
+        raise unknown_format(path, found, version)
+    try:
+        return _INDEX.validate_python(content, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint="run `sdd pack` again") from error
+
+
+def damaged(shard: str, what: str) -> IntegrityError:
+    """The error that names a shard whose bytes are not what the index promises."""
+    return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
+
+
+def unknown_format(path: Path, found: object, version: object) -> InputError:
+    """The error for a file of another format or version than this toolkit reads."""
+    return InputError(
+        f"{path} has format {found!r} version {version!r}, this toolkit reads {FORMAT!r} version {VERSION}",
+        hint="install the toolkit version that packed it, or pack again",
+    )
