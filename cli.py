@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
 import click
 
 from sdd_toolkit import __version__
 from sdd_toolkit.lazy import Door, LazyGroup, run_cli
+from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, executor_option, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from sdd_toolkit.progress import Track
+    from sdd_toolkit.types import Report
 
 CAPTURE_DOORS = (
-    Door("simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
+    Door(
+        "simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."
+    ),
 )
 
 DOORS = (
@@ -19,11 +31,19 @@ DOORS = (
     Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),
     Door("card", "sdd_toolkit.commands:card", "Write the data card of a packed data set."),
     Door("report", "sdd_toolkit.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
-    Door("build", "sdd_toolkit.commands:build", "Run all stages from a configuration file, resuming."),
+    Door("build", "cli:build", "Run all stages from a configuration file, resuming."),
     Door("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
     Door("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),
     Door("deblur", "jdrl.commands:deblur", "Deblur photographs: RAW or images of any size."),
 )
+
+
+class How(TypedDict):
+    """How a stage is run, whichever it is."""
+
+    executor: str
+    overwrite: bool
+    track: Track
 
 
 @click.group(
@@ -46,6 +66,77 @@ def cli() -> None:
 )
 def capture() -> None:
     """Groups the commands that shoot."""
+
+
+@click.command("build")
+@click.argument("config", type=IN_PATH)
+@click.option("--source", type=IN_PATH, multiple=True, help="Folder with RAW files; instead of [build] sources.")
+@click.option("--out", type=OUT_PATH, help="Folder of the data set; instead of [build] out.")
+@executor_option
+@overwrite_option
+@json_option
+def build(
+    config: Path, source: tuple[Path, ...], out: Path | None, executor: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Run all stages from a configuration file, resuming.
+
+    Ingest, align, filter, pack, verify, card, report. Every stage skips what an earlier run has done.
+    """
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.progress import terminal
+
+    reports = run_build(config, source, out, executor or default_name(), overwrite, terminal)
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports]))
+        return
+    for report in reports:
+        echo_report(report, as_json=False)
+
+
+def run_build(
+    config: Path, source: tuple[Path, ...], out: Path | None, executor: str, overwrite: bool, track: Track
+) -> list[Report]:
+    """The recipe: every stage from RAW files to the report, in order.
+
+    Args:
+        config: `sdd.toml`; each stage reads its own section.
+        source: Folders with RAW files; empty means those of `[build]`.
+        out: Folder of the data set; None means that of `[build]`.
+        executor: See `sdd_toolkit.executor`.
+        overwrite: Do everything again.
+        track: Shows progress.
+    """
+    import alignment.config
+    import alignment.stage
+    import capture.config
+    import capture.ingest
+    from sdd_toolkit import cards, filter, pack, report, verify
+    from sdd_toolkit.build import BuildConfig, record_config, resolve
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.select import FilterConfig
+
+    sources, dataset = resolve(config, source, out, load_section(BuildConfig, "build", config))
+    ingest = load_section(capture.config.IngestConfig, "ingest", config)
+    align = load_section(alignment.config.AlignConfig, "align", config)
+    select = load_section(FilterConfig, "filter", config)
+    packing = load_section(pack.PackConfig, "pack", config)
+    card = load_section(cards.CardConfig, "card", config)
+    page = load_section(report.ReportConfig, "report", config)
+    record_config(
+        dataset,
+        {"ingest": ingest, "align": align, "filter": select, "pack": packing, "card": card, "report": page},
+    )
+    # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
+    how: How = {"executor": executor, "overwrite": overwrite, "track": track}
+    return [
+        capture.ingest.run(sources, dataset.folder, ingest, **how),
+        alignment.stage.run(dataset.ingested, dataset.folder, align, **how),
+        filter.run(dataset.aligned, dataset.folder, select, **how),
+        pack.run(dataset.filtered, dataset.shards, packing, **how),
+        verify.run(dataset.shards, track=track),
+        cards.run(dataset.shards, card, manifest=dataset.filtered),
+        report.run(dataset.folder, dataset.report, page, **how),
+    ]
 
 
 def main() -> None:

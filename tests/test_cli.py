@@ -20,7 +20,6 @@ HEAVY = ("numpy", "torch", "h5py", "cv2", "rawpy", "pandas", "matplotlib", "pyda
 COMMANDS = [
     [],
     ["capture"],
-    ["build"],
     *(["capture", door.name] for door in CAPTURE_DOORS),
     *([door.name] for door in DOORS),
 ]

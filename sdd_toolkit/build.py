@@ -1,0 +1,93 @@
+"""Where everything of a data set in the making lies, and what `sdd build` needs to know.
+
+The recipe itself, the straight line through all stages, is in `cli.py`: only the front door knows every room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from sdd_toolkit.config import Section, read_toml
+from sdd_toolkit.errors import ConfigError
+from sdd_toolkit.files import write_text
+from sdd_toolkit.manifest import to_json
+
+
+class BuildConfig(Section):
+    """What `sdd build` builds from what, section `[build]`."""
+
+    sources: tuple[str, ...] = Field((), description="Folders with RAW files, relative to the configuration file.")
+    out: str | None = Field(None, description="Folder of the data set, relative to the configuration file.")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The layout of a data set's folder."""
+
+    folder: Path
+
+    @property
+    def ingested(self) -> Path:
+        """Manifest after `sdd ingest`."""
+        return self.folder / "ingested.jsonl"
+
+    @property
+    def aligned(self) -> Path:
+        """Manifest after `sdd align`; the residual flows lie in `flow/` beside it."""
+        return self.folder / "aligned.jsonl"
+
+    @property
+    def filtered(self) -> Path:
+        """Manifest after `sdd filter`."""
+        return self.folder / "filtered.jsonl"
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the shards, their index and the data card."""
+        return self.folder / "shards"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the HTML report and its CSV."""
+        return self.folder / "report"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration of the last build, as JSON."""
+        return self.folder / "config.json"
+
+
+def resolve(
+    config: Path, source: tuple[Path, ...], out: Path | None, values: BuildConfig
+) -> tuple[list[Path], Dataset]:
+    """Sources and destination: flags as given, otherwise the file's, relative to the file.
+
+    Raises:
+        ConfigError: Neither names a source or a destination.
+    """
+    sources = list(source) or [config.parent / entry for entry in values.sources]
+    if not sources:
+        raise ConfigError(
+            f"{config} names no sources", hint='set sources = ["raw"] in [build] or pass --source DIR'
+        )
+    if out is None and values.out is None:
+        raise ConfigError(
+            f"{config} names no destination", hint='set out = "dataset" in [build] or pass --out DIR'
+        )
+    return sources, Dataset(out if out is not None else config.parent / str(values.out))
+
+
+def record_config(dataset: Dataset, sections: dict[str, Section]) -> None:
+    """Writes the resolved configuration beside the data set, so that a card can state every threshold."""
+    write_text(
+        dataset.config, to_json({name: section.model_dump(mode="json") for name, section in sections.items()})
+    )
+
+
+def checked(config: Path) -> Path:
+    """The configuration file, its sections' names checked before any work is done."""
+    read_toml(config)
+    return config
