@@ -1,0 +1,101 @@
+"""Transfer curves, quantisation, binning and previews: arrays to arrays."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.frames import HalfFrame
+
+Codes = "NDArray[np.uint8] | NDArray[np.uint16]"
+
+
+class Encoding(StrEnum):
+    """How linear light becomes integers: the curve and the bit depth."""
+
+    SRGB8 = "srgb8"
+    SRGB16 = "srgb16"
+    LINEAR16 = "linear16"
+
+    @property
+    def white(self) -> int:
+        """The code of linear 1."""
+        return 255 if self is Encoding.SRGB8 else 65535
+
+
+def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
+    """Linear light as integers, clipped to [0, 1] and rounded to nearest.
+
+    Args:
+        linear: Any shape, 0 = black, 1 = white.
+        encoding: The curve and depth to use.
+
+    Returns:
+        The same shape, uint8 or uint16.
+    """
+    curved = np.clip(linear, 0.0, 1.0) if encoding is Encoding.LINEAR16 else srgb_encode(linear)
+    codes = np.rint(np.multiply(curved, encoding.white, dtype=np.float32))
+    return codes.astype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16)
+
+
+def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:
+    """Integers back to linear light in [0, 1]; the inverse of `encode` up to rounding."""
+    return _decode_table(encoding)[values]
+
+
+def srgb_encode(linear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sRGB curve (IEC 61966-2-1), linear to display, both in [0, 1]; values outside are clipped."""
+    clipped = np.clip(linear, 0.0, 1.0).astype(np.float32, copy=False)
+    power = np.power(clipped, np.float32(1 / 2.4)) * np.float32(1.055) - np.float32(0.055)
+    return np.where(clipped <= np.float32(0.0031308), clipped * np.float32(12.92), power)
+
+
+def srgb_decode(display: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The inverse of `srgb_encode`; values outside [0, 1] are clipped."""
+    clipped = np.clip(display, 0.0, 1.0).astype(np.float32, copy=False)
+    power = np.power((clipped + np.float32(0.055)) / np.float32(1.055), np.float32(2.4))
+    return np.where(clipped <= np.float32(0.04045), clipped / np.float32(12.92), power)
+
+
+def binned(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of 2x2 blocks.
+
+    Args:
+        image: (H, W[, C]); an odd last row or column is left out.
+
+    Returns:
+        (H // 2, W // 2[, C]) float32, whose pixel x covers source pixels 2 x and 2 x + 1.
+    """
+    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    even = image[:height, :width]
+    rows = even[0::2] + even[1::2]
+    return np.asarray((rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25), dtype=np.float32)
+
+
+def preview(half: HalfFrame) -> NDArray[np.uint8]:
+    """The half-size frame as a person would see it, in the level and colour of `frames.read_full`.
+
+    White balance is scaled so that its smallest multiplier is 1, as LibRaw does when highlights are clipped: the
+    level depends on the white balance only, never on the content.
+
+    Returns:
+        (h, w, 3) uint8, sRGB.
+    """
+    gains = np.array(half.white_balance, dtype=np.float32)
+    balanced = np.minimum(half.rgb * (gains / gains.min()), np.float32(1.0))
+    matrix = np.array(half.to_srgb, dtype=np.float32)
+    return np.asarray(encode(balanced @ matrix.T, Encoding.SRGB8), dtype=np.uint8)
+
+
+@cache
+def _decode_table(encoding: Encoding) -> NDArray[np.float32]:
+    fractions = np.arange(encoding.white + 1, dtype=np.float64) / encoding.white
+    if encoding is not Encoding.LINEAR16:
+        fractions = np.where(fractions <= 0.04045, fractions / 12.92, ((fractions + 0.055) / 1.055) ** 2.4)
+    return fractions.astype(np.float32)
