@@ -140,7 +140,7 @@ def spread(values: ArrayLike) -> Spread | None:
     return Spread(count=int(numbers.size), median=median, p05=p05, p95=p95, low=low, high=high)
 
 
-def histogram(groups: Sequence[ArrayLike], bins: int = 24, *, logarithmic: bool = False) -> Histogram | None:
+def histogram(groups: Sequence[ArrayLike], bins: int | None = None, *, logarithmic: bool = False) -> Histogram | None:
     """Counts of each group over common bins; None if no group holds a finite number.
 
     The axis spans the first group that holds numbers and whatever lies near it, so that one gross failure does not
@@ -148,7 +148,7 @@ def histogram(groups: Sequence[ArrayLike], bins: int = 24, *, logarithmic: bool 
 
     Args:
         groups: Values; NaN and infinities are left out, with `logarithmic` numbers below `LOG_FLOOR` become it.
-        bins: Number of bins.
+        bins: Number of bins; by default 8 to 24, growing with the square root of the number of values.
         logarithmic: Bins of equal width in log10, over all groups.
     """
     values = [_finite(group) for group in groups]
@@ -159,7 +159,7 @@ def histogram(groups: Sequence[ArrayLike], bins: int = 24, *, logarithmic: bool 
         return None
     leading = everything if logarithmic else next(group for group in values if group.size)
     low, high = _axis(leading, everything)
-    edges = np.linspace(low, high, bins + 1)
+    edges = np.linspace(low, high, (bins or int(np.clip(2 * np.sqrt(everything.size), 8, 24))) + 1)
     counts = tuple(np.histogram(np.clip(group, low, high), edges)[0].astype(np.int64) for group in values)
     outside = int(np.count_nonzero((everything < low) | (everything > high)))
     return Histogram(10.0**edges if logarithmic else edges, counts, outside, logarithmic)

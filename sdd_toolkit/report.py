@@ -1,0 +1,257 @@
+"""The report of a data set in the making or made: one HTML page that needs nothing else, and its numbers as CSV."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from sdd_toolkit import __version__, manifest, statistics
+from sdd_toolkit.config import Section
+from sdd_toolkit.errors import InputError, SddError
+from sdd_toolkit.executor import run_tasks
+from sdd_toolkit.files import write_text
+from sdd_toolkit.progress import silent
+from sdd_toolkit.report_page import Page, render
+from sdd_toolkit.report_pictures import PairPictures, PictureTask, pictures
+from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.types import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from sdd_toolkit.progress import Track
+    from sdd_toolkit.types import PairRecord
+
+MANIFESTS = ("filtered.jsonl", "aligned.jsonl", "ingested.jsonl")
+PAGE, TABLE = "report.html", "pairs.csv"
+_DIED = PairPictures(notes=("the worker process died on this pair",))
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class ReportConfig(Section):
+    """What the report shows. The numbers and the table always hold every pair."""
+
+    title: str = Field(default="", description="Heading of the page; empty: the name of the data set's folder.")
+    max_pictures: int = Field(default=40, ge=0, description="How many pairs are pictured; they make up the file size.")
+    picture_width_px: int = Field(default=640, ge=64, le=4096, description="Width of the slider's pictures.")
+    jpeg_quality: int = Field(default=82, ge=1, le=100, description="JPEG quality of all pictures.")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """What a build folder holds.
+
+    Attributes:
+        manifest: The furthest manifest that is there.
+        packed: Ids of the packed pairs; None if nothing was packed.
+        rejected_files: (path, reason, detail) of every file that ended in no pair; None if not listed.
+        thresholds: The resolved configuration by section; empty if it was not written.
+        notes: What is there but cannot be read.
+        fingerprint: Changes with any of these.
+    """
+
+    manifest: Path
+    root: Path
+    records: tuple[PairRecord, ...]
+    shards: Path
+    packed: frozenset[str] | None
+    rejected_files: tuple[tuple[str, str, str], ...] | None
+    thresholds: dict[str, Any]
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+def run(
+    dataset: Path,
+    out: Path,
+    config: ReportConfig,
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Writes `out`/report.html and `out`/pairs.csv; leaves them alone if nothing they show has changed.
+
+    Args:
+        dataset: A build folder, or one of its manifests; whatever stages it has been through are shown.
+        out: Folder of the report.
+        config: What to show.
+        executor: Who reads the pictures; see `executor`.
+        overwrite: Write anew although nothing changed (the source files are back, say).
+        track: Shows the progress.
+
+    Raises:
+        InputError: There is no manifest.
+    """
+    started = time.monotonic()
+    found = read_data_set(dataset)
+    outputs = (out / PAGE, out / TABLE)
+    stamp = hashlib.sha256(f"{found.fingerprint} {config.fingerprint()} {__version__}".encode()).hexdigest()[:16]
+    total = len(found.records)
+    fresh = not overwrite and all(path.is_file() for path in outputs) and stamp in _head(outputs[0])
+    if not fresh:
+        frame = statistics.table(found.records)
+        write_text(outputs[1], to_csv(frame))
+        shown = _pictured(found, config, executor, track)
+        write_text(outputs[0], render(_page(found, frame, shown, config, stamp)))
+    return Report(
+        stage="report",
+        total=total,
+        done=0 if fresh else total,
+        skipped=total if fresh else 0,
+        rejected=manifest.reject_counts(found.records),
+        seconds=time.monotonic() - started,
+        outputs=tuple(str(path) for path in outputs),
+    )
+
+
+def read_data_set(dataset: Path) -> DataSet:
+    """Whatever of a build folder is there.
+
+    Raises:
+        InputError: There is no manifest.
+        ManifestError: The furthest manifest cannot be read.
+    """
+    path = dataset if dataset.is_file() else next((p for n in MANIFESTS if (p := dataset / n).is_file()), None)
+    if path is None:
+        raise InputError(
+            f"{dataset} holds no manifest ({', '.join(MANIFESTS)})",
+            hint="give the folder `sdd build` or `sdd ingest` wrote",
+        )
+    folder, notes = path.parent, list[str]()
+    content = manifest.read(path)
+    packed = _packed(folder / "shards", notes)
+    thresholds = _thresholds(folder / "config.json", notes)
+    digest = hashlib.sha256()
+    for name in (path.name, "rejected_files.csv", "config.json", "shards/index.json"):
+        digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
+        digest.update(b"\0")
+    return DataSet(
+        manifest=path,
+        root=content.root,
+        records=tuple(sorted(content.records, key=lambda record: record.id)),
+        shards=folder / "shards",
+        packed=packed,
+        rejected_files=_rejected_files(folder / "rejected_files.csv"),
+        thresholds=thresholds,
+        notes=tuple(notes),
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def chosen(records: Sequence[PairRecord], limit: int) -> tuple[str, ...]:
+    """Ids of the pairs to picture: of every reason some, the rest kept pairs evenly spaced over the manifest.
+
+    Rejected pairs get at most half of the places (all that the kept ones leave free), dealt out in turn to the
+    reasons in the order of their names, so that each is represented as long as there are places at all.
+    """
+    good = [record.id for record in records if record.verdict is None or record.verdict.keep]
+    by_reason: dict[str, list[str]] = {}
+    for record in records:
+        if record.verdict is not None and not record.verdict.keep:
+            by_reason.setdefault(str(record.verdict.reason or ""), []).append(record.id)
+    queues = [by_reason[reason] for reason in sorted(by_reason)]
+    deepest = max(map(len, queues), default=0)
+    dealt = [queue[turn] for turn in range(deepest) for queue in queues if turn < len(queue)]
+    places = max(limit // 2, min(len(queues), limit), limit - len(good))
+    bad = dealt[:places]
+    spaced = np.linspace(0, len(good) - 1, min(limit - len(bad), len(good))).round().astype(int)
+    return tuple(sorted([*bad, *(good[position] for position in spaced)]))
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """The table as CSV, nine significant digits.
+
+    A text that a spreadsheet would take for a formula is preceded by an apostrophe: names come from strangers.
+    """
+    texts = {
+        name: frame[name].map(lambda text: f"'{text}" if text.startswith(_FORMULA_STARTS) else text)
+        for name in statistics.TEXT_COLUMNS
+    }
+    return str(frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+
+
+def _pictured(found: DataSet, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
+    wanted = set(chosen(found.records, config.max_pictures))
+    tasks = [
+        PictureTask(
+            record=record,
+            root=found.root,
+            folder=found.manifest.parent,
+            shards=found.shards if found.packed is not None and record.id in found.packed else None,
+            width_px=config.picture_width_px,
+            jpeg_quality=config.jpeg_quality,
+        )
+        for record in found.records
+        if record.id in wanted
+    ]
+    shown: dict[str, PairPictures] = {}
+    with track("report", len(tasks)) as advance:
+        for outcome in run_tasks(pictures, tasks, executor):
+            shown[outcome.task.record.id] = outcome.result or _DIED
+            advance(note=outcome.task.record.id)
+    return shown
+
+
+def _page(
+    found: DataSet, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str
+) -> Page:
+    return Page(
+        title=config.title or found.manifest.parent.resolve().name or "data set",
+        stage=found.manifest.stem,
+        records=found.records,
+        frame=frame,
+        pictures=shown,
+        packed=found.packed,
+        rejected_files=found.rejected_files,
+        thresholds=found.thresholds,
+        notes=found.notes,
+        stamp=stamp,
+    )
+
+
+def _packed(shards: Path, notes: list[str]) -> frozenset[str] | None:
+    if not (shards / "index.json").is_file():
+        return None
+    try:
+        with ShardReader(shards) as reader:
+            return frozenset(reader.pair_ids)
+    except SddError as error:
+        notes.append(f"the shards cannot be read: {error.what}")
+        return None
+
+
+def _rejected_files(path: Path) -> tuple[tuple[str, str, str], ...] | None:
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        rows = [[row.get(name) or "" for name in ("path", "reason", "detail")] for row in csv.DictReader(stream)]
+    return tuple((path, reason, detail) for path, reason, detail in rows)
+
+
+def _thresholds(path: Path, notes: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        notes.append(f"{path.name} is not a configuration")
+        return {}
+    return content
+
+
+def _head(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.read(2000)
