@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.frames import HalfFrame
 
-Codes = "NDArray[np.uint8] | NDArray[np.uint16]"
+Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 
 
 class Encoding(StrEnum):
@@ -41,7 +41,7 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
     """
     curved = np.clip(linear, 0.0, 1.0) if encoding is Encoding.LINEAR16 else srgb_encode(linear)
     codes = np.rint(np.multiply(curved, encoding.white, dtype=np.float32))
-    return codes.astype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16)
+    return codes.astype(np.uint8) if encoding is Encoding.SRGB8 else codes.astype(np.uint16)
 
 
 def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:

@@ -46,10 +46,11 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-RAW_SUFFIXES = frozenset(
-    ".3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .drf .eip .erf .fff .gpr .iiq .k25 .kdc .mdc .mef .mos "
-    ".mrw .nef .nrw .orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f".split()
+_MAKERS = (
+    "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc "
+    "mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 rwl rwz sr2 srf srw x3f"
 )
+RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
 
 _CLIPPED = 0.99  # of the range: saturated samples scatter a little below the white level
 _NO_BALANCE: Row = (1.0, 1.0, 1.0)
@@ -122,12 +123,12 @@ def read_half(path: Path) -> HalfFrame:
     if _is_image(path):
         return _half_of_image(path)
     with _opened(path) as raw:
+        flip = raw.sizes.flip  # developing resets it
         if _is_bayer(raw):
             rgb, clipped = _binned_mosaic(raw)
         else:
             pixels = _postprocess(raw, _NO_BALANCE, rawpy.ColorSpace.raw)
             rgb, clipped = binned(pixels), _any_of_block(pixels.max(axis=-1) >= _CLIPPED)
-        flip = raw.sizes.flip
         rgb, clipped = _oriented(rgb, flip), _oriented(clipped, flip)
         height, width = rgb.shape[:2]
         return HalfFrame(rgb, clipped, (2 * height, 2 * width), _white_balance(raw), _to_srgb(raw))
@@ -152,8 +153,9 @@ def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float3
     if _is_image(path):
         return _linear_image(path)
     with _opened(path) as raw:
-        balance = white_balance or _white_balance(raw)
-        return _oriented(_postprocess(raw, balance, rawpy.ColorSpace.sRGB), raw.sizes.flip)
+        flip = raw.sizes.flip  # developing resets it
+        pixels = _postprocess(raw, white_balance or _white_balance(raw), rawpy.ColorSpace.sRGB)
+        return _oriented(pixels, flip)
 
 
 def as_shot_white_balance(path: Path) -> Row:

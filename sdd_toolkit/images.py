@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import tifffile
 
-from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.errors import RawError
 
 if TYPE_CHECKING:
     from pathlib import Path
