@@ -127,9 +127,7 @@ def joint_loss(
         to_sharp = estimate_flow(final, sharp)
         to_final = estimate_flow(sharp, final)
         final_mask = _joined(consistency_mask(to_sharp, to_final), valid)
-        sharp_mask = _joined(
-            consistency_mask(to_final, to_sharp), None if valid is None else warp(valid, to_final)
-        )
+        sharp_mask = _joined(consistency_mask(to_final, to_sharp), None if valid is None else warp(valid, to_final))
         target = warp(sharp, to_sharp)
     blur_frame, sharp_frame, reblurred = [], [], []
     for output in outputs:

@@ -75,9 +75,7 @@ def ssim(first: Tensor, second: Tensor, mask: Tensor | None = None, *, window: W
 def _prepared(first: Tensor, second: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both images as (B, C, H, W) float64, zero where not scored, and the mask as (B, 1, H, W) of 0 and 1."""
     if first.shape != second.shape or first.dim() not in (3, 4):
-        raise ValueError(
-            f"images must be two (C, H, W) or (B, C, H, W): {tuple(first.shape)}, {tuple(second.shape)}"
-        )
+        raise ValueError(f"images must be two (C, H, W) or (B, C, H, W): {tuple(first.shape)}, {tuple(second.shape)}")
     a, b = (image.detach().double().view(-1, *image.shape[-3:]) for image in (first, second))
     shape = (a.shape[0], 1, *a.shape[-2:])
     if mask is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.deformation import warp
+from jdrl.deformation import in_bounds, warp
 
 COARSEST_PX = 12
 WARPS = 4
@@ -19,6 +19,7 @@ SMOOTHNESS = 0.05
 WINDOW_SD_PX = 1.5
 NORMALISE_PX = 9
 NOISE_FLOOR = 0.004
+OUTLIER = 0.5
 
 
 @torch.no_grad()
@@ -56,13 +57,13 @@ def _refined(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     moved = warp(b, flow)
     difference = moved - a
     dx, dy = _gradient(0.5 * (moved + a))
-    trust = 1 / (1 + (difference / 0.5).square())
+    trust = in_bounds(flow) / (1 + (difference / OUTLIER).square())
     products = torch.cat([dx * dx, dx * dy, dy * dy, dx * difference, dy * difference], 1) * trust
-    xx, xy, yy, xt, yt = _smoothed(products, WINDOW_SD_PX).split(1, 1)
+    xx, xy, yy, xt, yt = _smoothed(products, WINDOW_SD_PX).chunk(5, 1)
     xx, yy = xx + SMOOTHNESS, yy + SMOOTHNESS
     determinant = xx * yy - xy * xy
     # J (w - w0) = -t and smoothness towards the neighbours' mean: (J + αI) w = J w0 - t + α mean.
-    u, v = flow.split(1, 1)
+    u, v = flow.chunk(2, 1)
     bu = (xx - SMOOTHNESS) * u + xy * v - xt
     bv = xy * u + (yy - SMOOTHNESS) * v - yt
     constant = torch.cat([yy * bu - xy * bv, xx * bv - xy * bu], 1) / determinant

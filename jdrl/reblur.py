@@ -7,6 +7,10 @@ first moment is zero, so it cannot translate the image) and reaches the delta (a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -40,7 +44,7 @@ def hat_basis(
 def reblur(image: Tensor, weights: Tensor) -> Tensor:
     """Blurs every pixel with its own kernel: Σ_r a_r(x) (H_r/s_r * image)(x), the border pixel repeated outside.
 
-    Only `image` and `weights` are kept for the backward pass, which convolves again. Half-precision inputs are
+    Only `image` and `weights` are kept for the backward pass, which blurs again. Half-precision inputs are
     blurred in float32.
 
     Args:
@@ -76,11 +80,20 @@ def coc_radius_px(weights: Tensor) -> Tensor:
 
 
 class _Reblur(Function):
+    """Ring by ring: all offsets of one length share their kernel value, so a ring costs one product.
+
+    No stack of blurred images is ever made, neither kept nor passing.
+    """
+
     @staticmethod
     def forward(ctx: FunctionCtx, image: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(image, weights)
-        layers = _layers(image, weights.shape[1] - 1)
-        return torch.einsum("bcrhw,brhw->bchw", layers, weights)
+        radius = weights.shape[1] - 1
+        padded = _padded(image, radius)
+        blurred = torch.zeros_like(image)
+        for ring in _rings(radius):
+            blurred.addcmul_(_ring_sum(padded, ring, radius), _kernel_value(weights, ring))
+        return blurred
 
     @staticmethod
     @once_differentiable
@@ -88,26 +101,68 @@ class _Reblur(Function):
         image, weights = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_image, needs_weights = ctx.needs_input_grad  # type: ignore[attr-defined]
         radius = weights.shape[1] - 1
-        to_image = _layers_adjoint(gradient.unsqueeze(2) * weights.unsqueeze(1), radius) if needs_image else None
-        to_weights = torch.einsum("bcrhw,bchw->brhw", _layers(image, radius), gradient) if needs_weights else None
-        return to_image, to_weights
+        padded = _padded(image, radius)
+        to_padded, to_weights = torch.zeros_like(padded), torch.zeros_like(weights)
+        for ring in _rings(radius):
+            if needs_image:
+                spread = gradient * _kernel_value(weights, ring)
+                for offset in ring.offsets:
+                    _shifted(to_padded, offset, radius).add_(spread)
+            if needs_weights:
+                share = (gradient * _ring_sum(padded, ring, radius)).sum(1)
+                for hat, height in ring.hats:
+                    to_weights[:, hat].add_(share, alpha=height)
+        to_image = _folded(_folded(to_padded, radius, 2), radius, 3) if needs_image else None
+        return to_image, to_weights if needs_weights else None
 
 
-def _layers(image: Tensor, radius: int) -> Tensor:
-    """(B, C, R + 1, H, W): the image blurred by every hat."""
-    batch, channels, height, width = image.shape
-    padded = F.pad(image, (radius,) * 4, mode="replicate").view(batch * channels, 1, *_grown(image, radius))
-    kernels = hat_basis(radius, dtype=image.dtype, device=image.device).unsqueeze(1)
-    return F.conv2d(padded, kernels).view(batch, channels, radius + 1, height, width)
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """The offsets (y, x) of one length, and the one or two hats (index, height / area) that reach them."""
+
+    offsets: tuple[tuple[int, int], ...]
+    hats: tuple[tuple[int, float], ...]
 
 
-def _layers_adjoint(layers: Tensor, radius: int) -> Tensor:
-    """The transpose of `_layers`; the hats are symmetric, so convolution is its own transpose up to the border."""
-    batch, channels, _, height, width = layers.shape
-    kernels = hat_basis(radius, dtype=layers.dtype, device=layers.device).unsqueeze(0)
-    flat = layers.reshape(batch * channels, radius + 1, height, width)
-    spread = F.conv2d(flat, kernels, padding=2 * radius).view(batch, channels, height + 2 * radius, -1)
-    return _folded(_folded(spread, radius, 2), radius, 3)
+@cache
+def _rings(radius: int) -> tuple[_Ring, ...]:
+    basis = hat_basis(radius, dtype=torch.float64).tolist()
+    offsets: dict[int, list[tuple[int, int]]] = {}
+    for y, x in product(range(-radius, radius + 1), repeat=2):
+        if x * x + y * y <= radius * radius:
+            offsets.setdefault(x * x + y * y, []).append((y, x))
+    return tuple(
+        _Ring(tuple(ring), tuple((hat, plane[y][x]) for hat, plane in enumerate(basis) if plane[y][x] > 0))
+        for ring in offsets.values()
+        for y, x in [(ring[0][0] + radius, ring[0][1] + radius)]
+    )
+
+
+def _ring_sum(padded: Tensor, ring: _Ring, radius: int) -> Tensor:
+    first, *others = ring.offsets
+    total = _shifted(padded, first, radius).clone()
+    for offset in others:
+        total.add_(_shifted(padded, offset, radius))
+    return total
+
+
+def _kernel_value(weights: Tensor, ring: _Ring) -> Tensor:
+    """(B, 1, H, W): every pixel's kernel at this ring's distance."""
+    (first, height), *others = ring.hats
+    value = weights[:, first : first + 1] * height
+    for hat, height in others:
+        value.add_(weights[:, hat : hat + 1], alpha=height)
+    return value
+
+
+def _shifted(padded: Tensor, offset: tuple[int, int], radius: int) -> Tensor:
+    """The view of the padded image whose pixel x is the image's x + offset."""
+    rows, columns = padded.shape[-2] - 2 * radius, padded.shape[-1] - 2 * radius
+    return padded.narrow(-2, radius + offset[0], rows).narrow(-1, radius + offset[1], columns)
+
+
+def _padded(image: Tensor, radius: int) -> Tensor:
+    return F.pad(image, (radius,) * 4, mode="replicate")
 
 
 def _folded(spread: Tensor, radius: int, dim: int) -> Tensor:
@@ -117,10 +172,6 @@ def _folded(spread: Tensor, radius: int, dim: int) -> Tensor:
     inside.narrow(dim, 0, 1).add_(spread.narrow(dim, 0, radius).sum(dim, keepdim=True))
     inside.narrow(dim, size - 1, 1).add_(spread.narrow(dim, radius + size, radius).sum(dim, keepdim=True))
     return inside
-
-
-def _grown(image: Tensor, radius: int) -> tuple[int, int]:
-    return image.shape[-2] + 2 * radius, image.shape[-1] + 2 * radius
 
 
 def _squared_distance(radius_px: int) -> Tensor:
