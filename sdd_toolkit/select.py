@@ -19,17 +19,20 @@ class FilterConfig(Section):
     """Thresholds of `sdd filter`, section `[filter]`."""
 
     min_level: float = Field(0.01, ge=0, le=1, description="Bright parts (linear) below this: black_frame.")
-    max_clipped_fraction: float = Field(0.1, ge=0, le=1, description="More saturated pixels: clipped.")
+    max_clipped_fraction: float = Field(0.2, ge=0, le=1, description="More saturated pixels: clipped.")
     min_texture_fraction: float = Field(0.1, ge=0, le=1, description="Fewer textured tiles: low_texture.")
     min_sharp_acuity: float = Field(
-        0.1, ge=0, description="Crispness of the sharp frame below this: both_blurred."
+        0.15, ge=0, description="Acuity of the sharp frame below this: both_blurred, whatever the blurred one is."
+    )
+    crisp_acuity: float = Field(
+        0.35,
+        ge=0,
+        description="A pair that fails a sharpness rule is both_blurred below this acuity, else not_sharper.",
     )
     max_exposure_ev: float = Field(1.0, ge=0, description="Larger measured gain, either way: exposure_mismatch.")
-    min_sharpness_gain: float = Field(1.1, ge=0, description="Smaller median gain in fine detail: not_sharper.")
+    min_sharpness_gain: float = Field(1.15, ge=0, description="Smaller median gain in fine detail: not_sharper.")
     min_sharper_fraction: float = Field(0.2, ge=0, le=1, description="Fewer sharper tiles: not_sharper.")
-    max_softer_fraction: float = Field(
-        0.15, ge=0, le=1, description="More tiles softer than blurred: not_sharper."
-    )
+    max_softer_fraction: float = Field(0.15, ge=0, le=1, description="More tiles softer than blurred: not_sharper.")
     max_unexplained_fraction: float = Field(
         0.03, ge=0, le=1, description="More tiles that no blur and no small shift explains: moving_object."
     )
@@ -67,7 +70,7 @@ def _frame_failures(quality: Quality, config: FilterConfig) -> Iterator[tuple[Re
         yield Reason.CLIPPED, f"{quality.clipped_fraction:.1%} saturated > {config.max_clipped_fraction:.1%}"
     if quality.texture_fraction < config.min_texture_fraction:
         yield Reason.LOW_TEXTURE, f"{quality.texture_fraction:.1%} textured < {config.min_texture_fraction:.1%}"
-    if quality.sharp_acuity < config.min_sharp_acuity and quality.blur_acuity < config.min_sharp_acuity:
+    if quality.sharp_acuity < config.min_sharp_acuity:
         yield (
             Reason.BOTH_BLURRED,
             f"acuity of the sharp frame {quality.sharp_acuity:.3f} < {config.min_sharp_acuity}",
@@ -87,13 +90,14 @@ def _pair_failures(quality: Quality, alignment: Alignment, config: FilterConfig)
             Reason.NOT_SHARPER,
             f"{quality.softer_fraction:.1%} of tiles softer in the sharp frame > {config.max_softer_fraction:.1%}",
         )
+    blurred = quality.sharp_acuity < config.crisp_acuity
+    too_soft = Reason.BOTH_BLURRED if blurred else Reason.NOT_SHARPER
+    acuity = f", acuity of the sharp frame {quality.sharp_acuity:.2f}"
     if quality.sharpness_gain < config.min_sharpness_gain:
-        yield Reason.NOT_SHARPER, f"sharpness gain {quality.sharpness_gain:.2f} < {config.min_sharpness_gain}"
+        yield too_soft, f"sharpness gain {quality.sharpness_gain:.2f} < {config.min_sharpness_gain}{acuity}"
     if quality.sharper_fraction < config.min_sharper_fraction:
-        yield (
-            Reason.NOT_SHARPER,
-            f"only {quality.sharper_fraction:.1%} of tiles sharper < {config.min_sharper_fraction:.1%}",
-        )
+        share = f"only {quality.sharper_fraction:.1%} of tiles sharper < {config.min_sharper_fraction:.1%}"
+        yield too_soft, share + acuity
     if alignment.residual_px > config.max_residual_px:
         yield Reason.MISALIGNED, f"median residual {alignment.residual_px:.2f} px > {config.max_residual_px}"
     if alignment.residual_p95_px > config.max_residual_p95_px:

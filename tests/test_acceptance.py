@@ -55,9 +55,7 @@ def test_the_homography_of_virtual_focus_pairs_is_found_to_a_fraction_of_a_pixel
         truth = truth_of(dataset, record.scene)
         if not defect_of(truth):
             assert record.alignment is not None
-            errors_px.append(
-                corner_error_px(record.alignment.homography, truth["homography"], record.alignment.size)
-            )
+            errors_px.append(corner_error_px(record.alignment.homography, truth["homography"], record.alignment.size))
     assert len(errors_px) == 12
     assert float(np.median(errors_px)) < 0.3
     assert max(errors_px) < 1.0
@@ -77,8 +75,8 @@ def test_every_planted_defect_is_rejected_for_its_own_reason_and_no_good_pair(da
 
 SMALL = """
 [simulate]
-width_px = 640
-height_px = 448
+width = 640
+height = 448
 [pack]
 pairs_per_shard = 2
 patch_size_px = 256
