@@ -90,7 +90,7 @@ def disc_kernel(radius_px: float) -> NDArray[np.float32]:
     overlap = np.minimum(centres + 0.5, half_chord) - np.maximum(centres - 0.5, -half_chord)
     coverage = np.maximum(overlap, 0.0).reshape(2 * reach + 1, _SUBROWS, -1).mean(axis=1)
     kernel = coverage if coverage.sum() > 0 else np.ones((1, 1))
-    result = (kernel / kernel.sum()).astype(np.float32)
+    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
     result.flags.writeable = False
     return result
 

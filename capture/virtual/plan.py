@@ -107,7 +107,7 @@ def plan_pair(
     Raises:
         ValueError: `kind` is neither `focus` nor `aperture`.
     """
-    draws = rng.random(8)
+    draws = rng.random(8).tolist()
     make = {PairKind.FOCUS: _focus_pair, PairKind.APERTURE: _aperture_pair}.get(kind)
     if make is None:
         raise ValueError(f"the virtual camera shoots focus and aperture pairs, not {kind}")
@@ -130,7 +130,8 @@ def between_shots(
     """K_s R K_b⁻¹: blurred (x, y, 1) to sharp for a camera turned about its optical centre (no parallax).
 
     Pan and tilt move the frame centre by `shift_px`; roll turns by `rotation_deg`; K holds the image distance in
-    pixels, which is where focus breathing enters. Source: Hartley and Zisserman, 2nd ed., eq. 8.13 (conjugate rotation).
+    pixels, which is where focus breathing enters. Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed.,
+    sec. 8.4.2 (conjugate rotation).
     """
     f_b, f_s = blur.image_mm / config.pitch_mm, sharp.image_mm / config.pitch_mm
     pan, tilt, roll = math.atan2(shift_px[0], f_s), math.atan2(shift_px[1], f_s), math.radians(rotation_deg)
@@ -164,7 +165,7 @@ def _largest_radius(config: SimulateConfig, draw: float) -> float:
 
 def _shot(config: SimulateConfig, f_number: float, image_mm: float) -> Shot:
     # Beyond the horizon a lens is focused at "infinity"; a finite figure keeps EXIF and the lens equation whole.
-    image_mm = max(image_mm, image_distance_mm(config.focal_mm, _FARTHEST_M))
+    image_mm = max(float(image_mm), image_distance_mm(config.focal_mm, _FARTHEST_M))
     return Shot(f_number=f_number, focus_m=focus_distance_m(config.focal_mm, image_mm), image_mm=image_mm)
 
 
@@ -178,23 +179,24 @@ def _inverse_depth(config: SimulateConfig, ratio: float, image_mm: float) -> flo
 
 
 def _focus_pair(
-    config: SimulateConfig, draws: NDArray[np.float64], depths: tuple[float, float] | None, both_blurred: bool
+    config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
 ) -> tuple[Shot, Shot, float, float]:
     radius = _largest_radius(config, draws[0])
     wanted = config.max_zoom * (0.25 + 0.75 * draws[1])
-    farther = bool(draws[2] < 0.5)
-    sign = -1.0 if farther else 1.0
+    sign = -1.0 if draws[2] < 0.5 else 1.0
+    # Focusing farther than a far scene would have to go beyond infinity.
+    horizon_m = 0.9 * config.focal_mm / config.max_zoom / 1000.0
     if depths is None:
-        limit = 0.9 * config.focal_mm / config.max_zoom / 1000.0 if farther else config.focus_max_m
-        high = max(config.focus_min_m, min(config.focus_max_m, limit))
+        sign = 1.0 if horizon_m < config.focus_min_m else sign
+        high = min(config.focus_max_m, horizon_m) if sign < 0 else config.focus_max_m
         image_s = image_distance_mm(config.focal_mm, config.focus_min_m + (high - config.focus_min_m) * draws[3])
         spread = None
     else:
         ratios = [1.0 / config.focal_mm - dioptres / 1000.0 for dioptres in depths]
         image_s = 2.0 / sum(ratios)
+        horizon = image_distance_mm(config.focal_mm, _FARTHEST_M)
         spread = image_s * abs(ratios[0] - ratios[1]) / 2
-        if farther and image_s * (1 - config.max_zoom) <= image_distance_mm(config.focal_mm, _FARTHEST_M):
-            sign = 1.0
+        sign = 1.0 if focus_distance_m(config.focal_mm, max(image_s, horizon)) > horizon_m else sign
 
     def ratio_for(f_number: float) -> float:
         scale = _scale(config, f_number)
@@ -220,7 +222,7 @@ def _focus_pair(
 
 
 def _aperture_pair(
-    config: SimulateConfig, draws: NDArray[np.float64], depths: tuple[float, float] | None, both_blurred: bool
+    config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
 ) -> tuple[Shot, Shot, float, float]:
     stops = _stops(config)
     radius = min(_largest_radius(config, draws[0]), config.sharp_coc_px * stops[-1] / stops[0])

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 
 from capture.virtual.lens import disc_kernel
+from capture.virtual.scene import overlap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from capture.virtual.scene import Scene, Surface
+    from capture.virtual.scene import Scene
 
 _RADIUS_STEP_PX = 0.02
 
@@ -34,7 +35,7 @@ def composite(scene: Scene, radii_px: Sequence[float] | None = None, *, moved: b
     for number, surface in enumerate(scene.surfaces):
         radius = 0.0 if radii_px is None else round(abs(radii_px[number]) / _RADIUS_STEP_PX) * _RADIUS_STEP_PX
         kernel = disc_kernel(radius)
-        _lay(canvas, spread(surface.rgba, kernel, opaque=number == 0), _place(surface, moved, kernel.shape[0] // 2))
+        _lay(canvas, spread(surface.rgba, kernel, opaque=number == 0), surface.place(kernel.shape[0] // 2, moved=moved))
     return canvas
 
 
@@ -51,36 +52,7 @@ def spread(rgba: NDArray[np.float32], kernel: NDArray[np.float32], *, opaque: bo
     return np.asarray(cv2.filter2D(padded, -1, kernel, borderType=border), dtype=np.float32)
 
 
-def front_depth(scene: Scene, *, moved: bool = False) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Inverse depth of the frontmost surface at each canvas pixel, and where that surface is one that jumps."""
-    depth = np.zeros(scene.size, np.float32)
-    jumping = np.zeros(scene.size, np.bool_)
-    for surface in scene.surfaces:
-        target, source = _overlap(scene.size, surface.rgba.shape[:2], _place(surface, moved, 0))
-        front = surface.rgba[..., 3][source] >= 0.5
-        depth[target][front] = surface.inverse_depth
-        jumping[target][front] = surface.jump != (0, 0)
-    return depth, jumping
-
-
-def _place(surface: Surface, moved: bool, reach: int) -> tuple[int, int]:
-    dx, dy = surface.jump if moved else (0, 0)
-    return surface.top + dy - reach, surface.left + dx - reach
-
-
 def _lay(canvas: NDArray[np.float32], rgba: NDArray[np.float32], place: tuple[int, int]) -> None:
-    target, source = _overlap((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
+    target, source = overlap((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
     part = rgba[source]
     canvas[target] = canvas[target] * (1 - part[..., 3:]) + part[..., :3]
-
-
-def _overlap(
-    size: tuple[int, int], patch: tuple[int, ...], place: tuple[int, int]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a patch at `place` (top, left) meets the canvas: slices of the canvas and of the patch; may be empty."""
-    target, source = [], []
-    for start, length, limit in zip(place, patch, size, strict=False):
-        first, last = min(max(start, 0), limit), min(max(start + length, 0), limit)
-        target.append(slice(first, last))
-        source.append(slice(first - start, last - start))
-    return (target[0], target[1]), (source[0], source[1])

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COVERAGE = 2.5
-_SMALLEST_RADIUS_PX = 6.0
-_LARGEST_RADIUS = 0.2
+_SMALLEST_RADIUS_PX = 8.0
+_LARGEST_RADIUS = 0.22
 _SUPERSAMPLING = 4
 _EDGE_SIGMA_PX = 0.5
 
@@ -43,18 +43,44 @@ class Surface:
     inverse_depth: float
     jump: tuple[int, int] = (0, 0)
 
+    def place(self, reach_px: int = 0, *, moved: bool = False) -> tuple[int, int]:
+        """(top, left) on the canvas of the surface enlarged by `reach_px`, before or after its jump."""
+        dx, dy = self.jump if moved else (0, 0)
+        return self.top + dy - reach_px, self.left + dx - reach_px
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Surfaces from back to front on a canvas larger than the frame.
 
     Attributes:
-        surfaces: The first one covers the whole canvas.
+        surfaces: The first one covers the whole canvas; only the last one may jump.
         size: (height, width) of the canvas.
+        inverse_depth: (H, W) of a photograph, finer than its surfaces; None: that of the surfaces.
     """
 
     surfaces: tuple[Surface, ...]
     size: tuple[int, int]
+    inverse_depth: NDArray[np.float32] | None = None
+
+    def front_depth(self) -> NDArray[np.float32]:
+        """(H, W) inverse depth of what is in front at each canvas pixel before any jump."""
+        depth, painted = np.zeros(self.size, np.float32), self.surfaces
+        if self.inverse_depth is not None:
+            depth, painted = self.inverse_depth.copy(), tuple(s for s in self.surfaces if s.jump != (0, 0))
+        for surface in painted:
+            target, source = overlap(self.size, surface.rgba.shape[:2], surface.place())
+            depth[target][surface.rgba[..., 3][source] >= 0.5] = surface.inverse_depth
+        return depth
+
+    def jumping(self, *, moved: bool = False) -> NDArray[np.float32]:
+        """(H, W) 1 where the object that jumps is seen, before or after its jump, else 0."""
+        mask = np.zeros(self.size, np.float32)
+        last = self.surfaces[-1]
+        if last.jump != (0, 0):
+            target, source = overlap(self.size, last.rgba.shape[:2], last.place(moved=moved))
+            mask[target] = last.rgba[..., 3][source] >= 0.5
+        return mask
 
 
 def dead_leaves(
@@ -111,35 +137,41 @@ def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: n
     middle = np.array([scene.size[1], scene.size[0]]) / 2
     slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8
     x, y = middle + rng.uniform(-1, 1, 2) * slack - np.array(jump) / 2
-    return Scene((*scene.surfaces, leaf(radius, (float(x), float(y)), near, rng, jump)), scene.size)
+    thing = leaf(radius, (float(x), float(y)), near, rng, jump)
+    return Scene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
 
 
-def photograph(image: NDArray[np.float32], inverse_depth: NDArray[np.float32], edges: NDArray[np.float64]) -> Scene:
+def photograph(
+    image: NDArray[np.float32], inverse_depth: NDArray[np.float32], edges: NDArray[np.float64], reach_px: int
+) -> Scene:
     """A photograph cut into surfaces by its depth map; behind nearer ones each surface is continued.
 
     Args:
         image: (H, W, 3) linear sRGB, as large as the canvas.
         inverse_depth: (H, W) in 1/m.
         edges: Increasing inverse depths between which one surface lies.
+        reach_px: How far blur can reveal what is hidden.
 
     Returns:
         The scene; hidden parts of a surface are filled from its visible surroundings.
     """
     bins = np.clip(np.searchsorted(edges, inverse_depth, side="right") - 1, 0, len(edges) - 2)
+    window = np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8)
     surfaces: list[Surface] = []
     for number in range(len(edges) - 1):
         visible = bins == number
         if not visible.any():
             continue
         # What is nearer hides this surface: continue it there, so that blur at the edge has something to reveal.
-        alpha = (bins >= number).astype(np.float32) if surfaces else np.ones(bins.shape, np.float32)
-        colour = np.where(visible[..., None], image, _continued(image, visible))
-        depth = float(np.mean(inverse_depth[visible], dtype=np.float64))
+        around = cv2.dilate(visible.astype(np.uint8), window) > 0
+        alpha = (visible | (around & (bins > number))) if surfaces else np.ones(bins.shape, np.bool_)
         left, top, wide, high = cv2.boundingRect(alpha.astype(np.uint8))
         crop = (slice(top, top + high), slice(left, left + wide))
-        rgba = np.dstack([colour * alpha[..., None], alpha])[crop].astype(np.float32)
-        surfaces.append(Surface(rgba, left, top, depth))
-    return Scene(tuple(surfaces), (image.shape[0], image.shape[1]))
+        colour = np.where(visible[crop][..., None], image[crop], _continued(image[crop], visible[crop]))
+        opaque = alpha[crop].astype(np.float32)
+        rgba = np.dstack([colour * opaque[..., None], opaque]).astype(np.float32)
+        surfaces.append(Surface(rgba, left, top, float(np.mean(inverse_depth[visible], dtype=np.float64))))
+    return Scene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
 
 
 def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -161,10 +193,11 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
     """(n, 2) corners of an ellipse, a polygon, a bar or a lobed leaf of about unit radius, turned at random."""
     kind, turn = rng.integers(4), rng.uniform(0, 2 * np.pi)
     if kind == 1:
-        angles = np.sort(rng.uniform(0, 2 * np.pi / 5, 5)) + np.arange(5) * 2 * np.pi / 5
+        angles = np.asarray((np.sort(rng.random(5)) + np.arange(5)) * (2 * np.pi / 5), dtype=np.float64)
     else:
-        angles = np.arange(48) * (2 * np.pi / 48)
-    x, y = np.cos(angles), np.sin(angles)
+        angles = np.asarray(np.arange(48) * (2 * np.pi / 48), dtype=np.float64)
+    x: NDArray[np.float64] = np.cos(angles)
+    y: NDArray[np.float64] = np.sin(angles)
     if kind == 0:
         squash = rng.uniform(0.5, 1.0)
         x, y = x / np.sqrt(squash), y * np.sqrt(squash)
@@ -186,3 +219,15 @@ def _coverage(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np
     cv2.fillPoly(fine, [points], 255)
     area = cv2.resize(fine, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     return np.asarray(cv2.GaussianBlur(area, (3, 3), _EDGE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT))
+
+
+def overlap(
+    size: tuple[int, int], patch: tuple[int, ...], place: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a patch at `place` (top, left) meets the canvas: slices of the canvas and of the patch; may be empty."""
+    target, source = [], []
+    for start, length, limit in zip(place, patch, size, strict=False):
+        first, last = min(max(start, 0), limit), min(max(start + length, 0), limit)
+        target.append(slice(first, last))
+        source.append(slice(first - start, last - start))
+    return (target[0], target[1]), (source[0], source[1])

@@ -31,9 +31,7 @@ COLOUR_MATRIX: NDArray[np.float64] = CAMERA_FROM_SRGB @ np.linalg.inv(XYZ_FROM_S
 """(3, 3): CIE XYZ to camera RGB under D65: DNG's ColorMatrix1."""
 
 
-def expose(
-    linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator | None
-) -> NDArray[np.uint16]:
+def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator | None) -> NDArray[np.uint16]:
     """What the sensor writes for an image.
 
     Args:

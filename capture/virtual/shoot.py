@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from capture.virtual.config import SimulateConfig
     from capture.virtual.picture import Picture
 
-_OVEREXPOSURE_EV = 4.0
+_OVEREXPOSURE_EV = 3.0
 _OTHER_SCENE = 1_000_000
 
 
@@ -98,7 +98,9 @@ def render_pair(
 
     blur_canvas = _render(scene, plan.blur, config, plan.zoom, moved=False)
     sharp_canvas = _render(other or scene, plan.sharp, config, 1.0, moved=True)
-    focused = render.composite(scene)
+    # A disc within one pixel blurs nothing: then the sharp shot is the all-in-focus image.
+    still = fault is None and float(np.abs(plan.sharp.signed_radius_px(_depths(scene), config)).max()) <= 0.505
+    focused = sharp_canvas if still else render.composite(scene)
     exposure = config.highlight_level / max(float(np.quantile(focused[::4, ::4].max(axis=2), 0.995)), 1e-6)
     if fault is Defect.CLIPPED:
         exposure *= 2**_OVEREXPOSURE_EV
@@ -125,7 +127,12 @@ def margin_px(config: SimulateConfig) -> int:
     """How far the canvas reaches beyond the frame, so that no shot looks past its edge."""
     diagonal = float(np.hypot(*config.size)) / 2
     turn = float(np.radians(config.max_rotation_deg))
-    reach = diagonal * (config.max_zoom + turn) + config.max_shift_px + 1.2 * config.max_coc_px + geometry.LANCZOS_SUPPORT_PX
+    reach = (
+        diagonal * (config.max_zoom + turn)
+        + config.max_shift_px
+        + 1.2 * config.max_coc_px
+        + geometry.LANCZOS_SUPPORT_PX
+    )
     return int(np.ceil(reach)) + 2
 
 
@@ -142,9 +149,12 @@ def _scene(config: SimulateConfig, plan: Plan, seed: int, index: int, picture: P
 
 
 def _render(scene: Scene, shot: Shot, config: SimulateConfig, zoom: float, *, moved: bool) -> NDArray[np.float32]:
-    depths = np.array([surface.inverse_depth for surface in scene.surfaces])
-    radii = np.abs(shot.signed_radius_px(depths, config)) * zoom
+    radii = np.abs(shot.signed_radius_px(_depths(scene), config)) * zoom
     return render.composite(scene, radii.tolist(), moved=moved)
+
+
+def _depths(scene: Scene) -> NDArray[np.float64]:
+    return np.array([surface.inverse_depth for surface in scene.surfaces])
 
 
 def _frame(canvas: NDArray[np.float32], to_sharp: NDArray[np.float64], config: SimulateConfig) -> NDArray[np.float32]:
@@ -152,12 +162,13 @@ def _frame(canvas: NDArray[np.float32], to_sharp: NDArray[np.float64], config: S
     margin = margin_px(config)
     if np.array_equal(to_sharp, np.eye(3)):
         return canvas[margin : margin + config.height, margin : margin + config.width]
-    seen = np.linalg.inv(_offset(margin) @ to_sharp)
-    return np.maximum(geometry.warp(canvas, seen, config.size), 0)
+    return np.maximum(geometry.warp(canvas, _seen_by(to_sharp, margin), config.size), 0)
 
 
-def _offset(margin: int) -> NDArray[np.float64]:
-    return np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64)
+def _seen_by(to_sharp: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
+    """Canvas (x, y, 1) to the frame that `to_sharp` relates to the sharp one."""
+    to_canvas = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64) @ to_sharp
+    return np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
 
 
 def _falloff(shot: Shot, config: SimulateConfig) -> NDArray[np.float32]:
@@ -175,14 +186,11 @@ def _falloff(shot: Shot, config: SimulateConfig) -> NDArray[np.float32]:
 def _truth(
     scene: Scene, plan: Plan, config: SimulateConfig, *, focused: NDArray[np.float32], lost: Defect | None
 ) -> truth.Truth:
-    seen = np.linalg.inv(_offset(margin_px(config)) @ plan.homography)
-    depth, jumping = render.front_depth(scene)
-    nearest = cv2.INTER_NEAREST
-    depth = geometry.warp(depth, seen, config.size, interpolation=nearest)
-    before = geometry.warp(jumping.astype(np.uint8), seen, config.size, interpolation=nearest) > 0  # type: ignore[arg-type]
-    after = _frame(render.front_depth(scene, moved=True)[1], np.eye(3), config)  # type: ignore[arg-type]
-    jump = scene.surfaces[-1].jump
-    displacement, occlusion = truth.motion(plan.homography, before, after, jump)  # type: ignore[arg-type]
+    seen = _seen_by(plan.homography, margin_px(config))
+    depth = geometry.warp(scene.front_depth(), seen, config.size, interpolation=cv2.INTER_NEAREST)
+    before = geometry.warp(scene.jumping(), seen, config.size, interpolation=cv2.INTER_NEAREST) > 0.5
+    after = _frame(scene.jumping(moved=True), np.eye(3), config) > 0.5
+    displacement, occlusion = truth.motion(plan.homography, before, after, scene.surfaces[-1].jump)
     if lost in (Defect.DIFFERENT_SCENE, Defect.BLACK_FRAME):
         occlusion = np.ones_like(occlusion)
     return truth.Truth(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TILE = 512
-_KINDS = 24
+_KINDS = 18
 
 
 def two_tones(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -21,22 +21,28 @@ def two_tones(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.flo
     tile = _tiles()[int(rng.integers(_KINDS))]
     row, column = (int(start) for start in rng.integers(0, _TILE, 2))
     rows, columns = np.arange(row, row + height) % _TILE, np.arange(column, column + width) % _TILE
-    mix = tile[rows][:, columns]
+    mix = tile[rows[:, None], columns]
     first, second = _palette(rng)
     slope = rng.uniform(-0.2, 0.2, 2)
-    shade = 1.0 + slope[0] * np.linspace(-1, 1, width)[None, :] + slope[1] * np.linspace(-1, 1, height)[:, None]
-    colour = first + (second - first) * mix[..., None]
-    return np.asarray(colour * shade[..., None], dtype=np.float32)
+    shade = 1.0 + slope[0] * _across(width)[None, :] + slope[1] * _across(height)[:, None]
+    light = shade.astype(np.float32)
+    return np.dstack([(a + (b - a) * mix) * light for a, b in zip(first, second, strict=True)])
 
 
-def _palette(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _across(length: int) -> NDArray[np.float64]:
+    return np.asarray((np.arange(length) + 0.5) * (2.0 / length) - 1.0, dtype=np.float64)
+
+
+def _palette(rng: np.random.Generator) -> tuple[list[float], list[float]]:
     luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal()), 0.03, 0.7)
     hue = rng.standard_normal(3)
-    tint = rng.uniform(0.1, 0.75) * (hue - hue.mean()) / max(float(np.abs(hue - hue.mean()).max()), 1e-6)
+    hue -= hue.mean()
+    tint = rng.uniform(0.1, 0.75) * hue / max(float(np.abs(hue).max()), 1e-6)
     first = luminance * (1 + tint)
-    contrast = rng.choice([-1.0, 1.0]) * rng.uniform(0.35, 1.2)
+    contrast = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.35, 1.2)
     second = luminance * np.exp(contrast) * (1 + tint * rng.uniform(-0.6, 1.0))
-    return np.clip(first, 0.004, 0.95), np.clip(second, 0.004, 0.95)
+    both = np.clip([first, second], 0.004, 0.95).tolist()
+    return both[0], both[1]
 
 
 @lru_cache(maxsize=1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -37,16 +37,9 @@ class Truth:
     def npz(self, defect: str | None = None) -> bytes:
         """The arrays as a NumPy archive, the same bytes for the same truth; `defect` becomes a sixth entry."""
         stream = io.BytesIO()
-        extra = {} if defect is None else {"defect": np.array(defect)}
-        np.savez(
-            stream,
-            homography=self.homography,
-            displacement=self.displacement,
-            occlusion=self.occlusion,
-            coc_px=self.coc_px,
-            aligned=self.aligned,
-            **extra,
-        )
+        extra: dict[str, Any] = {} if defect is None else {"defect": np.array(defect)}
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        np.savez(stream, **arrays, **extra)
         return stream.getvalue()
 
 

@@ -1,0 +1,81 @@
+"""A user's photograph with its depth map, put before the virtual camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from capture.virtual.scene import Scene, photograph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from capture.virtual.config import SimulateConfig
+    from capture.virtual.plan import Plan
+
+_EXACT_DEPTHS = 32
+_MOST_SURFACES = 48
+_STEP_PX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A photograph and the depth of its pixels.
+
+    Attributes:
+        linear: (H, W, 3) float32 linear sRGB, sharp everywhere.
+        inverse_depth: (H, W) float32 in 1/m where `depths` is given; else 0 (far) … 1 (near), to be fitted.
+        depths: (largest, smallest) inverse depth in 1/m; None lets the camera choose.
+    """
+
+    linear: NDArray[np.float32]
+    inverse_depth: NDArray[np.float32]
+    depths: tuple[float, float] | None
+
+    def scene(self, canvas: tuple[int, int], plan: Plan, config: SimulateConfig) -> Scene:
+        """The picture scaled to cover `canvas` (height, width), cut into surfaces of nearly equal blur."""
+        linear = _covering(self.linear, canvas, smooth=True)
+        depth = _covering(self.inverse_depth, canvas, smooth=False)
+        if self.depths is None:
+            depth = (plan.far + (plan.near - plan.far) * depth).astype(np.float32)
+        ends = np.array([plan.near, plan.far])
+        radii = [shot.signed_radius_px(ends, config) for shot in (plan.blur, plan.sharp)]
+        reach = int(np.ceil(max(np.abs(radius).max() for radius in radii))) + 2
+        return photograph(linear, depth, _edges(depth, max(float(np.ptp(radius)) for radius in radii)), reach)
+
+
+def metric(linear: NDArray[np.float32], distance_m: NDArray[np.float64]) -> Picture:
+    """A picture whose (H, W) depth map holds metres, infinity allowed."""
+    inverse = (1.0 / distance_m).astype(np.float32)
+    return Picture(linear, inverse, (float(inverse.max()), float(inverse.min())))
+
+
+def relative(linear: NDArray[np.float32], nearness: NDArray[np.float32], config: SimulateConfig) -> Picture:
+    """A picture whose (H, W) depth map is linear in inverse depth: 0 = `far_m` … 1 = `near_m` of the configuration."""
+    if config.near_m is None or config.far_m is None:
+        return Picture(linear, nearness, None)
+    near, far = 1.0 / config.near_m, 1.0 / config.far_m
+    return Picture(linear, (far + (near - far) * nearness).astype(np.float32), (near, far))
+
+
+def _covering(image: NDArray[np.float32], canvas: tuple[int, int], *, smooth: bool) -> NDArray[np.float32]:
+    height, width = image.shape[:2]
+    scale = max(canvas[0] / height, canvas[1] / width)
+    high, wide = max(canvas[0], round(height * scale)), max(canvas[1], round(width * scale))
+    method = cv2.INTER_NEAREST_EXACT if not smooth else cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    fitted = cv2.resize(image, (wide, high), interpolation=method)
+    top, left = (high - canvas[0]) // 2, (wide - canvas[1]) // 2
+    return np.maximum(fitted[top : top + canvas[0], left : left + canvas[1]], 0)
+
+
+def _edges(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
+    """Where to cut the inverse depths: between all of them if they are few, else every half pixel of radius."""
+    values = np.unique(depth).astype(np.float64)
+    if len(values) <= _EXACT_DEPTHS:
+        inner = (values[1:] + values[:-1]) / 2
+        return np.concatenate([[values[0] - 1], inner, [values[-1] + 1]])
+    count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MOST_SURFACES))
+    return np.linspace(values[0], values[-1], count + 1)
