@@ -1,0 +1,75 @@
+"""The table of training patches: which squares of a pair are worth training on. Arrays in, rows out."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.shards import Patch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.shards import PackedPair
+
+APERTURES_PX = (3, 7, 11, 15)
+
+
+def patches_of(pair: PackedPair, size_px: int, overlap: float, min_valid_fraction: float = 1.0) -> tuple[Patch, ...]:
+    """The patches of a pair, row by row; none if the pair is smaller than one patch.
+
+    Args:
+        pair: As packed.
+        size_px: Edge of the square patches.
+        overlap: Share of its edge that a patch has in common with the next one, 0 ≤ overlap < 1.
+        min_valid_fraction: Patches with a smaller share of valid pixels are left out.
+    """
+    height, width = pair.valid.shape
+    stride = max(1, int(round((1.0 - overlap) * size_px, 6)))
+    corners = list(product(starts(height, size_px, stride), starts(width, size_px, stride)))
+    shares = [float(pair.valid[top : top + size_px, left : left + size_px].mean()) for top, left in corners]
+    kept = [(corner, share) for corner, share in zip(corners, shares, strict=True) if share >= min_valid_fraction]
+    scores = sharpness(pair.sharp, [corner for corner, _ in kept], size_px)
+    return tuple(
+        Patch(pair=pair.id, top=top, left=left, sharpness=score, valid_fraction=share)
+        for ((top, left), share), score in zip(kept, scores, strict=True)
+    )
+
+
+def starts(length: int, size_px: int, stride: int) -> list[int]:
+    """First pixels of the patches along one side; the last patch is moved back to end with the frame."""
+    if length < size_px:
+        return []
+    regular = list(range(0, length - size_px + 1, stride))
+    return regular if regular[-1] + size_px == length else [*regular, length - size_px]
+
+
+def sharpness(
+    sharp: NDArray[np.uint8] | NDArray[np.uint16], corners: list[tuple[int, int]], size_px: int
+) -> list[float]:
+    """How much detail each patch holds compared with the others of its frame, 0 … 1.
+
+    The measure by which DPDD drops the 30 % least sharp patches of a photograph (Abuolaim and Brown, ECCV 2020,
+    and their released code): the product over Sobel apertures 3, 7, 11, 15 of the summed gradient magnitude,
+    each stretched to 0 … 1 over the patches of the frame. Equal patches score 1.
+
+    Args:
+        sharp: (H, W, 3) encoded frame.
+        corners: (top, left) of each patch.
+        size_px: Their edge.
+    """
+    if not corners:
+        return []
+    grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    scores = np.ones(len(corners), dtype=np.float64)
+    for aperture in APERTURES_PX:
+        energy = cv2.magnitude(
+            cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=aperture), cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=aperture)
+        )
+        sums = np.array([energy[t : t + size_px, s : s + size_px].sum(dtype=np.float64) for t, s in corners])
+        spread = float(np.ptp(sums))
+        scores *= (sums - sums.min()) / spread if spread > 0 else 1.0
+    return [float(score) for score in scores]

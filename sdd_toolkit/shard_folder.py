@@ -1,0 +1,138 @@
+"""A folder of shards while it is being packed: what of it an earlier run finished, and how the new index comes in.
+
+Each finished shard has a note `NAME.h5.json` beside it until `index.json`, written last, says the same for all.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit.errors import IntegrityError
+from sdd_toolkit.files import sha256_of, write_text, writing_failed
+from sdd_toolkit.manifest import to_json
+from sdd_toolkit.shard_index import INDEX_NAME, FailedPair, Index, read_index, write_index
+from sdd_toolkit.types import Reason, ShardInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+NOTE = ".json"
+_OURS = re.compile(r"(train|val|test)-\d{5,}-of-\d{5,}\.h5(\.json)?(\.partial)?|index\.json\.partial")
+# Failures whose cause may be gone the next time.
+_RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is known of a finished shard until the index is written; lies beside it as `NAME.h5.json`."""
+
+    plan: str
+    shard: ShardInfo
+    failed: tuple[FailedPair, ...]
+
+
+_NOTE = TypeAdapter(Note)
+
+
+def _existing(out: Path) -> Index | None:
+    if not (out / INDEX_NAME).is_file():
+        return None
+    try:
+        return read_index(out)
+    except IntegrityError:
+        log.warning("%s is damaged; packing anew", out / INDEX_NAME)
+        return None
+
+
+def intact(out: Path, plans: Mapping[str, str], pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
+    """The notes of those planned shards that lie finished in `out`, their bytes checked.
+
+    Args:
+        out: Folder of the shards.
+        plans: The fingerprint of each planned shard, by its name.
+        pairs: The ids planned for each.
+    """
+    index = _existing(out)
+    noted = {} if index is None else _notes_in(index, pairs)
+    found = {}
+    for name, plan in plans.items():
+        note = noted.get(name) or _read_note(_note_path(out / name))
+        if note is not None and note.plan == plan and note.shard.name == name and _whole(out / name, note):
+            found[name] = note
+    return found
+
+
+def _whole(path: Path, note: Note) -> bool:
+    if any(failure.reason in _RETRIED for failure in note.failed):
+        return False
+    return path.is_file() and path.stat().st_size == note.shard.bytes and sha256_of(path) == note.shard.sha256
+
+
+def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
+    failures = {failure.id: failure for failure in index.failed}
+    return {
+        shard.name: Note(
+            plan=index.plans.get(shard.name, ""),
+            shard=shard,
+            failed=tuple(failures[name] for name in pairs.get(shard.name, ()) if name in failures),
+        )
+        for shard in index.shards
+    }
+
+
+def write_note(out: Path, note: Note) -> None:
+    """Records that the shard of `note` is finished."""
+    write_text(_note_path(out / note.shard.name), to_json(note))
+
+
+def _read_note(path: Path) -> Note | None:
+    try:
+        return _NOTE.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _note_path(shard: Path) -> Path:
+    return shard.with_name(shard.name + NOTE)
+
+
+def _ours(out: Path) -> list[Path]:
+    try:
+        return sorted(path for path in out.iterdir() if _OURS.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise writing_failed(out, error) from error
+
+
+def strays(out: Path, notes: Mapping[str, Note]) -> list[Path]:
+    """Files of this toolkit in `out` that belong to no shard of `notes`: of a killed run or another plan."""
+    wanted = {name for shard in notes for name in (shard, shard + NOTE)}
+    return [path for path in _ours(out) if path.name not in wanted]
+
+
+def clear(out: Path, notes: Mapping[str, Note]) -> None:
+    """Takes the old index back before anything it lists changes; leaves nothing but the shards of `notes`."""
+    for note in notes.values():
+        write_note(out, note)
+    try:
+        (out / INDEX_NAME).unlink(missing_ok=True)
+        for path in strays(out, notes):
+            path.unlink()
+    except OSError as error:
+        raise writing_failed(out, error) from error
+
+
+def publish(out: Path, index: Index) -> None:
+    """Writes the index, unless it is there already, and removes the notes it makes superfluous."""
+    if _existing(out) != index:
+        write_index(out, index)
+    for shard in index.shards:
+        _note_path(out / shard.name).unlink(missing_ok=True)
