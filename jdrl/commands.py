@@ -1,0 +1,143 @@
+"""The commands `train`, `evaluate` and `deblur`. torch is imported only when one of them runs."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sdd_toolkit.options import IN_PATH, config_option, echo_report, json_option, out_option, overwrite_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jdrl.evaluate import Evaluation
+
+_EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
+
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None, help="auto (default) takes CUDA if present."
+)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@out_option("Folder of the run: checkpoints, logs, configuration.")
+@config_option
+@click.option("--resume", is_flag=True, help="Go on from the run's latest checkpoint.")
+@overwrite_option
+@click.option("--steps", type=int, default=None, help="Optimiser steps in all.")
+@click.option("--network", default=None, metavar="NAME", help="nafnet or unet.")
+@click.option("--seed", type=int, default=None, help="Every random draw follows from it.")
+@device_option
+@json_option
+def train(
+    shards: Path, out: Path, config: Path | None, resume: bool, overwrite: bool, as_json: bool, **flags: object
+) -> None:
+    """Train a deblurring network with JDRL on shards.
+
+    SHARDS is the folder that `sdd pack` wrote. Only its train and val splits are read. Ctrl-C saves a checkpoint.
+    """
+    from jdrl.config import TrainConfig
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.progress import terminal
+
+    section = load_section(TrainConfig, "train", config, **flags)
+    with training_extra():
+        from jdrl.train import run
+
+        report = run(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
+    echo_report(report, as_json)
+
+
+@click.command()
+@click.argument("checkpoint", type=IN_PATH)
+@click.argument("shards", type=IN_PATH)
+@out_option("Folder for evaluation.csv, evaluation.json and before/after pictures.")
+@click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
+@config_option
+@device_option
+@json_option
+def evaluate(
+    checkpoint: Path, shards: Path, out: Path, split: str, config: Path | None, as_json: bool, **flags: object
+) -> None:
+    """Score a checkpoint on the test pairs of a data set.
+
+    CHECKPOINT is the folder of a training run (its best checkpoint counts) or one of its step-… folders.
+    """
+    from jdrl.config import EvaluateConfig
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.progress import terminal
+
+    section = load_section(EvaluateConfig, "evaluate", config, **flags)
+    with training_extra():
+        from jdrl.evaluate import run
+
+        evaluation = run(checkpoint, shards, out, section, split=split, track=terminal)
+    echo_evaluation(evaluation, as_json)
+
+
+@click.command()
+@click.argument("checkpoint", type=IN_PATH)
+@click.argument("files", type=IN_PATH, nargs=-1, required=True)
+@out_option("Folder for the deblurred images.")
+@click.option("--tile", type=int, default=512, show_default=True, help="Side of the tiles, px; 0: the whole image.")
+@click.option("--overlap", type=int, default=64, show_default=True, help="How far tiles overlap, px.")
+@click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
+@device_option
+@json_option
+def deblur(checkpoint: Path, files: tuple[Path, ...], out: Path, as_json: bool, **options: object) -> None:
+    """Deblur photographs: RAW or images of any size.
+
+    Bit depth and metadata are kept; RAW becomes 16-bit TIFF. A file that cannot be read stops none of the others.
+    """
+    from jdrl.config import DeblurConfig
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.progress import terminal
+
+    config = load_section(DeblurConfig, "deblur", None, **options)
+    with training_extra():
+        from jdrl.infer import run
+
+        report, failures = run(checkpoint, files, out, config, track=terminal)
+    echo_report(report, as_json)
+    if failures:
+        raise click.exceptions.Exit(2)
+
+
+@contextmanager
+def training_extra() -> Iterator[None]:
+    """Names the pip extra where torch or one of its companions is not installed."""
+    from sdd_toolkit.errors import MissingExtraError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
+            raise
+        raise MissingExtraError.of(package, "train") from error
+
+
+def echo_evaluation(evaluation: Evaluation, as_json: bool) -> None:
+    """The means as JSON beside the report, or as a table above it."""
+    if as_json:
+        means = [asdict(score) for score in evaluation.means]
+        click.echo(json.dumps({**asdict(evaluation.report), "split": evaluation.split, "means": means}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("protocol", "image", title=f"{evaluation.split}: {evaluation.report.total} pairs")
+    for name in ("PSNR dB", "SSIM", "SSIM gaussian", "MAE"):
+        table.add_column(name, justify="right")
+    for score in evaluation.means:
+        numbers = ((score.psnr_db, 2), (score.ssim, 4), (score.ssim_gaussian, 4), (score.mae, 4))
+        cells = ("–" if value is None else f"{value:.{digits}f}" for value, digits in numbers)
+        table.add_row(score.protocol, score.image, *cells)
+    Console().print(table)
+    echo_report(evaluation.report, as_json)

@@ -1,0 +1,96 @@
+"""`[train]` and `[evaluate]` of sdd.toml. No torch here: `sdd train --help` must stay quick."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sdd_toolkit.config import Section
+
+# What may differ between a run and its continuation: none of it changes what a step computes.
+FREE_ON_RESUME = frozenset(
+    {"steps", "workers", "device", "log_every", "validate_every", "validation_crops", "save_every", "keep"}
+)
+
+
+class TrainConfig(Section):
+    """How a deblurring network is trained: the network, the two phases, the optimiser, the data, the notes."""
+
+    network: str = Field("nafnet", description="Name of the deblurring network, as in `jdrl.networks.NETWORKS`.")
+    network_options: dict[str, Any] = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
+    reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
+    reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
+
+    steps: int = Field(200_000, ge=1, description="Optimiser steps in all, both phases.")
+    warm_up_fraction: float = Field(
+        0.15, ge=0, le=1, description="Share of the steps in phase 1: the sharp frame warped by the stored flow."
+    )
+    flow: Literal["pyramid", "dis"] = Field("pyramid", description="Flow estimator of the joint phase.")
+    reblur_weight: float = Field(0.5, ge=0, description="Weight of the reblurring term in the joint phase.")
+    reblur_ramp_fraction: float = Field(
+        0.05, ge=0, le=1, description="Share of the steps over which that weight grows from zero."
+    )
+
+    learning_rate: float = Field(2e-4, gt=0, description="Peak rate of AdamW, for both networks.")
+    final_learning_rate: float = Field(1e-6, ge=0, description="Where the cosine ends.")
+    rate_ramp_steps: int = Field(500, ge=0, description="Linear rise of the rate at the start.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay.")
+    betas: tuple[float, float] = Field((0.9, 0.9), description="AdamW's moment decays.")
+    gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights that are saved; 0 averages none.")
+
+    crop: int = Field(256, ge=16, description="Side of the training crops, pixels.")
+    batch: int = Field(8, ge=1, description="Crops a step.")
+    augment: bool = Field(True, description="Eight-fold flips and quarter turns.")
+    seed: int = Field(0, ge=0, description="Every draw follows from it, the step and the sample's place.")
+    workers: int = Field(0, ge=0, description="Loader processes; 0 reads in the training process.")
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one.")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Fabric's name of the precision.")
+
+    log_every: int = Field(10, ge=1, description="Steps between rows of train.csv.")
+    validate_every: int = Field(1000, ge=1, description="Steps between validations.")
+    validation_crops: int = Field(32, ge=1, description="How many crops a validation scores.")
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share of the training scenes held out where the data set has no val split."
+    )
+    save_every: int = Field(1000, ge=1, description="Steps between checkpoints.")
+    keep: int = Field(2, ge=1, description="Latest checkpoints kept, beside the best one.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError("final_learning_rate is above learning_rate")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas must lie in [0, 1)")
+        return self
+
+
+class Tiling(Section):
+    """How large images go through a network."""
+
+    tile: int = Field(512, ge=0, description="Side of the tiles, pixels; 0 takes every image whole.")
+    overlap: int = Field(64, ge=0, description="How far neighbouring tiles overlap, pixels.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one.")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Self:
+        if self.tile and self.overlap > self.tile // 2:
+            raise ValueError(f"overlap {self.overlap} exceeds half a tile of {self.tile}")
+        return self
+
+
+class EvaluateConfig(Tiling):
+    """How a checkpoint is scored."""
+
+    tile: int = Field(1024, ge=0, description="Side of the inference tiles, pixels; 0 takes every frame whole.")
+    overlap: int = Field(128, ge=0, description="How far neighbouring tiles overlap, pixels.")
+    pictures: int = Field(4, ge=0, description="Before/after pictures written beside the tables.")
+    picture_crop: int = Field(256, ge=32, description="Side of their cut-outs, pixels.")
+
+
+class DeblurConfig(Tiling):
+    """How photographs are deblurred; not a section of sdd.toml, only options."""
+
+    suffix: str = Field("_deblurred", pattern=r"^[^/\\\0]*$", description="Added to each file's name.")

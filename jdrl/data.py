@@ -1,0 +1,218 @@
+"""Training crops from shards. A crop is a pure function of (seed, number), so runs repeat and resume exactly.
+
+The n-th sample of a run is crop n mod P of the pass n div P over the P patches in that pass's own random order;
+neither worker processes nor interruptions can change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from jdrl.deformation import in_bounds, warp
+from sdd_toolkit.errors import ConfigError, InputError
+from sdd_toolkit.executor import prepare_worker
+from sdd_toolkit.shards import ShardReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from jdrl.config import TrainConfig
+    from sdd_toolkit.shards import PackedPair, Patch
+
+_MARGIN_PX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Crops of one step, values in [0, 1] of the data set's encoding.
+
+    Attributes:
+        blur: (B, 3, H, W) blurred frame.
+        sharp: (B, 3, H, W) sharp frame, same window, not warped.
+        sharp_on_blur: (B, 3, H, W) sharp frame warped by the stored flow onto the blurred frame's grid.
+        valid: (B, 1, H, W) 1 where the blurred frame and `sharp_on_blur` hold real content, else 0.
+    """
+
+    blur: Tensor
+    sharp: Tensor
+    sharp_on_blur: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`."""
+        return type(self)(*(part.to(device, non_blocking=True) for part in self.parts()))
+
+    def pin_memory(self) -> Self:
+        """The same batch in page-locked memory; the loader calls this."""
+        return type(self)(*(part.pin_memory() for part in self.parts()))
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Its tensors in the order of the fields."""
+        return self.blur, self.sharp, self.sharp_on_blur, self.valid
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Batches of one or more crops, joined."""
+    return Batch(*(torch.cat(parts) for parts in zip(*(sample.parts() for sample in samples), strict=True)))
+
+
+class Crops(Dataset[Batch]):
+    """The endless, numbered sequence of random training crops.
+
+    Args:
+        shards: Folder of the data set.
+        patches: Where crops may be cut; see `training_patches`.
+        config: crop, augment and seed are used.
+        length: How many numbers a loader may ask for.
+    """
+
+    def __init__(self, shards: Path, patches: Sequence[Patch], config: TrainConfig, length: int) -> None:
+        # The split is named: frames of another split cannot be read through this reader.
+        self.reader = ShardReader(shards, split="train")
+        self.patches = tuple(patches)
+        self.config = config
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> Batch:
+        sweep, place = divmod(number, len(self.patches))
+        order = np.random.default_rng([self.config.seed, 0, sweep]).permutation(len(self.patches))
+        patch = self.patches[order[place]]
+        draw = np.random.default_rng([self.config.seed, 1, number])
+        room = self.reader.index.patch_size - self.config.crop
+        down, right = (int(offset) for offset in draw.integers(0, room, size=2, endpoint=True))
+        turn = int(draw.integers(0, 8)) if self.config.augment else 0
+        batch = cut(self.reader, patch.pair, patch.top + down, patch.left + right, self.config.crop)
+        return Batch(*(turned(part, turn) for part in batch.parts()))
+
+
+def loader(crops: Crops, first_step: int, config: TrainConfig, *, pin_memory: bool) -> DataLoader[Batch]:
+    """Batches from `first_step` to the last one, in order."""
+    return DataLoader(
+        crops,
+        batch_size=config.batch,
+        sampler=range(first_step * config.batch, config.steps * config.batch),
+        collate_fn=collate,
+        num_workers=config.workers,
+        worker_init_fn=_prepare_loader if config.workers else None,
+        # spawn, not fork: OpenCV's and torch's threads do not survive a fork.
+        multiprocessing_context="spawn" if config.workers else None,
+        pin_memory=pin_memory,
+    )
+
+
+def batch_of(crops: Crops, step: int, batch: int) -> Batch:
+    """The batch of one step, made again."""
+    return collate([crops[number] for number in range(step * batch, (step + 1) * batch)])
+
+
+def training_patches(reader: ShardReader, config: TrainConfig) -> tuple[tuple[Patch, ...], tuple[Patch, ...]]:
+    """(to train on, to validate on) of a reader of the train split, divided by scene.
+
+    The second is empty where the data set is too small to give up a scene, or `validation_fraction` is 0.
+
+    Raises:
+        InputError: The train split has no patches.
+        ConfigError: The crop is larger than the patches.
+    """
+    if not reader.patches:
+        raise InputError("the train split holds no patches", hint="pack more pairs, or lower [pack] thresholds")
+    check_crop(reader, config)
+    scenes = {pair: reader.record(pair).scene for pair in reader.pair_ids}
+    held = held_out(sorted(set(scenes.values())), config.validation_fraction)
+    train = tuple(patch for patch in reader.patches if scenes[patch.pair] not in held)
+    validation = tuple(patch for patch in reader.patches if scenes[patch.pair] in held)
+    return (train, validation) if train else (reader.patches, ())
+
+
+def check_crop(reader: ShardReader, config: TrainConfig) -> None:
+    """Raises ConfigError where a crop does not fit into the data set's patches."""
+    if config.crop > reader.index.patch_size:
+        raise ConfigError(
+            f"crop = {config.crop} is larger than the data set's patches of {reader.index.patch_size} px",
+            hint=f"set [train] crop to at most {reader.index.patch_size}, or pack with larger patches",
+        )
+
+
+def held_out(scenes: Sequence[str], fraction: float) -> frozenset[str]:
+    """The scenes kept for validation: by hash, so that adding a scene moves no other one; none of a single one."""
+    if fraction == 0 or len(scenes) < 2:
+        return frozenset()
+    count = min(len(scenes) - 1, max(1, math.floor(fraction * len(scenes))))
+    by_hash = sorted(scenes, key=lambda scene: hashlib.sha256(scene.encode()).digest())
+    return frozenset(by_hash[:count])
+
+
+def validation_batches(reader: ShardReader, patches: Sequence[Patch], config: TrainConfig) -> list[Batch]:
+    """Up to `validation_crops` centre crops, spread evenly over the patches, always the same ones."""
+    count = min(config.validation_crops, len(patches))
+    picked = [patches[number * len(patches) // count] for number in range(count)]
+    inset = (reader.index.patch_size - config.crop) // 2
+    return [cut(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop) for patch in picked]
+
+
+def cut(reader: ShardReader, pair: str, top: int, left: int, size: int) -> Batch:
+    """One crop of a pair. The sharp frame is read with a margin and warped before it is cut: no border is made up.
+
+    Raises:
+        IntegrityError: A shard is missing or damaged.
+    """
+    height, width = reader.shape(pair)
+    margin = _MARGIN_PX
+    while True:
+        row, column = max(0, top - margin), max(0, left - margin)
+        bottom, right = min(height, top + size + margin), min(width, left + size + margin)
+        packed = reader.read_window(pair, row, column, bottom - row, right - column)
+        inner = slice(top - row, top - row + size), slice(left - column, left - column + size)
+        reach = math.ceil(float(np.abs(packed.flow[inner]).max(initial=0.0))) + 1
+        if reach <= margin or margin >= max(height, width):
+            break
+        margin = reach
+    whole = aligned(packed)
+    return Batch(*(part[..., inner[0], inner[1]] for part in whole.parts()))
+
+
+def aligned(packed: PackedPair) -> Batch:
+    """A pair, or a window of one, as tensors with the sharp frame warped onto the blurred one.
+
+    Args:
+        packed: As `ShardReader.read_window` returns it: its flow has the size of its images.
+
+    Returns:
+        A batch of one. `valid` is 0 also where the flow points outside the window.
+    """
+    flow = torch.from_numpy(np.ascontiguousarray(packed.flow, dtype=np.float32)).permute(2, 0, 1)[None]
+    sharp = as_tensor(packed.sharp)
+    valid = torch.from_numpy(np.ascontiguousarray(packed.valid, dtype=np.float32))[None, None]
+    return Batch(as_tensor(packed.blur), sharp, warp(sharp, flow), valid * in_bounds(flow))
+
+
+def as_tensor(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
+    """(H, W, 3) integers to (1, 3, H, W) float32 in [0, 1]."""
+    scaled = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None]
+
+
+def turned(image: Tensor, turn: int) -> Tensor:
+    """One of the square's eight symmetries: turn 0 … 3 quarter turns, 4 … 7 the same after a left-right flip."""
+    flipped = image.flip(-1) if turn >= 4 else image
+    return torch.rot90(flipped, turn % 4, dims=(-2, -1)).contiguous()
+
+
+def _prepare_loader(worker: int) -> None:
+    del worker
+    torch.set_num_threads(1)
+    prepare_worker()

@@ -1,0 +1,221 @@
+"""Deblurring images of any size, tile by tile, and photographs as files.
+
+Neighbouring tiles overlap and are blended. In the outer quarter of an overlap a tile has no weight, because there a
+convolution has looked beyond the tile; over the middle half its weight rises smoothly. With an overlap of at least
+four times the network's reach beyond a pixel the result is that of the whole frame. Networks that average over the
+whole input, as NAFNet's channel attention does, see a tile instead of the frame: larger tiles come closer, and
+`tile = 0` takes the frame whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jdrl.checkpoint import load_network, locate
+from jdrl.device import device_name
+from jdrl.networks import restore
+from sdd_toolkit.develop import Encoding, srgb_decode, srgb_encode
+from sdd_toolkit.errors import InputError, RawError, SddError
+from sdd_toolkit.frames import RAW_SUFFIXES, read_full
+from sdd_toolkit.images import IMAGE_SUFFIXES, read_image, write_image
+from sdd_toolkit.progress import silent
+from sdd_toolkit.types import Reason, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from jdrl.config import DeblurConfig, Tiling
+    from sdd_toolkit.progress import Track
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """An image on its way through the network.
+
+    Attributes:
+        display: (H, W, 3) float32 in [0, 1], sRGB curve.
+        dtype: uint8 or uint16: what to write.
+    """
+
+    display: NDArray[np.float32]
+    dtype: type[np.uint8] | type[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be deblurred, and why."""
+
+    path: str
+    reason: str
+
+
+def run(
+    checkpoint: Path,
+    files: Sequence[Path],
+    out: Path,
+    config: DeblurConfig,
+    *,
+    track: Track = silent,
+) -> tuple[Report, tuple[Failure, ...]]:
+    """Deblurs photographs, RAW or PNG/TIFF/JPEG, into `out`; a bad file stops none of the others.
+
+    8-bit stays 8-bit, 16-bit stays 16-bit, RAW becomes 16-bit TIFF; metadata is copied from the source.
+
+    Args:
+        checkpoint: A checkpoint folder or a training run.
+        files: What to deblur.
+        out: Folder for the results, FILE + suffix.
+        config: Tiles, suffix and device.
+        track: Shows progress.
+
+    Returns:
+        What was done, and the files that failed.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        InputError: CUDA was asked for and there is none.
+    """
+    started = time.monotonic()
+    network, header = load_network(locate(checkpoint))
+    network.to(device_name(config.device))
+    written: dict[Path, Path] = {}
+    failures: list[Failure] = []
+    with track("deblur", len(files)) as advance:
+        for path in files:
+            try:
+                target = target_of(path, out, config.suffix, written)
+                deblur_file(network, header.encoding, path, target, config)
+                written[target] = path
+            except (SddError, OSError, MemoryError) as error:
+                failures.append(Failure(str(path), str(error)))
+            advance(note=path.name)
+    for failure in failures:
+        _LOG.error("%s: %s", failure.path, failure.reason)
+    report = Report(
+        stage="deblur",
+        total=len(files),
+        done=len(written),
+        skipped=0,
+        rejected={Reason.UNREADABLE: len(failures)} if failures else {},
+        seconds=time.monotonic() - started,
+        outputs=tuple(str(target) for target in written),
+    )
+    return report, tuple(failures)
+
+
+def target_of(path: Path, out: Path, suffix: str, written: dict[Path, Path]) -> Path:
+    """Where the result of `path` goes.
+
+    Raises:
+        InputError: That is the source itself, or the result of another one.
+    """
+    kind = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ".tif"
+    target = out / f"{path.stem}{suffix}{kind}"
+    if target in written:
+        raise InputError(f"{target} is already the result of {written[target]}", hint="deblur it into another --out")
+    if target.resolve() == path.resolve():
+        raise InputError(f"{target} would replace its own source", hint="give another --out or a --suffix")
+    return target
+
+
+def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path, tiling: Tiling) -> None:
+    """One photograph from file to file.
+
+    Raises:
+        RawError: The file is missing, damaged or of no known kind.
+        InputError: The result cannot be written.
+    """
+    photograph = read_photograph(path)
+    linear = encoding is Encoding.LINEAR16
+    values = srgb_decode(photograph.display) if linear else photograph.display
+    image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+    deblurred = deblur(network, image, tile=tiling.tile, overlap=tiling.overlap).numpy().transpose(1, 2, 0)
+    display = srgb_encode(deblurred) if linear else deblurred
+    codes = np.rint(display * np.float32(np.iinfo(photograph.dtype).max))
+    write_image(target, codes.astype(np.uint8 if photograph.dtype is np.uint8 else np.uint16), like=path)
+
+
+def read_photograph(path: Path) -> Photograph:
+    """A RAW file developed with its own white balance, or an image as it is.
+
+    Raises:
+        RawError: Missing, damaged or of no known kind.
+    """
+    kind = path.suffix.lower()
+    if kind in RAW_SUFFIXES:
+        return Photograph(srgb_encode(read_full(path)), np.uint16)
+    if kind not in IMAGE_SUFFIXES:
+        raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
+    codes = read_image(path)
+    dtype = np.uint8 if codes.dtype == np.uint8 else np.uint16
+    return Photograph(codes.astype(np.float32) / np.float32(np.iinfo(dtype).max), dtype)
+
+
+@torch.inference_mode()
+def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Tensor:
+    """The deblurred image, tiles running on the network's device.
+
+    Args:
+        network: In evaluation mode.
+        image: (3, H, W) in [0, 1].
+        tile: Side of the tiles, pixels; 0 or at least the image's size takes it whole.
+        overlap: Of neighbouring tiles, pixels.
+
+    Returns:
+        (3, H, W) in [0, 1], float32, on the CPU.
+    """
+    device = next(network.parameters()).device
+    height, width = image.shape[-2:]
+    step = int(getattr(network, "size_multiple", 1))
+    rows, columns = spans(height, tile, overlap, step), spans(width, tile, overlap, step)
+    total, weights = torch.zeros(3, height, width), torch.zeros(1, height, width)
+    for top, bottom in rows:
+        down = ramp(top, bottom, height, overlap)
+        for left, right in columns:
+            piece = image[None, :, top:bottom, left:right].to(device)
+            restored = restore(network, piece)[0][0].float().cpu()
+            weight = down[:, None] * ramp(left, right, width, overlap)[None]
+            total[:, top:bottom, left:right] += weight * restored
+            weights[:, top:bottom, left:right] += weight
+    return (total / weights).clamp_(0, 1)
+
+
+def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
+    """(first, end) of the tiles along one side: evenly spread, overlapping by at least `overlap`.
+
+    Every tile starts at a multiple of `multiple`, so that pooling in a tile falls on the same pixels as in the frame.
+    """
+    if tile == 0 or length <= tile:
+        return [(0, length)]
+    widest = max(1, (tile - overlap) // multiple) * multiple
+    count = math.ceil((length - overlap) / widest)
+    stride = math.ceil((length - tile) / ((count - 1) * multiple)) * multiple
+    return [(start, min(length, start + tile)) for start in range(0, count * stride, stride)]
+
+
+def ramp(first: int, end: int, length: int, overlap: int) -> Tensor:
+    """(end - first,) weights of a tile along one side: 1 inside, towards a neighbour smoothly down to almost 0."""
+    place = torch.arange(first, end, dtype=torch.float32)
+    weight = torch.ones_like(place)
+    if overlap == 0:
+        return weight
+    for inner, distance in ((first > 0, place - first + 0.5), (end < length, end - place - 0.5)):
+        if inner:
+            rise = ((distance / overlap - 0.25) * 2).clamp(0, 1)
+            weight = weight * (0.5 - 0.5 * torch.cos(math.pi * rise))
+    # Never quite zero, so that the quotient exists where rounding leaves a pixel to one tile's edge only.
+    return weight.clamp_(min=1e-6)

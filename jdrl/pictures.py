@@ -1,0 +1,96 @@
+"""Before/after pictures of an evaluation: where to look, and how to draw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from jdrl.metrics import psnr
+from sdd_toolkit.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from jdrl.data import Batch
+
+_STRIDE_PX = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One cut-out of a pair, three times, (h, w, 3) uint8, with the PSNR of the cut-out."""
+
+    pair: str
+    input: NDArray[np.uint8]
+    deblurred: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    input_psnr_db: float
+    deblurred_psnr_db: float
+
+    @property
+    def gain_db(self) -> float:
+        """What deblurring gained in this cut-out."""
+        return self.deblurred_psnr_db - self.input_psnr_db
+
+
+def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int) -> Comparison:
+    """The square of a pair in which the squared error fell most.
+
+    Args:
+        pair: The pair's id.
+        truth: The pair.
+        deblurred: (1, 3, H, W).
+        size: Side of the square, pixels; less where the frame is smaller.
+    """
+    target, valid = truth.sharp_on_blur, truth.valid
+    fall = ((truth.blur - target).square() - (deblurred - target).square()).mean(1, keepdim=True) * valid
+    side = min(size, *fall.shape[-2:])
+    pooled = F.avg_pool2d(fall, side, stride=_STRIDE_PX)[0, 0]
+    row, column = divmod(int(pooled.argmax()), pooled.shape[1])
+    rows = slice(row * _STRIDE_PX, row * _STRIDE_PX + side)
+    columns = slice(column * _STRIDE_PX, column * _STRIDE_PX + side)
+    parts = [image[..., rows, columns] for image in (truth.blur, deblurred, target, valid)]
+    before, after = (float(psnr(image, parts[2], parts[3])) for image in parts[:2])
+    blurred, restored, sharp = (_as_picture(image) for image in parts[:3])
+    return Comparison(pair, blurred, restored, sharp, before, after)
+
+
+def row_picture(comparison: Comparison) -> NDArray[np.uint8]:
+    """(h, 3 w + 2 gaps, 3): input | deblurred | truth."""
+    gap = np.full((len(comparison.input), 4, 3), 255, dtype=np.uint8)
+    parts = [comparison.input, gap, comparison.deblurred, gap, comparison.truth]
+    return np.concatenate(parts, axis=1)
+
+
+def draw_comparison(rows: Sequence[Comparison], path: Path) -> None:
+    """Rows of input, deblurred and truth with their PSNR, as a PNG."""
+    figure = Figure(figsize=(9.0, 3.15 * len(rows)), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    for line, comparison in zip(axes, rows, strict=True):
+        titles = (
+            f"input  {comparison.input_psnr_db:.2f} dB",
+            f"deblurred  {comparison.deblurred_psnr_db:.2f} dB",
+            "truth (sharp frame, aligned)",
+        )
+        images = (comparison.input, comparison.deblurred, comparison.truth)
+        for place, title, image in zip(line, titles, images, strict=True):
+            place.imshow(image, interpolation="nearest")
+            place.set_title(title, fontsize=9)
+            place.set_axis_off()
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
+
+
+def _as_picture(image: Tensor) -> NDArray[np.uint8]:
+    plane = (image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+    return np.ascontiguousarray(plane)
