@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sdd_toolkit import __version__, manifest
+from sdd_toolkit import __version__
 from sdd_toolkit.config import Section
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.executor import run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
-from sdd_toolkit.manifest import to_json
+from sdd_toolkit.manifest import Manifest, to_json
+from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.patches import patches_of
 from sdd_toolkit.progress import silent
@@ -98,7 +99,7 @@ class _Task:
 
 
 def run(
-    manifest_path: Path,
+    manifest: Path,
     out: Path,
     config: PackConfig,
     *,
@@ -112,7 +113,7 @@ def run(
     that an earlier run finished and the plan still holds are kept after their hash is checked.
 
     Args:
-        manifest_path: Written by `sdd filter`.
+        manifest: Written by `sdd filter`.
         out: Folder of the shards; shards of another plan in it are removed.
         config: See `PackConfig`.
         executor: See `sdd_toolkit.executor`; each worker holds one pair in memory.
@@ -126,15 +127,15 @@ def run(
     """
     started = time.monotonic()
     workers_of(executor)
-    source = manifest.read(manifest_path)
-    kept = _kept(source, manifest_path)
+    source = read_manifest(manifest)
+    kept = _kept(source, manifest)
     splits = assign((record.scene for record in kept), config.split, {record.scene for record in source.records})
     plans = plan_shards(kept, splits, config)
     notes: dict[str, Note] = {}
     if not overwrite:
         names = {plan.name: tuple(record.id for record in plan.records) for plan in plans}
         notes = intact(out, {plan.name: plan.plan for plan in plans}, names)
-    tasks = [_Task(plan, source.root, manifest_path.parent, out, config) for plan in plans if plan.name not in notes]
+    tasks = [_Task(plan, source.root, manifest.parent, out, config) for plan in plans if plan.name not in notes]
     skipped = sum(len(note.shard.pairs) for note in notes.values())
     if tasks or strays(out, notes):
         clear(out, notes)
@@ -185,7 +186,7 @@ def plan_shards(records: Sequence[PairRecord], splits: Mapping[str, str], config
     return tuple(plans)
 
 
-def _kept(source: manifest.Manifest, path: Path) -> tuple[PairRecord, ...]:
+def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
     for record in source.records:
         if record.verdict is None:
             raise ManifestError(f"{path}: the pair {record.id!r} has no verdict", hint="run `sdd filter` first")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -72,11 +73,16 @@ class Index:
 _INDEX = TypeAdapter(Index)
 
 
-def write_index(folder: Path, index: Index) -> Path:
-    """Writes `index.json` atomically; equal indexes are equal bytes."""
+def render(index: Index) -> str:
+    """The text of `index.json`: equal indexes are equal bytes."""
     content = {"format": FORMAT, "version": VERSION, **json.loads(to_json(index))}
+    return json.dumps({**content, "sha256": _digest(content)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def write_index(folder: Path, index: Index) -> Path:
+    """Writes `index.json` atomically."""
     path = folder / INDEX_NAME
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, render(index))
     return path
 
 
@@ -88,21 +94,28 @@ def read_index(folder: Path) -> Index:
         IntegrityError: The index is damaged.
     """
     path = folder / INDEX_NAME
+    again = "run `sdd pack` again"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found, version = content.pop("format"), content.pop("version")
+        found, version = content["format"], content["version"]
     except OSError as error:
         raise InputError(f"no readable {path}", hint="give the folder `sdd pack` wrote") from error
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{path} is not an index of shards", hint="run `sdd pack` again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not an index of shards", hint=again) from error
     if (found, version) != (FORMAT, VERSION):
         raise unknown_format(path, found, version)
+    if content.pop("sha256", None) != _digest(content):
+        raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=again)
     try:
-        return _INDEX.validate_python(content, strict=False)
+        return _INDEX.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint="run `sdd pack` again") from error
+        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=again) from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 
 
 def damaged(shard: str, what: str) -> IntegrityError:

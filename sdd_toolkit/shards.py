@@ -130,6 +130,7 @@ def write_shard(
                 "split": header.split,
                 "encoding": header.encoding.value,
                 "transfer": TRANSFER[header.encoding],
+                "codec": header.codec,
                 "patch_size": header.patch_size,
             }
         )
@@ -225,6 +226,17 @@ class ShardReader:
             pairs = [str(value) for value in table["pair"].asstr()[:]]
             columns = [table[name][:].tolist() for name in ("top", "left", "sharpness", "valid_fraction")]
             return tuple(Patch(*row) for row in zip(pairs, *columns, strict=True))
+
+    def header(self, shard: ShardInfo) -> ShardHeader:
+        """What one shard says about itself."""
+        with self._reading(shard) as file:
+            split, encoding, codec = (str(file.attrs[name]) for name in ("split", "encoding", "codec"))
+            return ShardHeader(split, Encoding(encoding), int(file.attrs["patch_size"]), codec)
+
+    def groups(self, shard: ShardInfo) -> tuple[str, ...]:
+        """The HDF5 groups of the pairs that lie in one shard, sorted."""
+        with self._reading(shard) as file:
+            return tuple(sorted(f"pairs/{name}" for name in file["pairs"]))
 
     def shape(self, pair_id: str) -> tuple[int, int]:
         """(H, W) of a pair."""

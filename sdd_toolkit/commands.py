@@ -1,0 +1,62 @@
+"""The commands of the ground floor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sdd_toolkit.options import (
+    IN_PATH,
+    config_option,
+    echo_report,
+    json_option,
+    out_option,
+    stage_options,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("manifest", type=IN_PATH)
+@out_option("Folder of the shards.")
+@stage_options
+def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, overwrite: bool, as_json: bool) -> None:
+    """Develop, warp and write the kept pairs into HDF5 shards."""
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.pack import PackConfig, run
+    from sdd_toolkit.progress import terminal
+
+    section = load_section(PackConfig, "pack", config)
+    how = executor or default_name()
+    echo_report(run(manifest, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@json_option
+def verify(shards: Path, as_json: bool) -> None:
+    """Re-read every shard and compare it with the index."""
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.verify import run
+
+    echo_report(run(shards, track=terminal), as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@click.option("--manifest", type=IN_PATH, help="The packed manifest, for what was rejected and why.")
+@config_option
+@json_option
+def card(shards: Path, manifest: Path | None, config: Path | None, as_json: bool) -> None:
+    """Write the data card of a packed data set."""
+    from sdd_toolkit.cards import CardConfig, run
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.select import FilterConfig
+
+    thresholds = load_section(FilterConfig, "filter", config) if config is not None else None
+    section = load_section(CardConfig, "card", config)
+    echo_report(run(shards, section, manifest=manifest, thresholds=thresholds), as_json)

@@ -1,0 +1,153 @@
+"""The stage that re-reads a packed data set and compares every byte of it with what the index promises."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.files import PARTIAL, inside, sha256_of
+from sdd_toolkit.progress import silent
+from sdd_toolkit.shard_index import INDEX_NAME, TRANSFER, read_index, render
+from sdd_toolkit.shards import CODECS, DTYPE, FLOW_FACTOR, ShardHeader, ShardReader, group_name
+from sdd_toolkit.types import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sdd_toolkit.progress import Track
+    from sdd_toolkit.shard_index import Index
+    from sdd_toolkit.shards import PackedPair, Patch
+    from sdd_toolkit.types import ShardInfo
+
+log = logging.getLogger(__name__)
+_SHOWN = 5
+
+
+def run(shards: Path, *, track: Track = silent) -> Report:
+    """Checks the folder `shards`: nothing missing, nothing extra, every hash, every chunk, every number.
+
+    Raises:
+        InputError: No index there, or one of an unknown version.
+        IntegrityError: Something is wrong; all findings are logged, the first ones are in the message.
+    """
+    started = time.monotonic()
+    index = read_index(shards)
+    findings = list(index_findings(shards, index))
+    with track("verify", len(index.shards)) as advance, ShardReader(shards) as reader:
+        for shard in index.shards:
+            findings += [f"{shard.name}: {finding}" for finding in shard_findings(reader, shard)]
+            advance(note=shard.name)
+    for finding in findings:
+        log.error("%s", finding)
+    if findings:
+        more = f" and {len(findings) - _SHOWN} more" if len(findings) > _SHOWN else ""
+        raise IntegrityError(
+            "; ".join(findings[:_SHOWN]) + more,
+            hint="restore these files from their source, or run `sdd pack` again",
+        )
+    pairs = sum(len(shard.pairs) for shard in index.shards)
+    return Report(
+        stage="verify",
+        total=pairs,
+        done=pairs,
+        skipped=0,
+        rejected={},
+        seconds=time.monotonic() - started,
+        outputs=(str(shards / INDEX_NAME),),
+    )
+
+
+def index_findings(folder: Path, index: Index) -> Iterator[str]:
+    """What is wrong with the index itself, and files that belong to no shard of it."""
+    if (folder / INDEX_NAME).read_bytes() != render(index).encode():
+        yield f"{INDEX_NAME}: not laid out as `sdd pack` writes it"
+    names = [shard.name for shard in index.shards]
+    pairs = [pair for shard in index.shards for pair in shard.pairs]
+    scenes = [scene for members in index.splits.values() for scene in members]
+    for kind, values in (("shard", names), ("pair", pairs), ("scene", scenes)):
+        for value in sorted(value for value, count in Counter(values).items() if count > 1):
+            yield f"{INDEX_NAME}: the {kind} {value!r} appears twice"
+    for failure in index.failed:
+        if failure.id in pairs:
+            yield f"{INDEX_NAME}: the pair {failure.id!r} is both packed and failed"
+    if index.transfer != TRANSFER[index.encoding]:
+        yield f"{INDEX_NAME}: transfer is not the curve of {index.encoding.value}"
+    if index.codec not in CODECS:
+        yield f"{INDEX_NAME}: unknown codec {index.codec!r}"
+    for path in sorted(folder.iterdir()):
+        if path.name not in names and (".h5" in path.suffixes or path.suffix == PARTIAL):
+            yield f"{path.name}: not in the index"
+
+
+def shard_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
+    """What is wrong with one shard; nothing but its first fault if its bytes are not the promised ones."""
+    try:
+        path = inside(reader.folder, shard.name)
+        size = path.stat().st_size
+        if size != shard.bytes:
+            yield f"{size} bytes, the index says {shard.bytes}"
+            return
+        if sha256_of(path) != shard.sha256:
+            yield "SHA-256 differs from the index"
+            return
+    except (OSError, InputError) as error:
+        yield "missing" if isinstance(error, FileNotFoundError) else str(error)
+        return
+    try:
+        yield from _content_findings(reader, shard)
+    except (IntegrityError, InputError) as error:
+        yield error.what.removeprefix(f"{shard.name}: ")
+
+
+def _content_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
+    index = reader.index
+    if reader.header(shard) != ShardHeader(shard.split, index.encoding, index.patch_size, index.codec):
+        yield "its attributes differ from the index"
+    if reader.groups(shard) != tuple(sorted(group_name(name) for name in shard.pairs)):
+        yield "it does not hold the pairs the index says"
+    patches = reader.shard_patches(shard)
+    if len(patches) != shard.patches:
+        yield f"{len(patches)} patches, the index says {shard.patches}"
+    by_pair: dict[str, list[Patch]] = {}
+    for patch in patches:
+        by_pair.setdefault(patch.pair, []).append(patch)
+    for name in sorted(set(by_pair) - set(shard.pairs)):
+        yield f"patches of {name!r}, which is not in this shard"
+    for name in shard.pairs:
+        pair = reader.read(name)
+        for finding in pair_findings(pair, by_pair.get(name, []), index):
+            yield f"{name}: {finding}"
+        if pair.record.scene not in index.splits.get(shard.split, ()):
+            yield f"{name}: its scene {pair.record.scene!r} is not of the split {shard.split!r}"
+
+
+def pair_findings(pair: PackedPair, patches: list[Patch], index: Index) -> Iterator[str]:
+    """What is wrong with one pair and its patches, as far as its arrays tell."""
+    height, width = pair.valid.shape
+    dtype = np.dtype(DTYPE[index.encoding])
+    for name, image in (("blur", pair.blur), ("sharp", pair.sharp)):
+        if image.shape != (height, width, 3) or image.dtype != dtype:
+            yield f"{name} is {image.dtype} {image.shape}, expected {dtype} {(height, width, 3)}"
+    quarter = (-(-height // FLOW_FACTOR), -(-width // FLOW_FACTOR), 2)
+    if pair.flow.shape != quarter:
+        yield f"flow is {pair.flow.shape}, expected {quarter}"
+    if not np.all(np.isfinite(pair.flow)):
+        yield "flow is not finite"
+    if pair.record.id != pair.id:
+        yield f"its record is that of {pair.record.id!r}"
+    edge = index.patch_size
+    for patch in patches:
+        if not (0 <= patch.top <= height - edge and 0 <= patch.left <= width - edge):
+            yield f"the patch at {(patch.top, patch.left)} leaves the frame"
+            continue
+        share = pair.valid[patch.top : patch.top + edge, patch.left : patch.left + edge].mean()
+        if abs(share - patch.valid_fraction) > 1e-6:
+            yield f"the patch at {(patch.top, patch.left)} has {share:.4f} valid, not {patch.valid_fraction:.4f}"
+        if not 0 <= patch.sharpness <= 1:
+            yield f"the patch at {(patch.top, patch.left)} has sharpness {patch.sharpness}"
