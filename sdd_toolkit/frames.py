@@ -19,9 +19,9 @@ import numpy as np
 import rawpy
 import tifffile
 
+from sdd_toolkit.decoding import IMAGE_SUFFIXES, check_is_file, read_image
 from sdd_toolkit.develop import Encoding, binned, decode
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.images import IMAGE_SUFFIXES, check_is_file, read_image
 from sdd_toolkit.types import Exposure, FrameMeta
 
 if TYPE_CHECKING:
@@ -89,12 +89,12 @@ def probe(path: Path) -> FrameMeta:
     LibRaw does not tell rawpy the maker. Zeros, and the placeholders LibRaw puts in their place, become None.
 
     Raises:
-        RawError: The file is missing or its pixels cannot be decoded.
+        RawError: The file is missing, or not what its suffix says.
     """
     if _is_image(path):
         height, width = read_image(path).shape[:2]
         return FrameMeta(size=_even(height, width))
-    with _opened(path) as raw:
+    with _opened(path, unpack=False) as raw:
         sizes, other, lens = raw.sizes, raw.other, raw.lens
         # LibRaw turns absent or zero EXIF into exactly 1 s at f/1 (APEX 0).
         placeholder = other.shutter_speed == 1.0 and other.aperture == 1.0 and not other.focal_length
@@ -176,16 +176,20 @@ def _is_image(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The unpacked RAW file; whatever LibRaw raises, now or in the block, becomes a RawError."""
+def _opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
+    """The RAW file; whatever LibRaw raises, now or in the block, becomes a RawError.
+
+    Without `unpack` the pixels are neither read nor checked.
+    """
     check_is_file(path)
     try:
         _check_whole(path)
         with rawpy.imread(str(path)) as raw:
-            raw.unpack()
+            if unpack:
+                raw.unpack()
             if min(raw.sizes.height, raw.sizes.width) < 2:
                 raise RawError(f"{path} holds no pixels", hint="leave it out, or copy it from the card again")
-            if raw.num_colors not in (1, 3):
+            if unpack and raw.num_colors not in (1, 3):
                 raise RawError(
                     f"{path} comes from a sensor with {raw.num_colors} colours",
                     hint="convert it to TIFF with the maker's software",

@@ -1,0 +1,70 @@
+"""PNG, TIFF and JPEG files to arrays of 8 or 16 bits a channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import tifffile
+
+from sdd_toolkit.errors import RawError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".jpg", ".jpeg"))
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def check_is_file(path: Path) -> None:
+    """Raises RawError unless `path` is a file."""
+    if not path.is_file():
+        raise RawError(f"there is no file {path}", hint="check the path")
+
+
+def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """An image as (H, W, 3) RGB in its own bit depth, EXIF orientation applied, grey repeated, alpha dropped.
+
+    Raises:
+        RawError: Missing, cut short, not an image, or neither 8 nor 16 bits a channel.
+    """
+    check_is_file(path)
+    if path.suffix.lower() in _TIFF_SUFFIXES and _is_planar(path):
+        raise RawError(f"{path} stores each channel apart", hint="save it again with interleaved channels")
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+        pixels = _decoded(content)
+    except (cv2.error, OSError, MemoryError) as error:
+        raise _undecodable(path) from error
+    if pixels is None or pixels.size == 0:
+        raise _undecodable(path)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise RawError(f"{path} holds {pixels.dtype} pixels", hint="convert it to 8 or 16 bits a channel")
+    return np.ascontiguousarray(pixels)
+
+
+def _undecodable(path: Path) -> RawError:
+    return RawError(f"cannot decode {path}", hint="is it a whole PNG, TIFF or JPEG file? try another viewer")
+
+
+def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """RGB pixels; OpenCV 5 returns None for files that are cut short."""
+    if content.size == 0:
+        return None
+    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
+    return None if pixels is None else pixels[..., ::-1]
+
+
+def _is_planar(path: Path) -> bool:
+    """Whether a TIFF keeps one 16-bit plane a channel, which OpenCV decodes wrongly without saying so."""
+    try:
+        with tifffile.TiffFile(path) as container:
+            page = container.pages.first
+            separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+            return bool(separate and page.samplesperpixel > 1 and page.bitspersample > 8)
+    except Exception:  # not TIFF, or damaged: OpenCV will say so
+        return False
