@@ -60,3 +60,28 @@ def card(shards: Path, manifest: Path | None, config: Path | None, as_json: bool
     thresholds = load_section(FilterConfig, "filter", config) if config is not None else None
     section = load_section(CardConfig, "card", config)
     echo_report(run(shards, section, manifest=manifest, thresholds=thresholds), as_json)
+
+
+@click.command()
+@click.argument("dataset", type=IN_PATH)
+@out_option("Folder of report.html and pairs.csv.")
+@click.option("--pictures", type=click.IntRange(min=0), default=None, help="How many pairs to picture (default 40).")
+@stage_options
+def report(
+    dataset: Path,
+    out: Path,
+    pictures: int | None,
+    config: Path | None,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write one HTML page of statistics and pictures, and a CSV."""
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.report import ReportConfig, run
+
+    section = load_section(ReportConfig, "report", config, max_pictures=pictures)
+    how = executor or default_name()
+    echo_report(run(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
