@@ -1,1 +1,29 @@
-"""Blur-robust registration of a defocused photograph to its sharp partner."""
+"""Blur-robust registration of a defocused photograph to its sharp partner.
+
+`alignment.register(blur, sharp)` and `alignment.flow(blur, sharp)` work on two linear RGB arrays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignment.config import AlignConfig as AlignConfig
+    from alignment.registration import Flow as Flow
+    from alignment.registration import flow as flow
+    from alignment.registration import register as register
+
+__all__ = ["AlignConfig", "Flow", "flow", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing the package opens neither OpenCV nor NumPy: `sdd align --help` passes through here.
+    if name in ("flow", "register", "Flow"):
+        from alignment import registration
+
+        return getattr(registration, name)
+    if name == "AlignConfig":
+        from alignment.config import AlignConfig
+
+        return AlignConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,30 @@
+"""What can be set about alignment. Lengths are pixels of the frames that are registered (half size in the stage)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sdd_toolkit.config import Section
+
+
+class AlignConfig(Section):
+    """The `[align]` section of `sdd.toml`."""
+
+    max_radius_px: float = Field(default=12.0, ge=1.0, le=64.0)
+    """Largest disc radius that blur matching tries."""
+    max_zoom_percent: float = Field(default=12.0, ge=0.0, le=20.0)
+    """Largest magnification between the frames that the first search covers, either way."""
+    max_rotation_deg: float = Field(default=3.0, ge=0.0, le=10.0)
+    """Largest rotation between the frames that the first search covers, either way."""
+    working_px: int = Field(default=1600, ge=256)
+    """Frames whose longer side exceeds this are registered on 2x2 means."""
+    min_textured_tiles: int = Field(default=12, ge=4)
+    """Fewer textured tiles than this: `no_texture`."""
+    min_ncc: float = Field(default=0.6, ge=0.0, le=1.0)
+    """Median tile correlation, blur-matched and aligned, below which the pair is `different_scene`."""
+    max_error_px: float = Field(default=1.0, gt=0.0)
+    """Estimated corner error beyond which the pair is `not_aligned`."""
+    max_parallax_px: float = Field(default=4.0, gt=0.0)
+    """Median residual displacement beyond which no single homography fits: `parallax`."""
+    explained_shift_px: float = Field(default=3.0, ge=0.0)
+    """Residual displacement that still counts as explained when looking for moving objects."""

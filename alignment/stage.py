@@ -1,0 +1,110 @@
+"""The align stage: half-size frames in, `aligned.jsonl` and the residual flow of every aligned pair out."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alignment import dense
+from alignment.config import AlignConfig
+from alignment.registration import analyse, enlarged
+from sdd_toolkit import frames, stages
+from sdd_toolkit.errors import RawError
+from sdd_toolkit.files import inside, write_bytes
+from sdd_toolkit.progress import silent
+from sdd_toolkit.types import Reason
+
+if TYPE_CHECKING:
+    from sdd_toolkit.progress import Track
+    from sdd_toolkit.types import PairRecord, Report
+
+STAGE = "align"
+OUTPUT = "aligned.jsonl"
+FLOW_FOLDER = "flow"
+
+
+def run(
+    manifest: Path,
+    out: Path,
+    config: AlignConfig,
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Aligns every pair of a manifest.
+
+    Args:
+        manifest: What `sdd ingest` wrote.
+        out: Folder for `aligned.jsonl` and `flow/ID.npz` (arrays `flow`, float16 (H/4, W/4, 2), full-size pixels on
+            the sharp frame's grid, and `confidence`, uint8 (H/4, W/4)).
+        config: Section `[align]`.
+        executor: See `sdd_toolkit.executor`.
+        overwrite: Align every pair again.
+        track: Shows progress.
+
+    Raises:
+        ManifestError: The manifest cannot be read.
+        InputError: The output cannot be written.
+    """
+
+    def intact(record: PairRecord) -> bool:
+        flow_file = record.alignment.flow_file if record.alignment else None
+        return flow_file is None or inside(out, flow_file).is_file()
+
+    return stages.work_through(
+        STAGE,
+        manifest,
+        out / OUTPUT,
+        config,
+        align_pair,
+        executor=executor,
+        overwrite=overwrite,
+        track=track,
+        intact=intact,
+    )
+
+
+def align_pair(job: stages.Job[AlignConfig]) -> PairRecord:
+    """Aligns one pair and writes its flow; what cannot be aligned comes back with a verdict."""
+    record = replace(job.record, alignment=None, quality=None, verdict=None)
+    if changed := stages.altered(job):
+        return stages.rejected(record, Reason.CHANGED, changed)
+    try:
+        blur, sharp = (frames.read_half(job.locate(ref)) for ref in (record.blur, record.sharp))
+    except RawError as error:
+        return stages.rejected(record, Reason.UNREADABLE, error.what)
+    if blur.size != sharp.size:
+        return stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
+    try:
+        half, residual = analyse(blur.rgb, sharp.rgb, job.config)
+    except ValueError as error:
+        return stages.rejected(record, Reason.NOT_ALIGNED, str(error))
+    alignment = enlarged(half, 2, sharp.size)
+    flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
+    path = inside(job.folder, flow_file)
+    if residual is None:
+        path.unlink(missing_ok=True)
+    else:
+        alignment = replace(alignment, flow_file=flow_file)
+        write_bytes(path, _packed(residual))
+    record = replace(record, alignment=alignment)
+    if alignment.failure is None:
+        return record
+    return stages.rejected(record, alignment.failure, alignment.detail)
+
+
+def _packed(residual: dense.Residual) -> bytes:
+    flow, confidence = dense.quartered(residual, unit_px=2.0)
+    content = io.BytesIO()
+    # NumPy stamps every member with the same date, so equal arrays are equal bytes.
+    np.savez_compressed(content, flow=flow, confidence=confidence)
+    return content.getvalue()
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
