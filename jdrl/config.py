@@ -93,4 +93,4 @@ class EvaluateConfig(Tiling):
 class DeblurConfig(Tiling):
     """How photographs are deblurred; not a section of sdd.toml, only options."""
 
-    suffix: str = Field("_deblurred", pattern=r"^[^/\\\0]*$", description="Added to each file's name.")
+    suffix: str = Field("_deblurred", pattern=r"^[^/\\]*$", description="Added to each file's name.")

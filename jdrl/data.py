@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -62,6 +63,16 @@ class Batch:
         return self.blur, self.sharp, self.sharp_on_blur, self.valid
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a crop is cut, and which of the eight turns it gets."""
+
+    pair: str
+    top: int
+    left: int
+    turn: int
+
+
 def collate(samples: Sequence[Batch]) -> Batch:
     """Batches of one or more crops, joined."""
     return Batch(*(torch.cat(parts) for parts in zip(*(sample.parts() for sample in samples), strict=True)))
@@ -88,15 +99,19 @@ class Crops(Dataset[Batch]):
         return self.length
 
     def __getitem__(self, number: int) -> Batch:
+        spot = self.spot(number)
+        batch = cut(self.reader, spot.pair, spot.top, spot.left, self.config.crop)
+        return Batch(*(turned(part, spot.turn) for part in batch.parts()))
+
+    def spot(self, number: int) -> Spot:
+        """Where crop `number` is cut: its offset is uniform over the whole patch."""
         sweep, place = divmod(number, len(self.patches))
-        order = np.random.default_rng([self.config.seed, 0, sweep]).permutation(len(self.patches))
-        patch = self.patches[order[place]]
+        patch = self.patches[_order(self.config.seed, sweep, len(self.patches))[place]]
         draw = np.random.default_rng([self.config.seed, 1, number])
         room = self.reader.index.patch_size - self.config.crop
         down, right = (int(offset) for offset in draw.integers(0, room, size=2, endpoint=True))
         turn = int(draw.integers(0, 8)) if self.config.augment else 0
-        batch = cut(self.reader, patch.pair, patch.top + down, patch.left + right, self.config.crop)
-        return Batch(*(turned(part, turn) for part in batch.parts()))
+        return Spot(patch.pair, patch.top + down, patch.left + right, turn)
 
 
 def loader(crops: Crops, first_step: int, config: TrainConfig, *, pin_memory: bool) -> DataLoader[Batch]:
@@ -210,6 +225,11 @@ def turned(image: Tensor, turn: int) -> Tensor:
     """One of the square's eight symmetries: turn 0 … 3 quarter turns, 4 … 7 the same after a left-right flip."""
     flipped = image.flip(-1) if turn >= 4 else image
     return torch.rot90(flipped, turn % 4, dims=(-2, -1)).contiguous()
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, sweep: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, 0, sweep]).permutation(count)
 
 
 def _prepare_loader(worker: int) -> None:

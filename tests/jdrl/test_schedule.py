@@ -1,0 +1,54 @@
+"""Rates and weights by step."""
+
+from __future__ import annotations
+
+import pytest
+
+from jdrl.config import TrainConfig
+from jdrl.schedule import ema_decay, joint_from, learning_rate, reblur_weight
+
+
+def plan(**values: object) -> TrainConfig:
+    return TrainConfig.model_validate({"steps": 100, "rate_ramp_steps": 10, "learning_rate": 1.0, **values})
+
+
+def test_the_rate_rises_linearly_and_falls_along_a_cosine() -> None:
+    config = plan(final_learning_rate=0.2)
+    assert learning_rate(0, config) == 0.1
+    assert learning_rate(9, config) == 1.0
+    assert learning_rate(10, config) == 1.0
+    assert learning_rate(99, config) == pytest.approx(0.2)
+    # Half way down the cosine, between step 54 and 55.
+    assert (learning_rate(54, config) + learning_rate(55, config)) / 2 == pytest.approx(0.6)
+
+
+def test_a_run_shorter_than_its_ramp_still_reaches_the_peak() -> None:
+    config = plan(steps=4, rate_ramp_steps=500)
+    assert max(learning_rate(step, config) for step in range(4)) == 1.0
+
+
+def test_a_run_of_one_step_has_a_rate() -> None:
+    assert learning_rate(0, plan(steps=1)) == 1.0
+
+
+def test_reblurring_is_off_while_warming_up_and_ramps_to_its_weight() -> None:
+    config = plan(warm_up_fraction=0.4, reblur_ramp_fraction=0.1)
+    assert joint_from(config) == 40
+    assert reblur_weight(39, config) == 0.0
+    assert reblur_weight(40, config) == pytest.approx(0.05)
+    assert reblur_weight(49, config) == pytest.approx(0.5)
+    assert reblur_weight(99, config) == 0.5
+
+
+def test_without_a_ramp_reblurring_starts_at_its_weight() -> None:
+    assert reblur_weight(0, plan(warm_up_fraction=0.0, reblur_ramp_fraction=0.0)) == 0.5
+
+
+def test_a_whole_run_of_warm_up_has_no_joint_phase() -> None:
+    assert joint_from(plan(warm_up_fraction=1.0)) == 100
+
+
+def test_the_average_forgets_its_start() -> None:
+    assert ema_decay(0, plan()) == pytest.approx(0.1)
+    assert ema_decay(10**6, plan()) == 0.999
+    assert ema_decay(10**6, plan(ema=0.0)) == 0.0
