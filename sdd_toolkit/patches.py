@@ -66,9 +66,10 @@ def sharpness(
     grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY).astype(np.float32)
     scores = np.ones(len(corners), dtype=np.float64)
     for aperture in APERTURES_PX:
-        energy = cv2.magnitude(
-            cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=aperture), cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=aperture)
-        )
+        across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=aperture)
+        down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=aperture)
+        # Not cv2.magnitude: its last bit depends on where in memory the arrays happen to lie.
+        energy = np.sqrt(across * across + down * down)
         sums = np.array([energy[t : t + size_px, s : s + size_px].sum(dtype=np.float64) for t, s in corners])
         spread = float(np.ptp(sums))
         scores *= (sums - sums.min()) / spread if spread > 0 else 1.0
