@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from sdd_toolkit import __version__, manifest, statistics
+from sdd_toolkit.build import Dataset
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.executor import run_tasks
@@ -22,7 +23,7 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.report_page import Page, render
 from sdd_toolkit.report_pictures import PairPictures, PictureTask, pictures
 from sdd_toolkit.shards import ShardReader
-from sdd_toolkit.types import Report
+from sdd_toolkit.types import REASON_TEXT, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.progress import Track
     from sdd_toolkit.types import PairRecord
 
-MANIFESTS = ("filtered.jsonl", "aligned.jsonl", "ingested.jsonl")
+REJECTED_FILES = "rejected_files.csv"
 PAGE, TABLE = "report.html", "pairs.csv"
 _DIED = PairPictures(notes=("the worker process died on this pair",))
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -48,22 +49,23 @@ class ReportConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class Found:
     """What a build folder holds.
 
     Attributes:
         manifest: The furthest manifest that is there.
+        root: Folder its file paths are relative to.
+        records: Its pairs, sorted by id.
         packed: Ids of the packed pairs; None if nothing was packed.
         rejected_files: (path, reason, detail) of every file that ended in no pair; None if not listed.
         thresholds: The resolved configuration by section; empty if it was not written.
-        notes: What is there but cannot be read.
+        notes: What is there but cannot be read, and what could not be packed.
         fingerprint: Changes with any of these.
     """
 
     manifest: Path
     root: Path
     records: tuple[PairRecord, ...]
-    shards: Path
     packed: frozenset[str] | None
     rejected_files: tuple[tuple[str, str, str], ...] | None
     thresholds: dict[str, Any]
@@ -94,7 +96,7 @@ def run(
         InputError: There is no manifest.
     """
     started = time.monotonic()
-    found = read_data_set(dataset)
+    found = find(dataset)
     outputs = (out / PAGE, out / TABLE)
     stamp = hashlib.sha256(f"{found.fingerprint} {config.fingerprint()} {__version__}".encode()).hexdigest()[:16]
     total = len(found.records)
@@ -115,35 +117,32 @@ def run(
     )
 
 
-def read_data_set(dataset: Path) -> DataSet:
-    """Whatever of a build folder is there.
+def find(dataset: Path) -> Found:
+    """Whatever of a build folder is there; `dataset` is the folder or a manifest in it.
 
     Raises:
         InputError: There is no manifest.
         ManifestError: The furthest manifest cannot be read.
     """
-    path = dataset if dataset.is_file() else next((p for n in MANIFESTS if (p := dataset / n).is_file()), None)
+    layout = Dataset(dataset.parent if dataset.is_file() else dataset)
+    manifests = (dataset, layout.filtered, layout.aligned, layout.ingested)
+    path = next((candidate for candidate in manifests if candidate.is_file()), None)
     if path is None:
         raise InputError(
-            f"{dataset} holds no manifest ({', '.join(MANIFESTS)})",
-            hint="give the folder `sdd build` or `sdd ingest` wrote",
+            f"{dataset} holds no manifest ({', '.join(candidate.name for candidate in manifests[1:])})",
+            hint="give the folder that `sdd build` or `sdd ingest` wrote",
         )
-    folder, notes = path.parent, list[str]()
-    content = manifest.read(path)
-    packed = _packed(folder / "shards", notes)
-    thresholds = _thresholds(folder / "config.json", notes)
+    content, notes = manifest.read(path), list[str]()
     digest = hashlib.sha256()
-    for name in (path.name, "rejected_files.csv", "config.json", "shards/index.json"):
-        digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
-        digest.update(b"\0")
-    return DataSet(
+    for source in (path, layout.folder / REJECTED_FILES, layout.config, layout.shards / "index.json"):
+        digest.update(hashlib.sha256(source.read_bytes() if source.is_file() else b"").digest())
+    return Found(
         manifest=path,
         root=content.root,
         records=tuple(sorted(content.records, key=lambda record: record.id)),
-        shards=folder / "shards",
-        packed=packed,
-        rejected_files=_rejected_files(folder / "rejected_files.csv"),
-        thresholds=thresholds,
+        packed=_packed(layout.shards, notes),
+        rejected_files=_rejected_files(layout.folder / REJECTED_FILES, notes),
+        thresholds=_thresholds(layout.config, notes),
         notes=tuple(notes),
         fingerprint=digest.hexdigest(),
     )
@@ -181,14 +180,14 @@ def to_csv(frame: pd.DataFrame) -> str:
     return str(frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
-def _pictured(found: DataSet, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
+def _pictured(found: Found, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
     wanted = set(chosen(found.records, config.max_pictures))
     tasks = [
         PictureTask(
             record=record,
             root=found.root,
             folder=found.manifest.parent,
-            shards=found.shards if found.packed is not None and record.id in found.packed else None,
+            shards=Dataset(found.manifest.parent).shards if record.id in (found.packed or ()) else None,
             width_px=config.picture_width_px,
             jpeg_quality=config.jpeg_quality,
         )
@@ -203,9 +202,7 @@ def _pictured(found: DataSet, config: ReportConfig, executor: str, track: Track)
     return shown
 
 
-def _page(
-    found: DataSet, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str
-) -> Page:
+def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str) -> Page:
     return Page(
         title=config.title or found.manifest.parent.resolve().name or "data set",
         stage=found.manifest.stem,
@@ -225,18 +222,26 @@ def _packed(shards: Path, notes: list[str]) -> frozenset[str] | None:
         return None
     try:
         with ShardReader(shards) as reader:
-            return frozenset(reader.pair_ids)
+            ids, failed = frozenset(reader.pair_ids), reader.index.failed
     except SddError as error:
         notes.append(f"the shards cannot be read: {error.what}")
         return None
+    for pair in failed:
+        detail = f" ({pair.detail})" if pair.detail else ""
+        notes.append(f"{pair.id} was kept but could not be packed: {REASON_TEXT[pair.reason]}{detail}")
+    return ids
 
 
-def _rejected_files(path: Path) -> tuple[tuple[str, str, str], ...] | None:
+def _rejected_files(path: Path, notes: list[str]) -> tuple[tuple[str, str, str], ...] | None:
     if not path.is_file():
         return None
-    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
-        rows = [[row.get(name) or "" for name in ("path", "reason", "detail")] for row in csv.DictReader(stream)]
-    return tuple((path, reason, detail) for path, reason, detail in rows)
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+            rows = [[row.get(name) or "" for name in ("path", "reason", "detail")] for row in csv.DictReader(stream)]
+    except (OSError, csv.Error) as error:
+        notes.append(f"{path.name} cannot be read: {error}")
+        return None
+    return tuple((file, reason, detail) for file, reason, detail in rows)
 
 
 def _thresholds(path: Path, notes: list[str]) -> dict[str, Any]:

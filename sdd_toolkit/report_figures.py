@@ -77,9 +77,10 @@ def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint
     vector = np.where(known[..., None], flow, 0.0).astype(np.float64) / scale_px
     radius = np.hypot(vector[..., 0], vector[..., 1])
     wheel = _colour_wheel()
-    position = (np.arctan2(-vector[..., 1], -vector[..., 0]) / np.pi + 1.0) / 2.0 * (len(wheel) - 1)
-    below = np.floor(position).astype(np.int64)
-    part = (position - below)[..., None]
+    # The authors' code spans one colour less and so jumps between the last and the first; here the wheel is closed.
+    position = (np.arctan2(-vector[..., 1], -vector[..., 0]) / np.pi + 1.0) / 2.0 * len(wheel)
+    below = np.floor(position).astype(np.int64) % len(wheel)
+    part = (position - np.floor(position))[..., None]
     hue = (1.0 - part) * wheel[below] + part * wheel[(below + 1) % len(wheel)]
     within = (radius <= 1.0)[..., None]
     colour = np.where(within, 1.0 - radius[..., None] * (1.0 - hue), 0.75 * hue)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -34,7 +33,7 @@ MISSING = "–"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the page tells; see `report.DataSet` for the fields of the same name.
+    """What the page tells; see `report.Found` for the fields of the same name.
 
     Attributes:
         stage: Stem of the manifest shown: `ingested`, `aligned` or `filtered`.
@@ -191,7 +190,7 @@ def figure(value: float | None, digits: int) -> str:
     """A number as a person reads it, with a real minus sign; a dash for missing."""
     if value is None or not math.isfinite(value):
         return MISSING
-    text = f"{value:,.{digits}f}"
+    text = f"{value:,.{digits}f}" if abs(value) < 1e7 else f"{value:.3g}"
     return (text[1:] if float(text.replace(",", "")) == 0 and text.startswith("-") else text).replace("-", "−")
 
 
@@ -319,7 +318,7 @@ def _spread_text(spread: statistics.Spread, quantity: Quantity) -> str:
 
 
 def _sort_key(value: float) -> str:
-    return repr(float(np.float32(value))) if math.isfinite(value) else ""
+    return f"{value:.9g}" if math.isfinite(value) else ""
 
 
 def _flat(values: object, prefix: str = "") -> list[tuple[str, str]]:

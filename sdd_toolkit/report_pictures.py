@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import zipfile
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,8 +31,7 @@ CHECK_WINDOW_PX = (180, 240)
 _CHECK_ENLARGED = 2
 _FLOW_WIDTH_PX = 320
 _SEARCH_WIDTH_PX = 480
-
-PixelT = TypeVar("PixelT", np.uint8, np.uint16, np.float32)
+_LARGEST_DISC_PX = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +95,15 @@ def overlay(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> NDArray[np.
     return np.stack([blurred, sharp, sharp], axis=-1)
 
 
-def disc_blurred(image: NDArray[np.uint8], radius_px: float) -> NDArray[np.uint8]:
-    """`image` (H, W) out of focus by a disc of `radius_px`, its rim weighted by the covered share of the pixel."""
+def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.float32]:
+    """`image` (H, W[, C]) out of focus by a disc of `radius_px`; pixels on its rim count as far as it covers them."""
     reach = int(np.ceil(radius_px))
     if reach < 1:
         return image
     axis = np.arange(-reach, reach + 1, dtype=np.float32)
-    disc = np.clip(radius_px + 0.5 - np.hypot(axis[:, None], axis[None, :]), 0.0, 1.0).astype(np.float32)
+    disc = np.clip(radius_px + 0.5 - np.hypot(axis[:, None], axis[None, :]), 0.0, 1.0)
     blurred = cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(blurred, dtype=np.uint8)
+    return np.asarray(blurred, dtype=np.float32)
 
 
 def telling_window(
@@ -164,17 +163,16 @@ def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
     blur, sharp = (frames.read_half(files.inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp))
     alignment = task.record.alignment
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
-        return _with_slider(
-            task, shown, develop.preview(blur), develop.preview(sharp), "Source files as shot, not aligned"
-        )
-    blurred, target = develop.preview(_matched(blur, sharp, alignment.gain)), develop.preview(sharp)
-    small = _narrowed(target, task.width_px)
-    factor = small.shape[1] / alignment.size[1]
-    moved = _warped(_resized(blurred, small.shape[:2]), geometry.scaled(alignment.homography, factor), small.shape[:2])
-    cut = _slices(alignment.box, factor)
-    shown = _with_slider(task, shown, moved[cut], small[cut], "Source files, the blurred frame aligned")
-    before, after = (jpeg(picture, task.jpeg_quality) for picture in _check(blurred, target, alignment))
-    return replace(shown, before=before, after=after)
+        pair = [_seen(frame, _narrowed(frame.rgb, task.width_px)) for frame in (blur, sharp)]
+        return _with_slider(task, shown, pair[0], pair[1], "Source files as shot, not aligned")
+    blur = _matched(blur, sharp, alignment.gain)
+    small_blur, small_sharp = (_narrowed(frame.rgb, task.width_px) for frame in (blur, sharp))
+    factor = small_sharp.shape[1] / alignment.size[1]
+    moved = geometry.warp(small_blur, geometry.scaled(alignment.homography, factor), small_sharp.shape[:2])
+    cut, seen = _slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
+    shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
+    before, after = _check(blur, sharp, alignment)
+    return replace(shown, before=jpeg(before, task.jpeg_quality), after=jpeg(after, task.jpeg_quality))
 
 
 def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
@@ -197,7 +195,8 @@ def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
     if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
         return shown
     flow = read_flow(files.inside(task.folder, alignment.flow_file))
-    return _with_flow_map(task, shown, flow[_slices(alignment.box, flow.shape[1] / alignment.size[1])])
+    factor = flow.shape[1] / max(1, alignment.size[1])
+    return _with_flow_map(task, shown, flow[_slices(alignment.box, factor, flow.shape)])
 
 
 def _with_slider(
@@ -217,37 +216,51 @@ def _with_flow_map(task: PictureTask, shown: PairPictures, flow: NDArray[np.floa
     return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 
 
-def _check(
-    blurred: NDArray[np.uint8], sharp: NDArray[np.uint8], alignment: Alignment
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Overlays of the most telling window before and after alignment, half-size pixels enlarged twice.
 
     The sharp frame is given the measured blur, so that a coloured fringe means misplaced, not out of focus.
     """
-    homography = geometry.scaled(alignment.homography, 0.5)
-    grey_blur, grey_sharp = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (blurred, sharp))
-    softened = disc_blurred(np.asarray(grey_sharp, dtype=np.uint8), alignment.coc_px / 2.0)
-    top, left, height, width = _where_to_check(softened, alignment)
-    window = (slice(top, top + height), slice(left, left + width))
+    top, left, height, width = _where_to_check(sharp, alignment)
+    radius_px = min(alignment.coc_px / 2.0, _LARGEST_DISC_PX)
+    margin = int(np.ceil(radius_px))
+    first_row, first_column = max(0, top - margin), max(0, left - margin)
+    around = sharp.rgb[first_row : top + height + margin, first_column : left + width + margin]
+    softened = disc_blurred(np.ascontiguousarray(around), radius_px)[top - first_row :, left - first_column :]
+    target = _brightness(_seen(sharp, softened[:height, :width]))
     to_window = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64)
-    aligned = _warped(np.asarray(grey_blur, dtype=np.uint8), to_window @ homography, (height, width))
+    moved = geometry.warp(blur.rgb, to_window @ geometry.scaled(alignment.homography, 0.5), (height, width))
+    as_shot = blur.rgb[top : top + height, left : left + width]
     size = (height * _CHECK_ENLARGED, width * _CHECK_ENLARGED)
-    before, after = (overlay(first, softened[window]) for first in (grey_blur[window], aligned))
-    return _resized(before, size, cv2.INTER_CUBIC), _resized(after, size, cv2.INTER_CUBIC)
+    before, after = (
+        _resized(overlay(_brightness(_seen(blur, rgb)), target), size, cv2.INTER_CUBIC) for rgb in (as_shot, moved)
+    )
+    return before, after
 
 
-def _where_to_check(softened: NDArray[np.uint8], alignment: Alignment) -> tuple[int, int, int, int]:
-    """`telling_window` of a half-size frame, searched at thumbnail size."""
-    small = _narrowed(softened, _SEARCH_WIDTH_PX)
+def _where_to_check(sharp: HalfFrame, alignment: Alignment) -> tuple[int, int, int, int]:
+    """`telling_window` on the half-size grid, searched at thumbnail size in the texture that the blur leaves."""
+    small = _narrowed(sharp.rgb, _SEARCH_WIDTH_PX)
     factor = small.shape[1] / alignment.size[1]
-    moved = geometry.displacement(geometry.scaled(alignment.homography, factor), small.shape)
-    rows, columns = _slices(alignment.box, factor)
-    box = (columns.start, rows.start, columns.stop, rows.stop)
+    seen = _brightness(_seen(sharp, disc_blurred(small, min(alignment.coc_px * factor, _LARGEST_DISC_PX))))
+    moved = geometry.displacement(geometry.scaled(alignment.homography, factor), seen.shape)
+    rows, columns = _slices(alignment.box, factor, seen.shape)
+    box = (columns.start, rows.start, min(columns.stop, seen.shape[1]), min(rows.stop, seen.shape[0]))
     wished = (max(1, round(CHECK_WINDOW_PX[0] * 2 * factor)), max(1, round(CHECK_WINDOW_PX[1] * 2 * factor)))
-    found = telling_window(small, np.linalg.norm(moved, axis=-1), box, wished)
+    found = telling_window(seen, np.linalg.norm(moved, axis=-1), box, wished)
     top, left = (round(edge / (2 * factor)) for edge in found[:2])
-    height, width = (min(wish, length) for wish, length in zip(CHECK_WINDOW_PX, softened.shape, strict=True))
-    return min(top, softened.shape[0] - height), min(left, softened.shape[1] - width), height, width
+    full = sharp.rgb.shape
+    height, width = min(CHECK_WINDOW_PX[0], full[0]), min(CHECK_WINDOW_PX[1], full[1])
+    return min(top, full[0] - height), min(left, full[1] - width), height, width
+
+
+def _seen(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Some pixels of `frame` as `develop.preview` shows them."""
+    return develop.preview(replace(frame, rgb=rgb))
+
+
+def _brightness(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 def _matched(blur: HalfFrame, sharp: HalfFrame, gain: float) -> HalfFrame:
@@ -255,18 +268,14 @@ def _matched(blur: HalfFrame, sharp: HalfFrame, gain: float) -> HalfFrame:
     return replace(blur, rgb=blur.rgb * np.float32(gain), white_balance=sharp.white_balance)
 
 
-def _slices(box: tuple[int, int, int, int], factor: float) -> tuple[slice, slice]:
-    """Rows and columns of the full-size `box` on a grid `factor` times as large; at least one pixel."""
+def _slices(box: tuple[int, int, int, int], factor: float, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the full-size `box` on a grid `factor` times as large, of `size`; at least one pixel."""
     left, top, right, bottom = (round(edge * factor) for edge in box)
-    return slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
+    first_row, first_column = min(max(top, 0), size[0] - 1), min(max(left, 0), size[1] - 1)
+    return slice(first_row, max(bottom, first_row + 1)), slice(first_column, max(right, first_column + 1))
 
 
-def _warped(image: NDArray[np.uint8], homography: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
-    moved = geometry.warp(image.astype(np.float32), homography, size)
-    return np.asarray(np.clip(np.rint(moved), 0, 255), dtype=np.uint8)
-
-
-def _narrowed(image: NDArray[PixelT], width_px: int) -> NDArray[PixelT]:
+def _narrowed(image: NDArray[Any], width_px: int) -> NDArray[Any]:
     """`image` at most `width_px` wide, averaged."""
     height, width = image.shape[:2]
     if width <= width_px:
@@ -274,6 +283,6 @@ def _narrowed(image: NDArray[PixelT], width_px: int) -> NDArray[PixelT]:
     return _resized(image, (max(1, round(height * width_px / width)), width_px))
 
 
-def _resized(image: NDArray[PixelT], size: tuple[int, int], interpolation: int = cv2.INTER_AREA) -> NDArray[PixelT]:
+def _resized(image: NDArray[Any], size: tuple[int, int], interpolation: int = cv2.INTER_AREA) -> NDArray[Any]:
     resized = cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
     return np.asarray(resized, dtype=image.dtype)

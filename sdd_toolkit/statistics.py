@@ -108,7 +108,10 @@ def table(records: Iterable[PairRecord]) -> pd.DataFrame:
     left out: its numbers describe nothing.
     """
     frame = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
-    texts = {name: frame[name].fillna("").astype(str) for name in TEXT_COLUMNS}
+    texts = {
+        name: pd.Series([text if isinstance(text, str) else "" for text in frame[name]], dtype=str)
+        for name in TEXT_COLUMNS
+    }
     numbers = {name: pd.to_numeric(frame[name]).astype(np.float64) for name in NUMBER_COLUMNS}
     return frame.assign(**texts, **numbers, aligned=frame["aligned"].astype(bool))
 

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sdd_toolkit import statistics
+from sdd_toolkit.types import FrameMeta, Reason
+from tests.planted_pairs import META, alignment, record
+
+
+def test_the_table_has_one_row_a_pair_with_its_measured_numbers() -> None:
+    frame = statistics.table([record("a"), record("b", alignment=alignment((3.0, 4.0)))])
+    assert list(frame["id"]) == ["a", "b"]
+    assert frame["shift_px"].tolist() == pytest.approx([np.hypot(6, 4), 5.0])
+    assert frame["zoom_percent"].tolist() == pytest.approx([1.0, 1.0])
+    assert frame["texture_fraction"][0] == 0.9
+    assert frame["align_texture_fraction"][0] == 0.8
+    assert tuple(frame.columns) == statistics.COLUMNS
+
+
+def test_what_was_not_measured_is_missing_not_zero() -> None:
+    bare = record("a", alignment=None, quality=None, verdict=None, blur_meta=FrameMeta(), sharp_meta=FrameMeta())
+    row = statistics.table([bare]).iloc[0]
+    assert np.isnan([row["shift_px"], row["sharpness_gain"], row["blur_iso"], row["height"]]).all()
+    assert (row["verdict"], row["reason"], row["make"], bool(row["aligned"])) == ("open", "", "", False)
+
+
+def test_the_geometry_of_a_failed_alignment_is_left_out() -> None:
+    failed = replace(alignment(), failure=Reason.PARALLAX, error_px=None)
+    frame = statistics.table([record("a", Reason.PARALLAX, alignment=failed)])
+    assert np.isnan(frame["shift_px"][0])
+    assert statistics.summary(frame).aligned == 0
+
+
+def test_a_summary_counts_verdicts_reasons_and_cameras() -> None:
+    nikon = replace(META, make="NIKON CORPORATION", model="NIKON D850")
+    pairs = [record("a"), record("b", sharp_meta=nikon), record("c", Reason.CLIPPED), record("d", verdict=None)]
+    found = statistics.summary(statistics.table(pairs))
+    assert (found.pairs, found.kept, found.rejected, found.open, found.scenes) == (4, 2, 1, 1, 4)
+    assert found.cameras == {"Canon EOS 6D": 3, "NIKON D850": 1}
+    assert found.reasons == {"clipped": 1}
+
+
+def test_spreads_leave_rejected_pairs_out() -> None:
+    pairs = [record("a"), record("b", Reason.MISALIGNED, alignment=alignment((100.0, 0.0)))]
+    found = statistics.summary(statistics.table(pairs)).spreads["shift_x_px"]
+    assert (found.count, found.low, found.high) == (1, 6.0, 6.0)
+
+
+def test_no_pairs_give_an_empty_summary() -> None:
+    found = statistics.summary(statistics.table([]))
+    assert (found.pairs, found.kept, found.cameras, found.spreads) == (0, 0, {}, {})
+
+
+def test_histogram_counts_are_those_of_numpy() -> None:
+    values = np.random.default_rng(1).normal(0, 2, 500)
+    found = statistics.histogram([values], bins=20)
+    assert found is not None
+    clipped = np.clip(values, found.edges[0], found.edges[-1])
+    assert found.counts[0].tolist() == np.histogram(clipped, found.edges)[0].tolist()
+    assert found.counts[0].sum() == 500
+
+
+def test_a_gross_outlier_is_counted_in_the_end_bin_and_does_not_stretch_the_axis() -> None:
+    found = statistics.histogram([np.linspace(-1, 1, 50), [5000.0]])
+    assert found is not None
+    assert found.edges[-1] < 10
+    assert (found.beyond, int(found.counts[1][-1])) == (1, 1)
+
+
+def test_logarithmic_bins_have_equal_ratios_and_hold_zero() -> None:
+    found = statistics.histogram([[10.0, 100.0], [0.0, 1.0]], bins=8, logarithmic=True)
+    assert found is not None
+    ratios = found.edges[1:] / found.edges[:-1]
+    assert ratios == pytest.approx(np.full(8, ratios[0]))
+    assert [int(counts.sum()) for counts in found.counts] == [2, 2]
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")], [float("inf")]])
+def test_nothing_measured_gives_no_histogram_and_no_spread(values: list[float]) -> None:
+    assert statistics.histogram([values]) is None
+    assert statistics.spread(values) is None
+
+
+def test_equal_values_make_an_axis_around_them() -> None:
+    found = statistics.histogram([[5.5] * 9])
+    assert found is not None
+    assert found.edges[0] < 5.5 < found.edges[-1]
+    assert (int(found.counts[0].max()), found.beyond) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "name"),
+    [
+        ("NIKON CORPORATION", "NIKON D850", "NIKON D850"),
+        ("Canon", "Canon EOS 6D", "Canon EOS 6D"),
+        ("SONY", "ILCE-7M3", "SONY ILCE-7M3"),
+        ("", None, "unknown"),
+        (None, "X", "X"),
+    ],
+)
+def test_a_camera_is_named_once(make: str | None, model: str | None, name: str) -> None:
+    assert statistics.camera(make, model) == name
