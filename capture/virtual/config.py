@@ -40,7 +40,7 @@ class SimulateConfig(Section):
     max_zoom: float = Field(default=0.02, gt=0, le=0.1)
     """Largest focus breathing between the two shots of a focus pair, as a fraction."""
     max_shift_px: float = Field(default=8.0, ge=0, le=200)
-    """Largest movement of the frame centre between the shots (the tripod's pan and tilt)."""
+    """Largest movement of any part of the frame by the tripod's pan and tilt between the shots."""
     max_rotation_deg: float = Field(default=0.3, ge=0, le=5)
     """Largest roll between the shots."""
     exposure_error_ev: float = Field(default=0.1, ge=0, le=2)

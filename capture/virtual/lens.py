@@ -72,8 +72,8 @@ def signed_coc_radius_px(
 def disc_kernel(radius_px: float) -> NDArray[np.float32]:
     """The image of a point: each pixel's share of a uniform disc, sub-pixel radius, summing to one.
 
-    Coverage is exact along x and integrated over 64 sub-rows along y. Up to a radius of half a pixel the disc
-    falls into one pixel, and the kernel is a single 1.
+    Coverage is exact along one axis and summed over 64 sub-rows along the other, both ways averaged. Up to a radius
+    of half a pixel the disc falls into one pixel, and the kernel is a single 1.
 
     Args:
         radius_px: Radius of the disc, 0 or more.
@@ -89,7 +89,7 @@ def disc_kernel(radius_px: float) -> NDArray[np.float32]:
     half_chord = np.sqrt(np.maximum(radius_px**2 - rows**2, 0.0))[:, None]
     overlap = np.minimum(centres + 0.5, half_chord) - np.maximum(centres - 0.5, -half_chord)
     coverage = np.maximum(overlap, 0.0).reshape(2 * reach + 1, _SUBROWS, -1).mean(axis=1)
-    kernel = coverage if coverage.sum() > 0 else np.ones((1, 1))
+    kernel = coverage + coverage.T if coverage.sum() > 0 else np.ones((1, 1))
     result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
     result.flags.writeable = False
     return result

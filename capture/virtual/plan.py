@@ -113,7 +113,9 @@ def plan_pair(
         raise ValueError(f"the virtual camera shoots focus and aperture pairs, not {kind}")
     blur, sharp, near, far = make(config, draws, depths, both_blurred)
     blur = Shot(blur.f_number, blur.focus_m, blur.image_mm, error_ev=config.exposure_error_ev * (2 * draws[4] - 1))
-    length, direction = config.max_shift_px * math.sqrt(draws[5]), 2 * math.pi * draws[6]
+    # Pan and tilt move the corners more than the centre, by 1/cos² of their angle; the limit holds for them too.
+    corner = math.hypot(*config.size) / 2 * config.pitch_mm / sharp.image_mm
+    length, direction = config.max_shift_px * math.sqrt(draws[5]) / (1 + corner**2), 2 * math.pi * draws[6]
     homography = between_shots(
         blur,
         sharp,
@@ -158,9 +160,9 @@ def _scale(config: SimulateConfig, f_number: float) -> float:
     return config.focal_mm / (2 * f_number * config.pitch_mm)
 
 
-def _largest_radius(config: SimulateConfig, draw: float) -> float:
+def _largest_radius(config: SimulateConfig, draw: float, both_blurred: bool) -> float:
     low = max(config.min_coc_px, min(2 * config.sharp_coc_px, config.max_coc_px))
-    return low + (config.max_coc_px - low) * draw
+    return max(low + (config.max_coc_px - low) * draw, 0.7 * config.max_coc_px if both_blurred else 0.0)
 
 
 def _shot(config: SimulateConfig, f_number: float, image_mm: float) -> Shot:
@@ -181,7 +183,7 @@ def _inverse_depth(config: SimulateConfig, ratio: float, image_mm: float) -> flo
 def _focus_pair(
     config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
 ) -> tuple[Shot, Shot, float, float]:
-    radius = _largest_radius(config, draws[0])
+    radius = _largest_radius(config, draws[0], both_blurred)
     wanted = config.max_zoom * (0.25 + 0.75 * draws[1])
     sign = -1.0 if draws[2] < 0.5 else 1.0
     # Focusing farther than a far scene would have to go beyond infinity.
@@ -225,7 +227,7 @@ def _aperture_pair(
     config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
 ) -> tuple[Shot, Shot, float, float]:
     stops = _stops(config)
-    radius = min(_largest_radius(config, draws[0]), config.sharp_coc_px * stops[-1] / stops[0])
+    radius = min(_largest_radius(config, draws[0], both_blurred), config.sharp_coc_px * stops[-1] / stops[0])
     # The nearer end takes the share `balance` of the depth range, seen from the focal plane.
     balance = 0.2 + 0.6 * draws[2]
     if depths is None:

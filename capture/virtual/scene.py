@@ -119,13 +119,15 @@ def leaf(
     inverse_depth: float,
     rng: np.random.Generator,
     jump: tuple[int, int] = (0, 0),
+    *,
+    bold: bool = False,
 ) -> Surface:
-    """One textured shape of about `radius_px` around `centre` (x, y) on the canvas."""
+    """One textured shape of about `radius_px` around `centre` (x, y) on the canvas; `bold` see `two_tones`."""
     outline = _outline(rng) * radius_px + centre
     left, top = (int(edge) for edge in np.floor(outline.min(axis=0)) - 2)
     right, bottom = (int(edge) for edge in np.ceil(outline.max(axis=0)) + 3)
     alpha = _coverage(outline - (left, top), (bottom - top, right - left))
-    colour = two_tones(alpha.shape[:2], rng)
+    colour = two_tones(alpha.shape[:2], rng, bold=bold)
     return Surface(np.dstack([colour * alpha[..., None], alpha]), left, top, inverse_depth, jump)
 
 
@@ -137,7 +139,7 @@ def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: n
     middle = np.array([scene.size[1], scene.size[0]]) / 2
     slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8
     x, y = middle + rng.uniform(-1, 1, 2) * slack - np.array(jump) / 2
-    thing = leaf(radius, (float(x), float(y)), near, rng, jump)
+    thing = leaf(radius, (float(x), float(y)), near, rng, jump, bold=True)
     return Scene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
 
 

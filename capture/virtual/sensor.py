@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
     Returns:
         (H, W) uint16 mosaic, `black_level` … `white_level`.
     """
-    signal = mosaic(np.maximum(linear @ CAMERA_FROM_SRGB.T.astype(np.float32), 0), config.cfa)
+    # Not `linear @ matrix.T`: a threaded BLAS may round differently on another machine.
+    camera = cv2.transform(np.ascontiguousarray(linear), CAMERA_FROM_SRGB.astype(np.float32))
+    signal = mosaic(np.maximum(camera, 0).astype(np.float32), config.cfa)
     well = full_well_e(config)
     if rng is not None and config.noise:
         electrons = rng.poisson(signal.astype(np.float64) * well) + config.read_noise_e * rng.standard_normal(

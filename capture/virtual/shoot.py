@@ -47,6 +47,7 @@ class RenderedPair:
         sharp_linear: The same of the sharp shot.
         blur_mosaic: (H, W) uint16, what the sensor wrote.
         sharp_mosaic: The same of the sharp shot.
+        sharp_coc_px: Largest circle-of-confusion radius in the sharp shot.
         truth: See `Truth`.
     """
 
@@ -57,6 +58,7 @@ class RenderedPair:
     sharp_linear: NDArray[np.float32]
     blur_mosaic: NDArray[np.uint16]
     sharp_mosaic: NDArray[np.uint16]
+    sharp_coc_px: float
     truth: truth.Truth
 
 
@@ -99,7 +101,8 @@ def render_pair(
     blur_canvas = _render(scene, plan.blur, config, plan.zoom, moved=False)
     sharp_canvas = _render(other or scene, plan.sharp, config, 1.0, moved=True)
     # A disc within one pixel blurs nothing: then the sharp shot is the all-in-focus image.
-    still = fault is None and float(np.abs(plan.sharp.signed_radius_px(_depths(scene), config)).max()) <= 0.505
+    sharp_coc = float(np.abs(plan.sharp.signed_radius_px(_depths(scene), config)).max())
+    still = fault is None and sharp_coc <= 0.505
     focused = sharp_canvas if still else render.composite(scene)
     exposure = config.highlight_level / max(float(np.quantile(focused[::4, ::4].max(axis=2), 0.995)), 1e-6)
     if fault is Defect.CLIPPED:
@@ -119,6 +122,7 @@ def render_pair(
         sharp_linear=sharp,
         blur_mosaic=sensor.expose(blur, config, noise),
         sharp_mosaic=sensor.expose(sharp, config, noise),
+        sharp_coc_px=sharp_coc,
         truth=_truth(scene, plan, config, focused=_frame(focused, plan.homography, config) * falloff, lost=fault),
     )
 

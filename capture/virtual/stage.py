@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -106,6 +107,8 @@ def run(
     with track("simulate", len(waiting)) as advance:
         for outcome in run_tasks(shoot, waiting, executor):
             died += outcome.result is None
+            if outcome.result:
+                _log.warning("%s: %s", outcome.task.folder.name, outcome.result)
             advance(note=outcome.task.folder.name)
     return Report(
         stage="simulate",
@@ -119,12 +122,9 @@ def run(
 
 
 def shoot(task: Task) -> str:
-    """Shoots one scene and writes its three files, the truth last; returns the scene's name."""
+    """Shoots one scene and writes its three files, the truth last; returns what is wrong with it, or nothing."""
     picture = None if task.source is None else load(task.source, task.config)
     pair = render_pair(task.config, task.kind, task.seed, task.index, task.defect, picture)
-    worst = float(pair.truth.coc_px.max())
-    if worst > 1.05 * task.config.max_coc_px:
-        _log.warning("%s: the scene is too deep for max_coc_px, its radii reach %.1f px", task.folder.name, worst)
     blur_at, sharp_at = _shot_times(task)
     blur, sharp = (
         _raw_tags(task.config, pair, pair.plan.blur, blur_at),
@@ -133,7 +133,7 @@ def shoot(task: Task) -> str:
     files.write_bytes(task.folder / "blur.dng", dng.encode(pair.blur_mosaic, blur))
     files.write_bytes(task.folder / "sharp.dng", dng.encode(pair.sharp_mosaic, sharp))
     files.write_bytes(task.folder / "truth.npz", pair.truth.npz(task.defect))
-    return task.folder.name
+    return _too_deep(task, pair)
 
 
 def load(source: Source, config: SimulateConfig) -> Picture:
@@ -163,7 +163,7 @@ def load(source: Source, config: SimulateConfig) -> Picture:
 def _distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
     try:
         distance = np.asarray(np.load(path), dtype=np.float64)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise RawError(
             f"cannot read the depth map {path}: {error}", hint="save it with numpy.save as numbers"
         ) from error
@@ -222,9 +222,18 @@ def _finished(task: Task) -> bool:
     try:
         with np.load(task.folder / "truth.npz") as held:
             fault = str(held["defect"]) if "defect" in held.files else None
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, BadZipFile):
         return False
     return fault == task.defect
+
+
+def _too_deep(task: Task, pair: RenderedPair) -> str:
+    blurred, sharp = float(pair.truth.coc_px.max()), pair.sharp_coc_px
+    if task.defect is Defect.BOTH_BLURRED or (
+        blurred <= 1.05 * task.config.max_coc_px and sharp <= 1.05 * task.config.sharp_coc_px
+    ):
+        return ""
+    return f"the scene is deeper than the camera's limits: blurred up to {blurred:.1f} px, sharp up to {sharp:.1f} px"
 
 
 def _shot_times(task: Task) -> tuple[datetime, datetime]:

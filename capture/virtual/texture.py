@@ -13,16 +13,22 @@ if TYPE_CHECKING:
 
 _TILE = 512
 _KINDS = 18
+_WITHOUT_PERIOD = (0, 1, 4)
+_MAKERS = 6
 
 
-def two_tones(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """(h, w, 3) linear sRGB: two related colours mixed by a texture, and a slight shading across."""
+def two_tones(size: tuple[int, int], rng: np.random.Generator, *, bold: bool = False) -> NDArray[np.float32]:
+    """(h, w, 3) linear sRGB: two related colours mixed by a texture, and a slight shading across.
+
+    With `bold` the texture has no period and much contrast, so that any displacement of it can be seen.
+    """
     height, width = size
-    tile = _tiles()[int(rng.integers(_KINDS))]
+    number = int(rng.integers(_KINDS))
+    tile = _tiles()[_WITHOUT_PERIOD[number % 3] if bold else number]
     row, column = (int(start) for start in rng.integers(0, _TILE, 2))
     rows, columns = np.arange(row, row + height) % _TILE, np.arange(column, column + width) % _TILE
     mix = tile[rows[:, None], columns]
-    first, second = _palette(rng)
+    first, second = _palette(rng, least_contrast=0.9 if bold else 0.35)
     slope = rng.uniform(-0.2, 0.2, 2)
     shade = 1.0 + slope[0] * _across(width)[None, :] + slope[1] * _across(height)[:, None]
     light = shade.astype(np.float32)
@@ -33,13 +39,13 @@ def _across(length: int) -> NDArray[np.float64]:
     return np.asarray((np.arange(length) + 0.5) * (2.0 / length) - 1.0, dtype=np.float64)
 
 
-def _palette(rng: np.random.Generator) -> tuple[list[float], list[float]]:
+def _palette(rng: np.random.Generator, least_contrast: float) -> tuple[list[float], list[float]]:
     luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal()), 0.03, 0.7)
     hue = rng.standard_normal(3)
     hue -= hue.mean()
     tint = rng.uniform(0.1, 0.75) * hue / max(float(np.abs(hue).max()), 1e-6)
     first = luminance * (1 + tint)
-    contrast = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.35, 1.2)
+    contrast = (1 if rng.random() < 0.5 else -1) * rng.uniform(least_contrast, 1.2)
     second = luminance * np.exp(contrast) * (1 + tint * rng.uniform(-0.6, 1.0))
     both = np.clip([first, second], 0.004, 0.95).tolist()
     return both[0], both[1]
@@ -50,7 +56,7 @@ def _tiles() -> tuple[NDArray[np.float32], ...]:
     """Periodic tiles with values 0 … 1, always the same ones."""
     rng = np.random.default_rng(20210)
     makers = (_fractal, _grain, _stripes, _checks, _dots, _wood)
-    return tuple(makers[number % len(makers)](rng) for number in range(_KINDS))
+    return tuple(makers[number % _MAKERS](rng) for number in range(_KINDS))
 
 
 def _noise(rng: np.random.Generator, exponent: float, finest_px: float) -> NDArray[np.float64]:

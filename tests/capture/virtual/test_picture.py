@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from capture.virtual.config import SimulateConfig
+from capture.virtual.picture import Picture, metric, relative
+from capture.virtual.shoot import render_pair
+
+CONFIG = SimulateConfig(width=192, height=128, noise=False, vignetting=0.0)
+
+
+def two_planes() -> tuple[np.ndarray, np.ndarray]:
+    image = np.random.default_rng(0).random((160, 240, 3), dtype=np.float32) * 0.5 + 0.1
+    near = np.zeros((160, 240), np.bool_)
+    near[50:110, 80:160] = True
+    return image, near
+
+
+@pytest.mark.parametrize("kind", ["focus", "aperture"])
+def test_metres_are_kept_and_give_the_radius_of_the_thin_lens(kind: str) -> None:
+    image, near = two_planes()
+    pair = render_pair(CONFIG, kind, 1, 1, picture=metric(image, np.where(near, 1.6, 1.9)))
+    shot, f = pair.plan.blur, CONFIG.focal_mm
+    expected = [
+        f**2 * abs(d - shot.focus_m * 1000) / (shot.f_number * d * (shot.focus_m * 1000 - f)) / 2 / CONFIG.pitch_mm
+        for d in (1600, 1900)
+    ]
+    assert [pair.truth.coc_px[64, 96], pair.truth.coc_px[3, 3]] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_relative_map_fills_the_depth_the_pair_allows() -> None:
+    image, near = two_planes()
+    pair = render_pair(CONFIG, "aperture", 1, 1, picture=relative(image, near.astype(np.float32), CONFIG))
+    radii = np.abs(pair.plan.blur.signed_radius_px(np.array([pair.plan.near, pair.plan.far]), CONFIG))
+    assert pair.truth.coc_px[64, 96] == pytest.approx(radii[0], abs=0.01)
+    assert pair.truth.coc_px[3, 3] == pytest.approx(radii[1], abs=0.01)
+
+
+def test_near_and_far_give_a_relative_map_its_metres() -> None:
+    image, near = two_planes()
+    picture = relative(image, near.astype(np.float32), CONFIG.model_copy(update={"near_m": 1.0, "far_m": 2.0}))
+    assert picture.depths == (1.0, 0.5)
+    assert set(np.unique(picture.inverse_depth)) == {0.5, 1.0}
+
+
+def test_a_smooth_depth_ramp_leaves_no_seams() -> None:
+    ramp = np.tile(np.linspace(0, 1, 240, dtype=np.float32), (160, 1))
+    grey = np.full((160, 240, 3), 0.3, np.float32)
+    pair = render_pair(CONFIG, "aperture", 1, 1, picture=Picture(grey, ramp, None))
+    centre = pair.blur_linear / pair.blur_linear[64, 96]
+    assert np.abs(centre[40:-40, 40:-40] - 1).max() < 0.05
