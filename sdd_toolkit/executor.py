@@ -12,8 +12,10 @@ an executor, not the object, because a pool whose worker was killed is broken fo
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _IN_FLIGHT_PER_WORKER = 2
+_PR_SET_PDEATHSIG = 1
 DASK_TIMEOUT_S = 10
 
 
@@ -159,8 +162,11 @@ def _dask_client(name: str) -> Iterator[Executor]:
 
 
 def prepare_worker() -> None:
-    """One OpenCV thread a worker process; Ctrl-C is the main process's business."""
+    """One OpenCV thread a worker process; Ctrl-C is the main process's business, and its death ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # Without this the workers of a killed run would wait for ever, or write beside those of the next run.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     import cv2
 
     cv2.setNumThreads(1)
