@@ -19,6 +19,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@click.command("filter")
+@click.argument("manifest", type=IN_PATH)
+@out_option("Folder for filtered.jsonl.")
+@stage_options
+def filter_(
+    manifest: Path, out: Path, config: Path | None, executor: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Measure every pair and keep the good ones, with reasons."""
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.filter import run
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.select import FilterConfig
+
+    section = load_section(FilterConfig, "filter", config)
+    how = executor or default_name()
+    echo_report(run(manifest, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+
+
 @click.command()
 @click.argument("manifest", type=IN_PATH)
 @out_option("Folder of the shards.")
