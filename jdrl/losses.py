@@ -51,13 +51,13 @@ def charbonnier(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Te
         Σ m ρ / (C Σ m + 1e-6), a scalar; zero, with zero gradient, where the mean of m is below 0.05: too few
         trusted pixels to learn from.
     """
-    distance = (first - second).square().add(CHARBONNIER_EPS**2).sqrt()
+    difference = first - second
     if mask is None:
-        return distance.mean()
-    trust = mask.detach().to(distance.dtype)
-    # `where` keeps a non-finite value under a zero weight out of the sum.
-    weighted = torch.where(trust > 0, trust * distance, torch.zeros_like(distance)).sum()
-    mean = weighted / (first.shape[1] * trust.sum() + 1e-6)
+        return _rho(difference).mean()
+    trust = mask.detach().to(difference.dtype)
+    # `where` keeps a non-finite value without weight out of the sum and out of the gradient.
+    distance = _rho(torch.where(trust > 0, difference, torch.zeros_like(difference)))
+    mean = (trust * distance).sum() / (first.shape[1] * trust.sum() + 1e-6)
     return torch.where(trust.mean() >= MIN_MASK_MEAN, mean, torch.zeros_like(mean))
 
 
@@ -120,7 +120,7 @@ def joint_loss(
         valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
         reblur_network: Predicts kernel weights.
         estimate_flow: From `jdrl.flow.flow_estimator`.
-        reblur_weight: Of the reblurring term in the total; ramp it up with `ramped`.
+        reblur_weight: Of the reblurring term in the total; ramp it up from zero at the start of the phase.
     """
     final = outputs[0].detach().float().clamp(0, 1)
     with torch.no_grad():
@@ -138,9 +138,8 @@ def joint_loss(
     return _terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)
 
 
-def ramped(weight: float, step: int, ramp_steps: int) -> float:
-    """`weight`, reached linearly over the first `ramp_steps` steps of a phase."""
-    return weight * min(1.0, (step + 1) / ramp_steps) if ramp_steps > 0 else weight
+def _rho(difference: Tensor) -> Tensor:
+    return difference.square().add(CHARBONNIER_EPS**2).sqrt()
 
 
 def _terms(blur_frame: Tensor, sharp_frame: Tensor, reblurred: Tensor, reblur_weight: float) -> LossTerms:

@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from jdrl.deformation import in_bounds, warp
 
-COARSEST_PX = 12
+COARSEST_PX = 16
 WARPS = 4
-SWEEPS = 12
-SMOOTHNESS = 0.05
-WINDOW_SD_PX = 1.5
+FINEST_WARPS = 2
+SWEEPS = 20
+SMOOTHNESS = 1.0
+WINDOW_SD_PX = 4.0
 NORMALISE_PX = 9
-NOISE_FLOOR = 0.004
-OUTLIER = 0.5
+NOISE_FLOOR = 0.01
+OUTLIER = 0.3
 
 
 @torch.no_grad()
@@ -47,7 +48,7 @@ def pyramid_flow(first: Tensor, second: Tensor) -> Tensor:
             if flow.shape[-2:] != level.shape[-2:]:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
             a, b = _normalised(level).chunk(2)
-            for _ in range(WARPS):
+            for _ in range(WARPS if level is not pyramid[0] else FINEST_WARPS):
                 flow = _refined(a, b, flow)
     return flow[..., :height, :width].contiguous()
 
@@ -69,16 +70,11 @@ def _refined(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     constant = torch.cat([yy * bu - xy * bv, xx * bv - xy * bu], 1) / determinant
     own = SMOOTHNESS * torch.cat([yy, xx], 1) / determinant
     cross = -SMOOTHNESS * xy / determinant
+    neighbours = (flow.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12).expand(2, 1, 3, 3)
     for _ in range(SWEEPS):
-        mean = _neighbour_mean(flow)
-        flow = constant + own * mean + cross * mean.flip(1)
+        mean = F.conv2d(F.pad(flow, (1, 1, 1, 1), mode="replicate"), neighbours, groups=2)
+        flow = torch.addcmul(constant, own, mean).addcmul_(cross, mean.flip(1))
     return flow
-
-
-def _neighbour_mean(field: Tensor) -> Tensor:
-    ring = field.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
-    kernel = ring.expand(field.shape[1], 1, 3, 3)
-    return F.conv2d(F.pad(field, (1, 1, 1, 1), mode="replicate"), kernel, groups=field.shape[1])
 
 
 def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:

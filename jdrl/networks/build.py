@@ -58,9 +58,7 @@ def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None
     kind = type(network).__name__
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     if missing or extra:
-        parts = [
-            f"{label} {_listed(names)}" for label, names in (("lacks", missing), ("has extra", extra)) if names
-        ]
+        parts = [f"{label} {_listed(names)}" for label, names in (("lacks", missing), ("has extra", extra)) if names]
         raise CheckpointError(
             f"the checkpoint does not fit {kind}: it {' and '.join(parts)}",
             hint="check the network's name and options against those the checkpoint was trained with",

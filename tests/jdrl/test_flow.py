@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jdrl.deformation import warp
+from jdrl.flow import flow_estimator
+from sdd_toolkit.errors import ConfigError
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def scene(size: int = 160) -> Tensor:
+    """Texture at several scales, like a photograph's."""
+    generator = torch.Generator().manual_seed(3)
+    image = torch.zeros(1, 3, size, size)
+    for grid in (10, 20, 40, 80):
+        noise = torch.rand(1, 3, grid, grid, generator=generator)
+        image += (20 / grid) * F.interpolate(noise, size=size, mode="bicubic", align_corners=False)
+    return (image - image.min()) / (image.max() - image.min())
+
+
+def zoom_and_shift(size: int, zoom: float, x: float, y: float) -> Tensor:
+    away = (torch.arange(size) - (size - 1) / 2) * (zoom - 1)
+    return torch.stack([away.expand(size, size) + x, away[:, None].expand(size, size) + y]).unsqueeze(0)
+
+
+def endpoint_error(flow: Tensor, truth: Tensor, margin: int = 16) -> float:
+    return float((flow - truth)[..., margin:-margin, margin:-margin].square().sum(1).sqrt().mean())
+
+
+@pytest.mark.parametrize(("name", "limit_px"), [("pyramid", 0.05), ("dis", 0.2)])
+def test_a_planted_zoom_and_shift_is_recovered(name: str, limit_px: float) -> None:
+    second, truth = scene(), zoom_and_shift(160, 1.02, 4.5, -3.0)
+    found = flow_estimator(name)(warp(second, truth), second)
+    assert found.shape == (1, 2, 160, 160)
+    assert endpoint_error(found, truth) < limit_px
+
+
+def test_the_pyramid_sees_through_defocus_and_a_change_of_gain() -> None:
+    second, truth = scene(), zoom_and_shift(160, 0.99, -3.0, 2.0)
+    disc = (torch.hypot(*torch.meshgrid(*(torch.arange(-4.0, 5),) * 2, indexing="ij")) <= 4).float()
+    defocused = F.conv2d(
+        F.pad(warp(second, truth), (4, 4, 4, 4), mode="replicate"),
+        (disc / disc.sum()).expand(3, 1, 9, 9),
+        groups=3,
+    )
+    found = flow_estimator("pyramid")(0.8 * defocused, second)
+    assert endpoint_error(found, truth) < 0.15
+
+
+def test_equal_images_have_no_flow() -> None:
+    image = scene(64)
+    assert flow_estimator("pyramid")(image, image).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (67, 101)])
+def test_the_pyramid_takes_any_size_and_a_flat_image(size: tuple[int, int]) -> None:
+    flow = flow_estimator("pyramid")(torch.zeros(2, 3, *size), torch.full((2, 3, *size), 0.5))
+    assert flow.shape == (2, 2, *size)
+    assert flow.abs().max() < 1e-3
+
+
+def test_a_batch_gives_what_its_images_give_alone() -> None:
+    first, second = torch.cat([scene(64), scene(64).flip(3)]), torch.cat([scene(64).roll(1, 3), scene(64)])
+    estimate = flow_estimator("pyramid")
+    together = estimate(first, second)
+    torch.testing.assert_close(together[1:], estimate(first[1:], second[1:]), rtol=0, atol=1e-3)
+
+
+def test_no_gradient_flows_through_an_estimate() -> None:
+    image = scene(32).requires_grad_()
+    assert not flow_estimator("pyramid")(image, image).requires_grad
+    assert not flow_estimator("dis")(image, image).requires_grad
+
+
+def test_an_unknown_estimator_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="pyramid, dis"):
+        flow_estimator("raft")
+
+
+def read_ppm(path: Path) -> Tensor:
+    cv2 = pytest.importorskip("cv2")
+    return torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
+
+
+def test_on_flying_chairs_the_pyramid_is_no_worse_than_dis() -> None:
+    if not (DATA / "flow").is_dir():
+        pytest.skip("the FlyingChairs pairs are not here")
+    errors: dict[str, list[float]] = {"pyramid": [], "dis": []}
+    for truth_file in sorted((DATA / "flow").glob("*-gt.flo")):
+        values = np.fromfile(truth_file, np.float32)
+        width, height = values[1:3].view(np.int32)
+        truth = torch.from_numpy(values[3:].reshape(height, width, 2)).permute(2, 0, 1)[None]
+        first, second = (read_ppm(truth_file.with_name(truth_file.name[:7] + f"-img{i}.ppm")) for i in (0, 1))
+        for name, found in errors.items():
+            found.append(endpoint_error(flow_estimator(name)(first, second), truth, margin=1))
+    assert np.mean(errors["pyramid"]) < 1.05 * np.mean(errors["dis"]) < 3.6
