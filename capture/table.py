@@ -1,0 +1,72 @@
+"""Reading an explicit table of pairs: CSV with the columns blur, sharp and, if wanted, scene and id."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COLUMNS = ("blur", "sharp", "scene", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pair as the table has it; `scene` and `id` are empty where it does not say."""
+
+    blur: Path
+    sharp: Path
+    scene: str
+    id: str
+
+
+def read_table(table: Path, sources: Sequence[Path]) -> tuple[Row, ...]:
+    """The rows of `table`; relative paths are tried from the table's folder, then from each source folder.
+
+    Raises:
+        InputError: The table cannot be read, lacks a column, names a file that does not exist, pairs a file with
+            itself or uses an id twice.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = tuple(reader.fieldnames or ())
+            lines = [
+                (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key}) for line in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read the table {table}: {error}", hint="is it a CSV file in UTF-8?") from error
+    missing = [name for name in _COLUMNS[:2] if name not in columns]
+    if missing:
+        raise InputError(
+            f"{table} has no column {missing[0]!r}", hint=f"its first line must be {','.join(_COLUMNS[:2])}[,scene,id]"
+        )
+    folders = [table.parent, *sources]
+    rows = tuple(_row(f"{table}, line {number}", line, folders) for number, line in lines if any(line.values()))
+    ids = [row.id for row in rows if row.id]
+    for name in ids:
+        if ids.count(name) > 1:
+            raise InputError(f"{table}: the id {name!r} appears twice", hint="make the ids unique")
+    return rows
+
+
+def _row(where: str, line: dict[str, str], folders: Sequence[Path]) -> Row:
+    blur, sharp = (_file(where, column, line.get(column, ""), folders) for column in ("blur", "sharp"))
+    if blur.resolve() == sharp.resolve():
+        raise InputError(f"{where}: {blur} is paired with itself", hint="name two files")
+    return Row(blur, sharp, line.get("scene", ""), line.get("id", ""))
+
+
+def _file(where: str, column: str, text: str, folders: Sequence[Path]) -> Path:
+    if text:
+        for folder in folders:
+            if (folder / text).is_file():
+                return folder / text
+    raise InputError(
+        f"{where}: {column} names no file: {text!r}", hint="paths are relative to the table's or the source folder"
+    )
