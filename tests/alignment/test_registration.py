@@ -1,0 +1,196 @@
+"""Registering two arrays: planted truth, invariances, and honest verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import alignment
+from alignment.registration import enlarged
+from sdd_toolkit.geometry import corner_error_px, project
+from sdd_toolkit.types import Reason
+
+
+@pytest.mark.parametrize(("radius_px", "limit_px"), [(0.0, 0.05), (2.0, 0.05), (4.0, 0.1), (8.0, 0.25)])
+def test_a_planted_homography_is_found_under_a_disc_of_unknown_radius(plant, radius_px, limit_px) -> None:
+    pair = plant(1, radius_px=radius_px, perspective=3e-6)
+    found = alignment.register(pair.blur, pair.sharp)
+    assert found.failure is None
+    assert corner_error_px(found.homography, pair.homography, found.size) < limit_px
+
+
+def test_ten_percent_of_zoom_a_large_shift_and_two_degrees_are_survived(plant) -> None:
+    pair = plant(2, zoom=0.91, rotation_deg=2.0, shift_px=(34.0, -27.0))
+    found = alignment.register(pair.blur, pair.sharp)
+    assert found.failure is None
+    assert corner_error_px(found.homography, pair.homography, found.size) < 0.25
+
+
+def test_every_field_says_what_was_planted(plant) -> None:
+    pair = plant(3, radius_px=4.0, gain=0.8, zoom=1.015, rotation_deg=0.3)
+    found = alignment.register(pair.blur, pair.sharp)
+    assert found.gain == pytest.approx(1.25, rel=0.01)
+    assert found.zoom == pytest.approx(1.015, abs=5e-4)
+    assert found.rotation_deg == pytest.approx(0.3, abs=0.02)
+    assert found.coc_px == pytest.approx(4.0, abs=0.4)
+    assert found.before_px > 3.0
+    assert found.residual_px < 0.15
+    assert found.ncc > 0.95
+    assert found.unexplained_fraction < 0.01
+    assert found.texture_fraction > 0.9
+    assert found.error_px is not None
+    assert 0 < found.error_px < 0.3
+
+
+def test_the_box_is_where_the_warped_blurred_frame_is_valid(plant) -> None:
+    pair = plant(4, zoom=0.95, rotation_deg=0.0, shift_px=(0.0, 0.0))
+    left, top, right, bottom = alignment.register(pair.blur, pair.sharp).box
+    inside = project(pair.homography, np.array([[0.0, 0.0], [431.0, 319.0]]))
+    assert inside[0, 0] < left < inside[0, 0] + 8
+    assert inside[0, 1] < top < inside[0, 1] + 8
+    assert inside[1, 0] - 8 < right - 1 < inside[1, 0]
+    assert inside[1, 1] - 8 < bottom - 1 < inside[1, 1]
+
+
+def test_the_evidence_chooses_the_simplest_model_that_explains(plant) -> None:
+    still = plant(5, zoom=1.0, rotation_deg=0.0, shift_px=(0.0, 0.0))
+    turned = plant(5)
+    tilted = plant(5, perspective=3e-5)
+    assert alignment.register(still.blur, still.sharp).model == "identity"
+    assert alignment.register(turned.blur, turned.sharp).model == "similarity"
+    assert alignment.register(tilted.blur, tilted.sharp).model == "homography"
+
+
+def test_swapping_the_frames_inverts_the_homography(plant) -> None:
+    pair = plant(6)
+    there = alignment.register(pair.blur, pair.sharp)
+    back = alignment.register(pair.sharp, pair.blur)
+    assert corner_error_px(np.linalg.inv(back.homography), there.homography, there.size) < 0.1
+    assert back.gain * there.gain == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_gain_changes_nothing_but_the_gain(plant) -> None:
+    pair = plant(7)
+    plain = alignment.register(pair.blur, pair.sharp)
+    darker = alignment.register(pair.blur * np.float32(0.5), pair.sharp)
+    assert corner_error_px(darker.homography, plain.homography, plain.size) < 0.01
+    assert darker.gain == pytest.approx(2 * plain.gain, rel=1e-3)
+
+
+def test_flipping_both_frames_commutes(plant) -> None:
+    pair = plant(8)
+    plain = alignment.register(pair.blur, pair.sharp)
+    mirrored = alignment.register(pair.blur[:, ::-1].copy(), pair.sharp[:, ::-1].copy())
+    flip = np.array([[-1, 0, plain.size[1] - 1], [0, 1, 0], [0, 0, 1.0]])
+    assert corner_error_px(flip @ mirrored.homography @ flip, plain.homography, plain.size) < 0.1
+
+
+def test_cropping_the_blurred_frame_elsewhere_composes(plant) -> None:
+    pair = plant(9)
+    found = alignment.register(pair.blur[:-6, :-4].copy(), pair.sharp[6:, 4:].copy())
+    shift = np.array([[1, 0, -4], [0, 1, -6], [0, 0, 1.0]])
+    assert corner_error_px(found.homography, shift @ pair.homography, found.size) < 0.15
+
+
+def test_a_moving_object_is_seen_and_does_not_pull_the_homography(plant) -> None:
+    pair = plant(10, moved_px=40)
+    found = alignment.register(pair.blur, pair.sharp)
+    assert found.unexplained_fraction > 0.05
+    assert corner_error_px(found.homography, pair.homography, found.size) < 0.15
+
+
+def test_blur_that_differs_over_the_frame_is_matched_place_by_place(plant) -> None:
+    near, far = plant(11, radius_px=1.0), plant(11, radius_px=5.0)
+    half = near.blur.shape[1] // 2
+    mixed = np.concatenate([near.blur[:, :half], far.blur[:, half:]], axis=1)
+    found = alignment.register(mixed, near.sharp)
+    assert corner_error_px(found.homography, near.homography, found.size) < 0.1
+    assert found.coc_p95_px > 4.0
+    assert found.unexplained_fraction < 0.02
+
+
+def test_frames_blurred_in_different_places_are_matched_both_ways(plant) -> None:
+    near, far = plant(12, radius_px=0.0), plant(12, radius_px=4.0)
+    half = near.blur.shape[1] // 2
+    left_soft = np.concatenate([far.blur[:, :half], near.blur[:, half:]], axis=1)
+    right_soft = plant(12, radius_px=4.0, zoom=1.0, rotation_deg=0.0, shift_px=(0, 0), gain=1.0).blur
+    sharp = np.concatenate([near.sharp[:, :half], right_soft[:, half:]], axis=1)
+    found = alignment.register(left_soft, sharp)
+    assert found.failure is None
+    assert corner_error_px(found.homography, near.homography, found.size) < 0.2
+    assert found.unexplained_fraction < 0.05
+
+
+@pytest.mark.parametrize("dark", ["blur", "sharp"])
+def test_a_black_frame_has_no_texture(plant, dark: str) -> None:
+    pair = plant(13)
+    noise = np.random.default_rng(0).normal(0, 0.002, pair.blur.shape)
+    pair = replace(pair, **{dark: np.maximum(noise, 0).astype(np.float32)})
+    found = alignment.register(pair.blur, pair.sharp)
+    assert found.failure is Reason.NO_TEXTURE
+    assert found.detail == "0 textured tiles < 12"
+    assert found.error_px is None
+    assert found.rows == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
+
+def test_two_different_scenes_are_told_apart(plant) -> None:
+    found = alignment.register(plant(14).blur, plant(15).sharp)
+    assert found.failure is Reason.DIFFERENT_SCENE
+    assert found.detail.startswith("median tile correlation 0.")
+    assert found.error_px is None
+
+
+def test_constant_frames_raise_nothing() -> None:
+    grey = np.full((200, 300, 3), 0.4, np.float32)
+    assert alignment.register(grey, grey).failure is Reason.NO_TEXTURE
+
+
+def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixels(plant) -> None:
+    pair = plant(16, radius_px=4.0)
+    config = alignment.AlignConfig(working_px=256)
+    found = alignment.register(pair.blur, pair.sharp, config)
+    assert found.size == (320, 432)
+    assert corner_error_px(found.homography, pair.homography, found.size) < 0.2
+    assert found.coc_px == pytest.approx(4.0, abs=0.7)
+
+
+def test_enlarging_doubles_lengths_and_keeps_ratios(plant) -> None:
+    pair = plant(17)
+    half = alignment.register(pair.blur, pair.sharp)
+    full = enlarged(half, 2, (640, 864))
+    assert full.box == tuple(2 * edge for edge in half.box)
+    assert full.before_px == 2 * half.before_px
+    assert full.zoom == half.zoom
+    corner = project(full.homography, np.array([[100.5, 60.5]]))
+    assert corner == pytest.approx(2 * project(half.homography, np.array([[50.0, 30.0]])) + 0.5)
+
+
+def test_the_dense_flow_holds_the_planted_motion(plant) -> None:
+    pair = plant(18)
+    flow = alignment.flow(pair.blur, pair.sharp)
+    ys, xs = np.mgrid[40:280:20, 40:390:20]
+    points = np.stack([xs.ravel(), ys.ravel()], axis=1).astype(float)
+    truth = project(pair.homography, points) - points
+    gap = np.linalg.norm(flow.field[ys.ravel(), xs.ravel()] - truth, axis=1)
+    assert np.median(gap) < 0.15
+    assert flow.confidence[160, 216] > 0.3
+
+
+def test_the_dense_flow_of_different_scenes_is_zero_without_confidence(plant) -> None:
+    flow = alignment.flow(plant(19).blur, plant(20).sharp)
+    assert not flow.field.any()
+    assert not flow.confidence.any()
+
+
+@pytest.mark.parametrize("shape", [(100, 120, 4), (100, 120), (40, 120, 3)])
+def test_arrays_of_another_form_are_a_mistake(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError):
+        alignment.register(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+
+
+def test_values_that_are_not_finite_are_a_mistake() -> None:
+    frame = np.full((100, 120, 3), np.nan, np.float32)
+    with pytest.raises(ValueError, match="finite"):
+        alignment.register(frame, frame)
