@@ -124,8 +124,9 @@ def joint_loss(
     """
     final = outputs[0].detach().float().clamp(0, 1)
     with torch.no_grad():
-        to_sharp = estimate_flow(final, sharp)
-        to_final = estimate_flow(sharp, final)
+        # Both directions in one batch: an estimator's cost is mostly its many small operations.
+        both = estimate_flow(torch.cat([final, sharp]), torch.cat([sharp, final]))
+        to_sharp, to_final = both.chunk(2)
         final_mask = _joined(consistency_mask(to_sharp, to_final), valid)
         sharp_mask = _joined(consistency_mask(to_final, to_sharp), None if valid is None else warp(valid, to_final))
         target = warp(sharp, to_sharp)

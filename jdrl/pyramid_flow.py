@@ -12,20 +12,23 @@ from torch.nn import functional as F
 
 from jdrl.deformation import in_bounds, warp
 
-COARSEST_PX = 16
-WARPS = 4
+# Chosen on warped, partly defocused photographs and on FlyingChairs.
+COARSEST_PX = 16  # shorter side of the coarsest level, at least
+WARPS = 4  # linearisations per level
 FINEST_WARPS = 2
-SWEEPS = 20
-SMOOTHNESS = 1.0
-WINDOW_SD_PX = 4.0
-NORMALISE_PX = 9
-NOISE_FLOOR = 0.01
-OUTLIER = 0.3
+SWEEPS = 20  # Jacobi sweeps per linearisation
+SMOOTHNESS = 1.0  # weight of the neighbours, in squared gradients of the normalised images
+WINDOW_SD_PX = 4.0  # within which the flow is taken to be constant
+NORMALISE_PX = 9  # side of the box of the contrast normalisation
+NOISE_FLOOR = 0.01  # deviation below which a place counts as flat
+OUTLIER = 0.3  # normalised difference at which a pixel's weight is halved
 
 
 @torch.no_grad()
 def pyramid_flow(first: Tensor, second: Tensor) -> Tensor:
     """Flow between two batches of images.
+
+    Where nothing can be seen the field is the smooth continuation of its surroundings.
 
     Args:
         first: (B, C, H, W) in [0, 1], a.
