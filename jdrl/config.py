@@ -71,7 +71,7 @@ class Tiling(Section):
     """How large images go through a network."""
 
     tile: int = Field(512, ge=0, description="Side of the tiles, pixels; 0 takes every image whole.")
-    overlap: int = Field(64, ge=0, description="How far neighbouring tiles overlap, pixels.")
+    overlap: int = Field(128, ge=0, description="How far neighbouring tiles overlap, pixels.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one.")
 
     @model_validator(mode="after")
@@ -85,7 +85,6 @@ class EvaluateConfig(Tiling):
     """How a checkpoint is scored."""
 
     tile: int = Field(1024, ge=0, description="Side of the inference tiles, pixels; 0 takes every frame whole.")
-    overlap: int = Field(128, ge=0, description="How far neighbouring tiles overlap, pixels.")
     pictures: int = Field(4, ge=0, description="Before/after pictures written beside the tables.")
     picture_crop: int = Field(256, ge=32, description="Side of their cut-outs, pixels.")
 

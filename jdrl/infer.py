@@ -1,10 +1,10 @@
 """Deblurring images of any size, tile by tile, and photographs as files.
 
-Neighbouring tiles overlap and are blended. In the outer quarter of an overlap a tile has no weight, because there a
-convolution has looked beyond the tile; over the middle half its weight rises smoothly. With an overlap of at least
-four times the network's reach beyond a pixel the result is that of the whole frame. Networks that average over the
-whole input, as NAFNet's channel attention does, see a tile instead of the frame: larger tiles come closer, and
-`tile = 0` takes the frame whole.
+Neighbouring tiles overlap and are blended. In the outer 3/8 of an overlap a tile has no weight, because there the
+network has looked beyond the tile; over the middle quarter its weight rises smoothly. Where 3/8 of the overlap is at
+least the network's reach (the official U-Net: 117 px, most of it within 48), the result is that of the whole frame.
+Networks that average over their whole input, as NAFNet's channel attention does, see a tile instead of the frame:
+larger tiles come closer, and `tile = 0` takes the frame whole.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from jdrl.config import DeblurConfig, Tiling
     from sdd_toolkit.progress import Track
+
+_TRIM, _BLEND = 3 / 8, 1 / 4
 
 _LOG = logging.getLogger(__name__)
 
@@ -215,7 +217,7 @@ def ramp(first: int, end: int, length: int, overlap: int) -> Tensor:
         return weight
     for inner, distance in ((first > 0, place - first + 0.5), (end < length, end - place - 0.5)):
         if inner:
-            rise = ((distance / overlap - 0.25) * 2).clamp(0, 1)
+            rise = ((distance / overlap - _TRIM) / _BLEND).clamp(0, 1)
             weight = weight * (0.5 - 0.5 * torch.cos(math.pi * rise))
     # Never quite zero, so that the quotient exists where rounding leaves a pixel to one tile's edge only.
     return weight.clamp_(min=1e-6)

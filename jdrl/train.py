@@ -104,8 +104,8 @@ def run(
     """
     started = time.monotonic()
     fabric = Fabric(accelerator=device_name(config.device), devices=1, precision=config.precision)
-    data = set_up_data(shards, config)
     state = set_up_state(fabric, config)
+    data = set_up_data(shards, config)
     first = begin(out, state, config, data, resume=resume, overwrite=overwrite)
     if state.step < config.steps:
         with opened(out, state.step) as logs, stop_requested() as stop:
@@ -119,6 +119,20 @@ def run(
         seconds=time.monotonic() - started,
         outputs=(str(checkpoint.locate(out)),),
     )
+
+
+def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
+    """New networks and a new optimiser on the device."""
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, **config.network_options)
+    reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
+    average = copy.deepcopy(network).to(fabric.device).eval().requires_grad_(False)
+    parameters = [*network.parameters(), *reblur_network.parameters()]
+    optimiser = AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+    # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
+    wrapped = cast("ReblurNetwork", fabric.setup_module(reblur_network))
+    prepared = cast("Optimizer", fabric.setup_optimizers(optimiser))
+    return State(fabric.setup_module(network), average, wrapped, prepared)
 
 
 def set_up_data(shards: Path, config: TrainConfig) -> DataSet:
@@ -138,20 +152,6 @@ def set_up_data(shards: Path, config: TrainConfig) -> DataSet:
         _LOG.warning("too few scenes to hold one out: training without validation")
     crops = Crops(shards, train, config, length=config.steps * config.batch)
     return DataSet(crops, validation, encoding, sha256_of(shards / "index.json"))
-
-
-def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
-    """New networks and a new optimiser on the device."""
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, **config.network_options)
-    reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
-    average = copy.deepcopy(network).to(fabric.device).eval().requires_grad_(False)
-    parameters = [*network.parameters(), *reblur_network.parameters()]
-    optimiser = AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
-    # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
-    wrapped = cast("ReblurNetwork", fabric.setup_module(reblur_network))
-    prepared = cast("Optimizer", fabric.setup_optimizers(optimiser))
-    return State(fabric.setup_module(network), average, wrapped, prepared)
 
 
 def begin(out: Path, state: State, config: TrainConfig, data: DataSet, *, resume: bool, overwrite: bool) -> int:

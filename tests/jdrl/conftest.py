@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,10 +45,6 @@ def defocused(image: NDArray[np.float32], radius_px: float) -> NDArray[np.float3
     return cv2.filter2D(image, -1, (disc / disc.sum()).astype(np.float32), borderType=cv2.BORDER_REFLECT)
 
 
-class MakeShards(Protocol):
-    def __call__(self, folder: Path, **options: Any) -> Path: ...
-
-
 def write_data_set(
     folder: Path,
     *,
@@ -59,7 +56,6 @@ def write_data_set(
     encoding: Encoding = Encoding.SRGB8,
 ) -> Path:
     """A folder of shards, one a split, of pairs whose sharp frame lies off by the whole-pixel `flow` (x, y)."""
-    height, width = size
     folder.mkdir(parents=True, exist_ok=True)
     shards, number = [], 0
     for split, count in (scenes or {"train": 3, "test": 1}).items():
@@ -125,7 +121,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_shards() -> MakeShards:
+def make_shards() -> Callable[..., Path]:
     return write_data_set
 
 

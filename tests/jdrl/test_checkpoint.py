@@ -19,7 +19,7 @@ from sdd_toolkit.errors import CheckpointError
 OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 
 
-def saved(run: Path, step: int = 1, **changes: object) -> Path:
+def saved(run: Path, step: int = 1, changes: dict[str, object] | None = None) -> Path:
     torch.manual_seed(step)
     header = checkpoint.Header(step, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
     folder = checkpoint.save(run, header, build_network("nafnet", **OPTIONS).state_dict(), {"x": torch.ones(1)})
@@ -77,7 +77,7 @@ def test_a_pointer_cannot_lead_out_of_the_run(tmp_path: Path) -> None:
 )
 def test_a_header_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.load_network(saved(tmp_path, **changes))
+        checkpoint.load_network(saved(tmp_path, changes=changes))
 
 
 @pytest.mark.parametrize("name", [checkpoint.HEADER, checkpoint.WEIGHTS])

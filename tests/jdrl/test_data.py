@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_the_sharp_crop_lands_on_the_blurred_one_without_made_up_borders(shards:
     assert crop.valid.min() == 1
 
 
-def test_a_displacement_beyond_the_usual_margin_is_followed(make_shards, tmp_path: Path) -> None:
+def test_a_displacement_beyond_the_usual_margin_is_followed(make_shards: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(13, 0))
     with ShardReader(folder, split="train") as reader:
         crop = cut(reader, "scene-00", 10, 40, 32)
@@ -88,7 +89,9 @@ def test_eight_turns_are_eight_different_pictures_and_keep_every_pixel() -> None
     assert all(torch.equal(picture.sum((2, 3)), image.sum((2, 3))) for picture in pictures)
 
 
-def test_all_images_of_a_sample_are_turned_alike(make_shards, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_all_images_of_a_sample_are_turned_alike(
+    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, radius_px=0.0)
     crops = Crops(folder, ShardReader(folder, split="train").patches, tiny, length=8)
     for number in range(8):
@@ -120,12 +123,14 @@ def test_sixteen_bits_and_eight_bits_both_span_zero_to_one() -> None:
     assert as_tensor(np.full((1, 1, 3), 32768, np.uint16))[0, 0, 0, 0] == pytest.approx(32768 / 65535)
 
 
-def test_a_damaged_shard_is_named_by_the_sample_that_needs_it(make_shards, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_named_by_the_sample_that_needs_it(
+    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1})
     crops = Crops(folder, ShardReader(folder, split="train").patches, tiny, length=2)
     with (folder / "train-0000.h5").open("r+b") as stream:
         stream.truncate(5000)
-    with pytest.raises(IntegrityError, match="train-0000.h5"):
+    with pytest.raises(IntegrityError, match=r"train-0000\.h5"):
         crops[0]
 
 
