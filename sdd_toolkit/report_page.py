@@ -195,7 +195,7 @@ def figure(value: float | None, digits: int) -> str:
 
 
 def exposure_text(exposure: Exposure) -> str:
-    """`f/2.8 · 1/60 s · ISO 100 · 50 mm · focus 1.2 m`, what is known of it."""
+    """`f/2.8 · 1/60 s · ISO 100 · 50 mm · focus 1.2 m`, what is known of it; empty if nothing is."""
     shutter = exposure.shutter_s
     parts = (
         f"f/{exposure.f_number:g}" if exposure.f_number else "",
@@ -204,7 +204,7 @@ def exposure_text(exposure: Exposure) -> str:
         f"{exposure.focal_mm:g} mm" if exposure.focal_mm else "",
         f"focus {exposure.focus_m:g} m" if exposure.focus_m else "",
     )
-    return " · ".join(part for part in parts if part) or "exposure unknown"
+    return " · ".join(part for part in parts if part)
 
 
 @cache

@@ -209,9 +209,9 @@ def _with_slider(
 
 
 def _with_flow_map(task: PictureTask, shown: PairPictures, flow: NDArray[np.float32]) -> PairPictures:
-    length = np.linalg.norm(flow.astype(np.float64), axis=-1)
-    length = length[np.isfinite(length)]
-    scale_px = nice_scale_px(float(np.percentile(length, 99))) if length.size else nice_scale_px(0.0)
+    """The flow drawn on the scale of the textured pixels: in flat areas a flow is anybody's guess, and often long."""
+    alignment = task.record.alignment
+    scale_px = nice_scale_px(alignment.residual_p95_px if alignment is not None else 0.0)
     picture = _narrowed(flow_colours(flow, scale_px), _FLOW_WIDTH_PX)
     return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 

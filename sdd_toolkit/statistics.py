@@ -146,8 +146,8 @@ def spread(values: ArrayLike) -> Spread | None:
 def histogram(groups: Sequence[ArrayLike], bins: int | None = None, *, logarithmic: bool = False) -> Histogram | None:
     """Counts of each group over common bins; None if no group holds a finite number.
 
-    The axis spans the first group that holds numbers and whatever lies near it, so that one gross failure does not
-    press all good pairs into one bin; what lies outside is counted in the end bins.
+    The axis spans the first group that holds numbers and as much again on either side if there are other numbers,
+    so that one gross failure does not press all good pairs into one bin; what lies outside counts in the end bins.
 
     Args:
         groups: Values; NaN and infinities are left out, with `logarithmic` numbers below `LOG_FLOOR` become it.
@@ -176,15 +176,14 @@ def camera(make: str | None, model: str | None) -> str:
     return f"{first} {second}".strip() or "unknown"
 
 
-def _axis(good: NDArray[np.float64], everything: NDArray[np.float64]) -> tuple[float, float]:
-    first, median, third = np.percentile(good, (25, 50, 75))
-    reach = max(6.0 * float(third - first), 0.5 * float(np.abs(good - median).max()))
-    low = max(float(everything.min()), float(median) - reach)
-    high = min(float(everything.max()), float(median) + reach)
+def _axis(leading: NDArray[np.float64], everything: NDArray[np.float64]) -> tuple[float, float]:
+    first, last = float(leading.min()), float(leading.max())
+    reach = max(last - first, 0.5 * abs(first), 0.5 * abs(last)) or float(np.ptp(everything))
+    low, high = max(float(everything.min()), first - reach), min(float(everything.max()), last + reach)
     if high - low > 1e-9 * max(1.0, abs(low), abs(high)):
         return low, high
-    margin = max(1e-3, 0.05 * abs(float(median)))
-    return float(median) - margin, float(median) + margin
+    margin = max(1e-3, 0.05 * abs(first))
+    return first - margin, first + margin
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -70,6 +70,12 @@ def test_a_gross_outlier_is_counted_in_the_end_bin_and_does_not_stretch_the_axis
     assert (found.beyond, int(found.counts[1][-1])) == (1, 1)
 
 
+def test_the_axis_holds_every_value_of_the_first_group() -> None:
+    found = statistics.histogram([[0.0, 0.0, 0.1, 0.1, -5.0], [2.0]])
+    assert found is not None
+    assert (found.edges[0], found.edges[-1], found.beyond) == (-5.0, 2.0, 0)
+
+
 def test_logarithmic_bins_have_equal_ratios_and_hold_zero() -> None:
     found = statistics.histogram([[10.0, 100.0], [0.0, 1.0]], bins=8, logarithmic=True)
     assert found is not None
