@@ -163,12 +163,16 @@ def check_crop(reader: ShardReader, config: TrainConfig) -> None:
 
 
 def held_out(scenes: Sequence[str], fraction: float) -> frozenset[str]:
-    """The scenes kept for validation: by hash, so that adding a scene moves no other one; none of a single one."""
+    """The scenes kept for validation: those whose hash falls below `fraction`, so that adding one moves no other.
+
+    At least one where there are two, never all.
+    """
     if fraction == 0 or len(scenes) < 2:
         return frozenset()
-    count = min(len(scenes) - 1, max(1, math.floor(fraction * len(scenes))))
-    by_hash = sorted(scenes, key=lambda scene: hashlib.sha256(scene.encode()).digest())
-    return frozenset(by_hash[:count])
+    place = {scene: int.from_bytes(hashlib.sha256(scene.encode()).digest()[:8]) / 2**64 for scene in scenes}
+    ordered = sorted(scenes, key=place.__getitem__)
+    count = sum(value < fraction for value in place.values())
+    return frozenset(ordered[: min(max(count, 1), len(scenes) - 1)])
 
 
 def validation_batches(reader: ShardReader, patches: Sequence[Patch], config: TrainConfig) -> list[Batch]:

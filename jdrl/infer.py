@@ -147,8 +147,9 @@ def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path
     image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
     deblurred = deblur(network, image, tile=tiling.tile, overlap=tiling.overlap).numpy().transpose(1, 2, 0)
     display = srgb_encode(deblurred) if linear else deblurred
-    codes = np.rint(display * np.float32(np.iinfo(photograph.dtype).max))
-    write_image(target, codes.astype(np.uint8 if photograph.dtype is np.uint8 else np.uint16), like=path)
+    eight = photograph.dtype is np.uint8
+    codes = np.rint(display * np.float32(255 if eight else 65535))
+    write_image(target, codes.astype(np.uint8) if eight else codes.astype(np.uint16), like=path)
 
 
 def read_photograph(path: Path) -> Photograph:
