@@ -76,7 +76,12 @@ _INDEX = TypeAdapter(Index)
 def render(index: Index) -> str:
     """The text of `index.json`: equal indexes are equal bytes."""
     content = {"format": FORMAT, "version": VERSION, **json.loads(to_json(index))}
-    return json.dumps({**content, "sha256": _digest(content)}, ensure_ascii=False, indent=1) + "\n"
+    return laid_out({**content, "sha256": _digest(content)})
+
+
+def laid_out(content: object) -> str:
+    """JSON the way the index is laid out."""
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def write_index(folder: Path, index: Index) -> Path:

@@ -351,7 +351,7 @@ def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
         file = h5py.File(path, "r", locking=False)
     except (OSError, ManifestError) as error:
         raise damaged(shard.name, str(error)) from error
-    found = (file.attrs.get("format"), file.attrs.get("version"))
+    found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
     if found != (FORMAT, VERSION):
         file.close()
         raise unknown_format(path, *found)

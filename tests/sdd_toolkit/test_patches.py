@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sdd_toolkit.patches import patches_of, sharpness, starts
+from sdd_toolkit.shards import PackedPair
+from tests.small_dataset import texture
+
+
+def packed(height: int, width: int) -> PackedPair:
+    image = texture(0, (height, width))
+    flow = np.zeros((-(-height // 4), -(-width // 4), 2), np.float32)
+    return PackedPair("p", image, image, np.ones((height, width), np.bool_), flow, record=None)  # type: ignore[arg-type]
+
+
+def test_patches_of_dpdd_start_every_204_pixels_and_end_with_the_frame() -> None:
+    assert starts(1120, 512, 204) == [0, 204, 408, 608]
+
+
+def test_a_frame_as_long_as_one_patch_has_one() -> None:
+    assert starts(512, 512, 204) == [0]
+    assert starts(511, 512, 204) == []
+
+
+def test_a_pair_smaller_than_a_patch_has_none() -> None:
+    assert patches_of(packed(100, 200), 128, 0.6) == ()
+
+
+def test_without_overlap_patches_tile_the_frame() -> None:
+    found = [(patch.top, patch.left) for patch in patches_of(packed(128, 192), 64, 0.0)]
+    assert found == [(0, 0), (0, 64), (0, 128), (64, 0), (64, 64), (64, 128)]
+
+
+def test_patches_with_invalid_pixels_are_left_out_unless_allowed() -> None:
+    pair = packed(128, 128)
+    valid = pair.valid.copy()
+    valid[:16, :64] = False
+    pair = replace(pair, valid=valid)
+    assert [(patch.top, patch.left) for patch in patches_of(pair, 64, 0.0)] == [(0, 64), (64, 0), (64, 64)]
+    assert patches_of(pair, 64, 0.0, min_valid_fraction=0.7)[0].valid_fraction == 0.75
+
+
+def test_the_patch_with_detail_scores_one_and_the_flat_one_zero() -> None:
+    image = np.full((64, 192, 3), 128, np.uint8)
+    image[:, 64:128] = texture(1, (64, 64))
+    image[:, 128:] = (texture(2, (64, 64)) // 4 + 96).astype(np.uint8)
+    flat, detailed, between = sharpness(image, [(0, 0), (0, 64), (0, 128)], 64)
+    assert flat == 0.0
+    assert detailed == 1.0
+    assert 0.0 < between < 0.5
+
+
+def test_equal_patches_all_score_one() -> None:
+    assert sharpness(np.full((64, 128, 3), 9, np.uint16), [(0, 0), (0, 64)], 64) == [1.0, 1.0]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sdd_toolkit.develop import Encoding
+from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.shard_index import TRANSFER, FailedPair, Index, read_index, render, write_index
+from sdd_toolkit.types import Reason, ShardInfo
+
+INDEX = Index(
+    name="Bilder ü",
+    encoding=Encoding.SRGB16,
+    transfer=TRANSFER[Encoding.SRGB16],
+    patch_size=512,
+    codec="gzip",
+    toolkit="0.1.0",
+    config="ab",
+    splits={"train": ("s1",), "val": (), "test": ("s2",)},
+    shards=(ShardInfo("train-00000-of-00001.h5", "train", ("p1",), 3, 1000, "0" * 64),),
+    plans={"train-00000-of-00001.h5": "cd"},
+    failed=(FailedPair("p2", Reason.CHANGED, "blur file"),),
+)
+
+
+def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_index(tmp_path, INDEX)
+    assert read_index(tmp_path) == INDEX
+
+
+def test_no_index_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"index\.json"):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("version", 2), ("format", "other"), ("version", "1")])
+def test_an_unknown_format_is_refused_by_name(tmp_path: Path, key: str, value: object) -> None:
+    content = {**json.loads(render(INDEX)), key: value}
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="this toolkit reads 'sdd-shards' version 1"):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"format": 1}', "[" * 100_000, "\xff"])
+def test_what_is_no_index_is_an_integrity_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "index.json").write_text(text, encoding="latin-1")
+    with pytest.raises(IntegrityError, match=r"index\.json"):
+        read_index(tmp_path)
+
+
+def test_any_altered_value_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(render(INDEX).replace("Bilder", "Bildes"), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="altered"):
+        read_index(tmp_path)

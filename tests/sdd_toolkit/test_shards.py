@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdd_toolkit.develop import Encoding
+from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.files import sha256_of
+from sdd_toolkit.geometry import enlarge_flow
+from sdd_toolkit.shard_index import TRANSFER, Index, read_index, write_index
+from sdd_toolkit.shards import DTYPE, PackedPair, Patch, ShardHeader, ShardReader, group_name, write_shard
+from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
+
+SHARD = "train-00000-of-00001.h5"
+
+
+def random_pair(name: str, height: int, width: int, encoding: Encoding = Encoding.SRGB8) -> PackedPair:
+    rng = np.random.default_rng(height * 1000 + width)
+    dtype = DTYPE[encoding]
+    images = rng.integers(0, np.iinfo(dtype).max + 1, (2, height, width, 3)).astype(dtype)
+    flow = rng.normal(size=(-(-height // 4), -(-width // 4), 2)).astype(np.float16).astype(np.float32)
+    ref = FileRef("a.dng", 1, "0" * 64)
+    record = PairRecord(name, "scene", PairKind.FOCUS, ref, ref, FrameMeta(make="Ä\n"), FrameMeta())
+    return PackedPair(name, images[0], images[1], rng.random((height, width)) > 0.1, flow, record)
+
+
+def write_folder(
+    folder: Path, pairs: list[PackedPair], encoding: Encoding = Encoding.SRGB8, codec: str = "bitshuffle-lz4"
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SHARD
+    rows = ((pair, [Patch(pair.id, 4, 8, 0.25, 1.0)]) for pair in pairs)
+    ids, patches = write_shard(path, ShardHeader("train", encoding, 32, codec), rows)
+    shard = ShardInfo(SHARD, "train", ids, patches, path.stat().st_size, sha256_of(path))
+    splits = {"train": ("scene",)}
+    write_index(folder, Index("x", encoding, TRANSFER[encoding], 32, codec, "0", "0", splits, (shard,)))
+    return folder
+
+
+def assert_equal(found: PackedPair, expected: PackedPair) -> None:
+    for name in ("blur", "sharp", "valid", "flow"):
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert (found.id, found.record) == (expected.id, expected.record)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.sampled_from(list(Encoding)),
+    st.sampled_from(["bitshuffle-lz4", "gzip", "none"]),
+)
+def test_what_is_written_is_read_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, encoding: Encoding, codec: str
+) -> None:
+    pair = random_pair("p", height, width, encoding)
+    folder = write_folder(tmp_path_factory.mktemp("shards"), [pair], encoding, codec)
+    with ShardReader(folder) as reader:
+        assert reader.encoding is encoding
+        assert reader.shape("p") == (height, width)
+        assert_equal(reader.read("p"), pair)
+
+
+@pytest.mark.parametrize("name", ["a/b", "Größe", "..", ".", "100%", "x y"])
+def test_any_id_survives(tmp_path: Path, name: str) -> None:
+    with ShardReader(write_folder(tmp_path, [random_pair(name, 8, 8), random_pair("other", 8, 8)])) as reader:
+        assert reader.pair_ids == (name, "other")
+        assert reader.read(name).record.id == name
+
+
+def test_ids_of_dots_and_slashes_keep_apart_groups() -> None:
+    assert group_name("a/b") == "pairs/a%2Fb"
+    assert group_name("a%2Fb") == "pairs/a%252Fb"
+    assert group_name("..") == "pairs/%2E%2E"
+
+
+def test_the_same_pairs_give_the_same_bytes(tmp_path: Path) -> None:
+    pairs = [random_pair("b", 60, 70), random_pair("a", 300, 270)]
+    first = (write_folder(tmp_path / "first", pairs) / SHARD).read_bytes()
+    assert (write_folder(tmp_path / "second", pairs) / SHARD).read_bytes() == first
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_window_is_a_slice_of_the_whole_and_so_is_its_flow(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 280))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    tall, wide = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+    folder = write_folder(tmp_path_factory.mktemp("shards"), [random_pair("p", height, width)])
+    with ShardReader(folder) as reader:
+        window, whole = reader.read_window("p", top, left, tall, wide), reader.read("p")
+    rows, columns = slice(top, top + tall), slice(left, left + wide)
+    flow = enlarge_flow(whole.flow, 4, (0, 0, height, width))
+    expected = replace(
+        whole,
+        blur=whole.blur[rows, columns],
+        sharp=whole.sharp[rows, columns],
+        valid=whole.valid[rows, columns],
+        flow=flow[rows, columns],
+    )
+    assert_equal(window, expected)
+
+
+@pytest.mark.parametrize("window", [(-1, 0, 4, 4), (0, 0, 9, 4), (0, 5, 4, 4), (0, 0, 0, 4)])
+def test_a_window_outside_the_frame_is_a_programmers_mistake(tmp_path: Path, window: tuple[int, ...]) -> None:
+    with (
+        ShardReader(write_folder(tmp_path, [random_pair("p", 8, 8)])) as reader,
+        pytest.raises(ValueError, match="leaves"),
+    ):
+        reader.read_window("p", *window)
+
+
+def test_a_reader_with_open_files_can_be_pickled(tmp_path: Path) -> None:
+    reader = ShardReader(write_folder(tmp_path, [random_pair("p", 8, 8)]))
+    expected = reader.read("p")
+    assert_equal(pickle.loads(pickle.dumps(reader)).read("p"), expected)
+
+
+def test_a_reader_with_open_files_survives_a_fork(tmp_path: Path) -> None:
+    reader = ShardReader(write_folder(tmp_path, [random_pair("p", 64, 64)]))
+    expected = reader.read("p")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(reader.read("p").blur, expected.blur) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert_equal(reader.read("p"), expected)
+
+
+def test_a_closed_reader_opens_again(tmp_path: Path) -> None:
+    with ShardReader(write_folder(tmp_path, [random_pair("p", 8, 8)])) as reader:
+        reader.read("p")
+    assert reader.read("p").id == "p"
+
+
+def test_patches_come_with_their_pairs(tmp_path: Path) -> None:
+    reader = ShardReader(write_folder(tmp_path, [random_pair("a", 40, 40), random_pair("b", 40, 40)]))
+    assert reader.patches == (Patch("a", 4, 8, 0.25, 1.0), Patch("b", 4, 8, 0.25, 1.0))
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        ShardReader(write_folder(tmp_path, [random_pair("p", 8, 8)]), split="test")
+    assert "train" in caught.value.hint
+
+
+def test_an_unknown_pair_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'q'"):
+        ShardReader(write_folder(tmp_path, [random_pair("p", 8, 8)])).read("q")
+
+
+def test_a_flipped_byte_in_the_pixels_names_the_shard(tmp_path: Path) -> None:
+    path = write_folder(tmp_path, [random_pair("p", 200, 200)]) / SHARD
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=SHARD):
+        ShardReader(tmp_path).read("p")
+
+
+def test_a_missing_and_a_cut_shard_are_named(tmp_path: Path) -> None:
+    path = write_folder(tmp_path, [random_pair("p", 20, 20)]) / SHARD
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=SHARD):
+        ShardReader(tmp_path).read("p")
+    path.unlink()
+    with pytest.raises(IntegrityError, match=SHARD):
+        ShardReader(tmp_path).read("p")
+
+
+def test_a_shard_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = write_folder(tmp_path, [random_pair("p", 20, 20)]) / SHARD
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 2
+    index = read_index(tmp_path)
+    shard = replace(index.shards[0], bytes=path.stat().st_size)
+    write_index(tmp_path, replace(index, shards=(shard,)))
+    with pytest.raises(InputError, match="version 2"):
+        ShardReader(tmp_path).read("p")
+
+
+def test_a_shard_name_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "inner", [random_pair("p", 20, 20)])
+    (folder / SHARD).rename(tmp_path / SHARD)
+    index = read_index(folder)
+    write_index(folder, replace(index, shards=(replace(index.shards[0], name=f"../{SHARD}"),)))
+    with pytest.raises(IntegrityError, match="leaves its root"):
+        ShardReader(folder).read("p")
+
+
+def test_a_pair_that_does_not_fit_the_header_is_a_programmers_mistake(tmp_path: Path) -> None:
+    pair = random_pair("p", 8, 8)
+    with pytest.raises(ValueError, match="uint8"):
+        write_folder(tmp_path, [pair], Encoding.SRGB16)
+    with pytest.raises(ValueError, match="flow"):
+        write_folder(tmp_path, [replace(pair, flow=pair.flow[1:])])
