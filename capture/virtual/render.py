@@ -55,4 +55,6 @@ def spread(rgba: NDArray[np.float32], kernel: NDArray[np.float32], *, opaque: bo
 def _lay(canvas: NDArray[np.float32], rgba: NDArray[np.float32], place: tuple[int, int]) -> None:
     target, source = overlap((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
     part = rgba[source]
-    canvas[target] = canvas[target] * (1 - part[..., 3:]) + part[..., :3]
+    behind = canvas[target]
+    behind *= 1 - part[..., 3:]
+    behind += part[..., :3]

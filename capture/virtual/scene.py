@@ -7,13 +7,13 @@ All colours are linear sRGB; depths are inverse depths in dioptres (1/m).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from capture.virtual.texture import two_tones
+from capture.virtual.texture import palettes, two_tones
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,29 +106,13 @@ def dead_leaves(
     order = (np.arange(count) + 1) / count
     cover = np.exp(-_COVERAGE * (1 - order))
     depths = far + (near - far) * (cover - cover[0]) / (cover[-1] - cover[0])
-    ground = two_tones(size, rng)
-    surfaces = [Surface(np.dstack([ground, np.ones(size, np.float32)]), 0, 0, far)]
-    for radius, (x, y), depth in zip(radii, centres, depths, strict=True):
-        surfaces.append(leaf(float(radius), (float(x), float(y)), float(depth), rng))
+    tones = palettes(count + 1, rng)
+    surfaces = [Surface(two_tones(np.ones(size, np.float32), tones[-1], rng), 0, 0, far)]
+    for radius, (x, y), depth, colours in zip(
+        radii.tolist(), centres.tolist(), depths.tolist(), tones[:-1], strict=True
+    ):
+        surfaces.append(_leaf(_outline(rng) * radius + (x, y), depth, colours, rng))
     return Scene(tuple(surfaces), size)
-
-
-def leaf(
-    radius_px: float,
-    centre: tuple[float, float],
-    inverse_depth: float,
-    rng: np.random.Generator,
-    jump: tuple[int, int] = (0, 0),
-    *,
-    bold: bool = False,
-) -> Surface:
-    """One textured shape of about `radius_px` around `centre` (x, y) on the canvas; `bold` see `two_tones`."""
-    outline = _outline(rng) * radius_px + centre
-    left, top = (int(edge) for edge in np.floor(outline.min(axis=0)) - 2)
-    right, bottom = (int(edge) for edge in np.ceil(outline.max(axis=0)) + 3)
-    alpha = _coverage(outline - (left, top), (bottom - top, right - left))
-    colour = two_tones(alpha.shape[:2], rng, bold=bold)
-    return Surface(np.dstack([colour * alpha[..., None], alpha]), left, top, inverse_depth, jump)
 
 
 def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: np.random.Generator) -> Scene:
@@ -139,7 +123,9 @@ def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: n
     middle = np.array([scene.size[1], scene.size[0]]) / 2
     slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8
     x, y = middle + rng.uniform(-1, 1, 2) * slack - np.array(jump) / 2
-    thing = leaf(radius, (float(x), float(y)), near, rng, jump, bold=True)
+    colours = palettes(1, rng, least_contrast=0.9)[0]
+    thing = _leaf(_outline(rng) * radius + (x, y), near, colours, rng, bold=True)
+    thing = replace(thing, jump=jump)
     return Scene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
 
 
@@ -189,6 +175,21 @@ def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArra
         share = np.minimum(level[..., 3:], 1.0)
         filled = share * level[..., :3] / np.maximum(level[..., 3:], 1e-6) + (1 - share) * coarse
     return np.asarray(filled, dtype=np.float32)
+
+
+def _leaf(
+    outline: NDArray[np.float64],
+    inverse_depth: float,
+    tones: NDArray[np.float32],
+    rng: np.random.Generator,
+    *,
+    bold: bool = False,
+) -> Surface:
+    left, top = np.floor(outline.min(axis=0)).astype(int).tolist()
+    right, bottom = np.ceil(outline.max(axis=0)).astype(int).tolist()
+    left, top = left - 2, top - 2
+    coverage = _coverage(outline - (left, top), (bottom + 3 - top, right + 3 - left))
+    return Surface(two_tones(coverage, tones, rng, bold=bold), left, top, inverse_depth)
 
 
 def _outline(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -17,38 +17,44 @@ _WITHOUT_PERIOD = (0, 1, 4)
 _MAKERS = 6
 
 
-def two_tones(size: tuple[int, int], rng: np.random.Generator, *, bold: bool = False) -> NDArray[np.float32]:
-    """(h, w, 3) linear sRGB: two related colours mixed by a texture, and a slight shading across.
+def palettes(count: int, rng: np.random.Generator, least_contrast: float = 0.35) -> NDArray[np.float32]:
+    """(count, 2, 3) linear sRGB: pairs of related colours, log-normal in luminance, any hue."""
+    luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal((count, 1))), 0.03, 0.7)
+    hue = rng.standard_normal((count, 3))
+    hue -= hue.mean(axis=1, keepdims=True)
+    tint = rng.uniform(0.1, 0.75, (count, 1)) * hue / np.maximum(np.abs(hue).max(axis=1, keepdims=True), 1e-6)
+    contrast = np.where(rng.random((count, 1)) < 0.5, -1, 1) * rng.uniform(least_contrast, 1.2, (count, 1))
+    second = luminance * np.exp(contrast) * (1 + tint * rng.uniform(-0.6, 1.0, (count, 1)))
+    both = np.clip(np.stack([luminance * (1 + tint), second], axis=1), 0.004, 0.95)
+    return np.asarray(both, dtype=np.float32)
 
-    With `bold` the texture has no period and much contrast, so that any displacement of it can be seen.
+
+def two_tones(
+    coverage: NDArray[np.float32], tones: NDArray[np.float32], rng: np.random.Generator, *, bold: bool = False
+) -> NDArray[np.float32]:
+    """(h, w, 4) linear sRGB times alpha, and alpha: two colours mixed by a texture, with a slight shading across.
+
+    Args:
+        coverage: (h, w) alpha.
+        tones: (2, 3) colours, see `palettes`.
+        rng: Chooses texture, place on it and shading.
+        bold: Only textures without a period, so that any displacement of them can be seen.
     """
-    height, width = size
-    number = int(rng.integers(_KINDS))
+    height, width = coverage.shape
+    number, row, column = rng.integers(0, (_KINDS, _TILE, _TILE)).tolist()
     tile = _tiles()[_WITHOUT_PERIOD[number % 3] if bold else number]
-    row, column = (int(start) for start in rng.integers(0, _TILE, 2))
     rows, columns = np.arange(row, row + height) % _TILE, np.arange(column, column + width) % _TILE
     mix = tile[rows[:, None], columns]
-    first, second = _palette(rng, least_contrast=0.9 if bold else 0.35)
-    slope = rng.uniform(-0.2, 0.2, 2)
-    shade = 1.0 + slope[0] * _across(width)[None, :] + slope[1] * _across(height)[:, None]
-    light = shade.astype(np.float32)
-    return np.dstack([(a + (b - a) * mix) * light for a, b in zip(first, second, strict=True)])
-
-
-def _across(length: int) -> NDArray[np.float64]:
-    return np.asarray((np.arange(length) + 0.5) * (2.0 / length) - 1.0, dtype=np.float64)
-
-
-def _palette(rng: np.random.Generator, least_contrast: float) -> tuple[list[float], list[float]]:
-    luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal()), 0.03, 0.7)
-    hue = rng.standard_normal(3)
-    hue -= hue.mean()
-    tint = rng.uniform(0.1, 0.75) * hue / max(float(np.abs(hue).max()), 1e-6)
-    first = luminance * (1 + tint)
-    contrast = (1 if rng.random() < 0.5 else -1) * rng.uniform(least_contrast, 1.2)
-    second = luminance * np.exp(contrast) * (1 + tint * rng.uniform(-0.6, 1.0))
-    both = np.clip([first, second], 0.004, 0.95).tolist()
-    return both[0], both[1]
+    across, down = rng.uniform(-0.4, 0.4, 2).tolist()
+    shade = (np.arange(width) * (across / width) + (1 - across / 2)) + np.arange(height)[:, None] * (down / height)
+    light = coverage * (shade - down / 2).astype(np.float32)
+    rgba = np.empty((height, width, 4), np.float32)
+    rgba[..., 3] = coverage
+    for channel, (first, second) in enumerate(tones.T.tolist()):
+        np.multiply(mix, second - first, out=rgba[..., channel])
+        rgba[..., channel] += first
+        rgba[..., channel] *= light
+    return rgba
 
 
 @lru_cache(maxsize=1)
