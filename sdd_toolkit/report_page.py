@@ -23,6 +23,8 @@ from sdd_toolkit.statistics import KEPT, REJECTED
 from sdd_toolkit.types import REASON_TEXT, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import pandas as pd
 
     from sdd_toolkit.report_pictures import PairPictures
@@ -161,7 +163,8 @@ def render(page: Page) -> str:
     """The whole HTML document; equal pages give equal text."""
     environment = _environment()
     script, style = (_source(environment, name) for name in ("report.js", "report.css"))
-    views = [_pair_view(page, index) for index in range(len(page.records))]
+    rows = page.frame.to_dict("records")
+    views = [_pair_view(page, number, *pair) for number, pair in enumerate(zip(page.records, rows, strict=True), 1)]
     pictured = [view for view in views if view.pictures is not None]
     text = environment.get_template("report.html.jinja").render(
         page=page,
@@ -224,10 +227,9 @@ def _source(environment: Environment, name: str) -> str:
     return cast("PackageLoader", environment.loader).get_source(environment, name)[0]
 
 
-def _pair_view(page: Page, index: int) -> PairView:
-    record, row = page.records[index], page.frame.iloc[index]
+def _pair_view(page: Page, number: int, record: PairRecord, row: dict[Hashable, Any]) -> PairView:
     return PairView(
-        number=index + 1,
+        number=number,
         record=record,
         verdict=str(row["verdict"]),
         reason=str(row["reason"]),
