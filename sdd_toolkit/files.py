@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -89,4 +89,6 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    # A parent that is itself a file makes unlink fail too; the first error is the one to tell.
+    with suppress(OSError):
+        path.unlink()

@@ -244,7 +244,7 @@ def _aperture_pair(
         reach = max(abs(image_mm / _image_of(config, dioptres) - 1) for dioptres in depths)
         f_blur = next((stop for stop in stops if _scale(config, stop) * reach <= radius), stops[-1])
     if both_blurred:
-        image_mm = image_mm * (1 + 0.8 * radius / _scale(config, f_blur))
+        image_mm = image_mm * (1 + 0.7 * radius / _scale(config, f_blur))
         f_sharp = stops[min(stops.index(f_blur) + 1, len(stops) - 1)]
         return _shot(config, f_blur, image_mm), _shot(config, f_sharp, image_mm), near, far
     worst = max(abs(float(_shot(config, f_blur, image_mm).signed_radius_px(end, config))) for end in (near, far))

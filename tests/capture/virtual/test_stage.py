@@ -113,3 +113,9 @@ def test_a_pickled_depth_map_is_not_opened(tmp_path: Path) -> None:
     np.save(source.depth, np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(RawError, match="depth map"):
         run(tmp_path / "out", CONFIG, scenes=1, source=source)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match="cannot write"):
+        run(tmp_path / "out", CONFIG, scenes=1)
