@@ -99,4 +99,10 @@ def _search(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Image:
         return np.zeros((*first.shape, 2), dtype=np.float32)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     empty = np.zeros((*first.shape, 2), dtype=np.float32)
-    return np.asarray(search.calc(first, second, empty), dtype=np.float32)
+    # OpenCV cuts the frame into as many stripes as there are threads, and matches differ at their seams.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return np.asarray(search.calc(first, second, empty), dtype=np.float32)
+    finally:
+        cv2.setNumThreads(threads)

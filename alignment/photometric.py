@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLIPPED = 0.98
-_GREEN_HEAVY = np.array([0.25, 0.5, 0.25], dtype=np.float32)
+_GREEN_HEAVY = np.array([[0.25, 0.5, 0.25]], dtype=np.float32)
 _BRIGHT_PERCENTILE = 99.0
 _DARK_SHARE = 1e-3
 _CELL_PX = 16
@@ -21,7 +21,7 @@ _LIT = 1e-3
 
 def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """(H, W) mean of the Bayer samples (green counts twice) of an (H, W, 3) linear frame, clipped at 0."""
-    return np.asarray(np.maximum(frame @ _GREEN_HEAVY, 0), dtype=np.float32)
+    return np.asarray(np.maximum(cv2.transform(frame, _GREEN_HEAVY), 0), dtype=np.float32)
 
 
 def white_of(light: NDArray[np.float32]) -> float:

@@ -77,7 +77,9 @@ def align_pair(job: stages.Job[AlignConfig]) -> PairRecord:
     try:
         blur, sharp = (frames.read_half(job.locate(ref)) for ref in (record.blur, record.sharp))
     except RawError as error:
-        return stages.rejected(record, Reason.UNREADABLE, error.what)
+        # A manifest names no absolute path: the data set may be moved.
+        detail = error.what.replace(f"{job.root}/", "")
+        return stages.rejected(record, Reason.UNREADABLE, detail)
     if blur.size != sharp.size:
         return stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
     try:

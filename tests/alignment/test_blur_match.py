@@ -1,0 +1,74 @@
+"""Which disc makes two frames equally soft."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from alignment import blur_match
+
+RADII = blur_match.radii_up_to(8.0)
+
+
+def grains(seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 1, (192, 288)).astype(np.float32)
+    return noise + 3 * cv2.GaussianBlur(noise, (0, 0), 2.0) + 9 * cv2.GaussianBlur(noise, (0, 0), 6.0)
+
+
+def bank(image: np.ndarray) -> list[np.ndarray]:
+    return [blur_match.disc_blurred(image, radius) for radius in RADII]
+
+
+@pytest.mark.parametrize("radius_px", [2.5, 4.0, 7.3])
+def test_a_disc_has_unit_sum_and_the_second_moment_of_a_disc(radius_px: float) -> None:
+    kernel = blur_match.disc(radius_px).astype(float)
+    reach = kernel.shape[0] // 2
+    xs = np.arange(-reach, reach + 1)
+    assert kernel.sum() == pytest.approx(1.0, abs=1e-6)
+    # r²/4 along each axis, plus 1/12 for the width of a pixel.
+    assert (kernel * xs**2).sum() == pytest.approx(radius_px**2 / 4 + 1 / 12, rel=0.03)
+    np.testing.assert_allclose(kernel, kernel.T)
+
+
+def test_a_disc_within_one_pixel_changes_nothing() -> None:
+    image = grains()
+    assert blur_match.disc(0.5).tolist() == [[1.0]]
+    assert blur_match.disc_blurred(image, 0.4) is image
+
+
+def test_the_radii_rise_and_end_at_the_largest() -> None:
+    assert RADII[0] == 0
+    assert RADII[-1] == 8.0
+    assert all(a < b for a, b in pairwise(RADII))
+
+
+@pytest.mark.parametrize("radius_px", [0.0, 1.5, 3.4, 6.0])
+def test_the_planted_radius_is_found_with_its_sign(radius_px: float) -> None:
+    sharp = grains()
+    soft = blur_match.disc_blurred(sharp, radius_px)
+    everywhere = np.ones(sharp.shape, np.float32)
+    forward = blur_match.choose(bank(soft), bank(sharp), everywhere, RADII)
+    backward = blur_match.choose(bank(sharp), bank(soft), everywhere, RADII)
+    assert np.median(forward.radius_px) == pytest.approx(radius_px, abs=0.3)
+    assert np.median(backward.radius_px) == pytest.approx(-radius_px, abs=0.3)
+
+
+def test_a_radius_that_differs_over_the_frame_is_mapped() -> None:
+    sharp = grains()
+    soft = np.concatenate([sharp[:, :144], blur_match.disc_blurred(sharp, 5.2)[:, 144:]], axis=1)
+    found = blur_match.choose(bank(soft), bank(sharp), np.ones(sharp.shape, np.float32), RADII).radius_px
+    assert np.median(found[:, :9]) == pytest.approx(0.0, abs=0.3)
+    assert np.median(found[:, -9:]) == pytest.approx(5.2, abs=0.3)
+
+
+def test_blending_takes_the_bank_at_whole_positions_and_mixes_between() -> None:
+    images = bank(grains())
+    whole = blur_match.blend(images, np.full((4, 6), 3.0, np.float32), (192, 288))
+    between = blur_match.blend(images, np.full((4, 6), 2.5, np.float32), (192, 288))
+    negative = blur_match.blend(images, np.full((4, 6), -2.0, np.float32), (192, 288))
+    np.testing.assert_allclose(whole, images[3])
+    np.testing.assert_allclose(between, 0.5 * (images[2] + images[3]), atol=1e-5)
+    np.testing.assert_allclose(negative, images[0])

@@ -1,0 +1,115 @@
+"""The align stage: files in, files out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from alignment.config import AlignConfig
+from alignment.stage import run
+from sdd_toolkit import manifest
+from sdd_toolkit.files import sha256_of
+from sdd_toolkit.geometry import corner_error_px, scaled
+from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, Reason
+
+CONFIG = AlignConfig(max_radius_px=6.0)
+
+
+def stored(path: Path, linear: np.ndarray) -> FileRef:
+    """A frame at twice its size as a 16-bit PNG whose 2x2 means are `linear`."""
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    large = srgb.repeat(2, axis=0).repeat(2, axis=1)
+    cv2.imwrite(str(path), np.rint(65535 * large).astype(np.uint16)[..., ::-1])
+    return FileRef(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> Path:
+    folder = tmp_path_factory.mktemp("shots")
+    records = []
+    for name, seed in (("good", 30), ("swapped", 31), ("cut", 32), ("broken", 33)):
+        pair = plant(seed)
+        sharp = plant(99).sharp if name == "swapped" else pair.sharp[4:] if name == "cut" else pair.sharp
+        blur, crisp = (stored(folder / f"{name}_{kind}.png", frame) for kind, frame in (("b", pair.blur), ("s", sharp)))
+        if name == "broken":
+            (folder / "broken_b.png").write_bytes(b"no picture")
+            blur = FileRef("broken_b.png", 10, sha256_of(folder / "broken_b.png"))
+        records.append(PairRecord(name, name, PairKind.FOCUS, blur, crisp, FrameMeta(), FrameMeta()))
+    manifest.write(folder / "ingested.jsonl", manifest.Manifest(root=folder, records=tuple(records)))
+    run(folder / "ingested.jsonl", folder, CONFIG)
+    return folder
+
+
+@pytest.fixture
+def source(shots: Path, tmp_path: Path) -> Path:
+    """A copy of a folder that was ingested and aligned."""
+    shutil.copytree(shots, tmp_path / "copy")
+    return tmp_path / "copy" / "ingested.jsonl"
+
+
+def test_every_pair_is_aligned_or_rejected_for_its_own_reason(source: Path, plant) -> None:
+    report = run(source, source.parent, CONFIG)
+    assert (report.total, report.skipped) == (4, 4)
+    assert report.rejected == {"different_scene": 1, "size_mismatch": 1, "unreadable": 1}
+    by_id = {record.id: record for record in manifest.read(source.with_name("aligned.jsonl")).records}
+    good = by_id["good"].alignment
+    assert by_id["good"].verdict is None
+    assert good is not None
+    assert good.size == (640, 864)
+    truth = scaled(plant(30).homography, 2.0)
+    assert corner_error_px(good.homography, truth, good.size) < 0.2
+    assert by_id["swapped"].alignment is not None
+    assert by_id["swapped"].alignment.failure is Reason.DIFFERENT_SCENE
+    assert by_id["broken"].verdict is not None
+    assert "broken_b.png" in by_id["broken"].verdict.detail
+    assert "/" not in by_id["broken"].verdict.detail
+    assert by_id["cut"].verdict is not None
+    assert by_id["cut"].verdict.detail == "864x640 and 864x632 px"
+
+
+def test_the_flow_lies_beside_the_manifest_on_a_quarter_size_grid(source: Path) -> None:
+    flows = sorted(path.name for path in (source.parent / "flow").iterdir())
+    assert flows == ["good.npz"]
+    with np.load(source.parent / "flow" / "good.npz") as content:
+        flow, confidence = content["flow"], content["confidence"]
+    assert (flow.shape, flow.dtype) == ((160, 216, 2), np.float16)
+    assert (confidence.shape, confidence.dtype) == ((160, 216), np.uint8)
+    assert float(np.median(np.linalg.norm(flow.astype(float), axis=2)[confidence > 128])) < 0.4
+
+
+def test_a_lost_flow_is_made_again_with_the_same_bytes_and_nothing_else_is_touched(source: Path) -> None:
+    flow, aligned = source.parent / "flow" / "good.npz", source.with_name("aligned.jsonl")
+    before = flow.read_bytes(), aligned.read_bytes()
+    flow.unlink()
+    report = run(source, source.parent, CONFIG)
+    assert (report.done, report.skipped) == (1, 3)
+    assert (flow.read_bytes(), aligned.read_bytes()) == before
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(source: Path) -> None:
+    files = [source.with_name("aligned.jsonl"), source.parent / "flow" / "good.npz"]
+    serial = [path.read_bytes() for path in files]
+    assert run(source, source.parent, CONFIG, executor="local:2", overwrite=True).done == 4
+    assert [path.read_bytes() for path in files] == serial
+
+
+def test_a_file_that_changed_after_ingesting_is_not_aligned(source: Path) -> None:
+    path = source.parent / "good_b.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    source.with_name("aligned.jsonl").unlink()
+    assert run(source, source.parent, CONFIG).rejected["changed"] == 1
+
+
+def test_real_frames_without_texture_are_rejected_as_such(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "raw" / "burst_rpi_imx296"
+    blur, sharp = (
+        FileRef(path.name, path.stat().st_size, sha256_of(path))
+        for path in (folder / "image_0.dng", folder / "image_30.dng")
+    )
+    record = PairRecord("rpi", "rpi", PairKind.SEQUENCE, blur, sharp, FrameMeta(), FrameMeta())
+    manifest.write(tmp_path / "ingested.jsonl", manifest.Manifest(root=folder, records=(record,)))
+    assert run(tmp_path / "ingested.jsonl", tmp_path, CONFIG).rejected == {"no_texture": 1}
