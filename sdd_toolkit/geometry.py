@@ -160,14 +160,17 @@ def inner_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
         if int(heights.max()) * mask.shape[1] <= best_area:
             continue
         stack: list[int] = []
-        for column, height in enumerate(heights.tolist()):
+        # Runs of equal height act as one bar; a warped frame's edge has few of them.
+        starts = np.flatnonzero(np.diff(heights, prepend=-1))
+        ends = np.append(starts[1:], len(heights)) - 1
+        for column, last, height in zip(starts.tolist(), ends.tolist(), heights[starts].tolist(), strict=True):
             while stack and heights[stack[-1]] >= height:
                 tall = int(heights[stack.pop()])
                 left = stack[-1] + 1 if stack else 0
                 if tall * (column - left) > best_area:
                     best_area = tall * (column - left)
                     best = (left, row - tall + 1, column, row + 1)
-            stack.append(column)
+            stack.append(last)
     return best
 
 
@@ -180,15 +183,11 @@ def warp_by_flow(image: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArr
     """
     height, width = flow.shape[:2]
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    moved = cv2.remap(
-        image, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    moved = cv2.remap(image, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, dtype=image.dtype)
 
 
-def enlarge_flow(
-    flow: NDArray[np.float32], factor: int, window: tuple[int, int, int, int]
-) -> NDArray[np.float32]:
+def enlarge_flow(flow: NDArray[np.float32], factor: int, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
     """A coarse flow field on the full grid: bilinear, values unchanged (they are full-size pixels already).
 
     Args:
