@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from _typeshed import ReadableBuffer as Buffer
     from numpy.typing import NDArray
 
 FLOW_FACTOR = 4
@@ -121,26 +123,63 @@ def write_shard(
     """
     ids: list[str] = []
     patches: list[Patch] = []
-    with h5py.File(path, "w", libver=("earliest", "v110"), track_order=False) as file:
-        file.attrs.update(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "toolkit": __version__,
-                "split": header.split,
-                "encoding": header.encoding.value,
-                "transfer": TRANSFER[header.encoding],
-                "codec": header.codec,
-                "patch_size": header.patch_size,
-            }
-        )
-        file.create_group("pairs")
-        for pair, its_patches in pairs:
-            _write_pair(file.create_group(group_name(pair.id)), pair, header)
-            ids.append(pair.id)
-            patches.extend(its_patches)
-        _write_patches(file.create_group("patches"), patches)
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
+                file.attrs.update(_attributes(header))
+                file.create_group("pairs")
+                for pair, its_patches in pairs:
+                    _write_pair(file.create_group(group_name(pair.id)), pair, header)
+                    ids.append(pair.id)
+                    patches.extend(its_patches)
+                    if sink.failure is not None:
+                        break
+                _write_patches(file.create_group("patches"), patches)
+        finally:
+            if sink.failure is not None:
+                raise sink.failure
     return tuple(ids), len(patches)
+
+
+class _Sink(io.FileIO):
+    """A file that remembers its first failure instead of raising it.
+
+    HDF5 cannot let go of a file it cannot write: on a full disk it takes the whole process with it.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Writes all of `data`; pretends to once the disk is full."""
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        try:
+            while len(rest) and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return length
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the length of the file; pretends to once the disk is full."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+def _attributes(header: ShardHeader) -> dict[str, str | int]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "toolkit": __version__,
+        "split": header.split,
+        "encoding": header.encoding.value,
+        "transfer": TRANSFER[header.encoding],
+        "codec": header.codec,
+        "patch_size": header.patch_size,
+    }
 
 
 def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> None:
