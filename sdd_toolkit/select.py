@@ -68,9 +68,9 @@ def _frame_failures(quality: Quality, config: FilterConfig) -> Iterator[tuple[Re
             yield Reason.BLACK_FRAME, f"{name} frame's bright parts {level:.4f} < {config.min_level}"
     if quality.clipped_fraction > config.max_clipped_fraction:
         yield Reason.CLIPPED, f"{quality.clipped_fraction:.1%} saturated > {config.max_clipped_fraction:.1%}"
-    if quality.texture_fraction < config.min_texture_fraction:
-        yield Reason.LOW_TEXTURE, f"{quality.texture_fraction:.1%} textured < {config.min_texture_fraction:.1%}"
-    if quality.sharp_acuity < config.min_sharp_acuity:
+    # Without texture there is nothing to judge the acuity by.
+    textured = quality.texture_fraction >= config.min_texture_fraction
+    if textured and quality.sharp_acuity < config.min_sharp_acuity:
         yield (
             Reason.BOTH_BLURRED,
             f"acuity of the sharp frame {quality.sharp_acuity:.3f} < {config.min_sharp_acuity}",
@@ -78,6 +78,8 @@ def _frame_failures(quality: Quality, config: FilterConfig) -> Iterator[tuple[Re
 
 
 def _pair_failures(quality: Quality, alignment: Alignment, config: FilterConfig) -> Iterator[tuple[Reason, str]]:
+    if quality.texture_fraction < config.min_texture_fraction:
+        yield Reason.LOW_TEXTURE, f"{quality.texture_fraction:.1%} textured < {config.min_texture_fraction:.1%}"
     if abs(quality.exposure_ev) > config.max_exposure_ev:
         yield Reason.EXPOSURE_MISMATCH, f"{quality.exposure_ev:+.2f} EV beyond ±{config.max_exposure_ev}"
     if alignment.unexplained_fraction > config.max_unexplained_fraction:

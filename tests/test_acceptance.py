@@ -79,7 +79,7 @@ width = 640
 height = 448
 [pack]
 pairs_per_shard = 2
-patch_size_px = 256
+patch_size = 256
 [build]
 sources = ["raw"]
 """
@@ -106,7 +106,7 @@ def test_a_build_makes_shards_a_card_and_a_report_and_a_second_run_changes_nothi
     sdd("build", small / "sdd.toml", "--out", small / "whole")
     assert content(small / "whole") == before
     assert {"shards/index.json", "shards/README.md", "report/report.html", "filtered.jsonl"} <= set(before)
-    assert json.loads((small / "whole/shards/index.json").read_text())["format"] == "sdd-index"
+    assert json.loads((small / "whole/shards/index.json").read_text())["format"] == "sdd-shards"
 
 
 @pytest.mark.parametrize("seed", range(4))
