@@ -26,9 +26,10 @@ def ingest(
 ) -> None:  # fmt: skip
     """Find RAW files and images and form pairs: the manifest."""
     from capture.config import IngestConfig
-    from capture.ingest import collect, overview, run
+    from capture.ingest import MANIFEST, collect, overview, run
     from sdd_toolkit.config import load_section
     from sdd_toolkit.executor import default_name
+    from sdd_toolkit.manifest import read
     from sdd_toolkit.progress import terminal
 
     section = load_section(IngestConfig, "ingest", config, pairing=pairing)
@@ -38,3 +39,5 @@ def ingest(
         return
     report = run(sources, out, section, table=table, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
+    if not as_json:
+        click.echo(f"  {len(read(out / MANIFEST).records)} pairs")

@@ -17,13 +17,13 @@ class IngestConfig(Section):
     first: Literal["blur", "sharp"] = Field("blur", description="`sequence`: which frame of a pair was shot first.")
     reference: Literal["detail", "first", "last"] = Field(
         "detail",
-        description="`focus` without role words in the names: which frame is sharp; `detail`: the one with most of it.",
+        description="`focus` without role words in the names: the sharp frame is the `first`, the `last` or the one with most `detail`.",
     )
     gap_s: float = Field(
         30.0, gt=0, description="A longer pause between two shots in a folder of many scenes starts a new scene."
     )
     scene_frames: int = Field(
-        50, ge=2, description="Where several folders hold frames, one with at most this many is one scene."
+        50, ge=2, description="Most frames that a folder or a focal stack may have to count as one scene."
     )
     max_exposure_ev: float = Field(
         4.0, gt=0, description="Largest difference of exposure that a linear gain may bridge, in stops."

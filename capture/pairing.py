@@ -108,6 +108,8 @@ def _by_focus(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], 
     candidates = [frame for frame in frames if frame.role is None]
     if not candidates:
         return [], "no frame of the scene is sharp by its name"
+    if len(candidates) > config.scene_frames:
+        return [], f"{len(candidates)} frames are too many to be one scene"
     picked = {
         "first": candidates[0],
         "last": candidates[-1],

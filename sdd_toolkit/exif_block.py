@@ -119,9 +119,10 @@ def _long(tag: int, value: int) -> Entry:
 
 
 def _rational(tag: int, value: float) -> Entry:
-    # A shutter of 1/8000 s needs its numerator, one of 0.3 s a short denominator.
-    ratio = Fraction(value).limit_denominator(1_000_000)
-    return tag, _RATIONAL, 1, struct.pack("<II", min(ratio.numerator, 0xFFFFFFFF), ratio.denominator)
+    # Numerator and denominator must both fit 32 bits; all ones would mean infinity.
+    finest = min(1_000_000, int(0xFFFFFFFE / value)) if value > 0 else 1
+    ratio = Fraction(value).limit_denominator(max(finest, 1))
+    return tag, _RATIONAL, 1, struct.pack("<II", min(ratio.numerator, 0xFFFFFFFE), ratio.denominator)
 
 
 def _texts(values: dict[int, str | None]) -> list[Entry]:

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from sdd_toolkit.develop import Encoding, binned, decode, encode, preview
+from sdd_toolkit.errors import RawError, SddError
+from sdd_toolkit.frames import (
+    HalfFrame,
+    as_shot_white_balance,
+    is_candidate,
+    probe,
+    read_full,
+    read_half,
+)
+from tests.dng_files import BGGR, GBRG, GRBG, RGGB, scene_rgb, write_dng
+
+UNEVEN_BLACK_DN = (500, 520, 540, 560)
+TURNED = {1: lambda a: a, 3: lambda a: a[::-1, ::-1], 6: lambda a: np.rot90(a, -1), 8: lambda a: np.rot90(a)}
+
+
+def developed(half: HalfFrame) -> np.ndarray:
+    return decode(preview(half), Encoding.SRGB8)
+
+
+@pytest.mark.parametrize("cfa", [RGGB, GRBG, GBRG, BGGR])
+def test_half_size_gives_the_planted_light_for_every_bayer_order_and_channel_black_level(
+    tmp_path: Path, cfa: tuple[int, ...]
+) -> None:
+    rgb = scene_rgb(60, 80)
+    half = read_half(write_dng(tmp_path / "a.dng", rgb, cfa, UNEVEN_BLACK_DN))
+    assert half.size == (60, 80)
+    np.testing.assert_allclose(half.rgb, binned(rgb), atol=0.004)
+
+
+@pytest.mark.parametrize("cfa", [RGGB, GRBG, GBRG, BGGR])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_half_and_full_size_agree_in_colour_level_and_orientation(
+    tmp_path: Path, cfa: tuple[int, ...], orientation: int
+) -> None:
+    rgb = scene_rgb(120, 160)
+    path = write_dng(tmp_path / "a.dng", rgb, cfa, orientation=orientation)
+    half, full = read_half(path), read_full(path)
+    assert half.size == full.shape[:2] == TURNED[orientation](rgb).shape[:2]
+    np.testing.assert_allclose(half.rgb, TURNED[orientation](binned(rgb)), atol=0.004)
+    inner = np.s_[2:-2, 2:-2]
+    np.testing.assert_allclose(developed(half)[inner], binned(full)[inner], atol=0.01)
+
+
+def test_the_level_of_a_frame_does_not_depend_on_what_it_shows(tmp_path: Path) -> None:
+    plain = np.full((40, 60, 3), (0.1, 0.2, 0.125))
+    bright = plain.copy()
+    bright[:, 40:] = 1.0
+    dim, lit = (read_full(write_dng(tmp_path / "a.dng", rgb)) for rgb in (plain, bright))
+    np.testing.assert_allclose(lit[4:-4, 4:30], dim[4:-4, 4:30], atol=1e-4)
+    np.testing.assert_allclose(dim[20, 10], [0.2, 0.2, 0.2], atol=0.003)
+
+
+def test_a_given_white_balance_replaces_the_one_of_the_file(tmp_path: Path) -> None:
+    path = write_dng(tmp_path / "a.dng", np.full((40, 60, 3), (0.2, 0.2, 0.2)))
+    assert as_shot_white_balance(path) == pytest.approx((2.0, 1.0, 1.6), abs=1e-3)
+    np.testing.assert_allclose(read_full(path, (1.0, 1.0, 1.0))[20, 20], [0.2, 0.2, 0.2], atol=0.003)
+
+
+def test_a_block_is_clipped_if_one_of_its_samples_is(tmp_path: Path) -> None:
+    rgb = np.full((40, 40, 3), 0.3)
+    rgb[7, 4] = 1.0
+    clipped = read_half(write_dng(tmp_path / "a.dng", rgb)).clipped
+    assert np.argwhere(clipped).tolist() == [[3, 2]]
+
+
+def test_light_below_the_black_level_counts_as_black(tmp_path: Path) -> None:
+    half = read_half(write_dng(tmp_path / "a.dng", np.full((40, 40, 3), -0.02)))
+    assert half.rgb.max() == 0.0
+
+
+def test_an_odd_edge_is_left_out_in_both_sizes(tmp_path: Path) -> None:
+    codes = np.random.default_rng(1).integers(0, 256, (31, 41, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), codes[..., ::-1])
+    half, full = read_half(tmp_path / "a.png"), read_full(tmp_path / "a.png")
+    assert half.size == full.shape[:2] == (30, 40)
+    np.testing.assert_allclose(half.rgb, binned(full), atol=1e-6)
+    assert probe(tmp_path / "a.png").size == (30, 40)
+
+
+def test_a_linear_dng_is_averaged_to_half_size(tmp_path: Path) -> None:
+    rgb = scene_rgb(40, 60)
+    tags = [
+        (50706, "B", 4, bytes([1, 4, 0, 0]), True),
+        (50708, "s", 0, "Planted Linear", True),
+        (50717, "H", 3, (65535,) * 3, True),
+        (50721, "2i", 9, (9, 10, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 9, 10), True),
+        (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
+    ]
+    codes = np.rint(rgb * 65535).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.dng", codes, photometric=34892, extratags=tags, metadata=None)
+    half = read_half(tmp_path / "a.dng")
+    np.testing.assert_allclose(half.rgb, binned(rgb), atol=0.002)
+    assert read_full(tmp_path / "a.dng").shape == (40, 60, 3)
+
+
+def test_an_image_is_srgb_and_needs_no_white_balance(tmp_path: Path) -> None:
+    codes = encode(np.full((8, 8, 3), 0.25, dtype=np.float32), Encoding.SRGB16)
+    cv2.imwrite(str(tmp_path / "a.png"), codes)
+    half = read_half(tmp_path / "a.png")
+    np.testing.assert_allclose(half.rgb, 0.25, atol=1e-4)
+    assert half.white_balance == as_shot_white_balance(tmp_path / "a.png") == (1.0, 1.0, 1.0)
+    np.testing.assert_allclose(read_full(tmp_path / "a.png", (2.0, 1.0, 2.0)), 0.25, atol=1e-4)
+
+
+def test_a_name_that_is_not_ascii_can_be_read(tmp_path: Path) -> None:
+    path = write_dng(tmp_path / "déjà 場景.dng", scene_rgb(40, 60))
+    assert read_half(path).size == probe(path).size == (40, 60)
+    assert is_candidate(Path("A.DNG"))
+    assert not is_candidate(Path("truth.npz"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.97])
+@pytest.mark.parametrize("read", [read_half, read_full, as_shot_white_balance])
+def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, share: float, read: object) -> None:
+    whole = write_dng(tmp_path / "whole.dng", scene_rgb(60, 80)).read_bytes()
+    path = tmp_path / "cut.dng"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(RawError, match=r"cut\.dng"):
+        read(path)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["noise.dng", "noise.cr3", "noise.png", "noise.jpg", "noise.tif", "missing.nef"])
+def test_what_is_no_photograph_is_a_raw_error(tmp_path: Path, name: str) -> None:
+    if name.startswith("noise"):
+        (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(5000))
+    for read in (read_half, read_full, probe):
+        with pytest.raises(RawError):
+            read(tmp_path / name)
+
+
+def test_real_raw_files_are_read_alike_in_both_sizes_or_refused(real_data: Path) -> None:
+    read = []
+    for path in sorted(path for path in (real_data / "raw").rglob("*") if path.is_file()):
+        try:
+            half = read_half(path)
+        except SddError:
+            continue
+        assert half.rgb.dtype == np.float32
+        assert 0.0 <= half.rgb.min() <= half.rgb.max() <= 1.0
+        assert (half.rgb.shape[0] * 2, half.rgb.shape[1] * 2) == half.size == probe(path).size
+        read.append(path.name)
+    assert len(read) == 9
+
+
+@pytest.mark.parametrize("name", ["canon_kiss_x4_colorchart.dng", "canon_eos_6d_linear.dng"])
+def test_both_sizes_of_a_real_raw_file_have_the_same_mean_colour(real_data: Path, name: str) -> None:
+    half, full = developed(read_half(real_data / "raw" / name)), read_full(real_data / "raw" / name)
+    np.testing.assert_allclose(half.mean(axis=(0, 1)), full.mean(axis=(0, 1)), rtol=0.01)
