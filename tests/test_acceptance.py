@@ -110,14 +110,14 @@ def test_a_build_makes_shards_a_card_and_a_report_and_a_second_run_changes_nothi
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, tmp_path: Path, seed: int) -> None:
+def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, seed: int) -> None:
     """SIGKILL to the whole process group, several times over, then one run to the end."""
-    draw = random.Random(seed)
-    command = [sys.executable, "-m", "cli", "build", str(small / "sdd.toml"), "--out", str(tmp_path / "out")]
+    draw, out = random.Random(seed), small / f"killed-{seed}"
+    command = [sys.executable, "-m", "cli", "build", str(small / "sdd.toml"), "--out", str(out)]
     for _ in range(3):
         build = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(draw.uniform(0.5, 7.0))
         os.killpg(build.pid, signal.SIGKILL)
         build.wait()
-    sdd("build", small / "sdd.toml", "--out", tmp_path / "out")
-    assert content(tmp_path / "out") == content(small / "whole")
+    sdd("build", small / "sdd.toml", "--out", out)
+    assert content(out) == content(small / "whole")
