@@ -1,0 +1,39 @@
+"""The written cards in `data_cards/`: front matter that parses, the headings of every card, a source for every fact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).resolve().parent.parent / "data_cards"
+CARDS = sorted(FOLDER.glob("*.md"))
+HEADINGS = ("## Contents", "## How it was made", "## How it is scored", "## Licence", "## Limitations")
+
+
+def test_the_three_public_data_sets_have_a_card() -> None:
+    assert {"SDD.md", "DPDD.md", "RealDOF.md"} <= {card.name for card in CARDS}
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
+def test_the_front_matter_is_yaml_of_the_hugging_face_form(card: Path) -> None:
+    before, front, body = card.read_text(encoding="utf-8").split("---\n", 2)
+    values = yaml.safe_load(front)
+    assert before == ""
+    assert body.strip()
+    assert values["task_categories"] == ["image-to-image"]
+    assert {"license", "pretty_name", "size_categories", "tags"} <= set(values)
+
+
+@pytest.mark.parametrize(
+    "card", [FOLDER / f"{name}.md" for name in ("SDD", "DPDD", "RealDOF")], ids=lambda card: card.stem
+)
+def test_every_fact_has_a_source_or_is_not_found(card: Path) -> None:
+    text = card.read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|") and line.count("|") == 4]
+    facts = [[cell.strip() for cell in row] for row in rows if row[0].strip() not in ("fact", "---")]
+    assert len(facts) >= 8
+    for fact, value, source in facts:
+        assert ("[" in source) != value.startswith("not found"), fact
+    assert [heading for heading in HEADINGS if heading not in text] == []

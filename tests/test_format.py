@@ -1,0 +1,58 @@
+"""`docs/format.md` is enough to read a shard: its code runs, as it stands, with nothing of the toolkit imported."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdd_toolkit.develop import Encoding, decode
+from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.shards import ShardReader
+from tests.small_dataset import filtered_manifest
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
+SAVE = """
+import sys
+for split, name, arrays, record, patches in read_folder(sys.argv[1]):
+    linear = to_linear(arrays["sharp"], sys.argv[3])
+    more = {"split": split, "record_id": record["id"], "tops": patches["top"], "lefts": patches["left"]}
+    np.savez(f"{sys.argv[2]}/{name}.npz", linear=linear, **more, **arrays)
+assert not [name for name in sys.modules if name.startswith("sdd_toolkit")]
+"""
+
+
+def code_of_the_document() -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return str(code)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.SRGB8, Encoding.LINEAR16])
+def test_the_code_of_the_document_reads_what_the_toolkit_reads(tmp_path: Path, encoding: Encoding) -> None:
+    config = PackConfig(patch_size=128, encoding=encoding)
+    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
+    (tmp_path / "plain").mkdir()
+    program = code_of_the_document() + SAVE
+    arguments = [sys.executable, "-I", "-c", program, tmp_path / "shards", tmp_path / "plain", encoding.value]
+    subprocess.run([str(argument) for argument in arguments], check=True, cwd=tmp_path)
+    with ShardReader(tmp_path / "shards") as reader:
+        assert len(reader.pair_ids) == 2
+        for name in reader.pair_ids:
+            pair, plain = reader.read(name), np.load(tmp_path / "plain" / f"{name}.npz")
+            for key in ("blur", "sharp", "valid", "flow"):
+                np.testing.assert_array_equal(getattr(pair, key), plain[key])
+            np.testing.assert_allclose(plain["linear"], decode(pair.sharp, encoding), atol=1e-6)
+            assert plain["record_id"] == name
+            mine = [(patch.top, patch.left) for patch in reader.patches if patch.pair == name]
+            assert list(zip(plain["tops"], plain["lefts"], strict=True)) == mine
+
+
+@pytest.mark.parametrize(
+    "name", ["blur", "sharp", "valid", "flow", "pair", "top", "left", "sharpness", "transfer", "plans"]
+)
+def test_every_name_in_a_shard_is_in_the_document(name: str) -> None:
+    assert f"`{name}`" in DOCUMENT.read_text(encoding="utf-8")
