@@ -20,7 +20,7 @@ class AlignConfig(Section):
     """Frames whose longer side exceeds this are registered on 2x2 means."""
     min_textured_tiles: int = Field(default=12, ge=4)
     """Fewer textured tiles than this: `no_texture`."""
-    min_ncc: float = Field(default=0.4, ge=0.0, le=1.0)
+    min_ncc: float = Field(default=0.5, ge=0.0, le=1.0)
     """Median tile correlation, blur-matched and aligned, below which the pair is `different_scene`."""
     max_error_px: float = Field(default=1.0, gt=0.0)
     """Estimated corner error beyond which the pair is `not_aligned`."""
