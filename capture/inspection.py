@@ -97,10 +97,12 @@ def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def detail_of(half: frames.HalfFrame) -> float:
-    """Mean energy of fine detail over the frame, noise removed, relative to its mean brightness."""
+    """Mean energy of fine detail over the frame, noise removed, relative to its mean brightness; 0 if tiny."""
+    if min(half.rgb.shape[:2]) < quality.TILE_PX:
+        return 0.0
     level = float(quality.luminance(half.rgb).mean())
     fine = quality.detail(half.rgb).fine
-    return float(fine.mean()) / level if fine.size and level > 0 else 0.0
+    return float(fine.mean()) / level if level > 0 else 0.0
 
 
 def remembered(memory: Path) -> dict[str, Inspection]:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from click.testing import CliRunner
+
+from capture.commands import ingest
+from sdd_toolkit.errors import InputError
+
+
+def pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for seed, name in enumerate(("x_blur.png", "x_sharp.png", "y_blur.png")):
+        cv2.imwrite(str(folder / name), np.random.default_rng(seed).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    return folder
+
+
+def test_a_dry_run_shows_the_pairs_and_writes_nothing(tmp_path: Path) -> None:
+    raw = pictures(tmp_path / "raw")
+    done = CliRunner().invoke(ingest, [str(raw), "--out", str(tmp_path / "out"), "--dry-run", "--executor", "serial"])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "x: x_blur.png -> x_sharp.png",
+        "  y_blur.png: no_partner, the only frame of its scene",
+        "1 pairs; 1 of 3 files in none",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_is_json_on_request_and_says_where_the_manifest_is(tmp_path: Path) -> None:
+    raw, out = pictures(tmp_path / "raw"), tmp_path / "out"
+    done = CliRunner().invoke(ingest, [str(raw), "--out", str(out), "--json", "--executor", "serial"])
+    report = json.loads(done.stdout)
+    assert (report["stage"], report["total"], report["rejected"]) == ("ingest", 3, {"no_partner": 1})
+    assert report["outputs"] == [str(out / "ingested.jsonl"), str(out / "rejected_files.csv")]
+
+
+def test_a_flag_wins_over_the_configuration_file(tmp_path: Path) -> None:
+    raw, out = pictures(tmp_path / "raw"), tmp_path / "out"
+    (tmp_path / "sdd.toml").write_text('[ingest]\npairing = "csv"\n')
+    words = [str(raw), "--out", str(out), "--config", str(tmp_path / "sdd.toml"), "--executor", "serial"]
+    assert CliRunner().invoke(ingest, [*words, "--pairing", "sequence"]).exit_code == 0
+    assert isinstance(CliRunner().invoke(ingest, words).exception, InputError)
