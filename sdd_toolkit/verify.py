@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.errors import InputError, IntegrityError, SddError
 from sdd_toolkit.files import PARTIAL, inside, sha256_of
 from sdd_toolkit.progress import silent
 from sdd_toolkit.shard_index import INDEX_NAME, TRANSFER, laid_out, read_index
@@ -104,7 +104,7 @@ def shard_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
     try:
         yield from _content_findings(reader, shard)
     except (IntegrityError, InputError) as error:
-        yield error.what.removeprefix(f"{shard.name}: ")
+        yield _without(shard, error)
 
 
 def _content_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
@@ -122,11 +122,19 @@ def _content_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
     for name in sorted(set(by_pair) - set(shard.pairs)):
         yield f"patches of {name!r}, which is not in this shard"
     for name in shard.pairs:
-        pair = reader.read(name)
+        try:
+            pair = reader.read(name)
+        except IntegrityError as error:
+            yield f"{name}: {_without(shard, error)}"
+            continue
         for finding in pair_findings(pair, by_pair.get(name, []), index):
             yield f"{name}: {finding}"
         if pair.record.scene not in index.splits.get(shard.split, ()):
             yield f"{name}: its scene {pair.record.scene!r} is not of the split {shard.split!r}"
+
+
+def _without(shard: ShardInfo, error: SddError) -> str:
+    return error.what.removeprefix(f"{shard.name}: ")
 
 
 def pair_findings(pair: PackedPair, patches: list[Patch], index: Index) -> Iterator[str]:

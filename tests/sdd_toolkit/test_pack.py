@@ -256,7 +256,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(folder: Path) -
     run(folder / "filtered.jsonl", folder / "timed", config)
     duration = time.monotonic() - started
     states = set()
-    for moment in np.random.default_rng(5).uniform(0.0, 1.1, 5):
+    for moment in np.random.default_rng(5).uniform(0.0, 1.1, 4):
         child = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
@@ -284,3 +284,28 @@ def test_a_run_killed_between_index_and_notes_is_finished(folder: Path) -> None:
     (folder / "shards" / "index.json.partial").write_text("{")
     assert run(folder / "filtered.jsonl", folder / "shards", CONFIG).skipped == 6
     assert contents(folder / "shards") == before
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.pack import PackConfig, run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+folder = Path(sys.argv[1])
+try:
+    run(folder / "filtered.jsonl", folder / "full", PackConfig(patch_size=128, pairs_per_shard=2))
+except InputError as error:
+    print(error.what)
+"""
+
+
+@pytest.mark.parametrize("limit", [3_000, 400_000])
+def test_a_disk_that_fills_up_is_an_input_error_and_leaves_no_half_shard(folder: Path, limit: int) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", FULL, str(folder), str(limit)], capture_output=True, text=True, check=True
+    )
+    assert child.stdout.startswith(f"cannot write {folder / 'full' / NAMES[2]}")
+    assert child.stderr == ""
+    assert contents(folder / "full") == {}

@@ -112,10 +112,12 @@ def test_wrong_numbers_under_right_hashes_are_found(shards: Path, name: str, val
 def test_a_chunk_that_does_not_decode_is_found_and_the_rest_still_checked(shards: Path) -> None:
     with h5py.File(shards / SHARD, "r+") as file:
         file["pairs/scene-0000-00/blur"].id.write_direct_chunk((0, 0, 0), b"rubbish")
+        file["pairs/scene-0000-01/flow"][...] = np.inf
     rewrite(shards)
     (shards / "test-00000-of-00001.h5").unlink()
     what = findings(shards)
-    assert SHARD in what
+    assert f"{SHARD}: scene-0000-00: " in what
+    assert f"{SHARD}: scene-0000-01: flow is not finite" in what
     assert "test-00000-of-00001.h5: missing" in what
 
 
