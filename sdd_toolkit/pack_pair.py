@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.develop import Encoding, encode
+from sdd_toolkit.develop import Codes, Encoding, encode
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.files import inside
 from sdd_toolkit.frames import as_shot_white_balance, read_full
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.types import Alignment, PairRecord
 
+_BAND_ROWS = 64
 Box = tuple[int, int, int, int]
 
 
@@ -65,12 +66,12 @@ def pack_pair(
         linear *= np.float32(alignment.gain)
         to_crop = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64) @ alignment.homography
         size = (bottom - top, right - left)
-        blurred = encode(warp(linear, to_crop, size), encoding)
+        blurred = _encoded(warp(linear, to_crop, size), encoding)
         del linear
         return PackedPair(
             id=record.id,
             blur=blurred,
-            sharp=encode(_developed(sharp, balance, alignment.size)[top:bottom, left:right], encoding),
+            sharp=_encoded(_developed(sharp, balance, alignment.size)[top:bottom, left:right], encoding),
             valid=valid(to_crop, alignment.size, size),
             flow=flow,
             record=record,
@@ -113,6 +114,13 @@ def _developed(path: Path, balance: tuple[float, float, float], size: tuple[int,
             Reason.SIZE_MISMATCH, f"{path.name} develops to {linear.shape[:2]}, the alignment is for {tuple(size)}"
         )
     return linear
+
+
+def _encoded(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
+    """`develop.encode` a few rows at a time: it needs several temporary arrays of the size of its input."""
+    return np.concatenate(
+        [encode(linear[top : top + _BAND_ROWS], encoding) for top in range(0, len(linear), _BAND_ROWS)]
+    )
 
 
 def _flow(folder: Path, alignment: Alignment, box: Box) -> NDArray[np.float32]:
