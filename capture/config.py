@@ -17,7 +17,7 @@ class IngestConfig(Section):
     first: Literal["blur", "sharp"] = Field("blur", description="`sequence`: which frame of a pair was shot first.")
     reference: Literal["detail", "first", "last"] = Field(
         "detail",
-        description="`focus` without role words in the names: the sharp frame is the `first`, the `last` or the one with most `detail`.",
+        description="`focus` without role words: the sharp frame is the `first`, the `last` or that of most `detail`.",
     )
     gap_s: float = Field(
         30.0, gt=0, description="A longer pause between two shots in a folder of many scenes starts a new scene."

@@ -77,11 +77,12 @@ def group(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
     folders: dict[str, list[_Placed]] = defaultdict(list)
     for entry in placed:
         folders[entry.folder].append(entry)
+    above = {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
     scenes: list[Scene] = []
     for folder, members in folders.items():
         named, rest = _by_name(folder, members)
         scenes += named
-        is_leaf = not any(other != folder and _is_below(other, folder) for other in folders)
+        is_leaf = (folder or ".") not in above
         for camera in _by_camera(rest):
             if len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames:
                 scenes.append(_scene(folder, "", camera))
@@ -133,10 +134,6 @@ def _has_opposite(folder: PurePosixPath, everywhere: set[PurePosixPath]) -> bool
     role = _folder_role(folder)
     siblings = (other for other in everywhere if other.parent == folder.parent)
     return role is not None and any(_folder_role(other) not in (None, role) for other in siblings)
-
-
-def _is_below(other: str, folder: str) -> bool:
-    return not folder or other.startswith(folder + "/")
 
 
 def _by_name(folder: str, members: list[_Placed]) -> tuple[list[Scene], list[_Placed]]:

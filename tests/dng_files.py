@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 RGGB, GRBG, GBRG, BGGR = (0, 1, 1, 2), (1, 0, 2, 1), (1, 2, 0, 1), (2, 1, 1, 0)
+X_TRANS = (1, 2, 1, 1, 0, 1, 0, 1, 0, 2, 1, 2, 1, 2, 1, 1, 0, 1, 1, 0, 1, 1, 2, 1, 2, 1, 2, 0, 1, 0, 1, 0, 1, 1, 2, 1)
 WHITE_DN = 16383
 BLACK_DN = (512, 512, 512, 512)
 NEUTRAL = (0.5, 1.0, 0.625)
@@ -22,17 +23,18 @@ def write_dng(
     exif: dict[str, object] | None = None,
 ) -> Path:
     """Mosaics (H, W, 3) linear camera RGB in [0, 1] and writes it; `exif` takes f_number, shutter_s, iso, taken_at."""
-    mosaic = np.empty(rgb.shape[:2])
-    for place, (top, left) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        light = rgb[top::2, left::2, cfa[place]]
-        mosaic[top::2, left::2] = light * (WHITE_DN - black_dn[place]) + black_dn[place]
+    side = round(len(cfa) ** 0.5)
+    ys, xs = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]]
+    black = np.reshape(black_dn, (2, 2))[ys % 2, xs % 2]
+    light = rgb[ys, xs, np.reshape(cfa, (side, side))[ys % side, xs % side]]
+    mosaic = light * (WHITE_DN - black) + black
     matrix = (0.9, -0.3, -0.1, -0.4, 1.2, 0.2, -0.1, 0.2, 0.6)
     tags = [
         (271, "s", 0, "Planted", True),
         (272, "s", 0, "Camera One", True),
         (274, "H", 1, orientation, True),
-        (33421, "H", 2, (2, 2), True),
-        (33422, "B", 4, bytes(cfa), True),
+        (33421, "H", 2, (side, side), True),
+        (33422, "B", len(cfa), bytes(cfa), True),
         (50706, "B", 4, bytes([1, 4, 0, 0]), True),
         (50708, "s", 0, "Planted Camera One", True),
         (50713, "H", 2, (2, 2), True),

@@ -17,7 +17,7 @@ from sdd_toolkit.frames import (
     read_full,
     read_half,
 )
-from tests.dng_files import BGGR, GBRG, GRBG, RGGB, scene_rgb, write_dng
+from tests.dng_files import BGGR, GBRG, GRBG, RGGB, X_TRANS, scene_rgb, write_dng
 
 UNEVEN_BLACK_DN = (500, 520, 540, 560)
 TURNED = {1: lambda a: a, 3: lambda a: a[::-1, ::-1], 6: lambda a: np.rot90(a, -1), 8: lambda a: np.rot90(a)}
@@ -101,6 +101,25 @@ def test_a_linear_dng_is_averaged_to_half_size(tmp_path: Path) -> None:
     half = read_half(tmp_path / "a.dng")
     np.testing.assert_allclose(half.rgb, binned(rgb), atol=0.002)
     assert read_full(tmp_path / "a.dng").shape == (40, 60, 3)
+
+
+def test_an_x_trans_mosaic_is_averaged_to_half_size(tmp_path: Path) -> None:
+    rgb = scene_rgb(516, 522)
+    half = read_half(write_dng(tmp_path / "a.dng", rgb, X_TRANS, orientation=6))
+    assert half.size == (522, 516)
+    np.testing.assert_allclose(half.rgb[4:-4, 4:-4], np.rot90(binned(rgb), -1)[4:-4, 4:-4], atol=0.001)
+
+
+def test_a_sensor_without_colours_gives_three_equal_channels(tmp_path: Path) -> None:
+    light = scene_rgb(40, 60)[..., 1]
+    tags = [(50706, "B", 4, bytes([1, 4, 0, 0]), True), (50708, "s", 0, "Planted Grey", True)]
+    codes = np.rint(light * 65535).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.dng", codes, photometric="minisblack", extratags=tags, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.dng", mode="r+b") as container:
+        container.pages.first.tags[262].overwrite(34892)  # LinearRaw, which tifffile writes in colour only
+    half = read_half(tmp_path / "a.dng")
+    np.testing.assert_allclose(half.rgb, np.dstack([binned(light)] * 3), atol=0.001)
+    np.testing.assert_allclose(read_full(tmp_path / "a.dng"), np.dstack([light] * 3), atol=0.001)
 
 
 def test_an_image_is_srgb_and_needs_no_white_balance(tmp_path: Path) -> None:
