@@ -97,7 +97,8 @@ def run(
         track: Shows progress.
 
     Raises:
-        InputError: No usable data, `out` holds another run, or the loss is no longer a number.
+        InputError: No usable data, or `out` holds another run.
+        SddError: The loss is no longer a number; the batch that made it is saved.
         ConfigError: A value of `config` does not fit the data or the network.
         CheckpointError: The checkpoint to resume from does not fit `config` or `shards`.
         IntegrityError: A shard is missing or damaged.
@@ -157,6 +158,8 @@ def set_up_data(shards: Path, config: TrainConfig) -> DataSet:
 def begin(out: Path, state: State, config: TrainConfig, data: DataSet, *, resume: bool, overwrite: bool) -> int:
     """Restores the latest checkpoint, or sees to it that none is in the way. Returns the steps already done."""
     present = checkpoint.checkpoints(out)
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other", hint="leave one of them out")
     if resume:
         restore_state(checkpoint.latest(out), state, config, data)
     elif present and not overwrite:
@@ -344,7 +347,7 @@ def diverged(step: int, batch: Batch, out: Path) -> SddError:
         np.savez(stream, blur=blur, sharp=sharp, sharp_on_blur=sharp_on_blur, valid=valid)
     return SddError(
         f"the loss or its gradient is not finite at step {step}; the batch is saved in {path}",
-        hint="look at that batch, lower [train] learning_rate or gradient_norm, then --resume",
+        hint="look at that batch; then lower [train] learning_rate or gradient_norm and start anew with --overwrite",
     )
 
 

@@ -120,6 +120,8 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume_or_overwrite(
         run(shards, tmp_path, one)
     assert "--resume" in caught.value.hint
     assert "--overwrite" in caught.value.hint
+    with pytest.raises(InputError, match="exclude each other"):
+        run(shards, tmp_path, one, resume=True, overwrite=True)
     assert run(shards, tmp_path, one, overwrite=True).done == 1
     assert len((tmp_path / "train.csv").read_text().splitlines()) == 2
 
@@ -138,6 +140,11 @@ def test_resuming_with_another_rate_or_data_set_is_refused(
 def test_resuming_from_nothing_says_so(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         run(shards, tmp_path, tiny, resume=True)
+
+
+def test_half_precision_trains_both_phases(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    half = tiny.model_copy(update={"precision": "bf16-mixed", "steps": 2})
+    assert run(shards, tmp_path, half).done == 2
 
 
 def test_a_finished_run_can_be_made_longer(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
