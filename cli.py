@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.types import Report
 
 CAPTURE_DOORS = (
-    Door(
-        "simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."
-    ),
+    Door("simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
 )
 
 DOORS = (

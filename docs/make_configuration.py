@@ -23,7 +23,8 @@ def table(name: str, target: str) -> str:
     """One section as a Markdown table."""
     module, _, attribute = target.partition(":")
     model = getattr(importlib.import_module(module), attribute)
-    rows = [f"\n## [{name}]\n", (model.__doc__ or "").strip().splitlines()[0], "", "| key | default | meaning |", "|---|---|---|"]
+    summary = (model.__doc__ or "").strip().splitlines()[0]
+    rows = [f"\n## [{name}]\n", summary, "", "| key | default | meaning |", "|---|---|---|"]
     for key, field in model.model_fields.items():
         meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")
         rows.append(f"| `{key}` | `{default_text(field.get_default(call_default_factory=True))}` | {meaning} |")

@@ -70,21 +70,15 @@ def resolve(
     """
     sources = list(source) or [config.parent / entry for entry in values.sources]
     if not sources:
-        raise ConfigError(
-            f"{config} names no sources", hint='set sources = ["raw"] in [build] or pass --source DIR'
-        )
+        raise ConfigError(f"{config} names no sources", hint='set sources = ["raw"] in [build] or pass --source DIR')
     if out is None and values.out is None:
-        raise ConfigError(
-            f"{config} names no destination", hint='set out = "dataset" in [build] or pass --out DIR'
-        )
+        raise ConfigError(f"{config} names no destination", hint='set out = "dataset" in [build] or pass --out DIR')
     return sources, Dataset(out if out is not None else config.parent / str(values.out))
 
 
 def record_config(dataset: Dataset, sections: dict[str, Section]) -> None:
     """Writes the resolved configuration beside the data set, so that a card can state every threshold."""
-    write_text(
-        dataset.config, to_json({name: section.model_dump(mode="json") for name, section in sections.items()})
-    )
+    write_text(dataset.config, to_json({name: section.model_dump(mode="json") for name, section in sections.items()}))
 
 
 def checked(config: Path) -> Path:

@@ -37,7 +37,7 @@ SECTION_NAMES = (
 class Section(BaseModel):
     """Base of every configuration section: frozen, and no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def fingerprint(self) -> str:
         """16 hex digits that change whenever any value of the section changes."""
@@ -95,9 +95,7 @@ def validate(model: type[SectionT], values: Mapping[str, object], where: str) ->
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "?"
         if first["type"] == "extra_forbidden":
-            raise ConfigError(
-                f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))
-            ) from error
+            raise ConfigError(f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))) from error
         raise ConfigError(
             f"{where}: {key} = {first['input']!r}: {first['msg']}",
             hint="see docs/configuration.md for every key, its type and default",

@@ -21,7 +21,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sdd_toolkit.errors import ConfigError, MissingExtraError
 
@@ -154,7 +154,7 @@ def _dask_client(name: str) -> Iterator[Executor]:
         raise MissingExtraError.of("dask.distributed", "cluster") from error
     address = "tcp:" + name.partition(":")[2]
     try:
-        client = Client(address, timeout=DASK_TIMEOUT_S, set_as_default=False)
+        client: Any = Client(address, timeout=DASK_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise ConfigError(f"no dask scheduler answers at {address}", hint="start one: dask scheduler") from error
     with client:

@@ -19,7 +19,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 IN_PATH = click.Path(path_type=Path)
 OUT_PATH = click.Path(path_type=Path)
 
-config_option = click.option("--config", type=IN_PATH, default=None, help="sdd.toml with the thresholds.")
+config_option = click.option("--config", type=IN_PATH, default=None, help="See docs/configuration.md.")
 executor_option = click.option(
     "--executor", default=None, metavar="NAME", help="serial, local:N (default: all cores) or dask://HOST:PORT."
 )

@@ -152,7 +152,7 @@ def _tile_means(image: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _tile_medians(image: NDArray[np.float32]) -> NDArray[np.float64]:
     tiles = _tiles(image).transpose(0, 2, 1, 3)
-    return np.median(tiles.reshape(*tiles.shape[:2], -1), axis=2).astype(np.float64)
+    return np.median(tiles.reshape(*tiles.shape[:2], TILE_PX * TILE_PX), axis=2).astype(np.float64)
 
 
 def _tiles(image: NDArray[np.float32]) -> NDArray[np.float32]:

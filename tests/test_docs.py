@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import shlex
@@ -14,7 +15,8 @@ from cli import CAPTURE_DOORS, DOORS, cli
 from sdd_toolkit.config import Section
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/demo.sh", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = ("README.md", "CONTRIBUTING.md", "examples/demo.sh")
+DOCS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
 SECTIONS = {
     "simulate": "capture.virtual.config:SimulateConfig",
     "ingest": "capture.config:IngestConfig",
@@ -48,10 +50,8 @@ def test_every_command_in_the_docs_parses(page: str, line: str) -> None:
         found = command.get_command(click.Context(command), words.pop(0))
         assert found is not None, f"{page}: no such command"
         command = found
-    try:
-        command.make_context("sdd", [word for word in words if word not in ("…", "...")])
-    except click.exceptions.Exit as done:
-        assert done.exit_code == 0
+    with contextlib.suppress(click.exceptions.Exit):  # --help and --version
+        command.make_context("sdd", words)
 
 
 def test_the_readme_walks_through_real_commands() -> None:
@@ -71,7 +71,9 @@ def test_every_key_of_the_configuration_is_documented_with_its_default(section: 
     page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     table = page.partition(f"## [{section}]\n")[2].partition("\n## ")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", table, re.MULTILINE))
-    defaults = {key: default_text(field.get_default(call_default_factory=True)) for key, field in model.model_fields.items()}
+    defaults = {
+        key: default_text(field.get_default(call_default_factory=True)) for key, field in model.model_fields.items()
+    }
     assert documented == defaults
 
 

@@ -49,7 +49,10 @@ def test_the_installed_wheel_shows_its_help_with_click_alone(wheel: Path, tmp_pa
 
 
 def test_every_pinned_requirement_of_the_project_is_in_the_constraints() -> None:
-    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *extras["train"], *extras["cluster"], *extras["dev"]]
     assert [name for name in wanted if name.partition(">=")[0].lower() not in pinned] == []

@@ -38,9 +38,7 @@ def test_an_unknown_section_names_the_nearest_valid_one(tmp_path: Path) -> None:
         load_section(Example, "align", path)
 
 
-@pytest.mark.parametrize(
-    "text", ["[align", "align = 3", "[align]\nthreshold_px = -1", "[align]\nthreshold_px = 'x'"]
-)
+@pytest.mark.parametrize("text", ["[align", "align = 3", "[align]\nthreshold_px = -1", "[align]\nthreshold_px = 'x'"])
 def test_a_value_that_does_not_fit_is_a_config_error_naming_the_file(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"sdd\.toml"):
         load_section(Example, "align", written(tmp_path, text))

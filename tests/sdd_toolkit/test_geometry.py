@@ -26,9 +26,7 @@ def smooth(size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 @given(st.floats(-20, 20), st.floats(-20, 20), st.floats(0.9, 1.1), st.floats(-3, 3))
-def test_a_similarity_is_decomposed_into_what_it_was_made_of(
-    dx: float, dy: float, zoom: float, turn: float
-) -> None:
+def test_a_similarity_is_decomposed_into_what_it_was_made_of(dx: float, dy: float, zoom: float, turn: float) -> None:
     parts = geometry.decompose(similarity((dx, dy), zoom, turn), SIZE)
     np.testing.assert_allclose([*parts.shift_px, parts.zoom, parts.rotation_deg], [dx, dy, zoom, turn], atol=1e-9)
     assert parts.perspective_px < 1e-9

@@ -79,3 +79,9 @@ def test_a_flat_frame_has_no_texture_and_a_black_one_no_level() -> None:
     assert facts.texture_fraction < 0.05
     assert facts.blur_level < 0.01
     assert facts.sharp_acuity == 0.0 or facts.texture_fraction > 0
+
+
+def test_a_frame_smaller_than_a_tile_has_no_texture_and_no_acuity() -> None:
+    tiny = leaves()[:20, :30]
+    facts = quality.measure(tiny, tiny, 0.0, None)
+    assert (facts.texture_fraction, facts.sharp_acuity, facts.sharpness_gain) == (0.0, 0.0, 1.0)

@@ -46,8 +46,7 @@ def source(tmp_path: Path) -> Path:
         return FileRef(path=name, bytes=len(name), sha256=sha256_of(tmp_path / name))
 
     records = tuple(
-        PairRecord(one, "s", PairKind.FOCUS, ref(f"{one}1"), ref(f"{one}2"), FrameMeta(), FrameMeta())
-        for one in "abc"
+        PairRecord(one, "s", PairKind.FOCUS, ref(f"{one}1"), ref(f"{one}2"), FrameMeta(), FrameMeta()) for one in "abc"
     )
     path = tmp_path / "ingested.jsonl"
     manifest.write(path, manifest.Manifest(root=tmp_path, records=records))
@@ -110,9 +109,7 @@ def test_a_line_torn_by_a_kill_is_done_again(source: Path) -> None:
 def test_a_pair_whose_side_file_vanished_is_done_again(source: Path) -> None:
     out = source.with_name("measured.jsonl")
     stages.work_through("measure", source, out, Options(), measured)
-    report = stages.work_through(
-        "measure", source, out, Options(), measured, intact=lambda record: record.id != "b"
-    )
+    report = stages.work_through("measure", source, out, Options(), measured, intact=lambda record: record.id != "b")
     assert (report.done, report.skipped) == (1, 2)
 
 
