@@ -3,8 +3,9 @@
 Neighbouring tiles overlap and are blended. In the outer 3/8 of an overlap a tile has no weight, because there the
 network has looked beyond the tile; over the middle quarter its weight rises smoothly. Where 3/8 of the overlap is at
 least the network's reach (the official U-Net: 117 px, most of it within 48), the result is that of the whole frame.
-Networks that average over their whole input, as NAFNet's channel attention does, see a tile instead of the frame:
-larger tiles come closer, and `tile = 0` takes the frame whole.
+Networks that average over their whole input, as NAFNet's channel attention does, see a tile instead of the frame: a
+small one, tiles of 512 px, differed by 0.25/255 on average and 6/255 at most (256 px: 0.6 and 15). Larger tiles come
+closer, `tile = 0` takes the frame whole; blending hides the step between tiles either way.
 """
 
 from __future__ import annotations
