@@ -102,8 +102,11 @@ def _line(window: Window) -> Tensor:
 
 
 def _filtered(image: Tensor, line: Tensor) -> Tensor:
-    """Separable filtering without padding."""
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    rows = F.conv2d(planes, line.view(1, 1, 1, -1))
-    both = F.conv2d(rows, line.view(1, 1, -1, 1))
-    return both.view(*image.shape[:2], *both.shape[-2:])
+    """Separable filtering without padding, tap by tap: on the CPU far quicker than float64 convolution."""
+    for dim in (-1, -2):
+        length = image.shape[dim] - len(line) + 1
+        total = torch.zeros_like(image.narrow(dim, 0, length))
+        for offset, weight in enumerate(line.tolist()):
+            total.add_(image.narrow(dim, offset, length), alpha=weight)
+        image = total
+    return image

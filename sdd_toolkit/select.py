@@ -30,7 +30,7 @@ class FilterConfig(Section):
         description="A pair that fails a sharpness rule is both_blurred below this acuity, else not_sharper.",
     )
     max_exposure_ev: float = Field(1.0, ge=0, description="Larger measured gain, either way: exposure_mismatch.")
-    min_sharpness_gain: float = Field(1.15, ge=0, description="Smaller median gain in fine detail: not_sharper.")
+    min_sharpness_gain: float = Field(1.05, ge=0, description="Smaller median gain in fine detail: not_sharper.")
     min_sharper_fraction: float = Field(0.2, ge=0, le=1, description="Fewer sharper tiles: not_sharper.")
     max_softer_fraction: float = Field(0.15, ge=0, le=1, description="More tiles softer than blurred: not_sharper.")
     max_unexplained_fraction: float = Field(
@@ -82,6 +82,9 @@ def _pair_failures(quality: Quality, alignment: Alignment, config: FilterConfig)
         yield Reason.LOW_TEXTURE, f"{quality.texture_fraction:.1%} textured < {config.min_texture_fraction:.1%}"
     if abs(quality.exposure_ev) > config.max_exposure_ev:
         yield Reason.EXPOSURE_MISMATCH, f"{quality.exposure_ev:+.2f} EV beyond ±{config.max_exposure_ev}"
+    # The median is deaf to a moving object: if it is large, the frame as a whole does not fit.
+    if alignment.residual_px > config.max_residual_px:
+        yield Reason.MISALIGNED, f"median residual {alignment.residual_px:.2f} px > {config.max_residual_px}"
     if alignment.unexplained_fraction > config.max_unexplained_fraction:
         yield (
             Reason.MOVING_OBJECT,
@@ -100,8 +103,6 @@ def _pair_failures(quality: Quality, alignment: Alignment, config: FilterConfig)
     if quality.sharper_fraction < config.min_sharper_fraction:
         share = f"only {quality.sharper_fraction:.1%} of tiles sharper < {config.min_sharper_fraction:.1%}"
         yield too_soft, share + acuity
-    if alignment.residual_px > config.max_residual_px:
-        yield Reason.MISALIGNED, f"median residual {alignment.residual_px:.2f} px > {config.max_residual_px}"
     if alignment.residual_p95_px > config.max_residual_p95_px:
         yield Reason.MISALIGNED, f"residual p95 {alignment.residual_p95_px:.2f} px > {config.max_residual_p95_px}"
     if alignment.error_px is not None and alignment.error_px > config.max_error_px:
