@@ -90,3 +90,17 @@ def default_text(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {default_text(entry)}" for key, entry in value.items()) + "}"
     return str(value)
+
+
+def test_every_module_has_its_place_in_the_architecture() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    packages = ("sdd_toolkit", "capture", "alignment", "jdrl")
+    modules = {path.name for package in packages for path in (ROOT / package).rglob("*.py")}
+    assert {name for name in modules - {"__init__.py"} if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")) if page.suffix == ".md" else []
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
