@@ -34,8 +34,9 @@ SECTIONS = {
 def commands_in(path: Path) -> list[str]:
     """Lines of code that start with `sdd`, continuation lines joined, comments and pipes cut."""
     text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
-    blocks = re.findall(r"```(?:sh|bash|console|)\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]
-    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    # Odd parts of a page split at its fences are code.
+    code = re.split(r"^```.*$", text, flags=re.MULTILINE)[1::2] if path.suffix == ".md" else [text]
+    lines = [line.strip().removeprefix("$ ") for block in code for line in block.splitlines()]
     return [re.split(r"\s[|#>]", line)[0] for line in lines if re.match(r"sdd\s", line)]
 
 
