@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import re
 import shlex
@@ -13,6 +14,19 @@ import pytest
 
 from cli import CAPTURE_DOORS, DOORS, cli
 from sdd_toolkit.config import Section
+from sdd_toolkit.types import (
+    REASON_TEXT,
+    Alignment,
+    Exposure,
+    FileRef,
+    FrameMeta,
+    PairRecord,
+    Quality,
+    Reason,
+    RejectedFile,
+    Step,
+    Verdict,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "examples/demo.sh")
@@ -105,3 +119,11 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")) if page.suffix == ".md" else []
     local = [target for target in targets if "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_every_field_of_a_record_and_every_reason_is_explained() -> None:
+    page = (ROOT / "docs/manifest.md").read_text(encoding="utf-8")
+    records = (PairRecord, FileRef, FrameMeta, Exposure, Alignment, Quality, Verdict, Step, RejectedFile)
+    names = {field.name for record in records for field in dataclasses.fields(record)} | set(Reason)
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    assert set(REASON_TEXT) == set(Reason)
