@@ -1,0 +1,161 @@
+"""The aligners that `benchmarks/alignment.py` compares: ours and what people use for such pairs instead.
+
+Each takes the blurred and the sharp frame, (H, W, 3) float32 linear RGB, and returns the homography blurred to sharp
+in pixels, or None where it gives up. The rivals see what their users would give them: 8-bit grey or sRGB frames.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import alignment
+from sdd_toolkit import geometry
+from sdd_toolkit.develop import Encoding, encode
+from sdd_toolkit.images import write_image
+
+Image = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+Aligner = Callable[[Image, Image], Matrix | None]
+
+ECC_LEVELS = 3
+HUGIN = ("align_image_stack", "pano_trafo")
+
+
+def nothing(blur: Image, sharp: Image) -> Matrix | None:
+    """The frames as they are: its error is what there was to correct."""
+    return np.eye(3)
+
+
+def ours(blur: Image, sharp: Image) -> Matrix | None:
+    found = alignment.register(blur, sharp)
+    return found.homography if found.failure is None else None
+
+
+def sift_magsac(blur: Image, sharp: Image) -> Matrix | None:
+    """SIFT (Lowe 2004) with the ratio test, MAGSAC++ (Barath et al. 2020)."""
+    sift, matcher = cv2.SIFT_create(), cv2.BFMatcher()
+    (points_b, words_b), (points_s, words_s) = (sift.detectAndCompute(grey(frame), None) for frame in (blur, sharp))
+    if words_b is None or words_s is None or len(words_s) < 2:
+        return None
+    nearest = [two for two in matcher.knnMatch(words_b, words_s, k=2) if len(two) == 2]
+    matches = [first for first, second in nearest if first.distance < 0.75 * second.distance]
+    if len(matches) < 4:
+        return None
+    source = np.array([points_b[match.queryIdx].pt for match in matches], np.float64)
+    target = np.array([points_s[match.trainIdx].pt for match in matches], np.float64)
+    found, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, 3.0, maxIters=10000, confidence=0.9999)
+    return found
+
+
+def ecc_pyramid(blur: Image, sharp: Image) -> Matrix | None:
+    """ECC (Evangelidis and Psarakis 2008), homography, coarse to fine over three levels of a pyramid."""
+    levels = [(grey(blur), grey(sharp))]
+    for _ in range(ECC_LEVELS - 1):
+        levels.append(
+            tuple(cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for frame in levels[-1])
+        )
+    found = np.eye(3)
+    for first, second in reversed(levels):
+        if found is not None:
+            found = geometry.scaled(found, 2.0) if first is not levels[-1][0] else found
+            found = ecc(first, second, found, cv2.MOTION_HOMOGRAPHY, steps=100, least_gain=1e-5)
+    return found
+
+
+def focus_stack(blur: Image, sharp: Image) -> Matrix | None:
+    """The alignment of the program focus-stack by its parameters: affine ECC on 256 pixels, then on all."""
+    frames = grey(blur), grey(sharp)
+    factor = min(1.0, 256 / max(frames[0].shape))
+    small = tuple(cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for frame in frames)
+    rough = ecc(*small, np.eye(3), cv2.MOTION_AFFINE, steps=25, least_gain=0.01)
+    if rough is None:
+        return None
+    return ecc(*frames, geometry.scaled(rough, 1 / factor), cv2.MOTION_AFFINE, steps=50, least_gain=0.001)
+
+
+def phase_correlation(blur: Image, sharp: Image) -> Matrix | None:
+    """Kuglin and Hines 1975: a shift and nothing else."""
+    first, second = grey(blur).astype(np.float32), grey(sharp).astype(np.float32)
+    window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
+    (x, y), _ = cv2.phaseCorrelate(first, second, window)
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def hugin(blur: Image, sharp: Image) -> Matrix | None:
+    """Hugin's align_image_stack with free field of view; its project is read through pano_trafo."""
+    size = blur.shape[:2]
+    inner = geometry.corners(size) * 0.8 + 0.1 * np.array(size[::-1])
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder) / f"{name}.tif") for name in ("sharp", "blur")]
+        for path, frame in zip(files, (sharp, blur), strict=True):
+            write_image(Path(path), encode(frame, Encoding.SRGB8))
+        project = str(Path(folder) / "stack.pto")
+        try:
+            subprocess.run([HUGIN[0], "-m", "-p", project, *files], check=True, capture_output=True)
+            there = transformed(project, inner, "1")
+            target = transformed(project, there, "0", "-r")
+        except (subprocess.CalledProcessError, ValueError):
+            return None
+    return cv2.getPerspectiveTransform(inner.astype(np.float32), target.astype(np.float32))
+
+
+def transformed(project: str, points: Matrix, image: str, *options: str) -> Matrix:
+    lines = "\n".join(f"{x:.6f} {y:.6f}" for x, y in points) + "\n"
+    told = subprocess.run([HUGIN[1], *options, project, image], input=lines, text=True, check=True, capture_output=True)
+    return np.array(told.stdout.split(), np.float64).reshape(points.shape)
+
+
+def kornia_registrator(blur: Image, sharp: Image) -> Matrix | None:
+    """kornia's gradient descent on pixels; read by sending a picture of the coordinates through its own warp."""
+    import torch
+    from kornia.geometry import ImageRegistrator
+
+    height, width = blur.shape[:2]
+    source, target = (torch.from_numpy(grey(frame) / np.float32(255))[None, None] for frame in (blur, sharp))
+    registrator = ImageRegistrator("homography")
+    registrator.register(source, target)
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    with torch.no_grad():
+        seen = [registrator.warp_src_into_dst(axis[None, None].float())[0, 0].numpy() for axis in (xs, ys)]
+    inner = (geometry.corners((height, width)) * 0.6 + 0.2 * np.array([width, height])).round().astype(int)
+    origin = np.array([[axis[y, x] for axis in seen] for x, y in inner], np.float32)
+    return cv2.getPerspectiveTransform(origin, inner.astype(np.float32))
+
+
+def ecc(first: Image, second: Image, start: Matrix, motion: int, *, steps: int, least_gain: float) -> Matrix | None:
+    rows = 3 if motion == cv2.MOTION_HOMOGRAPHY else 2
+    ends = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, steps, least_gain)
+    try:
+        _, found = cv2.findTransformECC(first, second, start[:rows].astype(np.float32), motion, ends, None, 5)
+    except cv2.error:
+        return None
+    return np.vstack([found, np.eye(3)[rows:]]).astype(np.float64)
+
+
+def grey(frame: Image) -> NDArray[np.uint8]:
+    return cv2.cvtColor(encode(frame, Encoding.SRGB8), cv2.COLOR_RGB2GRAY)
+
+
+def aligners() -> dict[str, Aligner | None]:
+    """Every aligner by its name in the table; None where its program or library is not installed."""
+    has_hugin = all(shutil.which(program) for program in HUGIN)
+    has_kornia = importlib.util.find_spec("kornia") is not None
+    return {
+        "nothing": nothing,
+        "ours": ours,
+        "SIFT + MAGSAC++": sift_magsac,
+        "ECC pyramid": ecc_pyramid,
+        "ECC as in focus-stack": focus_stack,
+        "phase correlation": phase_correlation,
+        "hugin align_image_stack": hugin if has_hugin else None,
+        "kornia ImageRegistrator": kornia_registrator if has_kornia else None,
+    }
