@@ -31,6 +31,8 @@ lint: install
 # One command a benchmark; each prints its table.
 bench: install
 	$(BIN)/python benchmarks/alignment.py
+	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py
 
 clean:

@@ -116,7 +116,7 @@ def kinds_of_pairs(options: argparse.Namespace) -> Iterator[tuple[str, list[Case
         cases = [planted(frame, radius, mine) for frame, mine in zip(frames, chance, strict=True)]
         yield f"{len(cases)} photographs, disc of {radius} px", cases
     height, width = options.size or (864, 1296)
-    camera = SimulateConfig(width=width, height=height, pixel_pitch_um=36000 / width)
+    camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
     for kind in ("focus", "aperture") if options.pairs else ():
         cases = [shot(camera, kind, options.seed, index) for index in range(options.pairs)]
         yield f"{len(cases)} virtual {kind} pairs", cases

@@ -1,0 +1,82 @@
+"""Every benchmark still runs, in its smallest configuration, and prints the rows its page shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ("alignment", "build", "reading", "reblur")
+NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
+
+
+def table(script: str, *options: str) -> dict[str, list[list[float]]]:
+    """The numbers of every printed row by its name, in the order of printing."""
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *options]
+    told = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    rows: dict[str, list[list[float]]] = {}
+    for line in told.stdout.splitlines():
+        rows.setdefault(line[:24].strip(), []).append([float(found) for found in re.findall(NUMBER, line[24:])])
+    return rows
+
+
+def test_of_all_aligners_ours_is_nearest_to_the_planted_truth(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).random((448, 448, 3)).astype(np.float32)
+    smooth = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 4.0, 12.0))
+    cv2.imwrite(str(tmp_path / "photograph.png"), cv2.normalize(smooth, None, 10, 245, cv2.NORM_MINMAX))
+    rows = table(
+        "alignment", "--images", "1", "--pairs", "1", "--size", "400x400", "--photographs", str(tmp_path), "--seed", "3"
+    )
+    kinds = 5
+    assert {len(rows[name]) for name in ("nothing", "ours", "SIFT + MAGSAC++", "ECC pyramid")} == {kinds}
+    assert {len(rows[name]) for name in ("ECC as in focus-stack", "phase correlation")} == {kinds}
+    assert "hugin align_image_stack" in rows
+    assert "kornia ImageRegistrator" in rows
+    assert all(ours[0] < 0.3 < nothing[0] for ours, nothing in zip(rows["ours"], rows["nothing"], strict=True))
+
+
+def test_without_photographs_the_aligners_meet_virtual_pairs_only(tmp_path: Path) -> None:
+    rows = table("alignment", "--pairs", "0", "--photographs", str(tmp_path))
+    assert [name for name in rows if name.startswith("no photographs")]
+    assert "ours" not in rows
+
+
+def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
+    rows = table("build", "--pairs", "1", "--size", "648x432", "--workers", "1")
+    stages = ("ingest", "align", "filter", "pack", "verify", "card", "report")
+    for name in (*stages, "all stages", "LibRaw, unpacking", "LibRaw, developing"):
+        (row,) = rows[name]
+        seconds, _, peak_mb = row
+        assert seconds > 0
+        assert peak_mb > 20
+    assert rows["all stages"][0][0] == pytest.approx(sum(rows[name][0][0] for name in stages), abs=0.01)
+    assert "1 of 1 pairs kept and pa" in rows
+
+
+def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:
+    rows = table("reading", "--pairs", "1", "--size", "320x256", "--reads", "3", "--window", "128")
+    shards = ("shard, bitshuffle-lz4", "images only", "shard, gzip", "shard, uncompressed")
+    for name in (*shards, "PNG files", "numpy memmap"):
+        (row,) = rows[name]
+        assert len(row) == 3
+        assert row[0] > 0
+
+
+def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:
+    rows = table("reblur", "--size", "32", "--repeats", "1")
+    assert rows["hats, ours"][0][-1] < 0.1 * rows["dense, official form"][0][-1]
+
+
+def test_make_bench_runs_every_benchmark() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = re.findall(r"python benchmarks/(\w+)\.py", recipe)
+    assert sorted(commands) == list(SCRIPTS)
+    pages = sorted(path.stem for path in (ROOT / "docs" / "benchmarks").glob("*.md"))
+    assert pages == sorted(["README", *SCRIPTS])
