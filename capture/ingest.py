@@ -22,9 +22,10 @@ from sdd_toolkit import manifest
 from sdd_toolkit.build import Dataset
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.executor import run_tasks, workers_of
-from sdd_toolkit.files import write_text, writing_failed
+from sdd_toolkit.files import PARTIAL, write_text, writing_failed
 from sdd_toolkit.manifest import Manifest
 from sdd_toolkit.progress import silent
+from sdd_toolkit.stages import JOURNAL
 from sdd_toolkit.types import FileRef, PairKind, PairRecord, Reason, RejectedFile, Report
 
 if TYPE_CHECKING:
@@ -269,8 +270,13 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
     """What not to search: the data set's folder, or, where sources lie in it, what the stages write there."""
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         layout = Dataset(out)
-        names = (layout.ingested, layout.aligned, layout.filtered, layout.shards, layout.report, layout.config)
-        return [*names, out / REJECTED, out / "flow"]
+        texts = (
+            layout.ingested, layout.aligned, layout.filtered, layout.config, out / REJECTED, out / inspection.MEMORY,
+        )  # fmt: skip
+        # A killed run leaves journals and partial files.
+        endings = ("", JOURNAL, PARTIAL)
+        written = [path.with_name(path.name + ending) for path in texts for ending in endings]
+        return [*written, layout.shards, layout.report, out / "flow"]
     return [out]
 
 

@@ -49,8 +49,8 @@ class Scan:
 def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     """Lists the files of folders (recursively) and files named one by one.
 
-    Hidden files and folders are left out, and so are `skip`: what the toolkit wrote itself. Links are followed,
-    each folder once.
+    Hidden files are rejected, hidden folders and those that cannot be listed are rejected as a whole; `skip`, what
+    the toolkit wrote itself, is left out. Links are followed, each folder once.
 
     Raises:
         InputError: A source does not exist, or there is neither a RAW file nor an image.
@@ -58,59 +58,66 @@ def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     for source in sources:
         if not source.exists():
             raise InputError(f"there is no file or folder {source}", hint="check the path")
-    left_out = {path.resolve() for path in skip}
-    paths = sorted({path for source in sources for path in _below(_absolute(source), left_out)})
-    if not any(is_candidate(path) and path.is_file() for path in paths):
+    left_out = {_real(path) for path in skip}
+    refused: dict[Path, tuple[Reason, str]] = {}
+    paths = sorted({path for source in sources for path in _below(_absolute(source), left_out, refused)})
+    refused |= {path: why for path in paths if (why := _refusal(path)) is not None}
+    taken = [path for path in paths if path not in refused]
+    if not any(is_candidate(path) for path in paths):
         places = ", ".join(map(str, sources))
         raise InputError(f"neither a RAW file nor an image in {places}", hint="check the path; try --help")
-    root = _root(sources, paths)
-    files, rejected = [], []
-    for path in paths:
-        name = _printable(path.relative_to(root).as_posix())
-        reason = _refusal(path, name)
-        if reason is not None:
-            rejected.append(RejectedFile(name, *reason))
-        else:
-            real = path.resolve()
-            files.append(Found(real, name, real.relative_to(root).as_posix()))
-    return Scan(root, tuple(files), tuple(rejected))
+    root = _root(sources, taken)
+    names = {path: _printable(path.relative_to(root).as_posix()) for path in (*taken, *refused)}
+    files = [Found(_real(path), names[path], _real(path).relative_to(root).as_posix()) for path in taken]
+    return Scan(root, tuple(files), tuple(RejectedFile(names[path], *refused[path]) for path in sorted(refused)))
+
+
+def _real(path: Path) -> Path:
+    """`path` without links; unlike `Path.resolve` a link to itself is no error."""
+    return Path(os.path.realpath(path))
 
 
 def _absolute(source: Path) -> Path:
     """The folder itself resolved; a file keeps its own name, even if it is a link."""
-    return source.resolve() if source.is_dir() else source.parent.resolve() / source.name
+    return _real(source) if source.is_dir() else _real(source.parent) / source.name
 
 
-def _below(source: Path, left_out: set[Path]) -> Iterator[Path]:
+def _below(source: Path, left_out: set[Path], refused: dict[Path, tuple[Reason, str]]) -> Iterator[Path]:
+    """All files below `source`; folders that are not searched are noted in `refused`."""
     if not source.is_dir():
         yield source
         return
+
+    def cannot_list(error: OSError) -> None:
+        refused[Path(error.filename)] = Reason.UNREADABLE, f"cannot list the folder: {error.strerror}"
+
     seen: set[Path] = set()
-    for folder, subfolders, names in os.walk(source, followlinks=True, onerror=_cannot_list):
+    for folder, subfolders, names in os.walk(source, followlinks=True, onerror=cannot_list):
         here = Path(folder)
-        real = here.resolve()
+        real = _real(here)
         if real in seen or real in left_out:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (here / name for name in names if not name.startswith(".") and here / name not in left_out)
+        hidden = {name for name in subfolders if name.startswith(".")}
+        refused |= {here / name: (Reason.UNSUPPORTED, "a hidden folder, not searched") for name in hidden}
+        subfolders[:] = sorted(set(subfolders) - hidden)
+        yield from (here / name for name in names if here / name not in left_out)
 
 
-def _cannot_list(error: OSError) -> None:
-    raise InputError(f"cannot list the folder {error.filename}: {error.strerror}", hint="check its rights") from error
-
-
-def _root(sources: Sequence[Path], paths: Sequence[Path]) -> Path:
+def _root(sources: Sequence[Path], taken: Sequence[Path]) -> Path:
     folders = [_absolute(source) if source.is_dir() else _absolute(source).parent for source in sources]
-    targets = [path.resolve().parent for path in paths if path.is_symlink() or path.parent.resolve() != path.parent]
-    return Path(os.path.commonpath([*folders, *targets]))
+    return Path(os.path.commonpath([*folders, *(_real(path).parent for path in taken)]))
 
 
-def _refusal(path: Path, name: str) -> tuple[Reason, str] | None:
+def _refusal(path: Path) -> tuple[Reason, str] | None:
+    if path.name.startswith("."):
+        return Reason.UNSUPPORTED, "a hidden file"
     if not is_candidate(path):
-        return Reason.UNSUPPORTED, f"not an image ({path.suffix.lower() or 'no suffix'})"
-    if "\N{REPLACEMENT CHARACTER}" in name:
+        return Reason.UNSUPPORTED, f"not an image ({_printable(path.suffix.lower()) or 'no suffix'})"
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
         return Reason.UNREADABLE, "its name is not UTF-8"
     try:
         kind = path.stat().st_mode

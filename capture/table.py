@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ def read_table(table: Path, sources: Sequence[Path]) -> tuple[Row, ...]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            columns = tuple(reader.fieldnames or ())
+            columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
             lines = [
                 (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key}) for line in reader
             ]
@@ -65,8 +67,10 @@ def _row(where: str, line: dict[str, str], folders: Sequence[Path]) -> Row:
 def _file(where: str, column: str, text: str, folders: Sequence[Path]) -> Path:
     if text:
         for folder in folders:
-            if (folder / text).is_file():
-                return folder / text
+            with suppress(OSError):  # a name too long for the file system
+                if (folder / text).is_file():
+                    return folder / text
+    shown = text if len(text) <= 200 else f"{text[:200]}…"
     raise InputError(
-        f"{where}: {column} names no file: {text!r}", hint="paths are relative to the table's or the source folder"
+        f"{where}: {column} names no file: {shown!r}", hint="paths are relative to the table's or the source folder"
     )

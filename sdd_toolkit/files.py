@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PARTIAL = ".partial"
+_STAY_BELOW = "paths in manifests and indexes must stay below their root"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -70,14 +71,26 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         ManifestError: The path escapes the root (by `..`, by being absolute or through a symbolic link).
     """
-    pure = PurePosixPath(relative)
-    hint = "paths in manifests and indexes must stay below their root"
-    if pure.is_absolute() or ".." in pure.parts or not relative or "\0" in relative:
-        raise ManifestError(f"{relative!r} leaves its root {root}", hint=hint)
-    path = root / pure
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise ManifestError(f"{relative!r} leaves its root {root} through a link", hint=hint)
+    check_relative(relative, str(root))
+    path = root / PurePosixPath(relative)
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise ManifestError(f"{relative!r} leaves its root {root} through a link", hint=_STAY_BELOW)
     return path
+
+
+def check_relative(relative: str, where: str) -> None:
+    """Refuses a path that is empty, absolute or goes up, whatever root it is relative to.
+
+    Args:
+        relative: The path.
+        where: Root, or file and line that names the path, for the message.
+
+    Raises:
+        ManifestError: The path could leave its root.
+    """
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts or not relative or "\0" in relative:
+        raise ManifestError(f"{relative[:200]!r} leaves its root ({where})", hint=_STAY_BELOW)
 
 
 def _sync(path: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit import __version__
 from sdd_toolkit.errors import ManifestError
-from sdd_toolkit.files import inside, write_text
+from sdd_toolkit.files import check_relative, inside, write_text
 from sdd_toolkit.types import PairRecord, Step
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = "sdd-manifest"
 VERSION = 1
+_LONGEST_ID = 200  # bytes; leaves room for suffixes in the 255 that file systems allow
 _RECORD = TypeAdapter(PairRecord)
 
 
@@ -61,7 +62,8 @@ def read(path: Path) -> Manifest:
         ManifestError: Missing, not a manifest, another version, or a line that does not fit its schema.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: U+2028 or U+0085 in a file's name ends no line.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"cannot read the manifest {path}", hint="run `sdd ingest` first, or check the path"
@@ -128,14 +130,14 @@ def _header(path: Path, lines: list[str]) -> dict[str, Any]:
     hint = "is it a manifest written by `sdd ingest`?"
     try:
         header = json.loads(lines[0])
-        fits = header["format"] == FORMAT and isinstance(header["root"], str)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        fits = header["format"] == FORMAT and isinstance(header["root"], str) and "\0" not in header["root"]
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path} has no manifest header", hint=hint) from error
     if not fits:
         raise ManifestError(f"{path} has no manifest header", hint=hint)
     if header.get("version") != VERSION:
         raise ManifestError(
-            f"{path} has manifest version {header.get('version')}, this toolkit reads {VERSION}",
+            f"{path} has manifest version {header.get('version')!r}, this toolkit reads {VERSION}",
             hint="use the toolkit version that wrote it, or ingest again",
         )
     return dict(header)
@@ -143,10 +145,24 @@ def _header(path: Path, lines: list[str]) -> dict[str, Any]:
 
 def _record(path: Path, number: int, line: str) -> PairRecord:
     try:
-        return _RECORD.validate_json(line)
+        record = _RECORD.validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ManifestError(
             f"{path}, line {number}: {where}: {first['msg']}", hint="restore the line or ingest again"
         ) from error
+    if not _names_a_file(record.id):
+        raise ManifestError(
+            f"{path}, line {number}: the id {record.id[:80]!r} cannot name a file",
+            hint="restore the line or ingest again",
+        )
+    for ref in (record.blur, record.sharp):
+        check_relative(ref.path, f"{path}, line {number}")
+    return record
+
+
+def _names_a_file(name: str) -> bool:
+    """Whether files may be called after a pair of this id: the stages do so."""
+    plain = name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
+    return plain and 0 < len(name.encode()) <= _LONGEST_ID

@@ -63,12 +63,15 @@ def altered(job: Job[SectionT]) -> str:
     """Which of the pair's two files is missing or not the one that was ingested, and how; empty if both are."""
     for name, ref in (("blur", job.record.blur), ("sharp", job.record.sharp)):
         path = job.locate(ref)
-        if not path.is_file():
-            return f"{name} file {ref.path} is missing"
-        if path.stat().st_size != ref.bytes:
-            return f"{name} file {ref.path} has {path.stat().st_size} bytes, ingested were {ref.bytes}"
-        if sha256_of(path) != ref.sha256:
-            return f"{name} file {ref.path} has another SHA-256 than when it was ingested"
+        try:
+            if not path.is_file():
+                return f"{name} file {ref.path} is missing"
+            if path.stat().st_size != ref.bytes:
+                return f"{name} file {ref.path} has {path.stat().st_size} bytes, ingested were {ref.bytes}"
+            if sha256_of(path) != ref.sha256:
+                return f"{name} file {ref.path} has another SHA-256 than when it was ingested"
+        except OSError as error:
+            return f"{name} file {ref.path[:200]} cannot be read: {error.strerror or error}"
     return ""
 
 

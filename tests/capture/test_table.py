@@ -27,12 +27,18 @@ def test_paths_are_relative_to_the_table_or_to_the_source(folder: Path) -> None:
     assert rows == (Row(raw / "a 1.dng", raw / "ä2.dng", "lake", ""),)
 
 
+def test_case_and_spaces_of_the_column_names_do_not_matter(folder: Path) -> None:
+    rows = read_table(table(folder, "Blur, SHARP ,Id\nraw/a 1.dng,raw/ä2.dng,x\n"), [])
+    assert rows == (Row(folder / "raw/a 1.dng", folder / "raw/ä2.dng", "", "x"),)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("blur\nraw/a 1.dng\n", "no column 'sharp'"),
         ("", "no column 'blur'"),
         ("blur,sharp\nraw/a 1.dng,raw/none.dng\n", r"line 2: sharp names no file: 'raw/none\.dng'"),
+        (f"blur,sharp\nraw/a 1.dng,{'x' * 5000}\n", "line 2: sharp names no file: 'xxx"),
         ("blur,sharp\nraw/a 1.dng\n", "line 2: sharp names no file: ''"),
         ("blur,sharp\nraw/a 1.dng,raw/../raw/a 1.dng\n", "paired with itself"),
         ("blur,sharp,id\nraw/a 1.dng,raw/ä2.dng,x\nraw/ä2.dng,raw/a 1.dng,x\n", "'x' appears twice"),

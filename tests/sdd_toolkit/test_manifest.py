@@ -35,6 +35,34 @@ def test_what_is_written_is_read_back_equal_and_sorted(tmp_path: Path) -> None:
     assert read(path) == Manifest(root=tmp_path.resolve(), records=(rejected, record("b")))
 
 
+def test_line_separators_of_unicode_in_a_name_end_no_line(tmp_path: Path) -> None:
+    odd = replace(record(), blur=FileRef("a\u2028b\x85c/blur.dng", 1, "00"))
+    write(tmp_path / "m.jsonl", Manifest(root=tmp_path, records=(odd,)))
+    assert read(tmp_path / "m.jsonl").records == (odd,)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "/etc/x", "a\0", ".hidden", "x" * 400, "a\\b"])
+def test_an_id_that_cannot_name_a_file_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "m.jsonl", Manifest(root=tmp_path, records=(record(name),)))
+    with pytest.raises(ManifestError, match="line 2"):
+        read(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("path", ["../x.dng", "/etc/passwd", "", "a/../../b", "a\0b"])
+def test_a_path_that_could_leave_the_root_is_refused_before_any_work(tmp_path: Path, path: str) -> None:
+    bad = replace(record(), sharp=FileRef(path, 1, "00"))
+    write(tmp_path / "m.jsonl", Manifest(root=tmp_path, records=(bad,)))
+    with pytest.raises(ManifestError, match="leaves its root"):
+        read(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("header", ["[" * 100_000, '{"format":"sdd-manifest","version":1,"root":"a\\u0000b"}'])
+def test_a_hostile_header_is_no_manifest(tmp_path: Path, header: str) -> None:
+    (tmp_path / "m.jsonl").write_text(header + "\n")
+    with pytest.raises(ManifestError, match="no manifest header"):
+        read(tmp_path / "m.jsonl")
+
+
 def test_equal_manifests_are_equal_bytes_wherever_the_folder_lies(tmp_path: Path) -> None:
     for place in ("one", "two"):
         write(tmp_path / place / "m.jsonl", Manifest(root=tmp_path / place / "raw", records=(record(),)))
