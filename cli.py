@@ -111,6 +111,7 @@ def run_build(
     from sdd_toolkit import cards, filter, pack, report, verify
     from sdd_toolkit.build import BuildConfig, record_config, resolve
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.errors import SddError
     from sdd_toolkit.select import FilterConfig
 
     sources, dataset = resolve(config, source, out, load_section(BuildConfig, "build", config))
@@ -126,15 +127,21 @@ def run_build(
     )
     # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
     how: How = {"executor": executor, "overwrite": overwrite, "track": track}
-    return [
+    done = [
         capture.ingest.run(sources, dataset.folder, ingest, **how),
         alignment.stage.run(dataset.ingested, dataset.folder, align, **how),
         filter.run(dataset.aligned, dataset.folder, select, **how),
-        pack.run(dataset.filtered, dataset.shards, packing, **how),
-        verify.run(dataset.shards, track=track),
-        cards.run(dataset.shards, card, manifest=dataset.filtered),
-        report.run(dataset.folder, dataset.report, page, **how),
     ]
+    try:
+        done.append(pack.run(dataset.filtered, dataset.shards, packing, **how))
+        done.append(verify.run(dataset.shards, track=track))
+        done.append(cards.run(dataset.shards, card, manifest=dataset.filtered))
+    except SddError as error:
+        # A build that ends without a data set needs the page that says why most of all.
+        cards.withdraw(dataset.shards)
+        shown = report.run(dataset.folder, dataset.report, page, **how)
+        raise type(error)(error.what, hint=f"{error.hint}; see {shown.outputs[0]}") from error
+    return [*done, report.run(dataset.folder, dataset.report, page, **how)]
 
 
 def main() -> None:

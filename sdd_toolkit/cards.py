@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from sdd_toolkit.files import write_text
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.manifest import reject_counts
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.shard_index import Index
+from sdd_toolkit.shard_index import INDEX_NAME, Index
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.splits import SPLITS
 from sdd_toolkit.statistics import Spread, Summary, spread, summary, table
@@ -148,6 +149,13 @@ def run(
         seconds=time.monotonic() - started,
         outputs=(str(shards / CARD_NAME),),
     )
+
+
+def withdraw(shards: Path) -> None:
+    """Removes the card from a folder that holds no data set any more."""
+    if (shards / CARD_NAME).is_file() and not (shards / INDEX_NAME).is_file():
+        with suppress(OSError):
+            (shards / CARD_NAME).unlink()
 
 
 def gather(

@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sdd_toolkit.errors import ConfigError, MissingExtraError
@@ -111,7 +111,9 @@ def _drain(
         while waiting and not broken and len(flying) < limit:
             task = waiting.popleft()
             try:
-                flying[pool.submit(function, task)] = task
+                with _deaf_to_interrupts():
+                    future = pool.submit(function, task)
+                flying[future] = task
             except BrokenExecutor:
                 waiting.appendleft(task)
                 broken = True
@@ -127,7 +129,9 @@ def _drain(
 def _alone(function: Callable[[Task], Result], task: Task, executor: str) -> Outcome[Task, Result]:
     with _opened("local:1" if executor.startswith("local") else executor) as pool:
         try:
-            return Outcome(task, pool.submit(function, task).result())
+            with _deaf_to_interrupts():
+                future = pool.submit(function, task)
+            return Outcome(task, future.result())
         except BrokenExecutor:
             return Outcome(task, None)
 
@@ -138,12 +142,32 @@ def _opened(name: str) -> Iterator[Executor]:
         with _dask_client(name) as pool:
             yield pool
         return
+    others = set(active_children())
     # spawn, not fork: OpenCV and torch threads of the parent do not survive a fork.
     pool = ProcessPoolExecutor(workers_of(name), mp_context=get_context("spawn"), initializer=prepare_worker)
     try:
         yield pool
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # Ctrl-C, or nobody wants the results any more: a shard can take minutes, and its half is worth nothing.
+            for worker in set(active_children()) - others:
+                worker.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here inherit a blocked SIGINT: one would meet Ctrl-C with a traceback while it starts."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -167,6 +191,10 @@ def prepare_worker() -> None:
     if sys.platform == "linux":
         # Without this the workers of a killed run would wait for ever, or write beside those of the next run.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        parent = parent_process()
+        if parent is not None and os.getppid() != parent.pid:
+            # It died before it could be watched.
+            os._exit(1)
     import cv2
 
     cv2.setNumThreads(1)

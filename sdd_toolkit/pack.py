@@ -22,7 +22,7 @@ from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.executor import run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
-from sdd_toolkit.manifest import Manifest, to_json
+from sdd_toolkit.manifest import Manifest, reject_counts, to_json
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.patches import patches_of
@@ -129,6 +129,13 @@ def run(
     workers_of(executor)
     source = read_manifest(manifest)
     kept = _kept(source, manifest)
+    if not kept:
+        clear(out, {})
+        reasons = ", ".join(f"{count} {reason}" for reason, count in reject_counts(source.records).items())
+        raise InputError(
+            f"{manifest} keeps none of its {len(source.records)} pairs" + (f" ({reasons})" if reasons else ""),
+            hint="`sdd report` shows what spoke against every pair and file",
+        )
     splits = assign((record.scene for record in kept), config.split, {record.scene for record in source.records})
     plans = plan_shards(kept, splits, config)
     notes: dict[str, Note] = {}
@@ -191,8 +198,6 @@ def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
         if record.verdict is None:
             raise ManifestError(f"{path}: the pair {record.id!r} has no verdict", hint="run `sdd filter` first")
     kept = tuple(record for record in source.records if record.verdict is not None and record.verdict.keep)
-    if not kept:
-        raise InputError(f"{path} keeps none of its {len(source.records)} pairs", hint="see `sdd report` for reasons")
     for record in kept:
         source.locate(record.blur)
         source.locate(record.sharp)

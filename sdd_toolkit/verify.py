@@ -35,7 +35,7 @@ def run(shards: Path, *, track: Track = silent) -> Report:
 
     Raises:
         InputError: No index there, or one of an unknown version.
-        IntegrityError: Something is wrong; all findings are logged, the first ones are in the message.
+        IntegrityError: Something is wrong; the first findings are in the message, the others are logged.
     """
     started = time.monotonic()
     index = read_index(shards)
@@ -44,7 +44,7 @@ def run(shards: Path, *, track: Track = silent) -> Report:
         for shard in index.shards:
             findings += [f"{shard.name}: {finding}" for finding in shard_findings(reader, shard)]
             advance(note=shard.name)
-    for finding in findings:
+    for finding in findings[_SHOWN:]:
         log.error("%s", finding)
     if findings:
         more = f" and {len(findings) - _SHOWN} more" if len(findings) > _SHOWN else ""

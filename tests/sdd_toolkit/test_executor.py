@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +36,45 @@ def test_every_task_comes_back_once_with_its_result(executor: str) -> None:
 def test_a_killed_worker_loses_only_the_task_that_killed_it() -> None:
     outcomes = {outcome.task: outcome.result for outcome in run_tasks(die_on_three, range(8), "local:2")}
     assert outcomes == {value: None if value == 3 else value * value for value in range(8)}
+
+
+SLOW = """
+import sys, time
+from sdd_toolkit.executor import run_tasks
+def sleep(seconds):
+    print("started", flush=True)
+    time.sleep(seconds)
+if __name__ == "__main__":
+    print("ready", flush=True)
+    list(run_tasks(sleep, [60] * 4, "local:2"))
+"""
+
+
+@pytest.mark.parametrize("wait_for", ["ready", "started"])
+def test_an_interrupt_ends_workers_at_once_and_only_the_main_process_speaks(tmp_path: Path, wait_for: str) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, tmp_path / "slow.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout is not None
+        while child.stdout.readline().decode().strip() != wait_for:
+            pass
+        time.sleep(0.15)
+        os.killpg(child.pid, signal.SIGINT)
+        # The pipes end when the last process that could write to them has.
+        _, err = child.communicate(timeout=30)
+    assert err.decode().count("Traceback") == err.decode().count("KeyboardInterrupt\n") == 1
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.3])
+def test_workers_end_with_a_main_process_that_was_killed_while_they_start(tmp_path: Path, delay_s: float) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, tmp_path / "slow.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(delay_s)
+        child.kill()
+        child.communicate(timeout=30)
 
 
 def test_an_unexpected_exception_is_raised_not_swallowed() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 from sdd_toolkit.errors import ConfigError, InputError, ManifestError
 from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig, run
-from sdd_toolkit.shard_index import FailedPair, read_index, write_index
+from sdd_toolkit.shard_index import FailedPair, read_index, sealed, write_index
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.types import Alignment, PairRecord, Reason, Verdict
@@ -195,12 +196,14 @@ def test_an_unfiltered_manifest_is_refused(folder: Path) -> None:
     assert "sdd filter" in caught.value.hint
 
 
-def test_a_manifest_that_keeps_nothing_is_refused(folder: Path) -> None:
+def test_a_manifest_that_keeps_nothing_is_refused_and_leaves_no_shards_of_an_earlier_one(folder: Path) -> None:
     source = read(folder / "filtered.jsonl")
-    none = tuple(replace(record, verdict=Verdict(keep=False)) for record in source.records)
+    black = Verdict(keep=False, reason=Reason.BLACK_FRAME)
+    none = tuple(replace(record, verdict=black) for record in source.records)
     write(folder / "filtered.jsonl", replace(source, records=none))
-    with pytest.raises(InputError, match="keeps none of its 6 pairs"):
-        run(folder / "filtered.jsonl", folder / "other", CONFIG)
+    with pytest.raises(InputError, match=r"keeps none of its 6 pairs \(6 black_frame\)"):
+        run(folder / "filtered.jsonl", folder / "shards", CONFIG)
+    assert list((folder / "shards").iterdir()) == []
 
 
 def test_paths_that_leave_their_root_are_refused_before_any_work(folder: Path) -> None:
@@ -226,7 +229,9 @@ def test_listed_scenes_make_the_test_split(folder: Path) -> None:
 
 def test_an_index_of_a_newer_format_is_not_overwritten(folder: Path) -> None:
     path = folder / "shards" / "index.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    content = {**json.loads(path.read_text()), "version": 2}
+    del content["sha256"]
+    path.write_text(sealed(content))
     with pytest.raises(InputError, match="version 2"):
         run(folder / "filtered.jsonl", folder / "shards", CONFIG)
     assert '"version": 2' in path.read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.shard_index import TRANSFER, FailedPair, Index, read_index, render, write_index
+from sdd_toolkit.shard_index import TRANSFER, FailedPair, Index, read_index, render, sealed, write_index
 from sdd_toolkit.types import Reason, ShardInfo
 
 INDEX = Index(
@@ -38,7 +38,8 @@ def test_no_index_is_an_input_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "value"), [("version", 2), ("format", "other"), ("version", "1")])
 def test_an_unknown_format_is_refused_by_name(tmp_path: Path, key: str, value: object) -> None:
     content = {**json.loads(render(INDEX)), key: value}
-    (tmp_path / "index.json").write_text(json.dumps(content))
+    del content["sha256"]
+    (tmp_path / "index.json").write_text(sealed(content), encoding="utf-8")
     with pytest.raises(InputError, match="this toolkit reads 'sdd-shards' version 1"):
         read_index(tmp_path)
 
@@ -50,7 +51,11 @@ def test_what_is_no_index_is_an_integrity_error(tmp_path: Path, text: str) -> No
         read_index(tmp_path)
 
 
-def test_any_altered_value_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "index.json").write_text(render(INDEX).replace("Bilder", "Bildes"), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("Bilder", "Bildes"), ("Bilder", "\\ud800"), ('"version": 1', '"version": 3'), ("sdd-shards", "sdd-shardr")],
+)
+def test_any_altered_value_is_noticed(tmp_path: Path, old: str, new: str) -> None:
+    (tmp_path / "index.json").write_text(render(INDEX).replace(old, new), encoding="utf-8")
     with pytest.raises(IntegrityError, match="altered"):
         read_index(tmp_path)
