@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ CARDS = sorted(FOLDER.glob("*.md"))
 HEADINGS = ("## Contents", "## How it was made", "## How it is scored", "## Licence", "## Limitations")
 
 
-def test_the_three_public_data_sets_have_a_card() -> None:
-    assert {"SDD.md", "DPDD.md", "RealDOF.md"} <= {card.name for card in CARDS}
+def test_the_three_public_data_sets_and_the_demo_have_a_card() -> None:
+    assert {"SDD.md", "DPDD.md", "RealDOF.md", "SDD-demo.md"} <= {card.name for card in CARDS}
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
@@ -26,9 +28,7 @@ def test_the_front_matter_is_yaml_of_the_hugging_face_form(card: Path) -> None:
     assert {"license", "pretty_name", "size_categories", "tags"} <= set(values)
 
 
-@pytest.mark.parametrize(
-    "card", [FOLDER / f"{name}.md" for name in ("SDD", "DPDD", "RealDOF")], ids=lambda card: card.stem
-)
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
 def test_every_fact_has_a_source_or_is_not_found(card: Path) -> None:
     text = card.read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|") and line.count("|") == 4]
@@ -37,3 +37,12 @@ def test_every_fact_has_a_source_or_is_not_found(card: Path) -> None:
     for fact, value, source in facts:
         assert ("[" in source) != value.startswith("not found"), fact
     assert [heading for heading in HEADINGS if heading not in text] == []
+
+
+def test_the_card_of_the_demo_states_what_its_recipe_says() -> None:
+    card, recipe = (FOLDER / "SDD-demo.md").read_text(encoding="utf-8"), FOLDER.parent / "examples"
+    (scenes, seed) = re.findall(r"--scenes (\d+) .*--seed (\d+)", (recipe / "demo.sh").read_text())[0]
+    config = tomllib.loads((recipe / "demo.toml").read_text())
+    assert f"{scenes} good ones and 5 with a planted defect each, seed {seed}" in card
+    assert f"{config['simulate']['width']} x {config['simulate']['height']}, DNG" in card
+    assert f"\nlicense: {config['card']['license']}\n" in card

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from sdd_toolkit.pack import PackConfig, run
 from sdd_toolkit.shards import ShardReader
 from tests.small_dataset import filtered_manifest
 
+SHARD = "train-00000-of-00001.h5"
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
 SAVE = """
 import sys
@@ -27,8 +30,7 @@ assert not [name for name in sys.modules if name.startswith("sdd_toolkit")]
 
 
 def code_of_the_document() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return str(code)
+    return "\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.DOTALL))
 
 
 @pytest.mark.parametrize("encoding", [Encoding.SRGB8, Encoding.LINEAR16])
@@ -49,6 +51,37 @@ def test_the_code_of_the_document_reads_what_the_toolkit_reads(tmp_path: Path, e
             assert plain["record_id"] == name
             mine = [(patch.top, patch.left) for patch in reader.patches if patch.pair == name]
             assert list(zip(plain["tops"], plain["lefts"], strict=True)) == mine
+
+
+def test_the_table_of_patches_is_a_data_frame_with_ids_as_text(tmp_path: Path) -> None:
+    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", PackConfig(patch_size=128))
+    found: dict[str, Any] = {}
+    exec(code_of_the_document(), found)
+    with h5py.File(tmp_path / "shards" / SHARD) as file:
+        table = found["patch_table"](file)
+    with ShardReader(tmp_path / "shards", "train") as reader:
+        assert table["pair"].tolist() == [patch.pair for patch in reader.patches]
+        assert table["sharpness"].tolist() == [patch.sharpness for patch in reader.patches]
+        assert {name: str(kind) for name, kind in table.dtypes.items() if name in ("top", "left")} == {
+            "top": "int32",
+            "left": "int32",
+        }
+
+
+def test_chunks_and_filters_are_those_of_the_document(tmp_path: Path) -> None:
+    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", PackConfig(patch_size=128))
+    with h5py.File(tmp_path / "shards" / SHARD) as file:
+        (group,) = file["pairs"].values()
+        plan = group["blur"].id.get_create_plist()
+        # bitshuffle-LZ4, Fletcher-32
+        assert [plan.get_filter(number)[0] for number in range(plan.get_nfilters())] == [32008, 3]
+        assert group["blur"].chunks == (256, 256, 3)
+        assert {name: str(data.dtype) for name, data in group.items()} == {
+            "blur": "uint8",
+            "sharp": "uint8",
+            "valid": "uint8",
+            "flow": "float16",
+        }
 
 
 @pytest.mark.parametrize(

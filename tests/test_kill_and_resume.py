@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,3 +65,16 @@ def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, see
         build.wait()
     sdd("build", small / "sdd.toml", "--out", out)
     assert content(out) == content(small / "whole")
+
+
+def test_a_build_that_keeps_nothing_says_so_and_leaves_a_report_but_no_shards_of_an_earlier_one(small: Path) -> None:
+    out = small / "strict"
+    shutil.copytree(small / "whole", out)
+    (small / "strict.toml").write_text(SMALL + "[filter]\nmin_level = 0.999\n")
+    done = sdd("build", small / "strict.toml", "--out", out, check=False)
+    error, hint = done.stderr.strip().splitlines()[-2:]
+    assert done.returncode == 2
+    assert error.endswith("filtered.jsonl keeps none of its 5 pairs (5 black_frame)")
+    assert hint.endswith(f"see {out / 'report' / 'report.html'}")
+    assert (out / "report" / "pairs.csv").read_text().count("black_frame") == 5
+    assert list((out / "shards").iterdir()) == []
