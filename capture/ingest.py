@@ -29,7 +29,7 @@ from sdd_toolkit.stages import JOURNAL
 from sdd_toolkit.types import FileRef, PairKind, PairRecord, Reason, RejectedFile, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import TextIO
 
@@ -156,12 +156,17 @@ def _assembled(
     listing: Scan, seen: Mapping[str, Inspection], rows: Sequence[Row], config: IngestConfig, unchanged: int
 ) -> Ingested:
     in_table = {path.resolve() for row in rows for path in (row.blur, row.sharp)}
-    # Of equal files the one named in the table stays, otherwise the first.
     ordered = sorted(listing.files, key=lambda file: (file.path not in in_table, natural(file.name)))
-    usable, rejected = _sifted(ordered, seen)
-    matches, left = _from_table(usable, seen, rows, config) if rows else _by_rules(usable, seen, config)
+    usable, copies, rejected = _sifted(ordered, seen, in_table)
+    if rows:
+        matches, left = _from_table(usable, seen, rows, config)
+    else:
+        matches, left = _by_rules(usable, copies, seen, config)
+    paired = {frame.name for match in matches for frame in match.couple}
+    copied = [RejectedFile(file.name, Reason.DUPLICATE, f"the same bytes as {twin}") for file, twin in copies.items()]
+    rejected += [entry for entry in copied if entry.path not in paired]
     rejected += [RejectedFile(frame.name, reason, word) for frame, reason, word in left]
-    records = _records(matches, {file.name: seen[file.ref] for file in usable}, listing.root.name, config)
+    records = _records(matches, {file.name: seen[file.ref] for file in (*usable, *copies)}, listing.root.name, config)
     return Ingested(
         pairs=Manifest(listing.root, records),
         rejected=tuple(sorted((*rejected, *listing.rejected), key=lambda entry: natural(entry.path))),
@@ -170,41 +175,86 @@ def _assembled(
     )
 
 
-def _sifted(files: Sequence[Found], seen: Mapping[str, Inspection]) -> tuple[list[Found], list[RejectedFile]]:
-    usable: dict[str, Found] = {}
+def _sifted(
+    files: Sequence[Found], seen: Mapping[str, Inspection], in_table: Collection[Path]
+) -> tuple[list[Found], dict[Found, str], list[RejectedFile]]:
+    """The usable files; copies of them not named in a table, each with the name of its twin; the unreadable."""
+    usable: list[Found] = []
+    copies: dict[Found, str] = {}
     rejected: list[RejectedFile] = []
+    first: dict[str, str] = {}
     for file in files:
         entry = seen[file.ref]
-        twin = usable.get(entry.sha256)
         if entry.meta is None:
             rejected.append(RejectedFile(file.name, Reason.UNREADABLE, entry.failure))
-        elif twin is not None:
-            rejected.append(RejectedFile(file.name, Reason.DUPLICATE, f"the same bytes as {twin.name}"))
+        elif entry.sha256 in first and file.path not in in_table:
+            copies[file] = first[entry.sha256]
         else:
-            usable[entry.sha256] = file
-    return list(usable.values()), rejected
+            first.setdefault(entry.sha256, file.name)
+            usable.append(file)
+    return usable, copies, rejected
 
 
 def _by_rules(
-    files: Sequence[Found], seen: Mapping[str, Inspection], config: IngestConfig
+    files: Sequence[Found], copies: Collection[Found], seen: Mapping[str, Inspection], config: IngestConfig
 ) -> tuple[list[_Match], list[Leftover]]:
+    frames = [_frame(file, seen[file.ref]) for file in files]
     matches: list[_Match] = []
     left: list[Leftover] = []
-    for scene in group((_frame(file, seen[file.ref]) for file in files), config):
+    for scene in group(frames, config):
         result = pair(scene, config)
         matches += [_Match(scene.name, "", couple) for couple in result.pairs]
         left += result.left
-    return matches, left
+    shared = [_frame(file, seen[file.ref]) for file in copies]
+    content = {file.name: seen[file.ref].sha256 for file in (*files, *copies)}
+    matches += _sharing(frames, shared, content, {frame.name for match in matches for frame in match.couple}, config)
+    paired = {frame.name for match in matches for frame in match.couple}
+    return matches, [entry for entry in left if entry[0].name not in paired]
+
+
+def _sharing(
+    frames: Sequence[Frame],
+    shared: Sequence[Frame],
+    content: Mapping[str, str],
+    paired: Collection[str],
+    config: IngestConfig,
+) -> list[_Match]:
+    """Pairs of scenes that would have none without a copy of another scene's file; whether it fits, align will tell.
+
+    Args:
+        frames: One frame of each content.
+        shared: The copies.
+        content: SHA-256 by name.
+        paired: Names of the frames in pairs already.
+        config: Grouping and pairing.
+    """
+    names = {frame.name for frame in shared}
+    matches: list[_Match] = []
+    for scene in group([*frames, *shared], config) if shared else ():
+        own = {frame.name for frame in scene.frames} - names
+        if 0 < len(own) < len(scene.frames) and own.isdisjoint(paired):
+            matches += [
+                _Match(scene.name, "", (blur, sharp))
+                for blur, sharp in pair(scene, config).pairs
+                if not own.isdisjoint((blur.name, sharp.name)) and content[blur.name] != content[sharp.name]
+            ]
+    return matches
 
 
 def _from_table(
     files: Sequence[Found], seen: Mapping[str, Inspection], rows: Sequence[Row], config: IngestConfig
 ) -> tuple[list[_Match], list[Leftover]]:
     frames = {file.path: _frame(file, seen[file.ref]) for file in files}
+    content = {file.name: seen[file.ref].sha256 for file in files}
     row_of: dict[Couple, Row] = {}
+    contents: set[tuple[str, str]] = set()
     for row in rows:
         blur, sharp = frames.get(row.blur.resolve()), frames.get(row.sharp.resolve())
-        if blur is not None and sharp is not None:
+        if blur is None or sharp is None or content[blur.name] == content[sharp.name]:
+            continue
+        same = content[blur.name], content[sharp.name]
+        if same not in contents:
+            contents.add(same)
             row_of[blur, sharp] = row
     why = "in no row of the table whose two files can be used"
     result = settle(list(frames.values()), list(row_of), why, config.max_exposure_ev)
@@ -212,7 +262,20 @@ def _from_table(
         _Match(row_of[couple].scene or row_of[couple].id or _scene_of(couple), row_of[couple].id, couple)
         for couple in result.pairs
     ]
-    return matches, list(result.left)
+    return matches, _telling_copies(result.left, files, content)
+
+
+def _telling_copies(left: Sequence[Leftover], files: Sequence[Found], content: Mapping[str, str]) -> list[Leftover]:
+    """`left`, where a file without partner that equals an earlier one is called a duplicate."""
+    first: dict[str, str] = {}
+    for file in files:
+        first.setdefault(content[file.name], file.name)
+    told: list[Leftover] = []
+    for frame, reason, word in left:
+        twin = first[content[frame.name]]
+        copy = reason is Reason.NO_PARTNER and twin != frame.name
+        told.append((frame, Reason.DUPLICATE, f"the same bytes as {twin}") if copy else (frame, reason, word))
+    return told
 
 
 def _scene_of(couple: Couple) -> str:

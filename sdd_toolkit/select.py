@@ -29,6 +29,11 @@ class FilterConfig(Section):
         ge=0,
         description="A pair that fails a sharpness rule is both_blurred below this acuity, else not_sharper.",
     )
+    swapped_acuity: float = Field(
+        0.45,
+        ge=0,
+        description="A blurred frame of this acuity is in focus: softer sharp frames are then not_sharper (swapped).",
+    )
     max_exposure_ev: float = Field(1.0, ge=0, description="Larger measured gain, either way: exposure_mismatch.")
     min_sharpness_gain: float = Field(1.05, ge=0, description="Smaller median gain in fine detail: not_sharper.")
     min_sharper_fraction: float = Field(0.2, ge=0, le=1, description="Fewer sharper tiles: not_sharper.")
@@ -70,7 +75,8 @@ def _frame_failures(quality: Quality, config: FilterConfig) -> Iterator[tuple[Re
         yield Reason.CLIPPED, f"{quality.clipped_fraction:.1%} saturated > {config.max_clipped_fraction:.1%}"
     # Without texture there is nothing to judge the acuity by.
     textured = quality.texture_fraction >= config.min_texture_fraction
-    if textured and quality.sharp_acuity < config.min_sharp_acuity:
+    swapped = quality.blur_acuity >= config.swapped_acuity
+    if textured and quality.sharp_acuity < config.min_sharp_acuity and not swapped:
         yield (
             Reason.BOTH_BLURRED,
             f"acuity of the sharp frame {quality.sharp_acuity:.3f} < {config.min_sharp_acuity}",

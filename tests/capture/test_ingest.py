@@ -88,6 +88,29 @@ def test_aperture_pairs_by_exif_and_a_hopeless_exposure_is_told(tmp_path: Path) 
     assert rejected(tmp_path / "out") == {"3.dng": "exposure_unmatched", "4.dng": "exposure_unmatched"}
 
 
+def test_a_copy_of_another_scenes_frame_costs_neither_scene_its_pair(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for number in (1, 2):
+        shot(raw / f"scene-{number}/blur.dng", number / 4)
+        shot(raw / f"scene-{number}/sharp.dng", number / 4 + 0.1)
+    shutil.copy(raw / "scene-2/sharp.dng", raw / "scene-1/sharp.dng")
+    shutil.copytree(raw / "scene-2", raw / "scene-3")
+    shutil.copy(raw / "scene-1/blur.dng", raw / "scene-2/stray.dng")
+    run([raw], out, IngestConfig())
+    assert pairs(read(out / "ingested.jsonl")) == {
+        "scene-1": ("scene-1/blur.dng", "scene-1/sharp.dng"),
+        "scene-2": ("scene-2/blur.dng", "scene-2/sharp.dng"),
+    }
+    assert rejected(out) == dict.fromkeys(("scene-2/stray.dng", "scene-3/blur.dng", "scene-3/sharp.dng"), "duplicate")
+
+
+def test_two_frames_of_the_same_bytes_are_no_pair(tmp_path: Path) -> None:
+    shot(tmp_path / "raw/blur.dng")
+    shutil.copy(tmp_path / "raw/blur.dng", tmp_path / "raw/sharp.dng")
+    run([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    assert rejected(tmp_path / "out") == {"blur.dng": "no_partner", "sharp.dng": "duplicate"}
+
+
 def test_a_table_names_pairs_scenes_and_ids(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         picture(tmp_path / f"raw/{name}.png", 4, seed=ord(name))

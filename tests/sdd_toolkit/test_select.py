@@ -54,6 +54,7 @@ def test_a_pair_without_a_fault_is_kept() -> None:
         ({"clipped_fraction": 0.5}, Reason.CLIPPED),
         ({"texture_fraction": 0.01}, Reason.LOW_TEXTURE),
         ({"sharp_acuity": 0.01}, Reason.BOTH_BLURRED),
+        ({"sharp_acuity": 0.01, "blur_acuity": 0.6, "softer_fraction": 0.9}, Reason.NOT_SHARPER),
         ({"sharp_acuity": 0.2, "sharpness_gain": 1.0}, Reason.BOTH_BLURRED),
         ({"sharp_acuity": 0.2, "sharper_fraction": 0.1}, Reason.BOTH_BLURRED),
         ({"exposure_ev": -1.5}, Reason.EXPOSURE_MISMATCH),
