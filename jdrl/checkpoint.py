@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jdrl.networks import build_network, load_published
+from jdrl.networks import NAFNet, build_network, load_published, localised
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.files import PARTIAL, write_text, writing_failed
@@ -63,6 +63,12 @@ class Header:
     config: dict[str, Any]
     validation_psnr_db: float | None = None
     best_psnr_db: float | None = None
+
+    @property
+    def crop_px(self) -> int | None:
+        """Side of the crops it was trained on, pixels; None where its configuration does not say."""
+        crop = self.config.get("crop")
+        return crop if isinstance(crop, int) and crop > 0 else None
 
 
 _HEADER = TypeAdapter(Header)
@@ -183,7 +189,9 @@ def read_header(folder: Path) -> Header:
 
 
 def load_network(folder: Path) -> tuple[nn.Module, Header]:
-    """The deblurring network of a checkpoint, in evaluation mode on the CPU.
+    """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
+
+    A NAFNet averages over windows of the side of its training crops; on such a crop it answers as in training.
 
     Raises:
         CheckpointError: Missing, malformed, or weights that do not fit the network it names.
@@ -194,6 +202,8 @@ def load_network(folder: Path) -> tuple[nn.Module, Header]:
     except ConfigError as error:
         raise CheckpointError(f"{folder / HEADER}: {error.what}", hint=error.hint) from error
     load_published(network, read_tensors(folder / WEIGHTS))
+    if isinstance(network, NAFNet) and header.crop_px:
+        network = localised(network, header.crop_px)
     return network.eval(), header
 
 

@@ -85,8 +85,10 @@ def evaluate(
 @click.argument("checkpoint", type=IN_PATH)
 @click.argument("files", type=IN_PATH, nargs=-1, required=True)
 @out_option("Folder for the deblurred images.")
-@click.option("--tile", type=int, default=512, show_default=True, help="Side of the tiles, px; 0: the whole image.")
-@click.option("--overlap", type=int, default=128, show_default=True, help="How far tiles overlap, px.")
+@click.option("--tile", type=int, default=1024, show_default=True, help="Side of the tiles, px; 0: the whole image.")
+@click.option(
+    "--overlap", type=int, default=None, help="How far tiles overlap, px; by default the training crop, at least 128."
+)
 @click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
 @device_option
 @json_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,11 +14,15 @@ FREE_ON_RESUME = frozenset(
 )
 
 
+# What TOML can say about a network; `jdrl.networks.build` checks it against the network's own signature.
+NetworkOptions = dict[str, bool | int | float | str | list[int]]
+
+
 class TrainConfig(Section):
     """How a deblurring network is trained: the network, the two phases, the optimiser, the data, the notes."""
 
     network: str = Field("nafnet", description="Name of the deblurring network, as in `jdrl.networks.NETWORKS`.")
-    network_options: dict[str, Any] = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
+    network_options: NetworkOptions = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
     reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
 
@@ -67,24 +71,36 @@ class TrainConfig(Section):
         return self
 
 
+LEAST_OVERLAP_PX = 128
+
+
 class Tiling(Section):
     """How large images go through a network."""
 
-    tile: int = Field(512, ge=0, description="Side of the tiles, pixels; 0 takes every image whole.")
-    overlap: int = Field(128, ge=0, description="How far neighbouring tiles overlap, pixels.")
+    tile: int = Field(1024, ge=0, description="Side of the tiles, pixels; 0 takes every image whole.")
+    overlap: int | None = Field(
+        None,
+        ge=0,
+        description="How far neighbouring tiles overlap, pixels; by default the training crop, at least 128.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one.")
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
-        if self.tile and self.overlap > self.tile // 2:
+        if self.tile and self.overlap is not None and self.overlap > self.tile // 2:
             raise ValueError(f"overlap {self.overlap} exceeds half a tile of {self.tile}")
         return self
+
+    def overlap_px(self, crop_px: int | None) -> int:
+        """The overlap for a network that was trained on crops of `crop_px`; None where nobody knows."""
+        if self.overlap is not None:
+            return self.overlap
+        return min(max(crop_px or 0, LEAST_OVERLAP_PX), self.tile // 2)
 
 
 class EvaluateConfig(Tiling):
     """How a checkpoint is scored."""
 
-    tile: int = Field(1024, ge=0, description="Side of the inference tiles, pixels; 0 takes every frame whole.")
     pictures: int = Field(4, ge=0, description="Before/after pictures written beside the tables.")
     picture_crop: int = Field(256, ge=32, description="Side of their cut-outs, pixels.")
 

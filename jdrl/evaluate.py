@@ -113,6 +113,7 @@ def run(
     folder = locate(checkpoint)
     network, header = load_network(folder)
     network.to(device_name(config.device))
+    overlap = config.overlap_px(header.crop_px)
     scores: list[Score] = []
     shown: list[Comparison] = []
     with ShardReader(shards, split=split) as reader:
@@ -126,7 +127,7 @@ def run(
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
                 truth = whole_pair(reader, pair)
-                deblurred = deblurred_frame(network, truth.blur, reader.encoding.white, config)
+                deblurred = deblurred_frame(network, truth.blur, reader.encoding.white, config.tile, overlap)
                 scores += scores_of(pair, truth, deblurred)
                 shown.append(cut_out(pair, truth, deblurred, config.picture_crop))
                 advance(note=pair)
@@ -153,9 +154,9 @@ def whole_pair(reader: ShardReader, pair: str) -> Batch:
     return aligned(reader.read_window(pair, 0, 0, height, width))
 
 
-def deblurred_frame(network: nn.Module, blur: Tensor, white: int, config: EvaluateConfig) -> Tensor:
+def deblurred_frame(network: nn.Module, blur: Tensor, white: int, tile: int, overlap: int) -> Tensor:
     """(1, 3, H, W) output for one frame, rounded to `white` + 1 levels."""
-    restored = deblur(network, blur[0], tile=config.tile, overlap=config.overlap)
+    restored = deblur(network, blur[0], tile=tile, overlap=overlap)
     return (restored[None] * white).round() / white
 
 

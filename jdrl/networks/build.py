@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
 
+from pydantic import create_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jdrl.networks.nafnet import NAFNet
 from jdrl.networks.unet import UNet
+from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -37,10 +40,23 @@ def build_network(name: str, **options: object) -> nn.Module:
         close = difflib.get_close_matches(name, NETWORKS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(f"unknown network {name!r}", hint=f"{hint}valid: {', '.join(NETWORKS)}")
+    checked = validate(options_model(name), options, where=f"network_options of {name!r}")
     try:
-        return factory(**options)
+        return factory(**{option: getattr(checked, option) for option in options})
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"network {name!r}: {error}", hint="check the network's options") from error
+
+
+def options_model(name: str) -> type[Section]:
+    """The options of a network as a configuration section, read off its factory's signature."""
+    fields: dict[str, Any] = {
+        option.name: (
+            Any if option.annotation is Parameter.empty else option.annotation,
+            ... if option.default is Parameter.empty else option.default,
+        )
+        for option in signature(NETWORKS[name], eval_str=True).parameters.values()
+    }
+    return create_model(f"{name}_options", __base__=Section, **fields)
 
 
 def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None:

@@ -6,9 +6,10 @@ Parameter names follow the published checkpoints.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,11 @@ class UNet(nn.Module):
 
     size_multiple: ClassVar[int] = 16
 
-    def __init__(self, width: int = 64, dropout: float = DROPOUT) -> None:
+    def __init__(
+        self,
+        width: Annotated[int, Field(ge=1)] = 64,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = DROPOUT,
+    ) -> None:
         super().__init__()
         self.encoder = _Encoder(width, dropout)
         self.up6, self.block6 = _up(16 * width, 8 * width), _block(16 * width, 8 * width)
