@@ -95,7 +95,7 @@ def test_every_pair_is_judged_and_none_is_lost(judged: dict[str, PairRecord]) ->
         "black": Reason.BLACK_FRAME,
         "white": Reason.CLIPPED,
         "both": Reason.BOTH_BLURRED,
-        "swapped": Reason.BOTH_BLURRED,
+        "swapped": Reason.NOT_SHARPER,
         "lost": Reason.DIFFERENT_SCENE,
         "died": Reason.WORKER_DIED,
         "unreadable": Reason.UNREADABLE,
