@@ -129,12 +129,18 @@ def echo_evaluation(evaluation: Evaluation, as_json: bool) -> None:
     """The means as JSON beside the report, or as a table above it."""
     if as_json:
         means = [asdict(score) for score in evaluation.means]
-        click.echo(json.dumps({**asdict(evaluation.report), "split": evaluation.split, "means": means}))
+        click.echo(
+            json.dumps(
+                {**asdict(evaluation.report), "split": evaluation.split, "domain": evaluation.domain, "means": means}
+            )
+        )
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("protocol", "image", title=f"{evaluation.split}: {evaluation.report.total} pairs")
+    table = Table(
+        "protocol", "image", title=f"{evaluation.split}: {evaluation.report.total} pairs, {evaluation.domain}"
+    )
     for name in ("PSNR dB", "SSIM", "SSIM gaussian", "MAE"):
         table.add_column(name, justify="right")
     for score in evaluation.means:

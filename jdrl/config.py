@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from sdd_toolkit.config import Section
 
@@ -14,8 +14,8 @@ FREE_ON_RESUME = frozenset(
 )
 
 
-# What TOML can say about a network; `jdrl.networks.build` checks it against the network's own signature.
-NetworkOptions = dict[str, bool | int | float | str | list[int]]
+# `jdrl.networks.build` checks their names and types against the network's own signature.
+NetworkOptions = dict[str, JsonValue]
 
 
 class TrainConfig(Section):

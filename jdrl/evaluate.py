@@ -6,7 +6,9 @@ Two protocols, side by side:
 * `aligned`: against the sharp frame warped by the flow stored with the data set onto the blurred frame. The flow was
   estimated once per pair, from the pair alone, so it favours no method.
 
-Only valid pixels count. Outputs are rounded to the data set's bit depth first, as files of them would be.
+Values are those of the data set's encoding: sRGB-encoded ones, as papers report them, or for linear16 linear light,
+whose scores compare with no sRGB score. Only valid pixels count. Outputs are rounded to the data set's bit depth
+first, as files of them would be.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from jdrl.device import device_name
 from jdrl.infer import deblur
 from jdrl.metrics import mae, psnr, ssim
 from jdrl.pictures import Comparison, cut_out, draw_comparison, row_picture
+from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, InputError
 from sdd_toolkit.files import write_text
 from sdd_toolkit.images import write_image
@@ -74,13 +77,25 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was scored: one mean per image kind and protocol, and every single score."""
+    """What was scored: one mean per image kind and protocol, and every single score.
+
+    Attributes:
+        report: Counts, time and outputs.
+        checkpoint: Name of the checkpoint.
+        step: Its optimiser steps.
+        split: Which split was scored.
+        encoding: Of the data set.
+        domain: Of the values that were scored: `sRGB` or `linear light`.
+        means: Over all pairs.
+        images: Pair by pair.
+    """
 
     report: Report
     checkpoint: str
     step: int
     split: str
     encoding: str
+    domain: str
     means: tuple[Score, ...]
     images: tuple[Score, ...]
 
@@ -129,7 +144,7 @@ def run(
                 truth = whole_pair(reader, pair)
                 deblurred = deblurred_frame(network, truth.blur, reader.encoding.white, config.tile, overlap)
                 scores += scores_of(pair, truth, deblurred)
-                shown.append(cut_out(pair, truth, deblurred, config.picture_crop))
+                shown.append(cut_out(pair, truth, deblurred, config.picture_crop, reader.encoding))
                 advance(note=pair)
     pictures = write_pictures(out, shown, config.pictures)
     tables = (str(out / "evaluation.csv"), str(out / "evaluation.json"))
@@ -143,7 +158,8 @@ def run(
         outputs=(*tables, *pictures),
     )
     means = tuple(mean_of(scores, image, protocol) for protocol in PROTOCOLS for image in IMAGES)
-    evaluation = Evaluation(report, folder.name, header.step, split, str(header.encoding), means, tuple(scores))
+    domain = "linear light" if header.encoding is Encoding.LINEAR16 else "sRGB"
+    evaluation = Evaluation(report, folder.name, header.step, split, str(header.encoding), domain, means, tuple(scores))
     write_tables(out, evaluation)
     return evaluation
 

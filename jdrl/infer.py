@@ -182,6 +182,9 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
 
     Returns:
         (3, H, W) in [0, 1], float32, on the CPU.
+
+    Raises:
+        InputError: A tile does not fit into memory.
     """
     device = next(network.parameters()).device
     height, width = image.shape[-2:]
@@ -192,11 +195,22 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
         down = ramp(top, bottom, height, overlap)
         for left, right in columns:
             piece = image[None, :, top:bottom, left:right].to(device)
-            restored = restore(network, piece)[0][0].float().cpu()
+            restored = _answer(network, piece)[0].float().cpu()
             weight = down[:, None] * ramp(left, right, width, overlap)[None]
             total[:, top:bottom, left:right] += weight * restored
             weights[:, top:bottom, left:right] += weight
     return (total / weights).clamp_(0, 1)
+
+
+def _answer(network: nn.Module, piece: Tensor) -> Tensor:
+    try:
+        return restore(network, piece)[0]
+    except RuntimeError as error:
+        # torch has a class for a full GPU and only words for full main memory.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        height, width = piece.shape[-2:]
+        raise InputError(f"no memory for {height}x{width} px at once", hint="choose a smaller --tile") from error
 
 
 def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:

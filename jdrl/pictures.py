@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jdrl.metrics import psnr
+from sdd_toolkit.develop import Encoding, srgb_encode
 from sdd_toolkit.files import replacing
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Comparison:
         return self.deblurred_psnr_db - self.input_psnr_db
 
 
-def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int) -> Comparison:
+def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Encoding) -> Comparison:
     """The square of a pair in which the squared error fell most.
 
     Args:
@@ -50,6 +51,7 @@ def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int) -> Comparison
         truth: The pair.
         deblurred: (1, 3, H, W).
         size: Side of the square, pixels; less where the frame is smaller.
+        encoding: Of the values; linear ones get the sRGB curve to be looked at.
     """
     target, valid = truth.sharp_on_blur, truth.valid
     fall = ((truth.blur - target).square() - (deblurred - target).square()).mean(1, keepdim=True) * valid
@@ -60,7 +62,7 @@ def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int) -> Comparison
     columns = slice(column * _STRIDE_PX, column * _STRIDE_PX + side)
     parts = [image[..., rows, columns] for image in (truth.blur, deblurred, target, valid)]
     before, after = (float(psnr(image, parts[2], parts[3])) for image in parts[:2])
-    blurred, restored, sharp = (_as_picture(image) for image in parts[:3])
+    blurred, restored, sharp = (_as_picture(image, encoding) for image in parts[:3])
     return Comparison(pair, blurred, restored, sharp, before, after)
 
 
@@ -91,6 +93,7 @@ def draw_comparison(rows: Sequence[Comparison], path: Path) -> None:
         figure.savefig(partial, format="png", metadata={"Software": None})
 
 
-def _as_picture(image: Tensor) -> NDArray[np.uint8]:
-    plane = (image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-    return np.ascontiguousarray(plane)
+def _as_picture(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:
+    plane = np.ascontiguousarray(image[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy())
+    display = srgb_encode(plane) if encoding is Encoding.LINEAR16 else plane
+    return np.rint(display * np.float32(255)).astype(np.uint8)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import signal
 import threading
 import time
@@ -361,7 +362,8 @@ def validate(fabric: Fabric, state: State, data: DataSet, logs: Logs) -> None:
         pair = (deblurred, batch.blur)
         scores.append(torch.cat([psnr(image, batch.sharp_on_blur, batch.valid) for image in pair]))
     deblurred_db, input_db = torch.stack(scores).nanmean(dim=0).tolist()
-    state.validation_psnr_db = deblurred_db
+    # No valid pixel in any crop: no number that a later one could improve on.
+    state.validation_psnr_db = None if math.isnan(deblurred_db) else deblurred_db
     logs.write("val", state.step, {"psnr_db": deblurred_db, "input_psnr_db": input_db})
 
 

@@ -14,8 +14,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from jdrl import checkpoint
 from jdrl.config import EvaluateConfig
-from jdrl.evaluate import Evaluation, Score, run
+from jdrl.evaluate import Evaluation, Score, run, whole_pair
 from jdrl.networks import build_network
+from jdrl.pictures import cut_out
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, InputError
 from sdd_toolkit.shards import ShardReader
@@ -104,6 +105,22 @@ def test_a_data_set_without_the_split_is_refused(
     empty = make_shards(tmp_path / "empty", scenes={"train": 1, "test": 0})
     with pytest.raises(InputError, match="holds no pairs"):
         run(identity, empty, tmp_path / "out", CONFIG)
+
+
+def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(
+    make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.LINEAR16, "0" * 64, {})
+    checkpoint.save(tmp_path / "run", header, build_network("nafnet", **OPTIONS).state_dict(), {})
+    pictures = []
+    for encoding in (Encoding.LINEAR16, Encoding.SRGB8):
+        folder = make_shards(tmp_path / encoding, scenes={"test": 1}, encoding=encoding, size=(64, 64))
+        with ShardReader(folder) as reader:
+            truth = whole_pair(reader, "scene-00")
+        pictures.append(cut_out("scene-00", truth, truth.blur, 64, encoding).input.astype(int))
+    assert abs(pictures[0] - pictures[1]).max() <= 1
+    assert run(tmp_path / "run", tmp_path / "linear16", tmp_path / "out", CONFIG).domain == "linear light"
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["domain"] == "linear light"
 
 
 def test_a_data_set_of_another_encoding_is_refused(

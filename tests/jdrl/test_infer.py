@@ -16,7 +16,7 @@ from jdrl.config import DeblurConfig
 from jdrl.infer import deblur, run, spans
 from jdrl.networks import NAFNet, build_network, restore
 from sdd_toolkit.develop import Encoding
-from sdd_toolkit.errors import CheckpointError, ConfigError
+from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
 from sdd_toolkit.images import read_image, write_image
 
 SMALL = DeblurConfig(tile=64, overlap=16, device="cpu")
@@ -126,6 +126,34 @@ def test_one_bad_file_stops_none_of_the_others(run_folder: Path, tmp_path: Path)
     assert (report.total, report.done, report.rejected) == (5, 1, {"unreadable": 4})
     assert [Path(failure.path).name for failure in failures] == names[:4]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_deblurred.png"]
+
+
+class Hungry(nn.Module):
+    """A network that asks for more memory than there is when it is given more than 32 px at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, blurred: torch.Tensor) -> torch.Tensor:
+        if blurred.shape[-1] > 32:
+            torch.empty(2**58)
+        return blurred * self.weight
+
+
+def test_a_tile_that_does_not_fit_into_memory_is_an_error_with_a_way_out() -> None:
+    with pytest.raises(InputError, match="no memory for 40x50 px") as caught:
+        deblur(Hungry(), noise(40, 50), tile=0, overlap=0)
+    assert "--tile" in caught.value.hint
+    assert deblur(Hungry(), noise(40, 50), tile=32, overlap=8).shape == (3, 40, 50)
+
+
+def test_the_overlap_is_the_training_crop_unless_another_is_given() -> None:
+    assert DeblurConfig().overlap_px(256) == 256
+    assert DeblurConfig().overlap_px(64) == 128
+    assert DeblurConfig().overlap_px(None) == 128
+    assert DeblurConfig(tile=64).overlap_px(256) == 32
+    assert DeblurConfig(overlap=0).overlap_px(256) == 0
 
 
 def test_a_result_never_replaces_its_source_or_another_result(run_folder: Path, tmp_path: Path) -> None:

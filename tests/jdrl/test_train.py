@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -183,6 +184,25 @@ def test_a_cluster_that_ends_the_job_leaves_a_checkpoint(shards: Path, tiny: Tra
     with pytest.raises(KeyboardInterrupt):
         run(shards, tmp_path, tiny, track=interrupting(1, signal.SIGTERM))
     assert checkpoint.read_header(checkpoint.latest(tmp_path)).step == 2
+
+
+def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_bytes(
+    shards: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    often = tiny.model_copy(update={"save_every": 1, "steps": 16})
+    run(shards, tmp_path / "whole", often)
+    arguments = {"shards": shards, "out": tmp_path / "killed", "config": often}
+    process = multiprocessing.get_context("spawn").Process(target=run, kwargs=arguments)
+    process.start()
+    while process.is_alive() and not (tmp_path / "killed" / "step-00000005").is_dir():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert run(shards, tmp_path / "killed", often, resume=True).skipped >= 4
+    for name in FILES:
+        path = Path("step-00000016") / name
+        assert (tmp_path / "whole" / path).read_bytes() == (tmp_path / "killed" / path).read_bytes()
 
 
 def test_ctrl_c_on_the_program_saves_and_exits_130(shards: Path, tmp_path: Path) -> None:
