@@ -86,7 +86,8 @@ def run(
 ) -> Report:
     """Trains on the `train` split of `shards` and writes checkpoints and logs to `out`.
 
-    A run that was interrupted and resumed gives, on a CPU, the bytes of one that was not. Ctrl-C and SIGTERM finish
+    A run that was interrupted and resumed gives, on a CPU with the same number of threads, the bytes of one that
+    was not. Ctrl-C and SIGTERM finish
     the step, save and raise KeyboardInterrupt.
 
     Args:

@@ -24,6 +24,8 @@ height = 448
 [pack]
 pairs_per_shard = 2
 patch_size = 256
+[report]
+title = "Small"
 [build]
 sources = ["raw"]
 """

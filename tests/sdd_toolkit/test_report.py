@@ -97,7 +97,7 @@ def test_the_only_script_is_the_one_the_policy_allows(tmp_path: Path) -> None:
 def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
     hostile = replace(META, make=HOSTILE, model=HOSTILE, lens=HOSTILE)
     evil = FileRef(f"raw/{HOSTILE}.png", 1, "0" * 64)
-    rejected = record(HOSTILE, Reason.CLIPPED, scene=HOSTILE, sharp_meta=hostile, sharp=evil)
+    rejected = record(HOSTILE.replace("/", ""), Reason.CLIPPED, scene=HOSTILE, sharp_meta=hostile, sharp=evil)
     rejected = replace(rejected, verdict=replace(rejected.verdict, detail=HOSTILE))
     folder = bare_folder(tmp_path, [rejected])
     (folder / "rejected_files.csv").write_text(f'path,reason,detail\n"{HOSTILE}",{HOSTILE},{HOSTILE}\n', "utf-8")
