@@ -87,8 +87,7 @@ def run(
     """Trains on the `train` split of `shards` and writes checkpoints and logs to `out`.
 
     A run that was interrupted and resumed gives, on a CPU with the same number of threads, the bytes of one that
-    was not. Ctrl-C and SIGTERM finish
-    the step, save and raise KeyboardInterrupt.
+    was not. Ctrl-C and SIGTERM finish the step, save and raise KeyboardInterrupt.
 
     Args:
         shards: Folder with index.json.

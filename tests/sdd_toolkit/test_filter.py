@@ -11,30 +11,11 @@ from sdd_toolkit.files import sha256_of
 from sdd_toolkit.filter import run
 from sdd_toolkit.manifest import Manifest, read, write
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.types import Alignment, FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
+from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
+from tests.planted_pairs import alignment
 
 SIZE = (256, 384)
-IDENTITY = Alignment(
-    rows=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    model="identity",
-    gain=1.0,
-    size=SIZE,
-    box=(0, 0, SIZE[1], SIZE[0]),
-    shift_px=(0.0, 0.0),
-    zoom=1.0,
-    rotation_deg=0.0,
-    perspective_px=0.0,
-    before_px=0.0,
-    before_p95_px=0.0,
-    residual_px=0.0,
-    residual_p95_px=0.0,
-    coc_px=3.0,
-    coc_p95_px=3.0,
-    ncc=0.99,
-    unexplained_fraction=0.0,
-    texture_fraction=1.0,
-    error_px=0.0,
-)
+IDENTITY = replace(alignment((0.0, 0.0)), size=SIZE, box=(0, 0, SIZE[1], SIZE[0]))
 
 
 def textured(seed: int = 0) -> np.ndarray:

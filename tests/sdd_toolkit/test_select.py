@@ -5,41 +5,10 @@ from dataclasses import replace
 import pytest
 
 from sdd_toolkit.select import FilterConfig, judge
-from sdd_toolkit.types import Alignment, Quality, Reason
+from sdd_toolkit.types import Reason
+from tests.planted_pairs import QUALITY, alignment
 
-QUALITY = Quality(
-    sharpness_gain=3.0,
-    sharper_fraction=0.9,
-    softer_fraction=0.0,
-    sharp_acuity=0.5,
-    blur_acuity=0.05,
-    exposure_ev=0.1,
-    clipped_fraction=0.001,
-    blur_level=0.8,
-    sharp_level=0.8,
-    texture_fraction=0.9,
-)
-ALIGNMENT = Alignment(
-    rows=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    model="identity",
-    gain=1.0,
-    size=(100, 200),
-    box=(0, 0, 200, 100),
-    shift_px=(0.0, 0.0),
-    zoom=1.0,
-    rotation_deg=0.0,
-    perspective_px=0.0,
-    before_px=0.0,
-    before_p95_px=0.0,
-    residual_px=0.1,
-    residual_p95_px=0.5,
-    coc_px=4.0,
-    coc_p95_px=7.0,
-    ncc=0.99,
-    unexplained_fraction=0.0,
-    texture_fraction=0.9,
-    error_px=0.05,
-)
+ALIGNMENT = alignment()
 
 
 def test_a_pair_without_a_fault_is_kept() -> None:
