@@ -9,6 +9,7 @@ import io
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import h5py
@@ -27,7 +28,6 @@ from sdd_toolkit.types import PairRecord, ShardInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from _typeshed import ReadableBuffer as Buffer
     from numpy.typing import NDArray
@@ -228,10 +228,10 @@ class ShardReader:
         IntegrityError: The index is damaged.
     """
 
-    def __init__(self, folder: Path, split: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+        self.folder = Path(folder)
         self.split = split
-        self.index = read_index(folder)
+        self.index = read_index(self.folder)
         present = sorted({shard.split for shard in self.index.shards})
         if split is not None and split not in present:
             raise InputError(f"{folder} has no split {split!r}", hint=f"splits: {', '.join(present)}")

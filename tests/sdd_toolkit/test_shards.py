@@ -121,6 +121,11 @@ def test_a_window_outside_the_frame_is_a_programmers_mistake(tmp_path: Path, win
         reader.read_window("p", *window)
 
 
+def test_the_folder_may_be_given_as_text(tmp_path: Path) -> None:
+    with ShardReader(str(write_folder(tmp_path, [random_pair("p", 8, 8)]))) as reader:
+        assert reader.pair_ids == ("p",)
+
+
 def test_a_reader_with_open_files_can_be_pickled(tmp_path: Path) -> None:
     reader = ShardReader(write_folder(tmp_path, [random_pair("p", 8, 8)]))
     expected = reader.read("p")
