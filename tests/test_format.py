@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -89,3 +90,16 @@ def test_chunks_and_filters_are_those_of_the_document(tmp_path: Path) -> None:
 )
 def test_every_name_in_a_shard_is_in_the_document(name: str) -> None:
     assert f"`{name}`" in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "demo/dataset/shards", PackConfig())
+    readme = (DOCUMENT.parent.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    noise = np.random.default_rng(0).random((256, 320, 3), dtype=np.float32)
+    texture = 0.5 + 3 * (cv2.GaussianBlur(noise, (0, 0), 2.0) - 0.5)
+    names: dict[str, Any] = {"blur": texture, "sharp": np.roll(texture, 3, axis=1)}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    np.testing.assert_allclose(names["found"].homography[:2, 2], [3, 0], atol=0.1)
+    assert names["pair"].blur.shape == names["pair"].sharp.shape
