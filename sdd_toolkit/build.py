@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from sdd_toolkit.config import Section, read_toml
+from sdd_toolkit.config import Section
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.files import write_text
 from sdd_toolkit.manifest import to_json
@@ -79,9 +79,3 @@ def resolve(
 def record_config(dataset: Dataset, sections: dict[str, Section]) -> None:
     """Writes the resolved configuration beside the data set, so that a card can state every threshold."""
     write_text(dataset.config, to_json({name: section.model_dump(mode="json") for name, section in sections.items()}))
-
-
-def checked(config: Path) -> Path:
-    """The configuration file, its sections' names checked before any work is done."""
-    read_toml(config)
-    return config

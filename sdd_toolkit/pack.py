@@ -56,7 +56,6 @@ class PackConfig(Section):
     codec: Literal["bitshuffle-lz4", "gzip", "none"] = Field(
         default="bitshuffle-lz4", description="Compression of the chunks; gzip and none need no HDF5 plugin to read."
     )
-    warp: Literal["homography"] = Field(default="homography", description="What brings the blurred frame to the sharp.")
     pairs_per_shard: int = Field(default=16, ge=1, description="Pairs in one HDF5 file.")
     patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in px.")
     train_overlap: float = Field(
