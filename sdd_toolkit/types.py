@@ -135,7 +135,7 @@ class Alignment:
     Attributes:
         rows: The 3x3 homography, blurred to sharp, row by row, normalised to rows[2][2] = 1.
         model: Which global model the evidence chose: `identity`, `similarity`, `affine` or `homography`.
-        gain: Linear gain that brings the blurred frame to the sharp frame's brightness.
+        gain: Linear gain that brings the blurred frame to the sharp frame's brightness, at the frame centre.
         size: (height, width) both frames share.
         box: (left, top, right, bottom), half open, on the sharp grid: where the warped blurred frame is valid.
         shift_px: (dx, dy) of the frame centre.
@@ -155,6 +155,12 @@ class Alignment:
         flow_file: npz beside the manifest with the quarter-size residual flow; None if not written.
         failure: Why the pair cannot be aligned; None if it could.
         detail: The measured number behind the failure.
+        radial: k of the radial term: a pixel y of the sharp frame shows what the blurred frame holds at the point
+            q = H⁻¹y moved away from the frame centre by the factor 1 + k ρ², with ρ the distance of q from the centre
+            in half diagonals. 0 unless `[align] radial` is on and the evidence asks for it.
+        offset: Linear light added after the gain (flare, black level).
+        colour_gain: Gain of R, G, B relative to `gain`; Bayer-weighted mean 1.
+        vignetting: (a, b) of the gain's change over the frame, 1 + a ρ² + b ρ⁴ on the sharp grid.
     """
 
     rows: tuple[Row, Row, Row]
@@ -179,6 +185,10 @@ class Alignment:
     flow_file: str | None = None
     failure: Reason | None = None
     detail: str = ""
+    radial: float = 0.0
+    offset: float = 0.0
+    colour_gain: Row = (1.0, 1.0, 1.0)
+    vignetting: tuple[float, float] = (0.0, 0.0)
 
     @property
     def homography(self) -> NDArray[np.float64]:
