@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from alignment import dense
 from alignment.config import AlignConfig
+from alignment.masks import check_masks, mask_of, read_mask
 from alignment.registration import analyse, enlarged
 from sdd_toolkit import frames, stages
-from sdd_toolkit.errors import RawError
-from sdd_toolkit.files import inside, write_bytes
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.files import inside, sha256_of, write_bytes
+from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Reason
 
@@ -32,6 +35,7 @@ def run(
     out: Path,
     config: AlignConfig,
     *,
+    masks: Path | None = None,
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -43,47 +47,61 @@ def run(
         out: Folder for `aligned.jsonl` and `flow/ID.npz` (arrays `flow`, float16 (H/4, W/4, 2), full-size pixels on
             the sharp frame's grid, and `confidence`, uint8 (H/4, W/4)).
         config: Section `[align]`.
+        masks: White where the sharp frame may be used: an image for all pairs, or a folder of `ID.png`; a pair
+            without one is aligned by the whole frame. A mask that changed is used anew.
         executor: See `sdd_toolkit.executor`.
         overwrite: Align every pair again.
         track: Shows progress.
 
     Raises:
         ManifestError: The manifest cannot be read.
-        InputError: The output cannot be written.
+        InputError: The output cannot be written, or there are no such masks.
     """
+    if masks is not None:
+        masks = masks.resolve()
+        check_masks(masks, [record.id for record in read_manifest(manifest).records])
+    digest = cache(sha256_of)
 
     def intact(record: PairRecord) -> bool:
         flow_file = record.alignment.flow_file if record.alignment else None
         return flow_file is None or inside(out, flow_file).is_file()
+
+    def mask_read(record: PairRecord) -> dict[str, str]:
+        mask = mask_of(masks, record.id)
+        return {} if mask is None else {"mask": digest(mask)}
 
     return stages.work_through(
         STAGE,
         manifest,
         out / OUTPUT,
         config,
-        align_pair,
+        partial(align_pair, masks=masks),
         executor=executor,
         overwrite=overwrite,
         track=track,
         intact=intact,
+        also_reads=mask_read,
     )
 
 
-def align_pair(job: stages.Job[AlignConfig]) -> PairRecord:
+def align_pair(job: stages.Job[AlignConfig], masks: Path | None = None) -> PairRecord:
     """Aligns one pair and writes its flow; what cannot be aligned comes back with a verdict."""
     record = replace(job.record, alignment=None, quality=None, verdict=None)
     if changed := stages.altered(job):
         return stages.rejected(record, Reason.CHANGED, changed)
+    mask_file = mask_of(masks, record.id)
     try:
         blur, sharp = (frames.read_half(job.locate(ref)) for ref in (record.blur, record.sharp))
-    except RawError as error:
+        if blur.size != sharp.size:
+            return stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
+        mask = None if mask_file is None else read_mask(mask_file, sharp.size)
+    except InputError as error:
         # A manifest names no absolute path: the data set may be moved.
         detail = error.what.replace(f"{job.root}/", "")
+        detail = detail.replace(f"{mask_file.parent}/", "") if mask_file else detail
         return stages.rejected(record, Reason.UNREADABLE, detail)
-    if blur.size != sharp.size:
-        return stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
     try:
-        half, residual = analyse(blur.rgb, sharp.rgb, job.config)
+        half, residual = _analyse(blur.rgb, sharp.rgb, job.config, mask)
     except ValueError as error:
         return stages.rejected(record, Reason.NOT_ALIGNED, str(error))
     alignment = enlarged(half, 2, sharp.size)
@@ -98,6 +116,10 @@ def align_pair(job: stages.Job[AlignConfig]) -> PairRecord:
     if alignment.failure is None:
         return record
     return stages.rejected(record, alignment.failure, alignment.detail)
+
+
+def _analyse(blur, sharp, config, mask):  # type: ignore
+    return analyse(blur, sharp, config) if mask is None else analyse(blur, sharp, config, mask=mask)
 
 
 def _packed(residual: dense.Residual) -> bytes:

@@ -86,6 +86,7 @@ def work_through(
     overwrite: bool = False,
     track: Track = silent,
     intact: Callable[[PairRecord], bool] = lambda record: True,
+    also_reads: Callable[[PairRecord], Mapping[str, str]] = lambda record: {},
 ) -> Report:
     """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
 
@@ -102,6 +103,7 @@ def work_through(
         overwrite: Do every pair again.
         track: Shows progress.
         intact: Whether what `work` wrote for a record besides the manifest is still there.
+        also_reads: SHA-256, by a name, of what `work` reads for a record besides its two files.
 
     Raises:
         ManifestError: `source` is not a manifest.
@@ -119,7 +121,7 @@ def work_through(
     jobs: list[Job[SectionT]] = []
     steps: dict[str, Step] = {}
     for record in pairs.records:
-        step = manifest.step_of(stage, config, record, line=manifest.to_json(record))
+        step = manifest.step_of(stage, config, record, line=manifest.to_json(record), **also_reads(record))
         earlier = before.get(record.id)
         if earlier is not None and manifest.unchanged(earlier, step) and intact(earlier):
             finished[record.id] = earlier
