@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alignment.config import AlignConfig as AlignConfig
-    from alignment.registration import Flow as Flow
-    from alignment.registration import flow as flow
+    from alignment.motion import Flow as Flow
+    from alignment.motion import flow as flow
     from alignment.registration import register as register
 
 __all__ = ["AlignConfig", "Flow", "flow", "register"]
@@ -18,10 +18,14 @@ __all__ = ["AlignConfig", "Flow", "flow", "register"]
 
 def __getattr__(name: str) -> Any:
     # Importing the package opens neither OpenCV nor NumPy: `sdd align --help` passes through here.
-    if name in ("flow", "register", "Flow"):
-        from alignment import registration
+    if name in ("flow", "Flow"):
+        from alignment import motion
 
-        return getattr(registration, name)
+        return getattr(motion, name)
+    if name == "register":
+        from alignment.registration import register
+
+        return register
     if name == "AlignConfig":
         from alignment.config import AlignConfig
 

@@ -66,6 +66,16 @@ def residual_flow(matched: Matched, noise: float) -> Residual:
     return Residual(forward, confidence.astype(np.float32), consistent)
 
 
+def enlarged(residual: Residual, size: tuple[int, int]) -> Residual:
+    """`residual` of halved frames on the grid and in the pixels of the (height, width) frames they were halved from."""
+    window = (0, 0, *size)
+    return Residual(
+        flow=2 * geometry.enlarge_flow(residual.flow, 2, window),
+        confidence=geometry.enlarge_flow(residual.confidence, 2, window),
+        consistent=geometry.enlarge_flow(residual.consistent.astype(np.float32), 2, window) > 0.5,
+    )
+
+
 def quartered(residual: Residual, unit_px: float) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """The flow of half-size frames as it is stored: on a quarter-size grid, in full-size pixels.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -32,19 +32,6 @@ _ERROR_PER_DEVIATION = 1.5
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Dense motion of a pair.
-
-    Attributes:
-        field: (H, W, 2) float32 u[blur→sharp] on the blurred frame's grid, pixels, homography included.
-        confidence: (H, W) float32, 0 … 1.
-    """
-
-    field: Image
-    confidence: Image
-
-
 def register(blur: Image, sharp: Image, config: AlignConfig | None = None) -> Alignment:
     """Registers a defocused photograph to its sharp partner.
 
@@ -62,24 +49,6 @@ def register(blur: Image, sharp: Image, config: AlignConfig | None = None) -> Al
     return analyse(blur, sharp, config or AlignConfig())[0]
 
 
-def flow(blur: Image, sharp: Image, config: AlignConfig | None = None) -> Flow:
-    """Dense motion from a defocused photograph to its sharp partner; see `register` for the arguments.
-
-    Returns:
-        Zero flow of zero confidence where the pair cannot be aligned.
-    """
-    alignment, residual = analyse(blur, sharp, config or AlignConfig())
-    size = (blur.shape[0], blur.shape[1])
-    if residual is None or alignment.failure is not None:
-        return Flow(np.zeros((*size, 2), dtype=np.float32), np.zeros(size, dtype=np.float32))
-    back = np.asarray(np.linalg.inv(alignment.homography), dtype=np.float64)
-    pulled = geometry.warp(residual.flow, back, size, interpolation=cv2.INTER_LINEAR)
-    inside = geometry.valid(back, size, size, margin_px=1.0)
-    confidence = geometry.warp(residual.confidence, back, size, interpolation=cv2.INTER_LINEAR)
-    field = geometry.displacement(alignment.homography, size) + pulled
-    return Flow(field, np.asarray(np.where(inside, confidence, 0), dtype=np.float32))
-
-
 def analyse(blur: Image, sharp: Image, config: AlignConfig) -> tuple[Alignment, Residual | None]:
     """The alignment and the residual flow on the sharp frame's grid, both in pixels of the arrays.
 
@@ -89,7 +58,7 @@ def analyse(blur: Image, sharp: Image, config: AlignConfig) -> tuple[Alignment, 
     size = (sharp.shape[0], sharp.shape[1])
     if max(size) > config.working_px:
         coarse, residual = analyse(_halved(blur), _halved(sharp), _halved_lengths(config))
-        return enlarged(coarse, 2, size), None if residual is None else _enlarged_flow(residual, size)
+        return enlarged(coarse, 2, size), None if residual is None else dense.enlarged(residual, size)
     lights = photometric.luminance(blur), photometric.luminance(sharp)
     unclipped = blur.max(axis=2) < photometric.CLIPPED, sharp.max(axis=2) < photometric.CLIPPED
     textured = [_textured(light) for light in lights]
@@ -269,12 +238,3 @@ def _halved_lengths(config: AlignConfig) -> AlignConfig:
     lengths = ("max_error_px", "max_parallax_px", "explained_shift_px")
     halves = {name: getattr(config, name) / 2 for name in lengths}
     return config.model_copy(update={**halves, "max_radius_px": max(config.max_radius_px / 2, 1.0)})
-
-
-def _enlarged_flow(residual: Residual, size: tuple[int, int]) -> Residual:
-    window = (0, 0, *size)
-    return dense.Residual(
-        flow=2 * geometry.enlarge_flow(residual.flow, 2, window),
-        confidence=geometry.enlarge_flow(residual.confidence, 2, window),
-        consistent=geometry.enlarge_flow(residual.consistent.astype(np.float32), 2, window) > 0.5,
-    )
