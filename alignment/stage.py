@@ -22,8 +22,10 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Reason
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sdd_toolkit.progress import Track
-    from sdd_toolkit.types import PairRecord, Report
+    from sdd_toolkit.types import Alignment, PairRecord, Report
 
 STAGE = "align"
 OUTPUT = "aligned.jsonl"
@@ -101,28 +103,42 @@ def align_pair(job: stages.Job[AlignConfig], masks: Path | None = None) -> PairR
         detail = detail.replace(f"{mask_file.parent}/", "") if mask_file else detail
         return stages.rejected(record, Reason.UNREADABLE, detail)
     try:
-        half, residual = _analyse(blur.rgb, sharp.rgb, job.config, mask)
+        alignment, residual = align_halves(blur, sharp, job.config, mask)
     except ValueError as error:
         return stages.rejected(record, Reason.NOT_ALIGNED, str(error))
-    alignment = enlarged(half, 2, sharp.size)
     flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
     path = inside(job.folder, flow_file)
     if residual is None:
         path.unlink(missing_ok=True)
     else:
         alignment = replace(alignment, flow_file=flow_file)
-        write_bytes(path, _packed(residual))
+        write_bytes(path, packed(residual))
     record = replace(record, alignment=alignment)
     if alignment.failure is None:
         return record
     return stages.rejected(record, alignment.failure, alignment.detail)
 
 
-def _analyse(blur, sharp, config, mask):  # type: ignore
-    return analyse(blur, sharp, config) if mask is None else analyse(blur, sharp, config, mask=mask)
+def align_halves(
+    blur: frames.HalfFrame, sharp: frames.HalfFrame, config: AlignConfig, mask: NDArray[np.bool_] | None = None
+) -> tuple[Alignment, dense.Residual | None]:
+    """The alignment of two frames in full-size pixels, and the residual flow in half-size ones.
+
+    Args:
+        blur: At half size.
+        sharp: At half size, of the same size.
+        config: Section `[align]`.
+        mask: (h, w) bool, where the sharp half-size frame may be used.
+
+    Raises:
+        ValueError: The frames are too small.
+    """
+    half, residual = analyse(blur.rgb, sharp.rgb, config, **({} if mask is None else {"mask": mask}))
+    return enlarged(half, 2, sharp.size), residual
 
 
-def _packed(residual: dense.Residual) -> bytes:
+def packed(residual: dense.Residual) -> bytes:
+    """The npz file of a residual flow found at half size; equal flows are equal bytes."""
     flow, confidence = dense.quartered(residual, unit_px=2.0)
     content = io.BytesIO()
     # NumPy stamps every member with the same date, so equal arrays are equal bytes.
