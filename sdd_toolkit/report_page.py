@@ -205,9 +205,13 @@ def exposure_text(exposure: Exposure) -> str:
         "" if not shutter else f"1/{1 / shutter:.0f} s" if shutter < 0.3 else f"{shutter:g} s",
         f"ISO {exposure.iso:g}" if exposure.iso else "",
         f"{exposure.focal_mm:g} mm" if exposure.focal_mm else "",
-        f"focus {exposure.focus_m:g} m" if exposure.focus_m else "",
+        _focus_text(exposure.focus_m),
     )
     return " · ".join(part for part in parts if part)
+
+
+def _focus_text(focus_m: float | None) -> str:
+    return "" if not focus_m else "focus ∞" if math.isinf(focus_m) else f"focus {focus_m:g} m"
 
 
 @cache
