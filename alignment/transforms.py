@@ -210,7 +210,8 @@ def scale_between(size: tuple[int, int], transform: Transform) -> Fraction | Non
     """
     for height, width in (size, (size[0] // 2 * 2, size[1] // 2 * 2)):
         scale = Fraction(height, transform.size[0])
-        if scale == Fraction(width, transform.size[1]) and 1 in (scale.numerator, scale.denominator):
+        whole = scale > 0 and 1 in (scale.numerator, scale.denominator)
+        if whole and scale == Fraction(width, transform.size[1]):
             return scale
     return None
 
