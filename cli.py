@@ -24,6 +24,7 @@ CAPTURE_DOORS = (
 DOORS = (
     Door("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
     Door("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
+    Door("breathing", "sdd_toolkit.commands:breathing", "Fit how the lenses breathe: zoom against focus position."),
     Door("filter", "sdd_toolkit.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
     Door("pack", "sdd_toolkit.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
     Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),

@@ -81,6 +81,16 @@ class BreathingModel:
     outliers: int
     range_dpt: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        order = len(self.coefficients)
+        numbers = [*self.coefficients, *(entry for row in self.covariance for entry in row), self.scatter]
+        if not 1 <= order <= MAX_ORDER or [len(row) for row in self.covariance] != [order] * order:
+            raise ValueError(f"{order} coefficients and a covariance of {len(self.covariance)} rows")
+        if not all(map(math.isfinite, numbers)) or self.scatter < 0:
+            raise ValueError("numbers must be finite, the scatter not negative")
+        if not 0 <= self.range_dpt[0] < self.range_dpt[1] < math.inf:
+            raise ValueError(f"a range of {self.range_dpt[0]} to {self.range_dpt[1]} dioptres")
+
     @property
     def zoom_per_dioptre(self) -> float:
         """Relative change of magnification for one dioptre of nearer focus, on average over the fitted range."""
