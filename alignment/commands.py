@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.types import Report
 
 WITH_FLOW = "homography+flow"
-_OF_A_MANIFEST = ("mask", "export")
+_OF_A_MANIFEST = ("mask", "export", "breathing")
 _OF_TWO_FRAMES = ("mask", "warp")
 _OF_A_TRANSFORM = ("pair_id", "warp", "inverse", "nearest")
 
@@ -25,6 +25,7 @@ _OF_A_TRANSFORM = ("pair_id", "warp", "inverse", "nearest")
 @out_option("Folder for what is written.")
 @click.option("--mask", type=IN_PATH, help="White: where to align by. An image, or a folder of ID.png for a manifest.")
 @click.option("--export", type=OUT_PATH, help="Folder for the transform of every aligned pair, as JSON.")
+@click.option("--breathing", type=IN_PATH, help="Lens models of `sdd breathing`: the zoom to expect of a pair.")
 @click.option("--apply", "transform", type=IN_PATH, help="Transform (.json) or aligned.jsonl to apply to the FILEs.")
 @click.option("--pair-id", metavar="ID", help="Which pair of aligned.jsonl to apply.")
 @click.option(
@@ -58,7 +59,7 @@ def align(
         options = _only(_OF_A_MANIFEST, "a manifest", options)
         report = _manifest(files[0], out, config, executor, overwrite, **options)
     elif len(files) == 2:
-        report = _two_frames(*files, out, config, overwrite, **_only(_OF_TWO_FRAMES, "two frames", options))
+        report = _two_frames(*files, out, config, overwrite, as_json, **_only(_OF_TWO_FRAMES, "two frames", options))
     else:
         raise click.UsageError("give one manifest or two frames; more files go with --apply")
     echo_report(report, as_json)
@@ -74,10 +75,12 @@ def _manifest(
     overwrite: bool,
     mask: Path | None,
     export: Path | None,
+    breathing: Path | None,
 ) -> Report:
     from alignment import transforms
     from alignment.config import AlignConfig
     from alignment.stage import OUTPUT, run
+    from sdd_toolkit import lenses
     from sdd_toolkit.config import load_section
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.frames import is_candidate
@@ -85,7 +88,8 @@ def _manifest(
 
     if is_candidate(manifest):
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
-    section = load_section(AlignConfig, "align", config)
+    known = None if breathing is None else lenses.read(breathing)
+    section = load_section(AlignConfig, "align", config, breathing=known)
     name = executor or default_name()
     report = run(manifest, out, section, masks=mask, executor=name, overwrite=overwrite, track=terminal)
     if export is None:
@@ -95,14 +99,25 @@ def _manifest(
 
 
 def _two_frames(
-    blur: Path, sharp: Path, out: Path, config: Path | None, overwrite: bool, mask: Path | None, warp: str | None
+    blur: Path,
+    sharp: Path,
+    out: Path,
+    config: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    mask: Path | None,
+    warp: str | None,
 ) -> Report:
     from alignment.config import AlignConfig
     from alignment.pair import run
+    from alignment.transforms import in_words
     from sdd_toolkit.config import load_section
 
     section = load_section(AlignConfig, "align", config)
-    return run(blur, sharp, out, section, mask=mask, with_flow=warp == WITH_FLOW, overwrite=overwrite)[0]
+    report, transform = run(blur, sharp, out, section, mask=mask, with_flow=warp == WITH_FLOW, overwrite=overwrite)
+    if not as_json:
+        click.echo(in_words(transform))
+    return report
 
 
 def _transform(

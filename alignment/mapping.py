@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
-from sdd_toolkit.geometry import LANCZOS_SUPPORT_PX
+from sdd_toolkit.resampling import REACH_PX, Interpolation, origins, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float64]
 
-_BAND_ROWS = 256
+_BAND_ROWS = 128
 _FLOW_FACTOR = 4
-_ROUNDS = 8
-_NEAREST_SUPPORT_PX = 0.5
+_NEWTON_STEPS = 8
+_HALF_PIXEL = -0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +66,26 @@ def bands(image: NDArray[Any], mapping: Mapping, *, nearest: bool = False) -> It
     """`image` on the other frame's grid, band by band from the top.
 
     Args:
-        image: (H, W[, C]) of `mapping.size`: float32 for Lanczos, any type for `nearest`.
+        image: (H, W[, C]) of `mapping.size`: float32, or any type for `nearest`.
         mapping: What to apply.
-        nearest: Takes the nearest pixel, and 0 where there is none; otherwise Lanczos over 8x8 pixels, and the
-            nearest border pixel where there is none.
+        nearest: Takes the nearest pixel, and 0 where there is none; otherwise the spline of `sdd_toolkit.resampling`,
+            and the nearest border pixel where there is none. A shift by whole pixels copies them in either case.
     """
     height, width = mapping.size
-    support_px = _NEAREST_SUPPORT_PX if nearest else LANCZOS_SUPPORT_PX
     for top in range(0, height, _BAND_ROWS):
         rows = slice(top, min(top + _BAND_ROWS, height))
-        x, y, ahead = source_points(mapping, rows)
-        inside_x = (x >= support_px - 1) & (x <= width - support_px)
-        inside_y = (y >= support_px - 1) & (y <= height - support_px)
-        valid = inside_x & inside_y & ahead
+        x, y, found = source_points(mapping, rows)
+        copied = nearest or bool(np.array_equal(x, np.rint(x)) and np.array_equal(y, np.rint(y)))
+        reach_px = _HALF_PIXEL if copied else REACH_PX
+        inside_x = (x >= reach_px) & (x <= width - 1 - reach_px)
+        inside_y = (y >= reach_px) & (y <= height - 1 - reach_px)
+        valid = inside_x & inside_y & found
         if nearest:
             pixels = image[_index(y, height), _index(x, width)]
             pixels[~valid] = 0
         else:
-            pixels = cv2.remap(
-                image,
-                x.astype(np.float32),
-                y.astype(np.float32),
-                cv2.INTER_LANCZOS4,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-        yield Band(rows, np.asarray(pixels), valid)
+            pixels = sample(image, x, y, Interpolation.NEAREST if copied else Interpolation.SPLINE)
+        yield Band(rows, pixels, valid)
 
 
 def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[np.bool_]]:
@@ -102,24 +96,23 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
         rows: Of the target.
 
     Returns:
-        x and y, (rows, W) float64 pixels of the source, and whether the point lies before the camera.
+        x and y, (rows, W) float64 pixels of the source, and (rows, W) bool, whether there is such a point.
     """
     offset = (mapping.scale - 1.0) / 2.0
     ys, xs = np.mgrid[rows, 0 : mapping.size[1]].astype(np.float64)
     x, y = (xs - offset) / mapping.scale, (ys - offset) / mapping.scale
     transform = mapping.transform
+    settled: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
     if mapping.inverse:
-        x, y = _unbent(x, y, transform)
-        x, y, ahead = _projected(x, y, transform.matrix)
+        x, y, ahead = _projected(*_unbent(x, y, transform), transform.matrix)
         if mapping.flow is not None:
-            across, down = _flow_at(mapping.flow, x, y)
-            x, y = x + across, y + down
+            x, y = _carried(mapping.flow, x, y)
     else:
         if mapping.flow is not None:
-            x, y = _before_flow(mapping.flow, x, y)
+            x, y, settled = _before_flow(mapping.flow, x, y)
         x, y, ahead = _projected(x, y, np.asarray(np.linalg.inv(transform.matrix)))
         x, y = _bent(x, y, transform)
-    return mapping.scale * x + offset, mapping.scale * y + offset, ahead
+    return mapping.scale * x + offset, mapping.scale * y + offset, ahead & settled
 
 
 def _projected(x: Plane, y: Plane, matrix: NDArray[np.float64]) -> tuple[Plane, Plane, NDArray[np.bool_]]:
@@ -148,7 +141,7 @@ def _unbent(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
     (centre_x, centre_y), reach = _centre(transform)
     bent = np.hypot(x - centre_x, y - centre_y) / reach
     radius = bent.copy()
-    for _ in range(_ROUNDS):
+    for _ in range(_NEWTON_STEPS):
         radius -= (radius * (1 + transform.radial * radius**2) - bent) / (1 + 3 * transform.radial * radius**2)
     factor = 1 / (1 + transform.radial * radius**2)
     return centre_x + factor * (x - centre_x), centre_y + factor * (y - centre_y)
@@ -159,20 +152,24 @@ def _centre(transform: Transform) -> tuple[tuple[float, float], float]:
     return ((width - 1) / 2.0, (height - 1) / 2.0), float(np.hypot(height, width)) / 2.0
 
 
-def _flow_at(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    offset = (_FLOW_FACTOR - 1.0) / 2.0
-    coarse = ((x - offset) / _FLOW_FACTOR).astype(np.float32), ((y - offset) / _FLOW_FACTOR).astype(np.float32)
-    sampled = cv2.remap(flow, *coarse, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float64)
-    return sampled[..., 0], sampled[..., 1]
+def _carried(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:
+    """Where the flow carries the points of the aligned frame: p + u(p)."""
+    moved = sample(flow, _coarse(x), _coarse(y), Interpolation.LINEAR)
+    return x + moved[..., 0], y + moved[..., 1]
 
 
-def _before_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """The points that the flow carries to (x, y): the fixed point of p = (x, y) - u(p)."""
-    at_x, at_y = x, y
-    for _ in range(_ROUNDS):
-        across, down = _flow_at(flow, at_x, at_y)
-        at_x, at_y = x - across, y - down
-    return at_x, at_y
+def _before_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+    """The points that the flow carries to (x, y), and whether there is such a point."""
+    across, down, settled = origins(flow / np.float32(_FLOW_FACTOR), _coarse(x), _coarse(y))
+    return _fine(across), _fine(down), settled
+
+
+def _coarse(points: Plane) -> Plane:
+    return (points - (_FLOW_FACTOR - 1) / 2) / _FLOW_FACTOR
+
+
+def _fine(points: Plane) -> Plane:
+    return points * _FLOW_FACTOR + (_FLOW_FACTOR - 1) / 2
 
 
 def _index(points: Plane, length: int) -> NDArray[np.intp]:
