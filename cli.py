@@ -72,6 +72,7 @@ def capture() -> None:
 @click.option("--source", type=IN_PATH, multiple=True, help="Folder with RAW files; instead of [build] sources.")
 @click.option("--out", type=OUT_PATH, help="Folder of the data set; instead of [build] out.")
 @click.option("--breathing", type=IN_PATH, help="Lens models of `sdd breathing`: the zoom to expect of a pair.")
+@click.option("--mask", type=IN_PATH, help="White: where to align by. An image, or a folder of ID.png.")
 @executor_option
 @overwrite_option
 @json_option
@@ -80,6 +81,7 @@ def build(
     source: tuple[Path, ...],
     out: Path | None,
     breathing: Path | None,
+    mask: Path | None,
     executor: str | None,
     overwrite: bool,
     as_json: bool,
@@ -91,7 +93,7 @@ def build(
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
 
-    reports = run_build(config, source, out, executor or default_name(), overwrite, terminal, breathing)
+    reports = run_build(config, source, out, executor or default_name(), overwrite, terminal, breathing, mask)
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports]))
         return
@@ -107,6 +109,7 @@ def run_build(
     overwrite: bool,
     track: Track,
     breathing: Path | None = None,
+    mask: Path | None = None,
 ) -> list[Report]:
     """The recipe: every stage from RAW files to the report, in order.
 
@@ -118,6 +121,7 @@ def run_build(
         overwrite: Do everything again.
         track: Shows progress.
         breathing: File of `sdd breathing`; None means `[align] breathing`.
+        mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
     """
     import alignment.config
     import alignment.stage
@@ -145,7 +149,7 @@ def run_build(
     how: How = {"executor": executor, "overwrite": overwrite, "track": track}
     done = [
         capture.ingest.run(sources, dataset.folder, ingest, **how),
-        alignment.stage.run(dataset.ingested, dataset.folder, align, masks=masks, **how),
+        alignment.stage.run(dataset.ingested, dataset.folder, align, masks=mask, **how),
         filter.run(dataset.aligned, dataset.folder, select, **how),
     ]
     try:

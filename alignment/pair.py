@@ -115,7 +115,7 @@ def _aligned(
         raise InputError(f"{blur} and {sharp} differ in size: {sizes} px", hint="give two frames of one camera")
     allowed = None if mask is None else read_mask(mask, size)
     try:
-        alignment, residual = align_halves(*halves, config, allowed)
+        alignment, residual = align_halves(*halves, config, mask=allowed)
     except ValueError as error:
         raise InputError(f"cannot align {blur} to {sharp}: {error}", hint="give larger frames") from error
     if alignment.failure is not None:
