@@ -38,10 +38,10 @@ class Case:
         return geometry.corner_error_px(full, self.homography, (self.scale * height, self.scale * width))
 
 
-def compared(section: str, group: str, name: str, case: Case, *, slow: bool) -> list[Measurement]:
-    """The corner error and the CPU seconds of every installed aligner; the slow ones only on request."""
+def compared(section: str, group: str, name: str, case: Case) -> list[Measurement]:
+    """The corner error and the CPU seconds of every installed aligner."""
     rows = []
-    for method, aligner in installed(slow=slow).items():
+    for method, aligner in installed().items():
         start = cpu_s()
         found = attempted(aligner, case.blur, case.sharp)
         spent = cpu_s() - start

@@ -11,6 +11,7 @@ class Options:
     """Attributes:
     photographs: Sharp photographs to plant motions in; empty: the sections that need them are left out.
     stacks: Folders of focal stacks, frames by name.
+    detours: By how many of the frames between the first and the last one; None: by each.
     pairs: (blurred, sharp) files of real pairs.
     images: How many photographs, or scenes made of them.
     size: (height, width) of the planted frames.
@@ -18,12 +19,12 @@ class Options:
     scenes: Virtual pairs of every kind.
     scene_size: (height, width) of the virtual camera.
     cost_size: (height, width) of the frames whose cost is measured.
-    slow: How many cases the slow rivals take part in.
     seed: Same seed and options, same pairs.
     """
 
     photographs: list[Path]
     stacks: list[Path]
+    detours: int | None
     pairs: list[tuple[Path, Path]]
     images: int
     size: tuple[int, int]
@@ -31,5 +32,4 @@ class Options:
     scenes: int
     scene_size: tuple[int, int]
     cost_size: tuple[int, int]
-    slow: int
     seed: int

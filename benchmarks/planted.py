@@ -58,7 +58,9 @@ def drawn(motion: Motion, size: tuple[int, int], chance: np.random.Generator) ->
     shift = either_way(*motion.shift_px), either_way(*motion.shift_px)
     direction, strength = chance.uniform(0, 2 * np.pi), chance.uniform(0, 1)
     # What a corner moves by is the tilt times the squared distance from the centre, at most.
-    tilt = strength * motion.perspective_px / (np.hypot(*size) / 2) ** 2 * np.array([np.cos(direction), np.sin(direction)])
+    tilt = (
+        strength * motion.perspective_px / (np.hypot(*size) / 2) ** 2 * np.array([np.cos(direction), np.sin(direction)])
+    )
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
     about_centre = np.array([[cosine, -sine, shift[0]], [sine, cosine, shift[1]], [*tilt, 1]])
     to_centre = np.array([[1, 0, -(size[1] - 1) / 2], [0, 1, -(size[0] - 1) / 2], [0, 0, 1]])
@@ -111,7 +113,8 @@ def cases(
     inner = slice(margin_px, -margin_px)
     sharp = photographed(scene[inner, inner].astype(np.float64), NOISE, chance)
     return [
-        Case(photographed(gain * softened(moved, radius, ring), NOISE, chance), sharp, homography) for radius in radii_px
+        Case(photographed(gain * softened(moved, radius, ring), NOISE, chance), sharp, homography)
+        for radius in radii_px
     ]
 
 
@@ -148,7 +151,7 @@ def small(options: Options, number: int) -> list[Measurement]:
     found = []
     pairs = scene_cases(options.photographs, number, options.size, SMALL, options.radii_px, options.seed)
     for radius, case in zip(options.radii_px, pairs, strict=True):
-        found += compared("planted", f"{radius:g}", f"photograph {number + 1}", case, slow=number < options.slow)
+        found += compared("planted", f"{radius:g}", f"photograph {number + 1}", case)
     return found
 
 
@@ -157,4 +160,4 @@ def large(options: Options, number: int) -> list[Measurement]:
     photograph = number // 2
     (case,) = scene_cases(options.photographs, photograph, options.size, LARGE, (radius,), options.seed + number % 2)
     name = f"photograph {photograph + 1}, motion {number % 2 + 1}"
-    return compared("large", f"{radius:g}", name, case, slow=number < options.slow)
+    return compared("large", f"{radius:g}", name, case)
