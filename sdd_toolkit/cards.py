@@ -42,6 +42,7 @@ _MISALIGNMENT = {
     "zoom_percent": "zoom (focus breathing), %",
     "rotation_deg": "rotation, degrees",
     "perspective_px": "perspective at the corners, px",
+    "radial_px": "radial term at the corners, px",
     "before_px": "displacement before alignment, median of a pair, px",
     "before_p95_px": "displacement before alignment, 95 % of a pair, px",
     "residual_px": "residual displacement after alignment, median of a pair, px",

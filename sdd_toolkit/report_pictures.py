@@ -15,7 +15,6 @@ import numpy as np
 
 from sdd_toolkit import develop, files, frames, geometry, resampling, residual_flow
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.pack_pair import crop_box
 from sdd_toolkit.report_figures import faded, flow_colours, nice_scale_px
 from sdd_toolkit.shards import ShardReader
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.shards import PackedPair
     from sdd_toolkit.types import Alignment, PairRecord
 
 CHECK_WINDOW_PX = (180, 240)
@@ -171,7 +171,7 @@ def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
         for packed in (pair.blur, pair.sharp)
     )
     shown = _with_slider(task, shown, blur, sharp, "The packed pair, as training sees it")
-    return _with_flow_map(task, shown, pair.flow, _packed_confidence(task, pair.flow.shape[:2]))
+    return _with_flow_map(task, shown, pair.flow, _packed_confidence(task, pair))
 
 
 def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
@@ -193,18 +193,18 @@ def _with_slider(
     return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
 
 
-def _packed_confidence(task: PictureTask, grid: tuple[int, ...]) -> NDArray[np.float32]:
+def _packed_confidence(task: PictureTask, pair: PackedPair) -> NDArray[np.float32]:
     """How sure the packed flow is, which the shards do not hold; all of it where the alignment's own file is gone."""
-    alignment, everything = task.record.alignment, np.ones(grid, dtype=np.float32)
-    if alignment is None or alignment.flow_file is None:
+    alignment, everything = task.record.alignment, np.ones(pair.flow.shape[:2], dtype=np.float32)
+    if alignment is None or alignment.flow_file is None or pair.box is None:
         return everything
     try:
         residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
     except SddError:
         return everything
-    left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in crop_box(alignment.box, alignment.size))
+    left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in pair.box)
     found = _sure(residual)[top:bottom, left:right]
-    return found if found.shape == grid else everything
+    return found if found.shape == everything.shape else everything
 
 
 def _sure(residual: residual_flow.ResidualFlow) -> NDArray[np.float32]:
