@@ -24,6 +24,7 @@ CAPTURE_DOORS = (
 DOORS = (
     Door("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
     Door("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
+    Door("breathing", "sdd_toolkit.commands:breathing", "Fit how the lenses breathe: zoom against focus position."),
     Door("filter", "sdd_toolkit.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
     Door("pack", "sdd_toolkit.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
     Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),
@@ -70,11 +71,20 @@ def capture() -> None:
 @click.argument("config", type=IN_PATH)
 @click.option("--source", type=IN_PATH, multiple=True, help="Folder with RAW files; instead of [build] sources.")
 @click.option("--out", type=OUT_PATH, help="Folder of the data set; instead of [build] out.")
+@click.option("--breathing", type=IN_PATH, help="Lens models of `sdd breathing`: the zoom to expect of a pair.")
+@click.option("--mask", type=IN_PATH, help="White: where to align by. An image, or a folder of ID.png.")
 @executor_option
 @overwrite_option
 @json_option
 def build(
-    config: Path, source: tuple[Path, ...], out: Path | None, executor: str | None, overwrite: bool, as_json: bool
+    config: Path,
+    source: tuple[Path, ...],
+    out: Path | None,
+    breathing: Path | None,
+    mask: Path | None,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Run all stages from a configuration file, resuming.
 
@@ -83,7 +93,7 @@ def build(
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
 
-    reports = run_build(config, source, out, executor or default_name(), overwrite, terminal)
+    reports = run_build(config, source, out, executor or default_name(), overwrite, terminal, breathing, mask)
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports]))
         return
@@ -92,7 +102,14 @@ def build(
 
 
 def run_build(
-    config: Path, source: tuple[Path, ...], out: Path | None, executor: str, overwrite: bool, track: Track
+    config: Path,
+    source: tuple[Path, ...],
+    out: Path | None,
+    executor: str,
+    overwrite: bool,
+    track: Track,
+    breathing: Path | None = None,
+    mask: Path | None = None,
 ) -> list[Report]:
     """The recipe: every stage from RAW files to the report, in order.
 
@@ -103,12 +120,14 @@ def run_build(
         executor: See `sdd_toolkit.executor`.
         overwrite: Do everything again.
         track: Shows progress.
+        breathing: File of `sdd breathing`; None means `[align] breathing`.
+        mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
     """
     import alignment.config
     import alignment.stage
     import capture.config
     import capture.ingest
-    from sdd_toolkit import cards, filter, pack, report, verify
+    from sdd_toolkit import cards, filter, lenses, pack, report, verify
     from sdd_toolkit.build import BuildConfig, record_config, resolve
     from sdd_toolkit.config import load_section
     from sdd_toolkit.errors import SddError
@@ -116,7 +135,8 @@ def run_build(
 
     sources, dataset = resolve(config, source, out, load_section(BuildConfig, "build", config))
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
-    align = load_section(alignment.config.AlignConfig, "align", config)
+    known = None if breathing is None else lenses.read(breathing)
+    align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
     select = load_section(FilterConfig, "filter", config)
     packing = load_section(pack.PackConfig, "pack", config)
     card = load_section(cards.CardConfig, "card", config)
@@ -129,7 +149,7 @@ def run_build(
     how: How = {"executor": executor, "overwrite": overwrite, "track": track}
     done = [
         capture.ingest.run(sources, dataset.folder, ingest, **how),
-        alignment.stage.run(dataset.ingested, dataset.folder, align, **how),
+        alignment.stage.run(dataset.ingested, dataset.folder, align, masks=mask, **how),
         filter.run(dataset.aligned, dataset.folder, select, **how),
     ]
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from sdd_toolkit.config import Section
+from sdd_toolkit.lenses import LensBreathing
 
 
 class AlignConfig(Section):
@@ -30,3 +31,5 @@ class AlignConfig(Section):
     """Median residual displacement beyond which no single homography fits: `parallax`."""
     explained_shift_px: float = Field(default=3.0, ge=0.0)
     """Residual displacement that still counts as explained when looking for moving objects."""
+    breathing: tuple[LensBreathing, ...] = ()
+    """What is known of the lenses: the zoom to expect of a pair. `--breathing` fills it from `sdd breathing`'s file."""

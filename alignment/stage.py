@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from alignment.registration import analyse, enlarged
 from sdd_toolkit import frames, stages
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.files import inside, sha256_of, write_bytes
+from sdd_toolkit.lenses import prior_of
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Reason
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.breathing import ZoomPrior
     from sdd_toolkit.progress import Track
-    from sdd_toolkit.types import PairRecord, Report
+    from sdd_toolkit.types import Alignment, PairRecord, Report
 
 STAGE = "align"
 OUTPUT = "aligned.jsonl"
@@ -101,28 +105,49 @@ def align_pair(job: stages.Job[AlignConfig], masks: Path | None = None) -> PairR
         detail = detail.replace(f"{mask_file.parent}/", "") if mask_file else detail
         return stages.rejected(record, Reason.UNREADABLE, detail)
     try:
-        half, residual = _analyse(blur.rgb, sharp.rgb, job.config, mask)
+        prior = prior_of(record, job.config.breathing)
+        alignment, residual = align_halves(blur, sharp, job.config, mask=mask, prior=prior)
     except ValueError as error:
         return stages.rejected(record, Reason.NOT_ALIGNED, str(error))
-    alignment = enlarged(half, 2, sharp.size)
     flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
     path = inside(job.folder, flow_file)
     if residual is None:
         path.unlink(missing_ok=True)
     else:
         alignment = replace(alignment, flow_file=flow_file)
-        write_bytes(path, _packed(residual))
+        write_bytes(path, packed(residual))
     record = replace(record, alignment=alignment)
     if alignment.failure is None:
         return record
     return stages.rejected(record, alignment.failure, alignment.detail)
 
 
-def _analyse(blur, sharp, config, mask):  # type: ignore
-    return analyse(blur, sharp, config) if mask is None else analyse(blur, sharp, config, mask=mask)
+def align_halves(
+    blur: frames.HalfFrame,
+    sharp: frames.HalfFrame,
+    config: AlignConfig,
+    mask: NDArray[np.bool_] | None = None,
+    prior: ZoomPrior | None = None,
+) -> tuple[Alignment, dense.Residual | None]:
+    """The alignment of two frames in full-size pixels, and the residual flow in half-size ones.
+
+    Args:
+        blur: At half size.
+        sharp: At half size, of the same size.
+        config: Section `[align]`.
+        mask: (h, w) bool, where the sharp half-size frame may be used.
+        prior: The zoom to expect.
+
+    Raises:
+        ValueError: The frames are too small.
+    """
+    hints: dict[str, Any] = {name: hint for name, hint in (("mask", mask), ("prior", prior)) if hint is not None}
+    half, residual = analyse(blur.rgb, sharp.rgb, config, **hints)
+    return enlarged(half, 2, sharp.size), residual
 
 
-def _packed(residual: dense.Residual) -> bytes:
+def packed(residual: dense.Residual) -> bytes:
+    """The npz file of a residual flow found at half size; equal flows are equal bytes."""
     flow, confidence = dense.quartered(residual, unit_px=2.0)
     content = io.BytesIO()
     # NumPy stamps every member with the same date, so equal arrays are equal bytes.

@@ -203,6 +203,17 @@ def export(aligned: Path, folder: Path) -> list[Path]:
     return written
 
 
+def in_words(transform: Transform) -> str:
+    """The transform as a photographer would put it, on one line."""
+    words = geometry.decompose(transform.matrix, transform.size)
+    across, down = words.shift_px
+    parts = [f"shift {across:+.2f} {down:+.2f} px", f"zoom {words.zoom:.5f}", f"rotation {words.rotation_deg:+.3f}°"]
+    parts.append(f"brightness {np.log2(transform.gain):+.2f} EV")
+    if transform.error_px is not None:
+        parts.append(f"estimated error {transform.error_px:.2f} px")
+    return ", ".join(parts)
+
+
 def scale_between(size: tuple[int, int], transform: Transform) -> Fraction | None:
     """How many times larger a frame of `size` is than those of `transform`; None unless that is n or 1/n.
 
@@ -210,7 +221,8 @@ def scale_between(size: tuple[int, int], transform: Transform) -> Fraction | Non
     """
     for height, width in (size, (size[0] // 2 * 2, size[1] // 2 * 2)):
         scale = Fraction(height, transform.size[0])
-        if scale == Fraction(width, transform.size[1]) and 1 in (scale.numerator, scale.denominator):
+        whole = scale > 0 and 1 in (scale.numerator, scale.denominator)
+        if whole and scale == Fraction(width, transform.size[1]):
             return scale
     return None
 

@@ -1,7 +1,8 @@
 """The aligners that `benchmarks/alignment.py` compares: ours and what people use for such pairs instead.
 
 Each takes the blurred and the sharp frame, (H, W, 3) float32 linear RGB, and returns the homography blurred to sharp
-in pixels, or None where it gives up. The rivals see what their users would give them: 8-bit grey or sRGB frames.
+in pixels, or None where it gives up. The rivals see what their users would give them: 8-bit grey or sRGB frames, full
+size, with the options that suit defocused pairs best.
 """
 
 from __future__ import annotations
@@ -26,8 +27,17 @@ Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 Aligner = Callable[[Image, Image], Matrix | None]
 
-ECC_LEVELS = 3
+OURS = "ours"
+NOTHING = "nothing"
+
+SIFT_KEYPOINTS = 8000
+ECC_LEVELS = 4
+FOCUS_STACK_PX = (256, 2048)
+FLOW_STEP_PX = 8
 HUGIN = ("align_image_stack", "pano_trafo")
+# With free radial distortion (-d) or at full resolution (-s 0) it was worse on most pairs.
+HUGIN_OPTIONS = ["--use-given-order", "-f", "50", "-m", "-i", "--corr=0.7", "-c", "20"]
+LIMIT_S = 300
 
 
 def nothing(blur: Image, sharp: Image) -> Matrix | None:
@@ -42,44 +52,43 @@ def ours(blur: Image, sharp: Image) -> Matrix | None:
 
 def sift_magsac(blur: Image, sharp: Image) -> Matrix | None:
     """SIFT (Lowe 2004) with the ratio test, MAGSAC++ (Barath et al. 2020)."""
-    sift, matcher = cv2.SIFT_create(), cv2.BFMatcher()
+    sift, matcher = cv2.SIFT_create(SIFT_KEYPOINTS), cv2.BFMatcher()
     (points_b, words_b), (points_s, words_s) = (sift.detectAndCompute(grey(frame), None) for frame in (blur, sharp))
     if words_b is None or words_s is None or len(words_s) < 2:
         return None
     nearest = [two for two in matcher.knnMatch(words_b, words_s, k=2) if len(two) == 2]
     matches = [first for first, second in nearest if first.distance < 0.75 * second.distance]
-    if len(matches) < 4:
-        return None
-    source = np.array([points_b[match.queryIdx].pt for match in matches], np.float64)
-    target = np.array([points_s[match.trainIdx].pt for match in matches], np.float64)
-    found, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, 3.0, maxIters=10000, confidence=0.9999)
-    return found
+    source = np.array([points_b[match.queryIdx].pt for match in matches], np.float64).reshape(-1, 2)
+    target = np.array([points_s[match.trainIdx].pt for match in matches], np.float64).reshape(-1, 2)
+    return magsac(source, target, 3.0)
 
 
 def ecc_pyramid(blur: Image, sharp: Image) -> Matrix | None:
-    """ECC (Evangelidis and Psarakis 2008), homography, coarse to fine over three levels of a pyramid."""
+    """ECC (Evangelidis and Psarakis 2008), coarse to fine; affine at the top of the pyramid, homography below."""
     levels = [(grey(blur), grey(sharp))]
     for _ in range(ECC_LEVELS - 1):
         levels.append(
             tuple(cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for frame in levels[-1])
         )
-    found = np.eye(3)
+    found = ecc(*levels.pop(), np.eye(3), cv2.MOTION_AFFINE, steps=200, least_gain=1e-6)
     for first, second in reversed(levels):
         if found is not None:
-            found = geometry.scaled(found, 2.0) if first is not levels[-1][0] else found
-            found = ecc(first, second, found, cv2.MOTION_HOMOGRAPHY, steps=100, least_gain=1e-5)
+            found = geometry.scaled(found, 2.0)
+            found = ecc(first, second, found, cv2.MOTION_HOMOGRAPHY, steps=100, least_gain=1e-6)
     return found
 
 
 def focus_stack(blur: Image, sharp: Image) -> Matrix | None:
-    """The alignment of the program focus-stack by its parameters: affine ECC on 256 pixels, then on all."""
-    frames = grey(blur), grey(sharp)
-    factor = min(1.0, 256 / max(frames[0].shape))
-    small = tuple(cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for frame in frames)
-    rough = ecc(*small, np.eye(3), cv2.MOTION_AFFINE, steps=25, least_gain=0.01)
-    if rough is None:
-        return None
-    return ecc(*frames, geometry.scaled(rough, 1 / factor), cv2.MOTION_AFFINE, steps=50, least_gain=0.001)
+    """The alignment of the program focus-stack by its parameters: affine ECC on 256 pixels, then on up to 2048."""
+    frames, found = (grey(blur), grey(sharp)), np.eye(3)
+    for side, steps, least_gain in zip(FOCUS_STACK_PX, (25, 50), (0.01, 0.001), strict=True):
+        factor = min(1.0, side / max(frames[0].shape))
+        small = tuple(cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for frame in frames)
+        found = ecc(*small, geometry.scaled(found, factor), cv2.MOTION_AFFINE, steps=steps, least_gain=least_gain)
+        if found is None:
+            return None
+        found = geometry.scaled(found, 1 / factor)
+    return found
 
 
 def phase_correlation(blur: Image, sharp: Image) -> Matrix | None:
@@ -90,28 +99,47 @@ def phase_correlation(blur: Image, sharp: Image) -> Matrix | None:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
 
 
+def dense_flow(blur: Image, sharp: Image) -> Matrix | None:
+    """Dense inverse search (Kroeger et al. 2016); a homography through the more textured half of a grid of points."""
+    first, second = grey(blur), grey(sharp)
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
+    edges = cv2.GaussianBlur(np.hypot(*(cv2.Sobel(first, cv2.CV_32F, dx, 1 - dx) for dx in (1, 0))), (0, 0), 4)
+    half = FLOW_STEP_PX // 2
+    ys, xs = np.mgrid[half : first.shape[0] : FLOW_STEP_PX, half : first.shape[1] : FLOW_STEP_PX]
+    textured = edges[ys, xs] > np.median(edges[ys, xs])
+    points = np.stack([xs[textured], ys[textured]], axis=-1).astype(np.float64)
+    return magsac(points, points + flow[ys, xs][textured], 1.0)
+
+
 def hugin(blur: Image, sharp: Image) -> Matrix | None:
     """Hugin's align_image_stack with free field of view; its project is read through pano_trafo."""
-    size = blur.shape[:2]
-    inner = geometry.corners(size) * 0.8 + 0.1 * np.array(size[::-1])
+    corners = geometry.corners(blur.shape[:2])
     with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder) / f"{name}.tif") for name in ("sharp", "blur")]
-        for path, frame in zip(files, (sharp, blur), strict=True):
-            write_image(Path(path), encode(frame, Encoding.SRGB8))
-        project = str(Path(folder) / "stack.pto")
+        for name, frame in (("sharp.tif", sharp), ("blur.tif", blur)):
+            write_image(Path(folder) / name, encode(frame, Encoding.SRGB8))
         try:
-            subprocess.run([HUGIN[0], "-m", "-p", project, *files], check=True, capture_output=True)
-            there = transformed(project, inner, "1")
-            target = transformed(project, there, "0", "-r")
-        except (subprocess.CalledProcessError, ValueError):
+            told([HUGIN[0], *HUGIN_OPTIONS, "-p", "stack.pto", "sharp.tif", "blur.tif"], folder)
+            there = transformed(corners, folder, "stack.pto", "1")
+            target = transformed(there, folder, "-r", "stack.pto", "0")
+        except (subprocess.SubprocessError, ValueError):
             return None
-    return cv2.getPerspectiveTransform(inner.astype(np.float32), target.astype(np.float32))
+    return cv2.getPerspectiveTransform(corners.astype(np.float32), target.astype(np.float32))
 
 
-def transformed(project: str, points: Matrix, image: str, *options: str) -> Matrix:
+def transformed(points: Matrix, folder: str, *arguments: str) -> Matrix:
     lines = "\n".join(f"{x:.6f} {y:.6f}" for x, y in points) + "\n"
-    told = subprocess.run([HUGIN[1], *options, project, image], input=lines, text=True, check=True, capture_output=True)
-    return np.array(told.stdout.split(), np.float64).reshape(points.shape)
+    return np.array(told([HUGIN[1], *arguments], folder, lines).split(), np.float64).reshape(points.shape)
+
+
+def told(command: list[str], folder: str, given: str = "") -> str:
+    """What a program prints.
+
+    Raises:
+        subprocess.SubprocessError: It failed or took too long.
+    """
+    return subprocess.run(
+        command, cwd=folder, input=given, text=True, check=True, capture_output=True, timeout=LIMIT_S
+    ).stdout
 
 
 def kornia_registrator(blur: Image, sharp: Image) -> Matrix | None:
@@ -141,21 +169,34 @@ def ecc(first: Image, second: Image, start: Matrix, motion: int, *, steps: int, 
     return np.vstack([found, np.eye(3)[rows:]]).astype(np.float64)
 
 
+def magsac(source: Matrix, target: Matrix, threshold_px: float) -> Matrix | None:
+    if len(source) < 4:
+        return None
+    found, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, threshold_px, maxIters=10000, confidence=0.9999)
+    return found
+
+
 def grey(frame: Image) -> NDArray[np.uint8]:
     return cv2.cvtColor(encode(frame, Encoding.SRGB8), cv2.COLOR_RGB2GRAY)
 
 
 def aligners() -> dict[str, Aligner | None]:
-    """Every aligner by its name in the table; None where its program or library is not installed."""
+    """Every aligner by its name in the tables; None where its program or library is not installed."""
     has_hugin = all(shutil.which(program) for program in HUGIN)
     has_kornia = importlib.util.find_spec("kornia") is not None
     return {
-        "nothing": nothing,
-        "ours": ours,
+        NOTHING: nothing,
+        OURS: ours,
         "SIFT + MAGSAC++": sift_magsac,
         "ECC pyramid": ecc_pyramid,
         "ECC as in focus-stack": focus_stack,
+        "DIS flow + MAGSAC++": dense_flow,
         "phase correlation": phase_correlation,
         "hugin align_image_stack": hugin if has_hugin else None,
         "kornia ImageRegistrator": kornia_registrator if has_kornia else None,
     }
+
+
+def installed() -> dict[str, Aligner]:
+    """The aligners that can run here."""
+    return {name: run for name, run in aligners().items() if run is not None}

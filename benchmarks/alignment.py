@@ -1,13 +1,18 @@
-"""Alignment of defocused pairs with known truth: ours against what else there is, in one run.
+"""Aligners on defocused pairs: ours against what else there is, in one run.
 
-`python benchmarks/alignment.py [--images 4] [--pairs 3] [--photographs DIR] [--size WxH] [--seed 0]` prints, for every
-kind of pair and every aligner, the RMS error of the frame corners, how often it failed and CPU seconds per pair.
+`python benchmarks/alignment.py` prints a table for every section, on the pairs told below; `--out docs/benchmarks` also
+writes the page, its pictures and every single number. `--only planted loops` runs these sections; on a page the
+others then keep the numbers they had. `--quick` is the smallest run that touches everything.
 
-Photographs get a planted homography (zoom up to 2 %, shift up to 8 px, rotation up to 0.5 degrees, slight
-perspective), one disc for the whole frame, a gain up to 0.2 EV and noise. Virtual pairs come from the virtual camera,
-where the circle of confusion changes with depth; they are registered at half size, as `sdd align` does, and measured
-in full-size pixels. No answer, or one that is more than 2 px wrong, counts as failed; median and worst are over all
-answers. Everything but the times is the same in every run.
+  planted   photographs with a known small motion under a disc of each radius
+  large     the same with 5 to 10 % zoom, up to 100 px shift and 2 degrees
+  virtual   scenes of the virtual camera, blur that changes with depth; dense motion and occlusion, too
+  loops     real focal stacks by loop consistency; real pairs by what is left over
+  honesty   our own estimate of the error against the true one; what is refused
+  cost      CPU seconds and memory of one pair of six megapixels
+
+Everything but the costs is the same in every run with the same options. Sections whose photographs are missing are
+left out, with a word about it.
 """
 
 from __future__ import annotations
@@ -15,128 +20,99 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # A script's own folder comes first otherwise, and there this very file would hide the room `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
-import numpy as np
 
-from benchmarks.aligners import Aligner, Image, Matrix, aligners
-from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import render_pair
-from sdd_toolkit import geometry
-from sdd_toolkit.develop import Encoding, decode
-from sdd_toolkit.images import read_image
+from benchmarks import cost, honesty, loops, measurement, page, photographs, planted, scenes
+from benchmarks.aligners import aligners
+from benchmarks.measurement import Job, Measurement
+from benchmarks.options import Options
 
-ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "natural"
-RADII_PX = (0, 4, 8)
-MARGIN_PX = 24
-NOISE = 0.003
-FAILED_PX = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A pair with its truth; `scale` is full-size pixels per pixel of the frames."""
-
-    blur: Image
-    sharp: Image
-    homography: Matrix
-    scale: int = 1
-
-    def error_px(self, found: Matrix) -> float:
-        height, width = self.blur.shape[:2]
-        full = geometry.scaled(found, float(self.scale))
-        return geometry.corner_error_px(full, self.homography, (self.scale * height, self.scale * width))
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+STACKS = ("room", "ring", "keyboard", "pcb")
+SECTIONS = {
+    "planted": planted.jobs,
+    "large": planted.large_jobs,
+    "virtual": scenes.jobs,
+    "loops": loops.jobs,
+    "honesty": honesty.jobs,
+    "cost": cost.jobs,
+}
+OF_PHOTOGRAPHS = ("planted", "large", "honesty", "cost")
 
 
-def photographs(folder: Path, count: int, size: tuple[int, int] | None) -> list[Image]:
-    """The first `count` photographs by name, linear, landscape; their middle if `size` is given."""
-    frames = []
-    for path in sorted(folder.glob("*.[pj][np]g"))[:count]:
-        frame = decode(read_image(path), Encoding.SRGB8)
-        frame = np.rot90(frame) if frame.shape[0] > frame.shape[1] else frame
-        height, width = (
-            min(a, b + 2 * MARGIN_PX) for a, b in zip(frame.shape[:2], size or frame.shape[:2], strict=True)
-        )
-        top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
-        frames.append(np.ascontiguousarray(frame[top : top + height, left : left + width]))
-    return frames
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, help="folder of sharp photographs; default: DATA/natural")
+    parser.add_argument("--data", type=Path, default=DATA, help="holds natural/, focal_stacks/, defocus_pairs/")
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), metavar="SECTION")
+    parser.add_argument("--images", type=int, default=12, help="photographs, or scenes made of several")
+    parser.add_argument("--size", type=size_of, default=(1184, 1896), help="WxH of the planted frames")
+    parser.add_argument("--radii", type=float, nargs="+", default=[0, 4, 8, 16], help="disc radii in pixels")
+    parser.add_argument("--scenes", type=int, default=4, help="virtual pairs of every kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--quick", action="store_true", help="two small photographs, one small scene of every kind")
+    parser.add_argument("--out", type=Path, help="folder for the page, its pictures and the numbers")
+    return parser.parse_args()
 
 
-def planted(photograph: Image, radius_px: int, chance: np.random.Generator) -> Case:
-    size = photograph.shape[:2]
-    zoom, angle = 1 + chance.uniform(-0.02, 0.02), np.radians(chance.uniform(-0.5, 0.5))
-    shift, tilt = chance.uniform(-8, 8, 2), chance.uniform(-1, 1, 2) * 4e-3 / max(size)
-    to_centre = np.array([[1, 0, -(size[1] - 1) / 2], [0, 1, -(size[0] - 1) / 2], [0, 0, 1]])
-    cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
-    about_centre = np.array([[cosine, -sine, shift[0]], [sine, cosine, shift[1]], [*tilt, 1]])
-    matrix = np.linalg.inv(to_centre) @ about_centre @ to_centre
-    seen = geometry.warp(photograph, np.linalg.inv(matrix), size)
-    seen = softened(seen, radius_px) * np.float32(2 ** chance.uniform(-0.2, 0.2))
-    frames = [
-        np.clip(frame + chance.normal(0, NOISE, frame.shape), 0, 1).astype(np.float32) for frame in (seen, photograph)
-    ]
-    cut = np.array([[1, 0, -MARGIN_PX], [0, 1, -MARGIN_PX], [0, 0, 1.0]])
-    inner = slice(MARGIN_PX, -MARGIN_PX)
-    return Case(frames[0][inner, inner], frames[1][inner, inner], cut @ matrix @ np.linalg.inv(cut))
+def options_of(told: argparse.Namespace) -> Options:
+    paths = photographs.files(told.photographs or told.data / "natural")
+    stacks = [told.data / "focal_stacks" / name for name in STACKS if (told.data / "focal_stacks" / name).is_dir()]
+    sharp = sorted((told.data / "defocus_pairs").glob("dpdd_*_sharp.png"))
+    return Options(
+        photographs=paths,
+        stacks=stacks[:1] if told.quick else stacks,
+        detours=1 if told.quick else None,
+        pairs=[(path.with_name(path.name.replace("sharp", "blur")), path) for path in sharp][
+            : 1 if told.quick else None
+        ],
+        images=min(2 if told.quick else told.images, len(paths)),
+        size=(320, 400) if told.quick else told.size,
+        radii_px=(0.0, 4.0) if told.quick else tuple(told.radii),
+        scenes=1 if told.quick else told.scenes,
+        scene_size=(640, 800) if told.quick else (1296, 1944),
+        cost_size=(480, 640) if told.quick else (2000, 3000),
+        seed=told.seed,
+    )
 
 
-def softened(frame: Image, radius_px: int) -> Image:
-    """A disc drawn at 16 times the resolution, not the toolkit's own."""
-    fine = (np.arange((2 * radius_px + 3) * 16) + 0.5) / 16 - 1.5 - radius_px
-    inside = fine[:, None] ** 2 + fine[None] ** 2 <= max(radius_px, 0.5) ** 2
-    kernel = inside.reshape(2 * radius_px + 3, 16, 2 * radius_px + 3, 16).mean((1, 3))
-    return frame if radius_px == 0 else cv2.filter2D(frame, -1, (kernel / kernel.sum()).astype(np.float32))
+def planned(told: argparse.Namespace, options: Options) -> list[tuple[str, Job]]:
+    """Every job with its section's name; a word about sections that have nothing to work on."""
+    plan = []
+    for name in told.only:
+        missing = "photographs" if name in OF_PHOTOGRAPHS and not options.photographs else ""
+        found = [] if missing else SECTIONS[name](options)
+        if not found:
+            print(f"{name}: left out, no {missing or 'stacks or pairs'} found", file=sys.stderr)
+        plan += [(name, job) for job in found]
+    return plan
 
 
-def shot(camera: SimulateConfig, kind: str, seed: int, index: int) -> Case:
-    pair = render_pair(camera, kind, seed=seed, index=index)
-    return Case(half(pair.blur_mosaic, camera), half(pair.sharp_mosaic, camera), pair.plan.homography, scale=2)
-
-
-def half(mosaic: np.ndarray, camera: SimulateConfig) -> Image:
-    """One pixel for every RGGB block."""
-    light = (mosaic.astype(np.float32) - camera.black_level) / (camera.white_level - camera.black_level)
-    green = 0.5 * (light[0::2, 1::2] + light[1::2, 0::2])
-    return np.clip(np.stack([light[0::2, 0::2], green, light[1::2, 1::2]], axis=-1), 0, 1)
-
-
-def kinds_of_pairs(options: argparse.Namespace) -> Iterator[tuple[str, list[Case]]]:
-    frames = photographs(options.photographs, options.images, options.size) if options.photographs.is_dir() else []
-    if not frames:
-        print(f"no photographs in {options.photographs.name}/: virtual pairs only\n")
-    for radius in RADII_PX if frames else ():
-        chance = [np.random.default_rng([options.seed, number]) for number in range(len(frames))]
-        cases = [planted(frame, radius, mine) for frame, mine in zip(frames, chance, strict=True)]
-        yield f"{len(cases)} photographs, disc of {radius} px", cases
-    height, width = options.size or (864, 1296)
-    camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
-    for kind in ("focus", "aperture") if options.pairs else ():
-        cases = [shot(camera, kind, options.seed, index) for index in range(options.pairs)]
-        yield f"{len(cases)} virtual {kind} pairs", cases
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process and of the programs it has run."""
-    return sum(os.times()[:4])
-
-
-def measured(aligner: Aligner, cases: list[Case]) -> str:
-    errors, failed, start = [], 0, cpu_s()
-    for case in cases:
-        found = aligner(case.blur, case.sharp)
-        error = np.inf if found is None else case.error_px(found)
-        failed += not error <= FAILED_PX
-        errors += [error] if np.isfinite(error) else []
-    spent = (cpu_s() - start) / len(cases)
-    median, worst = (f"{of(errors):.3f}" if errors else "-" for of in (np.median, np.max))
-    return f"{median:>11s}{worst:>11s}{f'{failed}/{len(cases)}':>9s}{spent:>12.2f}"
+def carried_out(plan: list[tuple[str, Job]], workers: int) -> Iterator[list[Measurement]]:
+    """The measurements of each job, in order; progress goes to stderr."""
+    start = time.monotonic()
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        for done, ((name, _), running) in enumerate([(step, pool.submit(step[1])) for step in plan], start=1):
+            yield running.result()
+            gone = (time.monotonic() - start) / 60
+            left = gone / done * (len(plan) - done)
+            print(
+                f"{done}/{len(plan)} {name}: {gone:.1f} min gone, about {left:.0f} to go", file=sys.stderr, flush=True
+            )
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -144,24 +120,28 @@ def size_of(text: str) -> tuple[int, int]:
     return height, width
 
 
+def command_of(told: argparse.Namespace) -> str:
+    """The line that makes the page again, photographs' folder unnamed."""
+    words = [".venv/bin/python benchmarks/alignment.py"]
+    words += ["--photographs DIR"] if told.photographs else []
+    words += [f"--seed {told.seed}"] if told.seed else []
+    return " ".join([*words, "--out docs/benchmarks"])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=4, help="photographs")
-    parser.add_argument("--pairs", type=int, default=3, help="virtual pairs of each kind")
-    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="folder of sharp PNG or JPEG files")
-    parser.add_argument("--size", type=size_of, help="WxH of every frame; default: whole photographs and 1296x864")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    rivals = aligners()
-    for title, cases in kinds_of_pairs(options):
-        height, width = cases[0].blur.shape[:2]
-        print(f"{title}, registered at {width}x{height}")
-        print(f"{'':26s}{'median px':>11s}{'worst px':>11s}{'failed':>9s}{'CPU s/pair':>12s}")
-        for name, aligner in rivals.items():
-            cv2.setRNGSeed(options.seed)
-            print(f"{name:26s}" + ("  not installed" if aligner is None else measured(aligner, cases)), flush=True)
-        print()
+    told = parsed()
+    options = options_of(told)
+    for name, run in aligners().items():
+        if run is None:
+            print(f"{name}: not installed", file=sys.stderr)
+    rows = [row for found in carried_out(planned(told, options), told.workers) for row in found]
+    print(page.printed(rows))
+    if told.out:
+        told.out.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in measurement.read(told.out / f"{page.NAME}.csv") if row.section not in told.only]
+        every = sorted(kept + rows, key=lambda row: list(SECTIONS).index(row.section))
+        measurement.write(told.out / f"{page.NAME}.csv", every)
+        page.write(told.out, every, command_of(told))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ from capture.virtual.stage import run as shoot
 from sdd_toolkit.develop import Encoding, encode
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.frames import as_shot_white_balance, read_full
-from sdd_toolkit.shard_index import TRANSFER, Index, write_index
-from sdd_toolkit.shards import FLOW_FACTOR, PackedPair, ShardHeader, ShardReader, group_name, write_shard
+from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.shard_index import TRANSFER, Index, ShardHeader, write_index
+from sdd_toolkit.shards import PackedPair, ShardReader, group_name, write_shard
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 
 Pixels = NDArray[np.uint8]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +19,8 @@ from sdd_toolkit.options import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sdd_toolkit.lenses import LensPairs
 
 
 @click.command("filter")
@@ -104,3 +108,38 @@ def report(
     section = load_section(ReportConfig, "report", config, max_pictures=pictures)
     how = executor or default_name()
     echo_report(run(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+
+
+@click.command()
+@click.argument("manifest", type=IN_PATH)
+@out_option("File for the models, JSON; `sdd align --breathing` reads it.")
+@json_option
+def breathing(manifest: Path, out: Path, as_json: bool) -> None:
+    """Fit how the lenses breathe: zoom against focus position."""
+    from sdd_toolkit.lenses import run
+
+    fitted = run(manifest, out)
+    if as_json:
+        facts = [{**asdict(entry), "observations": len(entry.observations)} for entry in fitted]
+        click.echo(json.dumps({"lenses": facts, "outputs": [str(out)]}))
+        return
+    _print_lenses(fitted)
+    click.echo(f"  -> {out}")
+
+
+def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("lens", "mm", "pairs", "dioptres", "% per dioptre", "terms", "scatter %", "left out")
+    for entry in fitted:
+        focal = "?" if entry.focal_mm is None else f"{entry.focal_mm:g}"
+        left_out = ", ".join(f"{count} {reason}" for reason, count in entry.left_out.items()) or "–"
+        cells = ["–", "–", "–", "–"]
+        if (model := entry.model) is not None:
+            low, high = model.range_dpt
+            slope, scatter = 100 * model.zoom_per_dioptre, 100 * model.scatter
+            cells = [f"{low:.2f} … {high:.2f}", f"{slope:+.3f}", str(len(model.coefficients)), f"{scatter:.3f}"]
+            left_out += f"; {model.outliers} outliers" if model.outliers else ""
+        table.add_row(entry.lens, focal, str(len(entry.observations)), *cells, left_out)
+    Console().print(table)

@@ -47,6 +47,29 @@ def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     return np.ascontiguousarray(pixels)
 
 
+def read_values(path: Path) -> NDArray[Any]:
+    """An image as the numbers it holds: a mask, a label map, a depth map.
+
+    Returns:
+        (H, W) or (H, W, C) with 3 channels RGB or 4 channels RGBA, of the file's own type; not turned upright.
+
+    Raises:
+        RawError: Missing, cut short, or not an image of 1, 3 or 4 channels.
+    """
+    check_is_file(path)
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, OSError, MemoryError) as error:
+        raise _undecodable(path) from error
+    if pixels is None or pixels.size == 0:
+        raise _undecodable(path)
+    if pixels.ndim == 2:
+        return np.asarray(pixels)
+    if pixels.shape[2] not in (3, 4):
+        raise RawError(f"{path} has {pixels.shape[2]} channels", hint="save 1, 3 or 4 channels")
+    return np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+
+
 def _undecodable(path: Path) -> RawError:
     return RawError(f"cannot decode {path}", hint="is it a whole PNG, TIFF or JPEG file? try another viewer")
 

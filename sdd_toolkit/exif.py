@@ -1,7 +1,8 @@
 """What a file's EXIF says: exifread first, the decoding library's own metadata where a tag is absent.
 
-A tag that is present but zero, blank or infinite means "unknown" and stays None: LibRaw would turn it into 1 s at
-f/1. Tags are looked for in the Exif directory and, as TIFF/EP and DNG allow, in the first image directory.
+A tag that is present but zero, blank or infinite means "unknown" and stays None (LibRaw would turn it into 1 s at
+f/1); only a subject may be at infinity. Tags are looked for in the Exif directory and, as TIFF/EP and DNG allow, in
+the first image directory.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ logging.getLogger("exifread").setLevel(logging.ERROR)
 
 _UNKNOWN_ISO = 65535  # Exif 2.31: "look into another tag"
 _INFINITE = 0xFFFFFFFF
+_FARTHEST_M = 1e4  # exifread reduces fractions: 0xFFFFFFFF/100 is infinity, too
 _TIME = re.compile(r"(\d{4})[:.\-/](\d\d)[:.\-/](\d\d)[ T](\d\d)[:.](\d\d)[:.](\d\d)")
 
 
@@ -64,7 +66,7 @@ def parse(tags: Mapping[str, Any]) -> FrameMeta:
             shutter_s=_number(_find(tags, "ExposureTime")),
             f_number=_number(_find(tags, "FNumber")),
             focal_mm=_number(_find(tags, "FocalLength")),
-            focus_m=_number(_find(tags, "SubjectDistance")),
+            focus_m=_distance_m(_find(tags, "SubjectDistance")),
         ),
     )
 
@@ -127,6 +129,15 @@ def _number(tag: Any) -> float | None:
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     return value if math.isfinite(value) and value > 0 else None
+
+
+def _distance_m(tag: Any) -> float | None:
+    """A subject distance; infinity where the numerator is all ones (Exif 2.31), None where it is 0."""
+    values = getattr(tag, "values", None)
+    if isinstance(values, list | tuple) and values and getattr(values[0], "num", None) == _INFINITE:
+        return math.inf
+    value = _number(tag)
+    return math.inf if value is not None and value > _FARTHEST_M else value
 
 
 def _iso(tags: Mapping[str, Any]) -> float | None:

@@ -6,6 +6,7 @@ in a directory of its own. Sources: CIPA DC-008 (Exif 2.31); TIFF 6.0; PNG 3rd e
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from datetime import datetime
@@ -119,7 +120,9 @@ def _long(tag: int, value: int) -> Entry:
 
 
 def _rational(tag: int, value: float) -> Entry:
-    # Numerator and denominator must both fit 32 bits; all ones would mean infinity.
+    # Numerator and denominator must both fit 32 bits; all ones mean infinity.
+    if value == math.inf:
+        return tag, _RATIONAL, 1, struct.pack("<II", 0xFFFFFFFF, 1)
     finest = min(1_000_000, int(0xFFFFFFFE / value)) if value > 0 else 1
     ratio = Fraction(value).limit_denominator(max(finest, 1))
     return tag, _RATIONAL, 1, struct.pack("<II", min(ratio.numerator, 0xFFFFFFFE), ratio.denominator)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from sdd_toolkit import exif_block
-from sdd_toolkit.decoding import IMAGE_SUFFIXES, read_image
+from sdd_toolkit.decoding import IMAGE_SUFFIXES, read_image, read_values
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.exif import read_meta
 from sdd_toolkit.files import write_bytes
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.types import FrameMeta
 
-__all__ = ["IMAGE_SUFFIXES", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "read_image", "read_values", "write_image", "write_values"]
 
 _JPEG_SETTINGS = (
     cv2.IMWRITE_JPEG_QUALITY,
@@ -65,6 +65,32 @@ def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, li
     else:
         raise InputError(f"cannot write {path}: unknown image suffix {suffix!r}", hint="use .png, .tif or .jpg")
     write_bytes(path, content)
+
+
+def write_values(path: Path, array: NDArray[Any]) -> None:
+    """Writes numbers as they are, atomically and without metadata: a mask, a label map, a depth map.
+
+    Args:
+        path: Ends in `.png` (uint8 and uint16) or `.tif` (any type).
+        array: (H, W) or (H, W, C) with 3 channels RGB or 4 channels RGBA.
+
+    Raises:
+        InputError: The disk refuses.
+        ValueError: PNG cannot hold this type.
+    """
+    if path.suffix.lower() == ".png":
+        if array.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"PNG cannot hold {array.dtype}")
+        swapped = array if array.ndim == 2 else array[..., [2, 1, 0, 3][: array.shape[2]]]
+        _, encoded = cv2.imencode(".png", np.ascontiguousarray(swapped), (cv2.IMWRITE_PNG_COMPRESSION, 4))
+        write_bytes(path, bytes(encoded))
+        return
+    buffer = io.BytesIO()
+    colour = "rgb" if array.ndim == 3 else "minisblack"
+    tifffile.imwrite(
+        buffer, array, byteorder="<", photometric=colour, compression="zlib", metadata=None, software=False
+    )
+    write_bytes(path, buffer.getvalue())
 
 
 def _encoded(path: Path, array: NDArray[Any], settings: tuple[int, ...]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ class Manifest:
 
 def to_json(value: object) -> str:
     """`value` (dataclass, mapping or list) as one deterministic line of JSON."""
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    plain = asdict(value, dict_factory=_spelt) if is_dataclass(value) and not isinstance(value, type) else value
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -160,6 +161,11 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
     for ref in (record.blur, record.sharp):
         check_relative(ref.path, f"{path}, line {number}")
     return record
+
+
+def _spelt(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON has no infinity: a lens focused there is spelt out, any other infinity stays an error."""
+    return {key: "Infinity" if key == "focus_m" and value == math.inf else value for key, value in entries}
 
 
 def _names_a_file(name: str) -> bool:

@@ -135,6 +135,7 @@ CARD_NUMBERS = (
     Quantity("zoom_percent", "Zoom", "%", 3),
     Quantity("rotation_deg", "Rotation", "°", 3),
     Quantity("perspective_px", "Perspective", "px", 2),
+    Quantity("radial_px", "Radial term at the corners", "px", 2),
     BEFORE,
     Quantity("before_p95_px", "… 95th percentile", "px", 2),
     AFTER,
@@ -146,6 +147,9 @@ CARD_NUMBERS = (
     Quantity("unexplained_fraction", "Tiles unexplained", "", 4),
     Quantity("align_texture_fraction", "Tiles to align by", "", 3),
     Quantity("gain", "Brightness gain applied", "×", 4),
+    Quantity("gain_red", "… of red, relative", "×", 4),
+    Quantity("gain_blue", "… of blue, relative", "×", 4),
+    Quantity("offset", "Brightness offset applied", "", 5),
     Quantity("sharpness_gain", "Sharpness gain", "×", 2),
     Quantity("sharper_fraction", "Tiles sharper", "", 3),
     Quantity("softer_fraction", "Tiles softer", "", 3),
@@ -205,9 +209,13 @@ def exposure_text(exposure: Exposure) -> str:
         "" if not shutter else f"1/{1 / shutter:.0f} s" if shutter < 0.3 else f"{shutter:g} s",
         f"ISO {exposure.iso:g}" if exposure.iso else "",
         f"{exposure.focal_mm:g} mm" if exposure.focal_mm else "",
-        f"focus {exposure.focus_m:g} m" if exposure.focus_m else "",
+        _focus_text(exposure.focus_m),
     )
     return " · ".join(part for part in parts if part)
+
+
+def _focus_text(focus_m: float | None) -> str:
+    return "" if not focus_m else "focus ∞" if math.isinf(focus_m) else f"focus {focus_m:g} m"
 
 
 @cache

@@ -25,12 +25,14 @@ LOG_FLOOR = 1e-2
 
 _EXPOSURE = tuple(entry.name for entry in fields(Exposure))
 _QUALITY = tuple(entry.name for entry in fields(Quality))
-_ALIGNED_ELSEWHERE = ("rows", "size", "box", "shift_px", "flow_file", "failure", "detail")
+_TUPLES = ("rows", "size", "box", "shift_px", "colour_gain", "vignetting")
+_ALIGNED_ELSEWHERE = (*_TUPLES, "flow_file", "failure", "detail")
 _ALIGNED = tuple(entry.name for entry in fields(Alignment) if entry.name not in _ALIGNED_ELSEWHERE)
 # Two stages measure texture, each with its own definition.
 _RENAMED = {"texture_fraction": "align_texture_fraction", "model": "global_model"}
 _MATRIX = tuple(f"h{row}{column}" for row in range(3) for column in range(3))
 _BOX = ("box_left", "box_top", "box_right", "box_bottom")
+_PHOTOMETRY = ("gain_red", "gain_green", "gain_blue", "vignetting_a", "vignetting_b")
 
 TEXT_COLUMNS = (
     *("id", "scene", "kind", "verdict", "reason", "detail", "make", "model", "lens"),
@@ -42,6 +44,7 @@ COLUMNS = (
     *("sharp_file", "sharp_taken_at", *(f"sharp_{name}" for name in _EXPOSURE)),
     *("aligned", "shift_x_px", "shift_y_px", "shift_px", "zoom_percent"),
     *(_RENAMED.get(name, name) for name in _ALIGNED),
+    *("radial_px", *_PHOTOMETRY),
     *_BOX,
     *_MATRIX,
     *_QUALITY,
@@ -238,6 +241,8 @@ def _alignment_row(alignment: Alignment | None) -> dict[str, object]:
         "shift_px": float(np.hypot(dx, dy)),
         "zoom_percent": 100.0 * (alignment.zoom - 1.0),
         **{_RENAMED.get(name, name): getattr(alignment, name) for name in _ALIGNED},
+        "radial_px": abs(alignment.radial) * float(np.hypot(*alignment.size)) / 2.0,
+        **dict(zip(_PHOTOMETRY, (*alignment.colour_gain, *alignment.vignetting), strict=True)),
         **dict(zip(_BOX, alignment.box, strict=True)),
         **dict(zip(_MATRIX, np.ravel(alignment.rows).tolist(), strict=True)),
     }

@@ -88,7 +88,11 @@ class PairKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """How a frame was exposed; None where the file does not say."""
+    """How a frame was exposed; None where the file does not say.
+
+    Attributes:
+        focus_m: Distance the lens was focused at; `math.inf` at infinity, which JSON spells "Infinity".
+    """
 
     iso: float | None = None
     shutter_s: float | None = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +27,7 @@ def test_zero_blank_infinite_and_undefined_mean_unknown() -> None:
         "EXIF FNumber": tag([Ratio(0, 1)]),
         "EXIF ExposureTime": tag([Ratio(0, 0)]),
         "EXIF ISOSpeedRatings": tag([0]),
-        "EXIF FocalLength": tag([]),
-        "EXIF SubjectDistance": tag([Ratio(0xFFFFFFFF, 1)]),
+        "EXIF FocalLength": tag([Ratio(0xFFFFFFFF, 1)]),
         "EXIF DateTimeOriginal": tag("    :  :     :  :  "),
         "EXIF LensModel": tag("  \0"),
         "Image Orientation": tag([0]),
@@ -47,6 +47,21 @@ def test_the_time_has_the_sub_seconds_of_its_own_tag() -> None:
 def test_an_iso_too_large_for_its_tag_is_looked_up_in_the_next() -> None:
     tags = {"EXIF ISOSpeedRatings": tag([65535]), "EXIF RecommendedExposureIndex": tag([102400])}
     assert parse(tags).exposure.iso == 102400.0
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "focus_m"),
+    [(12345, 10000, 1.2345), (0xFFFFFFFF, 1, math.inf), (0xFFFFFFFF, 100, math.inf), (0, 1, None), (0, 0, None)],
+)
+def test_a_subject_may_be_at_infinity_or_unknown(numerator: int, denominator: int, focus_m: float | None) -> None:
+    tags = {"EXIF SubjectDistance": tag([Ratio(numerator, denominator)])}
+    assert parse(tags).exposure.focus_m == focus_m
+
+
+@pytest.mark.parametrize("focus_m", [0.25, 3.2, math.inf])
+def test_a_focus_distance_is_written_and_read_back(focus_m: float) -> None:
+    block = build(FrameMeta(exposure=Exposure(focus_m=focus_m)))
+    assert parse(exifread.process_file(io.BytesIO(block), details=False)).exposure.focus_m == focus_m
 
 
 def test_zeros_in_exif_are_not_filled_by_the_placeholders_of_libraw(real_data: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def test_what_is_written_is_read_back_equal_and_sorted(tmp_path: Path) -> None:
     rejected = replace(record("a"), verdict=Verdict(False, Reason.CLIPPED, "50 %"))
     write(path, Manifest(root=tmp_path, records=(record("b"), rejected)))
     assert read(path) == Manifest(root=tmp_path.resolve(), records=(rejected, record("b")))
+
+
+def test_a_lens_focused_at_infinity_is_written_in_plain_json(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    far = replace(record(), sharp_meta=FrameMeta(exposure=Exposure(focus_m=math.inf)))
+    write(path, Manifest(root=tmp_path, records=(far,)))
+    written = json.loads(path.read_text().splitlines()[1], parse_constant=pytest.fail)
+    assert written["sharp_meta"]["exposure"]["focus_m"] == "Infinity"
+    assert read(path).records == (far,)
+
+
+def test_any_other_infinity_is_an_error(tmp_path: Path) -> None:
+    wrong = replace(record(), sharp_meta=FrameMeta(exposure=Exposure(iso=math.inf)))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(tmp_path / "m.jsonl", Manifest(root=tmp_path, records=(wrong,)))
 
 
 def test_line_separators_of_unicode_in_a_name_end_no_line(tmp_path: Path) -> None:

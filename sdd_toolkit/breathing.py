@@ -1,0 +1,263 @@
+"""Focus breathing: how the magnification of a lens depends on where it is focused. Pure, no files.
+
+The image of a scene is magnified in proportion to the image distance. For a thin lens of focal length f focused at
+the distance s (E. Hecht, Optics, 5th ed., ch. 5.2), with the focus position δ = 1/s in dioptres (1/m),
+
+    m(δ) ∝ v = f s / (s - f) ∝ 1 / (1 - f δ),        ln m(δ) = f δ + (f δ)² / 2 + …
+
+A real lens that focuses by moving inner groups changes its focal length as well and may breathe less, or the other
+way. Its ln m is smooth in δ all the same, so a polynomial that vanishes at infinity is fitted:
+
+    ln m(δ) = c₁ δ [+ c₂ δ² [+ c₃ δ³]],        zoom, blurred to sharp = m(δ_sharp) / m(δ_blur)
+
+Each pair gives one equation that is linear in c. They are solved by iteratively reweighted least squares: least
+absolute deviations for a start, then Tukey's biweight (Huber, Ronchetti, Robust Statistics, 2nd ed., ch. 7), which
+outliers do not move at all. What a lens and its EXIF do not repeat, the scatter, adds to each pair's own deviation as
+in the random-effects model of Paule and Mandel (J. Res. NBS 87, 1982), its size from the median absolute deviation.
+The Bayesian information criterion decides how many coefficients are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MIN_PAIRS = 3  # per coefficient
+MAX_ORDER = 3
+MIN_FOCUS_CHANGE_DPT = 0.005
+_LEAST_DEVIATION = 1e-6  # of ln zoom: no registration is better, and a zero would divide
+_TUKEY = 4.685  # 95 % efficiency at the normal distribution
+_MAD = 1.4826  # median absolute deviation to standard deviation
+_EXTRAPOLATED = 0.5  # standard deviation of a change of ln m outside the fitted range, relative to itself
+_ROUNDS = 60
+# Powers are told apart only where the focus positions do not lie on few points.
+_WORST_CONDITION = 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One measured pair of one lens.
+
+    Attributes:
+        focus_blur_m: Distance the blurred frame was focused at, metres; infinity is `math.inf`.
+        focus_sharp_m: The same of the sharp frame.
+        zoom: Magnification blurred to sharp.
+        deviation: Standard deviation of `zoom`.
+    """
+
+    focus_blur_m: float
+    focus_sharp_m: float
+    zoom: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class BreathingModel:
+    """ln m(δ) = c₁ δ + c₂ δ² + c₃ δ³ of one lens at one focal length.
+
+    Attributes:
+        coefficients: (c₁, …), one to three; cₙ in metres to the power of n.
+        covariance: Of the coefficients.
+        scatter: Standard deviation of ln zoom beyond the pairs' own deviations.
+        count: Pairs the fit rests on.
+        outliers: Pairs of them without any weight.
+        range_dpt: (low, high) focus positions of the pairs that count, dioptres.
+    """
+
+    coefficients: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    scatter: float
+    count: int
+    outliers: int
+    range_dpt: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        order = len(self.coefficients)
+        numbers = [*self.coefficients, *(entry for row in self.covariance for entry in row), self.scatter]
+        if not 1 <= order <= MAX_ORDER or [len(row) for row in self.covariance] != [order] * order:
+            raise ValueError(f"{order} coefficients and a covariance of {len(self.covariance)} rows")
+        if not all(map(math.isfinite, numbers)) or self.scatter < 0:
+            raise ValueError("numbers must be finite, the scatter not negative")
+        if not 0 <= self.range_dpt[0] < self.range_dpt[1] < math.inf:
+            raise ValueError(f"a range of {self.range_dpt[0]} to {self.range_dpt[1]} dioptres")
+
+    @property
+    def zoom_per_dioptre(self) -> float:
+        """Relative change of magnification for one dioptre of nearer focus, on average over the fitted range."""
+        low, high = self.range_dpt
+        return (log_magnification(self, high) - log_magnification(self, low)) / (high - low)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoomPrior:
+    """The zoom, blurred to sharp, to be expected of a pair and its standard deviation."""
+
+    zoom: float
+    deviation: float
+
+
+def dioptres(focus_m: float) -> float:
+    """The focus position 1/s in dioptres; 0 at infinity.
+
+    Raises:
+        ValueError: The distance is not positive.
+    """
+    if not focus_m > 0:
+        raise ValueError(f"a focus distance of {focus_m} m")
+    return 1.0 / focus_m
+
+
+def log_magnification(model: BreathingModel, focus_dpt: float) -> float:
+    """ln m at a focus position in dioptres, relative to focus at infinity."""
+    return float(sum(c * focus_dpt**power for power, c in enumerate(model.coefficients, 1)))
+
+
+def fit(observations: Sequence[Observation]) -> BreathingModel:
+    """The breathing of one lens at one focal length, unmoved by a minority of wrong pairs.
+
+    Raises:
+        InputError: Too few pairs, or pairs between whose frames the focus did not move.
+        ValueError: An observation that cannot be: a zoom or distance that is not positive, a negative deviation.
+    """
+    moved = [entry for entry in observations if abs(_change_dpt(entry)) >= MIN_FOCUS_CHANGE_DPT]
+    if len(moved) < MIN_PAIRS:
+        raise InputError(
+            f"{len(moved)} of {len(observations)} pairs have frames focused differently, {MIN_PAIRS} are needed",
+            hint=f"use focus pairs whose EXIF tells focus distances, {MIN_FOCUS_CHANGE_DPT} dioptres apart or more",
+        )
+    blur, sharp, zoom, deviation = _columns(moved)
+    log_zoom, own = np.log(zoom), np.maximum(deviation / zoom, _LEAST_DEVIATION)
+    designs = [
+        np.column_stack([sharp**power - blur**power for power in range(1, order + 1)])
+        for order in range(1, min(MAX_ORDER, len(moved) // MIN_PAIRS) + 1)
+    ]
+    designs = [design for design in designs if _tells_apart(design)]
+    total = np.hypot(own, _scatter(designs[-1], log_zoom, own))
+    design = min(designs, key=lambda candidate: _criterion(candidate, log_zoom, total))
+    scatter = _scatter(design, log_zoom, own)
+    total = np.hypot(own, scatter)
+    coefficients, weights, covariance = _solved(design / total[:, None], log_zoom / total)
+    counted = weights > 0
+    ends = np.concatenate([blur[counted], sharp[counted]])
+    return BreathingModel(
+        coefficients=tuple(coefficients.tolist()),
+        covariance=tuple(tuple(row) for row in covariance.tolist()),
+        scatter=scatter,
+        count=len(moved),
+        outliers=int(np.count_nonzero(~counted)),
+        range_dpt=(float(ends.min()), float(ends.max())),
+    )
+
+
+def predict(model: BreathingModel, focus_blur_m: float, focus_sharp_m: float) -> ZoomPrior:
+    """The zoom of a pair and its standard deviation: of the fit, the scatter, and of leaving the fitted range.
+
+    Args:
+        model: Of the lens, at the pair's focal length.
+        focus_blur_m: Focus distance of the blurred frame, metres; infinity is `math.inf`.
+        focus_sharp_m: The same of the sharp frame.
+
+    Raises:
+        ValueError: A distance is not positive.
+    """
+    blur, sharp = dioptres(focus_blur_m), dioptres(focus_sharp_m)
+    powers = np.arange(1, len(model.coefficients) + 1)
+    row = sharp**powers - blur**powers
+    variance = float(row @ np.array(model.covariance) @ row) + model.scatter**2 + _LEAST_DEVIATION**2
+    for position in (blur, sharp):
+        within = min(max(position, model.range_dpt[0]), model.range_dpt[1])
+        beyond = log_magnification(model, position) - log_magnification(model, within)
+        variance += (_EXTRAPOLATED * beyond) ** 2
+    zoom = math.exp(log_magnification(model, sharp) - log_magnification(model, blur))
+    return ZoomPrior(zoom=zoom, deviation=zoom * math.sqrt(variance))
+
+
+def _change_dpt(entry: Observation) -> float:
+    return dioptres(entry.focus_sharp_m) - dioptres(entry.focus_blur_m)
+
+
+def _columns(observations: Sequence[Observation]) -> NDArray[np.float64]:
+    """(4, N): focus of the blurred and the sharp frame in dioptres, zoom, its deviation."""
+    rows = [
+        (dioptres(entry.focus_blur_m), dioptres(entry.focus_sharp_m), entry.zoom, entry.deviation)
+        for entry in observations
+    ]
+    columns = np.array(rows, dtype=np.float64).T
+    if not (np.isfinite(columns).all() and (columns[2] > 0).all() and (columns[3] >= 0).all()):
+        raise ValueError("zooms must be positive, deviations not negative, both finite")
+    return columns
+
+
+def _tells_apart(design: NDArray[np.float64]) -> bool:
+    scaled = design / np.linalg.norm(design, axis=0).clip(min=1e-300)
+    return bool(np.linalg.cond(scaled) < _WORST_CONDITION)
+
+
+def _least_absolute(design: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of least absolute residuals, by reweighting."""
+    weights = np.ones(len(target))
+    coefficients = np.zeros(design.shape[1])
+    for _ in range(_ROUNDS):
+        coefficients = _weighted(design, target, weights)
+        residual = np.abs(target - design @ coefficients)
+        weights = 1.0 / np.maximum(residual, 1e-3 * max(float(np.median(residual)), 1e-6))
+    return coefficients
+
+
+def _weighted(
+    design: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    root = np.sqrt(weights)
+    return np.asarray(np.linalg.lstsq(design * root[:, None], target * root, rcond=None)[0], dtype=np.float64)
+
+
+def _scatter(design: NDArray[np.float64], target: NDArray[np.float64], own: NDArray[np.float64]) -> float:
+    """What must be added, squared, to the own variances so that the residuals are as large as they say."""
+    residual = target - design @ _least_absolute(design / own[:, None], target / own)
+    freedom = math.sqrt(len(target) / (len(target) - design.shape[1]))
+
+    def size(scatter: float) -> float:
+        return _MAD * freedom * float(np.median(np.abs(residual) / np.hypot(own, scatter)))
+
+    if size(0.0) <= 1.0:
+        return 0.0
+    low, high = 0.0, 2.0 * _MAD * freedom * float(np.max(np.abs(residual)))
+    for _ in range(_ROUNDS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if size(middle) > 1.0 else (low, middle)
+    return 0.5 * (low + high)
+
+
+def _solved(
+    design: NDArray[np.float64], target: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients, weights 0 … 1 and covariance under Tukey's biweight; residuals are in standard deviations."""
+    coefficients = _least_absolute(design, target)
+    weights = _biweight(target - design @ coefficients)
+    for _ in range(_ROUNDS):
+        coefficients = _weighted(design, target, weights)
+        weights = _biweight(target - design @ coefficients)
+    covariance = np.asarray(np.linalg.pinv(design.T @ (design * weights[:, None])), dtype=np.float64)
+    return coefficients, weights, covariance
+
+
+def _biweight(residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.maximum(1.0 - (residual / _TUKEY) ** 2, 0.0) ** 2, dtype=np.float64)
+
+
+def _criterion(design: NDArray[np.float64], target: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
+    """The Bayesian information criterion, its χ² bounded as the biweight bounds it."""
+    scaled, goal = design / deviation[:, None], target / deviation
+    residual = goal - scaled @ _solved(scaled, goal)[0]
+    bounded = _TUKEY**2 / 3.0 * (1.0 - (1.0 - np.minimum((residual / _TUKEY) ** 2, 1.0)) ** 3)
+    return float(bounded.sum() + design.shape[1] * math.log(len(target)))

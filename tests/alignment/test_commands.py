@@ -1,0 +1,134 @@
+"""`sdd align` as a user types it: three uses, and no traceback whatever is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from alignment import transforms
+from alignment.commands import align
+from sdd_toolkit import manifest
+from sdd_toolkit.develop import Encoding, encode
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.files import sha256_of
+from sdd_toolkit.images import read_image, write_image, write_values
+from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord
+from tests import planted_pairs
+from tests.command_line import sdd
+
+SHIFTED = transforms.Transform(
+    "b.png", "s.png", planted_pairs.SIZE, ((1.0, 0.0, 6.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0)), "similarity"
+)
+
+
+def typed(*words: object) -> Result:
+    return CliRunner().invoke(align, [str(word) for word in words], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> Path:
+    """A folder with two frames and a manifest of them."""
+    folder, pair = tmp_path_factory.mktemp("shots"), plant(30)
+    (folder / "sdd.toml").write_text("[align]\nmax_radius_px = 6.0\n")
+    refs = []
+    for name, linear in (("soft", pair.blur), ("crisp", pair.sharp)):
+        path = folder / f"{name}.png"
+        write_image(path, encode(linear.repeat(2, axis=0).repeat(2, axis=1), Encoding.SRGB16))
+        refs.append(FileRef(path.name, path.stat().st_size, sha256_of(path)))
+    record = PairRecord("one", "one", PairKind.FOCUS, *refs, FrameMeta(), FrameMeta())
+    manifest.write(folder / "ingested.jsonl", manifest.Manifest(folder, (record,)))
+    return folder
+
+
+def test_a_manifest_is_aligned_exported_and_applied(shots: Path, tmp_path: Path) -> None:
+    how = ("--config", shots / "sdd.toml", "--executor", "serial", "--json")
+    done = typed(shots / "ingested.jsonl", "--out", tmp_path, "--export", tmp_path / "transforms", *how)
+    report = json.loads(done.stdout)
+    assert (report["stage"], report["done"]) == ("align", 1)
+    assert report["outputs"] == [str(tmp_path / "aligned.jsonl"), str(tmp_path / "transforms")]
+    for name, source in (("a", tmp_path / "aligned.jsonl"), ("b", tmp_path / "transforms" / "one.json")):
+        warp = ("--warp", "homography+flow")
+        assert typed("--apply", source, shots / "soft.png", "--out", tmp_path / name, *warp).exit_code == 0
+    first, second = ((tmp_path / name / "soft_aligned.tif").read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_two_photographs_need_no_manifest(shots: Path, tmp_path: Path) -> None:
+    done = typed(shots / "soft.png", shots / "crisp.png", "--out", tmp_path, "--config", shots / "sdd.toml")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("shift ")
+    assert "estimated error 0.0" in done.stdout
+    assert f"-> {tmp_path / 'soft.json'}" in done.stdout
+    words = ("--apply", tmp_path / "soft.json", shots / "soft.png", "--out", tmp_path / "again")
+    assert typed(*words).exit_code == 0
+    again = tmp_path / "again" / "soft_aligned.tif"
+    assert np.array_equal(read_image(again), read_image(tmp_path / "soft_aligned.tif"))
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    transforms.write(tmp_path / "t.json", SHIFTED)
+    write_image(tmp_path / "a.png", planted_pairs.texture(1))
+    write_values(tmp_path / "depth.tif", np.arange(160 * 240, dtype=np.float32).reshape(160, 240))
+    return tmp_path / "t.json"
+
+
+def test_a_stored_transform_is_applied_and_taken_back(stored: Path) -> None:
+    folder = stored.parent
+    assert typed("--apply", stored, folder / "a.png", "--out", folder / "there").exit_code == 0
+    words = ("--apply", stored, folder / "there" / "a_aligned.png", "--inverse", "--out", folder / "back")
+    assert typed(*words).exit_code == 0
+    back = read_image(folder / "back" / "a_aligned_aligned.png")
+    assert np.array_equal(back[4:, :234], planted_pairs.texture(1)[4:, :234])
+
+
+def test_a_bad_file_among_good_ones_is_told_and_ends_with_two(stored: Path) -> None:
+    folder = stored.parent
+    done = typed("--apply", stored, folder / "missing.png", folder / "a.png", "--out", folder / "out")
+    assert done.exit_code == 2
+    assert "apply: 1 done, 0 unchanged, 1 rejected of 2" in done.stdout
+    assert (folder / "out" / "a_aligned.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("t.json", "a.png", "depth.tif"), "one manifest or two frames"),
+        (("a.png",), "give its sharp partner too"),
+        (("t.json", "--nearest"), "--nearest does not go with a manifest"),
+        (("a.png", "a.png", "--pair-id", "x"), "--pair-id does not go with two frames"),
+        (("a.png", "a.png", "--export", "x"), "--export does not go with two frames"),
+        (("a.png", "--apply", "t.json", "--mask", "a.png"), "--mask does not go with --apply"),
+        (("a.png", "--apply", "t.json", "--warp", "flow"), "'flow' is not one of"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], what: str
+) -> None:
+    monkeypatch.chdir(stored.parent)
+    done = typed(*words, "--out", "out")
+    assert done.exit_code == 2
+    assert what in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--warp", "homography+flow"), "no residual flow"),
+        (("--pair-id", "x"), "no pair 'x'"),
+    ],
+)
+def test_a_transform_without_what_is_asked_of_it_is_refused(stored: Path, words: tuple[str, ...], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        typed("--apply", stored, stored.parent / "a.png", "--out", stored.parent / "out", *words)
+
+
+def test_an_unusable_transform_is_two_lines_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"format": "sdd-transform", "version": 1, "gain": []}')
+    done = sdd("align", "--apply", tmp_path / "t.json", tmp_path / "a.png", "--out", tmp_path, check=False)
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in done.stderr.strip().splitlines()] == ["error", "hint"]
