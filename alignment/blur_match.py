@@ -129,10 +129,10 @@ def choose(
     mixed = (near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE)
     excess = np.maximum(mixed - noise.astype(np.float32)[:, None, None], 0)
     floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + _NOISE_FLOOR * float(noise.max()) + 1e-12)
-    evidence = -_INDEPENDENT / 2 * np.log(excess + floor)
+    evidence = np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)
     evidence -= evidence.max(axis=0)
     score = evidence + _log_prior(evidence, (share > 0.5 * float(np.median(share))))[:, None, None]
-    return RadiusMap(index=_least(-score) - np.float32(len(moving) - 1), radii=radii)
+    return RadiusMap(index=_least(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii)
 
 
 def _log_prior(evidence: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -141,7 +141,7 @@ def _log_prior(evidence: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDA
     count = len(likelihood)
     prior = np.full(count, 1.0 / count)
     if not likelihood.size:
-        return np.log(prior).astype(np.float32)
+        return np.asarray(np.log(prior), dtype=np.float32)
     for _ in range(_PRIOR_ROUNDS):
         joint = likelihood * prior[:, None]
         prior = (joint / joint.sum(axis=0)).mean(axis=1)
@@ -149,7 +149,7 @@ def _log_prior(evidence: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDA
         # Neighbouring radii are neighbours in depth, and no radius is impossible.
         prior = 0.8 * prior + 0.1 * (padded[:-2] + padded[2:]) + 1e-4
         prior /= prior.sum()
-    return np.log(prior).astype(np.float32)
+    return np.asarray(np.log(prior), dtype=np.float32)
 
 
 def blend(

@@ -11,7 +11,7 @@ from sdd_toolkit.lenses import LensBreathing
 class AlignConfig(Section):
     """The `[align]` section of `sdd.toml`."""
 
-    max_radius_px: float = Field(default=12.0, ge=1.0, le=64.0)
+    max_radius_px: float = Field(default=24.0, ge=1.0, le=64.0)
     """Largest disc radius that blur matching tries."""
     max_zoom_percent: float = Field(default=12.0, ge=0.0, le=20.0)
     """Largest magnification between the frames that the first search covers, either way."""

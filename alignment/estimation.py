@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from alignment import blur_match, homography, photometric, spline, tiles
+from alignment import blur_match, brightness, homography, photometric, spline, tiles
+from alignment.levels import Frames, first_within
 from alignment.photometric import Photometry
 from alignment.search import search
 from sdd_toolkit import geometry
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
 
     from alignment.blur_match import RadiusMap
     from alignment.config import AlignConfig
-    from alignment.tiles import Fit, Systems
+    from alignment.tiles import Fit
     from sdd_toolkit.breathing import ZoomPrior
 
     Matrix = NDArray[np.float64]
     Image = NDArray[np.float32]
 
 BAND_SIGMA_PX = 10.0
-_SMALLEST_PX = 72
 _BORDER_PX = 4.0
 _SMOOTH_SIGMA_PX = 0.7
 _STEPS = 8
@@ -41,40 +41,10 @@ _TRIAL_SHARE = 0.05
 # Where half of the texture is blurred by more than this, the next finer level holds nothing new.
 _COARSE_ENOUGH_PX = 3.6
 _DARK_SHARE = 0.05
+# Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
+# corner error is this many times (median over planted and virtual pairs) what that scatter says.
+ERROR_PER_DEVIATION = 1.6
 _LOCAL_MEAN_SIGMA_PX = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """A pair at one pyramid level.
-
-    Attributes:
-        blur: (H, W) linear luminance.
-        sharp: (H, W) linear luminance.
-        trusted_blur: (H, W) 0 … 1: how far a pixel of the blurred frame may be used (not saturated).
-        trusted_sharp: (H, W) the same of the sharp frame, times the user's mask.
-    """
-
-    blur: Image
-    sharp: Image
-    trusted_blur: Image
-    trusted_sharp: Image
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.sharp.shape[0], self.sharp.shape[1]
-
-    def halved(self) -> Frames:
-        """2x2 means."""
-        height, width = self.size
-
-        def half(image: Image) -> Image:
-            whole = image[: height // 2 * 2, : width // 2 * 2]
-            means = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            return np.asarray(means, dtype=np.float32)
-
-        return Frames(half(self.blur), half(self.sharp), half(self.trusted_blur), half(self.trusted_sharp))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +63,18 @@ class Matched:
     overlap: NDArray[np.bool_]
     radius: RadiusMap
 
+    def halved(self) -> Matched:
+        """2x2 means, in pixels of their own."""
+        height, width = (edge // 2 * 2 for edge in self.fixed.shape)
+
+        def half(image: Image) -> Image:
+            means = cv2.resize(image[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            return np.asarray(means, dtype=np.float32)
+
+        radius = replace(self.radius, radii=tuple(radius / 2 for radius in self.radius.radii))
+        overlap = half(self.overlap.astype(np.float32)) > 0.99
+        return Matched(half(self.moving), half(self.fixed), overlap, radius)
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -102,9 +84,10 @@ class Estimate:
         homography: Blurred to sharp.
         radial: Coefficient of the radial term.
         model: Name of the model the evidence chose.
+        full_model: Name of the model that was fitted.
+        covariance: (k, k) of the parameters within the basis of `full_model`.
+        spread_px: Standard deviation of tile displacements that their own uncertainty does not explain.
         photometry: Brightness of the sharp frame in terms of the blurred one.
-        fit: The last regression over tiles, for the uncertainty.
-        systems: The last linearisation.
         matched: The frames as last compared.
         noise: Standard deviation of the noise in the two comparable frames, added in quadrature.
         frames: The pair at that level.
@@ -114,9 +97,10 @@ class Estimate:
     homography: Matrix
     radial: float
     model: str
+    full_model: str
+    covariance: Matrix
+    spread_px: float
     photometry: Photometry
-    fit: Fit
-    systems: Systems
     matched: Matched
     noise: float
     frames: Frames
@@ -152,20 +136,6 @@ def comparable(light: Image, white: float) -> Image:
     return photometric.band(np.asarray(tone, dtype=np.float32), BAND_SIGMA_PX)
 
 
-def pyramid(frames: Frames, config: AlignConfig) -> list[Frames]:
-    """The pair and its halvings, down to about a hundred pixels."""
-    levels = [frames]
-    while min(levels[-1].size) // 2 >= _SMALLEST_PX:
-        levels.append(levels[-1].halved())
-    return levels
-
-
-def finest_level(levels: list[Frames], config: AlignConfig) -> int:
-    """The first level that is not larger than `working_megapixels`."""
-    sizes = [level.size[0] * level.size[1] / 1e6 for level in levels]
-    return next((number for number, size in enumerate(sizes) if size <= config.working_megapixels), len(levels) - 1)
-
-
 def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None = None) -> Estimate:
     """The global model of a pair.
 
@@ -174,7 +144,7 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
         config: Search ranges.
         prior: What is known of the zoom beforehand.
     """
-    finest = finest_level(levels, config)
+    finest = first_within(levels, config.working_megapixels)
     top = levels[-1]
     whites = photometric.white_of(top.blur), photometric.white_of(top.sharp)
     reach = config.max_zoom_percent / 100
@@ -199,9 +169,13 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
     for number in range(len(levels) - 1, finest - 1, -1):
         coarse = number >= max(finest + 2, 2) or (number == len(levels) - 1 and number > finest)
         model = "similarity" if coarse else full
-        state, fit, systems, pair = _refined(levels[number], state, model, prior, last=number == finest)
+        bright = max(number, brightness.level_of(levels))
+        compared = brightness.compared(levels[bright], geometry.scaled(state.homography, 0.5 ** (bright - number)))
+        state = replace(state, photometry=compared or state.photometry)
+        state, fit, pair = _refined(levels[number], state, model, prior, last=number == finest)
         signed = _used_radii(pair)
-        if number == finest or float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX and model == full:
+        soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
+        if number == finest or (soft and model == full):
             break
         used = float(np.percentile(np.abs(signed), 98))
         state = replace(
@@ -210,7 +184,7 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
             largest_px=min(2 * (1.3 * used + 0.7), config.max_radius_px / 2 ** (number - 1)),
             both=bool(np.mean(signed < -0.5) > 0.01) or model != full,
         )
-    return _simplest(levels[number], state, fit, systems, pair, model, 2**number)
+    return _simplest(levels[number], state, fit, pair, model, 2**number)
 
 
 def _used_radii(pair: _Pair) -> NDArray[np.float32]:
@@ -223,15 +197,14 @@ def _used_radii(pair: _Pair) -> NDArray[np.float32]:
 
 def _refined(
     frames: Frames, state: _State, model: str, prior: ZoomPrior | None, *, last: bool
-) -> tuple[_State, Fit, Systems, _Pair]:
-    """Brightness, blur matching and Gauss-Newton at one level, twice in turn."""
+) -> tuple[_State, Fit, _Pair]:
+    """Blur matching and Gauss-Newton at one level, twice in turn."""
     size = frames.size
     basis = homography.BASES[model]
     radii = blur_match.radii_up_to(max(state.largest_px, 1.2))
     side = 48 if max(size) > 1000 else 32 if max(size) > 400 else 16
     turns = 1 if last and max(size) > 400 else 2
     for turn in range(2 - turns, 2):
-        state = replace(state, photometry=_brightness(frames, state))
         pair = _paired(frames, state, radii)
         for _ in range(_STEPS):
             warped = spline.sample(pair.spline, state.homography, size, radial=state.radial)
@@ -247,7 +220,7 @@ def _refined(
             )
             if moved < (_STILL_PX if turn else 10 * _STILL_PX):
                 break
-    return state, fit, systems, pair
+    return state, fit, pair
 
 
 def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tuple[Matrix, Matrix] | None:
@@ -262,42 +235,30 @@ def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tupl
     return np.outer(along, along) / prior.deviation**2, -along * missing / prior.deviation**2
 
 
-def _brightness(frames: Frames, state: _State) -> Photometry:
-    size = frames.size
-    grid = photometric.cells_of(size)
-    warped = geometry.warp(frames.blur, state.homography, size, interpolation=cv2.INTER_LINEAR)
-    open_blur = geometry.warp(frames.trusted_blur, state.homography, size, interpolation=cv2.INTER_LINEAR)
-    inside = geometry.valid(state.homography, size, size, margin_px=2.0)
-    usable = photometric.cell_means(np.where(inside, np.minimum(open_blur, frames.trusted_sharp), 0), grid) > 0.98
-    if not usable.any():
-        return state.photometry
-    moving, fixed = photometric.cell_means(warped, grid), photometric.cell_means(frames.sharp, grid)
-    return photometric.fit(moving[usable], fixed[usable], photometric.squared_radius(grid).ravel()[usable])
-
-
 def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     """Both frames at equal softness under the current model."""
     size = frames.size
     blur = state.photometry.applied(frames.blur)
     fixed_bank = [_softened(frames.sharp, radius) for radius in radii]
     moving_bank = [_softened(blur, radius) for radius in (radii if state.both else radii[:1])]
-    brightness = _per_brightness(frames.sharp, photometric.white_of(frames.sharp))
+    per_brightness = _per_brightness(frames.sharp, photometric.white_of(frames.sharp))
     inside = geometry.valid(state.homography, size, size, margin_px=_BORDER_PX)
     edge = int(_BORDER_PX)
     inside[:edge], inside[-edge:], inside[:, :edge], inside[:, -edge:] = False, False, False, False
-    open_blur = geometry.warp(frames.trusted_blur, state.homography, size, interpolation=cv2.INTER_LINEAR)
-    weight = np.where(inside, brightness * open_blur * frames.trusted_sharp, 0).astype(np.float32)
+    open_blur = spline.linear(frames.trusted_blur, state.homography, size)
+    weight = np.where(inside, per_brightness * open_blur * frames.trusted_sharp, 0).astype(np.float32)
     splines = [spline.coefficients(image) for image in moving_bank]
     warped = [spline.sample(splines[0], state.homography, size, radial=state.radial)]
     # What a disc has smoothed, bilinear sampling does not harm.
-    warped += [geometry.warp(image, state.homography, size, interpolation=cv2.INTER_LINEAR) for image in moving_bank[1:]]
+    warped += [spline.linear(image, state.homography, size) for image in moving_bank[1:]]
     radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(blur, frames.sharp, radii, len(splines)))
     radius, fixed = _evened(radius, warped[0], fixed_bank, frames.sharp, weight)
     softer = splines[0]
     if len(splines) > 1:
         # The map lies on the sharp frame's grid.
-        back = geometry.scaled(np.linalg.inv(state.homography), 1 / blur_match.CELL_PX)
-        index = geometry.warp(-radius.index, back, radius.index.shape, interpolation=cv2.INTER_LINEAR)
+        inverse = np.asarray(np.linalg.inv(state.homography), dtype=np.float64)
+        back = geometry.scaled(inverse, 1 / blur_match.CELL_PX)
+        index = spline.linear(-radius.index, back, radius.index.shape)
         softer = blur_match.blend(splines, index, size)
     used = float(np.percentile(np.abs(radius.radius_px), 95))
     overlap = _shrunk(inside, used)
@@ -315,7 +276,9 @@ def _noises(blur: Image, sharp: Image, radii: tuple[float, ...], negative: int) 
         for light in (blur, sharp)
     )
     kept = np.array([blur_match.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in radii])
-    return np.concatenate([of_blur * kept[negative - 1 : 0 : -1] + of_sharp * kept[0], of_blur * kept[0] + of_sharp * kept])
+    return np.concatenate(
+        [of_blur * kept[negative - 1 : 0 : -1] + of_sharp * kept[0], of_blur * kept[0] + of_sharp * kept]
+    )
 
 
 def _per_brightness(light: Image, white: float) -> Image:
@@ -355,15 +318,13 @@ def _shrunk(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
     return np.asarray(cv2.erode(mask.astype(np.uint8), kernel, borderValue=0) > 0)
 
 
-def _simplest(
-    frames: Frames, state: _State, fit: Fit, systems: Systems, pair: _Pair, full: str, reduction: int
-) -> Estimate:
+def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, reduction: int) -> Estimate:
     """Puts the model the evidence chose in the place of the full one."""
     size = frames.size
     parameters = homography.to_parameters(state.homography, state.radial, size)
-    observations = int(np.count_nonzero(fit.weight > 0.1))
-    model = homography.choose_model(parameters, fit.covariance, full, observations)
-    simpler = homography.nearest(parameters, fit.covariance, full, model)
+    covariance = ERROR_PER_DEVIATION**2 * fit.covariance
+    model = homography.choose_model(parameters, covariance, full, int(np.count_nonzero(fit.weight > 0.1)))
+    simpler = homography.nearest(parameters, covariance, full, model)
     matrix = homography.to_matrix(simpler, size)
     warped = spline.sample(pair.spline, matrix, size, radial=float(simpler[8]))
     white = photometric.white_of(frames.sharp)
@@ -378,9 +339,10 @@ def _simplest(
         homography=matrix,
         radial=float(simpler[8]),
         model=model,
+        full_model=full,
+        covariance=covariance,
+        spread_px=fit.spread_px,
         photometry=state.photometry,
-        fit=fit,
-        systems=systems,
         matched=Matched(moving, fixed, pair.overlap, pair.radius),
         noise=float(np.hypot(noises[0], noises[1])),
         frames=frames,

@@ -66,7 +66,7 @@ def jacobian(points: Matrix, size: tuple[int, int]) -> Matrix:
     square = x * x + y * y
     along_x = np.stack([x, y, one, none, none, none, -x * x, -x * y, x * square], axis=1)
     along_y = np.stack([none, none, none, x, y, one, -x * y, -y * y, y * square], axis=1)
-    return np.stack([along_x, along_y], axis=1) / frame[0, 0]
+    return np.asarray(np.stack([along_x, along_y], axis=1) / frame[0, 0], dtype=np.float64)
 
 
 def tile_jacobian(size: tuple[int, int], grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
@@ -109,6 +109,12 @@ def choose_model(parameters: Matrix, covariance: Matrix, full: str, observations
 def nearest(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Matrix:
     """(9,) the point of the model's subspace nearest to `parameters` under their covariance (as `choose_model`)."""
     return _projected(parameters, covariance, full, model)
+
+
+def narrowed(covariance: Matrix, full: str, model: str) -> Matrix:
+    """(k, k) covariance within `model`'s basis of an estimate with `covariance` within that of `full`."""
+    inner = np.linalg.lstsq(BASES[full], BASES[model], rcond=None)[0]
+    return np.asarray(np.linalg.inv(inner.T @ _information(covariance) @ inner), dtype=np.float64)
 
 
 def corner_deviation_px(covariance: Matrix, basis: Matrix, size: tuple[int, int]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,7 +23,7 @@ _CELL_PX = 16
 _LIT = 1e-3
 _ENOUGH_CELLS = 60
 # Neighbouring cells share scene and flare: this many of them count as one in the choice of terms.
-_CELLS_PER_FREEDOM = 4.0
+_CELLS_PER_FREEDOM = 16.0
 _TUKEY = 4.685
 _ROUNDS = 8
 
@@ -98,6 +98,31 @@ def noise_sigma(image: NDArray[np.float32]) -> float:
     calm = float(np.percentile(cells.mean(axis=(1, 3)), 25))
     # Mean of |N(0, 1)| is sqrt(2 / pi); the kernel has energy 36.
     return calm * float(np.sqrt(np.pi / 2) / 6.0)
+
+
+def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:
+    """The gain of one channel, where that of luminance is known: weighted median over cells.
+
+    Args:
+        moving: (h, w) one linear channel of the blurred frame.
+        fixed: (h, w) of the sharp frame.
+        homography: Blurred to sharp, in pixels of these.
+        usable: (rows, columns) cells that may be compared.
+        luma: Of the luminance of both.
+    """
+    size = (fixed.shape[0], fixed.shape[1])
+    grid = (usable.shape[0], usable.shape[1])
+    warped = cv2.warpPerspective(
+        replace(luma, gain=1.0, offset=0.0).applied(moving),
+        homography,
+        size[::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    a = cell_means(np.asarray(warped, dtype=np.float32), grid)
+    b = cell_means(fixed, grid) - luma.offset
+    lit = usable.ravel() & (a > _LIT) & (b > _LIT)
+    return _weighted_median(b[lit] / a[lit], np.sqrt(a[lit] * b[lit])) if lit.any() else luma.gain
 
 
 def fit(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:

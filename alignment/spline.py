@@ -103,3 +103,9 @@ def _pairs(position: Image) -> tuple[Image, Image, Image]:
     lower = first + second
     upper = np.float32(1) - lower
     return lower, whole - 1 + second / lower, whole + 1 + last / upper
+
+
+def linear(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
+    """`image` on the grid of `size`, bilinear: for masks, means and what a disc has smoothed."""
+    warped = cv2.warpPerspective(image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.float32)

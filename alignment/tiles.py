@@ -39,8 +39,8 @@ _LEAST_VARIANCE = 0.3
 _MEDIAN_CHI2 = 0.4549
 _LEAST_SPREAD_PX = 1e-4
 _LARGEST_SPREAD_PX = 16.0
-# Tiles per side of the clusters whose errors are taken to be independent.
-_CLUSTER = 4
+# Neighbouring tiles share errors: they are summed up to about this many clusters whose errors are independent.
+_CLUSTERS = 60
 _CLUSTER_RIDGE = 1e-3
 
 
@@ -231,7 +231,8 @@ def _scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
 def _clustered(parts: Matrix, grid: tuple[int, int]) -> Matrix:
     """Σ s sᵀ over clusters of neighbouring tiles, s the sum of their scores."""
     rows, columns = grid
-    label = (np.arange(rows) // _CLUSTER)[:, None] * (columns // _CLUSTER + 1) + (np.arange(columns) // _CLUSTER)[None]
+    side = max(round(float(np.sqrt(rows * columns / _CLUSTERS))), 1)
+    label = (np.arange(rows) // side)[:, None] * (columns // side + 1) + (np.arange(columns) // side)[None]
     sums = np.zeros((int(label.max()) + 1, parts.shape[1]))
     np.add.at(sums, label.ravel(), parts)
     return sums.T @ sums
