@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from alignment.mapping import Mapping, bands
 from alignment.transforms import scale_between
+from sdd_toolkit import residual_flow
 from sdd_toolkit.decoding import IMAGE_SUFFIXES
 from sdd_toolkit.develop import Encoding, decode, encode
 from sdd_toolkit.errors import InputError, RawError, SddError
@@ -73,8 +73,9 @@ def run(
         InputError: The flow cannot be read.
     """
     started = time.monotonic()
-    flow = None if flow_file is None else read_flow(flow_file, transform.size)
-    mapping = Mapping(transform, inverse=inverse, flow=flow)
+    mapping = Mapping(transform, inverse=inverse)
+    if flow_file is not None:
+        mapping = with_flow(mapping, flow_file)
     keep = {path.resolve() for path in files}
     written: list[Path] = []
     failures: list[Failure] = []
@@ -150,29 +151,18 @@ def apply_file(
     return target
 
 
-def read_flow(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The residual flow that belongs to a transform, faded where its confidence is low.
+def with_flow(mapping: Mapping, path: Path) -> Mapping:
+    """`mapping` that follows a residual flow too, where it may be trusted.
 
     Args:
+        mapping: What to apply.
         path: npz that `sdd align` wrote.
-        size: (height, width) of the transform.
-
-    Returns:
-        (ceil(height / 4), ceil(width / 4), 2) float32, full-size pixels.
 
     Raises:
         InputError: Missing, damaged or of another size.
     """
-    hint = "run `sdd align` again, or leave out --warp"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            flow, confidence = stored["flow"].astype(np.float32), stored["confidence"].astype(np.float32) / 255
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} holds no residual flow", hint=hint) from error
-    expected = (-(-size[0] // 4), -(-size[1] // 4))
-    if flow.shape != (*expected, 2) or confidence.shape != expected or not np.isfinite(flow).all():
-        raise InputError(f"{path} holds no finite flow of {expected[1]}x{expected[0]} px", hint=hint)
-    return np.asarray(flow * confidence[..., None], dtype=np.float32)
+    residual = residual_flow.read(path, mapping.transform.size)
+    return replace(mapping, flow=residual_flow.applicable(residual), hidden=residual.occlusion)
 
 
 def _light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:

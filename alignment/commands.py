@@ -114,7 +114,7 @@ def _two_frames(
     from sdd_toolkit.config import load_section
 
     section = load_section(AlignConfig, "align", config)
-    report, transform = run(blur, sharp, out, section, mask=mask, with_flow=warp == WITH_FLOW, overwrite=overwrite)
+    report, transform = run(blur, sharp, out, section, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=overwrite)
     if not as_json:
         click.echo(in_words(transform))
     return report

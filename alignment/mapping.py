@@ -32,12 +32,14 @@ class Mapping:
         transform: Blurred frame to sharp frame.
         inverse: Brings what lies on the sharp frame onto the blurred frame's grid, instead of the other way round.
         flow: (ceil(H / 4), ceil(W / 4), 2) residual flow u[aligned→sharp], full-size pixels; None: not applied.
+        hidden: (ceil(H / 4), ceil(W / 4)) bool, what of the aligned frame the sharp one does not show.
         scale: How many times larger than the transform's frames the files are.
     """
 
     transform: Transform
     inverse: bool = False
     flow: NDArray[np.float32] | None = None
+    hidden: NDArray[np.bool_] | None = None
     scale: float = 1.0
 
     @property
@@ -102,17 +104,20 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
     ys, xs = np.mgrid[rows, 0 : mapping.size[1]].astype(np.float64)
     x, y = (xs - offset) / mapping.scale, (ys - offset) / mapping.scale
     transform = mapping.transform
-    settled: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
+    found: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
     if mapping.inverse:
         x, y, ahead = _projected(*_unbent(x, y, transform), transform.matrix)
+        found = ahead & _shown(mapping, x, y)
         if mapping.flow is not None:
             x, y = _carried(mapping.flow, x, y)
     else:
         if mapping.flow is not None:
-            x, y, settled = _before_flow(mapping.flow, x, y)
+            x, y, found = _before_flow(mapping.flow, x, y)
+        found = found & _shown(mapping, x, y)
         x, y, ahead = _projected(x, y, np.asarray(np.linalg.inv(transform.matrix)))
+        found = found & ahead
         x, y = _bent(x, y, transform)
-    return mapping.scale * x + offset, mapping.scale * y + offset, ahead & settled
+    return mapping.scale * x + offset, mapping.scale * y + offset, found
 
 
 def _projected(x: Plane, y: Plane, matrix: NDArray[np.float64]) -> tuple[Plane, Plane, NDArray[np.bool_]]:
@@ -150,6 +155,13 @@ def _unbent(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
 def _centre(transform: Transform) -> tuple[tuple[float, float], float]:
     height, width = transform.size
     return ((width - 1) / 2.0, (height - 1) / 2.0), float(np.hypot(height, width)) / 2.0
+
+
+def _shown(mapping: Mapping, x: Plane, y: Plane) -> NDArray[np.bool_]:
+    """Whether the sharp frame shows what lies at these points of the aligned one."""
+    if mapping.hidden is None:
+        return np.ones((1, 1), dtype=np.bool_)
+    return np.asarray(sample(mapping.hidden.astype(np.float32), _coarse(x), _coarse(y), Interpolation.LINEAR) < 0.5)
 
 
 def _carried(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:

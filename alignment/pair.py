@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from alignment import transforms
-from alignment.apply import apply_file, check_free, read_flow
+from alignment.apply import apply_file, check_free, with_flow
 from alignment.mapping import Mapping, bands
 from alignment.masks import read_mask
 from alignment.stage import align_halves, packed
@@ -43,7 +43,7 @@ def run(
     config: AlignConfig,
     *,
     mask: Path | None = None,
-    with_flow: bool = False,
+    follow_flow: bool = False,
     overwrite: bool = False,
 ) -> tuple[Report, Transform]:
     """Aligns one photograph to another and writes all there is to know about it.
@@ -55,7 +55,7 @@ def run(
             `BLUR_aligned_valid.png`, and `BLUR_check.png`.
         config: Section `[align]`.
         mask: White where the sharp frame may be used.
-        with_flow: Whether the aligned frame follows the residual flow too.
+        follow_flow: Whether the aligned frame follows the residual flow too.
         overwrite: Replaces what an earlier run wrote.
 
     Returns:
@@ -76,8 +76,9 @@ def run(
     if residual is not None:
         write_bytes(flow_file, packed(residual))
         transform = replace(transform, flow=flow_file.name)
-    flow = read_flow(flow_file, transform.size) if with_flow and residual is not None else None
-    mapping = Mapping(transform, flow=flow)
+    mapping = Mapping(transform)
+    if follow_flow and residual is not None:
+        mapping = with_flow(mapping, flow_file)
     balance = as_shot_white_balance(sharp)
     aligned_file = apply_file(blur, out, mapping, balance=balance, keep=keep, overwrite=overwrite)
     write_image(check_file, before_and_after(*halves, mapping))

@@ -14,7 +14,7 @@ Each pair gives one equation that is linear in c. They are solved by iteratively
 absolute deviations for a start, then Tukey's biweight (Huber, Ronchetti, Robust Statistics, 2nd ed., ch. 7), which
 outliers do not move at all. What a lens and its EXIF do not repeat, the scatter, adds to each pair's own deviation as
 in the random-effects model of Paule and Mandel (J. Res. NBS 87, 1982), its size from the median absolute deviation.
-The Bayesian information criterion decides how many coefficients are needed.
+How many coefficients are needed, the Bayesian information criterion decides, and never for the sake of one pair.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def fit(observations: Sequence[Observation]) -> BreathingModel:
     ]
     designs = [design for design in designs if _tells_apart(design)]
     total = np.hypot(own, _scatter(designs[-1], log_zoom, own))
-    design = min(designs, key=lambda candidate: _criterion(candidate, log_zoom, total))
+    design = _chosen(designs, log_zoom, total)
     scatter = _scatter(design, log_zoom, own)
     total = np.hypot(own, scatter)
     coefficients, weights, covariance = _solved(design / total[:, None], log_zoom / total)
@@ -248,16 +248,34 @@ def _solved(
         coefficients = _weighted(design, target, weights)
         weights = _biweight(target - design @ coefficients)
     covariance = np.asarray(np.linalg.pinv(design.T @ (design * weights[:, None])), dtype=np.float64)
-    return coefficients, weights, covariance
+    return coefficients, weights, 0.5 * (covariance + covariance.T)
 
 
 def _biweight(residual: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.maximum(1.0 - (residual / _TUKEY) ** 2, 0.0) ** 2, dtype=np.float64)
 
 
-def _criterion(design: NDArray[np.float64], target: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
-    """The Bayesian information criterion, its χ² bounded as the biweight bounds it."""
+def _chosen(
+    designs: Sequence[NDArray[np.float64]], target: NDArray[np.float64], deviation: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The design whose further coefficients are worth their price, ln N each, by the pairs' misfits.
+
+    The pair that gains most does not count: a wrong pair far from the others bends any curve to itself.
+    """
+    best, misfit = designs[0], _misfit(designs[0], target, deviation)
+    for candidate in designs[1:]:
+        rival = _misfit(candidate, target, deviation)
+        gain, price = misfit - rival, math.log(len(target)) * (candidate.shape[1] - best.shape[1])
+        if gain.sum() - gain.max() > price:
+            best, misfit = candidate, rival
+    return best
+
+
+def _misfit(
+    design: NDArray[np.float64], target: NDArray[np.float64], deviation: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N,) squared residuals in standard deviations, bounded as the biweight bounds them."""
     scaled, goal = design / deviation[:, None], target / deviation
     residual = goal - scaled @ _solved(scaled, goal)[0]
-    bounded = _TUKEY**2 / 3.0 * (1.0 - (1.0 - np.minimum((residual / _TUKEY) ** 2, 1.0)) ** 3)
-    return float(bounded.sum() + design.shape[1] * math.log(len(target)))
+    bounded = 1.0 - (1.0 - np.minimum((residual / _TUKEY) ** 2, 1.0)) ** 3
+    return np.asarray(_TUKEY**2 / 3.0 * bounded, dtype=np.float64)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-LANCZOS_SUPPORT_PX = 4.0
+LANCZOS_SUPPORT_PX = 7.0
 _BAND_ROWS = 512
 
 

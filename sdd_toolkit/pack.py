@@ -32,10 +32,13 @@ from sdd_toolkit.shard_index import (
     INDEX_NAME,
     TRANSFER,
     VERSION,
+    Brightness,
     FailedPair,
     Index,
+    ShardHeader,
+    Warp,
 )
-from sdd_toolkit.shards import PackedPair, Patch, ShardHeader, write_shard
+from sdd_toolkit.shards import PackedPair, Patch, write_shard
 from sdd_toolkit.splits import SPLITS, SplitConfig, assign
 from sdd_toolkit.stages import Job, altered
 from sdd_toolkit.types import PairRecord, Reason, Report, ShardInfo
@@ -60,6 +63,14 @@ class PackConfig(Section):
     patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in px.")
     train_overlap: float = Field(
         default=0.6, ge=0, le=0.95, description="Overlap of training patches; others have none."
+    )
+    warp: Warp = Field(
+        default=Warp.HOMOGRAPHY,
+        description="homography, or homography+flow: the residual flow is applied too, in the same resampling.",
+    )
+    brightness: Brightness = Field(
+        default=Brightness.GAIN,
+        description="gain, or full: colour gain, vignetting and offset too; to the blurred frame, in linear light.",
     )
     min_valid_fraction: float = Field(
         default=1.0, ge=0, le=1, description="Patches with a smaller share of valid pixels are left out."
@@ -242,7 +253,7 @@ def _build_shard(task: _Task) -> Note:
                 yield pair, patches_of(pair, config.patch_size, overlap, config.min_valid_fraction)
 
     path = task.out / plan.name
-    header = ShardHeader(plan.split, config.encoding, config.patch_size, config.codec)
+    header = ShardHeader(plan.split, config.encoding, config.patch_size, config.codec, config.warp, config.brightness)
     with replacing(path) as partial:
         ids, patches = write_shard(partial, header, pairs())
         size, digest = partial.stat().st_size, sha256_of(partial)
@@ -265,6 +276,8 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
         task.folder,
         task.config.encoding,
         task.config.min_size_px,
+        warp_by=task.config.warp,
+        brightness=task.config.brightness,
     )
     if isinstance(pair, FailedPair):
         # Where the sources lie on this machine is nobody's business and would make bytes depend on it.
@@ -285,4 +298,6 @@ def _index(config: PackConfig, splits: Mapping[str, str], notes: Sequence[Note])
         shards=tuple(note.shard for note in notes),
         plans={note.shard.name: note.plan for note in notes},
         failed=tuple(failure for note in notes for failure in note.failed),
+        warp=config.warp,
+        brightness=config.brightness,
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import zipfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sdd_toolkit.develop import Codes, Encoding, encode
-from sdd_toolkit.errors import RawError
+from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.files import inside
 from sdd_toolkit.frames import as_shot_white_balance, read_full
-from sdd_toolkit.geometry import valid, warp
-from sdd_toolkit.shard_index import FailedPair
-from sdd_toolkit.shards import FLOW_FACTOR, PackedPair
+from sdd_toolkit.geometry import enlarge_flow
+from sdd_toolkit.resampling import valid, warp
+from sdd_toolkit.residual_flow import FLOW_FACTOR, applicable, carried
+from sdd_toolkit.residual_flow import read as read_residual
+from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
+from sdd_toolkit.shards import PackedPair
 from sdd_toolkit.types import Reason
 
 if TYPE_CHECKING:
@@ -35,13 +38,42 @@ class _UnpackableError(Exception):
         self.reason, self.detail = reason, detail
 
 
+@dataclass(frozen=True, slots=True)
+class _Flows:
+    """What is done with the residual flow, on the quarter-size grid, full-size pixels.
+
+    Attributes:
+        applied: (h, w, 2) what the warp applies; None: nothing.
+        left: (h, w, 2) what is left between the packed frames.
+        hidden: (h, w) where the blurred frame, once warped, shows what the sharp one does not.
+    """
+
+    applied: NDArray[np.float32] | None
+    left: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+
+    def cropped(self, box: Box) -> _Flows:
+        """The part on a box of full-size pixels that are multiples of 4."""
+        left, top, right, bottom = (edge // FLOW_FACTOR for edge in box)
+        part = np.s_[top:bottom, left:right]
+        return _Flows(None if self.applied is None else self.applied[part], self.left[part], self.hidden[part])
+
+
 def pack_pair(
-    record: PairRecord, blur: Path, sharp: Path, folder: Path, encoding: Encoding, min_size_px: int
+    record: PairRecord,
+    blur: Path,
+    sharp: Path,
+    folder: Path,
+    encoding: Encoding,
+    min_size_px: int,
+    *,
+    warp_by: Warp = Warp.HOMOGRAPHY,
+    brightness: Brightness = Brightness.GAIN,
 ) -> PackedPair | FailedPair:
     """The pair on the sharp frame's grid, cropped to `alignment.box`, or why it cannot be had.
 
-    Both frames get the sharp frame's white balance. The blurred frame is scaled by `alignment.gain` in linear light
-    and resampled once, straight onto the cropped grid. One frame is in memory at a time.
+    Both frames get the sharp frame's white balance. The blurred frame is resampled once, straight onto the cropped
+    grid, and brought to the sharp frame's brightness in linear light. One frame is in memory at a time.
 
     Args:
         record: An aligned pair.
@@ -50,30 +82,39 @@ def pack_pair(
         folder: Folder that `alignment.flow_file` is relative to.
         encoding: How to store the pixels.
         min_size_px: Boxes with a shorter side are refused.
+        warp_by: Whether the residual flow is applied in the same resampling.
+        brightness: What of the photometric model is applied.
 
     Raises:
         ManifestError: `alignment.flow_file` leaves `folder`.
     """
     try:
         alignment = _checked(record.alignment)
-        box = crop_box(alignment.box, alignment.size)
+        flows = _flows(folder, alignment, warp_by)
+        overlap = crop_box(alignment.box, alignment.size)
+        box = _inside_flow(overlap, flows)
         left, top, right, bottom = box
-        if min(right - left, bottom - top) < min_size_px:
-            raise _UnpackableError(Reason.TOO_SMALL, f"overlap {right - left} x {bottom - top} px < {min_size_px} px")
-        flow = _flow(folder, alignment, box)
-        balance = as_shot_white_balance(sharp)
-        linear = _developed(blur, balance, alignment.size)
-        linear *= np.float32(alignment.gain)
-        to_crop = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64) @ alignment.homography
         size = (bottom - top, right - left)
-        blurred = _encoded(warp(linear, to_crop, size), encoding)
-        del linear
+        if min(size) < min_size_px:
+            raise _UnpackableError(Reason.TOO_SMALL, f"overlap {size[1]} x {size[0]} px < {min_size_px} px")
+        balance = as_shot_white_balance(sharp)
+        # The flow at the rim of the crop comes from beyond it.
+        blurred, mask = _warped(_developed(blur, balance, alignment.size), alignment, overlap, flows.cropped(overlap))
+        crop = np.s_[top - overlap[1] : bottom - overlap[1], left - overlap[0] : right - overlap[0]]
+        blurred, mask = blurred[crop], mask[crop]
+        for first in range(0, size[0], _BAND_ROWS):
+            rows = slice(first, min(first + _BAND_ROWS, size[0]))
+            blurred[rows] *= _gain(alignment, box, rows, brightness)
+            if brightness is Brightness.FULL:
+                blurred[rows] += np.float32(alignment.offset)
+        codes = _encoded(blurred, encoding)
+        del blurred
         return PackedPair(
             id=record.id,
-            blur=blurred,
+            blur=codes,
             sharp=_encoded(_developed(sharp, balance, alignment.size)[top:bottom, left:right], encoding),
-            valid=valid(to_crop, alignment.size, size),
-            flow=flow,
+            valid=mask,
+            flow=flows.cropped(box).left,
             record=record,
         )
     except _UnpackableError as error:
@@ -101,8 +142,10 @@ def _checked(alignment: Alignment | None) -> Alignment:
         raise _UnpackableError(Reason.NOT_ALIGNED, "the pair was never aligned")
     if alignment.failure is not None:
         raise _UnpackableError(alignment.failure, alignment.detail)
-    numbers = np.append(alignment.homography.ravel(), alignment.gain)
-    if not (np.all(np.isfinite(numbers)) and alignment.gain > 0 and abs(np.linalg.det(alignment.homography)) > 1e-9):
+    photometry = (alignment.gain, *alignment.colour_gain, alignment.offset, *alignment.vignetting)
+    numbers = np.array([*alignment.homography.ravel(), alignment.radial, *photometry], dtype=np.float64)
+    brightens = alignment.gain > 0 and min(alignment.colour_gain) > 0
+    if not (np.all(np.isfinite(numbers)) and brightens and abs(np.linalg.det(alignment.homography)) > 1e-9):
         raise _UnpackableError(Reason.NOT_ALIGNED, "its homography or gain is not usable")
     return alignment
 
@@ -123,20 +166,55 @@ def _encoded(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
     )
 
 
-def _flow(folder: Path, alignment: Alignment, box: Box) -> NDArray[np.float32]:
-    """(h, w, 2) float16-valued residual flow of the crop; zero where the alignment wrote none."""
-    left, top, right, bottom = (edge // FLOW_FACTOR for edge in box)
+def _flows(folder: Path, alignment: Alignment, warp_by: Warp) -> _Flows:
+    """Of the whole frame; zero where the alignment wrote no flow."""
     if alignment.flow_file is None:
-        return np.zeros((bottom - top, right - left, 2), dtype=np.float32)
+        grid = [-(-edge // FLOW_FACTOR) for edge in alignment.size]
+        return _Flows(None, np.zeros((*grid, 2), dtype=np.float32), np.zeros(grid, dtype=np.bool_))
+    path = inside(folder, alignment.flow_file)
     try:
-        with np.load(inside(folder, alignment.flow_file)) as stored:
-            field = np.asarray(stored["flow"], dtype=np.float16)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _UnpackableError(Reason.UNREADABLE, f"residual flow {alignment.flow_file}: {error}") from error
-    expected = (*(-(-edge // FLOW_FACTOR) for edge in alignment.size), 2)
-    if field.shape != expected or not np.all(np.isfinite(field)):
-        raise _UnpackableError(
-            Reason.UNREADABLE,
-            f"residual flow {alignment.flow_file}: {field.shape}, expected finite values of {expected}",
-        )
-    return field[top:bottom, left:right].astype(np.float32)
+        residual = read_residual(path, alignment.size)
+    except InputError as error:
+        raise _UnpackableError(Reason.UNREADABLE, error.what) from error
+    if warp_by is Warp.HOMOGRAPHY:
+        return _Flows(None, residual.flow, np.zeros_like(residual.occlusion))
+    applied = applicable(residual)
+    hidden = carried(residual.occlusion.astype(np.float32), applied) > 0
+    return _Flows(applied, carried(residual.flow - applied, applied), hidden)
+
+
+def _inside_flow(box: Box, flows: _Flows) -> Box:
+    """`box` shrunk by the longest flow at its rim, so that what the flow brings in from outside stays outside."""
+    around = flows.cropped(box).applied
+    if around is None or around.size == 0:
+        return box
+    length = np.abs(around).max(axis=2)
+    rim_px = max(float(edge.max()) for edge in (length[0], length[-1], length[:, 0], length[:, -1]))
+    cut = -(-int(np.ceil(rim_px)) // FLOW_FACTOR) * FLOW_FACTOR
+    left, top, right, bottom = box
+    return left + cut, top + cut, max(left + cut, right - cut), max(top + cut, bottom - cut)
+
+
+def _warped(
+    linear: NDArray[np.float32], alignment: Alignment, box: Box, flows: _Flows
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The blurred frame resampled onto the crop, and where that is valid."""
+    left, top, right, bottom = box
+    size = (bottom - top, right - left)
+    to_crop = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64) @ alignment.homography
+    flow = None if flows.applied is None else enlarge_flow(flows.applied, FLOW_FACTOR, (0, 0, *size))
+    mask = valid(to_crop, alignment.size, size, radial=alignment.radial, flow=flow)
+    mask &= ~flows.hidden.repeat(FLOW_FACTOR, axis=0).repeat(FLOW_FACTOR, axis=1)
+    return warp(linear, to_crop, size, radial=alignment.radial, flow=flow), mask
+
+
+def _gain(alignment: Alignment, box: Box, rows: slice, brightness: Brightness) -> NDArray[np.float32]:
+    """What some rows of the warped crop are multiplied by; broadcasts to (rows, w, 3)."""
+    if brightness is Brightness.GAIN:
+        return np.full((1, 1, 1), alignment.gain, dtype=np.float32)
+    height, width = alignment.size
+    ys, xs = np.mgrid[box[1] + rows.start : box[1] + rows.stop, box[0] : box[2]].astype(np.float64)
+    squared = ((xs - (width - 1) / 2) ** 2 + (ys - (height - 1) / 2) ** 2) / (np.hypot(height, width) / 2) ** 2
+    a, b = alignment.vignetting
+    falloff = 1 + a * squared + b * squared**2
+    return np.asarray(falloff[..., None] * (alignment.gain * np.array(alignment.colour_gain)), dtype=np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 from sdd_toolkit.types import Quality
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _comparable(
         return blur[:height, :width], sharp[:height, :width], ev
     half = geometry.scaled(alignment.homography, 0.5)
     size = (sharp.shape[0], sharp.shape[1])
-    warped = geometry.warp(blur, half, size)
+    warped = resampling.warp(blur, half, size, radial=alignment.radial)
     left, top, right, bottom = (edge // 2 for edge in alignment.box)
     window = np.s_[top:bottom, left:right]
     return warped[window] * np.float32(alignment.gain), sharp[window], float(np.log2(alignment.gain))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, Polygon
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _PALETTE = {
 _SERIES, _MUTED, _RULE = ("#010101", "#010102"), "#010103", "#010104"
 _METADATA = ("Date", "Creator", "Format", "Type")
 _SIZE_IN = (3.5, 1.75)
+_CURVE_SIZE_IN, _CURVE_AXES, _DOT_IN = (6.0, 2.6), (0.07, 0.12, 0.91, 0.84), 0.075
 _AXES = (0.085, 0.17, 0.89, 0.76)
 # Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011: steps between the six hues.
 _WHEEL = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
@@ -50,6 +52,39 @@ def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
         axes = figure.add_axes(_AXES)
         _bars(axes, histogram, stacked)
         _calm(axes, histogram)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    return _inlined(stream.getvalue(), label)
+
+
+def curve_svg(
+    curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], points: NDArray[np.float64], label: str
+) -> str:
+    """An `<svg>` element: a curve with the band it lies in, and points about it.
+
+    Args:
+        curve: (N,) abscissas, ordinates and half widths of the band.
+        points: (M, 2).
+        label: What a screen reader says.
+    """
+    x, y, half = curve
+    with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
+        figure = Figure(figsize=_CURVE_SIZE_IN)
+        axes = figure.add_axes(_CURVE_AXES)
+        low, high = (float(edge(np.concatenate([y - half, y + half, points[:, 1]]))) for edge in (np.min, np.max))
+        margin = 0.05 * (high - low) or 1.0
+        axes.set(xlim=(float(x[0]), float(x[-1])), ylim=(low - margin, high + margin))
+        band = np.concatenate([np.column_stack([x, y - half]), np.column_stack([x, y + half])[::-1]])
+        axes.add_patch(Polygon(band, facecolor=_SERIES[0], alpha=0.16, linewidth=0, clip_on=False))
+        axes.plot(x, y, color=_SERIES[0], linewidth=1.4, clip_on=False)
+        # Markers would be drawn by reference to an id, and a page has many figures.
+        width = _DOT_IN / (_CURVE_SIZE_IN[0] * _CURVE_AXES[2]) * float(np.ptp(axes.get_xlim()))
+        height = _DOT_IN / (_CURVE_SIZE_IN[1] * _CURVE_AXES[3]) * float(np.ptp(axes.get_ylim()))
+        for point in points:
+            axes.add_patch(Ellipse(tuple(point), width, height, facecolor=_SERIES[1], linewidth=0, clip_on=False))
+        _quiet(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(8))
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
     return _inlined(stream.getvalue(), label)
@@ -133,12 +168,8 @@ def _calm(axes: Axes, histogram: Histogram) -> None:
     edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(0, axes.get_ylim()[1])
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
-    axes.tick_params(length=0, colors=_MUTED, pad=3)
+    _quiet(axes)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.grid(axis="y", color=_RULE, linewidth=0.6, clip_on=False)
-    axes.set_axisbelow(True)
     if histogram.logarithmic:
         ticks = LogLocator(subs=(1.0, 2.0, 5.0), numticks=7).tick_values(histogram.edges[0], histogram.edges[-1])
         inside = [float(tick) for tick in ticks if histogram.edges[0] <= tick <= histogram.edges[-1]]
@@ -147,6 +178,14 @@ def _calm(axes: Axes, histogram: Histogram) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _quiet(axes: Axes) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
+    axes.tick_params(length=0, colors=_MUTED, pad=3)
+    axes.grid(axis="y", color=_RULE, linewidth=0.6, clip_on=False)
+    axes.set_axisbelow(True)
 
 
 def _inlined(svg: str, label: str) -> str:

@@ -13,12 +13,25 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sdd_toolkit import __version__, statistics
 from sdd_toolkit.report_figures import flow_wheel, histogram_svg
+from sdd_toolkit.report_lenses import group_rows, lens_views
 from sdd_toolkit.report_pictures import jpeg
+from sdd_toolkit.report_words import (
+    AFTER,
+    BEFORE,
+    CARD_NUMBERS,
+    COMPONENTS,
+    PANELS,
+    TABLE_COLUMNS,
+    Quantity,
+    exposure_text,
+    figure,
+)
 from sdd_toolkit.statistics import KEPT, REJECTED
 from sdd_toolkit.types import REASON_TEXT, Reason
 
@@ -28,9 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sdd_toolkit.report_pictures import PairPictures
-    from sdd_toolkit.types import Exposure, PairRecord
-
-MISSING = "–"
+    from sdd_toolkit.types import PairRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +65,6 @@ class Page:
     thresholds: dict[str, Any]
     notes: tuple[str, ...]
     stamp: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A measured column and how people read it."""
-
-    column: str
-    name: str
-    unit: str
-    digits: int
-    meaning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,62 +107,6 @@ class PairView:
     pictures: PairPictures | None
 
 
-PANELS = (
-    Quantity("shift_x_px", "Shift, horizontal", "px", 2, "of the frame centre, blurred to sharp"),
-    Quantity("shift_y_px", "Shift, vertical", "px", 2, "of the frame centre, blurred to sharp"),
-    Quantity("zoom_percent", "Zoom", "%", 2, "magnification blurred to sharp: focus breathing"),
-    Quantity("rotation_deg", "Rotation", "°", 3, "counter-clockwise positive"),
-    Quantity("coc_px", "Circle of confusion", "px", 2, "median radius of the blur disc"),
-    Quantity("sharpness_gain", "Sharpness gain", "×", 2, "fine detail, sharp over blurred"),
-    Quantity("residual_p95_px", "Residual flow, 95th percentile", "px", 2, "after alignment, textured pixels"),
-    Quantity("error_px", "Self-estimated error", "px", 3, "of the registration, at the frame corners"),
-)
-BEFORE = Quantity("before_px", "Displacement before alignment", "px", 2)
-AFTER = Quantity("residual_px", "Residual flow after alignment", "px", 2)
-TABLE_COLUMNS = (
-    Quantity("shift_px", "Shift", "px", 1),
-    Quantity("zoom_percent", "Zoom", "%", 2),
-    Quantity("rotation_deg", "Rotation", "°", 2),
-    Quantity("before_px", "Before", "px", 1, "Median displacement before alignment"),
-    Quantity("residual_px", "After", "px", 2, "Median residual flow after alignment"),
-    Quantity("coc_px", "Blur", "px", 1, "Median circle of confusion radius"),
-    Quantity("sharpness_gain", "Gain", "×", 2, "Sharpness gain"),
-    Quantity("error_px", "Error", "px", 2, "Self-estimated registration error"),
-)
-CARD_NUMBERS = (
-    Quantity("shift_x_px", "Shift, horizontal", "px", 2),
-    Quantity("shift_y_px", "Shift, vertical", "px", 2),
-    Quantity("zoom_percent", "Zoom", "%", 3),
-    Quantity("rotation_deg", "Rotation", "°", 3),
-    Quantity("perspective_px", "Perspective", "px", 2),
-    Quantity("radial_px", "Radial term at the corners", "px", 2),
-    BEFORE,
-    Quantity("before_p95_px", "… 95th percentile", "px", 2),
-    AFTER,
-    Quantity("residual_p95_px", "… 95th percentile", "px", 2),
-    Quantity("coc_px", "Circle of confusion radius", "px", 2),
-    Quantity("coc_p95_px", "… 95th percentile", "px", 2),
-    Quantity("error_px", "Self-estimated error", "px", 3),
-    Quantity("ncc", "Correlation, blur matched", "", 4),
-    Quantity("unexplained_fraction", "Tiles unexplained", "", 4),
-    Quantity("align_texture_fraction", "Tiles to align by", "", 3),
-    Quantity("gain", "Brightness gain applied", "×", 4),
-    Quantity("gain_red", "… of red, relative", "×", 4),
-    Quantity("gain_blue", "… of blue, relative", "×", 4),
-    Quantity("offset", "Brightness offset applied", "", 5),
-    Quantity("sharpness_gain", "Sharpness gain", "×", 2),
-    Quantity("sharper_fraction", "Tiles sharper", "", 3),
-    Quantity("softer_fraction", "Tiles softer", "", 3),
-    Quantity("sharp_acuity", "Acuity, sharp frame", "", 3),
-    Quantity("blur_acuity", "Acuity, blurred frame", "", 3),
-    Quantity("exposure_ev", "Exposure difference", "EV", 3),
-    Quantity("clipped_fraction", "Clipped pixels", "", 4),
-    Quantity("blur_level", "Level, blurred frame", "", 4),
-    Quantity("sharp_level", "Level, sharp frame", "", 4),
-    Quantity("texture_fraction", "Tiles with texture", "", 3),
-)
-
-
 def render(page: Page) -> str:
     """The whole HTML document; equal pages give equal text."""
     environment = _environment()
@@ -178,6 +122,9 @@ def render(page: Page) -> str:
         reasons=_reason_bars(statistics.summary(page.frame).reasons),
         file_reasons=_reason_bars(_file_reasons(page)),
         panels=_panels(page.frame),
+        components=COMPONENTS,
+        groups=group_rows(page.frame),
+        lenses=lens_views(page.records),
         columns=TABLE_COLUMNS,
         views=views,
         kept_cards=[view for view in pictured if view.verdict != REJECTED],
@@ -191,31 +138,6 @@ def render(page: Page) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
     return text if text.endswith("\n") else text + "\n"
-
-
-def figure(value: float | None, digits: int) -> str:
-    """A number as a person reads it, with a real minus sign; a dash for missing."""
-    if value is None or not math.isfinite(value):
-        return MISSING
-    text = f"{value:,.{digits}f}" if abs(value) < 1e7 else f"{value:.3g}"
-    return (text[1:] if float(text.replace(",", "")) == 0 and text.startswith("-") else text).replace("-", "−")
-
-
-def exposure_text(exposure: Exposure) -> str:
-    """`f/2.8 · 1/60 s · ISO 100 · 50 mm · focus 1.2 m`, what is known of it; empty if nothing is."""
-    shutter = exposure.shutter_s
-    parts = (
-        f"f/{exposure.f_number:g}" if exposure.f_number else "",
-        "" if not shutter else f"1/{1 / shutter:.0f} s" if shutter < 0.3 else f"{shutter:g} s",
-        f"ISO {exposure.iso:g}" if exposure.iso else "",
-        f"{exposure.focal_mm:g} mm" if exposure.focal_mm else "",
-        _focus_text(exposure.focus_m),
-    )
-    return " · ".join(part for part in parts if part)
-
-
-def _focus_text(focus_m: float | None) -> str:
-    return "" if not focus_m else "focus ∞" if math.isinf(focus_m) else f"focus {focus_m:g} m"
 
 
 @cache
@@ -298,6 +220,8 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
     panels = [_before_after(frame[~rejected] if not rejected.all() else frame)]
     for quantity in PANELS:
         values = frame[quantity.column].to_numpy()
+        if not np.nan_to_num(values).any():
+            continue  # zero for every pair: nothing to see
         histogram = statistics.histogram([values[~rejected], values[rejected]])
         spread = statistics.spread(values[~rejected]) or statistics.spread(values)
         if histogram is None or spread is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from sdd_toolkit import develop, files, frames, geometry
+from sdd_toolkit import develop, files, frames, geometry, resampling
 from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.report_figures import flow_colours, nice_scale_px
 from sdd_toolkit.shards import ShardReader
@@ -168,7 +168,8 @@ def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
     blur = _matched(blur, sharp, alignment.gain)
     small_blur, small_sharp = (_narrowed(frame.rgb, task.width_px) for frame in (blur, sharp))
     factor = small_sharp.shape[1] / alignment.size[1]
-    moved = geometry.warp(small_blur, geometry.scaled(alignment.homography, factor), small_sharp.shape[:2])
+    to_small = geometry.scaled(alignment.homography, factor)
+    moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
     cut, seen = _slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
     shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
     before, after = _check(blur, sharp, alignment)
@@ -229,7 +230,8 @@ def _check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> tuple[NDA
     softened = disc_blurred(np.ascontiguousarray(around), radius_px)[top - first_row :, left - first_column :]
     target = _brightness(_seen(sharp, softened[:height, :width]))
     to_window = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64)
-    moved = geometry.warp(blur.rgb, to_window @ geometry.scaled(alignment.homography, 0.5), (height, width))
+    to_window = to_window @ geometry.scaled(alignment.homography, 0.5)
+    moved = resampling.warp(blur.rgb, to_window, (height, width), radial=alignment.radial)
     as_shot = blur.rgb[top : top + height, left : left + width]
     size = (height * _CHECK_ENLARGED, width * _CHECK_ENLARGED)
     before, after = (

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sdd_toolkit import __version__
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.files import write_text
@@ -31,6 +33,32 @@ TRANSFER: Mapping[Encoding, str] = {
 }
 
 
+class Warp(StrEnum):
+    """What brought the blurred frames onto the sharp ones: the global transform alone, or the residual flow too."""
+
+    HOMOGRAPHY = "homography"
+    HOMOGRAPHY_FLOW = "homography+flow"
+
+
+class Brightness(StrEnum):
+    """What brought the blurred frames to the sharp ones' brightness: one gain, or the whole photometric model."""
+
+    GAIN = "gain"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardHeader:
+    """What all pairs of a shard share; stored as its file attributes."""
+
+    split: str
+    encoding: Encoding
+    patch_size: int
+    codec: str = "bitshuffle-lz4"
+    warp: Warp = Warp.HOMOGRAPHY
+    brightness: Brightness = Brightness.GAIN
+
+
 @dataclass(frozen=True, slots=True)
 class FailedPair:
     """A kept pair that could not be packed, and why."""
@@ -49,6 +77,8 @@ class Index:
         encoding: How pixel values stand for light; `transfer` is the exact curve in words.
         patch_size: Edge of the patches in px.
         codec: Compression of the chunks: `bitshuffle-lz4`, `gzip` or `none`.
+        warp: What brought the blurred frames onto the sharp ones.
+        brightness: What brought them to the sharp ones' brightness.
         toolkit: Version of the toolkit that packed it.
         config: Fingerprint of the packing configuration.
         splits: The scenes of each split; no scene is in two.
@@ -68,9 +98,43 @@ class Index:
     shards: tuple[ShardInfo, ...]
     plans: dict[str, str] = field(default_factory=dict)
     failed: tuple[FailedPair, ...] = ()
+    warp: Warp = Warp.HOMOGRAPHY
+    brightness: Brightness = Brightness.GAIN
+
+    def header(self, split: str) -> ShardHeader:
+        """What every shard of a split says about itself."""
+        return ShardHeader(split, self.encoding, self.patch_size, self.codec, self.warp, self.brightness)
 
 
 _INDEX = TypeAdapter(Index)
+
+
+def attributes(header: ShardHeader) -> dict[str, str | int]:
+    """The file attributes of a shard."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "toolkit": __version__,
+        "split": header.split,
+        "encoding": header.encoding.value,
+        "transfer": TRANSFER[header.encoding],
+        "codec": header.codec,
+        "patch_size": header.patch_size,
+        "warp": header.warp.value,
+        "brightness": header.brightness.value,
+    }
+
+
+def header_of(attributes: Mapping[str, Any]) -> ShardHeader:
+    """What a shard's file attributes say; the first shards had no `warp` and no `brightness`."""
+    return ShardHeader(
+        split=str(attributes["split"]),
+        encoding=Encoding(attributes["encoding"]),
+        patch_size=int(attributes["patch_size"]),
+        codec=str(attributes["codec"]),
+        warp=Warp(attributes.get("warp", Warp.HOMOGRAPHY)),
+        brightness=Brightness(attributes.get("brightness", Brightness.GAIN)),
+    )
 
 
 def render(index: Index) -> str:

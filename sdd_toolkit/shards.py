@@ -17,13 +17,22 @@ import hdf5plugin
 import numpy as np
 from pydantic import TypeAdapter
 
-from sdd_toolkit import __version__
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
 from sdd_toolkit.manifest import to_json
-from sdd_toolkit.shard_index import FORMAT, TRANSFER, VERSION, damaged, read_index, unknown_format
+from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.shard_index import (
+    FORMAT,
+    VERSION,
+    ShardHeader,
+    attributes,
+    damaged,
+    header_of,
+    read_index,
+    unknown_format,
+)
 from sdd_toolkit.types import PairRecord, ShardInfo
 
 if TYPE_CHECKING:
@@ -32,7 +41,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
     from numpy.typing import NDArray
 
-FLOW_FACTOR = 4
 CHUNK_PX = 256
 CODECS: Mapping[str, Mapping[str, Any]] = {
     "bitshuffle-lz4": {**hdf5plugin.Bitshuffle(cname="lz4")},
@@ -89,16 +97,6 @@ class Patch:
     valid_fraction: float
 
 
-@dataclass(frozen=True, slots=True)
-class ShardHeader:
-    """What all pairs of a shard share; stored as its file attributes."""
-
-    split: str
-    encoding: Encoding
-    patch_size: int
-    codec: str = "bitshuffle-lz4"
-
-
 _RECORD = TypeAdapter(PairRecord)
 
 
@@ -126,7 +124,7 @@ def write_shard(
     with _Sink(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
-                file.attrs.update(_attributes(header))
+                file.attrs.update(attributes(header))
                 file.create_group("pairs")
                 for pair, its_patches in pairs:
                     _write_pair(file.create_group(group_name(pair.id)), pair, header)
@@ -134,7 +132,8 @@ def write_shard(
                     patches.extend(its_patches)
                     if sink.failure is not None:
                         break
-                _write_patches(file.create_group("patches"), patches)
+                if sink.failure is None:
+                    _write_patches(file.create_group("patches"), patches)
         finally:
             if sink.failure is not None:
                 raise sink.failure
@@ -167,19 +166,6 @@ class _Sink(io.FileIO):
         except OSError as error:
             self.failure = self.failure or error
             return size or 0
-
-
-def _attributes(header: ShardHeader) -> dict[str, str | int]:
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "toolkit": __version__,
-        "split": header.split,
-        "encoding": header.encoding.value,
-        "transfer": TRANSFER[header.encoding],
-        "codec": header.codec,
-        "patch_size": header.patch_size,
-    }
 
 
 def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> None:
@@ -269,8 +255,7 @@ class ShardReader:
     def header(self, shard: ShardInfo) -> ShardHeader:
         """What one shard says about itself."""
         with self._reading(shard) as file:
-            split, encoding, codec = (str(file.attrs[name]) for name in ("split", "encoding", "codec"))
-            return ShardHeader(split, Encoding(encoding), int(file.attrs["patch_size"]), codec)
+            return header_of(file.attrs)
 
     def groups(self, shard: ShardInfo) -> tuple[str, ...]:
         """The HDF5 groups of the pairs that lie in one shard, sorted."""

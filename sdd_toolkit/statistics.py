@@ -6,6 +6,7 @@ The report, its CSV and the data card all read their numbers here, so that they 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,16 @@ COLUMNS = (
     *_MATRIX,
     *_QUALITY,
 )
+COMPONENTS = (
+    *("shift_px", "zoom_percent", "rotation_deg", "perspective_px", "radial_px"),
+    *("before_px", "residual_px", "error_px"),
+)
+FOCUS_EDGES_M = (0.5, 1.0, 2.0, 5.0, 10.0)
+_FOCUS_RANGES = (
+    f"below {FOCUS_EDGES_M[0]:g} m",
+    *(f"{near:g} … {far:g} m" for near, far in pairwise(FOCUS_EDGES_M)),
+    f"{FOCUS_EDGES_M[-1]:g} m and beyond",
+)
 NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in (*TEXT_COLUMNS, "aligned"))
 
 
@@ -84,6 +95,22 @@ class Summary:
     scenes: int
     cameras: dict[str, int]
     reasons: dict[str, int]
+    spreads: dict[str, Spread]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Pairs that have something in common, and how their motion and what is left of it are spread.
+
+    Attributes:
+        lens: Lens and focal length; empty for all pairs.
+        focus: Range of the sharp frame's focus distance; empty for all of it.
+        spreads: By column name, of `COMPONENTS`.
+    """
+
+    lens: str
+    focus: str
+    pairs: int
     spreads: dict[str, Spread]
 
 
@@ -136,6 +163,32 @@ def summary(frame: pd.DataFrame) -> Summary:
     )
 
 
+def groups(frame: pd.DataFrame) -> list[Group]:
+    """The aligned pairs of a `table` that are not rejected: all, then by lens, each lens by focus distance.
+
+    A lens that is not known, or a focus distance, makes no group; nor does the only focus range of a lens.
+    """
+    good = frame[frame["aligned"] & (frame["verdict"] != REJECTED)]
+    if good.empty:
+        return []
+    named = zip(good["lens"], good["model"], good["sharp_focal_mm"], strict=True)
+    lens = np.array([_lens_text(*entry) for entry in named])
+    focus = np.array([focus_range(value) for value in good["sharp_focus_m"]])
+    found = [_group("", "", good)]
+    for name in _counts(text for text in lens.tolist() if text):
+        own = lens == name
+        found.append(_group(name, "", good[own]))
+        ranges = [label for label in _FOCUS_RANGES if (own & (focus == label)).any()]
+        if len(ranges) > 1:
+            found += [_group(name, label, good[own & (focus == label)]) for label in ranges]
+    return found
+
+
+def focus_range(focus_m: float) -> str:
+    """Which of the ranges between `FOCUS_EDGES_M` a distance is in; empty if it is not known."""
+    return "" if np.isnan(focus_m) else _FOCUS_RANGES[int(np.searchsorted(FOCUS_EDGES_M, focus_m, side="right"))]
+
+
 def spread(values: ArrayLike) -> Spread | None:
     """Median, percentiles and extremes of the finite `values`; None if there are none."""
     numbers = _finite(values)
@@ -177,6 +230,18 @@ def camera(make: str | None, model: str | None) -> str:
     if first and second.lower().startswith(first.split()[0].lower()):
         first = ""
     return f"{first} {second}".strip() or "unknown"
+
+
+def _lens_text(lens: str, model: str, focal_mm: float) -> str:
+    """Lens and focal length; a camera's model stands for a lens that has no name, empty if it has none either."""
+    name = lens or model
+    return f"{name} · {focal_mm:.3g} mm" if name and np.isfinite(focal_mm) else name
+
+
+def _group(lens: str, focus: str, frame: pd.DataFrame) -> Group:
+    spreads = {name: spread(frame[name]) for name in COMPONENTS}
+    known = {name: found for name, found in spreads.items() if found is not None}
+    return Group(lens=lens, focus=focus, pairs=len(frame), spreads=known)
 
 
 def _axis(leading: NDArray[np.float64], everything: NDArray[np.float64]) -> tuple[float, float]:

@@ -13,8 +13,9 @@ import numpy as np
 from sdd_toolkit.errors import InputError, IntegrityError, SddError
 from sdd_toolkit.files import PARTIAL, inside, sha256_of
 from sdd_toolkit.progress import silent
+from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shard_index import INDEX_NAME, TRANSFER, laid_out, read_index
-from sdd_toolkit.shards import CODECS, DTYPE, FLOW_FACTOR, ShardHeader, ShardReader, group_name
+from sdd_toolkit.shards import CODECS, DTYPE, ShardReader, group_name
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def shard_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
 
 def _content_findings(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
     index = reader.index
-    if reader.header(shard) != ShardHeader(shard.split, index.encoding, index.patch_size, index.codec):
+    if reader.header(shard) != index.header(shard.split):
         yield "its attributes differ from the index"
     if reader.groups(shard) != tuple(sorted(group_name(name) for name in shard.pairs)):
         yield "it does not hold the pairs the index says"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from capture.virtual import lens, render, sensor, truth
 from capture.virtual.plan import Plan, Shot, plan_pair
 from capture.virtual.scene import Scene, dead_leaves, with_moving_object
-from sdd_toolkit import geometry
+from sdd_toolkit import resampling
+from sdd_toolkit.resampling import Interpolation
 from sdd_toolkit.types import PairKind
 
 if TYPE_CHECKING:
@@ -131,13 +131,8 @@ def margin_px(config: SimulateConfig) -> int:
     """How far the canvas reaches beyond the frame, so that no shot looks past its edge."""
     diagonal = float(np.hypot(*config.size)) / 2
     turn = float(np.radians(config.max_rotation_deg))
-    reach = (
-        diagonal * (config.max_zoom + turn)
-        + config.max_shift_px
-        + 1.2 * config.max_coc_px
-        + geometry.LANCZOS_SUPPORT_PX
-    )
-    return int(np.ceil(reach)) + 2
+    reach = diagonal * (config.max_zoom + turn) + config.max_shift_px + 1.2 * config.max_coc_px + resampling.REACH_PX
+    return int(np.ceil(reach))
 
 
 def _chance(seed: int, index: int, purpose: int) -> np.random.Generator:
@@ -166,7 +161,7 @@ def _frame(canvas: NDArray[np.float32], to_sharp: NDArray[np.float64], config: S
     margin = margin_px(config)
     if np.array_equal(to_sharp, np.eye(3)):
         return canvas[margin : margin + config.height, margin : margin + config.width]
-    return np.maximum(geometry.warp(canvas, _seen_by(to_sharp, margin), config.size), 0)
+    return np.maximum(resampling.warp(canvas, _seen_by(to_sharp, margin), config.size), 0)
 
 
 def _seen_by(to_sharp: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
@@ -191,8 +186,8 @@ def _truth(
     scene: Scene, plan: Plan, config: SimulateConfig, *, focused: NDArray[np.float32], lost: Defect | None
 ) -> truth.Truth:
     seen = _seen_by(plan.homography, margin_px(config))
-    depth = geometry.warp(scene.front_depth(), seen, config.size, interpolation=cv2.INTER_NEAREST)
-    before = geometry.warp(scene.jumping(), seen, config.size, interpolation=cv2.INTER_NEAREST) > 0.5
+    depth = resampling.warp(scene.front_depth(), seen, config.size, interpolation=Interpolation.NEAREST)
+    before = resampling.warp(scene.jumping(), seen, config.size, interpolation=Interpolation.NEAREST) > 0.5
     after = _frame(scene.jumping(moved=True), np.eye(3), config) > 0.5
     displacement, occlusion = truth.motion(plan.homography, before, after, scene.surfaces[-1].jump)
     if lost in (Defect.DIFFERENT_SCENE, Defect.BLACK_FRAME):

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from alignment.apply import read_flow, run
+from alignment.apply import run
 from alignment.transforms import Transform
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.exif import read_meta
@@ -176,17 +176,28 @@ def test_the_flow_is_applied_with_the_homography_in_one_go(tmp_path: Path) -> No
 
 
 def test_a_flow_nobody_trusts_moves_nothing(tmp_path: Path) -> None:
-    assert not read_flow(stored_flow(tmp_path / "f.npz", confidence=0), SIZE).any()
+    source = photograph(tmp_path / "a.png")
+    run(SHIFT, [source], tmp_path / "out", flow_file=stored_flow(tmp_path / "f.npz", confidence=0))
+    assert np.array_equal(read_image(tmp_path / "out" / "a_aligned.png")[:56, 7:], picture()[4:, :83])
+
+
+def test_what_the_sharp_frame_hides_is_not_valid(tmp_path: Path) -> None:
+    hidden = np.zeros((15, 23), np.uint8)
+    hidden[6:9, 10:14] = 1
+    zero = np.zeros((15, 23, 2), np.float16)
+    np.savez(tmp_path / "f.npz", flow=zero, confidence=np.full((15, 23), 255, np.uint8), occlusion=hidden)
+    run(SHIFT, [photograph(tmp_path / "a.png")], tmp_path / "out", flow_file=tmp_path / "f.npz")
+    valid = read_values(tmp_path / "out" / "a_aligned_valid.png")
+    assert not valid[25:35, 41:55].any()
+    assert valid[10:22, 20:80].all()
 
 
 def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="23x15"):
-        read_flow(stored_flow(tmp_path / "f.npz", (15, 22, 2)), SIZE)
-    (tmp_path / "f.npz").write_bytes(b"no arrays")
+    files, out = [photograph(tmp_path / "a.png")], tmp_path / "out"
+    with pytest.raises(InputError, match="expected finite values"):
+        run(SHIFT, files, out, flow_file=stored_flow(tmp_path / "f.npz", (15, 22, 2)))
     with pytest.raises(InputError, match="no residual flow"):
-        read_flow(tmp_path / "f.npz", SIZE)
-    with pytest.raises(InputError, match="no residual flow"):
-        read_flow(tmp_path / "missing.npz", SIZE)
+        run(SHIFT, files, out, flow_file=tmp_path / "missing.npz")
 
 
 def test_a_four_channel_file_keeps_its_alpha(tmp_path: Path) -> None:

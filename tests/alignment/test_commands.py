@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from sdd_toolkit.files import sha256_of
 from sdd_toolkit.images import read_image, write_image, write_values
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord
 from tests import planted_pairs
-from tests.command_line import sdd
+from tests.command_line import ROOT, sdd
 
 SHIFTED = transforms.Transform(
     "b.png", "s.png", planted_pairs.SIZE, ((1.0, 0.0, 6.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0)), "similarity"
@@ -67,6 +69,24 @@ def test_two_photographs_need_no_manifest(shots: Path, tmp_path: Path) -> None:
     assert typed(*words).exit_code == 0
     again = tmp_path / "again" / "soft_aligned.tif"
     assert np.array_equal(read_image(again), read_image(tmp_path / "soft_aligned.tif"))
+
+
+def test_the_python_of_the_page_brings_the_blurred_frame_onto_the_sharp_one(
+    shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/transforms.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code) == 2
+    typed(shots / "soft.png", shots / "crisp.png", "--out", tmp_path / "aligned", "--config", shots / "sdd.toml")
+    (tmp_path / "soft.png").write_bytes((shots / "soft.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in code:
+        exec(block, names)
+        ours = read_image(tmp_path / "aligned" / "soft_aligned.tif").astype(float)
+        theirs = names["aligned"][..., ::-1].astype(float)
+        assert np.abs(theirs - ours)[40:-40, 40:-40].mean() < 0.002 * 65535
+    assert np.array_equal(read_image(tmp_path / "soft_on_crisp.png").shape, ours.shape)
 
 
 @pytest.fixture

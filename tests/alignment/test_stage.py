@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -10,13 +12,16 @@ import numpy as np
 import pytest
 
 from alignment.config import AlignConfig
+from alignment.registration import analyse
 from alignment.stage import run
 from sdd_toolkit import manifest
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.geometry import corner_error_px, scaled
+from sdd_toolkit.images import write_values
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, Reason
 
 CONFIG = AlignConfig(max_radius_px=6.0)
+needs_masks = pytest.mark.skipif("mask" not in signature(analyse).parameters, reason="registration takes no mask yet")
 
 
 def stored(path: Path, linear: np.ndarray) -> FileRef:
@@ -102,6 +107,59 @@ def test_a_file_that_changed_after_ingesting_is_not_aligned(source: Path) -> Non
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     source.with_name("aligned.jsonl").unlink()
     assert run(source, source.parent, CONFIG).rejected["changed"] == 1
+
+
+def painted(path: Path, size: tuple[int, int], black: slice) -> Path:
+    mask = np.full(size, 255, np.uint8)
+    mask[black] = 0
+    path.parent.mkdir(exist_ok=True)
+    write_values(path, mask)
+    return path
+
+
+@needs_masks
+def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = source.parent / "masks"
+    mask = painted(masks / "good.png", (640, 864), slice(0, 100))
+    first = run(source, source.parent, CONFIG, masks=masks)
+    assert (first.done, first.skipped) == (1, 3)
+    assert "3 of 4 pairs have no mask" in caplog.text
+    assert run(source, source.parent, CONFIG, masks=masks).done == 0
+    painted(mask, (640, 864), slice(0, 200))
+    assert run(source, source.parent, CONFIG, masks=masks).done == 1
+    shutil.move(masks, source.parent / "moved")
+    assert run(source, source.parent, CONFIG, masks=source.parent / "moved").done == 0
+    assert run(source, source.parent, CONFIG).done == 1
+
+
+@needs_masks
+def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
+    """The lower half of the blurred frame is of another scene: painted black, the upper half decides."""
+    path = source.parent / "good_b.png"
+    frame, other = (
+        cv2.imread(str(source.parent / name), cv2.IMREAD_UNCHANGED) for name in (path.name, "swapped_s.png")
+    )
+    frame[320:] = other[320:]
+    cv2.imwrite(str(path), frame)
+    record = next(record for record in manifest.read(source).records if record.id == "good")
+    mixed = replace(record, blur=FileRef(path.name, path.stat().st_size, sha256_of(path)))
+    manifest.write(source, manifest.Manifest(source.parent, (mixed,)))
+    mask = painted(source.parent / "mask.png", (640, 864), slice(300, 640))
+    run(source, source.parent, CONFIG, masks=mask)
+    (found,) = (record.alignment for record in manifest.read(source.with_name("aligned.jsonl")).records)
+    assert found is not None
+    assert found.failure is None
+    assert corner_error_px(found.homography, scaled(plant(30).homography, 2.0), found.size) < 1.0
+
+
+def test_a_mask_of_another_size_rejects_its_pair_and_names_no_absolute_path(source: Path) -> None:
+    mask = painted(source.parent.parent / "masks" / "good.png", (100, 100), slice(0))
+    run(source, source.parent, CONFIG, masks=mask.parent)
+    by_id = {record.id: record for record in manifest.read(source.with_name("aligned.jsonl")).records}
+    assert by_id["good"].verdict is not None
+    assert by_id["good"].verdict.detail == "the mask good.png has 100x100 px, the frame 864x640 px"
 
 
 def test_real_frames_without_texture_are_rejected_as_such(real_data: Path, tmp_path: Path) -> None:

@@ -60,6 +60,21 @@ def test_a_thin_lens_is_predicted_within_its_range_in_spite_of_outliers(
             assert abs(expected.zoom - truth) < 6 * expected.deviation
 
 
+def test_one_wrong_pair_far_from_the_others_does_not_bend_the_curve() -> None:
+    pairs = thin_pairs(50.0, 0.5, 8.0, 12)
+    model = fit([*pairs, Observation(0.2, 5.0, 1.2, NOISE)])
+    assert model.outliers == 1
+    assert predict(model, 2.0, 0.6).zoom == pytest.approx(thin_zoom(50.0, 2.0, 0.6), abs=5e-4)
+
+
+def test_deviations_are_as_large_as_the_errors_that_happen() -> None:
+    errors = []
+    for seed in range(40):
+        expected = predict(fit(thin_pairs(50.0, 0.5, 20.0, 12, seed)), 2.0, 0.7)
+        errors.append((expected.zoom - thin_zoom(50.0, 2.0, 0.7)) / expected.deviation)
+    assert 0.6 < np.sqrt(np.mean(np.square(errors))) < 1.4
+
+
 def test_one_coefficient_is_the_focal_length_where_the_lens_is_thin_and_far() -> None:
     model = fit(thin_pairs(50.0, 3.0, 50.0, 20))
     assert len(model.coefficients) == 1

@@ -17,6 +17,7 @@ from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
 from sdd_toolkit.select import FilterConfig
+from sdd_toolkit.shard_index import Brightness, Warp
 from sdd_toolkit.types import Reason, Verdict
 from tests.small_dataset import filtered_manifest
 
@@ -143,3 +144,15 @@ def test_any_text_is_one_line_of_markdown_without_tags(text: str) -> None:
     line = markdown_text(text)
     assert "\n" not in line
     assert "<" not in line
+
+
+def test_the_card_says_how_the_frames_were_brought_together(folder: Path) -> None:
+    text = card(folder)
+    assert 'by the homography alone (`warp = "homography"`)' in text
+    assert 'by the gain (`brightness = "gain"`)' in text
+    config = PackConfig(patch_size=128, warp=Warp.HOMOGRAPHY_FLOW, brightness=Brightness.FULL)
+    pack(folder / "filtered.jsonl", folder / "shards", config)
+    text = card(folder)
+    assert 'the residual flow where that is sure (`warp = "homography+flow"`)' in text
+    assert '(`brightness = "full"`)' in text
+    assert "The residuals above are those before it was applied." in text

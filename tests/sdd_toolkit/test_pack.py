@@ -16,10 +16,11 @@ import pytest
 from sdd_toolkit.errors import ConfigError, InputError, ManifestError
 from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig, run
-from sdd_toolkit.shard_index import FailedPair, read_index, sealed, write_index
+from sdd_toolkit.shard_index import Brightness, FailedPair, Warp, read_index, sealed, write_index
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.types import Alignment, PairRecord, Reason, Verdict
+from sdd_toolkit.verify import run as verify
 from tests.small_dataset import alignment, contents, filtered_manifest
 
 CONFIG = PackConfig(patch_size=128, pairs_per_shard=2)
@@ -63,6 +64,31 @@ def test_a_packed_folder_holds_an_index_and_whole_shards(original: Path) -> None
     assert index.splits == {"train": ("scene-0000", "scene-0001"), "val": (), "test": ("scene-0002",)}
     assert [len(shard.pairs) for shard in index.shards] == [2, 2, 2]
     assert index.failed == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (PackConfig(), (Warp.HOMOGRAPHY, Brightness.GAIN)),
+        (PackConfig(warp=Warp.HOMOGRAPHY_FLOW, brightness=Brightness.FULL), (Warp.HOMOGRAPHY_FLOW, Brightness.FULL)),
+    ],
+)
+def test_index_and_shards_say_what_was_applied(
+    folder: Path, config: PackConfig, expected: tuple[Warp, Brightness]
+) -> None:
+    run(folder / "filtered.jsonl", folder / "said", config)
+    verify(folder / "said")
+    index = read_index(folder / "said")
+    assert (index.warp, index.brightness) == expected
+    with ShardReader(folder / "said") as reader:
+        headers = {(header.warp, header.brightness) for header in map(reader.header, reader.shards)}
+    assert headers == {expected}
+
+
+def test_another_warp_packs_every_shard_anew(folder: Path) -> None:
+    assert run(folder / "filtered.jsonl", folder / "shards", CONFIG).skipped == 6
+    other = CONFIG.model_copy(update={"warp": Warp.HOMOGRAPHY_FLOW})
+    assert run(folder / "filtered.jsonl", folder / "shards", other).skipped == 0
 
 
 def test_what_was_packed_can_be_read(original: Path) -> None:

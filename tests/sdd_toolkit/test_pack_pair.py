@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.develop import Encoding, decode
+from sdd_toolkit.develop import Encoding, decode, encode
 from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.geometry import project
 from sdd_toolkit.pack_pair import crop_box, pack_pair
-from sdd_toolkit.shard_index import FailedPair
+from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
 from sdd_toolkit.shards import PackedPair
-from sdd_toolkit.types import Alignment, Reason
+from sdd_toolkit.types import Alignment, PairRecord, Reason
 from tests.small_dataset import SIZE, alignment, pair, texture
 
 SHIFT = ((1.0, 0.0, 8.0), (0.0, 1.0, 4.0), (0.0, 0.0, 1.0))
@@ -140,3 +141,108 @@ def test_a_pair_whose_alignment_failed_keeps_that_reason(tmp_path: Path) -> None
 def test_a_flow_file_outside_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="leaves its root"):
         packed(tmp_path, alignment(flow_file="../p.npz"))
+
+
+def ripple(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A parallax of up to 3 px, full-size pixels."""
+    return np.stack([2 + np.sin(x / 25), np.cos(y / 30)], axis=-1)
+
+
+def parallax_pair(folder: Path, confidence: int = 255, **more: np.ndarray) -> tuple[PairRecord, Path, Path]:
+    """A smooth sharp frame; the blurred one is it moved by a tilted homography and a planted flow. Linear 16 bits."""
+    height, width = SIZE
+
+    def scene(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        waves = [np.sin(x / 3 + y / 7), np.cos(y / 4 - x / 9), np.sin((x + y) / 6)]
+        return 0.5 + 0.4 * np.stack(waves, axis=-1)
+
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    shown_x, shown_y = project(np.array(TILTED), np.column_stack([x.ravel(), y.ravel()])).T.reshape(2, height, width)
+    flow = ripple(shown_x, shown_y)
+    for name, picture in (("blur", scene(shown_x + flow[..., 0], shown_y + flow[..., 1])), ("sharp", scene(x, y))):
+        codes = encode(picture.astype(np.float32), Encoding.SRGB16)
+        assert cv2.imwrite(str(folder / f"w_{name}.png"), codes[..., ::-1])
+    stored = ripple(x, y).reshape(height // 4, 4, width // 4, 4, 2).mean(axis=(1, 3)).astype(np.float16)
+    np.savez(folder / "w.npz", flow=stored, confidence=np.full(stored.shape[:2], confidence, np.uint8), **more)
+    record = replace(pair(folder, "p", "s", seed=0), alignment=alignment(TILTED, box=INNER, flow_file="w.npz"))
+    return record, folder / "w_blur.png", folder / "w_sharp.png"
+
+
+TILTED = ((1.01, 0.003, 2.3), (-0.002, 0.995, 3.4), (1e-5, -1e-5, 1.0))
+INNER = (16, 16, 404, 296)
+
+
+def packed_parallax(folder: Path, warp_by: Warp, confidence: int = 255, **more: np.ndarray) -> PackedPair:
+    record, blur, sharp = parallax_pair(folder, confidence, **more)
+    return good(pack_pair(record, blur, sharp, folder, Encoding.LINEAR16, 64, warp_by=warp_by))
+
+
+def apart(result: PackedPair) -> float:
+    """Largest difference of the two packed frames on valid pixels, in linear light."""
+    gap = np.abs(result.blur.astype(np.float64) - result.sharp.astype(np.float64))[result.valid] / 65535
+    return float(gap.max())
+
+
+def test_the_flow_is_applied_in_the_same_resampling(tmp_path: Path) -> None:
+    plain = packed_parallax(tmp_path, Warp.HOMOGRAPHY)
+    flowed = packed_parallax(tmp_path, Warp.HOMOGRAPHY_FLOW)
+    assert apart(plain) > 0.3
+    assert apart(flowed) < 5e-3
+    assert plain.flow.max() > 2.5
+    assert not flowed.flow.any()
+    # Shrunk by the flow at the rim, 3 px, to multiples of 4; nothing else is lost.
+    assert plain.valid.shape == (280, 388)
+    assert flowed.valid.shape == (272, 380)
+    assert flowed.valid.all()
+
+
+def test_a_flow_nobody_is_sure_of_is_not_applied_but_left(tmp_path: Path) -> None:
+    plain = packed_parallax(tmp_path, Warp.HOMOGRAPHY, confidence=0)
+    flowed = packed_parallax(tmp_path, Warp.HOMOGRAPHY_FLOW, confidence=0)
+    np.testing.assert_array_equal(flowed.blur, plain.blur)
+    np.testing.assert_array_equal(flowed.flow, plain.flow)
+
+
+def test_hidden_pixels_are_not_valid_where_the_flow_carries_them(tmp_path: Path) -> None:
+    occlusion = np.zeros((SIZE[0] // 4, SIZE[1] // 4), np.uint8)
+    occlusion[40:50, 40:50] = 1
+    flowed = packed_parallax(tmp_path, Warp.HOMOGRAPHY_FLOW, occlusion=occlusion)
+    top, left = 20, 20  # the crop's first pixel on the sharp frame
+    assert not flowed.valid[164 - top : 198 - top, 166 - left : 200 - left].any()
+    assert flowed.valid[: 150 - top].all()
+    assert packed_parallax(tmp_path, Warp.HOMOGRAPHY, occlusion=occlusion).valid.all()
+
+
+def test_the_radial_term_is_applied(tmp_path: Path) -> None:
+    record, blur, sharp = parallax_pair(tmp_path)
+    assert record.alignment is not None
+    bent = replace(record, alignment=replace(record.alignment, radial=0.01))
+    straight, moved = (
+        good(pack_pair(each, blur, sharp, tmp_path, Encoding.LINEAR16, 64)).blur for each in (record, bent)
+    )
+    y, x = (SIZE[0] - 1) / 2 - 16, (SIZE[1] - 1) / 2 - 16
+    gap = np.abs(straight.astype(int) - moved.astype(int)).max(axis=2)
+    assert gap[int(y), int(x)] < 100
+    assert gap[:20, :20].max() > 10_000
+
+
+def test_the_whole_photometric_model_is_applied_once(tmp_path: Path) -> None:
+    model = {"offset": 0.01, "colour_gain": (1.1, 1.0, 0.9), "vignetting": (0.2, -0.1)}
+    found = replace(alignment(gain=0.8), **model)
+    record = pair(tmp_path, "p", "s", seed=3, found=found)
+    paths = tmp_path / "p_blur.png", tmp_path / "p_sharp.png"
+    gain, full = (
+        decode(
+            good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, brightness=each)).blur, Encoding.LINEAR16
+        )
+        for each in (Brightness.GAIN, Brightness.FULL)
+    )
+    y, x = np.mgrid[8:300, 8:408].astype(np.float64)
+    rho = np.hypot(x - (SIZE[1] - 1) / 2, y - (SIZE[0] - 1) / 2) / (np.hypot(*SIZE) / 2)
+    expected = gain * (1 + 0.2 * rho**2 - 0.1 * rho**4)[..., None] * np.array([1.1, 1.0, 0.9]) + 0.01
+    np.testing.assert_allclose(full, np.clip(expected, 0, 1), atol=4e-5)
+
+
+@pytest.mark.parametrize("fault", [{"radial": np.nan}, {"colour_gain": (1.0, 0.0, 1.0)}, {"offset": np.inf}])
+def test_an_unusable_model_is_not_aligned(tmp_path: Path, fault: dict[str, object]) -> None:
+    assert bad(packed(tmp_path, replace(alignment(), **fault)))[0] is Reason.NOT_ALIGNED

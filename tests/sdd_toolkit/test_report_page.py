@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdd_toolkit.report_page import exposure_text, figure
+from sdd_toolkit.report_words import exposure_text, figure
 from sdd_toolkit.types import Exposure
 
 

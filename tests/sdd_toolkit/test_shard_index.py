@@ -7,7 +7,7 @@ import pytest
 
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.shard_index import TRANSFER, FailedPair, Index, read_index, render, sealed, write_index
+from sdd_toolkit.shard_index import TRANSFER, FailedPair, Index, header_of, read_index, render, sealed, write_index
 from sdd_toolkit.types import Reason, ShardInfo
 
 INDEX = Index(
@@ -28,6 +28,16 @@ INDEX = Index(
 def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_index(tmp_path, INDEX)
     assert read_index(tmp_path) == INDEX
+
+
+def test_the_first_shards_were_warped_by_the_homography_and_one_gain(tmp_path: Path) -> None:
+    content = json.loads(render(INDEX))
+    for key in ("warp", "brightness", "sha256"):
+        del content[key]
+    (tmp_path / "index.json").write_text(sealed(content), encoding="utf-8")
+    assert read_index(tmp_path) == INDEX
+    attributes = {"split": "train", "encoding": "srgb16", "patch_size": 512, "codec": "gzip"}
+    assert header_of(attributes) == INDEX.header("train")
 
 
 def test_no_index_is_an_input_error(tmp_path: Path) -> None:

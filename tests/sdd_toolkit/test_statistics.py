@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sdd_toolkit import statistics
-from sdd_toolkit.types import FrameMeta, Reason
+from sdd_toolkit.types import FrameMeta, PairRecord, Reason
 from tests.planted_pairs import META, alignment, record
 
 
@@ -109,3 +110,51 @@ def test_equal_values_make_an_axis_around_them() -> None:
 )
 def test_a_camera_is_named_once(make: str | None, model: str | None, name: str) -> None:
     assert statistics.camera(make, model) == name
+
+
+def focused(name: str, focus_m: float | None, lens: str | None = "EF 50mm", **changes: object) -> PairRecord:
+    meta = replace(META, lens=lens, exposure=replace(META.exposure, focus_m=focus_m))
+    return record(name, sharp_meta=meta, blur_meta=meta, **changes)
+
+
+def test_components_are_grouped_by_lens_and_focus_distance() -> None:
+    far = alignment((30.0, 40.0))
+    pairs = [
+        focused("a", 0.7),
+        focused("b", 0.8, alignment=far),
+        focused("c", math.inf),
+        focused("d", 1.2, "Sigma"),
+        focused("e", None, None),
+        record("f", Reason.CLIPPED),
+    ]
+    found = statistics.groups(statistics.table(pairs))
+    assert [(group.lens, group.focus, group.pairs) for group in found] == [
+        ("", "", 5),
+        ("EF 50mm · 50 mm", "", 3),
+        ("EF 50mm · 50 mm", "0.5 … 1 m", 2),
+        ("EF 50mm · 50 mm", "10 m and beyond", 1),
+        ("Canon EOS 6D · 50 mm", "", 1),
+        ("Sigma · 50 mm", "", 1),
+    ]
+    assert found[2].spreads["shift_px"].high == pytest.approx(50.0)
+    assert set(found[0].spreads) == set(statistics.COMPONENTS)
+
+
+def test_pairs_without_geometry_form_no_group() -> None:
+    assert statistics.groups(statistics.table([])) == []
+    assert statistics.groups(statistics.table([record("a", Reason.PARALLAX)])) == []
+
+
+@pytest.mark.parametrize(
+    ("focus_m", "text"),
+    [(0.2, "below 0.5 m"), (0.5, "0.5 … 1 m"), (9.9, "5 … 10 m"), (math.inf, "10 m and beyond"), (math.nan, "")],
+)
+def test_every_focus_distance_has_one_range(focus_m: float, text: str) -> None:
+    assert statistics.focus_range(focus_m) == text
+
+
+def test_the_radial_term_is_told_as_the_displacement_of_the_corners() -> None:
+    bent = replace(alignment(), radial=-0.01, colour_gain=(1.1, 1.0, 0.9), vignetting=(0.02, -0.01))
+    row = statistics.table([record("a", alignment=bent)]).iloc[0]
+    assert row["radial_px"] == pytest.approx(0.01 * np.hypot(160, 240) / 2)
+    assert row[["gain_red", "gain_blue", "vignetting_a"]].tolist() == [1.1, 0.9, 0.02]

@@ -12,7 +12,7 @@ from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
-from sdd_toolkit.shard_index import Index, read_index, write_index
+from sdd_toolkit.shard_index import Index, Warp, read_index, write_index
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.verify import run
 from tests.small_dataset import filtered_manifest
@@ -129,6 +129,11 @@ def test_attributes_and_groups_that_differ_from_the_index_are_found(shards: Path
     what = findings(shards)
     assert "its attributes differ from the index" in what
     assert "it does not hold the pairs the index says" in what
+
+
+def test_a_shard_that_says_another_warp_than_the_index_is_found(shards: Path) -> None:
+    rewrite(shards, warp=Warp.HOMOGRAPHY_FLOW)
+    assert "its attributes differ from the index" in findings(shards)
 
 
 def test_a_scene_in_two_splits_is_found(shards: Path) -> None:

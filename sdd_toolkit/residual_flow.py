@@ -1,0 +1,96 @@
+"""The residual flow that `sdd align` stored: reading it, choosing what of it may be applied, and what remains then.
+
+It lies on a quarter-size grid of the sharp frame (coarse pixel q covers 4q … 4q + 3), in full-size pixels,
+u[warped blur→sharp]: what the global transform alone brings to y belongs to y + u(y).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.resampling import Interpolation, origins, sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FLOW_FACTOR = 4
+_NEIGHBOURS_SIGMA_PX = 4.0
+_NO_EVIDENCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualFlow:
+    """What is left after the global transform, on the quarter-size grid of the whole sharp frame.
+
+    Attributes:
+        flow: (h, w, 2) float32, full-size pixels.
+        confidence: (h, w) float32, 0 … 1.
+        occlusion: (h, w) bool, the blurred frame's content is hidden or out of the frame in the sharp one.
+    """
+
+    flow: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    occlusion: NDArray[np.bool_]
+
+
+def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
+    """Reads `flow/ID.npz`.
+
+    Args:
+        path: npz with `flow`, `confidence` (0 … 255; full if missing) and `occlusion` (none if missing).
+        size: (height, width) of the sharp frame.
+
+    Raises:
+        InputError: Missing, damaged, not finite or of another size.
+    """
+    grid = (-(-size[0] // FLOW_FACTOR), -(-size[1] // FLOW_FACTOR))
+    hint = "run `sdd align` again"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            flow = stored["flow"].astype(np.float32)
+            confidence = stored["confidence"] if "confidence" in stored else np.full(grid, 255, np.uint8)
+            occlusion = stored["occlusion"] > 0 if "occlusion" in stored else np.zeros(grid, np.bool_)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path.name} holds no residual flow: {error}", hint=hint) from error
+    if (flow.shape, confidence.shape, occlusion.shape) != ((*grid, 2), grid, grid) or not np.isfinite(flow).all():
+        raise InputError(f"{path.name}: {flow.shape}, expected finite values of {(*grid, 2)}", hint=hint)
+    return ResidualFlow(flow, confidence.astype(np.float32) / np.float32(255), occlusion)
+
+
+def applicable(residual: ResidualFlow) -> NDArray[np.float32]:
+    """The part of a flow that may be applied: all of it where it is sure, its sure neighbours' where it is not.
+
+    Where no neighbour within some 30 full-size pixels is sure either, it fades to zero and the global transform holds,
+    so that nothing is torn by a guess. Normalised convolution (H. Knutsson and C.-F. Westin, CVPR 1993).
+
+    Returns:
+        (h, w, 2) float32, full-size pixels.
+    """
+    trust = np.where(residual.occlusion, 0, residual.confidence)[..., None].astype(np.float32)
+    around = _spread(trust[..., 0])[..., None]
+    neighbours = _spread(trust * residual.flow) / (around + np.float32(_NO_EVIDENCE))
+    return np.asarray(trust * residual.flow + (1 - trust) * neighbours, dtype=np.float32)
+
+
+def carried(values: NDArray[np.float32], applied: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values of the coarse grid where their pixels lie once a flow has been applied.
+
+    Args:
+        values: (h, w[, C]).
+        applied: (h, w, 2), full-size pixels: what was at y lies at y + applied(y) now.
+    """
+    ys, xs = np.mgrid[0 : applied.shape[0], 0 : applied.shape[1]].astype(np.float64)
+    x, y, _ = origins(applied / np.float32(FLOW_FACTOR), xs, ys)
+    return sample(values, x, y, Interpolation.LINEAR)
+
+
+def _spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), _NEIGHBOURS_SIGMA_PX), dtype=np.float32)

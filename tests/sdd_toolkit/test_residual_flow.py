@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.residual_flow import ResidualFlow, applicable, carried, read
+
+GRID = (60, 80)
+
+
+def uniform(confidence: np.ndarray, occlusion: np.ndarray | None = None) -> ResidualFlow:
+    """A flow of (4, -2) px everywhere."""
+    flow = np.broadcast_to(np.array([4.0, -2.0], np.float32), (*GRID, 2)).copy()
+    return ResidualFlow(
+        flow, confidence.astype(np.float32), np.zeros(GRID, np.bool_) if occlusion is None else occlusion
+    )
+
+
+def test_a_flow_that_is_sure_is_applied_as_it_is() -> None:
+    residual = uniform(np.ones(GRID))
+    np.testing.assert_array_equal(applicable(residual), residual.flow)
+
+
+def test_a_flow_that_is_nowhere_sure_is_not_applied() -> None:
+    assert not applicable(uniform(np.zeros(GRID))).any()
+
+
+def test_a_guess_amid_sure_neighbours_takes_their_flow() -> None:
+    confidence = np.ones(GRID)
+    confidence[28:32, 38:42] = 0
+    residual = uniform(confidence)
+    residual.flow[28:32, 38:42] = (-50, 50)
+    np.testing.assert_allclose(applicable(residual)[30, 40], (4, -2), atol=0.2)
+
+
+def test_confidence_that_flickers_tears_nothing() -> None:
+    confidence = np.random.default_rng(0).random(GRID)
+    np.testing.assert_allclose(applicable(uniform(confidence)), uniform(confidence).flow, atol=0.3)
+
+
+def test_the_flow_fades_where_there_is_no_evidence() -> None:
+    confidence = np.zeros(GRID)
+    confidence[:, :40] = 1
+    row = applicable(uniform(confidence))[30, :, 0]
+    assert row[39] == pytest.approx(4, abs=0.2)
+    assert abs(row[60:]).max() < 0.01
+    assert np.abs(np.diff(row)).max() < 1.2  # full-size px a coarse pixel of 4: far from folding
+
+
+def test_a_hidden_pixels_flow_counts_for_nothing() -> None:
+    occlusion = np.zeros(GRID, np.bool_)
+    occlusion[20:40, 30:50] = True
+    residual = uniform(np.ones(GRID), occlusion)
+    residual.flow[20:40, 30:50] = (-50, 50)
+    assert applicable(residual)[20:40, 30:50, 0].min() > 0
+
+
+def test_values_are_carried_where_the_flow_points() -> None:
+    marked = np.zeros(GRID, np.float32)
+    marked[30, 40] = 1
+    there = carried(marked, np.broadcast_to(np.array([8.0, -4.0], np.float32), (*GRID, 2)))
+    assert np.unravel_index(there.argmax(), GRID) == (29, 42)
+
+
+def test_a_stored_flow_is_read_with_its_confidence_and_occlusion(tmp_path: Path) -> None:
+    flow = np.ones((*GRID, 2), np.float16)
+    occlusion = np.zeros(GRID, np.uint8)
+    occlusion[3, 4] = 1
+    np.savez(tmp_path / "a.npz", flow=flow, confidence=np.full(GRID, 51, np.uint8), occlusion=occlusion)
+    found = read(tmp_path / "a.npz", (239, 320))
+    assert found.confidence[0, 0] == pytest.approx(0.2)
+    assert np.argwhere(found.occlusion).tolist() == [[3, 4]]
+    np.savez(tmp_path / "b.npz", flow=flow)
+    older = read(tmp_path / "b.npz", (239, 320))
+    assert older.confidence.min() == 1
+    assert not older.occlusion.any()
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "size", "infinite", "no flow"])
+def test_a_file_without_a_usable_flow_is_an_input_error(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.npz"
+    if name == "empty":
+        path.write_bytes(b"")
+    elif name == "size":
+        np.savez(path, flow=np.ones((5, 5, 2), np.float16))
+    elif name == "infinite":
+        np.savez(path, flow=np.full((*GRID, 2), np.inf, np.float16))
+    elif name == "no flow":
+        np.savez(path, confidence=np.ones(GRID))
+    with pytest.raises(InputError, match=r"a\.npz"):
+        read(path, (240, 320))
