@@ -27,8 +27,9 @@ _WIDE_SHARE = 0.15
 # Differences in the neighbourhood of a cell that are independent of each other: defocus correlates them.
 _INDEPENDENT = 24.0
 _PRIOR_ROUNDS = 12
+_PER_STEP = 0.5
 # How well the noise of a neighbourhood is known, as a share of it.
-_NOISE_FLOOR = 0.15
+_NOISE_FLOOR = 0.5
 # A disc below this radius lies within one pixel and changes nothing.
 _STEPS = (0.0, 0.8, 1.2, 1.7, 2.3, 3.0, 4.0, 5.2, 6.6, 8.2, 10.0, 12.0, 14.5, 17.5, 21.0, 25.0, 30.0, 36.0, 43.0)
 
@@ -130,6 +131,9 @@ def choose(
     excess = np.maximum(mixed - noise.astype(np.float32)[:, None, None], 0)
     floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + _NOISE_FLOOR * float(noise.max()) + 1e-12)
     evidence = np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)
+    # Of two radii that explain a flat place equally well, the smaller one.
+    steps = np.abs(np.arange(len(hypotheses)) - (len(moving) - 1)).astype(np.float32)
+    evidence -= np.float32(_PER_STEP) * steps[:, None, None]
     evidence -= evidence.max(axis=0)
     score = evidence + _log_prior(evidence, (share > 0.5 * float(np.median(share))))[:, None, None]
     return RadiusMap(index=_least(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii)

@@ -141,8 +141,7 @@ def align_halves(
     Raises:
         ValueError: The frames are too small.
     """
-    hints: dict[str, Any] = {name: hint for name, hint in (("mask", mask), ("prior", prior)) if hint is not None}
-    half, residual = analyse(blur.rgb, sharp.rgb, config, **hints)
+    half, residual = analyse(blur.rgb, sharp.rgb, config, mask=mask, prior=prior)
     return enlarged(half, 2, sharp.size), residual
 
 
