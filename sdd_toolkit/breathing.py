@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MIN_PAIRS = 3  # per coefficient
+MIN_PAIRS = 5
+PAIRS_PER_COEFFICIENT = 2.5
 MAX_ORDER = 3
 MIN_FOCUS_CHANGE_DPT = 0.005
 _LEAST_DEVIATION = 1e-6  # of ln zoom: no registration is better, and a zero would divide
@@ -139,7 +140,7 @@ def fit(observations: Sequence[Observation]) -> BreathingModel:
     log_zoom, own = np.log(zoom), np.maximum(deviation / zoom, _LEAST_DEVIATION)
     designs = [
         np.column_stack([sharp**power - blur**power for power in range(1, order + 1)])
-        for order in range(1, min(MAX_ORDER, len(moved) // MIN_PAIRS) + 1)
+        for order in range(1, min(MAX_ORDER, int(len(moved) / PAIRS_PER_COEFFICIENT)) + 1)
     ]
     designs = [design for design in designs if _tells_apart(design)]
     total = np.hypot(own, _scatter(designs[-1], log_zoom, own))
@@ -223,15 +224,16 @@ def _weighted(
 
 def _scatter(design: NDArray[np.float64], target: NDArray[np.float64], own: NDArray[np.float64]) -> float:
     """What must be added, squared, to the own variances so that the residuals are as large as they say."""
-    residual = target - design @ _least_absolute(design / own[:, None], target / own)
-    freedom = math.sqrt(len(target) / (len(target) - design.shape[1]))
+    residual = np.abs(target - design @ _least_absolute(design / own[:, None], target / own))
 
     def size(scatter: float) -> float:
-        return _MAD * freedom * float(np.median(np.abs(residual) / np.hypot(own, scatter)))
+        # A fit of least absolute deviations passes through as many pairs as it has coefficients: those say nothing.
+        telling = np.sort(residual / np.hypot(own, scatter))[design.shape[1] :]
+        return _MAD * float(np.median(telling))
 
     if size(0.0) <= 1.0:
         return 0.0
-    low, high = 0.0, 2.0 * _MAD * freedom * float(np.max(np.abs(residual)))
+    low, high = 0.0, 2.0 * _MAD * float(np.max(residual))
     for _ in range(_ROUNDS):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if size(middle) > 1.0 else (low, middle)

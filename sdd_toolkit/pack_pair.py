@@ -116,6 +116,7 @@ def pack_pair(
             valid=mask,
             flow=flows.cropped(box).left,
             record=record,
+            box=box,
         )
     except _UnpackableError as error:
         return FailedPair(record.id, error.reason, error.detail)

@@ -31,6 +31,7 @@ _PALETTE = {
 }
 _SERIES, _MUTED, _RULE = ("#010101", "#010102"), "#010103", "#010104"
 _METADATA = ("Date", "Creator", "Format", "Type")
+_UNSURE = 168.0
 _SIZE_IN = (3.5, 1.75)
 _CURVE_SIZE_IN, _CURVE_AXES, _DOT_IN = (6.0, 2.6), (0.07, 0.12, 0.91, 0.84), 0.075
 _AXES = (0.085, 0.17, 0.89, 0.76)
@@ -120,6 +121,12 @@ def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint
     within = (radius <= 1.0)[..., None]
     colour = np.where(within, 1.0 - radius[..., None] * (1.0 - hue), 0.75 * hue)
     return np.asarray(np.rint(255.0 * colour * known[..., None]), dtype=np.uint8)
+
+
+def faded(colours: NDArray[np.uint8], confidence: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """(h, w, 3) `colours` where (h, w) `confidence` is 1, grey where it is 0: no colour of a flow is grey."""
+    trust = np.clip(confidence, 0.0, 1.0)[..., None]
+    return np.asarray(np.rint(trust * colours + (1.0 - trust) * _UNSURE), dtype=np.uint8)
 
 
 def flow_wheel(size: int) -> NDArray[np.uint8]:

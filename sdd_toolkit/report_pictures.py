@@ -7,16 +7,16 @@ it could be. A picture that cannot be made is left out with the reason.
 from __future__ import annotations
 
 import base64
-import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from sdd_toolkit import develop, files, frames, geometry, resampling
-from sdd_toolkit.errors import InputError, SddError
-from sdd_toolkit.report_figures import flow_colours, nice_scale_px
+from sdd_toolkit import develop, files, frames, geometry, resampling, residual_flow
+from sdd_toolkit.errors import SddError
+from sdd_toolkit.pack_pair import crop_box
+from sdd_toolkit.report_figures import faded, flow_colours, nice_scale_px
 from sdd_toolkit.shards import ShardReader
 
 if TYPE_CHECKING:
@@ -142,22 +142,6 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
 
 
-def read_flow(path: Path) -> NDArray[np.float32]:
-    """The (h, w, 2) residual flow that `sdd align` wrote.
-
-    Raises:
-        InputError: Missing, damaged or not a flow field.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            flow = arrays["flow"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} holds no flow field", hint="run `sdd align --overwrite`") from error
-    if flow.ndim != 3 or flow.shape[2] != 2 or 0 in flow.shape:
-        raise InputError(f"{path}: a flow field of shape {flow.shape}", hint="run `sdd align --overwrite`")
-    return np.asarray(flow, dtype=np.float32)
-
-
 def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
     """The slider as the source files show it and, if they could be aligned, the alignment check."""
     blur, sharp = (frames.read_half(files.inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp))
@@ -187,7 +171,7 @@ def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
         for packed in (pair.blur, pair.sharp)
     )
     shown = _with_slider(task, shown, blur, sharp, "The packed pair, as training sees it")
-    return _with_flow_map(task, shown, pair.flow)
+    return _with_flow_map(task, shown, pair.flow, _packed_confidence(task, pair.flow.shape[:2]))
 
 
 def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
@@ -195,9 +179,9 @@ def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
     alignment = task.record.alignment
     if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
         return shown
-    flow = read_flow(files.inside(task.folder, alignment.flow_file))
-    factor = flow.shape[1] / max(1, alignment.size[1])
-    return _with_flow_map(task, shown, flow[_slices(alignment.box, factor, flow.shape)])
+    residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
+    seen = _slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
+    return _with_flow_map(task, shown, residual.flow[seen], _sure(residual)[seen])
 
 
 def _with_slider(
@@ -209,11 +193,34 @@ def _with_slider(
     return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
 
 
-def _with_flow_map(task: PictureTask, shown: PairPictures, flow: NDArray[np.float32]) -> PairPictures:
-    """The flow drawn on the scale of the textured pixels: in flat areas a flow is anybody's guess, and often long."""
+def _packed_confidence(task: PictureTask, grid: tuple[int, ...]) -> NDArray[np.float32]:
+    """How sure the packed flow is, which the shards do not hold; all of it where the alignment's own file is gone."""
+    alignment, everything = task.record.alignment, np.ones(grid, dtype=np.float32)
+    if alignment is None or alignment.flow_file is None:
+        return everything
+    try:
+        residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
+    except SddError:
+        return everything
+    left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in crop_box(alignment.box, alignment.size))
+    found = _sure(residual)[top:bottom, left:right]
+    return found if found.shape == grid else everything
+
+
+def _sure(residual: residual_flow.ResidualFlow) -> NDArray[np.float32]:
+    return np.where(residual.occlusion, np.float32(0), residual.confidence)
+
+
+def _with_flow_map(
+    task: PictureTask, shown: PairPictures, flow: NDArray[np.float32], confidence: NDArray[np.float32]
+) -> PairPictures:
+    """The flow drawn on the scale of the textured pixels, faded where it is not sure.
+
+    In flat areas a flow is anybody's guess, and often long.
+    """
     alignment = task.record.alignment
     scale_px = nice_scale_px(alignment.residual_p95_px if alignment is not None else 0.0)
-    picture = _narrowed(flow_colours(flow, scale_px), _FLOW_WIDTH_PX)
+    picture = _narrowed(faded(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
     return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 
 

@@ -68,6 +68,7 @@ class PackedPair:
             From `ShardReader.read`: quarter-size grid, coarse pixel q covers 4q … 4q + 3. From `read_window`: the
             window's own grid.
         record: The pair's line of the manifest.
+        box: (left, top, right, bottom), half open, of the whole pair on the sharp frame; None in the first shards.
     """
 
     id: str
@@ -76,6 +77,7 @@ class PackedPair:
     valid: NDArray[np.bool_]
     flow: NDArray[np.float32]
     record: PairRecord
+    box: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,15 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
         group.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **CODECS[header.codec])
     group.attrs["id"] = pair.id
     group.attrs["record"] = to_json(pair.record)
+    if pair.box is not None:
+        group.attrs["box"] = np.array(pair.box, dtype=np.int32)
+
+
+def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
+    if "box" not in group.attrs:
+        return None
+    left, top, right, bottom = (int(edge) for edge in group.attrs["box"])
+    return left, top, right, bottom
 
 
 def _write_patches(group: h5py.Group, patches: Sequence[Patch]) -> None:
@@ -288,6 +299,7 @@ class ShardReader:
                 valid=group["valid"][:].astype(np.bool_),
                 flow=group["flow"][:].astype(np.float32),
                 record=_RECORD.validate_json(group.attrs["record"]),
+                box=_box(group),
             )
 
     def read_window(self, pair_id: str, top: int, left: int, height: int, width: int) -> PackedPair:
@@ -315,6 +327,7 @@ class ShardReader:
                 valid=group["valid"][rows, columns].astype(np.bool_),
                 flow=enlarge_flow(coarse, FLOW_FACTOR, window),
                 record=_RECORD.validate_json(group.attrs["record"]),
+                box=_box(group),
             )
 
     def close(self) -> None:

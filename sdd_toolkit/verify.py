@@ -150,6 +150,8 @@ def pair_findings(pair: PackedPair, patches: list[Patch], index: Index) -> Itera
         yield f"flow is {pair.flow.shape}, expected {quarter}"
     if not np.all(np.isfinite(pair.flow)):
         yield "flow is not finite"
+    if pair.box is not None and (pair.box[3] - pair.box[1], pair.box[2] - pair.box[0]) != (height, width):
+        yield f"its box is {pair.box}, its arrays are {(height, width)}"
     if pair.record.id != pair.id:
         yield f"its record is that of {pair.record.id!r}"
     edge = index.patch_size

@@ -87,7 +87,21 @@ def test_chunks_and_filters_are_those_of_the_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["blur", "sharp", "valid", "flow", "pair", "top", "left", "sharpness", "transfer", "plans", "warp", "brightness"],
+    [
+        "blur",
+        "sharp",
+        "valid",
+        "flow",
+        "pair",
+        "top",
+        "left",
+        "sharpness",
+        "transfer",
+        "plans",
+        "warp",
+        "brightness",
+        "box",
+    ],
 )
 def test_every_name_in_a_shard_is_in_the_document(name: str) -> None:
     assert f"`{name}`" in DOCUMENT.read_text(encoding="utf-8")

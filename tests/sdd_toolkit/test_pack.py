@@ -95,6 +95,7 @@ def test_what_was_packed_can_be_read(original: Path) -> None:
     with ShardReader(original / "shards", "train") as reader:
         pair = reader.read("scene-0001-01")
         assert pair.sharp.shape == (292, 400, 3)
+        assert pair.box == reader.read_window(pair.id, 0, 0, 8, 8).box == (8, 8, 408, 300)
         assert pair.record == next(r for r in read(original / "filtered.jsonl").records if r.id == pair.id)
         assert {patch.pair for patch in reader.patches} == set(reader.pair_ids)
 

@@ -194,6 +194,7 @@ def test_the_flow_is_applied_in_the_same_resampling(tmp_path: Path) -> None:
     assert plain.valid.shape == (280, 388)
     assert flowed.valid.shape == (272, 380)
     assert flowed.valid.all()
+    assert (plain.box, flowed.box) == ((16, 16, 404, 296), (20, 20, 400, 292))
 
 
 def test_a_flow_nobody_is_sure_of_is_not_applied_but_left(tmp_path: Path) -> None:

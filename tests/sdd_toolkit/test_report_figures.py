@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit import statistics
-from sdd_toolkit.report_figures import flow_colours, flow_wheel, histogram_svg, nice_scale_px
+from sdd_toolkit.report_figures import faded, flow_colours, flow_wheel, histogram_svg, nice_scale_px
 
 
 def planted(logarithmic: bool = False) -> statistics.Histogram:
@@ -83,3 +83,11 @@ def test_a_histogram_draws_one_bar_for_each_filled_bin() -> None:
     svg = histogram_svg(histogram, stacked=True, label="x")
     assert svg.count("fill: var(--series-1)") == int(np.count_nonzero(histogram.counts[0]))
     assert svg.count("fill: var(--series-2)") == 1
+
+
+def test_a_colour_fades_to_grey_as_confidence_falls() -> None:
+    red = np.array([[[255, 0, 0]] * 3], dtype=np.uint8)
+    sure, half, unsure = faded(red, np.array([[1.0, 0.5, 0.0]]))[0].tolist()
+    assert sure == [255, 0, 0]
+    assert half[0] > half[1] == half[2] > 0
+    assert len(set(unsure)) == 1

@@ -8,14 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.errors import InputError
 from sdd_toolkit.report_pictures import (
     PictureTask,
     disc_blurred,
     jpeg,
     overlay,
     pictures,
-    read_flow,
     telling_window,
 )
 from sdd_toolkit.types import FileRef, Reason
@@ -90,14 +88,19 @@ def test_a_damaged_flow_file_is_a_note(tmp_path: Path, damage: bytes | None) -> 
     path.unlink() if damage is None else path.write_bytes(damage)
     shown = pictures(task(tmp_path, pair))
     assert shown.flow is None
-    assert "flow/a.npz" in shown.notes[0]
+    assert "a.npz" in shown.notes[0]
     assert shown.sharp is not None
 
 
-def test_a_pickled_flow_file_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "evil.npz", flow=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(InputError, match="no flow field"):
-        read_flow(tmp_path / "evil.npz")
+def test_an_unsure_flow_is_drawn_grey(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, record("a"))
+    colourful = pictures(task(tmp_path, pair)).flow
+    with np.load(tmp_path / "flow" / "a.npz") as stored:
+        flow = stored["flow"]
+    np.savez(tmp_path / "flow" / "a.npz", flow=flow, confidence=np.zeros(flow.shape[:2], np.uint8))
+    unsure = pictures(task(tmp_path, pair)).flow
+    assert np.ptp(image(colourful), axis=-1).max() > 100
+    assert np.ptp(image(unsure), axis=-1).max() == 0
 
 
 def test_an_overlay_of_equal_frames_is_grey() -> None:

@@ -136,6 +136,13 @@ def test_a_shard_that_says_another_warp_than_the_index_is_found(shards: Path) ->
     assert "its attributes differ from the index" in findings(shards)
 
 
+def test_a_box_of_another_size_than_the_arrays_is_found(shards: Path) -> None:
+    with h5py.File(shards / SHARD, "r+") as file:
+        file["pairs/scene-0000-00"].attrs["box"] = np.array([0, 0, 8, 8], np.int32)
+    rewrite(shards)
+    assert "scene-0000-00: its box is (0, 0, 8, 8)" in findings(shards)
+
+
 def test_a_scene_in_two_splits_is_found(shards: Path) -> None:
     both = ("scene-0000", "scene-0001")
     rewrite(shards, splits={"train": both, "val": (), "test": both})
