@@ -24,6 +24,12 @@ _SUBSAMPLES = 8
 _NEAR_CELLS = 1.0
 _WIDE_CELLS = 4.0
 _WIDE_SHARE = 0.15
+# Differences in the neighbourhood of a cell that are independent of each other: defocus correlates them.
+_INDEPENDENT = 24.0
+_PRIOR_ROUNDS = 12
+_PER_STEP = 0.5
+# How well the noise of a neighbourhood is known, as a share of it.
+_NOISE_FLOOR = 0.5
 # A disc below this radius lies within one pixel and changes nothing.
 _STEPS = (0.0, 0.8, 1.2, 1.7, 2.3, 3.0, 4.0, 5.2, 6.6, 8.2, 10.0, 12.0, 14.5, 17.5, 21.0, 25.0, 30.0, 36.0, 43.0)
 
@@ -44,6 +50,13 @@ def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.flo
     if radius_px <= 0.5:
         return image
     return np.asarray(cv2.filter2D(image, cv2.CV_32F, disc(radius_px), borderType=cv2.BORDER_REFLECT_101))
+
+
+def noise_kept(radius_px: float, sigma_px: float) -> float:
+    """Share of white noise's variance that a disc followed by a Gaussian of `sigma_px` leaves."""
+    side = int(np.ceil(4 * sigma_px))
+    impulse = np.pad(disc(radius_px), side)
+    return float(np.sum(cv2.GaussianBlur(impulse, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT) ** 2))
 
 
 def radii_up_to(largest_px: float) -> tuple[float, ...]:
@@ -76,34 +89,71 @@ class RadiusMap:
 def choose(
     moving: Sequence[NDArray[np.float32]],
     fixed: Sequence[NDArray[np.float32]],
-    usable: NDArray[np.float32],
+    weight: NDArray[np.float32],
     radii: tuple[float, ...],
+    noise: NDArray[np.float64],
 ) -> RadiusMap:
-    """The signed radius per cell with the least squared difference.
+    """The signed radius per cell of the highest posterior probability.
+
+    The likelihood of a radius in a cell is that of the differences around it; the prior is how often the frame as a
+    whole has that radius, found together with it (empirical Bayes: H. Robbins 1956). Where one radius holds for the
+    whole frame the prior becomes sharp and single cells cannot be led astray; where depth spreads it, cells decide.
 
     Args:
-        moving: The blurred frame, aligned, under each radius: (H, W) comparable images.
+        moving: The blurred frame, aligned and at the sharp frame's brightness, under each radius; (H, W) each. One
+            image alone if only the sharp frame may be blurred.
         fixed: The sharp frame under each radius.
-        usable: (H, W) weight of each pixel in the comparison, 0 … 1.
-        radii: The bank's radii.
+        weight: (H, W) inverse variance of a pixel's difference up to a factor, 0 where it does not count.
+        radii: The bank's radii, `fixed` has one image for each.
+        noise: Weighted noise variance that each comparison holds, from -largest to +largest radius: more blur has
+            less of it, which is no sign of a match.
     """
-    height, width = usable.shape
+    height, width = weight.shape
     size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
 
     def cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
-    count = len(radii)
-    hypotheses = [(moving[k], fixed[0]) for k in range(count - 1, 0, -1)]
-    hypotheses += [(moving[0], fixed[k]) for k in range(count)]
-    share = cells(usable) + np.float32(1e-3)
+    hypotheses = [(moving[k], fixed[0]) for k in range(len(moving) - 1, 0, -1)]
+    hypotheses += [(moving[0], image) for image in fixed]
+    share = cells(weight) + np.float32(1e-9)
+    inside = cells((weight > 0).astype(np.float32)) + np.float32(1e-3)
     cost = np.empty((len(hypotheses), size[1], size[0]), dtype=np.float32)
     for number, (a, b) in enumerate(hypotheses):
-        difference = cells(usable * (a - b) ** 2)
-        near = _mean(difference, _NEAR_CELLS) / _mean(share, _NEAR_CELLS)
-        wide = _mean(difference, _WIDE_CELLS) / _mean(share, _WIDE_CELLS)
-        cost[number] = near + np.float32(_WIDE_SHARE) * wide
-    return RadiusMap(index=_least(cost) - np.float32(count - 1), radii=radii)
+        difference = a - b
+        weighted = difference * weight
+        mean = cells(weighted)
+        # A cell's own mean is shading, not softness.
+        cost[number] = cells(weighted * difference) - mean * mean / share
+    near = np.stack([_mean(layer, _NEAR_CELLS) for layer in cost]) / _mean(inside, _NEAR_CELLS)
+    wide = np.stack([_mean(layer, _WIDE_CELLS) for layer in cost]) / _mean(inside, _WIDE_CELLS)
+    mixed = (near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE)
+    excess = np.maximum(mixed - noise.astype(np.float32)[:, None, None], 0)
+    floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + _NOISE_FLOOR * float(noise.max()) + 1e-12)
+    evidence = np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)
+    # Of two radii that explain a flat place equally well, the smaller one.
+    steps = np.abs(np.arange(len(hypotheses)) - (len(moving) - 1)).astype(np.float32)
+    evidence -= np.float32(_PER_STEP) * steps[:, None, None]
+    evidence -= evidence.max(axis=0)
+    score = evidence + _log_prior(evidence, (share > 0.5 * float(np.median(share))))[:, None, None]
+    return RadiusMap(index=_least(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii)
+
+
+def _log_prior(evidence: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(hypotheses,) log frequency of each radius over the cells, by expectation maximisation."""
+    likelihood = np.exp(evidence[:, counted]).astype(np.float64)
+    count = len(likelihood)
+    prior = np.full(count, 1.0 / count)
+    if not likelihood.size:
+        return np.asarray(np.log(prior), dtype=np.float32)
+    for _ in range(_PRIOR_ROUNDS):
+        joint = likelihood * prior[:, None]
+        prior = (joint / joint.sum(axis=0)).mean(axis=1)
+        padded = np.pad(prior, 1, mode="edge")
+        # Neighbouring radii are neighbours in depth, and no radius is impossible.
+        prior = 0.8 * prior + 0.1 * (padded[:-2] + padded[2:]) + 1e-4
+        prior /= prior.sum()
+    return np.asarray(np.log(prior), dtype=np.float32)
 
 
 def blend(

@@ -11,14 +11,16 @@ from sdd_toolkit.lenses import LensBreathing
 class AlignConfig(Section):
     """The `[align]` section of `sdd.toml`."""
 
-    max_radius_px: float = Field(default=12.0, ge=1.0, le=64.0)
+    max_radius_px: float = Field(default=24.0, ge=1.0, le=64.0)
     """Largest disc radius that blur matching tries."""
     max_zoom_percent: float = Field(default=12.0, ge=0.0, le=20.0)
     """Largest magnification between the frames that the first search covers, either way."""
     max_rotation_deg: float = Field(default=3.0, ge=0.0, le=10.0)
     """Largest rotation between the frames that the first search covers, either way."""
-    working_px: int = Field(default=1600, ge=256)
-    """Frames whose longer side exceeds this are registered on 2x2 means."""
+    working_megapixels: float = Field(default=2.6, ge=0.05)
+    """Larger frames are registered on 2x2 means."""
+    radial: bool = False
+    """Also fit a radial term (breathing with distortion); it is used where the evidence asks for it."""
     min_textured_tiles: int = Field(default=12, ge=4)
     """Fewer textured tiles than this: `no_texture`."""
     min_ncc: float = Field(default=0.5, ge=0.0, le=1.0)

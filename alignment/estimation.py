@@ -1,17 +1,20 @@
-"""Coarse to fine: blur matching and the global model, taking turns on a pyramid of the two frames.
+"""Coarse to fine: brightness, blur matching and the global model, taking turns on a pyramid of the two frames.
 
 The core that `registration` and `dense` share; everything here is in pixels of the frames handed in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from alignment import blur_match, homography, photometric
+from alignment import blur_match, brightness, homography, photometric, spline, tiles
+from alignment.levels import Frames, first_within
+from alignment.photometric import Photometry
+from alignment.search import search
 from sdd_toolkit import geometry
 
 if TYPE_CHECKING:
@@ -19,38 +22,29 @@ if TYPE_CHECKING:
 
     from alignment.blur_match import RadiusMap
     from alignment.config import AlignConfig
-    from alignment.homography import Equations
+    from alignment.tiles import Fit
+    from sdd_toolkit.breathing import ZoomPrior
 
     Matrix = NDArray[np.float64]
     Image = NDArray[np.float32]
 
-TILE_PX = 48
 BAND_SIGMA_PX = 10.0
-_SMALLEST_PX = 72
-_BORDER_PX = 3.0
-_ROUNDS = 2
-_STEPS = 8
-_STILL_PX = 0.002
+_BORDER_PX = 4.0
 _SMOOTH_SIGMA_PX = 0.7
-
-
-@dataclass(frozen=True, slots=True)
-class Light:
-    """One frame at one pyramid level: (H, W) linear luminance and the brightness its tone is relative to."""
-
-    values: Image
-    white: float
-
-    def halved(self) -> Light:
-        """2x2 means."""
-        height, width = self.values.shape
-        whole = self.values[: height // 2 * 2, : width // 2 * 2]
-        halved = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        return Light(np.asarray(halved, dtype=np.float32), self.white)
-
-    def bank(self, radii: tuple[float, ...]) -> list[Image]:
-        """The comparable image under each disc radius."""
-        return [comparable(blur_match.disc_blurred(self.values, radius), self.white) for radius in radii]
+_STEPS = 8
+_STILL_PX = 0.003
+_LONGEST_STEP_PX = 8.0
+# Radii within this share of their median are one radius.
+_UNIFORM_SHARE = 0.12
+_UNIFORM_PX = 0.35
+_TRIAL_SHARE = 0.05
+# Where half of the texture is blurred by more than this, the next finer level holds nothing new.
+_COARSE_ENOUGH_PX = 3.6
+_DARK_SHARE = 0.05
+# Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
+# corner error is this many times (median over planted and virtual pairs) what that scatter says.
+ERROR_PER_DEVIATION = 1.6
+_LOCAL_MEAN_SIGMA_PX = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +55,79 @@ class Matched:
         moving: (H, W) the blurred frame, warped, blur-matched and band-passed.
         fixed: (H, W) the sharp frame, blur-matched and band-passed.
         overlap: (H, W) pixels that lie inside both frames by more than the blur's reach.
-        weight: (H, W) inverse local contrast inside the overlap, 0 outside.
         radius: Which disc was chosen where.
     """
 
     moving: Image
     fixed: Image
     overlap: NDArray[np.bool_]
-    weight: Image
     radius: RadiusMap
+
+    def halved(self) -> Matched:
+        """2x2 means, in pixels of their own."""
+        height, width = (edge // 2 * 2 for edge in self.fixed.shape)
+
+        def half(image: Image) -> Image:
+            means = cv2.resize(image[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            return np.asarray(means, dtype=np.float32)
+
+        radius = replace(self.radius, radii=tuple(radius / 2 for radius in self.radius.radii))
+        overlap = half(self.overlap.astype(np.float32)) > 0.99
+        return Matched(half(self.moving), half(self.fixed), overlap, radius)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The global model of a pair, before anyone judges it. Pixels of the working grid.
+    """The global model of a pair, before anyone judges it. Pixels of the level it was found on.
 
     Attributes:
         homography: Blurred to sharp.
+        radial: Coefficient of the radial term.
         model: Name of the model the evidence chose.
-        equations: The last linearisation, for the uncertainty.
+        full_model: Name of the model that was fitted.
+        covariance: (k, k) of the parameters within the basis of `full_model`.
+        spread_px: Standard deviation of tile displacements that their own uncertainty does not explain.
+        photometry: Brightness of the sharp frame in terms of the blurred one.
         matched: The frames as last compared.
         noise: Standard deviation of the noise in the two comparable frames, added in quadrature.
+        frames: The pair at that level.
+        reduction: Pixels of the frames handed in per pixel of that level (1, 2, 4 …).
     """
 
     homography: Matrix
+    radial: float
     model: str
-    equations: Equations
+    full_model: str
+    covariance: Matrix
+    spread_px: float
+    photometry: Photometry
     matched: Matched
     noise: float
+    frames: Frames
+    reduction: int
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What one level hands to the next finer one."""
+
+    homography: Matrix
+    radial: float
+    photometry: Photometry
+    largest_px: float
+    both: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A level's frames at equal softness, linear: what Gauss-Newton compares."""
+
+    spline: Image
+    fixed: Image
+    softening: Image
+    weight: Image
+    overlap: NDArray[np.bool_]
+    radius: RadiusMap
 
 
 def comparable(light: Image, white: float) -> Image:
@@ -97,93 +136,180 @@ def comparable(light: Image, white: float) -> Image:
     return photometric.band(np.asarray(tone, dtype=np.float32), BAND_SIGMA_PX)
 
 
-def estimate(blur: Image, sharp: Image, config: AlignConfig) -> Estimate:
-    """The global model between two (H, W) linear luminances of the same size."""
-    moving, fixed = Light(blur, photometric.white_of(blur)), Light(sharp, photometric.white_of(sharp))
-    levels = [(moving, fixed)]
-    while min(levels[-1][1].values.shape) // 2 >= _SMALLEST_PX:
-        levels.append((levels[-1][0].halved(), levels[-1][1].halved()))
+def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None = None) -> Estimate:
+    """The global model of a pair.
+
+    Args:
+        levels: From `pyramid`.
+        config: Search ranges.
+        prior: What is known of the zoom beforehand.
+    """
+    finest = first_within(levels, config.working_megapixels)
     top = levels[-1]
-    matrix = homography.search(
-        comparable(*_parts(top[0])),
-        comparable(*_parts(top[1])),
-        max_zoom_percent=config.max_zoom_percent,
-        max_rotation_deg=config.max_rotation_deg,
+    whites = photometric.white_of(top.blur), photometric.white_of(top.sharp)
+    reach = config.max_zoom_percent / 100
+    zooms = (1 - reach, 1 + reach)
+    if prior is not None:
+        margin = 4 * prior.deviation + 0.005
+        zooms = (max(zooms[0], prior.zoom - margin), min(zooms[1], prior.zoom + margin))
+        zooms = zooms if zooms[0] < zooms[1] else (prior.zoom, prior.zoom)
+    state = _State(
+        homography=search(
+            comparable(top.blur, whites[0]),
+            comparable(top.sharp, whites[1]),
+            zooms=zooms,
+            max_rotation_deg=config.max_rotation_deg,
+        ),
+        radial=0.0,
+        photometry=Photometry(gain=whites[1] / max(whites[0], 1e-9)),
+        largest_px=config.max_radius_px / 2 ** (len(levels) - 1),
+        both=True,
     )
-    largest = config.max_radius_px / 2 ** (len(levels) - 1)
-    for number in range(len(levels) - 1, -1, -1):
-        coarse = number >= 2 or (number == len(levels) - 1 and number > 0)
-        basis = homography.BASES["similarity" if coarse else "homography"]
-        radii = blur_match.radii_up_to(max(largest, 1.2))
-        matrix, equations, matched = refine(*levels[number], matrix, radii, basis)
-        if number:
-            matrix = geometry.scaled(matrix, 2.0)
-            used = float(np.percentile(np.abs(matched.radius.radius_px), 98))
-            largest = min(2 * (1.3 * used + 0.7), config.max_radius_px / 2 ** (number - 1))
-    noises = [photometric.noise_sigma(photometric.tone(*_parts(light))) for light in levels[0]]
-    noise = float(np.hypot(noises[0], noises[1]))
-    return _simplest(matrix, equations, matched, noise)
+    full = "homography+radial" if config.radial else "homography"
+    for number in range(len(levels) - 1, finest - 1, -1):
+        coarse = number >= max(finest + 2, 2) or (number == len(levels) - 1 and number > finest)
+        model = "similarity" if coarse else full
+        bright = max(number, brightness.level_of(levels))
+        compared = brightness.compared(levels[bright], geometry.scaled(state.homography, 0.5 ** (bright - number)))
+        state = replace(state, photometry=compared or state.photometry)
+        state, fit, pair = _refined(levels[number], state, model, prior, last=number == finest)
+        signed = _used_radii(pair)
+        soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
+        if number == finest or (soft and model == full):
+            break
+        used = float(np.percentile(np.abs(signed), 98))
+        state = replace(
+            state,
+            homography=geometry.scaled(state.homography, 2.0),
+            largest_px=min(2 * (1.3 * used + 0.7), config.max_radius_px / 2 ** (number - 1)),
+            both=bool(np.mean(signed < -0.5) > 0.01) or model != full,
+        )
+    return _simplest(levels[number], state, fit, pair, model, 2**number)
 
 
-def _parts(light: Light) -> tuple[Image, float]:
-    return light.values, light.white
+def _used_radii(pair: _Pair) -> NDArray[np.float32]:
+    """(N,) signed radii of the cells that count."""
+    radius = pair.radius.radius_px
+    energy = cv2.resize(pair.weight * np.abs(pair.softening), radius.shape[::-1], interpolation=cv2.INTER_AREA)
+    counted = energy > 0.5 * float(np.median(energy))
+    return radius[counted] if counted.any() else radius.ravel()
 
 
-def refine(
-    moving: Light, fixed: Light, matrix: Matrix, radii: tuple[float, ...], basis: Matrix
-) -> tuple[Matrix, Equations, Matched]:
-    """Alternates blur matching and Gauss-Newton at one level, from `matrix`."""
-    size = (fixed.values.shape[0], fixed.values.shape[1])
-    banks = moving.bank(radii), fixed.bank(radii)
-    reach = float(np.hypot(*size)) / 2
-    for turn in range(_ROUNDS):
-        matched = match(banks[0], banks[1], matrix, radii)
-        softer = blur_match.blend(banks[0], -matched.radius.index, size)
+def _refined(
+    frames: Frames, state: _State, model: str, prior: ZoomPrior | None, *, last: bool
+) -> tuple[_State, Fit, _Pair]:
+    """Blur matching and Gauss-Newton at one level, twice in turn."""
+    size = frames.size
+    basis = homography.BASES[model]
+    radii = blur_match.radii_up_to(max(state.largest_px, 1.2))
+    side = 48 if max(size) > 1000 else 32 if max(size) > 400 else 16
+    turns = 1 if last and max(size) > 400 else 2
+    for turn in range(2 - turns, 2):
+        pair = _paired(frames, state, radii)
         for _ in range(_STEPS):
-            equations = homography.linearise(matched.moving, matched.fixed, matched.weight, TILE_PX)
-            step = equations.step(basis)
+            warped = spline.sample(pair.spline, state.homography, size, radial=state.radial)
+            systems = tiles.linearise(warped, pair.fixed, pair.softening, pair.weight, side)
+            fit = tiles.fit(systems, basis, _pull(state, size, prior))
+            moved = float(np.abs(homography.jacobian(geometry.corners(size), size) @ fit.step).max())
             # A step that would leave the neighbourhood of the linearisation is a sign of no texture.
-            step *= min(1.0, 8.0 / (reach * float(np.abs(step).max()) + 1e-12))
-            matrix = homography.compose(matrix, step, size)
-            matched = _rewarped(matched, softer, matrix)
-            if reach * float(np.abs(step).max()) < _STILL_PX * (1 if turn else 10):
+            step = fit.step * min(1.0, _LONGEST_STEP_PX / (moved + 1e-12))
+            state = replace(
+                state,
+                homography=homography.compose(state.homography, step, size),
+                radial=state.radial + float(step[8]),
+            )
+            if moved < (_STILL_PX if turn else 10 * _STILL_PX):
                 break
-    return matrix, equations, matched
+    return state, fit, pair
 
 
-def match(moving_bank: list[Image], fixed_bank: list[Image], matrix: Matrix, radii: tuple[float, ...]) -> Matched:
-    """Blur matching of two banks under a homography."""
-    size = (fixed_bank[0].shape[0], fixed_bank[0].shape[1])
-    warped = [geometry.warp(image, matrix, size, interpolation=cv2.INTER_LINEAR) for image in moving_bank]
-    overlap = _overlap(matrix, size, _BORDER_PX)
-    radius = blur_match.choose(warped, fixed_bank, overlap.astype(np.float32), radii)
-    softer = blur_match.blend(moving_bank, -radius.index, size)
-    moving = geometry.warp(softer, matrix, size, interpolation=cv2.INTER_CUBIC)
-    fixed = blur_match.blend(fixed_bank, radius.index, size)
-    # What lay outside a frame is smeared inwards as far as the discs reach.
-    overlap = _shrunk(overlap, float(np.percentile(np.abs(radius.radius_px), 95)))
-    return Matched(moving, fixed, overlap, contrast_weight(moving, fixed, overlap), radius)
+def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tuple[Matrix, Matrix] | None:
+    """What the prior says of the next step: the zoom is the mean of the diagonal."""
+    if prior is None:
+        return None
+    parameters = homography.to_parameters(state.homography, state.radial, size)
+    along = np.zeros(9)
+    along[[0, 4]] = 0.5
+    missing = prior.zoom - 1 - float(along @ parameters)
+    # The step is composed inversely: it shrinks what it should enlarge.
+    return np.outer(along, along) / prior.deviation**2, -along * missing / prior.deviation**2
 
 
-def contrast_weight(moving: Image, fixed: Image, overlap: NDArray[np.bool_]) -> Image:
-    """Inverse local contrast: a strong edge counts as much as fine texture, flat noise for nothing extra."""
-    energy = photometric.blurred(0.5 * (moving**2 + fixed**2), BAND_SIGMA_PX)
-    typical = float(np.mean(energy[overlap])) if overlap.any() else 1.0
-    weight = 1.0 / np.sqrt(np.maximum(energy, 0) + np.float32(0.1 * typical + 1e-12))
-    return np.asarray(np.where(overlap, weight, 0), dtype=np.float32)
-
-
-def _rewarped(matched: Matched, softer: Image, matrix: Matrix) -> Matched:
-    size = (softer.shape[0], softer.shape[1])
-    moving = geometry.warp(softer, matrix, size, interpolation=cv2.INTER_CUBIC)
-    return Matched(moving, matched.fixed, matched.overlap, matched.weight, matched.radius)
-
-
-def _overlap(matrix: Matrix, size: tuple[int, int], margin_px: float) -> NDArray[np.bool_]:
-    inside = geometry.valid(matrix, size, size, margin_px=margin_px)
-    edge = int(np.ceil(margin_px))
+def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
+    """Both frames at equal softness under the current model."""
+    size = frames.size
+    blur = state.photometry.applied(frames.blur)
+    fixed_bank = [_softened(frames.sharp, radius) for radius in radii]
+    moving_bank = [_softened(blur, radius) for radius in (radii if state.both else radii[:1])]
+    per_brightness = _per_brightness(frames.sharp, photometric.white_of(frames.sharp))
+    inside = geometry.valid(state.homography, size, size, margin_px=_BORDER_PX)
+    edge = int(_BORDER_PX)
     inside[:edge], inside[-edge:], inside[:, :edge], inside[:, -edge:] = False, False, False, False
-    return inside
+    open_blur = spline.linear(frames.trusted_blur, state.homography, size)
+    weight = np.where(inside, per_brightness * open_blur * frames.trusted_sharp, 0).astype(np.float32)
+    splines = [spline.coefficients(image) for image in moving_bank]
+    warped = [spline.sample(splines[0], state.homography, size, radial=state.radial)]
+    # What a disc has smoothed, bilinear sampling does not harm.
+    warped += [spline.linear(image, state.homography, size) for image in moving_bank[1:]]
+    radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(blur, frames.sharp, radii, len(splines)))
+    radius, fixed = _evened(radius, warped[0], fixed_bank, frames.sharp, weight)
+    softer = splines[0]
+    if len(splines) > 1:
+        # The map lies on the sharp frame's grid.
+        inverse = np.asarray(np.linalg.inv(state.homography), dtype=np.float64)
+        back = geometry.scaled(inverse, 1 / blur_match.CELL_PX)
+        index = spline.linear(-radius.index, back, radius.index.shape)
+        softer = blur_match.blend(splines, index, size)
+    used = float(np.percentile(np.abs(radius.radius_px), 95))
+    overlap = _shrunk(inside, used)
+    # Light of saturated places reaches as far as the disc.
+    lost = blur_match.disc_blurred(1 - frames.trusted_sharp, used)
+    weight = np.where(overlap, weight * np.maximum(1 - lost, 0) ** 2, 0).astype(np.float32)
+    softening = cv2.GaussianBlur(fixed, (0, 0), 0.8 + used / 4) - fixed
+    return _Pair(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius)
+
+
+def _noises(blur: Image, sharp: Image, radii: tuple[float, ...], negative: int) -> Matrix:
+    """Noise variance in each comparison of `blur_match.choose`, relative to brightness as the weights are."""
+    of_blur, of_sharp = (
+        photometric.noise_sigma(light * np.sqrt(_per_brightness(light, photometric.white_of(sharp)))) ** 2
+        for light in (blur, sharp)
+    )
+    kept = np.array([blur_match.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in radii])
+    return np.concatenate(
+        [of_blur * kept[negative - 1 : 0 : -1] + of_sharp * kept[0], of_blur * kept[0] + of_sharp * kept]
+    )
+
+
+def _per_brightness(light: Image, white: float) -> Image:
+    """Inverse of the local mean: shot noise has a variance in proportion to it."""
+    local_mean = photometric.blurred(light, _LOCAL_MEAN_SIGMA_PX)
+    return np.asarray(1.0 / (local_mean + np.float32(_DARK_SHARE * white + 1e-6)), dtype=np.float32)
+
+
+def _evened(
+    radius: RadiusMap, warped: Image, bank: list[Image], sharp: Image, weight: Image
+) -> tuple[RadiusMap, Image]:
+    """The matched sharp frame; by one exact disc where the whole frame has one radius."""
+    found = radius.radius_px
+    counted = cv2.resize(weight, found.shape[::-1], interpolation=cv2.INTER_AREA) > 0
+    values = found[counted] if counted.any() else found.ravel()
+    low, middle, high = (float(value) for value in np.percentile(values, (5, 50, 95)))
+    if middle < 0.8 or high - low > max(2 * _UNIFORM_SHARE * middle, _UNIFORM_PX):
+        return radius, blur_match.blend(bank, radius.index, (sharp.shape[0], sharp.shape[1]))
+    smaller, larger = (_softened(sharp, middle * factor) for factor in (1 - _TRIAL_SHARE, 1 + _TRIAL_SHARE))
+    slope = larger - smaller
+    weighted = slope * weight
+    residual = warped - 0.5 * (larger + smaller)
+    shift = float(np.vdot(weighted, residual)) / (float(np.vdot(weighted, slope)) + 1e-12)
+    exact = middle * (1 + 2 * _TRIAL_SHARE * float(np.clip(shift, -1, 1)))
+    index = np.interp(exact, radius.radii, np.arange(len(radius.radii)))
+    return replace(radius, index=np.full_like(radius.index, index)), _softened(sharp, exact)
+
+
+def _softened(light: Image, radius_px: float) -> Image:
+    smooth = cv2.GaussianBlur(blur_match.disc_blurred(light, radius_px), (0, 0), _SMOOTH_SIGMA_PX)
+    return np.asarray(smooth, dtype=np.float32)
 
 
 def _shrunk(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
@@ -192,11 +318,33 @@ def _shrunk(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
     return np.asarray(cv2.erode(mask.astype(np.uint8), kernel, borderValue=0) > 0)
 
 
-def _simplest(matrix: Matrix, equations: Equations, matched: Matched, noise: float) -> Estimate:
-    """Puts the model the evidence chose in the place of the full homography."""
-    size = (matched.fixed.shape[0], matched.fixed.shape[1])
-    covariance = equations.covariance(homography.BASES["homography"])
-    parameters = homography.to_parameters(matrix, size)
-    model = homography.choose_model(parameters, covariance, len(equations.gradient))
-    simpler = homography.to_matrix(homography.nearest(parameters, covariance, model), size)
-    return Estimate(simpler, model, equations, matched, noise)
+def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, reduction: int) -> Estimate:
+    """Puts the model the evidence chose in the place of the full one."""
+    size = frames.size
+    parameters = homography.to_parameters(state.homography, state.radial, size)
+    covariance = ERROR_PER_DEVIATION**2 * fit.covariance
+    model = homography.choose_model(parameters, covariance, full, int(np.count_nonzero(fit.weight > 0.1)))
+    simpler = homography.nearest(parameters, covariance, full, model)
+    matrix = homography.to_matrix(simpler, size)
+    warped = spline.sample(pair.spline, matrix, size, radial=float(simpler[8]))
+    white = photometric.white_of(frames.sharp)
+    moving, fixed = (
+        photometric.band(photometric.tone(np.maximum(image, 0), white), BAND_SIGMA_PX) for image in (warped, pair.fixed)
+    )
+    noises = [
+        photometric.noise_sigma(photometric.tone(light, photometric.white_of(light)))
+        for light in (frames.blur, frames.sharp)
+    ]
+    return Estimate(
+        homography=matrix,
+        radial=float(simpler[8]),
+        model=model,
+        full_model=full,
+        covariance=covariance,
+        spread_px=fit.spread_px,
+        photometry=state.photometry,
+        matched=Matched(moving, fixed, pair.overlap, pair.radius),
+        noise=float(np.hypot(noises[0], noises[1])),
+        frames=frames,
+        reduction=reduction,
+    )

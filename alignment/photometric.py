@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Matrix = NDArray[np.float64]
+    Image = NDArray[np.float32]
+
 CLIPPED = 0.98
 _GREEN_HEAVY = np.array([[0.25, 0.5, 0.25]], dtype=np.float32)
 _BRIGHT_PERCENTILE = 99.0
@@ -17,6 +21,34 @@ _DARK_SHARE = 1e-3
 _CELL_PX = 16
 # Below this linear level a frame is noise around black.
 _LIT = 1e-3
+_ENOUGH_CELLS = 60
+# Neighbouring cells share scene and flare: this many of them count as one in the choice of terms.
+_CELLS_PER_FREEDOM = 16.0
+_TUKEY = 4.685
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Photometry:
+    """Brightness of the sharp frame in terms of the blurred one: gain (1 + a ρ² + b ρ⁴) · blur + offset.
+
+    Attributes:
+        gain: At the frame centre, linear.
+        offset: Linear light (flare, black level).
+        falloff: (a, b): difference of vignetting; ρ is the distance from the frame centre in half diagonals.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    falloff: tuple[float, float] = (0.0, 0.0)
+
+    def applied(self, light: Image) -> Image:
+        """An (H, W) linear luminance at the other frame's brightness."""
+        if self.falloff == (0.0, 0.0):
+            return np.asarray(light * np.float32(self.gain) + np.float32(self.offset), dtype=np.float32)
+        square = squared_radius((light.shape[0], light.shape[1]))
+        field = self.gain * (1 + self.falloff[0] * square + self.falloff[1] * square**2)
+        return np.asarray(light * field.astype(np.float32) + np.float32(self.offset), dtype=np.float32)
 
 
 def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -68,30 +100,107 @@ def noise_sigma(image: NDArray[np.float32]) -> float:
     return calm * float(np.sqrt(np.pi / 2) / 6.0)
 
 
-def linear_gain(moving: NDArray[np.float32], fixed: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
-    """The factor that brings `moving` to the brightness of `fixed`: weighted median over cells of mean ratios.
-
-    Cell means hardly change with defocus; the median ignores clipped, occluded and moving parts.
+def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:
+    """The gain of one channel, where that of luminance is known: weighted median over cells.
 
     Args:
-        moving: (H, W) linear luminance, already on the grid of `fixed`.
-        fixed: (H, W) linear luminance.
-        usable: (H, W) pixels that may be compared (inside both frames, not saturated).
+        moving: (h, w) one linear channel of the blurred frame.
+        fixed: (h, w) of the sharp frame.
+        homography: Blurred to sharp, in pixels of these.
+        usable: (rows, columns) cells that may be compared.
+        luma: Of the luminance of both.
+    """
+    size = (fixed.shape[0], fixed.shape[1])
+    grid = (usable.shape[0], usable.shape[1])
+    warped = cv2.warpPerspective(
+        replace(luma, gain=1.0, offset=0.0).applied(moving),
+        homography,
+        size[::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    a = cell_means(np.asarray(warped, dtype=np.float32), grid)
+    b = cell_means(fixed, grid) - luma.offset
+    lit = usable.ravel() & (a > _LIT) & (b > _LIT)
+    return _weighted_median(b[lit] / a[lit], np.sqrt(a[lit] * b[lit])) if lit.any() else luma.gain
+
+
+def fit(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:
+    """The brightness of one frame in terms of the other, from the means of cells that show the same content.
+
+    fixed = gain (1 + a ρ² + b ρ⁴) moving + offset, by least squares on relative residuals under Tukey's weights:
+    clipped, occluded and moving parts drop out. Offset and falloff enter only where the evidence asks for them
+    (Schwarz 1978). Cell means hardly change with defocus, but use matched frames where there are any.
+
+    Args:
+        moving: (N,) linear cell means of the blurred frame, on the sharp frame's grid.
+        fixed: (N,) of the sharp frame.
+        place: (N,) ρ² of the cells: squared distance from the centre in half diagonals.
 
     Returns:
-        1 where nothing can be compared.
+        The identity where nothing can be compared.
     """
-    size = (max(moving.shape[1] // _CELL_PX, 1), max(moving.shape[0] // _CELL_PX, 1))
-
-    def means(image: NDArray[np.float32]) -> NDArray[np.float64]:
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
-
-    whole = means(usable.astype(np.float32)) > 0.999
-    a, b = means(moving)[whole], means(fixed)[whole]
-    lit = (a > _LIT) & (b > _LIT)
+    lit = (moving > _LIT) & (fixed > _LIT)
     if not lit.any():
-        return 1.0
-    ratio, weight = b[lit] / a[lit], np.sqrt(a[lit] * b[lit])
-    order = np.argsort(ratio)
+        return Photometry()
+    m, f, r = moving[lit], fixed[lit], place[lit]
+    gain = _weighted_median(f / m, np.sqrt(f * m))
+    columns = np.stack([m, np.ones_like(m), m * r, m * r**2], axis=1)
+    relative = 1.0 / (gain * m + f + 0.02 * float(np.percentile(f, 99)))
+    best = Photometry(gain=gain)
+    if len(m) < _ENOUGH_CELLS:
+        return best
+    best_cost = np.inf
+    for chosen in ((0,), (0, 1), (0, 2, 3), (0, 1, 2, 3)):
+        solution, cost = _robust(columns[:, chosen], f, relative, gain)
+        cost += _CELLS_PER_FREEDOM * len(chosen) * float(np.log(len(m)))
+        if cost < best_cost and solution[0] > 0:
+            best_cost = cost
+            whole = np.zeros(4)
+            whole[list(chosen)] = solution
+            best = Photometry(
+                gain=float(whole[0]),
+                offset=float(whole[1]),
+                falloff=(float(whole[2] / whole[0]), float(whole[3] / whole[0])),
+            )
+    return best
+
+
+def _robust(columns: Matrix, target: Matrix, relative: Matrix, gain: float) -> tuple[Matrix, float]:
+    """Iteratively reweighted least squares: the solution, and N ln(scale²) of its residuals."""
+    residual = (target - gain * columns[:, 0]) * relative
+    solution, scale = np.zeros(columns.shape[1]), 1.0
+    for _ in range(_ROUNDS):
+        scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-6
+        weight = relative * (1 - np.minimum(np.abs(residual) / (_TUKEY * scale), 1) ** 2)
+        solution = np.linalg.lstsq(columns * weight[:, None], target * weight, rcond=None)[0]
+        residual = (target - columns @ solution) * relative
+    bounded = np.minimum(np.abs(residual) / (_TUKEY * scale), 1)
+    # Tukey's loss at the scale reached, on top of the scale itself.
+    loss = _TUKEY**2 / 3 * float(np.sum(1 - (1 - bounded**2) ** 3))
+    return solution, 2 * len(target) * float(np.log(scale)) + loss
+
+
+def _weighted_median(values: Matrix, weight: Matrix) -> float:
+    order = np.argsort(values)
     share = np.cumsum(weight[order])
-    return float(np.interp(0.5 * share[-1], share - 0.5 * weight[order], ratio[order]))
+    return float(np.interp(0.5 * share[-1], share - 0.5 * weight[order], values[order]))
+
+
+def cell_means(image: Image, size: tuple[int, int]) -> Matrix:
+    """(N,) means of an (H, W) image over `size` = (rows, columns) of cells."""
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
+
+
+def cells_of(size: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of the cells that brightness is compared in, for a frame of (height, width)."""
+    return max(size[0] // _CELL_PX, 1), max(size[1] // _CELL_PX, 1)
+
+
+def squared_radius(size: tuple[int, int]) -> Matrix:
+    """(rows, columns) ρ² at the centres of a grid that covers a frame: 0 in the middle, 1 in the corners."""
+    rows, columns = size
+    y, x = (np.arange(rows) + 0.5) / rows - 0.5, (np.arange(columns) + 0.5) / columns - 0.5
+    # The aspect of the cells is that of the pixels: sizes stand for lengths.
+    reach = (rows**2 + columns**2) / 4
+    return np.asarray(((y * rows) ** 2)[:, None] / reach + ((x * columns) ** 2)[None] / reach, dtype=np.float64)

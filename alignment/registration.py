@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from alignment import dense, estimation, homography, photometric, statistics
+from alignment import brightness, dense, estimation, homography, photometric, statistics
 from alignment.config import AlignConfig
-from sdd_toolkit import geometry
+from alignment.levels import Frames, first_within, pyramid
+from sdd_toolkit import geometry, resampling
 from sdd_toolkit.types import Alignment, Reason
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from alignment.dense import Residual
     from alignment.estimation import Estimate
     from alignment.statistics import TileStatistics
+    from sdd_toolkit.breathing import ZoomPrior
     from sdd_toolkit.types import Row
 
     Matrix = NDArray[np.float64]
@@ -26,49 +28,117 @@ if TYPE_CHECKING:
 
 _SMALLEST_PX = 2 * statistics.TILE_PX
 _ZOOM_LIMIT = 1.3
-# Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
-# corner error is 1.5 times (median over 30 virtual pairs) what that scatter says.
-_ERROR_PER_DEVIATION = 1.5
+# Frames larger than this are reduced for the flow that the statistics rest on.
+_STATISTICS_PX = 450_000
+# A median radius of this share of the largest disc is taken to lie beyond it.
+_SATURATED = 0.95
+# Two frames with more of their textured tiles unexplained than this do not show one scene.
+_STRANGE = 0.7
+_OPEN_SHARE = 0.3
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
-def register(blur: Image, sharp: Image, config: AlignConfig | None = None) -> Alignment:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A registration and what it rests on.
+
+    Attributes:
+        alignment: In pixels of the frames handed in.
+        estimate: On the level it was found on; None where nothing was found.
+        residual: Residual flow on a reduced level, the one the statistics rest on; None with `estimate`.
+        sizes: (height, width) of every level from the frames handed in to that of `residual`.
+    """
+
+    alignment: Alignment
+    estimate: Estimate | None
+    residual: Residual | None
+    sizes: tuple[tuple[int, int], ...]
+
+
+def register(
+    blur: Image,
+    sharp: Image,
+    config: AlignConfig | None = None,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    prior: ZoomPrior | None = None,
+) -> Alignment:
     """Registers a defocused photograph to its sharp partner.
 
     Args:
         blur: (H, W, 3) float32 linear RGB, black 0, saturation 1.
         sharp: (H, W, 3) the same of the sharp frame.
         config: Search ranges and what counts as failure; the defaults if None.
+        mask: (H, W) where the sharp frame may be used; everywhere if None.
+        prior: What is known of the zoom beforehand (`sdd_toolkit.breathing.predict`).
 
     Returns:
         The alignment in pixels of these arrays. `failure` says why where it could not be found.
 
     Raises:
-        ValueError: The arrays differ in shape, are not (H, W, 3) or hold values that are not finite.
+        ValueError: The arrays differ in shape, are not (H, W, 3) or hold values that are not finite; the mask has
+            another shape.
     """
-    return analyse(blur, sharp, config or AlignConfig())[0]
+    return measure(blur, sharp, config or AlignConfig(), mask=mask, prior=prior).alignment
 
 
-def analyse(blur: Image, sharp: Image, config: AlignConfig) -> tuple[Alignment, Residual | None]:
+def analyse(
+    blur: Image,
+    sharp: Image,
+    config: AlignConfig,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    prior: ZoomPrior | None = None,
+) -> tuple[Alignment, Residual | None]:
     """The alignment and the residual flow on the sharp frame's grid, both in pixels of the arrays.
 
-    The residual is None where there is no alignment to be residual to.
+    The residual is None where there is no alignment to be residual to. Arguments as of `register`.
     """
-    _check(blur, sharp)
+    found = measure(blur, sharp, config, mask=mask, prior=prior)
+    if found.estimate is None or found.residual is None:
+        return found.alignment, None
+    level = int(np.log2(found.estimate.reduction))
+    fine = found.residual
+    if len(found.sizes) - 1 > level:
+        fine = dense.residual_flow(found.estimate.matched, found.estimate.noise)
+    for size in reversed(found.sizes[:level]):
+        fine = dense.enlarged(fine, size)
+    return found.alignment, fine
+
+
+def measure(
+    blur: Image,
+    sharp: Image,
+    config: AlignConfig,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    prior: ZoomPrior | None = None,
+) -> Measured:
+    """The alignment with what it rests on. Arguments as of `register`."""
+    _check(blur, sharp, mask)
     size = (sharp.shape[0], sharp.shape[1])
-    if max(size) > config.working_px:
-        coarse, residual = analyse(_halved(blur), _halved(sharp), _halved_lengths(config))
-        return enlarged(coarse, 2, size), None if residual is None else dense.enlarged(residual, size)
-    lights = photometric.luminance(blur), photometric.luminance(sharp)
-    unclipped = blur.max(axis=2) < photometric.CLIPPED, sharp.max(axis=2) < photometric.CLIPPED
-    textured = [_textured(light) for light in lights]
+    trusted = [(frame.max(axis=2) < photometric.CLIPPED).astype(np.float32) for frame in (blur, sharp)]
+    if mask is not None:
+        trusted[1] *= mask
+    levels = pyramid(Frames(photometric.luminance(blur), photometric.luminance(sharp), *trusted))
+    first = levels[first_within(levels, config.working_megapixels)]
+    textured = [_textured(light) for light in (first.blur, first.sharp)]
     count = int(min(tiles.sum() for tiles in textured))
     if count < config.min_textured_tiles:
-        alignment = _unaligned(size, photometric.linear_gain(*lights, unclipped[0] & unclipped[1]))
+        alignment = replace(_unaligned(size), failure=Reason.NO_TEXTURE)
         detail = f"{count} textured tiles < {config.min_textured_tiles}"
-        return replace(alignment, failure=Reason.NO_TEXTURE, detail=detail), None
-    estimate = estimation.estimate(*lights, config)
-    return _described(lights, unclipped, textured[1], estimate, config)
+        return Measured(replace(alignment, detail=detail), None, None, (size,))
+    estimate = estimation.estimate(levels, config, prior)
+    alignment, tiles, residual, coarsest = _described(estimate, config)
+    found = enlarged(alignment, estimate.reduction, size)
+    colour = brightness.colour_gain(blur, sharp, levels, found.homography, estimate.photometry)
+    blurred_px = float(np.median(np.abs(estimate.matched.radius.radius_px))) * estimate.reduction
+    judged = _judged(replace(found, colour_gain=colour), int(tiles.textured.sum()), blurred_px, config)
+    sizes = tuple(level.size for level in levels)
+    lost = judged.failure is not None and judged.failure is not Reason.PARALLAX
+    if lost:
+        return Measured(judged, None, None, sizes[:1])
+    return Measured(judged, estimate, residual, sizes[: coarsest + 1])
 
 
 def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignment:
@@ -99,38 +169,35 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
     )
 
 
-def _described(
-    lights: tuple[Image, Image],
-    unclipped: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    textured: NDArray[np.bool_],
-    estimate: Estimate,
-    config: AlignConfig,
-) -> tuple[Alignment, Residual | None]:
-    size = (lights[1].shape[0], lights[1].shape[1])
+def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, TileStatistics, Residual, int]:
+    """The record of an estimate in pixels of its level, its tiles, the flow they rest on and that flow's level."""
+    size = estimate.frames.size
     matrix, matched = estimate.homography, estimate.matched
-    residual = dense.residual_flow(matched, estimate.noise)
+    reduced, halvings = matched, 0
+    while reduced.moving.size > _STATISTICS_PX:
+        reduced, halvings = reduced.halved(), halvings + 1
+    residual = coarse = dense.residual_flow(reduced, estimate.noise / 2**halvings)
+    sizes = [(size[0] // 2**k, size[1] // 2**k) for k in range(halvings)]
+    for finer in reversed(sizes):
+        residual = dense.enlarged(residual, finer)
+    textured = _textured(estimate.frames.sharp)
     tiles = statistics.tile_statistics(
         matched,
         residual,
         textured,
         noise=estimate.noise,
-        explained_shift_px=config.explained_shift_px,
+        explained_shift_px=config.explained_shift_px / estimate.reduction,
     )
     before, after = statistics.displacements_px(matrix, residual, tiles.textured)
     words = geometry.decompose(matrix, size)
-    moved = geometry.warp(lights[0], matrix, size, interpolation=cv2.INTER_LINEAR)
-    open_blur = geometry.warp(unclipped[0].astype(np.float32), matrix, size, interpolation=cv2.INTER_LINEAR)
-    usable = matched.overlap & unclipped[1] & (open_blur > 0.999)
     radius = cv2.resize(matched.radius.radius_px, tiles.textured.shape[::-1], interpolation=cv2.INTER_LINEAR)
     coc = statistics.spread(np.maximum(radius[tiles.textured], 0).astype(np.float64))
-    basis = homography.BASES[estimate.model]
-    deviation = homography.corner_deviation_px(estimate.equations.covariance(basis), basis, size)
     alignment = Alignment(
         rows=_rows(matrix),
         model=estimate.model,
-        gain=photometric.linear_gain(moved, lights[1], usable),
+        gain=estimate.photometry.gain,
         size=size,
-        box=geometry.inner_box(geometry.valid(matrix, size, size)),
+        box=geometry.inner_box(resampling.valid(matrix, size, size, radial=estimate.radial)),
         shift_px=words.shift_px,
         zoom=words.zoom,
         rotation_deg=words.rotation_deg,
@@ -144,24 +211,49 @@ def _described(
         ncc=tiles.median_ncc,
         unexplained_fraction=tiles.unexplained_fraction,
         texture_fraction=float(np.mean(textured)),
-        error_px=_ERROR_PER_DEVIATION * deviation,
+        error_px=_error_px(estimate),
+        radial=estimate.radial,
+        offset=estimate.photometry.offset,
+        vignetting=estimate.photometry.falloff,
     )
-    judged = _judged(alignment, tiles, config)
-    lost = judged.failure is not None and judged.failure is not Reason.PARALLAX
-    return judged, None if lost else residual
+    return alignment, tiles, coarse, int(np.log2(estimate.reduction)) + halvings
 
 
-def _judged(alignment: Alignment, tiles: TileStatistics, config: AlignConfig) -> Alignment:
-    """`alignment` with the first failure that holds; what is not known then is not told."""
-    count = int(tiles.textured.sum())
-    if count < config.min_textured_tiles:
-        detail = f"{count} textured tiles in the overlap < {config.min_textured_tiles}"
-        return _without_geometry(alignment, Reason.NO_TEXTURE, detail)
+def _error_px(estimate: Estimate) -> float:
+    """What the corners are likely off by: within the model chosen, and a share of what the fuller one leaves open."""
+    size = estimate.frames.size
+    full = homography.corner_deviation_px(estimate.covariance, homography.BASES[estimate.full_model], size)
+    simple = homography.corner_deviation_px(
+        homography.narrowed(estimate.covariance, estimate.full_model, estimate.model),
+        homography.BASES[estimate.model],
+        size,
+    )
+    return float(np.hypot(simple, _OPEN_SHARE * full))
+
+
+def _judged(alignment: Alignment, count: int, blurred_px: float, config: AlignConfig) -> Alignment:
+    """`alignment` with the first failure that holds; what is not known then is not told.
+
+    Args:
+        alignment: In pixels of the frames handed in.
+        count: Textured tiles in the overlap.
+        blurred_px: Median radius of the matching disc, whichever frame it blurs.
+        config: The limits.
+    """
     if alignment.ncc < config.min_ncc:
         detail = f"median tile correlation {alignment.ncc:.3f} < {config.min_ncc:g}"
         return _without_geometry(alignment, Reason.DIFFERENT_SCENE, detail)
+    if alignment.unexplained_fraction > _STRANGE:
+        detail = f"{alignment.unexplained_fraction:.0%} of the textured tiles match no blur and no small shift"
+        return _without_geometry(alignment, Reason.DIFFERENT_SCENE, detail)
+    if count < config.min_textured_tiles:
+        detail = f"{count} textured tiles in the overlap < {config.min_textured_tiles}"
+        return _without_geometry(alignment, Reason.NO_TEXTURE, detail)
     if not 1 / _ZOOM_LIMIT < alignment.zoom < _ZOOM_LIMIT:
         detail = f"zoom {alignment.zoom:.3f} beyond {_ZOOM_LIMIT:g}"
+        return _without_geometry(alignment, Reason.NOT_ALIGNED, detail)
+    if blurred_px > _SATURATED * config.max_radius_px:
+        detail = f"median blur of {blurred_px:.1f} px reaches the largest disc of {config.max_radius_px:g} px"
         return _without_geometry(alignment, Reason.NOT_ALIGNED, detail)
     if alignment.error_px is None or not alignment.error_px <= config.max_error_px:
         detail = f"estimated corner error {alignment.error_px or 0.0:.2f} px > {config.max_error_px:g} px"
@@ -173,9 +265,9 @@ def _judged(alignment: Alignment, tiles: TileStatistics, config: AlignConfig) ->
 
 
 def _without_geometry(alignment: Alignment, failure: Reason, detail: str) -> Alignment:
-    blank = _unaligned(alignment.size, alignment.gain)
     return replace(
-        blank,
+        _unaligned(alignment.size),
+        gain=alignment.gain,
         ncc=alignment.ncc,
         unexplained_fraction=alignment.unexplained_fraction,
         texture_fraction=alignment.texture_fraction,
@@ -184,12 +276,12 @@ def _without_geometry(alignment: Alignment, failure: Reason, detail: str) -> Ali
     )
 
 
-def _unaligned(size: tuple[int, int], gain: float) -> Alignment:
+def _unaligned(size: tuple[int, int]) -> Alignment:
     """The complete record of a pair about whose geometry nothing is known."""
     return Alignment(
         rows=_IDENTITY,
         model="identity",
-        gain=gain,
+        gain=1.0,
         size=size,
         box=(0, 0, size[1], size[0]),
         shift_px=(0.0, 0.0),
@@ -214,11 +306,13 @@ def _textured(light: Image) -> NDArray[np.bool_]:
     return statistics.textured_tiles(estimation.comparable(light, white), noise)
 
 
-def _check(blur: Image, sharp: Image) -> None:
+def _check(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:
     if blur.shape != sharp.shape or blur.ndim != 3 or blur.shape[2] != 3:
         raise ValueError(f"need two (H, W, 3) arrays of one shape, got {blur.shape} and {sharp.shape}")
     if min(blur.shape[:2]) < _SMALLEST_PX:
         raise ValueError(f"frames of {blur.shape[:2]} px are too small, need {_SMALLEST_PX} px a side")
+    if mask is not None and mask.shape != sharp.shape[:2]:
+        raise ValueError(f"a mask of {mask.shape} px for frames of {sharp.shape[:2]} px")
     if not (np.isfinite(blur).all() and np.isfinite(sharp).all()):
         raise ValueError("frames hold values that are not finite")
 
@@ -226,15 +320,3 @@ def _check(blur: Image, sharp: Image) -> None:
 def _rows(matrix: Matrix) -> tuple[Row, Row, Row]:
     (a, b, c), (d, e, f), (g, h, i) = geometry.normalised(matrix).tolist()
     return (a, b, c), (d, e, f), (g, h, i)
-
-
-def _halved(frame: Image) -> Image:
-    height, width = frame.shape[0] // 2, frame.shape[1] // 2
-    means = cv2.resize(frame[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(means, dtype=np.float32)
-
-
-def _halved_lengths(config: AlignConfig) -> AlignConfig:
-    lengths = ("max_error_px", "max_parallax_px", "explained_shift_px")
-    halves = {name: getattr(config, name) / 2 for name in lengths}
-    return config.model_copy(update={**halves, "max_radius_px": max(config.max_radius_px / 2, 1.0)})

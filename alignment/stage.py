@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -141,8 +141,7 @@ def align_halves(
     Raises:
         ValueError: The frames are too small.
     """
-    hints: dict[str, Any] = {name: hint for name, hint in (("mask", mask), ("prior", prior)) if hint is not None}
-    half, residual = analyse(blur.rgb, sharp.rgb, config, **hints)
+    half, residual = analyse(blur.rgb, sharp.rgb, config, mask=mask, prior=prior)
     return enlarged(half, 2, sharp.size), residual
 
 

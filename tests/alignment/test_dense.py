@@ -14,7 +14,7 @@ from alignment.estimation import Matched
 def matched(moving: np.ndarray, fixed: np.ndarray) -> Matched:
     overlap = np.ones(moving.shape, bool)
     radius = RadiusMap(np.zeros((4, 4), np.float32), (0.0, 1.0))
-    return Matched(moving, fixed, overlap, overlap.astype(np.float32), radius)
+    return Matched(moving, fixed, overlap, radius)
 
 
 def grains(seed: int = 0) -> np.ndarray:

@@ -14,25 +14,53 @@ def grains(seed: int = 0) -> np.ndarray:
     return cv2.GaussianBlur(noise, (0, 0), 2.0)
 
 
-def test_the_gain_is_found_between_a_sharp_and_a_blurred_frame() -> None:
+PLACE = np.linspace(0, 1, 400)
+
+
+def cells(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.05, 0.8, PLACE.size)
+
+
+def noisy(values: np.ndarray) -> np.ndarray:
+    return values * (1 + np.random.default_rng(9).normal(0, 0.004, values.shape))
+
+
+def test_a_gain_alone_is_told_as_a_gain_alone() -> None:
+    found = photometric.fit(cells(), noisy(1.3 * cells()), PLACE)
+    assert found.gain == pytest.approx(1.3, rel=2e-3)
+    assert found.offset == 0
+    assert found.falloff == (0, 0)
+
+
+def test_an_offset_is_found() -> None:
+    found = photometric.fit(cells(), noisy(1.3 * cells() + 0.03), PLACE)
+    assert found.gain == pytest.approx(1.3, rel=5e-3)
+    assert found.offset == pytest.approx(0.03, abs=1e-3)
+
+
+def test_a_difference_of_vignetting_is_found() -> None:
+    truth = 0.8 * (1 + 0.35 * PLACE - 0.1 * PLACE**2)
+    found = photometric.fit(cells(), noisy(truth * cells()), PLACE)
+    a, b = found.falloff
+    assert found.gain == pytest.approx(0.8, rel=5e-3)
+    assert found.gain * (1 + a * PLACE + b * PLACE**2) == pytest.approx(truth, rel=0.01)
+
+
+def test_cells_that_changed_do_not_count() -> None:
+    fixed = noisy(2.0 * cells())
+    fixed[:100] = 0.9
+    assert photometric.fit(cells(), fixed, PLACE).gain == pytest.approx(2.0, rel=5e-3)
+
+
+def test_a_black_frame_says_nothing() -> None:
+    assert photometric.fit(np.zeros(PLACE.size), cells(), PLACE) == photometric.Photometry()
+
+
+def test_a_photometry_is_applied_as_it_is_defined() -> None:
     light = grains()
-    soft = cv2.blur(light, (11, 11)) * np.float32(0.7)
-    everywhere = np.ones(light.shape, bool)
-    assert photometric.linear_gain(soft, light, everywhere) == pytest.approx(1 / 0.7, rel=2e-3)
-
-
-def test_the_gain_ignores_a_part_that_changed_and_pixels_that_may_not_be_used() -> None:
-    light = grains()
-    other = light * np.float32(0.5)
-    other[:60] = 0.9
-    usable = np.ones(light.shape, bool)
-    usable[:30] = False
-    assert photometric.linear_gain(other, light, usable) == pytest.approx(2.0, rel=1e-3)
-
-
-def test_the_gain_of_a_black_frame_is_one() -> None:
-    black = np.zeros((160, 240), np.float32)
-    assert photometric.linear_gain(black, grains(), np.ones(black.shape, bool)) == 1.0
+    bright = photometric.Photometry(1.5, 0.02, (-0.3, 0.1)).applied(light)
+    assert bright[80, 120] == pytest.approx(1.5 * light[80, 120] + 0.02, rel=1e-3)
+    assert bright[0, 0] == pytest.approx(1.5 * (1 - 0.3 + 0.1) * light[0, 0] + 0.02, rel=0.01)
 
 
 def test_the_tone_does_not_depend_on_exposure() -> None:

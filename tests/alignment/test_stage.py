@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from alignment.config import AlignConfig
-from alignment.registration import analyse
 from alignment.stage import run
 from sdd_toolkit import manifest
 from sdd_toolkit.files import sha256_of
@@ -21,7 +19,6 @@ from sdd_toolkit.images import write_values
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, Reason
 
 CONFIG = AlignConfig(max_radius_px=6.0)
-needs_masks = pytest.mark.skipif("mask" not in signature(analyse).parameters, reason="registration takes no mask yet")
 
 
 def stored(path: Path, linear: np.ndarray) -> FileRef:
@@ -117,7 +114,6 @@ def painted(path: Path, size: tuple[int, int], black: slice) -> Path:
     return path
 
 
-@needs_masks
 def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,7 +130,6 @@ def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
     assert run(source, source.parent, CONFIG).done == 1
 
 
-@needs_masks
 def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
     """The lower half of the blurred frame is of another scene: painted black, the upper half decides."""
     path = source.parent / "good_b.png"

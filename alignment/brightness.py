@@ -1,0 +1,76 @@
+"""Comparing the brightness of two frames cell by cell, on a level where cells hold what defocus spreads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from alignment import photometric, spline
+from sdd_toolkit import geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alignment.levels import Frames
+    from alignment.photometric import Photometry
+    from sdd_toolkit.types import Row
+
+    Matrix = NDArray[np.float64]
+    Image = NDArray[np.float32]
+
+_LIGHT_PX = 130_000
+
+
+def level_of(levels: list[Frames]) -> int:
+    """The level brightness is compared on: small enough for cells to hold what defocus spreads."""
+    return next((n for n, level in enumerate(levels) if level.size[0] * level.size[1] <= _LIGHT_PX), len(levels) - 1)
+
+
+def comparable_cells(frames: Frames, matrix: Matrix) -> NDArray[np.bool_]:
+    """(rows, columns) cells inside both frames without saturated pixels."""
+    grid = photometric.cells_of(frames.size)
+    open_blur = spline.linear(frames.trusted_blur, matrix, frames.size)
+    inside = geometry.valid(matrix, frames.size, frames.size, margin_px=2.0)
+    share = photometric.cell_means(np.where(inside, np.minimum(open_blur, frames.trusted_sharp), 0), grid)
+    return np.asarray(share.reshape(grid) > 0.98)
+
+
+def compared(frames: Frames, matrix: Matrix) -> Photometry | None:
+    """The brightness of a level's frames under a homography in its pixels; None where nothing can be compared."""
+    usable = comparable_cells(frames, matrix).ravel()
+    if not usable.any():
+        return None
+    grid = photometric.cells_of(frames.size)
+    moving = photometric.cell_means(spline.linear(frames.blur, matrix, frames.size), grid)
+    fixed = photometric.cell_means(frames.sharp, grid)
+    return photometric.fit(moving[usable], fixed[usable], photometric.squared_radius(grid).ravel()[usable])
+
+
+def colour_gain(blur: Image, sharp: Image, levels: list[Frames], matrix: Matrix, luma: Photometry) -> Row:
+    """Gain of R, G, B relative to that of luminance; their Bayer-weighted mean is 1.
+
+    Args:
+        blur: (H, W, 3) linear.
+        sharp: (H, W, 3) linear.
+        levels: Their pyramid.
+        matrix: Blurred to sharp, in pixels of `blur`.
+        luma: Brightness of the luminance.
+    """
+    number = level_of(levels)
+    frames = levels[number]
+    small = geometry.scaled(matrix, 0.5**number)
+    usable = comparable_cells(frames, small)
+    height, width = (2**number * edge for edge in frames.size)
+
+    def reduced(frame: Image, channel: int) -> Image:
+        whole = np.ascontiguousarray(frame[:height, :width, channel])
+        return np.asarray(cv2.resize(whole, frames.size[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+    red, green, blue = (
+        photometric.gain_of(reduced(blur, channel), reduced(sharp, channel), small, usable, luma)
+        for channel in range(3)
+    )
+    mean = 0.25 * red + 0.5 * green + 0.25 * blue
+    return red / mean, green / mean, blue / mean

@@ -1,0 +1,63 @@
+"""The pyramid a pair is registered on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.float32]
+
+_SMALLEST_PX = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A pair at one pyramid level.
+
+    Attributes:
+        blur: (H, W) linear luminance.
+        sharp: (H, W) linear luminance.
+        trusted_blur: (H, W) 0 … 1: how far a pixel of the blurred frame may be used (not saturated).
+        trusted_sharp: (H, W) the same of the sharp frame, times the user's mask.
+    """
+
+    blur: Image
+    sharp: Image
+    trusted_blur: Image
+    trusted_sharp: Image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.sharp.shape[0], self.sharp.shape[1]
+
+    def halved(self) -> Frames:
+        """2x2 means."""
+        height, width = self.size
+
+        def half(image: Image) -> Image:
+            whole = image[: height // 2 * 2, : width // 2 * 2]
+            means = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            return np.asarray(means, dtype=np.float32)
+
+        return Frames(half(self.blur), half(self.sharp), half(self.trusted_blur), half(self.trusted_sharp))
+
+
+def pyramid(frames: Frames) -> list[Frames]:
+    """The pair and its halvings, down to about a hundred pixels."""
+    levels = [frames]
+    while min(levels[-1].size) // 2 >= _SMALLEST_PX:
+        levels.append(levels[-1].halved())
+    return levels
+
+
+def first_within(levels: list[Frames], megapixels: float) -> int:
+    """The number of the first level that is not larger."""
+    sizes = [level.size[0] * level.size[1] / 1e6 for level in levels]
+    return next((number for number, size in enumerate(sizes) if size <= megapixels), len(levels) - 1)
