@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sdd_toolkit import manifest, pack
 from sdd_toolkit.report_pictures import (
     PictureTask,
     disc_blurred,
@@ -17,7 +18,7 @@ from sdd_toolkit.report_pictures import (
     telling_window,
 )
 from sdd_toolkit.types import FileRef, Reason
-from tests.planted_pairs import alignment, record, write_pair
+from tests.planted_pairs import alignment, build_folder, record, write_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +102,17 @@ def test_an_unsure_flow_is_drawn_grey(tmp_path: Path) -> None:
     unsure = pictures(task(tmp_path, pair)).flow
     assert np.ptp(image(colourful), axis=-1).max() > 100
     assert np.ptp(image(unsure), axis=-1).max() == 0
+
+
+def test_a_packed_flow_is_as_unsure_as_the_alignment_found_it(tmp_path: Path) -> None:
+    folder = build_folder(tmp_path, [record("a")])
+    pack.run(folder / "filtered.jsonl", folder / "shards", pack.PackConfig(patch_size=64, min_size_px=64))
+    packed = replace(task(folder, manifest.read(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
+    assert np.ptp(image(pictures(packed).flow), axis=-1).max() > 100
+    with np.load(folder / "flow" / "a.npz") as stored:
+        flow = stored["flow"]
+    np.savez(folder / "flow" / "a.npz", flow=flow, confidence=np.zeros(flow.shape[:2], np.uint8))
+    assert np.ptp(image(pictures(packed).flow), axis=-1).max() == 0
 
 
 def test_an_overlay_of_equal_frames_is_grey() -> None:
