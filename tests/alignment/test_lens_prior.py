@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from alignment.config import AlignConfig
-from alignment.registration import analyse
 from alignment.stage import run
 from cli import cli
 from sdd_toolkit import lenses, manifest
@@ -23,7 +21,6 @@ from sdd_toolkit.types import Exposure, FrameMeta, PairKind, PairRecord
 from tests.alignment.test_stage import CONFIG, stored
 
 MODEL = LensBreathing("L", 50.0, BreathingModel((0.05,), ((1e-6,),), 1e-3, 8, 0, (0.1, 2.0)))
-takes_prior = pytest.mark.skipif("prior" not in inspect.signature(analyse).parameters, reason="analyse takes no prior")
 
 
 def ingested(folder: Path, plant, lens: str | None) -> Path:
@@ -49,7 +46,6 @@ def with_models(models: tuple[LensBreathing, ...]) -> AlignConfig:
     return CONFIG.model_copy(update={"breathing": models})
 
 
-@takes_prior
 def test_a_pair_is_aligned_with_the_zoom_that_its_lens_lets_expect(tmp_path: Path, plant) -> None:
     source = ingested(tmp_path, plant, lens="L")
     lenses.write(tmp_path / "lens.json", [MODEL])
