@@ -91,7 +91,7 @@ def choose(
     fixed: Sequence[NDArray[np.float32]],
     weight: NDArray[np.float32],
     radii: tuple[float, ...],
-    noise: NDArray[np.float64],
+    noise: NDArray[np.float64] | None = None,
 ) -> RadiusMap:
     """The signed radius per cell of the highest posterior probability.
 
@@ -106,7 +106,7 @@ def choose(
         weight: (H, W) inverse variance of a pixel's difference up to a factor, 0 where it does not count.
         radii: The bank's radii, `fixed` has one image for each.
         noise: Weighted noise variance that each comparison holds, from -largest to +largest radius: more blur has
-            less of it, which is no sign of a match.
+            less of it, which is no sign of a match. None if there is no noise to speak of.
     """
     height, width = weight.shape
     size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
@@ -128,6 +128,7 @@ def choose(
     near = np.stack([_mean(layer, _NEAR_CELLS) for layer in cost]) / _mean(inside, _NEAR_CELLS)
     wide = np.stack([_mean(layer, _WIDE_CELLS) for layer in cost]) / _mean(inside, _WIDE_CELLS)
     mixed = (near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE)
+    noise = np.zeros(len(hypotheses)) if noise is None else noise
     excess = np.maximum(mixed - noise.astype(np.float32)[:, None, None], 0)
     floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + _NOISE_FLOOR * float(noise.max()) + 1e-12)
     evidence = np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)

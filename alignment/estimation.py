@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from alignment import blur_match, brightness, homography, photometric, spline, tiles
-from alignment.levels import Frames, first_within
+from alignment.levels import Frames, first_within, halved
 from alignment.photometric import Photometry
 from alignment.search import search
 from sdd_toolkit import geometry
@@ -65,15 +65,9 @@ class Matched:
 
     def halved(self) -> Matched:
         """2x2 means, in pixels of their own."""
-        height, width = (edge // 2 * 2 for edge in self.fixed.shape)
-
-        def half(image: Image) -> Image:
-            means = cv2.resize(image[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            return np.asarray(means, dtype=np.float32)
-
         radius = replace(self.radius, radii=tuple(radius / 2 for radius in self.radius.radii))
-        overlap = half(self.overlap.astype(np.float32)) > 0.99
-        return Matched(half(self.moving), half(self.fixed), overlap, radius)
+        overlap = halved(self.overlap.astype(np.float32)) > 0.99
+        return Matched(halved(self.moving), halved(self.fixed), overlap, radius)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +85,7 @@ class Estimate:
         matched: The frames as last compared.
         noise: Standard deviation of the noise in the two comparable frames, added in quadrature.
         frames: The pair at that level.
+        warped: (H, W) its blurred frame on the sharp frame's grid and at its brightness, linear; not matched.
         reduction: Pixels of the frames handed in per pixel of that level (1, 2, 4 …).
     """
 
@@ -104,6 +99,7 @@ class Estimate:
     matched: Matched
     noise: float
     frames: Frames
+    warped: Image
     reduction: int
 
 
@@ -326,7 +322,8 @@ def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, r
     model = homography.choose_model(parameters, covariance, full, int(np.count_nonzero(fit.weight > 0.1)))
     simpler = homography.nearest(parameters, covariance, full, model)
     matrix = homography.to_matrix(simpler, size)
-    warped = spline.sample(pair.spline, matrix, size, radial=float(simpler[8]))
+    radial = float(simpler[8])
+    warped = spline.sample(pair.spline, matrix, size, radial=radial)
     white = photometric.white_of(frames.sharp)
     moving, fixed = (
         photometric.band(photometric.tone(np.maximum(image, 0), white), BAND_SIGMA_PX) for image in (warped, pair.fixed)
@@ -337,7 +334,7 @@ def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, r
     ]
     return Estimate(
         homography=matrix,
-        radial=float(simpler[8]),
+        radial=radial,
         model=model,
         full_model=full,
         covariance=covariance,
@@ -346,5 +343,6 @@ def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, r
         matched=Matched(moving, fixed, pair.overlap, pair.radius),
         noise=float(np.hypot(noises[0], noises[1])),
         frames=frames,
+        warped=spline.sample(spline.coefficients(state.photometry.applied(frames.blur)), matrix, size, radial=radial),
         reduction=reduction,
     )

@@ -39,14 +39,14 @@ class Frames:
 
     def halved(self) -> Frames:
         """2x2 means."""
-        height, width = self.size
+        return Frames(halved(self.blur), halved(self.sharp), halved(self.trusted_blur), halved(self.trusted_sharp))
 
-        def half(image: Image) -> Image:
-            whole = image[: height // 2 * 2, : width // 2 * 2]
-            means = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            return np.asarray(means, dtype=np.float32)
 
-        return Frames(half(self.blur), half(self.sharp), half(self.trusted_blur), half(self.trusted_sharp))
+def halved(image: Image) -> Image:
+    """2x2 means of an (H, W) image; an odd last row or column is cut."""
+    height, width = (edge // 2 * 2 for edge in image.shape)
+    means = cv2.resize(image[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(means, dtype=np.float32)
 
 
 def pyramid(frames: Frames) -> list[Frames]:

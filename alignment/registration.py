@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment import brightness, dense, estimation, homography, photometric, statistics
 from alignment.config import AlignConfig
-from alignment.levels import Frames, first_within, pyramid
+from alignment.levels import Frames, first_within, halved, pyramid
 from sdd_toolkit import geometry, resampling
 from sdd_toolkit.types import Alignment, Reason
 
@@ -100,7 +100,8 @@ def analyse(
     level = int(np.log2(found.estimate.reduction))
     fine = found.residual
     if len(found.sizes) - 1 > level:
-        fine = dense.residual_flow(found.estimate.matched, found.estimate.noise)
+        lights = found.estimate.warped, found.estimate.frames.sharp
+        fine = dense.residual_flow(found.estimate.matched, found.estimate.noise, lights)
     for size in reversed(found.sizes[:level]):
         fine = dense.enlarged(fine, size)
     return found.alignment, fine
@@ -174,9 +175,11 @@ def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, Tile
     size = estimate.frames.size
     matrix, matched = estimate.homography, estimate.matched
     reduced, halvings = matched, 0
+    lights = estimate.warped, estimate.frames.sharp
     while reduced.moving.size > _STATISTICS_PX:
+        lights = halved(lights[0]), halved(lights[1])
         reduced, halvings = reduced.halved(), halvings + 1
-    residual = coarse = dense.residual_flow(reduced, estimate.noise / 2**halvings)
+    residual = coarse = dense.residual_flow(reduced, estimate.noise / 2**halvings, lights)
     sizes = [(size[0] // 2**k, size[1] // 2**k) for k in range(halvings)]
     for finer in reversed(sizes):
         residual = dense.enlarged(residual, finer)
