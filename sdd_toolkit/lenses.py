@@ -115,13 +115,15 @@ def fit_lenses(records: Iterable[PairRecord]) -> tuple[LensPairs, ...]:
 def observation(record: PairRecord) -> Observation:
     """What an aligned pair tells about its lens.
 
-    The deviation of the zoom is the registration's estimated corner error over half a diagonal.
+    The deviation of the zoom is the registration's estimated corner error over half a diagonal, and what a turn of the
+    camera adds: by an angle θ it magnifies by some θ², and θ is not more than the shift over the frame's longer side.
     """
     alignment, (blur_m, sharp_m) = record.alignment, _focus_of(record)
     if alignment is None or blur_m is None or sharp_m is None:
         raise ValueError(f"the pair {record.id} tells nothing about its lens")
-    half_diagonal_px = math.hypot(*alignment.size) / 2.0
-    return Observation(blur_m, sharp_m, alignment.zoom, (alignment.error_px or 0.0) / half_diagonal_px)
+    measured = (alignment.error_px or 0.0) / (math.hypot(*alignment.size) / 2.0)
+    turned = (math.hypot(*alignment.shift_px) / max(alignment.size)) ** 2
+    return Observation(blur_m, sharp_m, alignment.zoom, math.hypot(measured, turned))
 
 
 def prior_of(record: PairRecord, lenses: Sequence[LensBreathing]) -> ZoomPrior | None:

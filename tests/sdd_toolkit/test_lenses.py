@@ -94,9 +94,10 @@ def test_a_camera_stands_for_its_lens_and_an_unknown_one_is_never_fitted() -> No
     assert entry.refusal.startswith("0 of 0 pairs")
 
 
-def test_the_deviation_of_a_pair_is_its_corner_error_over_half_a_diagonal() -> None:
+def test_the_deviation_of_a_pair_is_its_corner_error_and_what_a_turn_of_the_camera_magnifies() -> None:
     (entry,) = lenses.fit_lenses(thin_lens_pairs())
-    assert entry.observations[0].deviation == pytest.approx(0.02 / (math.hypot(160, 240) / 2))
+    corner, turn = 0.02 / (math.hypot(160, 240) / 2), (6**2 + 4**2) / 240**2
+    assert entry.observations[0].deviation == pytest.approx(math.hypot(corner, turn))
 
 
 def test_models_are_read_back_as_they_were_written(tmp_path: Path) -> None:
