@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment import brightness, dense, estimation, homography, photometric, statistics
 from alignment.config import AlignConfig
-from alignment.levels import Frames, first_within, halved, pyramid
+from alignment.levels import Frames, first_within, pyramid
 from sdd_toolkit import geometry, resampling
 from sdd_toolkit.types import Alignment, Reason
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _SMALLEST_PX = 2 * statistics.TILE_PX
 _ZOOM_LIMIT = 1.3
-# Frames larger than this are reduced for the flow that the statistics rest on.
-_STATISTICS_PX = 450_000
 # A median radius of this share of the largest disc is taken to lie beyond it.
 _SATURATED = 0.95
 # Two frames with more of their textured tiles unexplained than this do not show one scene.
@@ -45,8 +43,8 @@ class Measured:
     Attributes:
         alignment: In pixels of the frames handed in.
         estimate: On the level it was found on; None where nothing was found.
-        residual: Residual flow on a reduced level, the one the statistics rest on; None with `estimate`.
-        sizes: (height, width) of every level from the frames handed in to that of `residual`.
+        residual: Residual flow on that level; None with `estimate`.
+        sizes: (height, width) of every level, that of the frames handed in first.
     """
 
     alignment: Alignment
@@ -99,9 +97,6 @@ def analyse(
         return found.alignment, None
     level = int(np.log2(found.estimate.reduction))
     fine = found.residual
-    if len(found.sizes) - 1 > level:
-        lights = found.estimate.warped, found.estimate.frames.sharp
-        fine = dense.residual_flow(found.estimate.matched, found.estimate.noise, lights)
     for size in reversed(found.sizes[:level]):
         fine = dense.enlarged(fine, size)
     return found.alignment, fine
@@ -130,7 +125,7 @@ def measure(
         detail = f"{count} textured tiles < {config.min_textured_tiles}"
         return Measured(replace(alignment, detail=detail), None, None, (size,))
     estimate = estimation.estimate(levels, config, prior)
-    alignment, tiles, residual, coarsest = _described(estimate, config)
+    alignment, tiles, residual = _described(estimate, config)
     found = enlarged(alignment, estimate.reduction, size)
     colour = brightness.colour_gain(blur, sharp, levels, found.homography, estimate.photometry)
     blurred_px = float(np.median(np.abs(estimate.matched.radius.radius_px))) * estimate.reduction
@@ -139,7 +134,7 @@ def measure(
     lost = judged.failure is not None and judged.failure is not Reason.PARALLAX
     if lost:
         return Measured(judged, None, None, sizes[:1])
-    return Measured(judged, estimate, residual, sizes[: coarsest + 1])
+    return Measured(judged, estimate, residual, sizes)
 
 
 def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignment:
@@ -170,19 +165,11 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
     )
 
 
-def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, TileStatistics, Residual, int]:
-    """The record of an estimate in pixels of its level, its tiles, the flow they rest on and that flow's level."""
+def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, TileStatistics, Residual]:
+    """The record of an estimate in pixels of its level, its tiles and the flow they rest on."""
     size = estimate.frames.size
     matrix, matched = estimate.homography, estimate.matched
-    reduced, halvings = matched, 0
-    lights = estimate.warped, estimate.frames.sharp
-    while reduced.moving.size > _STATISTICS_PX:
-        lights = halved(lights[0]), halved(lights[1])
-        reduced, halvings = reduced.halved(), halvings + 1
-    residual = coarse = dense.residual_flow(reduced, estimate.noise / 2**halvings, lights)
-    sizes = [(size[0] // 2**k, size[1] // 2**k) for k in range(halvings)]
-    for finer in reversed(sizes):
-        residual = dense.enlarged(residual, finer)
+    residual = dense.residual_flow(estimate)
     textured = _textured(estimate.frames.sharp)
     tiles = statistics.tile_statistics(
         matched,
@@ -219,7 +206,7 @@ def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, Tile
         offset=estimate.photometry.offset,
         vignetting=estimate.photometry.falloff,
     )
-    return alignment, tiles, coarse, int(np.log2(estimate.reduction)) + halvings
+    return alignment, tiles, residual
 
 
 def _error_px(estimate: Estimate) -> float:
