@@ -56,6 +56,13 @@ def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.maximum(cv2.transform(frame, _GREEN_HEAVY), 0), dtype=np.float32)
 
 
+def unclipped(frame: Image) -> Image:
+    """(H, W) 1 where no channel of an (H, W, 3) linear frame is saturated, else 0."""
+    red, green, blue = cv2.split(frame)
+    brightest = cv2.max(cv2.max(red, green), blue)
+    return np.asarray(brightest < CLIPPED, dtype=np.float32)
+
+
 def white_of(light: NDArray[np.float32]) -> float:
     """The bright end of an (H, W) linear luminance; scales with exposure."""
     return float(np.percentile(light[::4, ::4], _BRIGHT_PERCENTILE))

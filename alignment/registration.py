@@ -113,7 +113,7 @@ def measure(
     """The alignment with what it rests on. Arguments as of `register`."""
     _check(blur, sharp, mask)
     size = (sharp.shape[0], sharp.shape[1])
-    trusted = [(frame.max(axis=2) < photometric.CLIPPED).astype(np.float32) for frame in (blur, sharp)]
+    trusted = [photometric.unclipped(frame) for frame in (blur, sharp)]
     if mask is not None:
         trusted[1] *= mask
     levels = pyramid(Frames(photometric.luminance(blur), photometric.luminance(sharp), *trusted))
