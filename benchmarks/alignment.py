@@ -82,7 +82,7 @@ def options_of(told: argparse.Namespace) -> Options:
         size=(320, 400) if told.quick else told.size,
         radii_px=(0.0, 4.0) if told.quick else tuple(told.radii),
         scenes=1 if told.quick else told.scenes,
-        scene_size=(640, 800) if told.quick else (1296, 1944),
+        scene_size=(480, 640) if told.quick else (1296, 1944),
         cost_size=(480, 640) if told.quick else (2000, 3000),
         seed=told.seed,
     )
@@ -138,7 +138,8 @@ def main() -> None:
     print(page.printed(rows))
     if told.out:
         told.out.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in measurement.read(told.out / f"{page.NAME}.csv") if row.section not in told.only]
+        measured = {row.section for row in rows}
+        kept = [row for row in measurement.read(told.out / f"{page.NAME}.csv") if row.section not in measured]
         every = sorted(kept + rows, key=lambda row: list(SECTIONS).index(row.section))
         measurement.write(told.out / f"{page.NAME}.csv", every)
         page.write(told.out, every, command_of(told))

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 import alignment
-from benchmarks import planted
+from benchmarks import photographs, planted
 from benchmarks.aligners import OURS
 from benchmarks.comparison import Case
 from benchmarks.measurement import Job, Measurement, values
@@ -42,7 +42,7 @@ def scene(options: Options, number: int) -> list[Measurement]:
     dark = Case(np.zeros_like(easy.blur), easy.sharp, easy.homography)
     named = dict(zip((*EASY, *HARD, IMPOSSIBLE[-1]), pairs, strict=True))
     named |= {
-        IMPOSSIBLE[0]: Case(easy.blur, other.sharp, easy.homography),
+        IMPOSSIBLE[0]: mismatched(easy, other),
         IMPOSSIBLE[1]: dark if number % 2 else swapped(dark),
         IMPOSSIBLE[2]: wall(easy, np.random.default_rng([options.seed, number])),
     }
@@ -53,6 +53,13 @@ def scene(options: Options, number: int) -> list[Measurement]:
         told = {"corner_error_px": case.error_px(found.homography), "estimate_px": estimate}
         rows += [Measurement("honesty", kind, f"photograph {number + 1}", OURS, name, told[name]) for name in told]
     return rows
+
+
+def mismatched(case: Case, other: Case) -> Case:
+    """The blurred frame of one with the sharp frame of the other."""
+    size = tuple(min(sides) for sides in zip(case.blur.shape[:2], other.sharp.shape[:2], strict=True))
+    frames = [photographs.middle(frame, size) for frame in (case.blur, other.sharp)]
+    return Case(frames[0], frames[1], case.homography)
 
 
 def swapped(case: Case) -> Case:

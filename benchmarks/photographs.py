@@ -14,7 +14,6 @@ from sdd_toolkit.develop import Encoding, decode
 Image = NDArray[np.float32]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 LEAST_OVERLAP_PX = 32
-LEAST_MARGIN_PX = 20
 
 
 def files(folder: Path) -> list[Path]:
@@ -24,26 +23,30 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def scene(paths: list[Path], number: int, size: tuple[int, int], margin_px: int) -> tuple[Image, int]:
+def scene(
+    paths: list[Path], number: int, size: tuple[int, int], margin_px: int, least_margin_px: int
+) -> tuple[Image, int]:
     """What scene `number` shows, linear RGB, and how many pixels of it lie beyond the frame on every side.
 
-    A photograph that holds the frame and 20 px around it is taken alone; its own edge then bounds the margin. Smaller
-    ones are laid side by side, mirrored at random, and cross-faded where they overlap.
+    A photograph that holds half the frame and the least margin is taken alone, and the frame is as large as it allows.
+    Smaller ones are laid side by side, mirrored at random, and cross-faded where they overlap.
 
     Args:
         paths: Photographs to choose from.
         number: The same number gives the same scene.
-        size: (height, width) of the frame.
+        size: (height, width) of the frame that is wanted.
         margin_px: Content wanted beyond the frame on every side.
+        least_margin_px: What will do of it.
 
     Returns:
         (H, W, 3) float32, and the margin it has.
     """
     photograph = landscape(paths[number % len(paths)])
-    room = min((have - want) // 2 for have, want in zip(photograph.shape[:2], size, strict=True))
-    if room >= LEAST_MARGIN_PX:
+    frame = [min(want, have - 2 * least_margin_px) for have, want in zip(photograph.shape[:2], size, strict=True)]
+    if all(2 * have >= want for have, want in zip(frame, size, strict=True)):
+        room = min((have - want) // 2 for have, want in zip(photograph.shape[:2], frame, strict=True))
         margin = min(room, margin_px)
-        return middle(photograph, (size[0] + 2 * margin, size[1] + 2 * margin)), margin
+        return middle(photograph, (frame[0] + 2 * margin, frame[1] + 2 * margin)), margin
     return mosaic(paths, number, (size[0] + 2 * margin_px, size[1] + 2 * margin_px)), margin_px
 
 

@@ -32,17 +32,27 @@ SUPERSAMPLING = 16
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """Smallest and largest size of what is planted; every sign is drawn."""
+    """Smallest and largest size of what is planted; every sign is drawn.
+
+    Attributes:
+        margin_px: Content around the sharp frame that the blurred one would see at most.
+        least_margin_px: How little of it will do: what the disc carries into the frame.
+    """
 
     zoom: tuple[float, float]
     shift_px: tuple[float, float]
     rotation_deg: tuple[float, float]
     perspective_px: float
     margin_px: int
+    least_margin_px: int
 
 
-SMALL = Motion(zoom=(0, 0.02), shift_px=(0, 8), rotation_deg=(0, 0.3), perspective_px=2, margin_px=56)
-LARGE = Motion(zoom=(0.05, 0.10), shift_px=(35, 70), rotation_deg=(1, 2), perspective_px=2, margin_px=240)
+SMALL = Motion(
+    zoom=(0, 0.02), shift_px=(0, 8), rotation_deg=(0, 0.3), perspective_px=2, margin_px=56, least_margin_px=20
+)
+LARGE = Motion(
+    zoom=(0.05, 0.10), shift_px=(35, 70), rotation_deg=(1, 2), perspective_px=2, margin_px=240, least_margin_px=240
+)
 GAIN = 0.1
 NOISE = 1.5 / 255
 LARGE_RADII_PX = (0, 4, 8)
@@ -121,20 +131,10 @@ def cases(
 def scene_cases(
     paths: list[Path], number: int, size: tuple[int, int], motion: Motion, radii_px: tuple[float, ...], seed: int
 ) -> list[Case]:
-    """The pairs of scene `number`; large motions are planted in a smaller frame where the photograph ends."""
+    """The pairs of scene `number`, of one motion, one for every radius."""
     chance = np.random.default_rng([seed, number, int(1000 * motion.zoom[1])])
-    if motion.margin_px > SMALL.margin_px:
-        size = fitting(paths[number % len(paths)], size, motion.margin_px)
-    return cases(*photographs.scene(paths, number, size, motion.margin_px), motion, radii_px, chance)
-
-
-def fitting(path: Path, size: tuple[int, int], margin_px: int) -> tuple[int, int]:
-    """`size`, or what one photograph leaves of it when all of the margin is to be real; a small one is tiled anyway."""
-    have = photographs.landscape(path).shape[:2]
-    if any(a < b + 2 * photographs.LEAST_MARGIN_PX for a, b in zip(have, size, strict=True)):
-        return size
-    height, width = (min(b, a - 2 * margin_px) for a, b in zip(have, size, strict=True))
-    return height, width
+    scene, margin_px = photographs.scene(paths, number, size, motion.margin_px, motion.least_margin_px)
+    return cases(scene, margin_px, motion, radii_px, chance)
 
 
 def jobs(options: Options) -> list[Job]:

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,27 +23,6 @@ def table(script: str, *options: str) -> dict[str, list[list[float]]]:
     for line in told.stdout.splitlines():
         rows.setdefault(line[:24].strip(), []).append([float(found) for found in re.findall(NUMBER, line[24:])])
     return rows
-
-
-def test_of_all_aligners_ours_is_nearest_to_the_planted_truth(tmp_path: Path) -> None:
-    noise = np.random.default_rng(1).random((448, 448, 3)).astype(np.float32)
-    smooth = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 4.0, 12.0))
-    cv2.imwrite(str(tmp_path / "photograph.png"), cv2.normalize(smooth, None, 10, 245, cv2.NORM_MINMAX))
-    rows = table(
-        "alignment", "--images", "1", "--pairs", "1", "--size", "400x400", "--photographs", str(tmp_path), "--seed", "3"
-    )
-    kinds = 5
-    assert {len(rows[name]) for name in ("nothing", "ours", "SIFT + MAGSAC++", "ECC pyramid")} == {kinds}
-    assert {len(rows[name]) for name in ("ECC as in focus-stack", "phase correlation")} == {kinds}
-    assert "hugin align_image_stack" in rows
-    assert "kornia ImageRegistrator" in rows
-    assert all(ours[0] < 0.3 < nothing[0] for ours, nothing in zip(rows["ours"], rows["nothing"], strict=True))
-
-
-def test_without_photographs_the_aligners_meet_virtual_pairs_only(tmp_path: Path) -> None:
-    rows = table("alignment", "--pairs", "0", "--photographs", str(tmp_path))
-    assert [name for name in rows if name.startswith("no photographs")]
-    assert "ours" not in rows
 
 
 def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
