@@ -8,7 +8,7 @@ import pytest
 
 from alignment import statistics
 from alignment.blur_match import RadiusMap
-from alignment.dense import Residual, residual_flow
+from alignment.dense import Residual
 from alignment.estimation import Matched
 
 
@@ -23,10 +23,16 @@ def grains(seed: int = 0) -> np.ndarray:
     return cv2.GaussianBlur(noise, (0, 0), 2.0)
 
 
-def judge(moving: np.ndarray, fixed: np.ndarray) -> statistics.TileStatistics:
+def flowing(size: tuple[int, int], x_px: float = 0.0) -> Residual:
+    flow = np.zeros((*size, 2), np.float32)
+    flow[..., 0] = x_px
+    return Residual(flow, np.ones(size, np.float32), np.ones(size, bool), np.zeros(size, bool))
+
+
+def judge(moving: np.ndarray, fixed: np.ndarray, x_px: float = 0.0) -> statistics.TileStatistics:
     pair = matched(moving, fixed)
     textured = statistics.textured_tiles(fixed, 1e-3)
-    residual = residual_flow(pair, 1e-3)
+    residual = flowing((160, 224), x_px)
     return statistics.tile_statistics(pair, residual, textured, noise=1e-3, explained_shift_px=3.0)
 
 
@@ -38,7 +44,11 @@ def test_equal_frames_are_explained() -> None:
 
 
 def test_a_small_shift_is_explained() -> None:
-    assert judge(grains(), np.roll(grains(), 2, axis=1)).unexplained_fraction < 0.15
+    assert judge(grains(), np.roll(grains(), 2, axis=1), 2.0).unexplained_fraction < 0.15
+
+
+def test_a_large_shift_is_not() -> None:
+    assert judge(grains(), np.roll(grains(), 9, axis=1), 9.0).unexplained_fraction > 0.9
 
 
 def test_a_replaced_part_is_not_explained() -> None:
@@ -56,9 +66,7 @@ def test_noise_is_not_texture() -> None:
 
 
 def test_displacement_before_is_motion_plus_residual_and_after_is_residual_alone() -> None:
-    flow = np.zeros((64, 96, 2), np.float32)
-    flow[..., 0] = 0.5
-    residual = Residual(flow, np.ones((64, 96), np.float32), np.ones((64, 96), bool))
+    residual = flowing((64, 96), 0.5)
     moved = np.array([[1, 0, 3], [0, 1, 0], [0, 0, 1.0]])
     before, after = statistics.displacements_px(moved, residual, np.ones((2, 3), bool))
     assert before == pytest.approx((3.5, 3.5), abs=1e-4)
