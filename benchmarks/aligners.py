@@ -197,6 +197,6 @@ def aligners() -> dict[str, Aligner | None]:
     }
 
 
-def installed() -> dict[str, Aligner]:
-    """The aligners that can run here."""
-    return {name: run for name, run in aligners().items() if run is not None}
+def installed(*, rivals: bool) -> dict[str, Aligner]:
+    """The aligners that can run here; without rivals it is ours beside nothing at all."""
+    return {name: run for name, run in aligners().items() if run is not None and (rivals or name in (NOTHING, OURS))}

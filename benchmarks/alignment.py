@@ -62,6 +62,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=4, help="virtual pairs of every kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--ours", action="store_true", help="without the rivals: a few minutes")
     parser.add_argument("--quick", action="store_true", help="two small photographs, one small scene of every kind")
     parser.add_argument("--out", type=Path, help="folder for the page, its pictures and the numbers")
     return parser.parse_args()
@@ -84,6 +85,7 @@ def options_of(told: argparse.Namespace) -> Options:
         scenes=1 if told.quick else told.scenes,
         scene_size=(480, 640) if told.quick else (1296, 1944),
         cost_size=(480, 640) if told.quick else (2000, 3000),
+        rivals=not told.ours,
         seed=told.seed,
     )
 

@@ -38,10 +38,10 @@ class Case:
         return geometry.corner_error_px(full, self.homography, (self.scale * height, self.scale * width))
 
 
-def compared(section: str, group: str, name: str, case: Case) -> list[Measurement]:
-    """The corner error and the CPU seconds of every installed aligner."""
+def compared(section: str, group: str, name: str, case: Case, *, rivals: bool) -> list[Measurement]:
+    """The corner error and the CPU seconds of every installed aligner, or of ours alone."""
     rows = []
-    for method, aligner in installed().items():
+    for method, aligner in installed(rivals=rivals).items():
         start = cpu_s()
         found = attempted(aligner, case.blur, case.sharp)
         spent = cpu_s() - start

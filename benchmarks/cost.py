@@ -38,7 +38,7 @@ def costs(options: Options) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pair.npy"
         np.save(path, np.stack([case.blur, case.sharp]))
-        for method in (*(name for name in installed() if name != NOTHING), FLOW):
+        for method in (*(name for name in installed(rivals=options.rivals) if name != NOTHING), FLOW):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 found = dict(
                     zip(("cpu_s", "peak_mb", "before_mb"), pool.submit(alone, path, method).result(), strict=True)
@@ -51,7 +51,7 @@ def alone(path: Path, method: str) -> tuple[float, float, float]:
     """CPU seconds; peak resident megabytes, and how many of them were there beforehand."""
     cv2.setNumThreads(1)
     blur, sharp = np.load(path)
-    work = alignment.flow if method == FLOW else partial(attempted, installed()[method])
+    work = alignment.flow if method == FLOW else partial(attempted, installed(rivals=True)[method])
     # Libraries are loaded and their tables made on a corner of the frames first.
     work(*(np.ascontiguousarray(frame[:CORNER_PX, :CORNER_PX]) for frame in (blur, sharp)))
     before_mb = resident_mb("VmRSS")

@@ -117,6 +117,9 @@ def bar(axes: Axes, place: float, width: float, found: list[float], colour: str)
     middle = median(found)
     if math.isfinite(middle):
         axes.bar([place], [middle], width * 0.92, color=colour)
+    elif found:
+        bottom = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        axes.text(place, 0.02, "fails", rotation=90, fontsize=8, color=colour, **bottom)
     axes.plot([place] * len(found), found, ".", color="black", markersize=3, alpha=0.6)
 
 

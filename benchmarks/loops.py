@@ -30,22 +30,22 @@ BORDER_PX = 16
 
 def jobs(options: Options) -> list[Job]:
     """One a stack, one a pair."""
-    stacks: list[Job] = [partial(stack, folder, options.detours) for folder in options.stacks]
-    return stacks + [partial(pair, number, *files) for number, files in enumerate(options.pairs)]
+    stacks: list[Job] = [partial(stack, options, folder) for folder in options.stacks]
+    return stacks + [partial(pair, options, number, *files) for number, files in enumerate(options.pairs)]
 
 
-def stack(folder: Path, detours: int | None) -> list[Measurement]:
+def stack(options: Options, folder: Path) -> list[Measurement]:
     """The corner distance between the direct and every indirect way, in pixels; nothing aligned is left out."""
     frames = [light(path) for path in sorted(folder.iterdir())]
     size, last, rows = frames[0].shape[:2], len(frames) - 1, []
-    for method, aligner in installed().items():
+    for method, aligner in installed(rivals=options.rivals).items():
         if method == NOTHING:
             continue
         straight = attempted(aligner, frames[0], frames[last])
         if straight is not None:
             motion = geometry.corner_error_px(straight, np.eye(3), size)
             rows.append(Measurement("loops", folder.name, "first to last", method, "motion_px", motion))
-        for middle in list(range(1, last))[:detours]:
+        for middle in list(range(1, last))[: options.detours]:
             ways = attempted(aligner, frames[0], frames[middle]), attempted(aligner, frames[middle], frames[last])
             gap = apart_px(straight, ways, size)
             rows.append(Measurement("loops", folder.name, f"by frame {middle + 1}", method, "loop_px", gap))
@@ -59,12 +59,12 @@ def apart_px(straight: Matrix | None, ways: tuple[Matrix | None, Matrix | None],
     return geometry.corner_error_px(on @ there, straight, size)
 
 
-def pair(number: int, blurred: Path, sharper: Path) -> list[Measurement]:
+def pair(options: Options, number: int, blurred: Path, sharper: Path) -> list[Measurement]:
     blur, sharp = light(blurred), light(sharper)
     height, width = (min(sides) for sides in zip(blur.shape[:2], sharp.shape[:2], strict=True))
     blur, sharp = (np.ascontiguousarray(frame[LABEL_ROWS:height, :width]) for frame in (blur, sharp))
     rows = []
-    for method, aligner in installed().items():
+    for method, aligner in installed(rivals=options.rivals).items():
         found = attempted(aligner, blur, sharp)
         left = math.nan if found is None else residual_px(blur, sharp, found)
         rows.append(Measurement("loops", WIDE_OPEN, f"pair {number + 1}", method, "residual_px", left))

@@ -19,6 +19,7 @@ class Options:
     scenes: Virtual pairs of every kind.
     scene_size: (height, width) of the virtual camera.
     cost_size: (height, width) of the frames whose cost is measured.
+    rivals: Whether anyone but ours takes part.
     seed: Same seed and options, same pairs.
     """
 
@@ -32,4 +33,5 @@ class Options:
     scenes: int
     scene_size: tuple[int, int]
     cost_size: tuple[int, int]
+    rivals: bool
     seed: int

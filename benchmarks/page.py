@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks.measurement import Measurement, distinct
 from benchmarks.tables import Table
 
 NAME = "alignment"
+WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ def write(folder: Path, rows: list[Measurement], command: str) -> None:
         if not present(rows, name):
             continue
         count = len(distinct(f"{row.group} {row.case}" for row in rows if row.section == name))
-        text += f"\n## {part.title}\n\n{part.words}" + (f" {count} pairs.\n" if name != "cost" else "\n")
+        words = part.words + (f" {count} pairs." if name != "cost" else "")
+        text += f"\n## {part.title}\n\n{textwrap.fill(words, WIDTH, break_on_hyphens=False)}\n"
         if part.picture:
             picture = f"{NAME}-{name}.png"
             figures.draw(folder / picture, rows, name)

@@ -151,7 +151,7 @@ def small(options: Options, number: int) -> list[Measurement]:
     found = []
     pairs = scene_cases(options.photographs, number, options.size, SMALL, options.radii_px, options.seed)
     for radius, case in zip(options.radii_px, pairs, strict=True):
-        found += compared("planted", f"{radius:g}", f"photograph {number + 1}", case)
+        found += compared("planted", f"{radius:g}", f"photograph {number + 1}", case, rivals=options.rivals)
     return found
 
 
@@ -160,4 +160,4 @@ def large(options: Options, number: int) -> list[Measurement]:
     photograph = number // 2
     (case,) = scene_cases(options.photographs, photograph, options.size, LARGE, (radius,), options.seed + number % 2)
     name = f"photograph {photograph + 1}, motion {number % 2 + 1}"
-    return compared("large", f"{radius:g}", name, case)
+    return compared("large", f"{radius:g}", name, case, rivals=options.rivals)

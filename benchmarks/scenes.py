@@ -145,12 +145,8 @@ def both_ways(flow: Callable[..., Image], first: Image, second: Image) -> tuple[
     return there, outside | (np.hypot(returned[..., 0], returned[..., 1]) > CONSISTENT_PX)
 
 
-FLOWS: dict[str, DenseMotion] = {
-    OURS: ours,
-    "our homography alone": homography_alone,
-    "DIS, medium": inverse_search,
-    "Farnebäck": polynomial_expansion,
-}
+OUR_FLOWS: dict[str, DenseMotion] = {OURS: ours, "our homography alone": homography_alone}
+FLOWS = OUR_FLOWS | {"DIS, medium": inverse_search, "Farnebäck": polynomial_expansion}
 
 
 def jobs(options: Options) -> list[Job]:
@@ -161,10 +157,10 @@ def jobs(options: Options) -> list[Job]:
 def scene(options: Options, kind: Kind, index: int) -> list[Measurement]:
     case, truth = shot(kind, options.scene_size, options.seed, index + 1)
     name = f"scene {index + 1}"
-    rows = compared("virtual", kind.name, name, case)
+    rows = compared("virtual", kind.name, name, case, rivals=options.rivals)
     known = truth.textured & ~truth.occlusion
     nothing = NOTHING, lambda first, second: (np.zeros((*first.shape[:2], 2), np.float32), None)
-    for method, motion in (nothing, *FLOWS.items()):
+    for method, motion in (nothing, *(FLOWS if options.rivals else OUR_FLOWS).items()):
         start = cpu_s()
         field, occlusion = motion(case.blur, case.sharp)
         spent = cpu_s() - start
