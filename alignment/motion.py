@@ -10,40 +10,98 @@ import numpy as np
 
 from alignment.config import AlignConfig
 from alignment.registration import analyse
-from sdd_toolkit import geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sdd_toolkit.types import Alignment
+
     Image = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+
+_BAND_ROWS = 256
+_NEWTON_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Dense motion of a pair.
+    """Dense motion of a pair, on the blurred frame's grid.
 
     Attributes:
-        field: (H, W, 2) float32 u[blur→sharp] on the blurred frame's grid, pixels, homography included.
-        confidence: (H, W) float32, 0 … 1.
+        field: (H, W, 2) float32 u[blur→sharp] in pixels, global model included.
+        confidence: (H, W) float32, 0 … 1: probability that the field is right to half a pixel; 0 where content is
+            hidden or out of the frame.
+        occlusion: (H, W) bool, the content is hidden or out of the frame in the sharp shot.
     """
 
     field: Image
     confidence: Image
+    occlusion: Mask
 
 
-def flow(blur: Image, sharp: Image, config: AlignConfig | None = None) -> Flow:
-    """Dense motion from a defocused photograph to its sharp partner; see `registration.register` for the arguments.
+def flow(
+    blur: Image,
+    sharp: Image,
+    config: AlignConfig | None = None,
+    *,
+    mask: Mask | None = None,
+) -> Flow:
+    """Dense motion from a defocused photograph to its sharp partner.
+
+    Args:
+        blur: (H, W, 3) float32 linear RGB, black 0, saturation 1.
+        sharp: (H, W, 3) the same of the sharp frame.
+        config: Search ranges and what counts as failure; the defaults if None.
+        mask: (H, W) where the sharp frame may be used; everywhere if None.
 
     Returns:
-        Zero flow of zero confidence where the pair cannot be aligned.
+        Zero flow of zero confidence, all of it occluded, where the pair cannot be aligned.
+
+    Raises:
+        ValueError: As `registration.register`.
     """
-    alignment, residual = analyse(blur, sharp, config or AlignConfig())
-    size = (blur.shape[0], blur.shape[1])
+    alignment, residual = analyse(blur, sharp, config or AlignConfig(), mask=mask)
+    height, width = blur.shape[:2]
+    field = np.zeros((height, width, 2), dtype=np.float32)
+    confidence = np.zeros((height, width), dtype=np.float32)
+    occlusion = np.ones((height, width), dtype=np.bool_)
     if residual is None or alignment.failure is not None:
-        return Flow(np.zeros((*size, 2), dtype=np.float32), np.zeros(size, dtype=np.float32))
-    back = np.asarray(np.linalg.inv(alignment.homography), dtype=np.float64)
-    pulled = geometry.warp(residual.flow, back, size, interpolation=cv2.INTER_LINEAR)
-    inside = geometry.valid(back, size, size, margin_px=1.0)
-    confidence = geometry.warp(residual.confidence, back, size, interpolation=cv2.INTER_LINEAR)
-    field = geometry.displacement(alignment.homography, size) + pulled
-    return Flow(field, np.asarray(np.where(inside, confidence, 0), dtype=np.float32))
+        return Flow(field, confidence, occlusion)
+    hidden = residual.occlusion.astype(np.float32)
+    for top in range(0, height, _BAND_ROWS):
+        rows = slice(top, min(top + _BAND_ROWS, height))
+        ys, xs = np.mgrid[rows, 0:width].astype(np.float64)
+        x, y = _on_sharp_grid(alignment, xs, ys)
+        moved, sure, covered = (_sampled(image, x, y) for image in (residual.flow, residual.confidence, hidden))
+        end_x, end_y = x + moved[..., 0], y + moved[..., 1]
+        outside = (end_x < -0.5) | (end_y < -0.5) | (end_x > width - 0.5) | (end_y > height - 0.5)
+        field[rows] = np.stack([end_x - xs, end_y - ys], axis=-1)
+        occlusion[rows] = outside | (covered > 0.5)
+        confidence[rows] = np.where(occlusion[rows], 0, sure)
+    return Flow(field, confidence, occlusion)
+
+
+def _on_sharp_grid(
+    alignment: Alignment, xs: NDArray[np.float64], ys: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the global model brings points of the blurred frame: the radial term undone, then the homography."""
+    if alignment.radial:
+        height, width = alignment.size
+        reach, middle_x, middle_y = np.hypot(height, width) / 2, (width - 1) / 2, (height - 1) / 2
+        square = ((xs - middle_x) ** 2 + (ys - middle_y) ** 2) / reach**2
+        shrink = np.ones_like(square)
+        # Newton on s (1 + k s² r²) = 1, where s r is the radius before the radial term.
+        for _ in range(_NEWTON_STEPS):
+            bend = alignment.radial * square * shrink**2
+            shrink -= (shrink * (1 + bend) - 1) / (1 + 3 * bend)
+        xs, ys = middle_x + shrink * (xs - middle_x), middle_y + shrink * (ys - middle_y)
+    matrix = alignment.homography
+    scale = matrix[2, 0] * xs + matrix[2, 1] * ys + matrix[2, 2]
+    x = (matrix[0, 0] * xs + matrix[0, 1] * ys + matrix[0, 2]) / scale
+    y = (matrix[1, 0] * xs + matrix[1, 1] * ys + matrix[1, 2]) / scale
+    return x, y
+
+
+def _sampled(image: Image, x: NDArray[np.float64], y: NDArray[np.float64]) -> Image:
+    at = x.astype(np.float32), y.astype(np.float32)
+    return np.asarray(cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)

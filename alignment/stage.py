@@ -147,10 +147,10 @@ def align_halves(
 
 def packed(residual: dense.Residual) -> bytes:
     """The npz file of a residual flow found at half size; equal flows are equal bytes."""
-    flow, confidence = dense.quartered(residual, unit_px=2.0)
+    stored = dense.quartered(residual, unit_px=2.0)
     content = io.BytesIO()
     # NumPy stamps every member with the same date, so equal arrays are equal bytes.
-    np.savez_compressed(content, flow=flow, confidence=confidence)
+    np.savez_compressed(content, flow=stored.flow, confidence=stored.confidence, occlusion=stored.occlusion)
     return content.getvalue()
 
 
