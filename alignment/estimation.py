@@ -34,6 +34,10 @@ _SMOOTH_SIGMA_PX = 0.7
 _STEPS = 8
 _STILL_PX = 0.003
 _LONGEST_STEP_PX = 8.0
+# Standard deviations expected of the affine and perspective parameters and of the radial one.
+_TILT = 5e-3
+_RADIAL = 5e-3
+_SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
 # Radii within this share of their median are one radius.
 _UNIFORM_SHARE = 0.12
 _UNIFORM_PX = 0.35
@@ -219,16 +223,27 @@ def _refined(
     return state, fit, pair
 
 
-def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tuple[Matrix, Matrix] | None:
-    """What the prior says of the next step: the zoom is the mean of the diagonal."""
-    if prior is None:
-        return None
+def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tuple[Matrix, Matrix]:
+    """What is known of the next step without the pixels.
+
+    A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
+    frame is sky and gives way to the least texture. The zoom is what `prior` says, as far as the shift between the
+    frames leaves it alone: turning the camera by an angle θ magnifies by about θ².
+    """
     parameters = homography.to_parameters(state.homography, state.radial, size)
-    along = np.zeros(9)
-    along[[0, 4]] = 0.5
-    missing = prior.zoom - 1 - float(along @ parameters)
-    # The step is composed inversely: it shrinks what it should enlarge.
-    return np.outer(along, along) / prior.deviation**2, -along * missing / prior.deviation**2
+    information = np.diag([0.0] * 6 + [_TILT**-2] * 2 + [_RADIAL**-2])
+    for along in _SHEARS:
+        information += np.outer(along, along) / _TILT**2
+    right = information @ parameters
+    if prior is not None:
+        shift = float(np.hypot(*geometry.decompose(state.homography, size).shift_px)) / max(size)
+        variance = prior.deviation**2 + shift**4
+        along = np.zeros(9)
+        along[[0, 4]] = 0.5
+        information += np.outer(along, along) / variance
+        right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
+    # The step is composed inversely: it takes away what is there.
+    return information, right
 
 
 def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
@@ -279,7 +294,7 @@ def _noises(blur: Image, sharp: Image, radii: tuple[float, ...], negative: int) 
 
 def _per_brightness(light: Image, white: float) -> Image:
     """Inverse of the local mean: shot noise has a variance in proportion to it."""
-    local_mean = photometric.blurred(light, _LOCAL_MEAN_SIGMA_PX)
+    local_mean = np.maximum(photometric.blurred(light, _LOCAL_MEAN_SIGMA_PX), 0)
     return np.asarray(1.0 / (local_mean + np.float32(_DARK_SHARE * white + 1e-6)), dtype=np.float32)
 
 

@@ -37,6 +37,7 @@ _COVERED = 0.25
 _LEAST_VARIANCE = 0.3
 # Median of a chi-squared variable of one degree of freedom.
 _MEDIAN_CHI2 = 0.4549
+_NOISE_MARGIN = 1.5
 _LEAST_SPREAD_PX = 1e-4
 _LARGEST_SPREAD_PX = 16.0
 # Neighbouring tiles share errors: they are summed up to about this many clusters whose errors are independent.
@@ -102,14 +103,10 @@ def linearise(moving: Image, fixed: Image, softening: Image, weight: Image, tile
     total = np.asarray(0.5 * (moving + fixed), dtype=np.float32)
     # Four-point central difference: exact for frequencies well below Nyquist, where defocused detail lives.
     kernel = np.array([1, -8, 0, 8, -1], dtype=np.float32)[None] / 12
-    images = (
-        cv2.filter2D(total, cv2.CV_32F, kernel),
-        cv2.filter2D(total, cv2.CV_32F, kernel.T),
-        np.ones((high, width), dtype=np.float32),
-        total,
-        softening,
-        fixed - moving,
-    )
+    gradient = cv2.filter2D(total, cv2.CV_32F, kernel), cv2.filter2D(total, cv2.CV_32F, kernel.T)
+    residual = fixed - moving
+    images = (*gradient, np.ones((high, width), dtype=np.float32), total, softening, residual)
+    of_noise = cv2.filter2D(residual, cv2.CV_32F, kernel), cv2.filter2D(residual, cv2.CV_32F, kernel.T)
     parts = np.empty((columns, len(images), high * wide), dtype=np.float32)
     products = np.empty((rows * columns, len(images), len(images)), dtype=np.float64)
     mass = np.empty(rows * columns, dtype=np.float64)
@@ -122,8 +119,12 @@ def linearise(moving: Image, fixed: Image, softening: Image, weight: Image, tile
         here = slice(row * columns, (row + 1) * columns)
         products[here] = np.matmul(parts * weights[:, None], parts.transpose(0, 2, 1))
         mass[here] = weights.sum(axis=1, dtype=np.float64)
-    covered = _coverage(weight, rows, columns, high, wide) >= _COVERED
-    return _reduced(products, mass, covered, homography.tile_jacobian((height, width), (rows, columns), (high, wide)))
+    grid, tile = (rows, columns), (high, wide)
+    covered = _sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
+    along_x, along_y = of_noise
+    noise = _sums(weight * (along_x * along_x + along_y * along_y), grid, tile)
+    noise *= mass / np.maximum(_sums(weight, grid, tile), 1e-30)
+    return _reduced(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
 
 
 def _cut(strip: Image, columns: int, wide: int) -> Image:
@@ -144,13 +145,23 @@ def _agreeing(residual: Image, weight: Image) -> Image:
     return np.asarray((1 - ratio * ratio) ** 2, dtype=np.float32)
 
 
-def _coverage(weight: Image, rows: int, columns: int, high: int, wide: int) -> Matrix:
-    inside = (weight[: rows * high, : columns * wide] > 0).reshape(rows, high, columns, wide)
-    return np.asarray(inside.mean(axis=(1, 3)).ravel(), dtype=np.float64)
+def _sums(image: Image, grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
+    """(tiles,) sums over each tile."""
+    height, width = grid[0] * tile[0], grid[1] * tile[1]
+    parts = image[:height, :width].reshape(grid[0], tile[0], grid[1], tile[1])
+    return np.asarray(parts.sum(axis=(1, 3), dtype=np.float64).ravel())
 
 
-def _reduced(products: Matrix, mass: Matrix, covered: NDArray[np.bool_], jacobian: Matrix) -> Systems:
-    """Eliminates offset, gain and change of blur from each tile's sums (Schur complement)."""
+def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.bool_], jacobian: Matrix) -> Systems:
+    """Eliminates offset, gain and change of blur from each tile's sums (Schur complement).
+
+    Args:
+        products: (tiles, 6, 6) sums.
+        mass: (tiles,) sum of weights.
+        noise: (tiles,) gradient energy of the residual.
+        covered: (tiles,) tiles that count.
+        jacobian: (rows, columns, 2, 9).
+    """
     nuisance, kept = np.array([2, 3, 4]), np.array([0, 1, 5])
     inner = products[:, nuisance[:, None], nuisance]
     ridge = _RIDGE * np.einsum("tii->ti", inner) + 1e-12
@@ -159,7 +170,11 @@ def _reduced(products: Matrix, mass: Matrix, covered: NDArray[np.bool_], jacobia
     rest = products[:, kept[:, None], kept] - cross @ np.linalg.solve(inner, cross.transpose(0, 2, 1))
     variance = np.maximum(rest[:, 2, 2], 0) / np.maximum(mass, 1e-12)
     typical = float(np.median(variance[covered])) if covered.any() else 1.0
-    precision = np.where(covered, 1.0 / np.maximum(variance, _LEAST_VARIANCE * typical + 1e-15), 0.0)
+    # Noise has gradients too, and they would hold flat tiles in place. The residual holds the noise of both frames, the
+    # mean of the frames half of it: what a quarter of the residual's gradient energy accounts for is not texture.
+    energy = rest[:, 0, 0] + rest[:, 1, 1]
+    texture = np.maximum(1 - _NOISE_MARGIN * 0.25 * noise / np.maximum(energy, 1e-30), 0) * covered
+    precision = texture / np.maximum(variance, _LEAST_VARIANCE * typical + 1e-15)
     grid = jacobian.shape[0], jacobian.shape[1]
     return Systems(
         information=rest[:, :2, :2] * precision[:, None, None],
