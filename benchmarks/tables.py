@@ -123,7 +123,8 @@ def loops(rows: list[Measurement]) -> list[Table]:
         ways = [spread(values(rows, "loop_px", group=stack, method=method)) for stack in stacks]
         left = (spread(values(rows, quantity, method=method)) for quantity in ("residual_px", "own_residual_px"))
         lines.append([method, *ways, *left])
-    header = [f"{stack}, moves {motion:.1f} px" for stack, motion in zip(stacks, motions, strict=True)]
+    known = zip(stacks, motions, strict=True)
+    header = [f"{stack}, moves {motion:.1f} px" if math.isfinite(motion) else stack for stack, motion in known]
     return [Table(["", *header, "pairs: motion left", "by our own flow"], lines)]
 
 
