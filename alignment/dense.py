@@ -32,7 +32,7 @@ _FINEST_SIDE_PX = 800
 _CONSISTENT_PX = 0.7
 # Logistic regression of "right to 0.5 px" over 35 virtual pairs: standing still, smoothly bent, with parallax, with a
 # moving object. Constant, log deviation, mismatch, disagreement of the directions, nearness of a layer's edge.
-_LOGIT = (-3.85, -2.75, -4.1, -1.0, -4.5)
+_LOGIT = (-4.25, -2.83, -4.46, -0.16, -5.32)
 _EDGE_PX = 4.0
 _UNSEEN = 0.85
 
@@ -61,7 +61,8 @@ def residual_flow(estimate: Estimate) -> Residual:
     views = views_of(estimate, _FINEST_SIDE_PX)
     found = layers.find(views)
     forward = local_motion.estimate(views, found.motion())
-    backward = local_motion.estimate(views.turned(), found.return_motion())
+    start = found.return_motion()
+    backward = local_motion.estimate(views.turned(), start, -pulled(forward.flow, start))
     gap_px = np.asarray(np.linalg.norm(forward.flow + pulled(backward.flow, forward.flow), axis=2), dtype=np.float32)
     gap_px *= views.factor
     hidden = found.hidden()

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     Shift = tuple[float, float]
 
 _NEAR_PX = 2.0
-_WIDE_PX = 10.0
-_WIDE_SHARE = 0.15
 _CONTRAST_PX = 8.0
 _FLOOR = np.float32(0.02)
 _CLEARLY = 1.5
@@ -35,7 +33,7 @@ _ROUND_PX = 8.0
 _SMOOTHNESS = 2.0
 _HIDDEN = np.float32(0.55)
 _RIM_PX = 17
-_TURNS = 8
+_TURNS = 5
 _SURE_SHARE = 0.2
 
 
@@ -143,8 +141,7 @@ def _segmented(cost: Image, seen: Image, moved: Image, shift: Shift) -> Mask:
         # still where it arrives.
         behind = np.where(shifted(mask, back) > 0.5, _HIDDEN, cost)
         ahead = np.where(shifted(mask, shift) > 0.5, 0, _HIDDEN - arrival)
-        loss = moved - behind + ahead
-        loss = mean(loss, _NEAR_PX) + np.float32(_WIDE_SHARE) * mean(loss, _WIDE_PX)
+        loss = mean(moved - behind + ahead, _NEAR_PX)
         mask = (loss < np.float32(_SMOOTHNESS) * (mean(mask, _ROUND_PX) - 0.5)).astype(np.float32)
     return _together(mask > 0, sure)
 

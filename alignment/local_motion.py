@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.float32]
 
-_TURNS = 4
+_TURNS = 3
 _LEVELS = 5
 _SMALLEST_PX = 16
 _WINDOW_SIGMA = 3.0
@@ -52,20 +52,21 @@ class Motion:
     mismatch: Image
 
 
-def estimate(views: Views, start: Image) -> Motion:
+def estimate(views: Views, start: Image, guess: Image | None = None) -> Motion:
     """The flow near `start`.
 
     Args:
         views: The two frames.
-        start: (H, W, 2) u[moving→fixed] of the layer of each pixel.
+        start: (H, W, 2) u[moving→fixed] of the layer of each pixel: what the flow is where nothing speaks against it.
+        guess: (H, W, 2) where to begin, and then one turn is enough; `start` if None.
     """
-    flow, index = start, None
-    for turn in range(_TURNS):
+    flow, index = start if guess is None else guess, None
+    for turn in range(_TURNS if guess is None else 1):
         soft = equally_soft(views, flow, index if turn % 2 else None)
         index = soft.index
         step, variance = _solve(_equations(soft, flow - start, views.noise))
         flow = start + step
-    soft = equally_soft(views, flow)
+    soft = equally_soft(views, flow, index)
     power = mean(np.where(soft.inside, soft.moving**2 + soft.fixed**2, 0), _WINDOW_SIGMA)
     gap = mean(np.where(soft.inside, (soft.moving - soft.fixed) ** 2, 0), _WINDOW_SIGMA)
     mismatch = gap / (power + np.float32(4 * views.noise**2 + 1e-9))

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from alignment import transforms
 from alignment.config import AlignConfig
+from alignment.mapping import Mapping, source_points
 from alignment.registration import analyse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sdd_toolkit.types import Alignment
-
     Image = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
 _BAND_ROWS = 256
-_NEWTON_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,11 @@ def flow(
     if residual is None or alignment.failure is not None:
         return Flow(field, confidence, occlusion)
     hidden = residual.occlusion.astype(np.float32)
+    mapping = Mapping(transforms.of_alignment(alignment, "blur", "sharp"), inverse=True)
     for top in range(0, height, _BAND_ROWS):
         rows = slice(top, min(top + _BAND_ROWS, height))
         ys, xs = np.mgrid[rows, 0:width].astype(np.float64)
-        x, y = _on_sharp_grid(alignment, xs, ys)
+        x, y, _ = source_points(mapping, rows)
         moved, sure, covered = (_sampled(image, x, y) for image in (residual.flow, residual.confidence, hidden))
         end_x, end_y = x + moved[..., 0], y + moved[..., 1]
         outside = (end_x < -0.5) | (end_y < -0.5) | (end_x > width - 0.5) | (end_y > height - 0.5)
@@ -79,27 +79,6 @@ def flow(
         occlusion[rows] = outside | (covered > 0.5)
         confidence[rows] = np.where(occlusion[rows], 0, sure)
     return Flow(field, confidence, occlusion)
-
-
-def _on_sharp_grid(
-    alignment: Alignment, xs: NDArray[np.float64], ys: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the global model brings points of the blurred frame: the radial term undone, then the homography."""
-    if alignment.radial:
-        height, width = alignment.size
-        reach, middle_x, middle_y = np.hypot(height, width) / 2, (width - 1) / 2, (height - 1) / 2
-        square = ((xs - middle_x) ** 2 + (ys - middle_y) ** 2) / reach**2
-        shrink = np.ones_like(square)
-        # Newton on s (1 + k s² r²) = 1, where s r is the radius before the radial term.
-        for _ in range(_NEWTON_STEPS):
-            bend = alignment.radial * square * shrink**2
-            shrink -= (shrink * (1 + bend) - 1) / (1 + 3 * bend)
-        xs, ys = middle_x + shrink * (xs - middle_x), middle_y + shrink * (ys - middle_y)
-    matrix = alignment.homography
-    scale = matrix[2, 0] * xs + matrix[2, 1] * ys + matrix[2, 2]
-    x = (matrix[0, 0] * xs + matrix[0, 1] * ys + matrix[0, 2]) / scale
-    y = (matrix[1, 0] * xs + matrix[1, 1] * ys + matrix[1, 2]) / scale
-    return x, y
 
 
 def _sampled(image: Image, x: NDArray[np.float64], y: NDArray[np.float64]) -> Image:
