@@ -30,7 +30,8 @@ PARTS = {
     "planted": Part(
         "Planted motion, a disc for the whole frame",
         "Photographs with a homography of up to 2 % zoom, 8 px shift along either axis, 0.3° rotation and 2 px of "
-        "perspective; a gain of up to 10 %; noise of 1.5 grey levels; 8 bits. The aligner is told neither the motion "
+        "perspective; a gain of up to 10 %; noise of 1.5 grey levels; 8 bits; 1896x1184 pixels or what of it the "
+        "photograph holds. The aligner is told neither the motion "
         "nor the radius. Median over the photographs, the worst in brackets.",
         tables.planted,
         "corner error of every aligner against the radius of the disc, logarithmic; one dot a pair, medians joined",
