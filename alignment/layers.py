@@ -35,6 +35,7 @@ _HIDDEN = np.float32(0.55)
 _RIM_PX = 17
 _TURNS = 5
 _SURE_SHARE = 0.2
+_UNRELATED = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def labelled(views: Views, found: list[Jump]) -> Layers:
     seen = cost
     for candidate in found:
         jump, mask, moved = _explained(views, cost, seen, candidate)
-        if mask.sum() < jumps.LEAST_SHARE * mask.size:
+        if mask.sum() < jumps.LEAST_SHARE * mask.size or float(moved[mask].mean()) > _UNRELATED:
             continue
         back = (-jump.shift[0], -jump.shift[1])
         there = shifted(mask.astype(np.float32), back) > 0.5

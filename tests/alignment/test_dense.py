@@ -1,4 +1,4 @@
-"""What is left after the global model."""
+"""What is left after the global model: layers, small motion, and how they are stored."""
 
 from __future__ import annotations
 
@@ -6,47 +6,96 @@ import cv2
 import numpy as np
 import pytest
 
-from alignment import dense
-from alignment.blur_match import RadiusMap
-from alignment.estimation import Matched
+from alignment import dense, jumps, layers, local_motion
+from alignment.views import Views
 
-
-def matched(moving: np.ndarray, fixed: np.ndarray) -> Matched:
-    overlap = np.ones(moving.shape, bool)
-    radius = RadiusMap(np.zeros((4, 4), np.float32), (0.0, 1.0))
-    return Matched(moving, fixed, overlap, radius)
+SIZE = (200, 300)
 
 
 def grains(seed: int = 0) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, 1, (160, 240)).astype(np.float32)
-    return cv2.GaussianBlur(noise, (0, 0), 2.0)
+    noise = np.random.default_rng(seed).normal(0, 0.3, SIZE).astype(np.float32)
+    return cv2.GaussianBlur(noise, (0, 0), 1.5)
 
 
-def test_a_shift_shows_in_the_flow_with_its_sign() -> None:
-    moving = grains()
-    fixed = np.roll(moving, (2, 3), axis=(0, 1))
-    found = dense.residual_flow(matched(moving, fixed), noise=1e-3)
-    assert np.median(found.flow[20:-20, 20:-20], axis=(0, 1)) == pytest.approx([3, 2], abs=0.1)
-    assert found.consistent[20:-20, 20:-20].mean() > 0.95
-    assert found.confidence[20:-20, 20:-20].mean() > 0.8
+def views(moving: np.ndarray, fixed: np.ndarray) -> Views:
+    return Views([moving, moving], [fixed, fixed], (0.0, 0.8), np.ones(SIZE, bool), 1e-3, 1)
 
 
-def test_frames_that_share_nothing_give_no_confidence() -> None:
-    found = dense.residual_flow(matched(grains(0), grains(1)), noise=1e-3)
-    assert found.confidence.mean() < 0.4
-    assert found.consistent.mean() < 0.5
+def with_square(scene: np.ndarray, left: int) -> np.ndarray:
+    shown = scene.copy()
+    shown[60:140, left : left + 80] = grains(99)[:80, :80]
+    return shown
 
 
-def test_noise_without_texture_gives_no_confidence() -> None:
-    found = dense.residual_flow(matched(1e-4 * grains(0), 1e-4 * grains(0)), noise=1e-3)
-    assert not found.confidence.any()
+JUMPED = views(with_square(grains(), 60), with_square(grains(), 75))
+
+
+def test_an_object_that_jumped_is_found_with_its_motion() -> None:
+    (jump,) = jumps.find(JUMPED)
+    assert jump.shift == pytest.approx((15, 0), abs=0.05)
+
+
+def test_its_layer_is_where_it_was_and_hides_what_stood_where_it_went() -> None:
+    found = layers.find(JUMPED)
+    thing = np.zeros(SIZE, bool)
+    thing[60:140, 60:140] = True
+    assert ((found.label == 1) & thing).sum() / ((found.label == 1) | thing).sum() > 0.9
+    behind = np.zeros(SIZE, bool)
+    behind[60:140, 140:155] = True
+    assert (found.hidden() & behind).sum() / (found.hidden() | behind).sum() > 0.7
+    assert found.motion()[100, 100] == pytest.approx([15, 0], abs=0.05)
+    assert found.return_motion()[100, 150] == pytest.approx([-15, 0], abs=0.05)
+
+
+def test_nothing_jumps_in_equal_frames() -> None:
+    still = views(grains(), grains())
+    assert jumps.find(still) == []
+    found = layers.find(still)
+    assert not found.label.any()
+    assert not found.hidden().any()
+
+
+def test_frames_that_share_nothing_hold_no_layer() -> None:
+    assert not layers.find(views(grains(0), grains(1))).label.any()
+
+
+def test_a_small_shift_shows_in_the_flow_with_its_sign() -> None:
+    ys, xs = np.mgrid[0 : SIZE[0], 0 : SIZE[1]].astype(np.float32)
+    fixed = cv2.remap(grains(), xs - 1.5, ys + 0.75, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    found = local_motion.estimate(views(grains(), fixed), np.zeros((*SIZE, 2), np.float32))
+    assert np.median(found.flow[20:-20, 20:-20], axis=(0, 1)) == pytest.approx([1.5, -0.75], abs=0.05)
+    assert np.median(found.mismatch) < 0.05
+    assert np.median(found.deviation_px) < 0.2
+
+
+def test_noise_does_not_move() -> None:
+    rng = np.random.default_rng(5)
+    noisy = [grains() + rng.normal(0, 0.02, SIZE).astype(np.float32) for _ in range(2)]
+    found = local_motion.estimate(views(*noisy), np.zeros((*SIZE, 2), np.float32))
+    assert np.abs(found.flow).max() < 0.02
 
 
 def test_the_stored_flow_has_half_the_size_rounded_up_and_the_stored_unit() -> None:
     flow = np.full((5, 7, 2), 1.5, np.float32)
-    residual = dense.Residual(flow, np.ones((5, 7), np.float32), np.ones((5, 7), bool))
-    stored, confidence = dense.quartered(residual, unit_px=2.0)
-    assert stored.shape == (3, 4, 2)
-    assert stored.dtype == np.float16
-    assert (stored == 3.0).all()
-    assert confidence.tolist() == [[255] * 4] * 3
+    hidden = np.zeros((5, 7), bool)
+    hidden[:2, :3] = True
+    residual = dense.Residual(flow, np.ones((5, 7), np.float32), np.ones((5, 7), bool), hidden)
+    stored = dense.quartered(residual, unit_px=2.0)
+    assert stored.flow.shape == (3, 4, 2)
+    assert stored.flow.dtype == np.float16
+    assert (stored.flow == 3.0).all()
+    assert stored.confidence.tolist() == [[255] * 4] * 3
+    assert stored.occlusion.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_an_enlarged_flow_doubles_its_lengths_and_keeps_the_rest() -> None:
+    hidden = np.zeros((4, 6), bool)
+    hidden[:, :3] = True
+    residual = dense.Residual(np.ones((4, 6, 2), np.float32), np.full((4, 6), 0.5, np.float32), ~hidden, hidden)
+    larger = dense.enlarged(residual, (9, 12))
+    assert larger.flow.shape == (9, 12, 2)
+    assert (larger.flow == 2.0).all()
+    assert (larger.confidence == 0.5).all()
+    assert larger.occlusion[:, :6].all()
+    assert not larger.occlusion[:, 6:].any()
+    assert (larger.consistent == ~larger.occlusion).all()
