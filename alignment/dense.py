@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from alignment import layers, local_motion
+from alignment import layers, levels, local_motion
 from alignment.views import pulled, views_of
 from sdd_toolkit import geometry
 
@@ -98,6 +98,21 @@ def enlarged(residual: Residual, size: tuple[int, int]) -> Residual:
         confidence=geometry.enlarge_flow(residual.confidence, 2, window),
         consistent=geometry.enlarge_flow(residual.consistent.astype(np.float32), 2, window) > 0.5,
         occlusion=geometry.enlarge_flow(residual.occlusion.astype(np.float32), 2, window) > 0.5,
+    )
+
+
+def halved(residual: Residual) -> Residual:
+    """`residual` on the grid and in the pixels of frames of half the size."""
+
+    def mask(image: Mask) -> Mask:
+        return np.asarray(levels.halved(image.astype(np.float32)) > 0.5)
+
+    along = [levels.halved(np.ascontiguousarray(residual.flow[..., axis])) for axis in range(2)]
+    return Residual(
+        flow=np.stack(along, axis=-1) * np.float32(0.5),
+        confidence=levels.halved(residual.confidence),
+        consistent=mask(residual.consistent),
+        occlusion=mask(residual.occlusion),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment import brightness, dense, estimation, homography, photometric, statistics
 from alignment.config import AlignConfig
-from alignment.levels import Frames, first_within, pyramid
+from alignment.levels import Frames, first_within, halved, pyramid
 from sdd_toolkit import geometry, resampling
 from sdd_toolkit.types import Alignment, Reason
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignment.dense import Residual
-    from alignment.estimation import Estimate
+    from alignment.estimation import Estimate, Matched
     from alignment.statistics import TileStatistics
     from sdd_toolkit.breathing import ZoomPrior
     from sdd_toolkit.types import Row
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SMALLEST_PX = 2 * statistics.TILE_PX
 _ZOOM_LIMIT = 1.3
+_STATISTICS_MEGAPIXELS = 0.45
 # A median radius of this share of the largest disc is taken to lie beyond it.
 _SATURATED = 0.95
 # Two frames with more of their textured tiles unexplained than this do not show one scene.
@@ -117,7 +118,8 @@ def measure(
     if mask is not None:
         trusted[1] *= mask
     levels = pyramid(Frames(photometric.luminance(blur), photometric.luminance(sharp), *trusted))
-    first = levels[first_within(levels, config.working_megapixels)]
+    # Texture that only the finest pixels hold drowns in their noise.
+    first = levels[first_within(levels, min(config.working_megapixels, _STATISTICS_MEGAPIXELS))]
     textured = [_textured(light) for light in (first.blur, first.sharp)]
     count = int(min(tiles.sum() for tiles in textured))
     if count < config.min_textured_tiles:
@@ -168,19 +170,21 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
 def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, TileStatistics, Residual]:
     """The record of an estimate in pixels of its level, its tiles and the flow they rest on."""
     size = estimate.frames.size
-    matrix, matched = estimate.homography, estimate.matched
+    matrix = estimate.homography
     residual = dense.residual_flow(estimate)
-    textured = _textured(estimate.frames.sharp)
+    seen, unit = _coarse(estimate, residual)
+    textured = _textured(seen.sharp)
     tiles = statistics.tile_statistics(
-        matched,
-        residual,
+        seen.matched,
+        seen.residual,
         textured,
-        noise=estimate.noise,
-        explained_shift_px=config.explained_shift_px / estimate.reduction,
+        noise=float(np.hypot(_noise(seen.blur), _noise(seen.sharp))),
+        explained_shift_px=config.explained_shift_px / estimate.reduction / unit,
     )
-    before, after = statistics.displacements_px(matrix, residual, tiles.textured)
+    coarse = geometry.scaled(matrix, 1 / unit)
+    before, after = statistics.displacements_px(coarse, seen.residual, tiles.textured)
     words = geometry.decompose(matrix, size)
-    radius = cv2.resize(matched.radius.radius_px, tiles.textured.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    radius = cv2.resize(estimate.matched.radius.radius_px, tiles.textured.shape[::-1], interpolation=cv2.INTER_LINEAR)
     coc = statistics.spread(np.maximum(radius[tiles.textured], 0).astype(np.float64))
     alignment = Alignment(
         rows=_rows(matrix),
@@ -192,10 +196,10 @@ def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, Tile
         zoom=words.zoom,
         rotation_deg=words.rotation_deg,
         perspective_px=words.perspective_px,
-        before_px=before[0],
-        before_p95_px=before[1],
-        residual_px=after[0],
-        residual_p95_px=after[1],
+        before_px=unit * before[0],
+        before_p95_px=unit * before[1],
+        residual_px=unit * after[0],
+        residual_p95_px=unit * after[1],
         coc_px=coc[0],
         coc_p95_px=coc[1],
         ncc=tiles.median_ncc,
@@ -207,6 +211,25 @@ def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, Tile
         vignetting=estimate.photometry.falloff,
     )
     return alignment, tiles, residual
+
+
+@dataclass(frozen=True, slots=True)
+class _Coarse:
+    """What tiles are judged on: small enough for texture to stand out of noise."""
+
+    matched: Matched
+    residual: Residual
+    blur: Image
+    sharp: Image
+
+
+def _coarse(estimate: Estimate, residual: Residual) -> tuple[_Coarse, int]:
+    """The estimate reduced to `_STATISTICS_MEGAPIXELS`, and how many of its pixels make one there."""
+    seen, unit = _Coarse(estimate.matched, residual, estimate.frames.blur, estimate.frames.sharp), 1
+    while seen.sharp.size > 1e6 * _STATISTICS_MEGAPIXELS:
+        seen = _Coarse(seen.matched.halved(), dense.halved(seen.residual), halved(seen.blur), halved(seen.sharp))
+        unit *= 2
+    return seen, unit
 
 
 def _error_px(estimate: Estimate) -> float:
@@ -291,9 +314,11 @@ def _unaligned(size: tuple[int, int]) -> Alignment:
 
 
 def _textured(light: Image) -> NDArray[np.bool_]:
-    white = photometric.white_of(light)
-    noise = photometric.noise_sigma(photometric.tone(light, white))
-    return statistics.textured_tiles(estimation.comparable(light, white), noise)
+    return statistics.textured_tiles(estimation.comparable(light, photometric.white_of(light)), _noise(light))
+
+
+def _noise(light: Image) -> float:
+    return photometric.noise_sigma(photometric.tone(light, photometric.white_of(light)))
 
 
 def _check(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:

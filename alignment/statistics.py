@@ -33,7 +33,7 @@ class TileStatistics:
     """Per tile, (rows, columns) each.
 
     Attributes:
-        textured: Both frames hold texture above their noise, and the tile lies inside the overlap.
+        textured: Both frames hold texture above their noise, as they were and at equal softness, inside the overlap.
         ncc: Correlation of the blur-matched, aligned frames.
         unexplained: Difference energy that neither blur nor a small shift removes, relative to the tile's texture.
     """
@@ -96,6 +96,8 @@ def tile_statistics(
     # The frame that was not blurred is the one to be explained.
     explained_power = np.where(forward, power_moving, power_fixed)
     whole = means(matched.overlap.astype(np.float32)) > 0.99
+    # What a large disc has left of weak texture says neither yes nor no.
+    whole &= np.maximum(power_moving, power_fixed) > _OVER_NOISE * floor
     return TileStatistics(textured=textured & whole, ncc=ncc, unexplained=difference / (explained_power + floor))
 
 
