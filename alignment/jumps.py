@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 LEAST_SHARE = 0.003
-_SEARCH_SIDE_PX = 200
-_REACH = 12
-_WINDOW_SIGMA = 3.5
-_WINDOW_PX = 11
+_SEARCH_SIDE_PX = 400
+_REACH = 24
+_WINDOW_SIGMA = 4.5
+_WINDOW_PX = 15
 _EXPLAINED_NCC = 0.6
 _FOUND_NCC = 0.6
 _OVER_NOISE = 4.0
@@ -104,16 +104,23 @@ def _best_steps(moving: Image, fixed: Image, places: Mask, noise: float) -> tupl
     """(h, w, 2) the jump (dx, dy) within reach of largest correlation, and (h, w) that correlation; 0 elsewhere."""
     height, width = places.shape
     floor = np.float32(noise**2 + 1e-9)
-    power = _around(moving**2)[places] + floor
+    # Only the part of the frame that holds such places.
+    margin = _WINDOW_PX // 2
+    ys, xs = np.nonzero(places)
+    top, left = max(int(ys.min()) - margin, 0), max(int(xs.min()) - margin, 0)
+    bottom, right = min(int(ys.max()) + margin + 1, height), min(int(xs.max()) + margin + 1, width)
+    asked = places[top:bottom, left:right]
+    part = moving[top:bottom, left:right]
+    power = _around(part**2)[asked] + floor
     padded = cv2.copyMakeBorder(fixed, *(_REACH,) * 4, cv2.BORDER_CONSTANT)
     power_padded = cv2.copyMakeBorder(_around(fixed**2) + floor, *(_REACH,) * 4, cv2.BORDER_REPLICATE)
     best = np.full(len(power), -1.0, dtype=np.float32)
     number = np.zeros(len(power), dtype=np.intp)
     span = 2 * _REACH + 1
     for k in range(span * span):
-        top, left = divmod(k, span)
-        part = (slice(top, top + height), slice(left, left + width))
-        ncc = _around(moving * padded[part])[places] / np.sqrt(power * power_padded[part][places])
+        dy, dx = divmod(k, span)
+        window = (slice(top + dy, bottom + dy), slice(left + dx, right + dx))
+        ncc = _around(part * padded[window])[asked] / np.sqrt(power * power_padded[window][asked])
         better = ncc > best
         best[better], number[better] = ncc[better], k
     jump, correlation = np.zeros((height, width, 2), dtype=np.intp), np.zeros((height, width), dtype=np.float32)

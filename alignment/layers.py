@@ -32,6 +32,9 @@ _CLEARLY = 1.5
 _ROUND_PX = 8.0
 _SMOOTHNESS = 2.0
 _HIDDEN = np.float32(0.55)
+_BAND_PX = 8
+_EDGE_SIGMA = 1.0
+_LEVELS_PER_DEVIATION = 42.0
 _RIM_PX = 17
 _TURNS = 5
 _SURE_SHARE = 0.2
@@ -105,7 +108,8 @@ def _explained(views: Views, cost: Image, seen: Image, jump: Jump) -> tuple[Jump
         return jump, mask, moved
     jump = jumps.refined(views, jump, np.asarray(inner, dtype=np.float32))
     moved = difference(views, jump.soft(views))
-    return jump, _segmented(cost, seen, moved, jump.shift) & views.overlap, moved
+    mask = _segmented(cost, seen, moved, jump.shift) & views.overlap
+    return jump, _outlined(views, mask, jump), moved
 
 
 def shifted(image: Image, shift: Shift) -> Image:
@@ -145,6 +149,31 @@ def _segmented(cost: Image, seen: Image, moved: Image, shift: Shift) -> Mask:
         loss = mean(moved - behind + ahead, _NEAR_PX)
         mask = (loss < np.float32(_SMOOTHNESS) * (mean(mask, _ROUND_PX) - 0.5)).astype(np.float32)
     return _together(mask > 0, sure)
+
+
+def _outlined(views: Views, mask: Mask, jump: Jump) -> Mask:
+    """`mask` with its outline on the edges of the sharper frame.
+
+    Differences tell an object from what is around it to about the radius of the disc. Between what is surely inside
+    and surely outside, the watershed (F. Meyer 1992) finds the line of strongest contrast.
+    """
+    away = jump.position >= 0
+    there, back = jump.shift, (-jump.shift[0], -jump.shift[1])
+    sharper = mean((views.fixed if away else views.moving)[0], _EDGE_SIGMA)
+    inside = shifted(mask.astype(np.float32), back) > 0.5 if away else mask
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND_PX + 1,) * 2)
+    markers = np.zeros(mask.shape, dtype=np.int32)
+    markers[cv2.dilate(inside.astype(np.uint8), reach) == 0] = 1
+    markers[cv2.erode(inside.astype(np.uint8), reach) > 0] = 2
+    if not (markers == 2).any() or not (markers == 1).any():
+        return mask
+    level = np.float32(_LEVELS_PER_DEVIATION / (float(sharper.std()) + 1e-9))
+    grey = np.clip(np.rint(128 + level * sharper), 0, 255).astype(np.uint8)
+    found = cv2.watershed(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), markers) == 2
+    # The watershed's own line belongs to neither side.
+    found = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), dtype=np.uint8))
+    smooth = cv2.medianBlur(255 * found, 7).astype(np.float32)
+    return np.asarray((shifted(smooth, there) if away else smooth) > 127) & views.overlap
 
 
 def _together(possible: Mask, sure: Mask) -> Mask:
