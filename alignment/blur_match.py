@@ -54,9 +54,25 @@ def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.flo
 
 def noise_kept(radius_px: float, sigma_px: float) -> float:
     """Share of white noise's variance that a disc followed by a Gaussian of `sigma_px` leaves."""
-    side = int(np.ceil(4 * sigma_px))
-    impulse = np.pad(disc(radius_px), side)
-    return float(np.sum(cv2.GaussianBlur(impulse, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT) ** 2))
+    return float(np.sum(_response(radius_px, sigma_px) ** 2))
+
+
+def noise_slope(radius_px: float, sigma_px: float) -> float:
+    """Mean squared gradient (by `slopes`) of unit white noise under a disc followed by a Gaussian of `sigma_px`."""
+    along_x, along_y = slopes(np.pad(_response(radius_px, sigma_px), 2))
+    return float(np.sum(along_x**2 + along_y**2))
+
+
+def slopes(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(H, W) derivatives along x and y: four-point differences, exact well below Nyquist, where blurred detail is."""
+    kernel = np.array([1, -8, 0, 8, -1], dtype=np.float32)[None] / 12
+    along_x, along_y = (cv2.filter2D(image, cv2.CV_32F, k) for k in (kernel, kernel.T))
+    return np.asarray(along_x, dtype=np.float32), np.asarray(along_y, dtype=np.float32)
+
+
+def _response(radius_px: float, sigma_px: float) -> NDArray[np.float32]:
+    impulse = np.pad(disc(radius_px), int(np.ceil(4 * sigma_px)) + 1)
+    return np.asarray(cv2.GaussianBlur(impulse, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT))
 
 
 def radii_up_to(largest_px: float) -> tuple[float, ...]:

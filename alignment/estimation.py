@@ -128,6 +128,7 @@ class _Pair:
     weight: Image
     overlap: NDArray[np.bool_]
     radius: RadiusMap
+    noise_energy: float
 
 
 def comparable(light: Image, white: float) -> Image:
@@ -208,7 +209,7 @@ def _refined(
         pair = _paired(frames, state, radii)
         for _ in range(_STEPS):
             warped = spline.sample(pair.spline, state.homography, size, radial=state.radial)
-            systems = tiles.linearise(warped, pair.fixed, pair.softening, pair.weight, side)
+            systems = tiles.linearise(warped, pair.fixed, pair.softening, pair.weight, side, pair.noise_energy)
             fit = tiles.fit(systems, basis, _pull(state, size, prior))
             moved = float(np.abs(homography.jacobian(geometry.corners(size), size) @ fit.step).max())
             # A step that would leave the neighbourhood of the linearisation is a sign of no texture.
@@ -262,7 +263,8 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     warped = [spline.sample(splines[0], state.homography, size, radial=state.radial)]
     # What a disc has smoothed, bilinear sampling does not harm.
     warped += [spline.linear(image, state.homography, size) for image in moving_bank[1:]]
-    radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(blur, frames.sharp, radii, len(splines)))
+    noise = _noise(blur, frames.sharp), _noise(frames.sharp, frames.sharp)
+    radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(noise, radii, len(splines)))
     radius, fixed = _evened(radius, warped[0], fixed_bank, frames.sharp, weight)
     softer = splines[0]
     if len(splines) > 1:
@@ -277,19 +279,30 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     lost = blur_match.disc_blurred(1 - frames.trusted_sharp, used)
     weight = np.where(overlap, weight * np.maximum(1 - lost, 0) ** 2, 0).astype(np.float32)
     softening = cv2.GaussianBlur(fixed, (0, 0), 0.8 + used / 4) - fixed
-    return _Pair(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius)
+    # The mean of both frames holds a quarter of their noise; of the softer one next to nothing is left.
+    middle = float(np.median(np.abs(radius.radius_px)))
+    kept = blur_match.noise_slope(0.0, _SMOOTH_SIGMA_PX), blur_match.noise_slope(middle, _SMOOTH_SIGMA_PX)
+    energy = 0.25 * (noise[0] * kept[0] + noise[1] * kept[1])
+    return _Pair(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius, energy)
 
 
-def _noises(blur: Image, sharp: Image, radii: tuple[float, ...], negative: int) -> Matrix:
-    """Noise variance in each comparison of `blur_match.choose`, relative to brightness as the weights are."""
-    of_blur, of_sharp = (
-        photometric.noise_sigma(light * np.sqrt(_per_brightness(light, photometric.white_of(sharp)))) ** 2
-        for light in (blur, sharp)
-    )
+def _noise(light: Image, sharp: Image) -> float:
+    """Variance of the noise of a linear luminance, relative to brightness as the weights are."""
+    weight = _per_brightness(light, photometric.white_of(sharp))
+    return photometric.noise_sigma(light * np.sqrt(weight)) ** 2
+
+
+def _noises(noise: tuple[float, float], radii: tuple[float, ...], negative: int) -> Matrix:
+    """Noise variance in each comparison of `blur_match.choose`.
+
+    Args:
+        noise: Variance in the blurred and the sharp frame.
+        radii: Of the bank.
+        negative: How many of them the blurred frame has images for.
+    """
     kept = np.array([blur_match.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in radii])
-    return np.concatenate(
-        [of_blur * kept[negative - 1 : 0 : -1] + of_sharp * kept[0], of_blur * kept[0] + of_sharp * kept]
-    )
+    blurred_more = noise[0] * kept[negative - 1 : 0 : -1] + noise[1] * kept[0]
+    return np.concatenate([blurred_more, noise[0] * kept[0] + noise[1] * kept])
 
 
 def _per_brightness(light: Image, white: float) -> Image:

@@ -1,7 +1,7 @@
 """Far motions: which jumps do places agree on that the global model does not explain?
 
-Every place of a coarse grid is compared with every place within reach, by correlation in a window; the jumps that most
-places vote for are then measured to a small part of a pixel on the places that voted.
+A template around each such place is compared with everything within reach by normalised correlation; the jumps that
+most places vote for are then measured to a small part of a pixel on the places that voted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 LEAST_SHARE = 0.003
 _SEARCH_SIDE_PX = 400
-_REACH = 24
+_REACH = 32
 _WINDOW_SIGMA = 4.5
-_WINDOW_PX = 15
+_TEMPLATE_PX = 15
+_STRIDE_PX = 5
 _EXPLAINED_NCC = 0.6
 _FOUND_NCC = 0.6
 _OVER_NOISE = 4.0
@@ -55,6 +56,19 @@ class Jump:
         return equally_soft(views, flow, np.full((1, 1), self.position, dtype=np.float32))
 
 
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """Places that found where they went, on the coarse grid.
+
+    Attributes:
+        place: (N, 2) row and column.
+        step: (N, 2) dx and dy.
+    """
+
+    place: NDArray[np.intp]
+    step: NDArray[np.intp]
+
+
 def find(views: Views) -> list[Jump]:
     """What moved far, the most frequent motion first; often nothing."""
     height, width = views.overlap.shape
@@ -69,18 +83,19 @@ def find(views: Views) -> list[Jump]:
     coarse = _resized(moving, size), _resized(fixed, size)
     places = explained < _EXPLAINED_NCC
     places &= _textured(*coarse, views.noise) & (_resized(views.overlap.astype(np.float32), size) > 0.99)
-    least = LEAST_SHARE * places.size
-    if places.sum() < least:
+    if places.sum() < LEAST_SHARE * places.size:
         return []
-    steps, ncc = _best_steps(*coarse, places, views.noise)
+    votes = _cast(*coarse, places)
+    least = LEAST_SHARE * places.size / _STRIDE_PX**2
     found: list[Jump] = []
-    left = places & (ncc > _FOUND_NCC)
     for _ in range(_MOST):
-        (dx, dy), voters = _elected(steps, left)
-        if voters.sum() < least:
+        if len(votes.step) < least:
             break
-        left &= ~voters
-        weight = _resized(voters.astype(np.float32), (width, height))
+        (dx, dy), chosen = _elected(votes)
+        if chosen.sum() < least:
+            break
+        weight = _resized(_marked(votes.place[chosen], places.shape), (width, height))
+        votes = Votes(votes.place[~chosen], votes.step[~chosen])
         start = round(dx * factor), round(dy * factor)
         jump = refined(views, Jump(_nearby(moving, fixed, weight, start, round(1.5 * factor)), typical), weight)
         if min(np.hypot(*np.subtract(jump.shift, other)) for other in [(0, 0), *(k.shift for k in found)]) > _APART_PX:
@@ -100,48 +115,38 @@ def _textured(moving: Image, fixed: Image, noise: float) -> Mask:
     return np.asarray(power > _OVER_NOISE * noise**2 + _FAINT * float(np.median(power)) + 1e-9)
 
 
-def _best_steps(moving: Image, fixed: Image, places: Mask, noise: float) -> tuple[NDArray[np.intp], Image]:
-    """(h, w, 2) the jump (dx, dy) within reach of largest correlation, and (h, w) that correlation; 0 elsewhere."""
-    height, width = places.shape
-    floor = np.float32(noise**2 + 1e-9)
-    # Only the part of the frame that holds such places.
-    margin = _WINDOW_PX // 2
-    ys, xs = np.nonzero(places)
-    top, left = max(int(ys.min()) - margin, 0), max(int(xs.min()) - margin, 0)
-    bottom, right = min(int(ys.max()) + margin + 1, height), min(int(xs.max()) + margin + 1, width)
-    asked = places[top:bottom, left:right]
-    part = moving[top:bottom, left:right]
-    power = _around(part**2)[asked] + floor
-    padded = cv2.copyMakeBorder(fixed, *(_REACH,) * 4, cv2.BORDER_CONSTANT)
-    power_padded = cv2.copyMakeBorder(_around(fixed**2) + floor, *(_REACH,) * 4, cv2.BORDER_REPLICATE)
-    best = np.full(len(power), -1.0, dtype=np.float32)
-    number = np.zeros(len(power), dtype=np.intp)
+def _cast(moving: Image, fixed: Image, places: Mask) -> Votes:
+    """The best step within reach of every few of the places, where it correlates well."""
+    half = _TEMPLATE_PX // 2
+    around = cv2.copyMakeBorder(moving, *(half,) * 4, cv2.BORDER_CONSTANT)
+    padded = cv2.copyMakeBorder(fixed, *(_REACH + half,) * 4, cv2.BORDER_CONSTANT)
+    grid = np.argwhere(places[::_STRIDE_PX, ::_STRIDE_PX]) * _STRIDE_PX
+    span = 2 * (_REACH + half) + 1
+    place, step = [], []
+    for y, x in grid.tolist():
+        template = around[y : y + _TEMPLATE_PX, x : x + _TEMPLATE_PX]
+        ncc = cv2.matchTemplate(padded[y : y + span, x : x + span], template, cv2.TM_CCORR_NORMED)
+        _, best, _, (left, top) = cv2.minMaxLoc(ncc)
+        if best > _FOUND_NCC:
+            place.append((y, x))
+            step.append((left - _REACH, top - _REACH))
+    return Votes(np.array(place, dtype=np.intp).reshape(-1, 2), np.array(step, dtype=np.intp).reshape(-1, 2))
+
+
+def _elected(votes: Votes) -> tuple[tuple[int, int], Mask]:
+    """The step with most votes, its neighbours' included, and who voted for it or a neighbour."""
     span = 2 * _REACH + 1
-    for k in range(span * span):
-        dy, dx = divmod(k, span)
-        window = (slice(top + dy, bottom + dy), slice(left + dx, right + dx))
-        ncc = _around(part * padded[window])[asked] / np.sqrt(power * power_padded[window][asked])
-        better = ncc > best
-        best[better], number[better] = ncc[better], k
-    jump, correlation = np.zeros((height, width, 2), dtype=np.intp), np.zeros((height, width), dtype=np.float32)
-    jump[places] = np.stack([number % span - _REACH, number // span - _REACH], axis=-1)
-    correlation[places] = best
-    return jump, correlation
-
-
-def _around(image: Image) -> Image:
-    """Means over a window as wide as the Gaussian's, cheaper: there are hundreds."""
-    return np.asarray(cv2.blur(image, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
-
-
-def _elected(jump: NDArray[np.intp], voters: Mask) -> tuple[tuple[int, int], Mask]:
-    """The jump with most votes, its neighbours' included, and who voted for it or a neighbour."""
-    span = 2 * _REACH + 1
-    ballots = (jump[voters] + _REACH) @ np.array([1, span])
-    votes = np.bincount(ballots, minlength=span * span).reshape(span, span).astype(np.float32)
-    dy, dx = divmod(int(np.argmax(mean(votes, 0.7))), span)
+    count = np.bincount((votes.step + _REACH) @ np.array([1, span]), minlength=span * span).reshape(span, span)
+    dy, dx = divmod(int(np.argmax(mean(count.astype(np.float32), 0.7))), span)
     chosen = (dx - _REACH, dy - _REACH)
-    return chosen, voters & (np.hypot(jump[..., 0] - chosen[0], jump[..., 1] - chosen[1]) <= 1.5)
+    return chosen, np.asarray(np.hypot(*(votes.step - np.array(chosen)).T) <= 1.5)
+
+
+def _marked(place: NDArray[np.intp], size: tuple[int, ...]) -> Image:
+    """(h, w) 1 around the places, 0 elsewhere."""
+    marks = np.zeros(size, dtype=np.float32)
+    marks[place[:, 0], place[:, 1]] = 1.0
+    return np.asarray(cv2.dilate(marks, np.ones((_STRIDE_PX, _STRIDE_PX), dtype=np.uint8)), dtype=np.float32)
 
 
 def _nearby(moving: Image, fixed: Image, weight: Image, start: tuple[int, int], reach: int) -> tuple[float, float]:

@@ -34,6 +34,7 @@ _SMOOTHNESS = 2.0
 _HIDDEN = np.float32(0.55)
 _BAND_PX = 8
 _EDGE_SIGMA = 1.0
+_EVEN_PX = 11
 _LEVELS_PER_DEVIATION = 42.0
 _RIM_PX = 17
 _TURNS = 5
@@ -172,7 +173,7 @@ def _outlined(views: Views, mask: Mask, jump: Jump) -> Mask:
     found = cv2.watershed(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), markers) == 2
     # The watershed's own line belongs to neither side.
     found = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), dtype=np.uint8))
-    smooth = cv2.medianBlur(255 * found, 7).astype(np.float32)
+    smooth = cv2.medianBlur(255 * found, _EVEN_PX).astype(np.float32)
     return np.asarray((shifted(smooth, there) if away else smooth) > 127) & views.overlap
 
 

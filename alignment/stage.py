@@ -49,7 +49,7 @@ def run(
     Args:
         manifest: What `sdd ingest` wrote.
         out: Folder for `aligned.jsonl` and `flow/ID.npz` (arrays `flow`, float16 (H/4, W/4, 2), full-size pixels on
-            the sharp frame's grid, and `confidence`, uint8 (H/4, W/4)).
+            the sharp frame's grid, `confidence` and `occlusion`, uint8 (H/4, W/4)).
         config: Section `[align]`.
         masks: White where the sharp frame may be used: an image for all pairs, or a folder of `ID.png`; a pair
             without one is aligned by the whole frame. A mask that changed is used anew.

@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from alignment import homography
+from alignment.blur_match import slopes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,9 @@ _COVERED = 0.25
 _LEAST_VARIANCE = 0.3
 # Median of a chi-squared variable of one degree of freedom.
 _MEDIAN_CHI2 = 0.4549
-_NOISE_MARGIN = 1.5
+# Least share of a tile's gradient energy that is not noise, and how far the noise may be underestimated.
+_LEAST_TEXTURE = 0.2
+_NOISE_MARGIN = 1.1
 _LEAST_SPREAD_PX = 1e-4
 _LARGEST_SPREAD_PX = 16.0
 # Neighbouring tiles share errors: they are summed up to about this many clusters whose errors are independent.
@@ -87,7 +89,9 @@ class Fit:
     weight: Matrix
 
 
-def linearise(moving: Image, fixed: Image, softening: Image, weight: Image, tile_px: int) -> Systems:
+def linearise(
+    moving: Image, fixed: Image, softening: Image, weight: Image, tile_px: int, noise_energy: float = 0.0
+) -> Systems:
     """The systems for the displacement d of every tile with moving(x + d) = fixed(x).
 
     Args:
@@ -96,17 +100,19 @@ def linearise(moving: Image, fixed: Image, softening: Image, weight: Image, tile
         softening: (H, W) how `fixed` changes with the radius of blur.
         weight: (H, W) inverse variance of a pixel's residual, up to a factor; 0 outside the overlap.
         tile_px: Side of a tile.
+        noise_energy: What noise alone adds to a pixel's weighted squared gradient.
     """
     height, width = fixed.shape
     high, wide = min(tile_px, height), min(tile_px, width)
     rows, columns = height // high, width // wide
     total = np.asarray(0.5 * (moving + fixed), dtype=np.float32)
-    # Four-point central difference: exact for frequencies well below Nyquist, where defocused detail lives.
-    kernel = np.array([1, -8, 0, 8, -1], dtype=np.float32)[None] / 12
-    gradient = cv2.filter2D(total, cv2.CV_32F, kernel), cv2.filter2D(total, cv2.CV_32F, kernel.T)
-    residual = fixed - moving
-    images = (*gradient, np.ones((high, width), dtype=np.float32), total, softening, residual)
-    of_noise = cv2.filter2D(residual, cv2.CV_32F, kernel), cv2.filter2D(residual, cv2.CV_32F, kernel.T)
+    images = (
+        *slopes(total),
+        np.ones((high, width), dtype=np.float32),
+        total,
+        softening,
+        fixed - moving,
+    )
     parts = np.empty((columns, len(images), high * wide), dtype=np.float32)
     products = np.empty((rows * columns, len(images), len(images)), dtype=np.float64)
     mass = np.empty(rows * columns, dtype=np.float64)
@@ -121,9 +127,8 @@ def linearise(moving: Image, fixed: Image, softening: Image, weight: Image, tile
         mass[here] = weights.sum(axis=1, dtype=np.float64)
     grid, tile = (rows, columns), (high, wide)
     covered = _sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
-    along_x, along_y = of_noise
-    noise = _sums(weight * (along_x * along_x + along_y * along_y), grid, tile)
-    noise *= mass / np.maximum(_sums(weight, grid, tile), 1e-30)
+    share = mass / np.maximum(_sums(weight, grid, tile), 1e-30)
+    noise = noise_energy * share * _sums((weight > 0).astype(np.float32), grid, tile)
     return _reduced(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
 
 
@@ -158,7 +163,7 @@ def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.
     Args:
         products: (tiles, 6, 6) sums.
         mass: (tiles,) sum of weights.
-        noise: (tiles,) gradient energy of the residual.
+        noise: (tiles,) what noise alone adds to the gradient energy.
         covered: (tiles,) tiles that count.
         jacobian: (rows, columns, 2, 9).
     """
@@ -170,15 +175,16 @@ def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.
     rest = products[:, kept[:, None], kept] - cross @ np.linalg.solve(inner, cross.transpose(0, 2, 1))
     variance = np.maximum(rest[:, 2, 2], 0) / np.maximum(mass, 1e-12)
     typical = float(np.median(variance[covered])) if covered.any() else 1.0
-    # Noise has gradients too, and they would hold flat tiles in place. The residual holds the noise of both frames, the
-    # mean of the frames half of it: what a quarter of the residual's gradient energy accounts for is not texture.
+    # Noise has gradients too, and would hold flat tiles where they are: what it adds to the energy is taken out of the
+    # equations (errors in variables: W. Fuller, Measurement error models, 1987, ch. 2).
     energy = rest[:, 0, 0] + rest[:, 1, 1]
-    texture = np.maximum(1 - _NOISE_MARGIN * 0.25 * noise / np.maximum(energy, 1e-30), 0) * covered
-    precision = texture / np.maximum(variance, _LEAST_VARIANCE * typical + 1e-15)
+    texture = np.maximum(1 - _NOISE_MARGIN * noise / np.maximum(energy, 1e-30), 0) * covered
+    texture[texture < _LEAST_TEXTURE] = 0
+    precision = 1 / np.maximum(variance, _LEAST_VARIANCE * typical + 1e-15)
     grid = jacobian.shape[0], jacobian.shape[1]
     return Systems(
-        information=rest[:, :2, :2] * precision[:, None, None],
-        pull=rest[:, :2, 2] * precision[:, None],
+        information=rest[:, :2, :2] * (precision * texture**2)[:, None, None],
+        pull=rest[:, :2, 2] * (precision * texture)[:, None],
         jacobian=jacobian.reshape(-1, 2, 9),
         grid=grid,
     )

@@ -27,6 +27,7 @@ _SMOOTH_SIGMA_PX = 0.7
 _BAND_SIGMA_PX = 5.0
 _INSIDE = 0.99
 _MARGIN = 1.3
+_WIDE_SIGMA = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,11 @@ def equally_soft(views: Views, flow: Image, index: Image | None = None, where: I
     size = (flow.shape[0], flow.shape[1])
     fixed, inside = views.fixed, views.overlap
     if flow.any():
-        fixed = [pulled(image, flow) for image in fixed]
+        first, last = (
+            (0, len(fixed) - 1) if index is None else (int(max(edge, 0)) for edge in (index.min(), index.max()))
+        )
+        # Only the discs in use.
+        fixed = [pulled(image, flow) if first <= k <= last + 1 else image for k, image in enumerate(fixed)]
         inside = inside & (pulled(inside.astype(np.float32), flow) > _INSIDE)
     if index is None:
         weight = (inside if where is None else inside * where).astype(np.float32)
@@ -139,7 +144,9 @@ def gradient(image: Image) -> tuple[Image, Image]:
 
 
 def mean(image: Image, sigma: float) -> Image:
-    """Gaussian mean of an (H, W) image, border repeated."""
+    """Gaussian mean of an (H, W) image, border repeated; wide ones are computed on a reduced grid."""
+    if sigma >= _WIDE_SIGMA:
+        return photometric.blurred(image, sigma)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
