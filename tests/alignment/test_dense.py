@@ -23,7 +23,7 @@ def views(moving: np.ndarray, fixed: np.ndarray) -> Views:
 
 def with_square(scene: np.ndarray, left: int) -> np.ndarray:
     shown = scene.copy()
-    shown[60:140, left : left + 80] = grains(99)[:80, :80]
+    shown[60:140, left : left + 80] = 0.6 + grains(99)[:80, :80]
     return shown
 
 
