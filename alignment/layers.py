@@ -89,7 +89,10 @@ def labelled(views: Views, found: list[Jump]) -> Layers:
     seen = cost
     for candidate in found:
         jump, mask, moved = _explained(views, cost, seen, candidate)
-        if mask.sum() < jumps.LEAST_SHARE * mask.size or float(moved[mask].mean()) > _UNRELATED:
+        # An edge fits along itself: at the rim of an object that is known already a new jump explains nothing new.
+        known = cv2.dilate(((label > 0) | (arrived > 0)).astype(np.uint8), _ellipse(_RIM_PX)) > 0
+        new = mask & ~known
+        if new.sum() < max(jumps.LEAST_SHARE * mask.size, 0.5 * mask.sum()) or moved[mask].mean() > _UNRELATED:
             continue
         back = (-jump.shift[0], -jump.shift[1])
         there = shifted(mask.astype(np.float32), back) > 0.5
@@ -104,7 +107,7 @@ def _explained(views: Views, cost: Image, seen: Image, jump: Jump) -> tuple[Jump
     moved = difference(views, jump.soft(views))
     mask = _segmented(cost, seen, moved, jump.shift) & views.overlap
     # Near its outline blur mixes the object with what is behind it.
-    inner = cv2.erode(mask.astype(np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_RIM_PX,) * 2))
+    inner = cv2.erode(mask.astype(np.float32), _ellipse(_RIM_PX))
     if inner.sum() < 0.5 * jumps.LEAST_SHARE * mask.size:
         return jump, mask, moved
     jump = jumps.refined(views, jump, np.asarray(inner, dtype=np.float32))
@@ -162,7 +165,7 @@ def _outlined(views: Views, mask: Mask, jump: Jump) -> Mask:
     there, back = jump.shift, (-jump.shift[0], -jump.shift[1])
     sharper = mean((views.fixed if away else views.moving)[0], _EDGE_SIGMA)
     inside = shifted(mask.astype(np.float32), back) > 0.5 if away else mask
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAND_PX + 1,) * 2)
+    reach = _ellipse(2 * _BAND_PX + 1)
     markers = np.zeros(mask.shape, dtype=np.int32)
     markers[cv2.dilate(inside.astype(np.uint8), reach) == 0] = 1
     markers[cv2.erode(inside.astype(np.uint8), reach) > 0] = 2
@@ -184,3 +187,7 @@ def _together(possible: Mask, sure: Mask) -> Mask:
     kept = sure_area > _SURE_SHARE * area
     kept[0] = False
     return np.asarray(kept[region])
+
+
+def _ellipse(side_px: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side_px, side_px)), dtype=np.uint8)

