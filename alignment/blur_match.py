@@ -107,7 +107,7 @@ def choose(
     fixed: Sequence[NDArray[np.float32]],
     weight: NDArray[np.float32],
     radii: tuple[float, ...],
-    noise: NDArray[np.float64] | None = None,
+    noise: NDArray[np.float32] | NDArray[np.float64] | None = None,
 ) -> RadiusMap:
     """The signed radius per cell of the highest posterior probability.
 
@@ -121,20 +121,15 @@ def choose(
         fixed: The sharp frame under each radius.
         weight: (H, W) inverse variance of a pixel's difference up to a factor, 0 where it does not count.
         radii: The bank's radii, `fixed` has one image for each.
-        noise: Weighted noise variance that each comparison holds, from -largest to +largest radius: more blur has
-            less of it, which is no sign of a match. None if there is no noise to speak of.
+        noise: (hypotheses,) weighted noise variance that each comparison holds, from -largest to +largest radius, or
+            (hypotheses, rows, columns) for each cell apart: more blur has less of it, which is no
+            sign of a match. None if there is no noise to speak of.
     """
-    height, width = weight.shape
-    size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
-
-    def cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-
     hypotheses = [(moving[k], fixed[0]) for k in range(len(moving) - 1, 0, -1)]
     hypotheses += [(moving[0], image) for image in fixed]
     share = cells(weight) + np.float32(1e-9)
     inside = cells((weight > 0).astype(np.float32)) + np.float32(1e-3)
-    cost = np.empty((len(hypotheses), size[1], size[0]), dtype=np.float32)
+    cost = np.empty((len(hypotheses), *share.shape), dtype=np.float32)
     for number, (a, b) in enumerate(hypotheses):
         difference = a - b
         weighted = difference * weight
@@ -144,9 +139,11 @@ def choose(
     near = np.stack([_mean(layer, _NEAR_CELLS) for layer in cost]) / _mean(inside, _NEAR_CELLS)
     wide = np.stack([_mean(layer, _WIDE_CELLS) for layer in cost]) / _mean(inside, _WIDE_CELLS)
     mixed = (near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE)
-    noise = np.zeros(len(hypotheses)) if noise is None else noise
-    excess = np.maximum(mixed - noise.astype(np.float32)[:, None, None], 0)
-    floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + _NOISE_FLOOR * float(noise.max()) + 1e-12)
+    level = np.zeros((len(hypotheses), 1, 1), dtype=np.float32) if noise is None else noise.astype(np.float32)
+    level = level.reshape(len(hypotheses), *(level.shape[1:] if level.ndim == 3 else (1, 1)))
+    excess = np.maximum(mixed - level, 0)
+    floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + 1e-12)
+    floor = floor + np.float32(_NOISE_FLOOR) * level.max(axis=0)
     evidence = np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)
     # Of two radii that explain a flat place equally well, the smaller one.
     steps = np.abs(np.arange(len(hypotheses)) - (len(moving) - 1)).astype(np.float32)
@@ -154,6 +151,12 @@ def choose(
     evidence -= evidence.max(axis=0)
     score = evidence + _log_prior(evidence, (share > 0.5 * float(np.median(share))))[:, None, None]
     return RadiusMap(index=_least(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii)
+
+
+def cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(rows, columns) means of an (H, W) image over the cells that radii are chosen for."""
+    size = (max(image.shape[1] // CELL_PX, 1), max(image.shape[0] // CELL_PX, 1))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def _log_prior(evidence: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:

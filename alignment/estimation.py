@@ -128,7 +128,7 @@ class _Pair:
     weight: Image
     overlap: NDArray[np.bool_]
     radius: RadiusMap
-    noise_energy: float
+    noise_energy: Image
 
 
 def comparable(light: Image, white: float) -> Image:
@@ -263,7 +263,7 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     warped = [spline.sample(splines[0], state.homography, size, radial=state.radial)]
     # What a disc has smoothed, bilinear sampling does not harm.
     warped += [spline.linear(image, state.homography, size) for image in moving_bank[1:]]
-    noise = _noise(blur, frames.sharp), _noise(frames.sharp, frames.sharp)
+    noise = _weighted_noise(blur, per_brightness), _weighted_noise(frames.sharp, per_brightness)
     radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(noise, radii, len(splines)))
     radius, fixed = _evened(radius, warped[0], fixed_bank, frames.sharp, weight)
     softer = splines[0]
@@ -282,27 +282,29 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     # The mean of both frames holds a quarter of their noise; of the softer one next to nothing is left.
     middle = float(np.median(np.abs(radius.radius_px)))
     kept = blur_match.noise_slope(0.0, _SMOOTH_SIGMA_PX), blur_match.noise_slope(middle, _SMOOTH_SIGMA_PX)
-    energy = 0.25 * (noise[0] * kept[0] + noise[1] * kept[1])
+    energy = np.where(overlap, 0.25 * (noise[0] * kept[0] + noise[1] * kept[1]), 0).astype(np.float32)
     return _Pair(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius, energy)
 
 
-def _noise(light: Image, sharp: Image) -> float:
-    """Variance of the noise of a linear luminance, relative to brightness as the weights are."""
-    weight = _per_brightness(light, photometric.white_of(sharp))
-    return photometric.noise_sigma(light * np.sqrt(weight)) ** 2
+def _weighted_noise(light: Image, per_brightness: Image) -> Image:
+    """(H, W) variance of a luminance's noise, relative to brightness as the weights are."""
+    bright = np.asarray(np.float32(1) / per_brightness, dtype=np.float32)
+    return np.asarray(per_brightness * photometric.noise_of(light).variance(bright), dtype=np.float32)
 
 
-def _noises(noise: tuple[float, float], radii: tuple[float, ...], negative: int) -> Matrix:
-    """Noise variance in each comparison of `blur_match.choose`.
+def _noises(noise: tuple[Image, Image], radii: tuple[float, ...], negative: int) -> Image:
+    """(hypotheses, rows, columns) noise variance in each comparison of `blur_match.choose`, cell by cell.
 
     Args:
-        noise: Variance in the blurred and the sharp frame.
+        noise: (H, W) weighted variance in the blurred and in the sharp frame.
         radii: Of the bank.
         negative: How many of them the blurred frame has images for.
     """
-    kept = np.array([blur_match.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in radii])
-    blurred_more = noise[0] * kept[negative - 1 : 0 : -1] + noise[1] * kept[0]
-    return np.concatenate([blurred_more, noise[0] * kept[0] + noise[1] * kept])
+    of_blur, of_sharp = (blur_match.cells(image) for image in noise)
+    kept = [blur_match.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in radii]
+    layers = [of_blur * k + of_sharp * kept[0] for k in kept[negative - 1 : 0 : -1]]
+    layers += [of_blur * kept[0] + of_sharp * k for k in kept]
+    return np.asarray(np.stack(layers), dtype=np.float32)
 
 
 def _per_brightness(light: Image, white: float) -> Image:

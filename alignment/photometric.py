@@ -25,7 +25,20 @@ _ENOUGH_CELLS = 60
 # Neighbouring cells share scene and flare: this many of them count as one in the choice of terms.
 _CELLS_PER_FREEDOM = 16.0
 _TUKEY = 4.685
+_BRIGHTNESSES = 5
 _ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Variance of a frame's noise: `floor` + `per_light` times linear light (read and photon noise)."""
+
+    floor: float
+    per_light: float
+
+    def variance(self, light: Image) -> Image:
+        """(H, W) at each pixel of an (H, W) smooth luminance."""
+        return np.asarray(np.float32(self.floor) + np.float32(self.per_light) * light, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +109,59 @@ def noise_sigma(image: NDArray[np.float32]) -> float:
 
     The operator of Immerkaer 1996 ("Fast noise variance estimation") on the calmest quarter of the cells.
     """
+    cells = _cell_noise(image)
+    if cells.size == 0:
+        return 0.0
+    calm = float(np.percentile(cells, 25))
+    # Mean of |N(0, 1)| is sqrt(2 / pi); the kernel has energy 36.
+    return calm * float(np.sqrt(np.pi / 2) / 6.0)
+
+
+def noise_of(light: Image) -> Noise:
+    """The noise of an (H, W) linear luminance: the largest line, not falling with light, below what calm cells hold.
+
+    Calm cells are found at several brightnesses apart; texture adds to them, so the truth lies below all of them.
+    """
+    response, brightness = _cell_noise(light), _cell_light(light)
+    if response.size < 4 * _BRIGHTNESSES:
+        return Noise(noise_sigma(light) ** 2, 0.0)
+    order = np.argsort(brightness)
+    bins = np.array_split(order, _BRIGHTNESSES)
+    x = np.array([float(np.mean(brightness[members])) for members in bins])
+    y = np.array([float(np.percentile(response[members], 25)) ** 2 * np.pi / 72 for members in bins])
+    best = Noise(float(y.min()), 0.0)
+    for i in range(_BRIGHTNESSES):
+        for j in range(i):
+            slope = (y[i] - y[j]) / max(x[i] - x[j], 1e-12)
+            floor = y[j] - slope * x[j]
+            below = np.all(floor + slope * x <= y * (1 + 1e-9))
+            if (
+                slope >= 0
+                and floor >= 0
+                and below
+                and floor + slope * x.mean() > best.floor + best.per_light * x.mean()
+            ):
+                best = Noise(float(floor), float(slope))
+    slope = float(np.min(y / np.maximum(x, 1e-12)))
+    if slope * x.mean() > best.floor + best.per_light * x.mean():
+        best = Noise(0.0, slope)
+    return best
+
+
+def _cell_light(light: Image) -> Matrix:
+    inner = light[2:-2, 2:-2]
+    rows, columns = inner.shape[0] // _CELL_PX, inner.shape[1] // _CELL_PX
+    cells = inner[: rows * _CELL_PX, : columns * _CELL_PX].reshape(rows, _CELL_PX, columns, _CELL_PX)
+    return np.asarray(cells.mean(axis=(1, 3), dtype=np.float64).ravel())
+
+
+def _cell_noise(image: Image) -> Matrix:
+    """(cells,) mean absolute response of Immerkaer's operator."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
     response = np.abs(cv2.filter2D(image, cv2.CV_32F, kernel))[2:-2, 2:-2]
     rows, columns = response.shape[0] // _CELL_PX, response.shape[1] // _CELL_PX
     cells = response[: rows * _CELL_PX, : columns * _CELL_PX].reshape(rows, _CELL_PX, columns, _CELL_PX)
-    if cells.size == 0:
-        return 0.0
-    calm = float(np.percentile(cells.mean(axis=(1, 3)), 25))
-    # Mean of |N(0, 1)| is sqrt(2 / pi); the kernel has energy 36.
-    return calm * float(np.sqrt(np.pi / 2) / 6.0)
+    return np.asarray(cells.mean(axis=(1, 3), dtype=np.float64).ravel())
 
 
 def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:

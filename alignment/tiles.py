@@ -90,7 +90,7 @@ class Fit:
 
 
 def linearise(
-    moving: Image, fixed: Image, softening: Image, weight: Image, tile_px: int, noise_energy: float = 0.0
+    moving: Image, fixed: Image, softening: Image, weight: Image, tile_px: int, noise_energy: Image | None = None
 ) -> Systems:
     """The systems for the displacement d of every tile with moving(x + d) = fixed(x).
 
@@ -100,7 +100,7 @@ def linearise(
         softening: (H, W) how `fixed` changes with the radius of blur.
         weight: (H, W) inverse variance of a pixel's residual, up to a factor; 0 outside the overlap.
         tile_px: Side of a tile.
-        noise_energy: What noise alone adds to a pixel's weighted squared gradient.
+        noise_energy: (H, W) what noise alone adds to a pixel's weighted squared gradient; none if None.
     """
     height, width = fixed.shape
     high, wide = min(tile_px, height), min(tile_px, width)
@@ -127,8 +127,13 @@ def linearise(
         mass[here] = weights.sum(axis=1, dtype=np.float64)
     grid, tile = (rows, columns), (high, wide)
     covered = _sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
-    share = mass / np.maximum(_sums(weight, grid, tile), 1e-30)
-    noise = noise_energy * share * _sums((weight > 0).astype(np.float32), grid, tile)
+    noise = np.zeros_like(mass)
+    if noise_energy is not None:
+        along_x, along_y = slopes(images[-1])
+        # Both frames' noise is in their difference, at four times the strength it has in their mean, and more.
+        bound = _sums(weight * (along_x * along_x + along_y * along_y), grid, tile) / 4
+        share = mass / np.maximum(_sums(weight, grid, tile), 1e-30)
+        noise = share * np.minimum(_sums(noise_energy, grid, tile), bound)
     return _reduced(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
 
 

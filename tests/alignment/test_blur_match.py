@@ -11,7 +11,6 @@ import pytest
 from alignment import blur_match
 
 RADII = blur_match.radii_up_to(8.0)
-NO_NOISE = np.zeros(2 * len(RADII) - 1)
 
 
 def grains(seed: int = 0) -> np.ndarray:
@@ -51,8 +50,8 @@ def test_the_planted_radius_is_found_with_its_sign(radius_px: float) -> None:
     sharp = grains()
     soft = blur_match.disc_blurred(sharp, radius_px)
     everywhere = np.ones(sharp.shape, np.float32)
-    forward = blur_match.choose(bank(soft), bank(sharp), everywhere, RADII, NO_NOISE)
-    backward = blur_match.choose(bank(sharp), bank(soft), everywhere, RADII, NO_NOISE)
+    forward = blur_match.choose(bank(soft), bank(sharp), everywhere, RADII)
+    backward = blur_match.choose(bank(sharp), bank(soft), everywhere, RADII)
     assert np.median(forward.radius_px) == pytest.approx(radius_px, abs=0.3)
     assert np.median(backward.radius_px) == pytest.approx(-radius_px, abs=0.3)
 
@@ -60,7 +59,7 @@ def test_the_planted_radius_is_found_with_its_sign(radius_px: float) -> None:
 def test_a_radius_that_differs_over_the_frame_is_mapped() -> None:
     sharp = grains()
     soft = np.concatenate([sharp[:, :144], blur_match.disc_blurred(sharp, 5.2)[:, 144:]], axis=1)
-    found = blur_match.choose(bank(soft), bank(sharp), np.ones(sharp.shape, np.float32), RADII, NO_NOISE).radius_px
+    found = blur_match.choose(bank(soft), bank(sharp), np.ones(sharp.shape, np.float32), RADII).radius_px
     assert np.median(found[:, :9]) == pytest.approx(0.0, abs=0.3)
     assert np.median(found[:, -9:]) == pytest.approx(5.2, abs=0.3)
 
@@ -82,9 +81,10 @@ def test_noise_does_not_pass_for_blur() -> None:
     banks = [[cv2.GaussianBlur(image, (0, 0), 0.7) for image in bank(frame)] for frame in noisy]
     kept = np.array([blur_match.noise_kept(radius, 0.7) for radius in RADII])
     noise = 0.02**2 * np.concatenate([kept[:0:-1] + kept[0], kept[0] + kept])
+    noise = noise[:, None, None] * np.ones((1, 16, 24), np.float32)
     everywhere = np.ones(flat.shape, np.float32)
     told = blur_match.choose(banks[0], banks[1], everywhere, RADII, noise).radius_px
-    ignorant = blur_match.choose(banks[0], banks[1], everywhere, RADII, NO_NOISE).radius_px
+    ignorant = blur_match.choose(banks[0], banks[1], everywhere, RADII).radius_px
     assert np.mean(np.abs(told)) < 0.5 * np.mean(np.abs(ignorant))
 
 
