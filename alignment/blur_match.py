@@ -27,7 +27,7 @@ _WIDE_SHARE = 0.15
 # Differences in the neighbourhood of a cell that are independent of each other: defocus correlates them.
 _INDEPENDENT = 24.0
 _PRIOR_ROUNDS = 12
-_PER_STEP = 0.5
+_PER_STEP = 0.05
 # How well the noise of a neighbourhood is known, as a share of it.
 _NOISE_FLOOR = 0.5
 # A disc below this radius lies within one pixel and changes nothing.
