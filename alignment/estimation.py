@@ -203,7 +203,7 @@ def _refined(
     size = frames.size
     basis = homography.BASES[model]
     radii = blur_match.radii_up_to(max(state.largest_px, 1.2))
-    side = 48 if max(size) > 1000 else 32 if max(size) > 400 else 16
+    side = 32 if max(size) > 400 else 16
     turns = 1 if last and max(size) > 400 else 2
     for turn in range(2 - turns, 2):
         pair = _paired(frames, state, radii)
