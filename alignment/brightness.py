@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from alignment import photometric, spline
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ def comparable_cells(frames: Frames, matrix: Matrix) -> NDArray[np.bool_]:
     """(rows, columns) cells inside both frames without saturated pixels."""
     grid = photometric.cells_of(frames.size)
     open_blur = spline.linear(frames.trusted_blur, matrix, frames.size)
-    inside = geometry.valid(matrix, frames.size, frames.size, margin_px=2.0)
+    inside = resampling.valid(matrix, frames.size, frames.size, reach_px=2.0)
     share = photometric.cell_means(np.where(inside, np.minimum(open_blur, frames.trusted_sharp), 0), grid)
     return np.asarray(share.reshape(grid) > 0.98)
 

@@ -15,7 +15,7 @@ from alignment import blur_match, brightness, homography, photometric, spline, t
 from alignment.levels import Frames, first_within, halved
 from alignment.photometric import Photometry
 from alignment.search import search
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -254,7 +254,7 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     fixed_bank = [_softened(frames.sharp, radius) for radius in radii]
     moving_bank = [_softened(blur, radius) for radius in (radii if state.both else radii[:1])]
     per_brightness = _per_brightness(frames.sharp, photometric.white_of(frames.sharp))
-    inside = geometry.valid(state.homography, size, size, margin_px=_BORDER_PX)
+    inside = resampling.valid(state.homography, size, size, reach_px=_BORDER_PX)
     edge = int(_BORDER_PX)
     inside[:edge], inside[-edge:], inside[:, :edge], inside[:, -edge:] = False, False, False, False
     open_blur = spline.linear(frames.trusted_blur, state.homography, size)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def tile_statistics(
     """
     length = np.linalg.norm(residual.flow, axis=2, keepdims=True)
     short = residual.flow * np.minimum(1.0, explained_shift_px / np.maximum(length, 1e-6)).astype(np.float32)
-    shifted = geometry.warp_by_flow(matched.fixed, short)
+    shifted = resampling.warp_by_flow(matched.fixed, short)
     floor = _NOISE_KEPT * noise**2 + _FLOOR
     power_moving, power_fixed = means(matched.moving**2), means(shifted**2)
     product = means(matched.moving * shifted)

@@ -19,7 +19,7 @@ from benchmarks.aligners import NOTHING, OURS, Image, Matrix, grey, installed
 from benchmarks.comparison import attempted
 from benchmarks.measurement import Job, Measurement
 from benchmarks.options import Options
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 from sdd_toolkit.decoding import read_image
 from sdd_toolkit.develop import Encoding, decode
 
@@ -77,7 +77,7 @@ def pair(options: Options, number: int, blurred: Path, sharper: Path) -> list[Me
 def residual_px(blur: Image, sharp: Image, homography: Matrix) -> float:
     """Median length of the flow between the aligned frames on the more textured half of the pixels."""
     size = sharp.shape[:2]
-    first, second = grey(geometry.warp(blur, homography, size)), grey(sharp)
+    first, second = grey(resampling.warp(blur, homography, size)), grey(sharp)
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(second, first, None)
     edges = cv2.GaussianBlur(np.hypot(*(cv2.Sobel(first, cv2.CV_32F, dx, 1 - dx) for dx in (1, 0))), (0, 0), 4)
     inner = slice(BORDER_PX, -BORDER_PX)

@@ -1,4 +1,6 @@
-"""Applying and reading geometric transforms. Estimating them is the `alignment` room's work.
+"""Reading and composing geometric transforms.
+
+Sampling by them is `resampling`; estimating them is the `alignment` room's work.
 
 Pixel centres lie at integers throughout (OpenCV's convention), so scaling a frame by 1/2 with 2x2 means moves
 points by x_half = (x_full - 0.5) / 2.
@@ -14,10 +16,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-LANCZOS_SUPPORT_PX = 7.0
-_BAND_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,53 +98,6 @@ def displacement(homography: NDArray[np.float64], size: tuple[int, int]) -> NDAr
     return np.stack([to_x - xs, to_y - ys], axis=-1).astype(np.float32)
 
 
-def warp(
-    image: NDArray[np.float32],
-    homography: NDArray[np.float64],
-    size: tuple[int, int],
-    *,
-    interpolation: int = cv2.INTER_LANCZOS4,
-) -> NDArray[np.float32]:
-    """Brings `image` onto the target grid; outside the source the border pixel is repeated.
-
-    Args:
-        image: (H, W[, C]) source.
-        homography: (3, 3), source (x, y, 1) to target.
-        size: (height, width) of the target grid.
-        interpolation: An OpenCV flag; Lanczos over 8x8 pixels by default.
-
-    Returns:
-        (height, width[, C]); use `valid` for the mask that goes with it.
-    """
-    height, width = size
-    warped = cv2.warpPerspective(
-        image, homography, (width, height), flags=interpolation, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(warped, dtype=image.dtype)
-
-
-def valid(
-    homography: NDArray[np.float64],
-    source: tuple[int, int],
-    target: tuple[int, int],
-    margin_px: float = LANCZOS_SUPPORT_PX,
-) -> NDArray[np.bool_]:
-    """(H, W) mask of target pixels whose whole interpolation support lies inside the source frame."""
-    back = np.linalg.inv(np.asarray(homography, dtype=np.float64))
-    mask = np.empty(target, dtype=np.bool_)
-    for top in range(0, target[0], _BAND_ROWS):
-        bottom = min(top + _BAND_ROWS, target[0])
-        shifted = back @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]], dtype=np.float64)
-        ys, xs = np.mgrid[0 : bottom - top, 0 : target[1]].astype(np.float64)
-        scale = shifted[2, 0] * xs + shifted[2, 1] * ys + shifted[2, 2]
-        x = (shifted[0, 0] * xs + shifted[0, 1] * ys + shifted[0, 2]) / scale
-        y = (shifted[1, 0] * xs + shifted[1, 1] * ys + shifted[1, 2]) / scale
-        inside_x = (x >= margin_px - 1) & (x <= source[1] - margin_px)
-        inside_y = (y >= margin_px - 1) & (y <= source[0] - margin_px)
-        mask[top:bottom] = inside_x & inside_y & (scale > 0)
-    return mask
-
-
 def inner_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """The largest axis-aligned rectangle of True pixels: (left, top, right, bottom), half open.
 
@@ -172,19 +123,6 @@ def inner_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
                     best = (left, row - tall + 1, column, row + 1)
             stack.append(last)
     return best
-
-
-def warp_by_flow(image: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`out(x) = image(x + flow(x))`, bilinear, border repeated.
-
-    Args:
-        image: (H, W[, C]).
-        flow: (H, W, 2) in pixels, (x, y).
-    """
-    height, width = flow.shape[:2]
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    moved = cv2.remap(image, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(moved, dtype=image.dtype)
 
 
 def enlarge_flow(flow: NDArray[np.float32], factor: int, window: tuple[int, int, int, int]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sdd_toolkit import geometry, manifest
+from sdd_toolkit import geometry, manifest, resampling
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.types import (
     Alignment,
@@ -48,7 +48,7 @@ QUALITY = Quality(
 def alignment(shift_px: tuple[float, float] = (6.0, -4.0)) -> Alignment:
     """A pure shift on frames of `SIZE`."""
     rows = ((1.0, 0.0, shift_px[0]), (0.0, 1.0, shift_px[1]), (0.0, 0.0, 1.0))
-    mask = geometry.valid(np.array(rows), SIZE, SIZE)
+    mask = resampling.valid(np.array(rows), SIZE, SIZE)
     length = float(np.hypot(*shift_px))
     return Alignment(
         rows=rows,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 SIZE = (320, 432)
 MARGIN_PX = 48
@@ -84,7 +84,7 @@ def plant() -> Callable[..., Planted]:
             scene[top : top + 112, left : left + 112] = patch
             other[top : top + 112, left + moved_px : left + moved_px + 112] = patch
         matrix = matrix_of(zoom, rotation_deg, shift_px, perspective)
-        seen = geometry.warp(other, np.linalg.inv(matrix), scene.shape[:2])
+        seen = resampling.warp(other, np.linalg.inv(matrix), scene.shape[:2])
         seen = softened(seen, radius_px) * gain
         m = MARGIN_PX
         cut = np.array([[1, 0, -m], [0, 1, -m], [0, 0, 1.0]])

@@ -16,7 +16,7 @@ from alignment.config import AlignConfig
 from alignment.motion import Flow
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import render_pair
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 SIZE = (576, 864)
 SHALLOW = SimulateConfig(width=864, height=576, pixel_pitch_um=41.7, min_coc_px=4.0, max_coc_px=8.0)
@@ -57,7 +57,7 @@ def shown(case: str) -> Shown:
         occlusion = (xs < -0.5) | (ys < -0.5) | (xs > SIZE[1] - 0.5) | (ys > SIZE[0] - 0.5)
     light = photometric.luminance(sharp)
     detail = photometric.band(photometric.tone(light, photometric.white_of(light)), 10.0)
-    energy = geometry.warp_by_flow(cv2.GaussianBlur(detail**2, (0, 0), 4.0), truth)
+    energy = resampling.warp_by_flow(cv2.GaussianBlur(detail**2, (0, 0), 4.0), truth)
     found = alignment.flow(blur, sharp)
     return Shown(found, np.linalg.norm(found.field - truth, axis=2), occlusion, energy > 0.02**2)
 
@@ -104,7 +104,7 @@ def test_parallax_of_a_few_pixels_shows_in_the_flow_as_far_as_there_is_evidence(
     ys, xs = np.mgrid[0 : SIZE[0], 0 : SIZE[1]].astype(np.float32)
     bend = np.stack([2.5 * np.sin(xs / 130) * np.cos(ys / 110), 2.0 * np.cos(xs / 150 + ys / 170)], axis=-1)
     blur = cv2.remap(pair.blur_linear, xs + bend[..., 0], ys + bend[..., 1], cv2.INTER_CUBIC)
-    truth = bend + geometry.warp_by_flow(pair.truth.displacement, bend)
+    truth = bend + resampling.warp_by_flow(pair.truth.displacement, bend)
     found = alignment.flow(np.clip(blur, 0, 1), np.clip(pair.sharp_linear, 0, 1))
     rigid = geometry.displacement(
         alignment.register(np.clip(blur, 0, 1), np.clip(pair.sharp_linear, 0, 1)).homography, SIZE
@@ -146,5 +146,5 @@ def test_the_radial_term_is_part_of_the_field() -> None:
     push = np.stack([grow * x, grow * y], axis=-1).astype(np.float32)
     sharp = cv2.remap(light, xs + push[..., 0], ys + push[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     found = alignment.flow(light, sharp, AlignConfig(radial=True))
-    back = found.field + geometry.warp_by_flow(push, found.field)
+    back = found.field + resampling.warp_by_flow(push, found.field)
     assert np.abs(back[60:-60, 60:-60]).max() < 0.1

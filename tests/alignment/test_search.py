@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from alignment.search import _about_centre, search
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 SIZE = (192, 288)
 
@@ -20,13 +20,13 @@ def test_the_search_finds_zoom_rotation_and_a_large_shift() -> None:
     planted = geometry.normalised(
         np.array([[1, 0, 30], [0, 1, -18], [0, 0, 1.0]]) @ _about_centre(1.08, np.radians(2.0), SIZE)
     )
-    moving = geometry.warp(grains(), np.linalg.inv(planted), SIZE)
+    moving = resampling.warp(grains(), np.linalg.inv(planted), SIZE)
     found = search(moving, grains(), zooms=(0.88, 1.12), max_rotation_deg=3.0)
     assert geometry.corner_error_px(found, planted, SIZE) < 4.0
 
 
 def test_a_known_zoom_is_all_that_is_tried() -> None:
-    moving = geometry.warp(grains(), _about_centre(1.04, 0.0, SIZE), SIZE)
+    moving = resampling.warp(grains(), _about_centre(1.04, 0.0, SIZE), SIZE)
     found = search(moving, grains(), zooms=(0.96, 0.96), max_rotation_deg=0.0)
     assert (
         geometry.decompose(found, SIZE).zoom == np.float64(0.96)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdd_toolkit import geometry
+from sdd_toolkit import geometry, resampling
 
 SIZE = (120, 160)
 
@@ -52,31 +52,9 @@ def test_binning_commutes_with_the_scaled_homography() -> None:
     full = geometry.scaled(similarity((2.0, 1.0), 1.01, 0.2), 2.0)
     image = smooth((240, 320))
     binned = image.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
-    one = geometry.warp(image, full, (240, 320)).reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
-    other = geometry.warp(binned, geometry.scaled(full, 0.5), (120, 160))
-    # OpenCV rounds sampling points to 1/32 px, so single pixels scatter; a half-pixel offset would show in the mean.
-    assert np.abs(one - other)[8:-8, 8:-8].mean() < 3e-3
-
-
-def test_warping_there_and_back_is_the_identity_on_the_valid_box() -> None:
-    matrix = similarity((3.3, -2.7), 1.015, 0.8)
-    image = smooth()
-    back = geometry.warp(geometry.warp(image, matrix, SIZE), np.linalg.inv(matrix), SIZE)
-    # Twice OpenCV's rounding of sampling points to 1/32 px, at a largest slope of 1/7 per px.
-    assert np.abs(back - image)[12:-12, 12:-12].max() < 2 * (1 / 64) * np.sqrt(2) / 7 + 1e-3
-
-
-def test_a_shift_to_the_right_moves_content_to_the_right() -> None:
-    image = np.zeros(SIZE, np.float32)
-    image[50, 60] = 1.0
-    matrix = np.array([[1, 0, 5], [0, 1, -2], [0, 0, 1]], np.float64)
-    assert np.unravel_index(geometry.warp(image, matrix, SIZE).argmax(), SIZE) == (48, 65)
-
-
-def test_valid_pixels_have_their_whole_support_inside_the_source() -> None:
-    matrix = np.array([[1, 0, 10], [0, 1, 0], [0, 0, 1]], np.float64)
-    mask = geometry.valid(matrix, SIZE, SIZE)
-    assert geometry.inner_box(mask) == (16, 6, 160, 114)
+    one = resampling.warp(image, full, (240, 320)).reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
+    other = resampling.warp(binned, geometry.scaled(full, 0.5), (120, 160))
+    assert np.abs(one - other)[8:-8, 8:-8].max() < 3e-3
 
 
 def test_the_displacement_field_is_the_homography_minus_the_identity() -> None:
@@ -107,13 +85,6 @@ def test_the_inner_box_is_the_largest_rectangle_of_valid_pixels(seed: int) -> No
 
 def test_no_valid_pixel_gives_an_empty_box() -> None:
     assert geometry.inner_box(np.zeros((4, 5), bool)) == (0, 0, 0, 0)
-
-
-def test_a_flow_samples_where_it_points() -> None:
-    image = smooth()
-    flow = np.zeros((*SIZE, 2), np.float32)
-    flow[..., 0] = 3.0
-    np.testing.assert_allclose(geometry.warp_by_flow(image, flow)[:, :-3], image[:, 3:], atol=1e-6)
 
 
 def test_a_linear_flow_is_enlarged_exactly_inside_any_window() -> None:
