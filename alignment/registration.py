@@ -121,13 +121,16 @@ def measure(
     # Texture that only the finest pixels hold drowns in their noise.
     first = levels[first_within(levels, min(config.working_megapixels, _STATISTICS_MEGAPIXELS))]
     textured = [_textured(light) for light in (first.blur, first.sharp)]
+    used = None if mask is None else mask.astype(np.float32)
+    if used is not None:
+        textured[1] &= statistics.means(_resized(used, first.size)) > 0.5
     count = int(min(tiles.sum() for tiles in textured))
     if count < config.min_textured_tiles:
         alignment = replace(_unaligned(size), failure=Reason.NO_TEXTURE)
         detail = f"{count} textured tiles < {config.min_textured_tiles}"
         return Measured(replace(alignment, detail=detail), None, None, (size,))
     estimate = estimation.estimate(levels, config, prior)
-    alignment, tiles, residual = _described(estimate, config)
+    alignment, tiles, residual = _described(estimate, config, used)
     found = enlarged(alignment, estimate.reduction, size)
     colour = brightness.colour_gain(blur, sharp, levels, found.homography, estimate.photometry)
     blurred_px = float(np.median(np.abs(estimate.matched.radius.radius_px))) * estimate.reduction
@@ -167,12 +170,23 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
     )
 
 
-def _described(estimate: Estimate, config: AlignConfig) -> tuple[Alignment, TileStatistics, Residual]:
-    """The record of an estimate in pixels of its level, its tiles and the flow they rest on."""
+def _described(
+    estimate: Estimate, config: AlignConfig, used: Image | None
+) -> tuple[Alignment, TileStatistics, Residual]:
+    """The record of an estimate in pixels of its level, its tiles and the flow they rest on.
+
+    Args:
+        estimate: The global model.
+        config: The limits.
+        used: (H, W) 1 where the user's mask lets the frames be judged; everywhere if None.
+    """
     size = estimate.frames.size
     matrix = estimate.homography
     residual = dense.residual_flow(estimate)
     seen, unit = _coarse(estimate, residual)
+    if used is not None:
+        allowed = _resized(used, (seen.sharp.shape[0], seen.sharp.shape[1])) > 0.99
+        seen = replace(seen, matched=replace(seen.matched, overlap=seen.matched.overlap & allowed))
     textured = _textured(seen.sharp)
     tiles = statistics.tile_statistics(
         seen.matched,
@@ -315,6 +329,10 @@ def _unaligned(size: tuple[int, int]) -> Alignment:
 
 def _textured(light: Image) -> NDArray[np.bool_]:
     return statistics.textured_tiles(estimation.comparable(light, photometric.white_of(light)), _noise(light))
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def _noise(light: Image) -> float:
