@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from alignment import photometric
+from alignment.photometric import Noise
+from tests.alignment.conftest import leaves
 
 
 def grains(seed: int = 0) -> np.ndarray:
@@ -81,3 +83,39 @@ def test_a_band_holds_neither_offset_nor_shading() -> None:
     shading = np.linspace(0, 0.5, light.shape[1], dtype=np.float32)[None]
     plain, shaded = photometric.band(light, 10.0), photometric.band(light + shading + 3, 10.0)
     np.testing.assert_allclose(plain[40:-40, 40:-40], shaded[40:-40, 40:-40], atol=5e-3)
+
+
+def calm(seed: int) -> np.ndarray:
+    """Smooth shading over a wide range of brightness."""
+    wide = cv2.GaussianBlur(np.random.default_rng(seed).uniform(0, 1, (320, 432)), (0, 0), 25.0)
+    return (0.02 + 0.7 * (wide - wide.min()) / np.ptp(wide)).astype(np.float32)
+
+
+def defocused(seed: int) -> np.ndarray:
+    return cv2.GaussianBlur(photometric.luminance(leaves(seed, (320, 432))), (0, 0), 2.0)
+
+
+@pytest.mark.parametrize("scene", [calm, defocused])
+@pytest.mark.parametrize(
+    "noise", [photometric.Noise(1e-5, 0.0), photometric.Noise(0.0, 2e-4), photometric.Noise(1e-5, 1e-4)]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_told_at_every_brightness(scene, noise: Noise, seed: int) -> None:
+    light = scene(seed)
+    drawn = np.random.default_rng(seed).normal(0, 1, light.shape) * np.sqrt(noise.variance(light))
+    found = photometric.noise_of((light + drawn).astype(np.float32))
+    levels = np.array([0.1, 0.3, 0.5], dtype=np.float32)
+    deviation = np.sqrt(found.variance(levels) / noise.variance(levels))
+    assert deviation == pytest.approx(np.ones(3), abs=0.2)
+
+
+def test_noise_of_a_frame_without_any_is_next_to_nothing() -> None:
+    assert photometric.noise_of(np.full((320, 432), 0.3, np.float32)).variance(np.float32(0.3)) < 1e-12
+    assert photometric.noise_of(calm(0)).variance(np.float32(0.3)) < 1e-10
+
+
+def test_noise_of_a_frame_of_few_cells_is_taken_as_the_same_everywhere() -> None:
+    flat = 0.3 + np.random.default_rng(0).normal(0, 0.01, (72, 72)).astype(np.float32)
+    found = photometric.noise_of(flat)
+    assert found.per_light == 0
+    assert np.sqrt(found.floor) == pytest.approx(0.01, rel=0.15)

@@ -1,4 +1,4 @@
-"""Registering two arrays: planted truth, invariances, and honest verdicts."""
+"""Registering two arrays: planted truth and honest verdicts."""
 
 from __future__ import annotations
 
@@ -62,37 +62,6 @@ def test_the_evidence_chooses_the_simplest_model_that_explains(plant) -> None:
     assert alignment.register(still.blur, still.sharp).model == "identity"
     assert alignment.register(turned.blur, turned.sharp).model == "similarity"
     assert alignment.register(tilted.blur, tilted.sharp).model == "homography"
-
-
-def test_swapping_the_frames_inverts_the_homography(plant) -> None:
-    pair = plant(6)
-    there = alignment.register(pair.blur, pair.sharp)
-    back = alignment.register(pair.sharp, pair.blur)
-    assert corner_error_px(np.linalg.inv(back.homography), there.homography, there.size) < 0.1
-    assert back.gain * there.gain == pytest.approx(1.0, abs=0.01)
-
-
-def test_a_gain_changes_nothing_but_the_gain(plant) -> None:
-    pair = plant(7)
-    plain = alignment.register(pair.blur, pair.sharp)
-    darker = alignment.register(pair.blur * np.float32(0.5), pair.sharp)
-    assert corner_error_px(darker.homography, plain.homography, plain.size) < 0.01
-    assert darker.gain == pytest.approx(2 * plain.gain, rel=1e-3)
-
-
-def test_flipping_both_frames_commutes(plant) -> None:
-    pair = plant(8)
-    plain = alignment.register(pair.blur, pair.sharp)
-    mirrored = alignment.register(pair.blur[:, ::-1].copy(), pair.sharp[:, ::-1].copy())
-    flip = np.array([[-1, 0, plain.size[1] - 1], [0, 1, 0], [0, 0, 1.0]])
-    assert corner_error_px(flip @ mirrored.homography @ flip, plain.homography, plain.size) < 0.1
-
-
-def test_cropping_the_blurred_frame_elsewhere_composes(plant) -> None:
-    pair = plant(9)
-    found = alignment.register(pair.blur[:-6, :-4].copy(), pair.sharp[6:, 4:].copy())
-    shift = np.array([[1, 0, -4], [0, 1, -6], [0, 0, 1.0]])
-    assert corner_error_px(found.homography, shift @ pair.homography, found.size) < 0.15
 
 
 def test_a_moving_object_is_seen_and_does_not_pull_the_homography(plant) -> None:
