@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from alignment import photometric, spline
+from alignment import blur_match, photometric, spline
 from sdd_toolkit import geometry, resampling
 
 if TYPE_CHECKING:
@@ -37,14 +37,23 @@ def comparable_cells(frames: Frames, matrix: Matrix) -> NDArray[np.bool_]:
     return np.asarray(share.reshape(grid) > 0.98)
 
 
-def compared(frames: Frames, matrix: Matrix) -> Photometry | None:
-    """The brightness of a level's frames under a homography in its pixels; None where nothing can be compared."""
+def compared(frames: Frames, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
+    """The brightness of a level's frames; None where nothing can be compared.
+
+    Args:
+        frames: The pair at that level.
+        matrix: Blurred to sharp in its pixels.
+        radius_px: Disc that makes them about equally soft, negative for the blurred frame: unequal contrast would
+            pass for an offset.
+    """
     usable = comparable_cells(frames, matrix).ravel()
     if not usable.any():
         return None
     grid = photometric.cells_of(frames.size)
-    moving = photometric.cell_means(spline.linear(frames.blur, matrix, frames.size), grid)
-    fixed = photometric.cell_means(frames.sharp, grid)
+    moving = photometric.cell_means(
+        spline.linear(blur_match.disc_blurred(frames.blur, -radius_px), matrix, frames.size), grid
+    )
+    fixed = photometric.cell_means(blur_match.disc_blurred(frames.sharp, radius_px), grid)
     return photometric.fit(moving[usable], fixed[usable], photometric.squared_radius(grid).ravel()[usable])
 
 

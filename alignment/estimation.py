@@ -37,6 +37,8 @@ _LONGEST_STEP_PX = 8.0
 # Standard deviations expected of the affine and perspective parameters and of the radial one.
 _TILT = 5e-3
 _RADIAL = 5e-3
+# How much better than at the expected zoom the frames must correlate at another.
+_CLEARLY = 1.1
 _SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
 # Radii within this share of their median are one radius.
 _UNIFORM_SHARE = 0.12
@@ -115,6 +117,7 @@ class _State:
     radial: float
     photometry: Photometry
     largest_px: float
+    radius_px: float
     both: bool
 
 
@@ -148,22 +151,12 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
     finest = first_within(levels, config.working_megapixels)
     top = levels[-1]
     whites = photometric.white_of(top.blur), photometric.white_of(top.sharp)
-    reach = config.max_zoom_percent / 100
-    zooms = (1 - reach, 1 + reach)
-    if prior is not None:
-        margin = 4 * prior.deviation + 0.005
-        zooms = (max(zooms[0], prior.zoom - margin), min(zooms[1], prior.zoom + margin))
-        zooms = zooms if zooms[0] < zooms[1] else (prior.zoom, prior.zoom)
     state = _State(
-        homography=search(
-            comparable(top.blur, whites[0]),
-            comparable(top.sharp, whites[1]),
-            zooms=zooms,
-            max_rotation_deg=config.max_rotation_deg,
-        ),
+        homography=_found(comparable(top.blur, whites[0]), comparable(top.sharp, whites[1]), config, prior),
         radial=0.0,
         photometry=Photometry(gain=whites[1] / max(whites[0], 1e-9)),
         largest_px=config.max_radius_px / 2 ** (len(levels) - 1),
+        radius_px=0.0,
         both=True,
     )
     full = "homography+radial" if config.radial else "homography"
@@ -171,7 +164,10 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
         coarse = number >= max(finest + 2, 2) or (number == len(levels) - 1 and number > finest)
         model = "similarity" if coarse else full
         bright = max(number, brightness.level_of(levels))
-        compared = brightness.compared(levels[bright], geometry.scaled(state.homography, 0.5 ** (bright - number)))
+        factor = 0.5 ** (bright - number)
+        compared = brightness.compared(
+            levels[bright], geometry.scaled(state.homography, factor), factor * state.radius_px
+        )
         state = replace(state, photometry=compared or state.photometry)
         state, fit, pair = _refined(levels[number], state, model, prior, last=number == finest)
         signed = _used_radii(pair)
@@ -182,10 +178,23 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
         state = replace(
             state,
             homography=geometry.scaled(state.homography, 2.0),
+            radius_px=2 * float(np.median(signed)),
             largest_px=min(2 * (1.3 * used + 0.7), config.max_radius_px / 2 ** (number - 1)),
             both=bool(np.mean(signed < -0.5) > 0.01) or model != full,
         )
     return _simplest(levels[number], state, fit, pair, model, 2**number)
+
+
+def _found(moving: Image, fixed: Image, config: AlignConfig, prior: ZoomPrior | None) -> Matrix:
+    """Where to start: at the zoom to expect, unless the frames clearly speak for another."""
+    reach = config.max_zoom_percent / 100
+    anywhere, score = search(moving, fixed, zooms=(1 - reach, 1 + reach), max_rotation_deg=config.max_rotation_deg)
+    if prior is None:
+        return anywhere
+    margin = 4 * prior.deviation + 0.005
+    zooms = (prior.zoom - margin, prior.zoom + margin)
+    expected, expected_score = search(moving, fixed, zooms=zooms, max_rotation_deg=config.max_rotation_deg)
+    return anywhere if score > _CLEARLY * expected_score else expected
 
 
 def _used_radii(pair: _Pair) -> NDArray[np.float32]:
@@ -238,9 +247,11 @@ def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tupl
     right = information @ parameters
     if prior is not None:
         shift = float(np.hypot(*geometry.decompose(state.homography, size).shift_px)) / max(size)
-        variance = prior.deviation**2 + shift**4
         along = np.zeros(9)
         along[[0, 4]] = 0.5
+        variance = prior.deviation**2 + shift**4
+        # A prior that the pixels contradict gives way (a Cauchy tail).
+        variance *= 1 + (float(along @ parameters) - (prior.zoom - 1)) ** 2 / (9 * variance)
         information += np.outer(along, along) / variance
         right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
     # The step is composed inversely: it takes away what is there.

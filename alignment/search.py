@@ -21,7 +21,7 @@ _ZOOM_STEP = 0.02
 _ROTATION_STEP_DEG = 1.0
 
 
-def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotation_deg: float) -> Matrix:
+def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotation_deg: float) -> tuple[Matrix, float]:
     """A rough homography `moving` → `fixed`: the zoom, rotation and shift of the highest correlation.
 
     Args:
@@ -29,6 +29,9 @@ def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotat
         fixed: (h, w) band-passed image.
         zooms: Smallest and largest zoom tried.
         max_rotation_deg: Largest rotation tried, either way.
+
+    Returns:
+        The homography and its correlation, to be compared with others of the same frames.
     """
     factor = max(max(fixed.shape) / SEARCH_PX, 1.0)
     small = (max(int(fixed.shape[1] / factor), 8), max(int(fixed.shape[0] / factor), 8))
@@ -54,7 +57,7 @@ def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotat
                 best = np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]) @ turn
     grow = np.array([fixed.shape[1] / small[0], fixed.shape[0] / small[1]])
     up = np.array([[grow[0], 0, (grow[0] - 1) / 2], [0, grow[1], (grow[1] - 1) / 2], [0, 0, 1]])
-    return geometry.normalised(up @ best @ np.linalg.inv(up))
+    return geometry.normalised(up @ best @ np.linalg.inv(up)), best_score
 
 
 def _spectrum(image: Image, canvas: Image) -> Image:
