@@ -1,8 +1,8 @@
 """Aligners on defocused pairs: ours against what else there is, in one run.
 
 `python benchmarks/alignment.py` prints a table for every section, on the pairs told below; `--out docs/benchmarks` also
-writes the page, its pictures and every single number. `--only planted loops` runs these sections; on a page the
-others then keep the numbers they had. `--quick` is the smallest run that touches everything.
+writes the page, its pictures and every single number. `--only planted loops` runs these sections, `--ours` leaves the
+rivals out; on a page what was not run keeps the numbers it had. `--quick` is the smallest run that touches everything.
 
   planted   photographs with a known small motion under a disc of each radius
   large     the same with 5 to 10 % zoom, up to 100 px shift and 2 degrees
@@ -140,8 +140,9 @@ def main() -> None:
     print(page.printed(rows))
     if told.out:
         told.out.mkdir(parents=True, exist_ok=True)
-        measured = {row.section for row in rows}
-        kept = [row for row in measurement.read(told.out / f"{page.NAME}.csv") if row.section not in measured]
+        measured = {(row.section, row.method) for row in rows}
+        before = measurement.read(told.out / f"{page.NAME}.csv")
+        kept = [row for row in before if (row.section, row.method) not in measured]
         every = sorted(kept + rows, key=lambda row: list(SECTIONS).index(row.section))
         measurement.write(told.out / f"{page.NAME}.csv", every)
         page.write(told.out, every, command_of(told))
