@@ -241,6 +241,8 @@ def _scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
         return 1.0, 0.0
     weak = values <= np.median(values)
     factor = max(float(np.median(left[weak] ** 2 * values[weak])) / _MEDIAN_CHI2, 1e-3)
+    if weak.all():
+        return factor, 0.0
     square, own = left[~weak] ** 2, factor / values[~weak]
     if float(np.median(square / own)) <= _MEDIAN_CHI2:
         return factor, 0.0

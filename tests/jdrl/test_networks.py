@@ -166,7 +166,10 @@ def attentive_nafnet() -> NAFNet:
 def test_windows_as_large_as_the_input_change_nothing(size: tuple[int, int]) -> None:
     network, image = attentive_nafnet(), torch.rand(1, 3, *size)
     with torch.no_grad():
-        torch.testing.assert_close(restore(localised(network, 64), image), restore(network, image))
+        # Two orders of summation in float32.
+        torch.testing.assert_close(
+            restore(localised(network, 64), image), restore(network, image), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_localising_leaves_the_network_and_the_names_of_its_weights_alone() -> None:
