@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdd_toolkit import geometry
 from sdd_toolkit.resampling import REACH_PX, Interpolation, origins, sample
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
     transform = mapping.transform
     found: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
     if mapping.inverse:
-        x, y, ahead = _projected(*_unbent(x, y, transform), transform.matrix)
+        x, y, ahead = geometry.mapped(transform.matrix, *_unbent(x, y, transform))
         found = ahead & _shown(mapping, x, y)
         if mapping.flow is not None:
             x, y = _carried(mapping.flow, x, y)
@@ -114,47 +115,23 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
         if mapping.flow is not None:
             x, y, found = _before_flow(mapping.flow, x, y)
         found = found & _shown(mapping, x, y)
-        x, y, ahead = _projected(x, y, np.asarray(np.linalg.inv(transform.matrix)))
+        x, y, ahead = geometry.mapped(np.asarray(np.linalg.inv(transform.matrix)), x, y)
         found = found & ahead
-        x, y = _bent(x, y, transform)
+        x, y = geometry.bent(x, y, transform.radial, transform.size)
     return mapping.scale * x + offset, mapping.scale * y + offset, found
 
 
-def _projected(x: Plane, y: Plane, matrix: NDArray[np.float64]) -> tuple[Plane, Plane, NDArray[np.bool_]]:
-    matrix = matrix / matrix[2, 2]
-    depth = matrix[2, 0] * x + matrix[2, 1] * y + 1.0
-    ahead = depth > 0
-    depth = np.where(ahead, depth, 1.0)
-    across = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / depth
-    down = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / depth
-    return across, down, ahead
-
-
-def _bent(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
-    """Points of the blurred frame moved by the radial term."""
-    if transform.radial == 0:
-        return x, y
-    (centre_x, centre_y), reach = _centre(transform)
-    factor = 1 + transform.radial * ((x - centre_x) ** 2 + (y - centre_y) ** 2) / reach**2
-    return centre_x + factor * (x - centre_x), centre_y + factor * (y - centre_y)
-
-
 def _unbent(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
-    """The inverse of `_bent`: Newton's method on r (1 + k r²), of which k r² is a few hundredths at most."""
+    """The inverse of `geometry.bent`: Newton's method on r (1 + k r²), of which k r² is a few hundredths at most."""
     if transform.radial == 0:
         return x, y
-    (centre_x, centre_y), reach = _centre(transform)
+    (centre_x, centre_y), reach = geometry.centre(transform.size)
     bent = np.hypot(x - centre_x, y - centre_y) / reach
     radius = bent.copy()
     for _ in range(_NEWTON_STEPS):
         radius -= (radius * (1 + transform.radial * radius**2) - bent) / (1 + 3 * transform.radial * radius**2)
     factor = 1 / (1 + transform.radial * radius**2)
     return centre_x + factor * (x - centre_x), centre_y + factor * (y - centre_y)
-
-
-def _centre(transform: Transform) -> tuple[tuple[float, float], float]:
-    height, width = transform.size
-    return ((width - 1) / 2.0, (height - 1) / 2.0), float(np.hypot(height, width)) / 2.0
 
 
 def _shown(mapping: Mapping, x: Plane, y: Plane) -> NDArray[np.bool_]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit import geometry
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -64,17 +66,10 @@ def positions(
     Returns:
         x and y, (rows, W) float32 each.
     """
-    back = np.linalg.inv(homography)
     xs = np.arange(size[1], dtype=np.float64)[None]
     ys = np.arange(rows[0], rows[1], dtype=np.float64)[:, None]
-    scale = 1.0 / (back[2, 0] * xs + (back[2, 1] * ys + back[2, 2]))
-    x = (back[0, 0] * xs + (back[0, 1] * ys + back[0, 2])) * scale
-    y = (back[1, 0] * xs + (back[1, 1] * ys + back[1, 2])) * scale
-    if radial:
-        reach, middle_x, middle_y = np.hypot(size[0], size[1]) / 2, (size[1] - 1) / 2, (size[0] - 1) / 2
-        x, y = x - middle_x, y - middle_y
-        grow = 1 + radial * (x * x + y * y) / reach**2
-        x, y = middle_x + x * grow, middle_y + y * grow
+    x, y, _ = geometry.mapped(np.asarray(np.linalg.inv(homography)), xs, ys)
+    x, y = geometry.bent(x, y, radial, size)
     return x.astype(np.float32), y.astype(np.float32)
 
 

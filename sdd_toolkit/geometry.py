@@ -17,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Plane = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
@@ -50,6 +52,41 @@ def project(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDA
     """Maps (N, 2) points (x, y)."""
     mapped = np.column_stack([points, np.ones(len(points))]) @ np.asarray(homography, dtype=np.float64).T
     return np.asarray(mapped[:, :2] / mapped[:, 2:], dtype=np.float64)
+
+
+def mapped(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+    """`project` for planes of coordinates.
+
+    Args:
+        matrix: (3, 3).
+        x: Any shape.
+        y: Of a shape that broadcasts with it.
+
+    Returns:
+        x and y, and whether the point lies before the plane that the matrix sends to infinity.
+    """
+    rows = normalised(matrix)
+    depth = rows[2, 0] * x + rows[2, 1] * y + 1.0
+    ahead = depth > 0
+    depth = np.where(ahead, depth, 1.0)
+    across = (rows[0, 0] * x + rows[0, 1] * y + rows[0, 2]) / depth
+    down = (rows[1, 0] * x + rows[1, 1] * y + rows[1, 2]) / depth
+    return across, down, ahead
+
+
+def bent(x: Plane, y: Plane, radial: float, size: tuple[int, int]) -> tuple[Plane, Plane]:
+    """Points of a (height, width) frame moved by the radial term, see `sdd_toolkit.types.Alignment`."""
+    if radial == 0:
+        return x, y
+    (centre_x, centre_y), reach = centre(size)
+    factor = 1 + radial / reach**2 * ((x - centre_x) ** 2 + (y - centre_y) ** 2)
+    return centre_x + factor * (x - centre_x), centre_y + factor * (y - centre_y)
+
+
+def centre(size: tuple[int, int]) -> tuple[tuple[float, float], float]:
+    """(x, y) of the centre of a (height, width) frame, and half its diagonal in pixels."""
+    height, width = size
+    return ((width - 1) / 2.0, (height - 1) / 2.0), float(np.hypot(height, width)) / 2.0
 
 
 def corners(size: tuple[int, int]) -> NDArray[np.float64]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit import geometry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -194,10 +196,7 @@ def _tiles(
     """The target's tiles and what they show."""
     if flow is not None and flow.shape != (*target, 2):
         raise ValueError(f"flow {flow.shape} on a target of {target}")
-    back = np.linalg.inv(np.asarray(homography, dtype=np.float64))
-    back = back / back[2, 2]
-    centre_x, centre_y = (source[1] - 1) / 2.0, (source[0] - 1) / 2.0
-    half_diagonal = float(np.hypot(*source)) / 2.0
+    back = np.asarray(np.linalg.inv(np.asarray(homography, dtype=np.float64)))
     longest = 0 if flow is None else int(np.ceil(max(np.abs(part).max(initial=0) for part in flow)))
     for place in _places(target):
         rows, columns = place
@@ -211,14 +210,8 @@ def _tiles(
             x, y = (np.asarray(axis) for axis in np.broadcast_arrays(x - left, y - top))
             x, y, settled = origins(near, x, y)
             x, y = x + left, y + top
-        depth = back[2, 0] * x + back[2, 1] * y + 1.0
-        ahead = depth > 0
-        depth = np.where(ahead, depth, 1.0)
-        x, y = ((row[0] * x + row[1] * y + row[2]) / depth for row in back[:2])
-        if radial:
-            off_x, off_y = x - centre_x, y - centre_y
-            factor = 1.0 + radial / half_diagonal**2 * (off_x**2 + off_y**2)
-            x, y = centre_x + factor * off_x, centre_y + factor * off_y
+        x, y, ahead = geometry.mapped(back, x, y)
+        x, y = geometry.bent(x, y, radial, source)
         yield _Tile(place, x, y, ahead & settled)
 
 

@@ -59,9 +59,11 @@ def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
             confidence = stored["confidence"] if "confidence" in stored else np.full(grid, 255, np.uint8)
             occlusion = stored["occlusion"] > 0 if "occlusion" in stored else np.zeros(grid, np.bool_)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path.name} holds no residual flow: {error}", hint=hint) from error
+        raise InputError(f"{path.parent.name}/{path.name} holds no residual flow: {error}", hint=hint) from error
     if (flow.shape, confidence.shape, occlusion.shape) != ((*grid, 2), grid, grid) or not np.isfinite(flow).all():
-        raise InputError(f"{path.name}: {flow.shape}, expected finite values of {(*grid, 2)}", hint=hint)
+        raise InputError(
+            f"{path.parent.name}/{path.name}: {flow.shape}, expected finite values of {(*grid, 2)}", hint=hint
+        )
     return ResidualFlow(flow, confidence.astype(np.float32) / np.float32(255), occlusion)
 
 

@@ -89,7 +89,7 @@ def test_a_damaged_flow_file_is_a_note(tmp_path: Path, damage: bytes | None) -> 
     path.unlink() if damage is None else path.write_bytes(damage)
     shown = pictures(task(tmp_path, pair))
     assert shown.flow is None
-    assert "a.npz" in shown.notes[0]
+    assert "flow/a.npz" in shown.notes[0]
     assert shown.sharp is not None
 
 

@@ -79,7 +79,7 @@ def test_a_stored_flow_is_read_with_its_confidence_and_occlusion(tmp_path: Path)
     assert not older.occlusion.any()
 
 
-@pytest.mark.parametrize("name", ["missing", "empty", "size", "infinite", "no flow"])
+@pytest.mark.parametrize("name", ["missing", "empty", "size", "infinite", "no flow", "pickled"])
 def test_a_file_without_a_usable_flow_is_an_input_error(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.npz"
     if name == "empty":
@@ -90,5 +90,7 @@ def test_a_file_without_a_usable_flow_is_an_input_error(tmp_path: Path, name: st
         np.savez(path, flow=np.full((*GRID, 2), np.inf, np.float16))
     elif name == "no flow":
         np.savez(path, confidence=np.ones(GRID))
+    elif name == "pickled":
+        np.savez(path, flow=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match=r"a\.npz"):
         read(path, (240, 320))
