@@ -13,10 +13,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from capture.virtual import dng, sensor
+from capture.virtual import sensor
 from capture.virtual.picture import Picture, metric, relative
 from capture.virtual.shoot import Defect, RenderedPair, render_pair
-from sdd_toolkit import __version__, files
+from sdd_toolkit import __version__, dng, files
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.executor import run_tasks
 from sdd_toolkit.progress import silent

@@ -14,7 +14,7 @@ import rawpy
 
 from capture.virtual import sensor
 from capture.virtual.config import SimulateConfig
-from capture.virtual.dng import RawTags, encode
+from sdd_toolkit.dng import RawTags, encode
 
 CONFIG = SimulateConfig(width=96, height=64, noise=False)
 TAGS = RawTags(
