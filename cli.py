@@ -23,6 +23,7 @@ CAPTURE_DOORS = (
 
 DOORS = (
     Door("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
+    Door("fuse", "alignment.commands:fuse", "Make all-in-focus pictures of focal stacks, with a map of origins."),
     Door("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
     Door("breathing", "sdd_toolkit.commands:breathing", "Fit how the lenses breathe: zoom against focus position."),
     Door("filter", "sdd_toolkit.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
@@ -124,6 +125,7 @@ def run_build(
         mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
     """
     import alignment.config
+    import alignment.fuse_stage
     import alignment.stage
     import capture.config
     import capture.ingest
@@ -133,8 +135,10 @@ def run_build(
     from sdd_toolkit.errors import SddError
     from sdd_toolkit.select import FilterConfig
 
-    sources, dataset = resolve(config, source, out, load_section(BuildConfig, "build", config))
+    recipe = load_section(BuildConfig, "build", config)
+    sources, dataset = resolve(config, source, out, recipe)
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
+    fuse = load_section(alignment.fuse_stage.FuseConfig, "fuse", config)
     known = None if breathing is None else lenses.read(breathing)
     align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
     select = load_section(FilterConfig, "filter", config)
@@ -143,13 +147,24 @@ def run_build(
     page = load_section(report.ReportConfig, "report", config)
     record_config(
         dataset,
-        {"ingest": ingest, "align": align, "filter": select, "pack": packing, "card": card, "report": page},
+        {
+            "ingest": ingest,
+            "fuse": fuse,
+            "align": align,
+            "filter": select,
+            "pack": packing,
+            "card": card,
+            "report": page,
+        },
     )
     # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
     how: How = {"executor": executor, "overwrite": overwrite, "track": track}
-    done = [
-        capture.ingest.run(sources, dataset.folder, ingest, **how),
-        alignment.stage.run(dataset.ingested, dataset.folder, align, masks=mask, **how),
+    done = [capture.ingest.run(sources, dataset.folder, ingest, **how)]
+    if recipe.fuse_stacks:
+        done.append(alignment.fuse_stage.run(dataset.ingested, dataset.folder, fuse, align, **how))
+    pairs = dataset.fused if recipe.fuse_stacks else dataset.ingested
+    done += [
+        alignment.stage.run(pairs, dataset.folder, align, masks=mask, **how),
         filter.run(dataset.aligned, dataset.folder, select, **how),
     ]
     try:

@@ -1,4 +1,4 @@
-"""The `align` command: the pairs of a manifest, two photographs, or a stored transform and more files."""
+"""The commands `align`, of a manifest, of two photographs or of a stored transform, and `fuse`, of focal stacks."""
 
 from __future__ import annotations
 
@@ -151,3 +151,34 @@ def _only(names: tuple[str, ...], mode: str, options: dict[str, Any]) -> dict[st
         if name not in names and value not in (None, False):
             raise click.UsageError(f"--{name.replace('_', '-')} does not go with {mode}.")
     return {name: options[name] for name in names}
+
+
+@click.command()
+@click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="MANIFEST | FRAME...")
+@out_option("Folder of the data set: fused.jsonl and fused/ are written there; of FRAMEs: folder of the picture.")
+@click.option("--reference", type=IN_PATH, help="Of FRAMEs: the one whose framing the picture has (default: sharpest).")
+@stage_options
+def fuse(
+    files: tuple[Path, ...], out: Path, reference: Path | None, config: Path | None, executor: str | None,
+    overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make all-in-focus pictures of focal stacks, with a map of origins.
+
+    \b
+    sdd fuse MANIFEST                every stack of an ingested.jsonl; its frames become pairs with the picture
+    sdd fuse FRAME FRAME...          one stack, no manifest
+    """
+    from alignment.config import AlignConfig
+    from alignment.fuse_stage import FuseConfig, fuse_frames, run
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.progress import terminal
+
+    align = load_section(AlignConfig, "align", config)
+    if len(files) > 1:
+        echo_report(fuse_frames(files, out, align, reference=reference, overwrite=overwrite), as_json)
+        return
+    if reference is not None:
+        raise click.UsageError("--reference goes with several frames.")
+    section, name = load_section(FuseConfig, "fuse", config), executor or default_name()
+    echo_report(run(files[0], out, section, align, executor=name, overwrite=overwrite, track=terminal), as_json)

@@ -334,12 +334,13 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         layout = Dataset(out)
         texts = (
-            layout.ingested, layout.aligned, layout.filtered, layout.config, out / REJECTED, out / inspection.MEMORY,
-        )  # fmt: skip
+            *(layout.ingested, layout.fused, layout.aligned, layout.filtered, layout.config),
+            *(out / REJECTED, out / inspection.MEMORY),
+        )
         # A killed run leaves journals and partial files.
         endings = ("", JOURNAL, PARTIAL)
         written = [path.with_name(path.name + ending) for path in texts for ending in endings]
-        return [*written, layout.shards, layout.report, out / "flow"]
+        return [*written, layout.shards, layout.report, out / "flow", out / "fused"]
     return [out]
 
 

@@ -83,7 +83,10 @@ def inspect(task: Task) -> Inspection:
         meta, detail = read_meta(path), None
         if task.pixels:
             half = frames.read_half(path)
-            meta, detail = replace(meta, size=_as_stored(half.size, meta.orientation)), detail_of(half)
+            meta, detail = (
+                replace(meta, size=_as_stored(half.size, meta.orientation)),
+                quality.relative_detail(half.rgb),
+            )
     except RawError as error:
         return replace(found, failure=error.what.replace(str(path), path.name))
     except OSError as error:
@@ -94,15 +97,6 @@ def inspect(task: Task) -> Inspection:
 def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """The size before orientation: codes from 5 on swap the sides."""
     return (size[1], size[0]) if orientation >= 5 else size
-
-
-def detail_of(half: frames.HalfFrame) -> float:
-    """Mean energy of fine detail over the frame, noise removed, relative to its mean brightness; 0 if tiny."""
-    if min(half.rgb.shape[:2]) < quality.TILE_PX:
-        return 0.0
-    level = float(quality.luminance(half.rgb).mean())
-    fine = quality.detail(half.rgb).fine
-    return float(fine.mean()) / level if level > 0 else 0.0
 
 
 def remembered(memory: Path) -> dict[str, Inspection]:

@@ -21,6 +21,9 @@ class BuildConfig(Section):
 
     sources: tuple[str, ...] = Field((), description="Folders with RAW files, relative to the configuration file.")
     out: str | None = Field(None, description="Folder of the data set, relative to the configuration file.")
+    fuse_stacks: bool = Field(
+        False, description="Whether focal stacks get an all-in-focus picture as their sharp frame, as by `sdd fuse`."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Dataset:
     def ingested(self) -> Path:
         """Manifest after `sdd ingest`."""
         return self.folder / "ingested.jsonl"
+
+    @property
+    def fused(self) -> Path:
+        """Manifest after `sdd fuse`; the pictures lie in `fused/` beside it."""
+        return self.folder / "fused.jsonl"
 
     @property
     def aligned(self) -> Path:

@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES",
     "RAW_SUFFIXES",
+    "CameraFrame",
     "HalfFrame",
     "as_shot_white_balance",
     "is_candidate",
     "probe",
+    "read_camera",
     "read_full",
     "read_half",
 ]
@@ -74,6 +76,22 @@ class HalfFrame:
     rgb: NDArray[np.float32]
     clipped: NDArray[np.bool_]
     size: tuple[int, int]
+    white_balance: Row
+    to_srgb: tuple[Row, Row, Row]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFrame:
+    """A whole frame in the camera's own colours.
+
+    Attributes:
+        rgb: (H, W, 3) float32 linear camera RGB in [0, 1]: black 0, sensor white 1, no white balance; oriented. Of an
+            image: linear sRGB.
+        white_balance: As-shot multipliers of R, G, B; green = 1.
+        to_srgb: Matrix from white-balanced camera RGB to linear sRGB, row by row.
+    """
+
+    rgb: NDArray[np.float32]
     white_balance: Row
     to_srgb: tuple[Row, Row, Row]
 
@@ -156,6 +174,23 @@ def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float3
         flip = raw.sizes.flip  # developing resets it
         pixels = _postprocess(raw, white_balance or _white_balance(raw), rawpy.ColorSpace.sRGB)
         return _oriented(pixels, flip)
+
+
+def read_camera(path: Path) -> CameraFrame:
+    """The whole frame, demosaiced (AHD), in camera RGB: what a DNG of linear RGB holds.
+
+    Raises:
+        RawError: The file is missing or cannot be decoded.
+    """
+    if _is_image(path):
+        return CameraFrame(_linear_image(path), _NO_BALANCE, _IDENTITY)
+    with _opened(path) as raw:
+        flip = raw.sizes.flip  # developing resets it
+        balance, matrix = _white_balance(raw), _to_srgb(raw)
+        # Balanced, because demosaicing looks at hues, and not clipped; then the balance is taken out again.
+        pixels = _postprocess(raw, balance, rawpy.ColorSpace.raw, rawpy.HighlightMode.Ignore)
+        pixels *= np.float32(max(balance)) / np.array(balance, dtype=np.float32)
+        return CameraFrame(_oriented(np.minimum(pixels, np.float32(1.0)), flip), balance, matrix)
 
 
 def as_shot_white_balance(path: Path) -> Row:
@@ -266,7 +301,7 @@ def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     return np.maximum(mean, np.float32(0.0)), clipped
 
 
-def _postprocess(raw: Any, balance: Row, space: Any) -> NDArray[np.float32]:
+def _postprocess(raw: Any, balance: Row, space: Any, highlights: Any = rawpy.HighlightMode.Clip) -> NDArray[np.float32]:
     """LibRaw's development with nothing automatic, not oriented, even-sized: (H, W, 3) float32 in [0, 1]."""
     red, green, blue = balance
     pixels = raw.postprocess(
@@ -278,7 +313,7 @@ def _postprocess(raw: Any, balance: Row, space: Any) -> NDArray[np.float32]:
         gamma=(1, 1),
         no_auto_bright=True,
         adjust_maximum_thr=0.0,
-        highlight_mode=rawpy.HighlightMode.Clip,
+        highlight_mode=highlights,
     )
     height, width = _even(*pixels.shape[:2])
     even = pixels[:height, :width].reshape(height, width, -1)

@@ -105,6 +105,19 @@ def noise_variance(tone: NDArray[np.float32]) -> float:
     return float((calm / 0.6745) ** 2 / float(np.sum(kernel**2)))
 
 
+def relative_detail(frame: NDArray[np.float32]) -> float:
+    """Mean energy of an (h, w, 3) linear frame's fine detail, noise removed, over its mean brightness; 0 if tiny."""
+    if min(frame.shape[:2]) < TILE_PX:
+        return 0.0
+    level = float(luminance(frame).mean())
+    return float(detail(frame).fine.mean()) / level if level > 0 else 0.0
+
+
+def fine_noise(tone: NDArray[np.float32]) -> float:
+    """What the noise of an (h, w) image adds to its energy in the fine band."""
+    return noise_variance(tone) * _BAND_GAIN[0]
+
+
 def acuity(frame: Detail) -> float:
     """Fine-to-medium energy ratio of the crispest fifth of the textured tiles; 0 without texture.
 

@@ -14,7 +14,7 @@ import rawpy
 
 from capture.virtual import sensor
 from capture.virtual.config import SimulateConfig
-from sdd_toolkit.dng import RawTags, encode
+from sdd_toolkit.dng import RawTags, colour_matrix, encode
 
 CONFIG = SimulateConfig(width=96, height=64, noise=False)
 TAGS = RawTags(
@@ -96,3 +96,28 @@ def test_libraws_own_program_develops_the_file(tmp_path: Path) -> None:
     done = subprocess.run(["dcraw_emu", "-T", str(tmp_path / "a.dng")], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert (tmp_path / "a.dng.tiff").stat().st_size > 64 * 96 * 3
+
+
+def test_linear_rgb_comes_back_with_its_white_balance_and_colours() -> None:
+    colours = np.array([[0.5, 0.5, 0.5], [0.4, 0.3, 0.2], [0.05, 0.2, 0.3]], np.float32)
+    linear = np.repeat(np.repeat(colours[None], 32, axis=1), 64, axis=0) @ sensor.CAMERA_FROM_SRGB.T
+    tags = replace(TAGS, black_level=0, white_level=65535)
+    with opened(encode(np.rint(linear * 65535).astype(np.uint16), tags)) as raw:
+        assert raw.camera_whitebalance[:3] == pytest.approx([2.0, 1.0, 1 / 0.65], rel=1e-4)
+        developed = raw.postprocess(use_camera_wb=True, no_auto_bright=True, gamma=(1, 1), output_bps=16)
+    for number, colour in enumerate(colours):
+        assert developed[32, 32 * number + 16] / 65535 == pytest.approx(colour, abs=0.001)
+
+
+def test_the_colour_matrix_of_a_camera_follows_from_its_white_balance_and_its_way_to_srgb() -> None:
+    to_srgb = np.linalg.inv(np.diag(1 / np.array(sensor.NEUTRAL)) @ sensor.CAMERA_FROM_SRGB)
+    matrix = colour_matrix(to_srgb, 1 / np.array(sensor.NEUTRAL))
+    assert matrix == pytest.approx(sensor.COLOUR_MATRIX, abs=1e-9)
+
+
+def test_what_is_not_known_is_left_out_of_the_file() -> None:
+    bare = RawTags("SDD", "Camera", 0, 65535, (1.0, 1.0, 1.0), sensor.COLOUR_MATRIX)
+    read = exifread.process_file(io.BytesIO(encode(random_mosaic(), bare)))
+    unknown = ("FNumber", "ExposureTime", "ISOSpeedRatings", "FocalLength", "DateTimeOriginal", "LensModel")
+    assert not [name for name in unknown if f"EXIF {name}" in read]
+    assert str(read["Image Make"]) == "SDD"
