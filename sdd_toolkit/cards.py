@@ -95,6 +95,7 @@ class Card:
         rejected_files: The same of files that formed no pair; None without a list of them.
         steps: Every stage, version and configuration the packed pairs went through, with the number of pairs.
         sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
+        fused: How many packed pairs have an all-in-focus fusion as their sharp frame.
     """
 
     config: CardConfig
@@ -113,6 +114,7 @@ class Card:
     steps: tuple[tuple[Step, int], ...]
     reasons: dict[Reason, str]
     toolkit: str
+    fused: int
 
 
 def run(
@@ -189,6 +191,7 @@ def gather(
         steps=tuple(Counter(step for record in records for step in _stages(record)).items()),
         reasons=REASON_TEXT,
         toolkit=__version__,
+        fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
     )
 
 

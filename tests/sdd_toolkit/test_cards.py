@@ -18,7 +18,7 @@ from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
 from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.shard_index import Brightness, Warp
-from sdd_toolkit.types import Reason, Verdict
+from sdd_toolkit.types import Reason, Step, Verdict
 from tests.small_dataset import filtered_manifest
 
 HOSTILE = 'a: "b"\n---\n# | <script>alert(1)</script> `x` \x07 \u2028 {{ 7 * 7 }} 💥'
@@ -156,3 +156,13 @@ def test_the_card_says_how_the_frames_were_brought_together(folder: Path) -> Non
     assert 'the residual flow where that is sure (`warp = "homography+flow"`)' in text
     assert '(`brightness = "full"`)' in text
     assert "The residuals above are those before it was applied." in text
+
+
+def test_a_card_says_of_how_many_pairs_the_sharp_frame_is_a_fusion(folder: Path) -> None:
+    assert "focal stack" not in card(folder)
+    path = folder / "filtered.jsonl"
+    source = read(path)
+    fused = replace(source.records[0], history=(*source.records[0].history, Step("fuse", "0.1.0", "a" * 16, "b" * 16)))
+    write(path, replace(source, records=(fused, *source.records[1:])))
+    pack(path, folder / "shards", PackConfig(name="Kellerbilder", patch_size=128))
+    assert "The sharp frame of 1 pairs is no single exposure" in card(folder)
