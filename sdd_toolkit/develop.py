@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.types import Row
 
 Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 
@@ -78,19 +79,29 @@ def binned(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25), dtype=np.float32)
 
 
-def preview(half: HalfFrame) -> NDArray[np.uint8]:
-    """The half-size frame as a person would see it, in the level and colour of `frames.read_full`.
+def any_of_block(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether any of each 2x2 block is set; (H, W) with even sides to (H // 2, W // 2)."""
+    return mask[0::2, 0::2] | mask[0::2, 1::2] | mask[1::2, 0::2] | mask[1::2, 1::2]
+
+
+def balanced(half: HalfFrame, white_balance: Row) -> NDArray[np.float32]:
+    """The half-size frame in linear light with sRGB primaries, in the level and colour of `frames.develop_frame`.
 
     White balance is scaled so that its smallest multiplier is 1, as LibRaw does when highlights are clipped: the
     level depends on the white balance only, never on the content.
 
     Returns:
-        (h, w, 3) uint8, sRGB.
+        (h, w, 3) float32 in [0, 1].
     """
-    gains = np.array(half.white_balance, dtype=np.float32)
-    balanced = np.minimum(half.rgb * (gains / gains.min()), np.float32(1.0))
+    gains = np.array(white_balance, dtype=np.float32)
+    clipped = np.minimum(half.rgb * (gains / gains.min()), np.float32(1.0))
     matrix = np.array(half.to_srgb, dtype=np.float32)
-    return np.asarray(encode(balanced @ matrix.T, Encoding.SRGB8), dtype=np.uint8)
+    return np.clip(clipped @ matrix.T, np.float32(0.0), np.float32(1.0))
+
+
+def preview(half: HalfFrame) -> NDArray[np.uint8]:
+    """The half-size frame as a person would see it: (h, w, 3) uint8, sRGB."""
+    return np.asarray(encode(balanced(half, half.white_balance), Encoding.SRGB8), dtype=np.uint8)
 
 
 @cache
