@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from sdd_toolkit.config import Section
-
-if TYPE_CHECKING:
-    from sdd_toolkit.types import Row
+from sdd_toolkit.types import Row
 
 HIGHLIGHTS = "clip"
 """A channel that reaches sensor white, or 1 after the white balance, stays there: the same for every frame.

@@ -66,7 +66,9 @@ def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
             for name, mask in (("hot", centre > high + threshold), ("dead", centre < low - threshold)):
                 ys, xs = np.nonzero(mask)
                 found[name].append((2 * (ys + top) + row).astype(np.int64) * width + 2 * xs + column)
-    return Outliers(**{name: np.sort(np.concatenate(parts or [np.zeros(0, np.int64)])) for name, parts in found.items()})
+    empty = np.zeros(0, dtype=np.int64)
+    hot, dead = (np.sort(np.concatenate([empty, *found[name]])) for name in ("hot", "dead"))
+    return Outliers(hot, dead)
 
 
 def confirmed(scenes: Sequence[Outliers], width: int) -> Places:

@@ -34,6 +34,7 @@ DOCS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))
 SECTIONS = {
     "simulate": "capture.virtual.config:SimulateConfig",
     "ingest": "capture.config:IngestConfig",
+    "develop": "sdd_toolkit.development:DevelopConfig",
     "align": "alignment.config:AlignConfig",
     "filter": "sdd_toolkit.select:FilterConfig",
     "pack": "sdd_toolkit.pack:PackConfig",
