@@ -23,7 +23,7 @@ MIN_SCENES = 4
 _SHARE_OF_SCENES = 0.5
 _MIN_HITS = 3
 _NOISES = 4.0  # standard deviations of the frame's noise
-_CONTRASTS = 0.5  # of the spread of the neighbours: grows with local noise and texture
+_CONTRASTS = 0.25  # of the spread of the neighbours: grows with local noise and texture
 _RANGES = 0.002  # of the sensor's range: less does no harm
 _BAND_ROWS = 256
 _WINDOW = 2  # a 5x5 window holds eight samples of the same colour in a Bayer mosaic, and enough of an X-Trans one
@@ -45,8 +45,8 @@ class Outliers:
 def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
     """Samples beyond the second highest or lowest of their eight neighbours of the same colour.
 
-    By how much: four standard deviations of the noise, half the spread of the neighbours (second highest to second
-    lowest) and 0.2 % of the range. The second, so that two defects side by side do not hide each other.
+    By how much: four standard deviations of the noise, a quarter of the spread of the neighbours (second highest to
+    second lowest) and 0.2 % of the range. The second, so that two defects side by side do not hide each other.
 
     Args:
         mosaic: (H, W) samples of a 2x2 Bayer mosaic.

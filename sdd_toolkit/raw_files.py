@@ -45,7 +45,8 @@ LARGEST_PX = 500_000_000
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
 _RAW_PHOTOMETRIC = (32803, 34892)  # CFA, LinearRaw
 _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}
-_X_TRANS_SIDE = 6
+_X_TRANS_SIDE, _BAYER_SIDE = 6, 2
+_CFA_DIM, _BLACK_DIM = 33421, 50713
 _BAND_ROWS = 256
 
 
@@ -200,19 +201,24 @@ def _message(error: BaseException) -> str:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuses a TIFF-like RAW file whose pixel data ends early: LibRaw fills some of those with grey silently."""
+    """Refuses what LibRaw would decode wrongly without a word.
+
+    That is a TIFF-like file whose pixel data ends early (some become grey), and a Bayer mosaic whose black levels
+    repeat over more than 2x2 samples (rawpy does not tell them).
+    """
     length = path.stat().st_size
     if length == 0:
         raise RawError(f"{path} is empty", hint="copy it from the card again, or leave it out")
     try:
         with tifffile.TiffFile(path) as container:
             pages = [sub for page in container.pages for sub in (page, *(page.pages or ()))]
+            pages = [page for page in pages if int(page.tags.valueof(262) or 0) in _RAW_PHOTOMETRIC]
             ends = [
                 offset + count
                 for page in pages
-                if int(page.tags.valueof(262) or 0) in _RAW_PHOTOMETRIC
                 for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
             ]
+            blacks = [_black_period(page.tags) for page in pages]
     except Exception as error:  # any other container, or one only LibRaw understands: LibRaw will judge it
         log.debug("%s: not read as TIFF: %s", path, error)
         return
@@ -220,6 +226,18 @@ def _check_whole(path: Path) -> None:
         raise RawError(
             f"{path} is cut short: {length} of {max(ends)} bytes", hint="copy it from the card again, or leave it out"
         )
+    if max(blacks, default=0) > _BAYER_SIDE:
+        raise RawError(
+            f"{path} has black levels that repeat every {max(blacks)} samples of a 2x2 mosaic",
+            hint="convert it to TIFF with the maker's software",
+        )
+
+
+def _black_period(tags: Any) -> int:
+    """After how many samples the DNG black levels of a 2x2 mosaic repeat; 0 if it is none."""
+    if tuple(tags.valueof(_CFA_DIM) or ()) != (_BAYER_SIDE, _BAYER_SIDE):
+        return 0
+    return max((int(side) for side in tags.valueof(_BLACK_DIM) or ()), default=0)
 
 
 def _phases(raw: Any) -> Iterator[tuple[tuple[slice, slice], int, float, np.float32]]:
