@@ -10,7 +10,7 @@ from sdd_toolkit import quality
 from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.frames import read_half
-from sdd_toolkit.hot_pixel_map import HotPixelMap, beside, carry
+from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.progress import silent
 from sdd_toolkit.select import FilterConfig, judge
 from sdd_toolkit.stages import Job, altered, rejected, work_through
@@ -44,7 +44,6 @@ def run(
         InputError: `out` cannot be written.
     """
     hot_pixels = beside(manifest, develop)
-    carry(manifest, out, hot_pixels)
     return work_through(
         STAGE,
         manifest,
