@@ -75,6 +75,11 @@ def opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
                         f"{path} comes from a sensor with {raw.num_colors} colours",
                         hint="convert it to TIFF with the maker's software",
                     )
+                if not _is_whole_pattern(raw.raw_pattern):
+                    raise RawError(
+                        f"{path} holds a mosaic that is neither Bayer nor X-Trans (Quad Bayer?)",
+                        hint="convert it to TIFF with the maker's software",
+                    )
             yield raw
     except (rawpy.LibRawError, rawpy.NotSupportedError, OSError, MemoryError) as error:
         raise RawError(
@@ -193,6 +198,13 @@ def oriented(image: NDArray[Any], flip: int) -> NDArray[Any]:
     image = image[::-1] if flip & 2 else image
     image = image[:, ::-1] if flip & 1 else image
     return np.ascontiguousarray(image.swapaxes(0, 1) if flip & 4 else image)
+
+
+def _is_whole_pattern(pattern: NDArray[np.uint8] | None) -> bool:
+    """Whether a 2x2 pattern has red, blue and twice green; LibRaw takes a part of larger ones without a word."""
+    if pattern is None or pattern.shape != (2, 2):
+        return True
+    return sorted(int(index) for index in pattern.ravel()) in ([0, 1, 2, 3], [0, 1, 1, 2])
 
 
 def _message(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from sdd_toolkit.frames import (
     read_half,
     read_mosaic,
 )
-from tests.dng_files import BGGR, GBRG, GRBG, RGGB, WHITE_DN, X_TRANS, scene_rgb, write_dng
+from tests.dng_files import BGGR, GBRG, GRBG, RGGB, WHITE_DN, X_TRANS, ratios, scene_rgb, write_dng
 
 UNEVEN_BLACK_DN = (500, 520, 540, 560)
 TURNED = {
@@ -177,6 +177,18 @@ def test_a_header_that_claims_a_billion_pixels_is_refused_before_they_are_alloca
     for read in (read_half, read_full, read_mosaic, probe):
         with pytest.raises(RawError, match="claims 40000 x 40000 pixels"):
             read(path)
+
+
+def test_a_quad_bayer_mosaic_and_one_of_four_colours_are_refused(tmp_path: Path) -> None:
+    quad = write_dng(tmp_path / "quad.dng", scene_rgb(40, 60), (0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 2, 2, 1, 1, 2, 2))
+    four = ((50710, "B", 4, bytes([0, 1, 2, 3]), True), (50721, "2i", 12, ratios(*[0.5] * 12), True))
+    four += ((50728, "2I", 4, ratios(0.5, 1, 0.6, 1), True),)
+    emerald = write_dng(tmp_path / "four.dng", np.full((40, 60, 4), 0.3), (0, 1, 2, 3), extra=four)
+    for read in (read_half, read_full):
+        with pytest.raises(RawError, match="neither Bayer nor X-Trans"):
+            read(quad)
+        with pytest.raises(RawError, match="4 colours"):
+            read(emerald)
 
 
 @pytest.mark.parametrize("suffix", [".x3f", ".raf", ".nef"])
