@@ -86,12 +86,10 @@ def test_an_active_area_with_an_odd_corner_starts_at_the_next_whole_block(
     tmp_path: Path, cfa: tuple[int, ...], corner: tuple[int, int]
 ) -> None:
     rgb, (top, left) = scene_rgb(120, 160), corner
-    # DNG: the pattern and the black levels are those seen at the corner of the active area.
+    # DNG: the pattern is the one seen at the corner of the active area.
     pattern = np.roll(np.reshape(cfa, (2, 2)), (-top, -left), (0, 1)).ravel().tolist()
-    black = np.roll(np.reshape(UNEVEN_BLACK_DN, (2, 2)), (-top, -left), (0, 1)).ravel().tolist()
     extra = ((50829, "I", 4, (top, left, 112, 152), True), (33422, "B", 4, bytes(pattern), True))
-    extra += ((50714, "H", 4, tuple(black), True),)
-    path = write_dng(tmp_path / "a.dng", rgb, cfa, UNEVEN_BLACK_DN, extra=extra)
+    path = write_dng(tmp_path / "a.dng", rgb, cfa, extra=extra)
     seen = rgb[top + top % 2 : 112, left + left % 2 : 152]
     half, full = read_half(path), read_full(path)
     assert half.size == full.shape[:2] == probe(path).size == seen.shape[:2]
