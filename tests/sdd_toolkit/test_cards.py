@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.cards import CardConfig, markdown_text, run, yaml_text
+from sdd_toolkit.development import Demosaic, DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig
@@ -156,3 +157,12 @@ def test_the_card_says_how_the_frames_were_brought_together(folder: Path) -> Non
     assert 'the residual flow where that is sure (`warp = "homography+flow"`)' in text
     assert '(`brightness = "full"`)' in text
     assert "The residuals above are those before it was applied." in text
+
+
+def test_the_card_says_how_the_frames_were_developed(folder: Path) -> None:
+    assert 'Mosaics were interpolated by AHD (`demosaic = "ahd"`)' in card(folder)
+    develop = DevelopConfig(demosaic=Demosaic.HALF, lens_correction=LensCorrection.LENSFUN_IF_KNOWN)
+    pack(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=64, min_size_px=64), develop=develop)
+    text = card(folder)
+    assert "frames and flow are half as large" in text
+    assert '(`lens_correction = "lensfun-if-known"`' in text
