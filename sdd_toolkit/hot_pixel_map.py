@@ -197,16 +197,16 @@ def carry(manifest: Path, out: Path, found: HotPixelMap) -> None:
 
 
 def camera_of(meta: FrameMeta) -> str:
-    """Maker and model: what tells the cameras of a data set apart."""
+    """Maker and model: what tells the cameras of a data set apart; empty where a file names neither."""
     return " ".join(part for part in (meta.make, meta.model) if part)
 
 
 def _by_camera(records: Sequence[PairRecord]) -> Mapping[tuple[str, tuple[int, int]], list[PairRecord]]:
-    """The first pair of every scene, by camera and size of its blurred frame; cameras without a name left out."""
+    """The first pair of every scene, by camera and size of its blurred frame; images have no such size."""
     groups: dict[tuple[str, tuple[int, int]], dict[str, PairRecord]] = {}
     for record in sorted(records, key=lambda each: each.id):
         meta = record.blur_meta
-        if meta.size is not None and camera_of(meta):
+        if meta.size is not None:
             key = (camera_of(meta), (meta.size[0], meta.size[1]))
             groups.setdefault(key, {}).setdefault(record.scene, record)
     return {key: list(groups[key].values()) for key in sorted(groups)}
@@ -247,8 +247,9 @@ def _plain(entry: CameraPixels) -> dict[str, object]:
 
 
 def _tell(entry: CameraPixels) -> None:
+    name = entry.camera or "a camera without a name"
     if entry.scenes < MIN_SCENES:
         log.warning("%s: %d scenes of a mosaic, %d are needed to tell a hot pixel from a point of light",
-                    entry.camera, entry.scenes, MIN_SCENES)  # fmt: skip
+                    name, entry.scenes, MIN_SCENES)  # fmt: skip
     else:
-        log.info("%s: %d hot or dead pixels in %d scenes", entry.camera, len(entry.pixels), entry.scenes)
+        log.info("%s: %d hot or dead pixels in %d scenes", name, len(entry.pixels), entry.scenes)

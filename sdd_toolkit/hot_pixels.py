@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     Places = NDArray[np.int32]
 
-MIN_SCENES = 4
-"""With fewer scenes nothing is taken for a defect of the sensor."""
+MIN_SCENES = 3
+"""Nothing is taken for a defect of the sensor that is not seen in so many scenes."""
 _SHARE_OF_SCENES = 0.5
-_MIN_HITS = 3
 _NOISES = 4.0  # standard deviations of the frame's noise
 _CONTRASTS = 0.25  # of the spread of the neighbours: grows with local noise and texture
 _RANGES = 0.002  # of the sensor's range: less does no harm
@@ -72,7 +71,7 @@ def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
 
 
 def confirmed(scenes: Sequence[Outliers], width: int) -> Places:
-    """Places that are hot, or dead, in at least half of the scenes and in three of them.
+    """Places that are hot, or dead, in at least half of the scenes and in `MIN_SCENES` of them.
 
     Args:
         scenes: One frame of each scene; fewer than `MIN_SCENES` confirm nothing.
@@ -83,7 +82,7 @@ def confirmed(scenes: Sequence[Outliers], width: int) -> Places:
     """
     if len(scenes) < MIN_SCENES:
         return np.zeros((0, 2), dtype=np.int32)
-    needed = max(_MIN_HITS, int(np.ceil(_SHARE_OF_SCENES * len(scenes))))
+    needed = max(MIN_SCENES, int(np.ceil(_SHARE_OF_SCENES * len(scenes))))
     flat = np.zeros(0, dtype=np.int64)
     for kind in ([scene.hot for scene in scenes], [scene.dead for scene in scenes]):
         places, hits = np.unique(np.concatenate(kind), return_counts=True)

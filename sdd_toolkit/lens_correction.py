@@ -59,8 +59,6 @@ def find(meta: FrameMeta) -> LensModel | str:
         return "the file names no camera and lens"
     if meta.exposure.focal_mm is None:
         return "the file names no focal length"
-    if meta.size is None:
-        return "the size of the frame is not known"
     found = _found(meta.make, meta.model, meta.lens)
     if isinstance(found, str):
         return found

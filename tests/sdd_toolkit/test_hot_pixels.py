@@ -66,10 +66,11 @@ def test_a_point_of_light_in_two_scenes_is_not_a_hot_pixel() -> None:
     assert len(confirmed(scenes, 120)) == 0
 
 
-def test_three_scenes_are_too_few_and_three_of_six_are_enough() -> None:
+def test_two_scenes_are_too_few_and_three_of_six_are_enough() -> None:
     with_it = Outliers(np.array([1234]), np.zeros(0, np.int64))
     without = Outliers(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert len(confirmed([with_it] * 3, 120)) == 0
+    assert len(confirmed([with_it] * 2, 120)) == 0
+    assert len(confirmed([with_it] * 3, 120)) == 1
     assert confirmed([with_it] * 3 + [without] * 3, 120).tolist() == [[10, 34]]
     assert len(confirmed([with_it] * 3 + [without] * 4, 120)) == 0
 

@@ -38,7 +38,6 @@ def test_a_lens_of_the_database_is_found_by_what_the_file_says() -> None:
         ({"model": "Pinhole 3000"}, "does not know the camera"),
         ({"lens": "Jam jar 50mm"}, "does not know the lens"),
         ({"exposure": Exposure()}, "no focal length"),
-        ({"size": None}, "size of the frame"),
     ],
 )
 def test_an_unknown_lens_comes_with_the_reason(fields: dict[str, object], why: str) -> None:

@@ -15,6 +15,7 @@ from sdd_toolkit.pack_pair import crop_box, pack_pair
 from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
 from sdd_toolkit.shards import PackedPair
 from sdd_toolkit.types import Alignment, PairRecord, Reason
+from tests.dng_files import scene_rgb, write_dng
 from tests.small_dataset import SIZE, alignment, pair, texture
 
 SHIFT = ((1.0, 0.0, 8.0), (0.0, 1.0, 4.0), (0.0, 0.0, 1.0))
@@ -293,3 +294,19 @@ def test_the_gain_is_applied_in_linear_light_before_the_curve(tmp_path: Path, en
     once, twice = (good(packed(tmp_path, alignment(gain=gain), encoding)).blur for gain in (0.5, 1.0))
     light = decode(twice, encoding)
     np.testing.assert_allclose(decode(once, encoding), 0.5 * light, atol=2e-5)
+
+
+@pytest.mark.parametrize("demosaic", Demosaic)
+def test_a_raw_pair_of_two_balances_and_black_levels_is_packed_in_one_tone(tmp_path: Path, demosaic: Demosaic) -> None:
+    light = scene_rgb(312, 420)
+    sharp = write_dng(tmp_path / "sharp.dng", light)
+    blur = write_dng(tmp_path / "blur.dng", light / 2, black_dn=(300, 800, 500, 100), neutral=(0.8, 1.0, 0.4))
+    record = pair(tmp_path, "p", "s", seed=3, found=alignment(gain=2.0))
+    develop = DevelopConfig(demosaic=demosaic)
+    result = good(pack_pair(record, blur, sharp, tmp_path, Encoding.SRGB16, 64, develop=develop))
+    gap = np.abs(result.blur.astype(int) - result.sharp.astype(int))
+    assert gap.mean() < 65535 * 0.0005
+    assert gap.max() < 65535 * 0.004
+    assert result.development is not None
+    assert result.development.white_balance == pytest.approx((2.0, 1.0, 1.6), abs=1e-3)
+    assert result.development.blur.black_dn == (300.0, 800.0, 100.0, 500.0)

@@ -16,7 +16,7 @@ from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig, run
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.resampling import sample
-from sdd_toolkit.shard_index import Brightness, FailedPair
+from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
 from sdd_toolkit.shards import PackedPair, ShardReader
 from sdd_toolkit.straightening import correction, straightened, straightened_flow
 from sdd_toolkit.types import FrameMeta, PairRecord
@@ -46,15 +46,16 @@ def lines(x: np.ndarray) -> np.ndarray:
     return 0.1 + 0.6 * np.exp(-((x[..., None] - LINES_PX) ** 2) / (2 * 3.0**2)).sum(axis=-1)
 
 
-def distorted_pair(folder: Path) -> tuple[PairRecord, Path, Path]:
-    """Straight lines as the lens shows them; the blurred frame turned a little against it."""
+def distorted_pair(folder: Path, flow_px: tuple[float, float] = (0.0, 0.0)) -> tuple[PairRecord, Path, Path]:
+    """Straight lines as the lens shows them; the blurred frame turned a little against it, and moved by a flow."""
     y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]].astype(np.float64)
     (a, b, c), (d, e, f), _ = TURNED
-    shown = {"sharp": (x, y), "blur": (a * x + b * y + c, d * x + e * y + f)}
+    shown = {"sharp": (x, y), "blur": (a * x + b * y + c + flow_px[0], d * x + e * y + f + flow_px[1])}
+    np.savez(folder / "w.npz", flow=np.broadcast_to(np.float16(flow_px), (100, 150, 2)))
     for name, (at_x, at_y) in shown.items():
         picture = np.repeat(lines(as_shot(at_x, at_y)[0])[..., None], 3, axis=-1)
         assert cv2.imwrite(str(folder / f"{name}.png"), encode(picture.astype(np.float32), Encoding.SRGB16))
-    found = alignment(TURNED, size=SIZE, box=(12, 12, 588, 388))
+    found = alignment(TURNED, size=SIZE, box=(12, 12, 588, 388), flow_file="w.npz")
     record = replace(pair(folder, "p", "s", seed=0, found=found), blur_meta=META, sharp_meta=META)
     return record, folder / "blur.png", folder / "sharp.png"
 
@@ -93,6 +94,23 @@ def test_lines_the_lens_bent_are_straight_again_in_both_frames(tmp_path: Path, d
     assert min(result.valid.shape) > 340 / step
     assert result.development is not None
     assert result.development.lens == "Canon Canon EF 24-105mm f/4L IS USM"
+
+
+def test_the_flow_is_applied_and_stored_on_the_straightened_grid(tmp_path: Path) -> None:
+    record, *paths = distorted_pair(tmp_path, flow_px=(3.0, -2.0))
+    record = replace(record, blur_meta=replace(META, exposure=replace(WIDE, f_number=None)))
+    plain, flowed = (
+        good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, warp_by=warp_by, develop=LENSFUN))
+        for warp_by in (Warp.HOMOGRAPHY, Warp.HOMOGRAPHY_FLOW)
+    )
+    assert plain.box is not None
+    assert flowed.box is not None
+    assert bend_px(plain.blur, plain.box[0], 1.0) > 2.5
+    assert bend_px(flowed.blur, flowed.box[0], 1.0) < 0.1
+    assert not flowed.flow.any()
+    # In the middle the lens shrinks by 3 %: the step is that much shorter where nothing is bent.
+    middle = plain.flow[plain.flow.shape[0] // 2, plain.flow.shape[1] // 2]
+    np.testing.assert_allclose(middle, np.array([3.0, -2.0]) / 1.032, atol=0.02)
 
 
 def vignetted_pair(folder: Path) -> tuple[PairRecord, Path, Path]:
