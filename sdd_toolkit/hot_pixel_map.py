@@ -94,7 +94,14 @@ class HotPixelMap:
 @dataclass(frozen=True, slots=True)
 class _Task:
     path: Path
-    range_size: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    format: str
+    version: int
+    cameras: tuple[CameraPixels, ...]
 
 
 _CAMERAS = TypeAdapter(tuple[CameraPixels, ...])
@@ -129,34 +136,26 @@ def run(
     source = read_manifest(manifest)
     before = {} if overwrite else {(entry.camera, entry.size): entry for entry in _earlier(out / OUTPUT)}
     plan = {key: _sampled(records) for key, records in _by_camera(source.records).items()}
-    entries: dict[tuple[str, tuple[int, int]], CameraPixels] = {}
-    for key, records in plan.items():
-        earlier = before.get(key)
-        if earlier is not None and earlier.inputs == _inputs(records):
-            entries[key] = earlier
+    entries = {key: before[key] for key in plan if key in before and before[key].inputs == _inputs(plan[key])}
+    skipped = len(entries)
     todo = {key: records for key, records in plan.items() if key not in entries}
-    skipped, done = len(entries), 0
     with track("hotpixels", sum(map(len, todo.values()))) as advance:
-        for key, records in todo.items():
-            tasks = [_Task(inside(source.root, record.blur.path), key[1]) for record in records]
-            found = []
+        for (camera, size), records in todo.items():
+            tasks = [_Task(inside(source.root, record.blur.path), size) for record in records]
+            scenes = []
             for outcome in run_tasks(_look, tasks, executor):
-                advance(note=key[0])
+                advance(note=camera)
                 if isinstance(outcome.result, Outliers):
-                    found.append(outcome.result)
-            places = confirmed(found, key[1][1])
-            entries[key] = CameraPixels(
-                key[0], key[1], len(found), tuple((int(row), int(column)) for row, column in places), _inputs(records)
-            )
-            done += 1
-            _tell(entries[key])
-    ordered = tuple(entries[key] for key in sorted(entries))
-    content = {"format": FORMAT, "version": VERSION, "cameras": json.loads(to_json([_plain(e) for e in ordered]))}
-    write_text(out / OUTPUT, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+                    scenes.append(outcome.result)
+            pixels = tuple((int(row), int(column)) for row, column in confirmed(scenes, size[1]))
+            entries[camera, size] = CameraPixels(camera, size, len(scenes), pixels, _inputs(records))
+            _tell(entries[camera, size])
+    content = _File(FORMAT, VERSION, tuple(entries[key] for key in sorted(entries)))
+    write_text(out / OUTPUT, to_json(content) + "\n")
     return Report(
         stage="hotpixels",
         total=len(plan),
-        done=done,
+        done=len(todo),
         skipped=skipped,
         rejected={},
         seconds=time.monotonic() - started,
@@ -226,7 +225,7 @@ def _look(task: _Task) -> Outliers | str:
         return error.what
     if mosaic is None:
         return "no Bayer mosaic"
-    height, width = task.range_size
+    height, width = task.size
     samples = mosaic.samples[:height, :width]
     return outliers(samples, mosaic.range_dn) if samples.shape == (height, width) else "another size"
 
@@ -242,14 +241,10 @@ def _earlier(path: Path) -> tuple[CameraPixels, ...]:
         return ()
 
 
-def _plain(entry: CameraPixels) -> dict[str, object]:
-    return {name: getattr(entry, name) for name in ("camera", "size", "scenes", "pixels", "inputs")}
-
-
 def _tell(entry: CameraPixels) -> None:
     name = entry.camera or "a camera without a name"
     if entry.scenes < MIN_SCENES:
-        log.warning("%s: %d scenes of a mosaic, %d are needed to tell a hot pixel from a point of light",
-                    name, entry.scenes, MIN_SCENES)  # fmt: skip
+        why = "%s: %d scenes of a mosaic, %d are needed to tell a hot pixel from a point of light"
+        log.warning(why, name, entry.scenes, MIN_SCENES)
     else:
         log.info("%s: %d hot or dead pixels in %d scenes", name, len(entry.pixels), entry.scenes)

@@ -172,7 +172,7 @@ def _found(make: str, model: str, lens: str) -> tuple[Any, Any] | str:
 def _radial(model: LensModel, size: tuple[int, int]) -> NDArray[np.float64]:
     """Coefficients of the factor by which a point moves from the centre, in powers of its distance.
 
-    lensfun rounds single places by up to 0.2 px (12-bit reciprocals); all of its models are a factor of up to the
+    lensfun rounds single places by tenths of a pixel (12-bit reciprocals); all of its models are a factor of up to the
     fourth power, so that a fit to many places is exact. The unit of distance is half the diagonal.
     """
     height, width = size
