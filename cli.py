@@ -23,6 +23,7 @@ CAPTURE_DOORS = (
 
 DOORS = (
     Door("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
+    Door("hotpixels", "sdd_toolkit.commands:hotpixels", "Find the hot and dead pixels of every camera."),
     Door("fuse", "alignment.commands:fuse", "Make all-in-focus pictures of focal stacks, with a map of origins."),
     Door("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
     Door("breathing", "sdd_toolkit.commands:breathing", "Fit how the lenses breathe: zoom against focus position."),
@@ -89,7 +90,7 @@ def build(
 ) -> None:
     """Run all stages from a configuration file, resuming.
 
-    Ingest, align, filter, pack, verify, card, report. Every stage skips what an earlier run has done.
+    Ingest, hotpixels, align, filter, pack, verify, card, report. Every stage skips what an earlier run has done.
     """
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
@@ -129,15 +130,17 @@ def run_build(
     import alignment.stage
     import capture.config
     import capture.ingest
-    from sdd_toolkit import cards, filter, lenses, pack, report, verify
+    from sdd_toolkit import cards, filter, hot_pixel_map, lenses, pack, report, verify
     from sdd_toolkit.build import BuildConfig, record_config, resolve
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.errors import SddError
     from sdd_toolkit.select import FilterConfig
 
     recipe = load_section(BuildConfig, "build", config)
     sources, dataset = resolve(config, source, out, recipe)
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
+    develop = load_section(DevelopConfig, "develop", config)
     fuse = load_section(alignment.fuse_stage.FuseConfig, "fuse", config)
     known = None if breathing is None else lenses.read(breathing)
     align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
@@ -149,6 +152,7 @@ def run_build(
         dataset,
         {
             "ingest": ingest,
+            "develop": develop,
             "fuse": fuse,
             "align": align,
             "filter": select,
@@ -160,15 +164,17 @@ def run_build(
     # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
     how: How = {"executor": executor, "overwrite": overwrite, "track": track}
     done = [capture.ingest.run(sources, dataset.folder, ingest, **how)]
+    if develop.hot_pixels:
+        done.append(hot_pixel_map.run(dataset.ingested, dataset.folder, **how))
     if recipe.fuse_stacks:
-        done.append(alignment.fuse_stage.run(dataset.ingested, dataset.folder, fuse, align, **how))
+        done.append(alignment.fuse_stage.run(dataset.ingested, dataset.folder, fuse, align, develop=develop, **how))
     pairs = dataset.fused if recipe.fuse_stacks else dataset.ingested
     done += [
-        alignment.stage.run(pairs, dataset.folder, align, masks=mask, **how),
-        filter.run(dataset.aligned, dataset.folder, select, **how),
+        alignment.stage.run(pairs, dataset.folder, align, masks=mask, develop=develop, **how),
+        filter.run(dataset.aligned, dataset.folder, select, develop=develop, **how),
     ]
     try:
-        done.append(pack.run(dataset.filtered, dataset.shards, packing, **how))
+        done.append(pack.run(dataset.filtered, dataset.shards, packing, develop=develop, **how))
         done.append(verify.run(dataset.shards, track=track))
         done.append(cards.run(dataset.shards, card, manifest=dataset.filtered))
     except SddError as error:

@@ -82,6 +82,7 @@ def _manifest(
     from alignment.stage import OUTPUT, run
     from sdd_toolkit import lenses
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.frames import is_candidate
     from sdd_toolkit.progress import terminal
@@ -90,8 +91,11 @@ def _manifest(
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
     known = None if breathing is None else lenses.read(breathing)
     section = load_section(AlignConfig, "align", config, breathing=known)
+    develop = load_section(DevelopConfig, "develop", config)
     name = executor or default_name()
-    report = run(manifest, out, section, masks=mask, executor=name, overwrite=overwrite, track=terminal)
+    report = run(
+        manifest, out, section, masks=mask, develop=develop, executor=name, overwrite=overwrite, track=terminal
+    )
     if export is None:
         return report
     transforms.export(out / OUTPUT, export)
@@ -171,6 +175,7 @@ def fuse(
     from alignment.config import AlignConfig
     from alignment.fuse_stage import FuseConfig, fuse_frames, run
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
 
@@ -180,5 +185,7 @@ def fuse(
         return
     if reference is not None:
         raise click.UsageError("--reference goes with several frames.")
-    section, name = load_section(FuseConfig, "fuse", config), executor or default_name()
-    echo_report(run(files[0], out, section, align, executor=name, overwrite=overwrite, track=terminal), as_json)
+    section, develop = load_section(FuseConfig, "fuse", config), load_section(DevelopConfig, "develop", config)
+    how = executor or default_name()
+    report = run(files[0], out, section, align, develop=develop, executor=how, overwrite=overwrite, track=terminal)
+    echo_report(report, as_json)

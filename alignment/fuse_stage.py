@@ -22,9 +22,11 @@ from alignment.config import AlignConfig
 from alignment.stacks import StackFrame
 from sdd_toolkit import manifest
 from sdd_toolkit.config import Section
+from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.executor import run_tasks, workers_of
 from sdd_toolkit.files import inside, write_text
+from sdd_toolkit.hot_pixel_map import HotPixelMap, beside, carry
 from sdd_toolkit.manifest import Manifest
 from sdd_toolkit.progress import silent
 from sdd_toolkit.stages import Job, altered
@@ -61,6 +63,7 @@ class _Stack:
         stem: Folder and name of the results.
         config: How frames are registered.
         step: Provenance of the results.
+        hot_pixels: What to repair in the frames.
     """
 
     records: tuple[PairRecord, ...]
@@ -68,6 +71,7 @@ class _Stack:
     stem: Path
     config: AlignConfig
     step: Step
+    hot_pixels: HotPixelMap
 
     @property
     def made_from(self) -> str:
@@ -98,6 +102,7 @@ def run(
     config: FuseConfig,
     align: AlignConfig,
     *,
+    develop: DevelopConfig | None = None,
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -112,6 +117,7 @@ def run(
         out: Folder of the data set.
         config: Section `[fuse]`.
         align: Section `[align]`.
+        develop: Section `[develop]`; hot pixels are taken from `hot_pixels.json` beside `source`.
         executor: See `sdd_toolkit.executor`.
         overwrite: Fuse every stack again.
         track: Shows progress, one step a stack.
@@ -128,7 +134,9 @@ def run(
     if (out / OUTPUT).resolve() == source.resolve():
         raise InputError(f"{source} is both input and output of `fuse`", hint="give another --out")
     pairs = _rerooted(manifest.read(source), out)
-    groups = _stacks(pairs, out, config, align)
+    hot_pixels = beside(source, develop or DevelopConfig())
+    carry(source, out, hot_pixels)
+    groups = _stacks(pairs, out, config, align, hot_pixels)
     known = {} if overwrite else {stack.stem: stacks.read(_record_file(stack.stem)) for stack in groups}
     results: dict[Path, Fusion | _Refusal] = {
         stack.stem: found
@@ -212,7 +220,9 @@ def _rerooted(pairs: Manifest, out: Path) -> Manifest:
     return Manifest(root, records)
 
 
-def _stacks(pairs: Manifest, out: Path, config: FuseConfig, align: AlignConfig) -> list[_Stack]:
+def _stacks(
+    pairs: Manifest, out: Path, config: FuseConfig, align: AlignConfig, hot_pixels: HotPixelMap
+) -> list[_Stack]:
     sharing: dict[tuple[str, str], list[PairRecord]] = defaultdict(list)
     for record in pairs.records:
         sharing[record.scene, record.sharp.path].append(record)
@@ -225,8 +235,9 @@ def _stacks(pairs: Manifest, out: Path, config: FuseConfig, align: AlignConfig) 
         stem = out / FOLDER / min(record.id for record in members)
         first = members[0]
         frames = [record.blur.sha256 for record in members]
-        step = manifest.step_of(STAGE, config, first, frames=frames, align=align.fingerprint())
-        found.append(_Stack(members, pairs.root, stem, align, step))
+        read = {"frames": frames, "align": align.fingerprint(), **hot_pixels.inputs(first)}
+        step = manifest.step_of(STAGE, config, first, **read)
+        found.append(_Stack(members, pairs.root, stem, align, step, hot_pixels))
     return found
 
 
@@ -242,8 +253,9 @@ def _fused(stack: _Stack) -> Fusion | _Refusal:
     names = [ref.path for ref, _ in stack.frames]
     reference = names.index(stack.records[0].sharp.path)
     paths = [inside(stack.root, name) for name in names]
+    defects = [stack.hot_pixels.of(meta) for _, meta in stack.frames]
     try:
-        return stacks.fuse_files(paths, names, reference, stack.stem, stack.config, stack.made_from)
+        return stacks.fuse_files(paths, names, reference, stack.stem, stack.config, stack.made_from, defects)
     except RawError as error:
         return _Refusal(Reason.UNREADABLE, error.what.replace(f"{stack.root}/", ""))
     except stacks.UnfusableError as error:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.frames import HalfFrame
 
     Image = NDArray[np.float32]
+    Places = NDArray[np.int32]
     Matrix = NDArray[np.float64]
 
 FORMAT = "sdd-fusion"
@@ -100,6 +101,15 @@ class Fusion:
     version: int = VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A frame's file, what to call it, and which samples of it are defects."""
+
+    path: Path
+    name: str
+    bad_pixels: Places | None
+
+
 _FUSION = TypeAdapter(Fusion)
 
 
@@ -114,6 +124,7 @@ def fuse_files(
     stem: Path,
     config: AlignConfig,
     made_from: str = "",
+    bad_pixels: Sequence[Places | None] = (),
 ) -> Fusion:
     """Fuses the frames of one scene and writes `STEM.dng` or `.png`, `STEM_origin.png`, `STEM_check.jpg`, `STEM.json`.
 
@@ -127,6 +138,7 @@ def fuse_files(
         stem: Folder and name of the results, without suffix.
         config: How frames are registered.
         made_from: Kept in the record, for resuming.
+        bad_pixels: Of each frame, the hot and dead pixels to repair first; empty for none.
 
     Raises:
         UnfusableError: Not one frame can be joined to the reference frame.
@@ -135,7 +147,11 @@ def fuse_files(
     """
     if not 2 <= len(paths) <= MOST_FRAMES:
         raise InputError(f"a stack of {len(paths)} frames", hint=f"2 to {MOST_FRAMES} frames can be fused")
-    placed, maps = _placed(paths, names, reference, config)
+    sources = [
+        _Source(path, name, places)
+        for path, name, places in zip(paths, names, bad_pixels or [None] * len(paths), strict=True)
+    ]
+    placed, maps = _placed(sources, reference, config)
     used = [number for number, frame in enumerate(placed) if frame.reason is None]
     if len(used) < 2:
         why = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in placed if frame.reason)
@@ -143,7 +159,7 @@ def fuse_files(
     winner = fusion.sharpest([maps[number] for number in used])
     origin = np.array(used, dtype=np.uint8)[winner]
     del maps
-    picture, camera = _blended(paths, placed, origin, reference)
+    picture, camera = _blended(sources, placed, origin, reference)
     shares = np.bincount(origin.ravel(), minlength=len(paths)) / origin.size
     placed = [replace(frame, share=round(float(share), 6)) for frame, share in zip(placed, shares, strict=True)]
     path = _written(picture, camera, paths[reference], stem, len(used))
@@ -188,24 +204,26 @@ def read(path: Path) -> Fusion | None:
 
 
 def _placed(
-    paths: Sequence[Path], names: Sequence[str], reference: int, config: AlignConfig
+    sources: Sequence[_Source], reference: int, config: AlignConfig
 ) -> tuple[list[StackFrame], dict[int, NDArray[np.float16]]]:
     """How every frame lies on the reference frame, and where it is how sharp, at half size."""
-    target = frames.read_half(paths[reference])
+    target = frames.read_half(sources[reference].path, sources[reference].bad_pixels)
     size = (target.rgb.shape[0], target.rgb.shape[1])
-    placed = [StackFrame(name) for name in names]
+    placed = [StackFrame(source.name) for source in sources]
     maps = {reference: _sharpness(target.rgb, placed[reference], size)}
-    for number, path in enumerate(paths):
+    for number, source in enumerate(sources):
         if number != reference:
-            placed[number], half = _registered(path, names[number], target, config)
-            if half is not None and placed[number].reason is None:
+            placed[number], half = _registered(source, target, config)
+            if half is not None:
                 maps[number] = _sharpness(half.rgb, placed[number], size)
     return placed, maps
 
 
-def _registered(path: Path, name: str, target: HalfFrame, config: AlignConfig) -> tuple[StackFrame, HalfFrame | None]:
+def _registered(source: _Source, target: HalfFrame, config: AlignConfig) -> tuple[StackFrame, HalfFrame | None]:
+    """The frame on the reference frame's grid; without pixels if it is left out."""
+    name = source.name
     try:
-        half = frames.read_half(path)
+        half = frames.read_half(source.path, source.bad_pixels)
         if half.size != target.size:
             sizes = " and ".join(f"{width}x{height}" for height, width in (half.size, target.size))
             return StackFrame(name, reason=Reason.SIZE_MISMATCH, detail=f"{sizes} px"), None
@@ -214,7 +232,7 @@ def _registered(path: Path, name: str, target: HalfFrame, config: AlignConfig) -
         # One homography a frame: what a radial term would mend lies far below the blur of a stack.
         found = register(half.rgb, target.rgb, config.model_copy(update={"radial": False}))
     except RawError as error:
-        return StackFrame(name, reason=Reason.UNREADABLE, detail=error.what.replace(str(path), name)), None
+        return StackFrame(name, reason=Reason.UNREADABLE, detail=error.what.replace(str(source.path), name)), None
     except ValueError as error:
         return StackFrame(name, reason=Reason.NOT_ALIGNED, detail=str(error)), None
     # Parallax is what deep scenes have: every region still comes from one frame.
@@ -235,20 +253,20 @@ def _sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> NDArray[
 
 
 def _blended(
-    paths: Sequence[Path], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
+    sources: Sequence[_Source], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
 ) -> tuple[Image, frames.CameraFrame]:
     """The picture in linear camera RGB, and the reference frame it looks like."""
     size = (2 * origin.shape[0], 2 * origin.shape[1])
     blend = fusion.empty_blend(size)
     whole = _doubled(origin)
-    target = frames.read_camera(paths[reference])
-    for number, frame in enumerate(placed):
+    target = frames.read_camera(sources[reference].path, sources[reference].bad_pixels)
+    for number, (source, frame) in enumerate(zip(sources, placed, strict=True)):
         mask = whole == number
         if not mask.any():
             continue
         image = target.rgb
         if number != reference:
-            image = resampling.warp(frames.read_camera(paths[number]).rgb, frame.homography, size)
+            image = resampling.warp(frames.read_camera(source.path, source.bad_pixels).rgb, frame.homography, size)
             image *= np.float32(frame.gain)
         fusion.join(blend, image, mask.astype(np.float32))
     return np.minimum(fusion.joined(blend), np.float32(1)), target

@@ -15,8 +15,10 @@ from alignment.config import AlignConfig
 from alignment.masks import check_masks, mask_of, read_mask
 from alignment.registration import analyse, enlarged
 from sdd_toolkit import frames, stages
+from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.files import inside, sha256_of, write_bytes
+from sdd_toolkit.hot_pixel_map import HotPixelMap, beside, carry
 from sdd_toolkit.lenses import prior_of
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.progress import silent
@@ -40,6 +42,7 @@ def run(
     config: AlignConfig,
     *,
     masks: Path | None = None,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -53,6 +56,7 @@ def run(
         config: Section `[align]`.
         masks: White where the sharp frame may be used: an image for all pairs, or a folder of `ID.png`; a pair
             without one is aligned by the whole frame. A mask that changed is used anew.
+        develop: Whether hot pixels are repaired; found ones lie beside the manifest (`sdd hotpixels`).
         executor: See `sdd_toolkit.executor`.
         overwrite: Align every pair again.
         track: Shows progress.
@@ -65,37 +69,44 @@ def run(
         masks = masks.resolve()
         check_masks(masks, [record.id for record in read_manifest(manifest).records])
     digest = cache(sha256_of)
+    hot_pixels = beside(manifest, develop)
+    carry(manifest, out, hot_pixels)
 
     def intact(record: PairRecord) -> bool:
         flow_file = record.alignment.flow_file if record.alignment else None
         return flow_file is None or inside(out, flow_file).is_file()
 
-    def mask_read(record: PairRecord) -> dict[str, str]:
+    def also_reads(record: PairRecord) -> dict[str, str]:
         mask = mask_of(masks, record.id)
-        return {} if mask is None else {"mask": digest(mask)}
+        return {**({} if mask is None else {"mask": digest(mask)}), **hot_pixels.inputs(record)}
 
     return stages.work_through(
         STAGE,
         manifest,
         out / OUTPUT,
         config,
-        partial(align_pair, masks=masks),
+        partial(align_pair, masks=masks, hot_pixels=hot_pixels),
         executor=executor,
         overwrite=overwrite,
         track=track,
         intact=intact,
-        also_reads=mask_read,
+        also_reads=also_reads,
     )
 
 
-def align_pair(job: stages.Job[AlignConfig], masks: Path | None = None) -> PairRecord:
+def align_pair(
+    job: stages.Job[AlignConfig],
+    masks: Path | None = None,
+    hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
+) -> PairRecord:
     """Aligns one pair and writes its flow; what cannot be aligned comes back with a verdict."""
     record = replace(job.record, alignment=None, quality=None, verdict=None)
     if changed := stages.altered(job):
         return stages.rejected(record, Reason.CHANGED, changed)
     mask_file = mask_of(masks, record.id)
     try:
-        blur, sharp = (frames.read_half(job.locate(ref)) for ref in (record.blur, record.sharp))
+        files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
+        blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
         if blur.size != sharp.size:
             return stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
         mask = None if mask_file is None else read_mask(mask_file, sharp.size)

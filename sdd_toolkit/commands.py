@@ -12,8 +12,10 @@ from sdd_toolkit.options import (
     IN_PATH,
     config_option,
     echo_report,
+    executor_option,
     json_option,
     out_option,
+    overwrite_option,
     stage_options,
 )
 
@@ -21,6 +23,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.lenses import LensPairs
+
+
+@click.command()
+@click.argument("manifest", type=IN_PATH)
+@out_option("Folder of the data set, where the manifests lie.")
+@executor_option
+@overwrite_option
+@json_option
+def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, as_json: bool) -> None:
+    """Find the hot and dead pixels of every camera."""
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.hot_pixel_map import run
+    from sdd_toolkit.progress import terminal
+
+    how = executor or default_name()
+    echo_report(run(manifest, out, executor=how, overwrite=overwrite, track=terminal), as_json)
 
 
 @click.command("filter")
@@ -32,14 +50,17 @@ def filter_(
 ) -> None:
     """Measure every pair and keep the good ones, with reasons."""
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.filter import run
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.select import FilterConfig
 
     section = load_section(FilterConfig, "filter", config)
+    develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
-    echo_report(run(manifest, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+    report = run(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
+    echo_report(report, as_json)
 
 
 @click.command()
@@ -49,13 +70,16 @@ def filter_(
 def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, overwrite: bool, as_json: bool) -> None:
     """Develop, warp and write the kept pairs into HDF5 shards."""
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.pack import PackConfig, run
     from sdd_toolkit.progress import terminal
 
     section = load_section(PackConfig, "pack", config)
+    develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
-    echo_report(run(manifest, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+    report = run(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
+    echo_report(report, as_json)
 
 
 @click.command()

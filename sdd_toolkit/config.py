@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SECTION_NAMES = (
     "build",
     "ingest",
+    "develop",
     "fuse",
     "align",
     "filter",

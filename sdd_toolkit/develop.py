@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,8 +13,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.types import Row
 
+_SRGB_DISPLAY_THRESHOLD = 0.04045
 Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """The exact curve from linear light v, clipped to 0 … 1, to an integer code.
+
+    code = round(white s) with s = slope v for v ≤ threshold and s = (1 + a) v^(1/gamma) - a above.
+
+    Attributes:
+        white: The code of v = 1.
+        slope: Of the straight part.
+        threshold: Linear light up to which it is straight.
+        a: Offset of the power part.
+        gamma: Its exponent is 1/gamma.
+    """
+
+    white: int
+    slope: float
+    threshold: float
+    a: float
+    gamma: float
+
+    def encode(self, light: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The code before rounding, in double precision."""
+        v = np.clip(light, 0.0, 1.0).astype(np.float64)
+        if self.threshold >= 1:
+            return self.white * self.slope * v
+        power = (1 + self.a) * v ** (1 / self.gamma) - self.a
+        return np.asarray(self.white * np.where(v <= self.threshold, self.slope * v, power), dtype=np.float64)
+
+    def decode(self, codes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The light of codes, in double precision."""
+        s = codes / self.white
+        if self.threshold >= 1:
+            return s / self.slope
+        # The standard states this threshold, 0.04045, beside the other: no 16-bit code lies between the two.
+        straight = s <= _SRGB_DISPLAY_THRESHOLD
+        return np.where(straight, s / self.slope, ((s + self.a) / (1 + self.a)) ** self.gamma)
 
 
 class Encoding(StrEnum):
@@ -28,6 +69,13 @@ class Encoding(StrEnum):
         """The code of linear 1."""
         return 255 if self is Encoding.SRGB8 else 65535
 
+    @property
+    def transfer(self) -> Transfer:
+        """The curve as numbers: sRGB is IEC 61966-2-1."""
+        if self is Encoding.LINEAR16:
+            return Transfer(self.white, slope=1.0, threshold=1.0, a=0.0, gamma=1.0)
+        return Transfer(self.white, slope=12.92, threshold=0.0031308, a=0.055, gamma=2.4)
+
 
 def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
     """Linear light as integers, clipped to [0, 1] and rounded to nearest.
@@ -39,9 +87,10 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
     Returns:
         The same shape, uint8 or uint16.
     """
-    curved = np.clip(linear, 0.0, 1.0) if encoding is Encoding.LINEAR16 else srgb_encode(linear)
-    codes = np.rint(np.multiply(curved, encoding.white, dtype=np.float32))
-    return codes.astype(np.uint8) if encoding is Encoding.SRGB8 else codes.astype(np.uint16)
+    if encoding is Encoding.SRGB8:
+        return np.asarray(np.rint(srgb_encode(linear) * np.float32(encoding.white)), dtype=np.uint8)
+    # Single precision would be off by a hundredth of a 16-bit code.
+    return np.asarray(np.rint(encoding.transfer.encode(linear)), dtype=np.uint16)
 
 
 def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:
@@ -78,24 +127,31 @@ def binned(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25), dtype=np.float32)
 
 
-def preview(half: HalfFrame) -> NDArray[np.uint8]:
-    """The half-size frame as a person would see it, in the level and colour of `frames.read_full`.
+def any_of_block(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether any of each 2x2 block is set; (H, W) with even sides to (H // 2, W // 2)."""
+    return mask[0::2, 0::2] | mask[0::2, 1::2] | mask[1::2, 0::2] | mask[1::2, 1::2]
+
+
+def balanced(half: HalfFrame, white_balance: Row) -> NDArray[np.float32]:
+    """The half-size frame in linear light with sRGB primaries, in the level and colour of `frames.develop_frame`.
 
     White balance is scaled so that its smallest multiplier is 1, as LibRaw does when highlights are clipped: the
     level depends on the white balance only, never on the content.
 
     Returns:
-        (h, w, 3) uint8, sRGB.
+        (h, w, 3) float32 in [0, 1].
     """
-    gains = np.array(half.white_balance, dtype=np.float32)
-    balanced = np.minimum(half.rgb * (gains / gains.min()), np.float32(1.0))
+    gains = np.array(white_balance, dtype=np.float32)
+    clipped = np.minimum(half.rgb * (gains / gains.min()), np.float32(1.0))
     matrix = np.array(half.to_srgb, dtype=np.float32)
-    return np.asarray(encode(balanced @ matrix.T, Encoding.SRGB8), dtype=np.uint8)
+    return np.asarray(np.clip(clipped @ matrix.T, 0.0, 1.0), dtype=np.float32)
+
+
+def preview(half: HalfFrame) -> NDArray[np.uint8]:
+    """The half-size frame as a person would see it: (h, w, 3) uint8, sRGB."""
+    return np.asarray(encode(balanced(half, half.white_balance), Encoding.SRGB8), dtype=np.uint8)
 
 
 @cache
 def _decode_table(encoding: Encoding) -> NDArray[np.float32]:
-    fractions = np.arange(encoding.white + 1, dtype=np.float64) / encoding.white
-    if encoding is not Encoding.LINEAR16:
-        fractions = np.where(fractions <= 0.04045, fractions / 12.92, ((fractions + 0.055) / 1.055) ** 2.4)
-    return fractions.astype(np.float32)
+    return encoding.transfer.decode(np.arange(encoding.white + 1, dtype=np.float64)).astype(np.float32)

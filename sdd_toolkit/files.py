@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,8 @@ from sdd_toolkit.errors import InputError, ManifestError, SddError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from _typeshed import ReadableBuffer as Buffer
 
 PARTIAL = ".partial"
 _STAY_BELOW = "paths in manifests and indexes must stay below their root"
@@ -91,6 +94,34 @@ def check_relative(relative: str, where: str) -> None:
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts or not relative or "\0" in relative:
         raise ManifestError(f"{relative[:200]!r} leaves its root ({where})", hint=_STAY_BELOW)
+
+
+class Sink(io.FileIO):
+    """A file that remembers its first failure instead of raising it.
+
+    HDF5 cannot let go of a file it cannot write: on a full disk it takes the whole process with it.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Writes all of `data`; pretends to once the disk is full."""
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        try:
+            while len(rest) and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return length
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the length of the file; pretends to once the disk is full."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
 
 
 def _sync(path: Path) -> None:

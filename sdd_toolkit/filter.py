@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sdd_toolkit import quality
+from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.frames import read_half
+from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.progress import silent
 from sdd_toolkit.select import FilterConfig, judge
 from sdd_toolkit.stages import Job, altered, rejected, work_through
@@ -29,6 +32,7 @@ def run(
     out: Path,
     config: FilterConfig,
     *,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -39,27 +43,30 @@ def run(
         ManifestError: `manifest` cannot be read.
         InputError: `out` cannot be written.
     """
+    hot_pixels = beside(manifest, develop)
     return work_through(
         STAGE,
         manifest,
         out / "filtered.jsonl",
         config,
-        examine,
+        partial(examine, hot_pixels=hot_pixels),
         executor=executor,
         overwrite=overwrite,
         track=track,
+        also_reads=hot_pixels.inputs,
     )
 
 
-def examine(job: Job[FilterConfig]) -> PairRecord:
-    """Measures and judges one pair."""
+def examine(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> PairRecord:  # noqa: B008 frozen
+    """Measures and judges one pair, its hot and dead pixels repaired."""
     record = job.record
     if record.verdict is not None and record.verdict.reason in _FINAL:
         return record
     if problem := altered(job):
         return rejected(record, Reason.CHANGED, problem)
     try:
-        blur, sharp = (read_half(job.locate(ref)) for ref in (record.blur, record.sharp))
+        files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
+        blur, sharp = (read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
     except RawError as error:
         return rejected(record, Reason.UNREADABLE, error.what)
     clipped = max(float(frame.clipped.mean()) for frame in (blur, sharp))

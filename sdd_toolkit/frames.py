@@ -1,7 +1,7 @@
-"""Files to linear frames: the only importer of rawpy.
+"""Files to linear frames, RAW or image.
 
 A frame is read in one of two sizes. `read_half` bins each 2x2 block of the Bayer mosaic into one pixel, without
-demosaicing: cheap, unbiased, and all that registration and measuring need. `read_full` develops every pixel with
+demosaicing: cheap, unbiased, and all that registration and measuring need. `develop_frame` develops every pixel with
 fixed settings. Both cover the same even-sized area and apply the same orientation, so `x_full = 2 x_half + 0.5`.
 
 Sensors that are no 2x2 Bayer mosaic (X-Trans, linear DNG, monochrome, Foveon) are halved by averaging the full
@@ -10,22 +10,19 @@ linear decode. JPEG, PNG and TIFF images are taken as sRGB.
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rawpy
-import tifffile
 
+from sdd_toolkit import raw_files
 from sdd_toolkit.decoding import IMAGE_SUFFIXES, check_is_file, read_image
-from sdd_toolkit.develop import Encoding, binned, decode
-from sdd_toolkit.errors import RawError
-from sdd_toolkit.types import Exposure, FrameMeta
+from sdd_toolkit.develop import Encoding, any_of_block, balanced, binned, decode
+from sdd_toolkit.development import Demosaic, FrameFacts
+from sdd_toolkit.raw_files import NO_BALANCE, NO_MATRIX
+from sdd_toolkit.types import FrameMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
@@ -33,32 +30,30 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.types import Row
 
+    Places = NDArray[np.int32]
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "RAW_SUFFIXES",
     "CameraFrame",
+    "DevelopedFrame",
     "HalfFrame",
+    "RawMosaic",
     "as_shot_white_balance",
+    "develop_frame",
     "is_candidate",
     "probe",
     "read_camera",
     "read_full",
     "read_half",
+    "read_mosaic",
 ]
-
-log = logging.getLogger(__name__)
 
 _MAKERS = (
     "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc "
     "mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 rwl rwz sr2 srf srw x3f"
 )
 RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
-
-_CLIPPED = 0.99  # of the range: saturated samples scatter a little below the white level
-_NO_BALANCE: Row = (1.0, 1.0, 1.0)
-_IDENTITY: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-_ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
-_RAW_PHOTOMETRIC = (32803, 34892)  # CFA, LinearRaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +91,32 @@ class CameraFrame:
     to_srgb: tuple[Row, Row, Row]
 
 
+@dataclass(frozen=True, slots=True)
+class DevelopedFrame:
+    """A developed frame.
+
+    Attributes:
+        linear: (H, W, 3) float32 in [0, 1], linear light with sRGB primaries, oriented; half as large if halved.
+        facts: How it came about.
+    """
+
+    linear: NDArray[np.float32]
+    facts: FrameFacts
+
+
+@dataclass(frozen=True, slots=True)
+class RawMosaic:
+    """The samples of a Bayer mosaic as the sensor gave them, not oriented.
+
+    Attributes:
+        samples: (H, W) uint16, the visible area.
+        range_dn: White minus black.
+    """
+
+    samples: NDArray[np.uint16]
+    range_dn: float
+
+
 def is_candidate(path: Path) -> bool:
     """Whether the file's suffix is one of a RAW file or image."""
     return path.suffix.lower() in RAW_SUFFIXES | IMAGE_SUFFIXES
@@ -111,49 +132,57 @@ def probe(path: Path) -> FrameMeta:
     """
     if _is_image(path):
         height, width = read_image(path).shape[:2]
-        return FrameMeta(size=_even(height, width))
-    with _opened(path, unpack=False) as raw:
-        sizes, other, lens = raw.sizes, raw.other, raw.lens
-        # LibRaw turns absent or zero EXIF into exactly 1 s at f/1 (APEX 0).
-        placeholder = other.shutter_speed == 1.0 and other.aperture == 1.0 and not other.focal_length
-        exposure = Exposure(
-            iso=_known(other.iso_speed),
-            shutter_s=None if placeholder else _known(other.shutter_speed),
-            f_number=None if placeholder else _known(other.aperture),
-            focal_mm=_known(other.focal_length),
-        )
-        taken = other.timestamp
-        return FrameMeta(
-            lens=lens.model.strip() or None,
-            taken_at=taken.isoformat() if taken is not None and taken.year > 1970 else None,
-            orientation=_ORIENTATION_OF_FLIP[sizes.flip & 7],
-            size=_even(sizes.iheight, sizes.iwidth),
-            exposure=exposure,
-        )
+        return FrameMeta(size=(height // 2 * 2, width // 2 * 2))
+    with raw_files.opened(path, unpack=False) as raw:
+        return raw_files.meta_of(raw)
 
 
-def read_half(path: Path) -> HalfFrame:
+def read_mosaic(path: Path) -> RawMosaic | None:
+    """The mosaic of a RAW file as it is stored; None for images and for what is no Bayer mosaic.
+
+    Raises:
+        RawError: The file is missing or cannot be decoded.
+    """
+    if _is_image(path):
+        check_is_file(path)
+        return None
+    with raw_files.opened(path) as raw:
+        if not raw_files.is_bayer(raw):
+            return None
+        return RawMosaic(raw_files.mosaic_of(raw).copy(), raw_files.range_dn(raw))
+
+
+def read_half(path: Path, bad_pixels: Places | None = None) -> HalfFrame:
     """The frame at half size, linear, without white balance.
+
+    Args:
+        path: A RAW file or an image.
+        bad_pixels: (N, 2) rows and columns of the visible, not oriented mosaic to repair first.
 
     Raises:
         RawError: The file is missing or cannot be decoded.
     """
     if _is_image(path):
         return _half_of_image(path)
-    with _opened(path) as raw:
-        flip = raw.sizes.flip  # developing resets it
-        if _is_bayer(raw):
-            rgb, clipped = _binned_mosaic(raw)
-        else:
-            pixels = _postprocess(raw, _NO_BALANCE, rawpy.ColorSpace.raw)
-            rgb, clipped = binned(pixels), _any_of_block(pixels.max(axis=-1) >= _CLIPPED)
-        rgb, clipped = _oriented(rgb, flip), _oriented(clipped, flip)
-        height, width = rgb.shape[:2]
-        return HalfFrame(rgb, clipped, (2 * height, 2 * width), _white_balance(raw), _to_srgb(raw))
+    return _half_of_raw(path, bad_pixels)[0]
 
 
 def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float32]:
-    """The whole frame, demosaiced (AHD), in linear light with sRGB primaries.
+    """`develop_frame` with AHD and nothing repaired: (H, W, 3) float32 in [0, 1], oriented.
+
+    Raises:
+        RawError: The file is missing or cannot be decoded.
+    """
+    return develop_frame(path, white_balance).linear
+
+
+def develop_frame(
+    path: Path,
+    white_balance: Row | None = None,
+    demosaic: Demosaic = Demosaic.AHD,
+    bad_pixels: Places | None = None,
+) -> DevelopedFrame:
+    """The frame in linear light with sRGB primaries.
 
     The level is fixed by the file's black and white level and the white balance, whose smallest multiplier counts
     as 1; nothing adapts to the content. Images are developed already: `white_balance` does not touch them.
@@ -161,36 +190,48 @@ def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float3
     Args:
         path: A RAW file or an image.
         white_balance: Multipliers of R, G, B, the same for both frames of a pair; None means as shot.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1], oriented.
+        demosaic: How colour comes to every pixel; what is no Bayer mosaic is developed LibRaw's own way. `half`
+            bins 2x2 blocks, whatever the file is.
+        bad_pixels: (N, 2) rows and columns of the visible, not oriented mosaic to repair first.
 
     Raises:
         RawError: The file is missing or cannot be decoded.
     """
+    halves = demosaic is Demosaic.HALF
     if _is_image(path):
-        return _linear_image(path)
-    with _opened(path) as raw:
+        pixels = _half_of_image(path).rgb if halves else _linear_image(path)
+        return DevelopedFrame(pixels, FrameFacts(Demosaic.HALF.value if halves else "none"))
+    if halves:
+        half, facts = _half_of_raw(path, bad_pixels)
+        return DevelopedFrame(balanced(half, white_balance or half.white_balance), facts)
+    with raw_files.opened(path) as raw:
         flip = raw.sizes.flip  # developing resets it
-        pixels = _postprocess(raw, white_balance or _white_balance(raw), rawpy.ColorSpace.sRGB)
-        return _oriented(pixels, flip)
+        repaired = raw_files.repaired(raw, bad_pixels)
+        facts = raw_files.facts_of(raw, demosaic, repaired)
+        balance = white_balance or raw_files.white_balance(raw)
+        codes = raw_files.oriented(raw_files.developed(raw, balance, demosaic), flip)
+    # LibRaw's own buffers, 10 bytes a pixel and more, are gone by now.
+    return DevelopedFrame(raw_files.linear(codes), facts)
 
 
-def read_camera(path: Path) -> CameraFrame:
+def read_camera(path: Path, bad_pixels: Places | None = None) -> CameraFrame:
     """The whole frame, demosaiced (AHD), in camera RGB: what a DNG of linear RGB holds.
 
+    Args:
+        path: A RAW file or an image.
+        bad_pixels: (N, 2) rows and columns of the visible, not oriented mosaic to repair first.
+
     Raises:
         RawError: The file is missing or cannot be decoded.
     """
     if _is_image(path):
-        return CameraFrame(_linear_image(path), _NO_BALANCE, _IDENTITY)
-    with _opened(path) as raw:
+        return CameraFrame(_linear_image(path), NO_BALANCE, NO_MATRIX)
+    with raw_files.opened(path) as raw:
         flip = raw.sizes.flip  # developing resets it
-        balance, matrix = _white_balance(raw), _to_srgb(raw)
-        # Balanced, because demosaicing looks at hues, and not clipped; then the balance is taken out again.
-        pixels = _postprocess(raw, balance, rawpy.ColorSpace.raw, rawpy.HighlightMode.Ignore)
-        pixels *= np.float32(max(balance)) / np.array(balance, dtype=np.float32)
-        return CameraFrame(_oriented(np.minimum(pixels, np.float32(1.0)), flip), balance, matrix)
+        raw_files.repaired(raw, bad_pixels)
+        balance, matrix = raw_files.white_balance(raw), raw_files.to_srgb(raw)
+        pixels = raw_files.oriented(raw_files.in_camera_rgb(raw, balance), flip)
+    return CameraFrame(pixels, balance, matrix)
 
 
 def as_shot_white_balance(path: Path) -> Row:
@@ -201,175 +242,41 @@ def as_shot_white_balance(path: Path) -> Row:
     """
     if _is_image(path):
         check_is_file(path)
-        return _NO_BALANCE
-    with _opened(path) as raw:
-        return _white_balance(raw)
+        return NO_BALANCE
+    with raw_files.opened(path) as raw:
+        return raw_files.white_balance(raw)
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-@contextmanager
-def _opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
-    """The RAW file; whatever LibRaw raises, now or in the block, becomes a RawError.
-
-    Without `unpack` the pixels are neither read nor checked.
-    """
-    check_is_file(path)
-    try:
-        _check_whole(path)
-        with rawpy.imread(str(path)) as raw:
-            if unpack:
-                raw.unpack()
-            if min(raw.sizes.height, raw.sizes.width) < 2:
-                raise RawError(f"{path} holds no pixels", hint="leave it out, or copy it from the card again")
-            if unpack and raw.num_colors not in (1, 3):
-                raise RawError(
-                    f"{path} comes from a sensor with {raw.num_colors} colours",
-                    hint="convert it to TIFF with the maker's software",
-                )
-            yield raw
-    except (rawpy.LibRawError, rawpy.NotSupportedError, OSError, MemoryError) as error:
-        raise RawError(
-            f"cannot decode {path}: {_message(error)}",
-            hint="is it a whole RAW file? copy it from the card again, or leave it out",
-        ) from error
-
-
-def _message(error: BaseException) -> str:
-    first = error.args[0] if error.args else type(error).__name__
-    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
-
-
-def _check_whole(path: Path) -> None:
-    """Refuses a TIFF-like RAW file whose pixel data ends early: LibRaw fills some of those with grey silently."""
-    length = path.stat().st_size
-    if length == 0:
-        raise RawError(f"{path} is empty", hint="copy it from the card again, or leave it out")
-    try:
-        with tifffile.TiffFile(path) as container:
-            pages = [sub for page in container.pages for sub in (page, *(page.pages or ()))]
-            ends = [
-                offset + count
-                for page in pages
-                if int(page.tags.valueof(262) or 0) in _RAW_PHOTOMETRIC
-                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-            ]
-    except Exception as error:  # any other container, or one only LibRaw understands: LibRaw will judge it
-        log.debug("%s: not read as TIFF: %s", path, error)
-        return
-    if ends and max(ends) > length:
-        raise RawError(
-            f"{path} is cut short: {length} of {max(ends)} bytes", hint="copy it from the card again, or leave it out"
-        )
-
-
-def _is_bayer(raw: Any) -> bool:
-    pattern = raw.raw_pattern
-    sizes = raw.sizes
-    return bool(
-        raw.raw_type == rawpy.RawType.Flat
-        and raw.num_colors == 3
-        and pattern is not None
-        and pattern.shape == (2, 2)
-        # Fujifilm's rotated sensors and non-square pixels are resampled by LibRaw after demosaicing.
-        and (sizes.iheight, sizes.iwidth) == (sizes.height, sizes.width)
-        and sizes.pixel_aspect == 1.0
-    )
-
-
-def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(h, w, 3) means of each colour's samples in a 2x2 block, and whether any sample is saturated."""
-    sizes = raw.sizes
-    height, width = _even(sizes.height, sizes.width)
-    mosaic = raw.raw_image_visible[:height, :width]
-    blacks = raw.black_level_per_channel
-    colours = raw.color_desc.decode()
-    total = np.zeros((height // 2, width // 2, 3), dtype=np.float32)
-    clipped = np.zeros((height // 2, width // 2), dtype=np.bool_)
-    counts = [0, 0, 0]
-    for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        index = raw.raw_color(sizes.top_margin + top, sizes.left_margin + left)
-        channel, black = "RGB".index(colours[index]), blacks[index]
-        scale = np.float32(1.0 / max(raw.white_level - black, 1))
-        samples = (mosaic[top::2, left::2].astype(np.float32) - np.float32(black)) * scale
-        clipped |= samples >= _CLIPPED
-        total[..., channel] += np.minimum(samples, 1.0)
-        counts[channel] += 1
-    mean = total / np.array(counts, dtype=np.float32)
-    return np.maximum(mean, np.float32(0.0)), clipped
-
-
-def _postprocess(raw: Any, balance: Row, space: Any, highlights: Any = rawpy.HighlightMode.Clip) -> NDArray[np.float32]:
-    """LibRaw's development with nothing automatic, not oriented, even-sized: (H, W, 3) float32 in [0, 1]."""
-    red, green, blue = balance
-    pixels = raw.postprocess(
-        demosaic_algorithm=rawpy.DemosaicAlgorithm.AHD,
-        user_wb=[red, green, blue, green],
-        output_color=space,
-        output_bps=16,
-        user_flip=0,
-        gamma=(1, 1),
-        no_auto_bright=True,
-        adjust_maximum_thr=0.0,
-        highlight_mode=highlights,
-    )
-    height, width = _even(*pixels.shape[:2])
-    even = pixels[:height, :width].reshape(height, width, -1)
-    linear = np.multiply(even, np.float32(1 / 65535), dtype=np.float32)
-    return np.repeat(linear, 3, axis=-1) if linear.shape[-1] == 1 else linear
-
-
-def _white_balance(raw: Any) -> Row:
-    for row in (raw.camera_whitebalance, raw.daylight_whitebalance):
-        red, green, blue = (float(value) for value in row[:3])
-        if raw.num_colors == 3 and all(np.isfinite(value) and value > 0 for value in (red, green, blue)):
-            return (red / green, 1.0, blue / green)
-    return _NO_BALANCE
-
-
-def _to_srgb(raw: Any) -> tuple[Row, Row, Row]:
-    matrix = np.asarray(raw.color_matrix, dtype=np.float64)[:, :3]
-    if raw.num_colors != 3 or not np.all(np.isfinite(matrix)) or not np.any(matrix):
-        return _IDENTITY
-    rows = [(float(row[0]), float(row[1]), float(row[2])) for row in matrix]
-    return (rows[0], rows[1], rows[2])
-
-
-def _oriented(image: NDArray[Any], flip: int) -> NDArray[Any]:
-    """Applies LibRaw's flip code: bit 1 mirrors columns, bit 2 rows, bit 4 then transposes."""
-    image = image[::-1] if flip & 2 else image
-    image = image[:, ::-1] if flip & 1 else image
-    return np.ascontiguousarray(image.swapaxes(0, 1) if flip & 4 else image)
+def _half_of_raw(path: Path, bad_pixels: Places | None) -> tuple[HalfFrame, FrameFacts]:
+    with raw_files.opened(path) as raw:
+        flip = raw.sizes.flip  # developing resets it
+        facts = raw_files.facts_of(raw, Demosaic.HALF, raw_files.repaired(raw, bad_pixels))
+        rgb, clipped = (raw_files.oriented(plane, flip) for plane in raw_files.halved(raw))
+        height, width = rgb.shape[:2]
+        size = (2 * height, 2 * width)
+        return HalfFrame(rgb, clipped, size, raw_files.white_balance(raw), raw_files.to_srgb(raw)), facts
 
 
 def _linear_image(path: Path) -> NDArray[np.float32]:
-    codes = read_image(path)
-    height, width = _even(*codes.shape[:2])
-    return decode(codes[:height, :width], _encoding_of(codes))
+    codes = _even_codes(path)
+    return decode(codes, _encoding_of(codes))
 
 
 def _half_of_image(path: Path) -> HalfFrame:
-    codes = read_image(path)
-    height, width = _even(*codes.shape[:2])
-    codes = codes[:height, :width]
+    codes = _even_codes(path)
     encoding = _encoding_of(codes)
-    clipped = _any_of_block(codes.max(axis=-1) == encoding.white)
-    return HalfFrame(binned(decode(codes, encoding)), clipped, (height, width), _NO_BALANCE, _IDENTITY)
+    clipped = any_of_block(codes.max(axis=-1) == encoding.white)
+    return HalfFrame(binned(decode(codes, encoding)), clipped, codes.shape[:2], NO_BALANCE, NO_MATRIX)
+
+
+def _even_codes(path: Path) -> NDArray[Any]:
+    codes = read_image(path)
+    return codes[: codes.shape[0] // 2 * 2, : codes.shape[1] // 2 * 2]
 
 
 def _encoding_of(codes: NDArray[Any]) -> Encoding:
     return Encoding.SRGB8 if codes.dtype == np.uint8 else Encoding.SRGB16
-
-
-def _any_of_block(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return mask[0::2, 0::2] | mask[0::2, 1::2] | mask[1::2, 0::2] | mask[1::2, 1::2]
-
-
-def _even(height: int, width: int) -> tuple[int, int]:
-    return height // 2 * 2, width // 2 * 2
-
-
-def _known(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) and value > 0 else None

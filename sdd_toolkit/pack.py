@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sdd_toolkit import __version__
+from sdd_toolkit import __version__, lens_correction
 from sdd_toolkit.config import Section
 from sdd_toolkit.develop import Encoding
+from sdd_toolkit.development import DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.executor import run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
+from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.manifest import Manifest, reject_counts, to_json
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
@@ -60,7 +62,7 @@ class PackConfig(Section):
         default="bitshuffle-lz4", description="Compression of the chunks; gzip and none need no HDF5 plugin to read."
     )
     pairs_per_shard: int = Field(default=16, ge=1, description="Pairs in one HDF5 file.")
-    patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in px.")
+    patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in packed px.")
     train_overlap: float = Field(
         default=0.6, ge=0, le=0.95, description="Overlap of training patches; others have none."
     )
@@ -76,7 +78,7 @@ class PackConfig(Section):
         default=1.0, ge=0, le=1, description="Patches with a smaller share of valid pixels are left out."
     )
     min_size_px: int = Field(
-        default=256, ge=8, description="Pairs that overlap on a smaller box are left out: too_small."
+        default=256, ge=8, description="Pairs that overlap on a smaller box of packed px are left out: too_small."
     )
     split: SplitConfig = Field(default=SplitConfig(), description="How scenes are shared out.")
 
@@ -105,6 +107,8 @@ class _Task:
     folder: Path
     out: Path
     config: PackConfig
+    develop: DevelopConfig
+    hot_pixels: HotPixelMap
     killers: tuple[str, ...] = ()
 
 
@@ -113,6 +117,7 @@ def run(
     out: Path,
     config: PackConfig,
     *,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -126,13 +131,15 @@ def run(
         manifest: Written by `sdd filter`.
         out: Folder of the shards; shards of another plan in it are removed.
         config: See `PackConfig`.
+        develop: How RAW files are developed.
         executor: See `sdd_toolkit.executor`; each worker holds one pair in memory.
         overwrite: Keep nothing of an earlier run.
         track: Shows progress, one step a pair.
 
     Raises:
         ManifestError: Not a manifest, not filtered, or a path leaves its root.
-        InputError: No pair to pack, `out` cannot be written, or it holds an index of an unknown version.
+        InputError: No pair to pack, `out` cannot be written, it holds an index of an unknown version, or lenses that
+            are to be corrected are not known.
         ConfigError: The split lists or the executor's name do not fit.
     """
     started = time.monotonic()
@@ -146,13 +153,20 @@ def run(
             f"{manifest} keeps none of its {len(source.records)} pairs" + (f" ({reasons})" if reasons else ""),
             hint="`sdd report` shows what spoke against every pair and file",
         )
+    if develop.lens_correction is LensCorrection.LENSFUN:
+        lens_correction.check_known(kept)
+    hot_pixels = beside(manifest, develop)
     splits = assign((record.scene for record in kept), config.split, {record.scene for record in source.records})
-    plans = plan_shards(kept, splits, config)
+    plans = plan_shards(kept, splits, config, develop, hot_pixels)
     notes: dict[str, Note] = {}
     if not overwrite:
         names = {plan.name: tuple(record.id for record in plan.records) for plan in plans}
         notes = intact(out, {plan.name: plan.plan for plan in plans}, names)
-    tasks = [_Task(plan, source.root, manifest.parent, out, config) for plan in plans if plan.name not in notes]
+    tasks = [
+        _Task(plan, source.root, manifest.parent, out, config, develop, hot_pixels)
+        for plan in plans
+        if plan.name not in notes
+    ]
     skipped = sum(len(note.shard.pairs) for note in notes.values())
     if tasks or strays(out, notes):
         clear(out, notes)
@@ -160,7 +174,7 @@ def run(
         for note in _built(tasks, executor):
             notes[note.shard.name] = note
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
-    index = _index(config, splits, [notes[plan.name] for plan in plans])
+    index = _index(config, develop, splits, [notes[plan.name] for plan in plans])
     if not any(shard.pairs for shard in index.shards):
         clear(out, {})
         first = index.failed[0]
@@ -180,14 +194,25 @@ def run(
     )
 
 
-def plan_shards(records: Sequence[PairRecord], splits: Mapping[str, str], config: PackConfig) -> tuple[ShardPlan, ...]:
+def plan_shards(
+    records: Sequence[PairRecord],
+    splits: Mapping[str, str],
+    config: PackConfig,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
+    hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
+) -> tuple[ShardPlan, ...]:
     """Which pair goes into which shard: by split, then in the order of ids.
 
     Args:
         records: The pairs to pack.
         splits: The split of every scene.
         config: See `PackConfig`.
+        develop: How RAW files are developed.
+        hot_pixels: What is repaired before.
     """
+    developed: dict[str, object] = develop.model_dump(mode="json", exclude={"hot_pixels"})
+    if develop.lens_correction is not LensCorrection.NONE:
+        developed["lensfunpy"] = lens_correction.version()
     values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard"})
     plans = []
     for split in SPLITS:
@@ -196,7 +221,8 @@ def plan_shards(records: Sequence[PairRecord], splits: Mapping[str, str], config
         for number in range(count):
             mine = tuple(members[number * config.pairs_per_shard : (number + 1) * config.pairs_per_shard])
             name = f"{split}-{number:05d}-of-{count:05d}.h5"
-            facts = {"format": VERSION, "toolkit": __version__, "config": values, "name": name}
+            facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed}
+            facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
             facts["records"] = [asdict(record) for record in mine]
             plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
             plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
@@ -253,7 +279,16 @@ def _build_shard(task: _Task) -> Note:
                 yield pair, patches_of(pair, config.patch_size, overlap, config.min_valid_fraction)
 
     path = task.out / plan.name
-    header = ShardHeader(plan.split, config.encoding, config.patch_size, config.codec, config.warp, config.brightness)
+    header = ShardHeader(
+        plan.split,
+        config.encoding,
+        config.patch_size,
+        config.codec,
+        config.warp,
+        config.brightness,
+        task.develop.demosaic,
+        task.develop.lens_correction,
+    )
     with replacing(path) as partial:
         ids, patches = write_shard(partial, header, pairs())
         size, digest = partial.stat().st_size, sha256_of(partial)
@@ -278,6 +313,8 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
         task.config.min_size_px,
         warp_by=task.config.warp,
         brightness=task.config.brightness,
+        develop=task.develop,
+        hot_pixels=task.hot_pixels,
     )
     if isinstance(pair, FailedPair):
         # Where the sources lie on this machine is nobody's business and would make bytes depend on it.
@@ -285,7 +322,7 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
     return pair
 
 
-def _index(config: PackConfig, splits: Mapping[str, str], notes: Sequence[Note]) -> Index:
+def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str], notes: Sequence[Note]) -> Index:
     return Index(
         name=config.name,
         encoding=config.encoding,
@@ -300,4 +337,8 @@ def _index(config: PackConfig, splits: Mapping[str, str], notes: Sequence[Note])
         failed=tuple(failure for note in notes for failure in note.failed),
         warp=config.warp,
         brightness=config.brightness,
+        demosaic=develop.demosaic,
+        lens_correction=develop.lens_correction,
+        reduction=develop.reduction,
+        transfer_parameters=config.encoding.transfer,
     )

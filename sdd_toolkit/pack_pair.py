@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sdd_toolkit.develop import Codes, Encoding, encode
+from sdd_toolkit.development import DevelopConfig, PairDevelopment
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.files import inside
-from sdd_toolkit.frames import as_shot_white_balance, read_full
-from sdd_toolkit.geometry import enlarge_flow
-from sdd_toolkit.resampling import valid, warp
-from sdd_toolkit.residual_flow import FLOW_FACTOR, applicable, carried
+from sdd_toolkit.frames import as_shot_white_balance, develop_frame
+from sdd_toolkit.geometry import enlarge_flow, scaled
+from sdd_toolkit.hot_pixel_map import HotPixelMap
+from sdd_toolkit.resampling import Interpolation, sample, valid, warp
+from sdd_toolkit.residual_flow import FLOW_FACTOR, applicable, carried, halved
 from sdd_toolkit.residual_flow import read as read_residual
 from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
 from sdd_toolkit.shards import PackedPair
+from sdd_toolkit.straightening import correction, straightened, straightened_flow
 from sdd_toolkit.types import Reason
 
 if TYPE_CHECKING:
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sdd_toolkit.types import Alignment, PairRecord
+    from sdd_toolkit.development import FrameFacts
+    from sdd_toolkit.frames import DevelopedFrame
+    from sdd_toolkit.straightening import Vignetting
+    from sdd_toolkit.types import Alignment, PairRecord, Row
 
 _BAND_ROWS = 64
 Box = tuple[int, int, int, int]
@@ -40,7 +46,7 @@ class _UnpackableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Flows:
-    """What is done with the residual flow, on the quarter-size grid, full-size pixels.
+    """What is done with the residual flow, on the quarter-size grid of the packed size, in packed pixels.
 
     Attributes:
         applied: (h, w, 2) what the warp applies; None: nothing.
@@ -53,7 +59,7 @@ class _Flows:
     hidden: NDArray[np.bool_]
 
     def cropped(self, box: Box) -> _Flows:
-        """The part on a box of full-size pixels that are multiples of 4."""
+        """The part on a box of pixels that are multiples of 4."""
         left, top, right, bottom = (edge // FLOW_FACTOR for edge in box)
         part = np.s_[top:bottom, left:right]
         return _Flows(None if self.applied is None else self.applied[part], self.left[part], self.hidden[part])
@@ -69,11 +75,15 @@ def pack_pair(
     *,
     warp_by: Warp = Warp.HOMOGRAPHY,
     brightness: Brightness = Brightness.GAIN,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
+    hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
 ) -> PackedPair | FailedPair:
-    """The pair on the sharp frame's grid, cropped to `alignment.box`, or why it cannot be had.
+    """The pair on the sharp frame's grid, cropped to where both frames are valid, or why it cannot be had.
 
     Both frames get the sharp frame's white balance. The blurred frame is resampled once, straight onto the cropped
-    grid, and brought to the sharp frame's brightness in linear light. One frame is in memory at a time.
+    grid, and brought to the sharp frame's brightness in linear light. One frame is in memory at a time. Developed
+    to half size, the alignment is brought to half-size pixels first. With a lens correction the grid is that of the
+    straightened sharp frame, and the sharp frame is resampled once, too.
 
     Args:
         record: An aligned pair.
@@ -84,39 +94,68 @@ def pack_pair(
         min_size_px: Boxes with a shorter side are refused.
         warp_by: Whether the residual flow is applied in the same resampling.
         brightness: What of the photometric model is applied.
+        develop: How RAW files are developed.
+        hot_pixels: What is repaired before.
 
     Raises:
         ManifestError: `alignment.flow_file` leaves `folder`.
+        MissingExtraError: A lens correction is wanted and lensfunpy is not installed.
     """
     try:
         alignment = _checked(record.alignment)
-        flows = _flows(folder, alignment, warp_by)
+        lens = correction(record, alignment.size, develop)
+        flows = _flows(folder, alignment, warp_by, develop.reduction)
+        alignment = _halved(alignment) if develop.reduction == 2 else alignment
         overlap = crop_box(alignment.box, alignment.size)
         box = _inside_flow(overlap, flows)
+        if lens is not None:
+            box = overlap = straightened(box, lens.places)
         left, top, right, bottom = box
         size = (bottom - top, right - left)
         if min(size) < min_size_px:
             raise _UnpackableError(Reason.TOO_SMALL, f"overlap {size[1]} x {size[0]} px < {min_size_px} px")
+        places = None if lens is None else lens.places[top:bottom, left:right]
         balance = as_shot_white_balance(sharp)
+        bad = [hot_pixels.of(meta) for meta in (record.blur_meta, record.sharp_meta)]
+
+        shown = _developed(blur, balance, alignment.size, develop, bad[0])
+        full = brightness is Brightness.FULL
+        # The measured falloff brings the blurred frame to the sharp one's vignetting; then both share the sharp one's.
+        blur_facts = _flattened(shown, None if lens is None or full else lens.blur)
         # The flow at the rim of the crop comes from beyond it.
-        blurred, mask = _warped(_developed(blur, balance, alignment.size), alignment, overlap, flows.cropped(overlap))
+        blurred, mask = _warped(shown.linear, alignment, overlap, flows, places)
+        del shown
         crop = np.s_[top - overlap[1] : bottom - overlap[1], left - overlap[0] : right - overlap[0]]
         blurred, mask = blurred[crop], mask[crop]
         for first in range(0, size[0], _BAND_ROWS):
             rows = slice(first, min(first + _BAND_ROWS, size[0]))
-            blurred[rows] *= _gain(alignment, box, rows, brightness)
-            if brightness is Brightness.FULL:
+            at = _coordinates(box, rows) if places is None else (places[rows, :, 0], places[rows, :, 1])
+            blurred[rows] *= _gain(alignment, at, brightness)
+            if full:
                 blurred[rows] += np.float32(alignment.offset)
+            if full and lens is not None and lens.sharp is not None:
+                x, y = (axis.astype(np.float64) for axis in at)
+                blurred[rows] *= sample(lens.sharp.gain, x, y, Interpolation.LINEAR)[..., None]
+        if full and lens is not None and lens.sharp is not None:
+            blur_facts = replace(blur_facts, vignetting_by=lens.sharp.f_number)
         codes = _encoded(blurred, encoding)
         del blurred
+
+        shown = _developed(sharp, balance, alignment.size, develop, bad[1])
+        sharp_facts = _flattened(shown, None if lens is None else lens.sharp)
+        target = shown.linear[top:bottom, left:right]
+        if places is not None:
+            target = warp(shown.linear, np.eye(3), size, through=places)
+        name = None if lens is None else lens.name
         return PackedPair(
             id=record.id,
             blur=codes,
-            sharp=_encoded(_developed(sharp, balance, alignment.size)[top:bottom, left:right], encoding),
+            sharp=_encoded(target, encoding),
             valid=mask,
-            flow=flows.cropped(box).left,
+            flow=flows.cropped(box).left if places is None else straightened_flow(flows.left, places),
             record=record,
             box=box,
+            development=PairDevelopment(balance, blur=blur_facts, sharp=sharp_facts, lens=name),
         )
     except _UnpackableError as error:
         return FailedPair(record.id, error.reason, error.detail)
@@ -151,13 +190,36 @@ def _checked(alignment: Alignment | None) -> Alignment:
     return alignment
 
 
-def _developed(path: Path, balance: tuple[float, float, float], size: tuple[int, int]) -> NDArray[np.float32]:
-    linear = read_full(path, balance)
-    if linear.shape[:2] != tuple(size):
+def _halved(alignment: Alignment) -> Alignment:
+    """What places pixels in `alignment`, in half-size pixels: x_full = 2 x_half + 0.5. The box loses half pixels."""
+    left, top, right, bottom = alignment.box
+    first, second, third = ((float(a), float(b), float(c)) for a, b, c in scaled(alignment.homography, 0.5))
+    return replace(
+        alignment,
+        rows=(first, second, third),
+        size=(alignment.size[0] // 2, alignment.size[1] // 2),
+        box=(-(-left // 2), -(-top // 2), right // 2, bottom // 2),
+    )
+
+
+def _developed(
+    path: Path, balance: Row, size: tuple[int, int], develop: DevelopConfig, bad_pixels: NDArray[np.int32] | None
+) -> DevelopedFrame:
+    shown = develop_frame(path, balance, develop.demosaic, bad_pixels)
+    if shown.linear.shape[:2] != tuple(size):
         raise _UnpackableError(
-            Reason.SIZE_MISMATCH, f"{path.name} develops to {linear.shape[:2]}, the alignment is for {tuple(size)}"
+            Reason.SIZE_MISMATCH,
+            f"{path.name} develops to {shown.linear.shape[:2]}, the alignment is for {tuple(size)}",
         )
-    return linear
+    return shown
+
+
+def _flattened(shown: DevelopedFrame, vignetting: Vignetting | None) -> FrameFacts:
+    """Takes vignetting out of a developed frame, in place; returns its facts."""
+    if vignetting is None:
+        return shown.facts
+    shown.linear[...] *= vignetting.gain[..., None]
+    return replace(shown.facts, vignetting_by=vignetting.f_number)
 
 
 def _encoded(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
@@ -167,16 +229,18 @@ def _encoded(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
     )
 
 
-def _flows(folder: Path, alignment: Alignment, warp_by: Warp) -> _Flows:
-    """Of the whole frame; zero where the alignment wrote no flow."""
+def _flows(folder: Path, alignment: Alignment, warp_by: Warp, reduction: int) -> _Flows:
+    """Of the whole frame, in packed pixels; zero where the alignment wrote no flow."""
     if alignment.flow_file is None:
-        grid = [-(-edge // FLOW_FACTOR) for edge in alignment.size]
+        grid = [-(-(edge // reduction) // FLOW_FACTOR) for edge in alignment.size]
         return _Flows(None, np.zeros((*grid, 2), dtype=np.float32), np.zeros(grid, dtype=np.bool_))
     path = inside(folder, alignment.flow_file)
     try:
         residual = read_residual(path, alignment.size)
     except InputError as error:
         raise _UnpackableError(Reason.UNREADABLE, error.what) from error
+    if reduction == 2:
+        residual = halved(residual)
     if warp_by is Warp.HOMOGRAPHY:
         return _Flows(None, residual.flow, np.zeros_like(residual.occlusion))
     applied = applicable(residual)
@@ -197,24 +261,49 @@ def _inside_flow(box: Box, flows: _Flows) -> Box:
 
 
 def _warped(
-    linear: NDArray[np.float32], alignment: Alignment, box: Box, flows: _Flows
+    linear: NDArray[np.float32], alignment: Alignment, box: Box, flows: _Flows, places: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The blurred frame resampled onto the crop, and where that is valid."""
+    """The blurred frame resampled onto the crop, and where that is valid.
+
+    Args:
+        linear: (H, W, 3) the developed blurred frame.
+        alignment: In its pixels.
+        box: The crop.
+        flows: Of the whole frame.
+        places: (h, w, 2) where the crop's pixels lie in the sharp frame as shot; None: where they are.
+    """
     left, top, right, bottom = box
     size = (bottom - top, right - left)
-    to_crop = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64) @ alignment.homography
-    flow = None if flows.applied is None else enlarge_flow(flows.applied, FLOW_FACTOR, (0, 0, *size))
-    mask = valid(to_crop, alignment.size, size, radial=alignment.radial, flow=flow)
-    mask &= ~flows.hidden.repeat(FLOW_FACTOR, axis=0).repeat(FLOW_FACTOR, axis=1)
-    return warp(linear, to_crop, size, radial=alignment.radial, flow=flow), mask
+    if places is None:
+        flows = flows.cropped(box)
+        matrix = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64) @ alignment.homography
+        hidden = flows.hidden.repeat(FLOW_FACTOR, axis=0).repeat(FLOW_FACTOR, axis=1)
+        window = size
+    else:
+        matrix = alignment.homography
+        cells = np.rint(places).astype(np.int64) // FLOW_FACTOR
+        hidden = flows.hidden[cells[..., 1], cells[..., 0]]
+        window = alignment.size
+    flow = None if flows.applied is None else enlarge_flow(flows.applied, FLOW_FACTOR, (0, 0, *window))
+    mask = valid(matrix, alignment.size, size, radial=alignment.radial, flow=flow, through=places)
+    mask &= ~hidden
+    return warp(linear, matrix, size, radial=alignment.radial, flow=flow, through=places), mask
 
 
-def _gain(alignment: Alignment, box: Box, rows: slice, brightness: Brightness) -> NDArray[np.float32]:
-    """What some rows of the warped crop are multiplied by; broadcasts to (rows, w, 3)."""
+def _coordinates(box: Box, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """x and y of some rows of a crop on the whole frame."""
+    ys, xs = np.mgrid[box[1] + rows.start : box[1] + rows.stop, box[0] : box[2]].astype(np.float32)
+    return xs, ys
+
+
+def _gain(
+    alignment: Alignment, at: tuple[NDArray[np.float32], NDArray[np.float32]], brightness: Brightness
+) -> NDArray[np.float32]:
+    """What the warped crop is multiplied by at points of the sharp frame; broadcasts to (rows, w, 3)."""
     if brightness is Brightness.GAIN:
         return np.full((1, 1, 1), alignment.gain, dtype=np.float32)
     height, width = alignment.size
-    ys, xs = np.mgrid[box[1] + rows.start : box[1] + rows.stop, box[0] : box[2]].astype(np.float64)
+    xs, ys = (axis.astype(np.float64) for axis in at)
     squared = ((xs - (width - 1) / 2) ** 2 + (ys - (height - 1) / 2) ** 2) / (np.hypot(height, width) / 2) ** 2
     a, b = alignment.vignetting
     falloff = 1 + a * squared + b * squared**2

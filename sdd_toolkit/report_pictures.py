@@ -165,13 +165,13 @@ def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
     if task.shards is None:
         return shown
     with ShardReader(task.shards) as reader:
-        pair, encoding = reader.read(task.record.id), reader.encoding
+        pair, encoding, reduction = reader.read(task.record.id), reader.encoding, reader.index.reduction
     blur, sharp = (
         develop.encode(develop.decode(_narrowed(packed, task.width_px), encoding), develop.Encoding.SRGB8)
         for packed in (pair.blur, pair.sharp)
     )
     shown = _with_slider(task, shown, blur, sharp, "The packed pair, as training sees it")
-    return _with_flow_map(task, shown, pair.flow, _packed_confidence(task, pair))
+    return _with_flow_map(task, shown, pair.flow * np.float32(reduction), _packed_confidence(task, pair, reduction))
 
 
 def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
@@ -193,7 +193,7 @@ def _with_slider(
     return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
 
 
-def _packed_confidence(task: PictureTask, pair: PackedPair) -> NDArray[np.float32]:
+def _packed_confidence(task: PictureTask, pair: PackedPair, reduction: int) -> NDArray[np.float32]:
     """How sure the packed flow is, which the shards do not hold; all of it where the alignment's own file is gone."""
     alignment, everything = task.record.alignment, np.ones(pair.flow.shape[:2], dtype=np.float32)
     if alignment is None or alignment.flow_file is None or pair.box is None:
@@ -202,6 +202,8 @@ def _packed_confidence(task: PictureTask, pair: PackedPair) -> NDArray[np.float3
         residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
     except SddError:
         return everything
+    if reduction == 2:
+        residual = residual_flow.halved(residual)
     left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in pair.box)
     found = _sure(residual)[top:bottom, left:right]
     return found if found.shape == everything.shape else everything

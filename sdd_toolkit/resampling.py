@@ -71,6 +71,7 @@ def warp(
     *,
     radial: float = 0.0,
     flow: Image | None = None,
+    through: Image | None = None,
     interpolation: Interpolation = Interpolation.SPLINE,
 ) -> Image:
     """Brings `image` onto the target grid; outside the source the border pixel is repeated.
@@ -86,6 +87,8 @@ def warp(
         radial: k of the radial term; independent of the frame's size.
         flow: (height, width, 2) px on the target grid, u[warped source→target]: what the homography alone brings to
             y belongs to y + flow(y). None: no flow.
+        through: (height, width, 2) px: the target pixel y shows what would be at through(y) without it. It comes
+            before all else, and `flow` lies on the grid it leads to, of any size. None: y itself.
         interpolation: How values between pixels are made.
 
     Returns:
@@ -94,10 +97,10 @@ def warp(
     Raises:
         ValueError: The flow is not on the target grid.
     """
-    if flow is None and radial == 0 and _moves_whole_pixels(homography):
+    if flow is None and through is None and radial == 0 and _moves_whole_pixels(homography):
         interpolation = Interpolation.NEAREST
     warped = np.empty((*size, *image.shape[2:]), dtype=np.float32)
-    for tile in _tiles(homography, (image.shape[0], image.shape[1]), size, radial, flow):
+    for tile in _tiles(homography, (image.shape[0], image.shape[1]), size, radial, flow, through):
         warped[tile.place] = _sampled(image, tile.x, tile.y, interpolation)
     return warped
 
@@ -109,6 +112,7 @@ def valid(
     *,
     radial: float = 0.0,
     flow: Image | None = None,
+    through: Image | None = None,
     reach_px: float = REACH_PX,
 ) -> NDArray[np.bool_]:
     """(H, W) mask of target pixels that `warp` made of source pixels only.
@@ -119,10 +123,11 @@ def valid(
         target: (height, width) of the target.
         radial: As for `warp`.
         flow: As for `warp`; where it carries nothing to a pixel, the pixel is not valid.
+        through: As for `warp`.
         reach_px: How far from its point the interpolation looks: `REACH_PX` for the spline, 0 for the others.
     """
     mask = np.empty(target, dtype=np.bool_)
-    for tile in _tiles(homography, source, target, radial, flow):
+    for tile in _tiles(homography, source, target, radial, flow, through):
         inside_x = (tile.x >= reach_px) & (tile.x <= source[1] - 1 - reach_px)
         inside_y = (tile.y >= reach_px) & (tile.y <= source[0] - 1 - reach_px)
         mask[tile.place] = inside_x & inside_y & tile.found
@@ -192,9 +197,12 @@ def _tiles(
     target: tuple[int, int],
     radial: float,
     flow: Image | None,
+    through: Image | None,
 ) -> Iterator[_Tile]:
     """The target's tiles and what they show."""
-    if flow is not None and flow.shape != (*target, 2):
+    if through is not None and through.shape != (*target, 2):
+        raise ValueError(f"through {through.shape} on a target of {target}")
+    if flow is not None and through is None and flow.shape != (*target, 2):
         raise ValueError(f"flow {flow.shape} on a target of {target}")
     back = np.asarray(np.linalg.inv(np.asarray(homography, dtype=np.float64)))
     longest = 0 if flow is None else int(np.ceil(max(np.abs(part).max(initial=0) for part in flow)))
@@ -202,17 +210,26 @@ def _tiles(
         rows, columns = place
         y: Plane = np.arange(rows.start, rows.stop, dtype=np.float64)[:, None]
         x: Plane = np.arange(columns.start, columns.stop, dtype=np.float64)[None, :]
+        if through is not None:
+            x, y = (through[*place, axis].astype(np.float64) for axis in (0, 1))
         settled: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
         if flow is not None:
             # Steps of the search are no longer than the flow, and it starts on the tile.
-            top, left = max(0, rows.start - longest - 2), max(0, columns.start - longest - 2)
-            near = flow[top : rows.stop + longest + 2, left : columns.stop + longest + 2]
+            top, bottom = _around(y, longest, flow.shape[0])
+            left, right = _around(x, longest, flow.shape[1])
+            near = flow[top:bottom, left:right]
             x, y = (np.asarray(axis) for axis in np.broadcast_arrays(x - left, y - top))
             x, y, settled = origins(near, x, y)
             x, y = x + left, y + top
         x, y, ahead = geometry.mapped(back, x, y)
         x, y = geometry.bent(x, y, radial, source)
         yield _Tile(place, x, y, ahead & settled)
+
+
+def _around(points: Plane, longest: int, length: int) -> tuple[int, int]:
+    """First and last index of a flow, half open, that a search from some points of one axis may look at."""
+    first = min(max(0, int(np.floor(points.min())) - longest - 2), length - 1)
+    return first, min(length, max(first, int(np.ceil(points.max())) + longest + 2) + 1)
 
 
 def _places(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.develop import binned
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.resampling import Interpolation, origins, sample
 
@@ -65,6 +66,20 @@ def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
             f"{path.parent.name}/{path.name}: {flow.shape}, expected finite values of {(*grid, 2)}", hint=hint
         )
     return ResidualFlow(flow, confidence.astype(np.float32) / np.float32(255), occlusion)
+
+
+def halved(residual: ResidualFlow) -> ResidualFlow:
+    """The flow of frames binned to half size: on the quarter-size grid of these, in their pixels.
+
+    A pixel there is hidden if any of the four it stands for is.
+    """
+    rows, columns = (side % 2 for side in residual.confidence.shape)
+    edges = ((0, rows), (0, columns))
+    flow = np.pad(residual.flow, (*edges, (0, 0)), mode="edge")
+    occlusion = np.pad(residual.occlusion, edges, mode="edge")
+    hidden = occlusion[0::2, 0::2] | occlusion[0::2, 1::2] | occlusion[1::2, 0::2] | occlusion[1::2, 1::2]
+    confidence = binned(np.pad(residual.confidence, edges, mode="edge"))
+    return ResidualFlow(binned(flow) / np.float32(2), confidence, hidden)
 
 
 def applicable(residual: ResidualFlow) -> NDArray[np.float32]:

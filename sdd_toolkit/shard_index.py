@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit import __version__
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.develop import Encoding, Transfer
+from sdd_toolkit.development import HIGHLIGHTS, Demosaic, LensCorrection
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.files import write_text
 from sdd_toolkit.manifest import to_json
@@ -57,6 +58,8 @@ class ShardHeader:
     codec: str = "bitshuffle-lz4"
     warp: Warp = Warp.HOMOGRAPHY
     brightness: Brightness = Brightness.GAIN
+    demosaic: Demosaic = Demosaic.AHD
+    lens_correction: LensCorrection = LensCorrection.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,16 @@ class Index:
 
     Attributes:
         name: Name of the data set.
-        encoding: How pixel values stand for light; `transfer` is the exact curve in words.
+        encoding: How pixel values stand for light; `transfer` is the exact curve in words, `transfer_parameters`
+            the same in numbers, see `develop.Transfer`.
         patch_size: Edge of the patches in px.
         codec: Compression of the chunks: `bitshuffle-lz4`, `gzip` or `none`.
         warp: What brought the blurred frames onto the sharp ones.
         brightness: What brought them to the sharp ones' brightness.
+        demosaic: How RAW files were developed.
+        highlights: What became of light above white.
+        lens_correction: Whether lens models took out distortion and vignetting.
+        reduction: Full-size pixels along one edge of a packed pixel; records speak of full-size pixels.
         toolkit: Version of the toolkit that packed it.
         config: Fingerprint of the packing configuration.
         splits: The scenes of each split; no scene is in two.
@@ -100,10 +108,24 @@ class Index:
     failed: tuple[FailedPair, ...] = ()
     warp: Warp = Warp.HOMOGRAPHY
     brightness: Brightness = Brightness.GAIN
+    demosaic: Demosaic = Demosaic.AHD
+    highlights: str = HIGHLIGHTS
+    lens_correction: LensCorrection = LensCorrection.NONE
+    reduction: int = 1
+    transfer_parameters: Transfer | None = None
 
     def header(self, split: str) -> ShardHeader:
         """What every shard of a split says about itself."""
-        return ShardHeader(split, self.encoding, self.patch_size, self.codec, self.warp, self.brightness)
+        return ShardHeader(
+            split,
+            self.encoding,
+            self.patch_size,
+            self.codec,
+            self.warp,
+            self.brightness,
+            self.demosaic,
+            self.lens_correction,
+        )
 
 
 _INDEX = TypeAdapter(Index)
@@ -122,11 +144,16 @@ def attributes(header: ShardHeader) -> dict[str, str | int]:
         "patch_size": header.patch_size,
         "warp": header.warp.value,
         "brightness": header.brightness.value,
+        "demosaic": header.demosaic.value,
+        "highlights": HIGHLIGHTS,
+        "lens_correction": header.lens_correction.value,
+        "reduction": 2 if header.demosaic is Demosaic.HALF else 1,
+        "transfer_parameters": to_json(header.encoding.transfer),
     }
 
 
 def header_of(attributes: Mapping[str, Any]) -> ShardHeader:
-    """What a shard's file attributes say; the first shards had no `warp` and no `brightness`."""
+    """What a shard's file attributes say; the first shards had less to say."""
     return ShardHeader(
         split=str(attributes["split"]),
         encoding=Encoding(attributes["encoding"]),
@@ -134,6 +161,8 @@ def header_of(attributes: Mapping[str, Any]) -> ShardHeader:
         codec=str(attributes["codec"]),
         warp=Warp(attributes.get("warp", Warp.HOMOGRAPHY)),
         brightness=Brightness(attributes.get("brightness", Brightness.GAIN)),
+        demosaic=Demosaic(attributes.get("demosaic", Demosaic.AHD)),
+        lens_correction=LensCorrection(attributes.get("lens_correction", LensCorrection.NONE)),
     )
 
 

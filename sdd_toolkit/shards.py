@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import h5py
 import hdf5plugin
@@ -18,8 +17,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sdd_toolkit.develop import Encoding
+from sdd_toolkit.development import PairDevelopment
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.files import inside
+from sdd_toolkit.files import Sink, inside
 from sdd_toolkit.geometry import enlarge_flow
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
@@ -38,7 +38,6 @@ from sdd_toolkit.types import PairRecord, ShardInfo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from _typeshed import ReadableBuffer as Buffer
     from numpy.typing import NDArray
 
 CHUNK_PX = 256
@@ -66,9 +65,11 @@ class PackedPair:
         valid: (H, W) bool: where `blur` holds resampled, not invented, pixels.
         flow: (h, w, 2) float32, residual u[blur→sharp] in full-size px: `sharp(x + flow(x))` looks like `blur(x)`.
             From `ShardReader.read`: quarter-size grid, coarse pixel q covers 4q … 4q + 3. From `read_window`: the
-            window's own grid.
+            window's own grid. With a `reduction` of 2 all pixels here are packed ones, those of the record twice
+            as small.
         record: The pair's line of the manifest.
         box: (left, top, right, bottom), half open, of the whole pair on the sharp frame; None in the first shards.
+        development: How the two frames were developed; None in the first shards.
     """
 
     id: str
@@ -78,6 +79,7 @@ class PackedPair:
     flow: NDArray[np.float32]
     record: PairRecord
     box: tuple[int, int, int, int] | None = None
+    development: PairDevelopment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Patch:
 
 
 _RECORD = TypeAdapter(PairRecord)
+_DEVELOPMENT = TypeAdapter(PairDevelopment)
 
 
 def group_name(pair_id: str) -> str:
@@ -123,7 +126,7 @@ def write_shard(
     """
     ids: list[str] = []
     patches: list[Patch] = []
-    with _Sink(path, "w+") as sink:
+    with Sink(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
                 file.attrs.update(attributes(header))
@@ -140,34 +143,6 @@ def write_shard(
             if sink.failure is not None:
                 raise sink.failure
     return tuple(ids), len(patches)
-
-
-class _Sink(io.FileIO):
-    """A file that remembers its first failure instead of raising it.
-
-    HDF5 cannot let go of a file it cannot write: on a full disk it takes the whole process with it.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Buffer) -> int:
-        """Writes all of `data`; pretends to once the disk is full."""
-        rest = memoryview(data).cast("B")
-        length = len(rest)
-        try:
-            while len(rest) and self.failure is None:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.failure = error
-        return length
-
-    def truncate(self, size: int | None = None) -> int:
-        """Sets the length of the file; pretends to once the disk is full."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
 
 
 def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> None:
@@ -192,6 +167,24 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
     group.attrs["record"] = to_json(pair.record)
     if pair.box is not None:
         group.attrs["box"] = np.array(pair.box, dtype=np.int32)
+    if pair.development is not None:
+        group.attrs["development"] = to_json(pair.development)
+
+
+class _Told(TypedDict):
+    record: PairRecord
+    box: tuple[int, int, int, int] | None
+    development: PairDevelopment | None
+
+
+def _told(group: h5py.Group) -> _Told:
+    """What the attributes of a pair say; the first shards had fewer."""
+    development = group.attrs.get("development")
+    return {
+        "record": _RECORD.validate_json(group.attrs["record"]),
+        "box": _box(group),
+        "development": None if development is None else _DEVELOPMENT.validate_json(development),
+    }
 
 
 def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
@@ -298,8 +291,7 @@ class ShardReader:
                 sharp=group["sharp"][:],
                 valid=group["valid"][:].astype(np.bool_),
                 flow=group["flow"][:].astype(np.float32),
-                record=_RECORD.validate_json(group.attrs["record"]),
-                box=_box(group),
+                **_told(group),
             )
 
     def read_window(self, pair_id: str, top: int, left: int, height: int, width: int) -> PackedPair:
@@ -326,8 +318,7 @@ class ShardReader:
                 sharp=group["sharp"][rows, columns],
                 valid=group["valid"][rows, columns].astype(np.bool_),
                 flow=enlarge_flow(coarse, FLOW_FACTOR, window),
-                record=_RECORD.validate_json(group.attrs["record"]),
-                box=_box(group),
+                **_told(group),
             )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdd_toolkit.development import Demosaic
 from sdd_toolkit.errors import InputError, IntegrityError, SddError
 from sdd_toolkit.files import PARTIAL, inside, sha256_of
 from sdd_toolkit.progress import silent
@@ -81,6 +82,10 @@ def index_findings(folder: Path, index: Index) -> Iterator[str]:
             yield f"{INDEX_NAME}: the pair {failure.id!r} is both packed and failed"
     if index.transfer != TRANSFER[index.encoding]:
         yield f"{INDEX_NAME}: transfer is not the curve of {index.encoding.value}"
+    if index.transfer_parameters not in (None, index.encoding.transfer):
+        yield f"{INDEX_NAME}: transfer_parameters are not the curve of {index.encoding.value}"
+    if index.reduction != (2 if index.demosaic is Demosaic.HALF else 1):
+        yield f"{INDEX_NAME}: a reduction of {index.reduction} does not go with demosaic = {index.demosaic.value}"
     if index.codec not in CODECS:
         yield f"{INDEX_NAME}: unknown codec {index.codec!r}"
     for path in sorted(folder.iterdir()):

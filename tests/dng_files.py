@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,15 @@ def write_dng(
     black_dn: tuple[int, ...] = BLACK_DN,
     orientation: int = 1,
     exif: dict[str, object] | None = None,
+    neutral: tuple[float, float, float] = NEUTRAL,
+    extra: tuple[tuple[int, str, int, object, bool], ...] = (),
+    spoil: Callable[[np.ndarray], None] | None = None,
 ) -> Path:
-    """Mosaics (H, W, 3) linear camera RGB in [0, 1] and writes it; `exif` takes f_number, shutter_s, iso, taken_at."""
+    """Mosaics (H, W, 3) linear camera RGB in [0, 1] and writes it.
+
+    `exif` takes f_number, shutter_s, iso, taken_at; `extra` tags replace those of the same code; `spoil` changes the
+    mosaic before it is written.
+    """
     side = round(len(cfa) ** 0.5)
     ys, xs = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]]
     black = np.reshape(black_dn, (2, 2))[ys % 2, xs % 2]
@@ -41,11 +49,14 @@ def write_dng(
         (50714, "H", 4, black_dn, True),
         (50717, "H", 1, WHITE_DN, True),
         (50721, "2i", 9, ratios(*matrix), True),
-        (50728, "2I", 3, ratios(*NEUTRAL), True),
+        (50728, "2I", 3, ratios(*neutral), True),
         (50778, "H", 1, 21, True),
         *_exif(exif or {}),
     ]
+    tags = [*(tag for tag in tags if tag[0] not in {code for code, *_ in extra}), *extra]
     pixels = np.clip(np.rint(mosaic), 0, 65535).astype(np.uint16)
+    if spoil is not None:
+        spoil(pixels)
     tifffile.imwrite(path, pixels, photometric=32803, extratags=tags, metadata=None, software=False)
     return path
 

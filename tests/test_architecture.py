@@ -11,7 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("capture", "alignment", "jdrl")
 PACKAGES = ("sdd_toolkit", *ROOMS)
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-SOLE_IMPORTERS = {"rawpy": "sdd_toolkit/frames.py", "h5py": "sdd_toolkit/shards.py"}
+SOLE_IMPORTERS = {
+    "rawpy": "sdd_toolkit/raw_files.py",
+    "h5py": "sdd_toolkit/shards.py",
+    "lensfunpy": "sdd_toolkit/lens_correction.py",
+}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "reading", "reblur")
+SCRIPTS = ("alignment", "build", "develop", "reading", "reblur")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -44,6 +44,15 @@ def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:
         (row,) = rows[name]
         assert len(row) == 3
         assert row[0] > 0
+
+
+def test_every_way_to_develop_has_its_seconds_and_bytes(tmp_path: Path) -> None:
+    rows = table("develop", str(tmp_path), "--megapixels", "0.2")
+    for name in ("ahd", "dht", "half"):
+        (row,) = [key for key in rows if key.startswith(f"| {name} |")]
+        seconds, bytes_a_pixel = (float(cell) for cell in row.split("|")[2:4])
+        assert 0 <= seconds < 60
+        assert 0 < bytes_a_pixel < 200
 
 
 def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:

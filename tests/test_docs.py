@@ -34,6 +34,7 @@ DOCS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))
 SECTIONS = {
     "simulate": "capture.virtual.config:SimulateConfig",
     "ingest": "capture.config:IngestConfig",
+    "develop": "sdd_toolkit.development:DevelopConfig",
     "fuse": "alignment.fuse_stage:FuseConfig",
     "align": "alignment.config:AlignConfig",
     "filter": "sdd_toolkit.select:FilterConfig",

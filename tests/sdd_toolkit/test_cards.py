@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.cards import CardConfig, markdown_text, run, yaml_text
+from sdd_toolkit.development import Demosaic, DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig
@@ -166,3 +167,12 @@ def test_a_card_says_of_how_many_pairs_the_sharp_frame_is_a_fusion(folder: Path)
     write(path, replace(source, records=(fused, *source.records[1:])))
     pack(path, folder / "shards", PackConfig(name="Kellerbilder", patch_size=128))
     assert "The sharp frame of 1 pairs is no single exposure" in card(folder)
+
+
+def test_the_card_says_how_the_frames_were_developed(folder: Path) -> None:
+    assert 'Mosaics were interpolated by AHD (`demosaic = "ahd"`)' in card(folder)
+    develop = DevelopConfig(demosaic=Demosaic.HALF, lens_correction=LensCorrection.LENSFUN_IF_KNOWN)
+    pack(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=64, min_size_px=64), develop=develop)
+    text = card(folder)
+    assert "frames and flow are half as large" in text
+    assert '(`lens_correction = "lensfun-if-known"`' in text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from sdd_toolkit.develop import Encoding, binned, decode, encode, preview, srgb_decode, srgb_encode
 from sdd_toolkit.frames import HalfFrame
+from sdd_toolkit.shard_index import ShardHeader, attributes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -28,6 +31,46 @@ def test_every_code_decodes_and_encodes_to_itself(encoding: Encoding) -> None:
 def test_the_srgb_curve_has_the_values_of_its_standard() -> None:
     linear = np.array([0.0, 0.0031308, 0.18, 0.5, 1.0], dtype=np.float32)
     np.testing.assert_allclose(srgb_encode(linear), [0.0, 0.040450, 0.461356, 0.735357, 1.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_every_step_of_the_curve_is_a_step_up(encoding: Encoding) -> None:
+    dtype = np.uint8 if encoding is Encoding.SRGB8 else np.uint16
+    assert np.diff(decode(np.arange(encoding.white + 1).astype(dtype), encoding).astype(np.float64)).min() > 0
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50), st.sampled_from(Encoding))
+def test_light_comes_back_within_half_a_code(values: list[float], encoding: Encoding) -> None:
+    light = np.array(values, dtype=np.float32)
+    exact = encoding.transfer.encode(light)
+    # In codes: half of one, and what single precision costs the 8-bit curve.
+    slack = 1e-4 if encoding is Encoding.SRGB8 else 1e-9
+    assert np.abs(encode(light, encoding) - exact).max() <= 0.5 + slack
+    lowest, highest = (encoding.transfer.decode(np.clip(exact + side, 0, encoding.white)) for side in (-0.5, 0.5))
+    back = decode(encode(light, encoding), encoding)
+    assert np.all(back <= highest + 1e-6)
+    assert np.all(back >= lowest - 1e-6)
+
+
+def test_the_curve_meets_itself_at_its_threshold() -> None:
+    curve = Encoding.SRGB16.transfer
+    below, above = curve.encode(np.float32([0.0031308, np.nextafter(np.float32(0.0031308), 1, dtype=np.float32)]))
+    assert above - below == pytest.approx(0.0, abs=0.02)
+    assert (curve.threshold, curve.slope, curve.a, curve.gamma) == (0.0031308, 12.92, 0.055, 2.4)
+    # 0.04045 on the way back: no code of 16 bits lies between the two.
+    between = np.arange(65536)[(np.arange(65536) / 65535 > 12.92 * 0.0031308) & (np.arange(65536) / 65535 <= 0.04045)]
+    assert between.size == 0
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_codes_can_be_made_again_from_the_stored_numbers_alone(encoding: Encoding) -> None:
+    told = json.loads(str(attributes(ShardHeader("train", encoding, 512))["transfer_parameters"]))
+    light = np.random.default_rng(1).random(20000).astype(np.float32) ** 3
+    v = light.astype(np.float64)
+    power = (1 + told["a"]) * v ** (1 / told["gamma"]) - told["a"]
+    s = np.where(v <= told["threshold"], told["slope"] * v, power)
+    assert np.mean(np.rint(told["white"] * s) != encode(light, encoding)) < 1e-3
+    assert np.abs(told["white"] * s - encode(light, encoding)).max() < 0.501
 
 
 @given(st.floats(0, 1, width=32))

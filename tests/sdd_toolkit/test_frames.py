@@ -1,26 +1,42 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from sdd_toolkit.develop import Encoding, binned, decode, encode, preview
+from sdd_toolkit.development import Demosaic
 from sdd_toolkit.errors import RawError, SddError
 from sdd_toolkit.frames import (
     HalfFrame,
     as_shot_white_balance,
+    develop_frame,
     is_candidate,
     probe,
     read_full,
     read_half,
+    read_mosaic,
 )
-from tests.dng_files import BGGR, GBRG, GRBG, RGGB, X_TRANS, scene_rgb, write_dng
+from tests.dng_files import BGGR, GBRG, GRBG, RGGB, WHITE_DN, X_TRANS, ratios, scene_rgb, write_dng
 
 UNEVEN_BLACK_DN = (500, 520, 540, 560)
-TURNED = {1: lambda a: a, 3: lambda a: a[::-1, ::-1], 6: lambda a: np.rot90(a, -1), 8: lambda a: np.rot90(a)}
+TURNED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
 
 
 def developed(half: HalfFrame) -> np.ndarray:
@@ -38,7 +54,7 @@ def test_half_size_gives_the_planted_light_for_every_bayer_order_and_channel_bla
 
 
 @pytest.mark.parametrize("cfa", [RGGB, GRBG, GBRG, BGGR])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_half_and_full_size_agree_in_colour_level_and_orientation(
     tmp_path: Path, cfa: tuple[int, ...], orientation: int
 ) -> None:
@@ -49,6 +65,136 @@ def test_half_and_full_size_agree_in_colour_level_and_orientation(
     np.testing.assert_allclose(half.rgb, TURNED[orientation](binned(rgb)), atol=0.004)
     inner = np.s_[2:-2, 2:-2]
     np.testing.assert_allclose(developed(half)[inner], binned(full)[inner], atol=0.01)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_an_image_is_turned_upright_once_in_both_sizes(tmp_path: Path, orientation: int, suffix: str) -> None:
+    codes = encode(scene_rgb(120, 160).astype(np.float32), Encoding.SRGB8)
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(codes).save(path, exif=exif, **({"quality": 98, "subsampling": 0} if suffix == ".jpg" else {}))
+    upright = TURNED[orientation](scene_rgb(120, 160))
+    np.testing.assert_allclose(read_full(path), upright, atol=0.02)
+    np.testing.assert_allclose(read_half(path).rgb, binned(upright), atol=0.02)
+
+
+@pytest.mark.parametrize("cfa", [RGGB, GRBG])
+@pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (3, 5)])
+def test_an_active_area_with_an_odd_corner_starts_at_the_next_whole_block(
+    tmp_path: Path, cfa: tuple[int, ...], corner: tuple[int, int]
+) -> None:
+    rgb, (top, left) = scene_rgb(120, 160), corner
+    # DNG: the pattern is the one seen at the corner of the active area.
+    pattern = np.roll(np.reshape(cfa, (2, 2)), (-top, -left), (0, 1)).ravel().tolist()
+    extra = ((50829, "I", 4, (top, left, 112, 152), True), (33422, "B", 4, bytes(pattern), True))
+    path = write_dng(tmp_path / "a.dng", rgb, cfa, extra=extra)
+    seen = rgb[top + top % 2 : 112, left + left % 2 : 152]
+    half, full = read_half(path), read_full(path)
+    assert half.size == full.shape[:2] == probe(path).size == seen.shape[:2]
+    np.testing.assert_allclose(half.rgb, binned(seen), atol=0.004)
+    np.testing.assert_allclose(developed(half)[2:-2, 2:-2], binned(full)[2:-2, 2:-2], atol=0.02)
+
+
+@pytest.mark.parametrize(("dim", "black"), [((1, 1), (700,)), ((1, 2), (500, 900)), ((2, 1), (500, 900))])
+def test_black_levels_of_every_period_up_to_two_are_subtracted(
+    tmp_path: Path, dim: tuple[int, int], black: tuple[int, ...]
+) -> None:
+    rgb = scene_rgb(120, 160)
+    planted = np.broadcast_to(np.reshape(black, dim), (2, 2)).ravel()
+    extra = ((50713, "H", 2, dim, True), (50714, "H", len(black), black, True))
+    path = write_dng(tmp_path / "a.dng", rgb, black_dn=tuple(planted.tolist()), extra=extra)
+    np.testing.assert_allclose(read_half(path).rgb, binned(rgb), atol=0.004)
+    half = develop_frame(path, demosaic=Demosaic.HALF).linear
+    np.testing.assert_allclose(binned(read_full(path))[2:-2, 2:-2], half[2:-2, 2:-2], atol=0.008)
+
+
+def test_black_levels_of_a_longer_period_are_refused(tmp_path: Path) -> None:
+    extra = ((50713, "H", 2, (4, 4), True), (50714, "H", 16, tuple(range(500, 516)), True))
+    path = write_dng(tmp_path / "a.dng", scene_rgb(60, 80), extra=extra)
+    with pytest.raises(RawError, match="repeat every 4 samples"):
+        read_half(path)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    light=st.floats(0.02, 0.45),
+    black=st.tuples(*[st.integers(0, 3000)] * 4),
+    neutral=st.tuples(st.floats(0.3, 0.9), st.just(1.0), st.floats(0.3, 0.9)),
+    surround=st.floats(0, 1),
+)
+def test_equal_light_gets_equal_codes_whatever_the_black_levels_the_as_shot_balance_and_the_rest_of_the_frame(
+    tmp_path_factory: pytest.TempPathFactory,
+    light: float,
+    black: tuple[int, ...],
+    neutral: tuple[float, float, float],
+    surround: float,
+) -> None:
+    folder = tmp_path_factory.mktemp("pair")
+    plain = np.full((40, 60, 3), light)
+    other = np.full((40, 60, 3), surround)
+    other[10:30, 20:40] = light
+    first = write_dng(folder / "a.dng", plain)
+    second = write_dng(folder / "b.dng", other, black_dn=black, neutral=neutral)
+    balance = as_shot_white_balance(first)
+    for demosaic in Demosaic:
+        one, two = (develop_frame(path, balance, demosaic).linear for path in (first, second))
+        middle = np.s_[len(one) // 2, one.shape[1] // 2]
+        assert np.abs(one[middle] - two[middle]).max() < 3 / (WHITE_DN - max(black))
+
+
+@pytest.mark.parametrize("demosaic", Demosaic)
+def test_every_demosaic_gives_the_planted_colour(tmp_path: Path, demosaic: Demosaic) -> None:
+    path = write_dng(tmp_path / "a.dng", scene_rgb(120, 160))
+    frame = develop_frame(path, demosaic=demosaic)
+    reference = develop_frame(path, demosaic=Demosaic.HALF).linear
+    light = frame.linear if demosaic is Demosaic.HALF else binned(frame.linear)
+    np.testing.assert_allclose(light[3:-3, 3:-3], reference[3:-3, 3:-3], atol=0.006)
+    assert (frame.facts.demosaic, frame.facts.white_dn) == (demosaic.value, WHITE_DN)
+
+
+@pytest.mark.parametrize(("demosaic", "size"), [(Demosaic.DHT, (516, 522)), (Demosaic.HALF, (258, 261))])
+def test_an_x_trans_mosaic_goes_its_own_way_and_says_so(
+    tmp_path: Path, demosaic: Demosaic, size: tuple[int, int]
+) -> None:
+    frame = develop_frame(write_dng(tmp_path / "a.dng", scene_rgb(516, 522), X_TRANS), demosaic=demosaic)
+    assert frame.facts.demosaic == "x-trans"
+    assert frame.linear.shape[:2] == size
+
+
+def test_a_header_that_claims_a_billion_pixels_is_refused_before_they_are_allocated(tmp_path: Path) -> None:
+    path = write_dng(tmp_path / "a.dng", scene_rgb(60, 80))
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, first)
+    for at in (first + 2 + 12 * number for number in range(count)):
+        if struct.unpack_from("<H", content, at)[0] in (256, 257):
+            struct.pack_into("<HII", content, at + 2, 4, 1, 40000)
+    path.write_bytes(content)
+    for read in (read_half, read_full, read_mosaic, probe):
+        with pytest.raises(RawError, match="claims 40000 x 40000 pixels"):
+            read(path)
+
+
+def test_a_quad_bayer_mosaic_and_one_of_four_colours_are_refused(tmp_path: Path) -> None:
+    quad = write_dng(tmp_path / "quad.dng", scene_rgb(40, 60), (0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 2, 2, 1, 1, 2, 2))
+    four = ((50710, "B", 4, bytes([0, 1, 2, 3]), True), (50721, "2i", 12, ratios(*[0.5] * 12), True))
+    four += ((50728, "2I", 4, ratios(0.5, 1, 0.6, 1), True),)
+    emerald = write_dng(tmp_path / "four.dng", np.full((40, 60, 4), 0.3), (0, 1, 2, 3), extra=four)
+    for read in (read_half, read_full):
+        with pytest.raises(RawError, match="neither Bayer nor X-Trans"):
+            read(quad)
+        with pytest.raises(RawError, match="4 colours"):
+            read(emerald)
+
+
+@pytest.mark.parametrize("suffix", [".x3f", ".raf", ".nef"])
+def test_a_foveon_stub_and_other_bare_headers_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"FOVb" + struct.pack("<I", 0x00020003) + bytes(400))
+    with pytest.raises(RawError, match="cannot decode"):
+        read_half(path)
 
 
 def test_the_level_of_a_frame_does_not_depend_on_what_it_shows(tmp_path: Path) -> None:

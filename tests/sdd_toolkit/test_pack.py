@@ -10,9 +10,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
+from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.errors import ConfigError, InputError, ManifestError
 from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig, run
@@ -89,6 +91,48 @@ def test_another_warp_packs_every_shard_anew(folder: Path) -> None:
     assert run(folder / "filtered.jsonl", folder / "shards", CONFIG).skipped == 6
     other = CONFIG.model_copy(update={"warp": Warp.HOMOGRAPHY_FLOW})
     assert run(folder / "filtered.jsonl", folder / "shards", other).skipped == 0
+
+
+@pytest.mark.parametrize("key", ["demosaic", "lens_correction"])
+def test_another_development_packs_every_shard_anew_and_an_unused_map_none(folder: Path, key: str) -> None:
+    said = {"demosaic": "dht", "lens_correction": "lensfun-if-known"}
+    other = DevelopConfig.model_validate({key: said[key]})
+    off = DevelopConfig(hot_pixels=False)
+    assert run(folder / "filtered.jsonl", folder / "shards", CONFIG, develop=off).skipped == 6
+    assert run(folder / "filtered.jsonl", folder / "shards", CONFIG, develop=other).skipped == 0
+    verify(folder / "shards")
+    assert getattr(read_index(folder / "shards"), key) == said[key]
+
+
+def test_a_map_of_another_camera_packs_nothing_anew_and_one_of_this_everything(folder: Path) -> None:
+    source = read(folder / "filtered.jsonl")
+    meta = replace(source.records[0].blur_meta, size=(312, 420))
+    write(
+        folder / "filtered.jsonl",
+        replace(source, records=tuple(replace(r, blur_meta=meta, sharp_meta=meta) for r in source.records)),
+    )
+    assert run(folder / "filtered.jsonl", folder / "shards", CONFIG).skipped == 0
+    for camera, skipped in (("Pentacon Seven", 6), ("Pentacon Six", 0)):
+        entry = {"camera": camera, "size": [312, 420], "scenes": 9, "pixels": [[1, 2]]}
+        content = {"format": "sdd-hot-pixels", "version": 1, "cameras": [entry]}
+        (folder / "hot_pixels.json").write_text(json.dumps(content))
+        assert run(folder / "filtered.jsonl", folder / "shards", CONFIG).skipped == skipped
+
+
+def test_shards_of_half_size_frames_are_whole_and_say_so(folder: Path) -> None:
+    config = PackConfig(patch_size=64, min_size_px=64)
+    run(folder / "filtered.jsonl", folder / "half", config, develop=DevelopConfig(demosaic=Demosaic.HALF))
+    verify(folder / "half")
+    with ShardReader(folder / "half") as reader:
+        assert (reader.index.reduction, reader.index.demosaic) == (2, Demosaic.HALF)
+        pair = reader.read("scene-0001-01")
+    # 6 … 410 and 7 … 303 hold the half-size pixels 3 … 205 and 4 … 151; then multiples of 4.
+    assert pair.box == (4, 4, 204, 148)
+    assert pair.sharp.shape == (144, 200, 3)
+    assert pair.flow.shape == (36, 50, 2)
+    with h5py.File(folder / "half" / reader.index.shards[0].name) as file:
+        assert (file.attrs["reduction"], file.attrs["highlights"]) == (2, "clip")
+        assert json.loads(next(iter(file["pairs"].values())).attrs["development"])["white_balance"] == [1.0] * 3
 
 
 def test_what_was_packed_can_be_read(original: Path) -> None:

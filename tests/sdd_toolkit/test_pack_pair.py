@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.develop import Encoding, decode, encode
+from sdd_toolkit.develop import Encoding, binned, decode, encode
+from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.geometry import project
 from sdd_toolkit.pack_pair import crop_box, pack_pair
 from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
 from sdd_toolkit.shards import PackedPair
 from sdd_toolkit.types import Alignment, PairRecord, Reason
+from tests.dng_files import scene_rgb, write_dng
 from tests.small_dataset import SIZE, alignment, pair, texture
 
 SHIFT = ((1.0, 0.0, 8.0), (0.0, 1.0, 4.0), (0.0, 0.0, 1.0))
@@ -247,3 +249,64 @@ def test_the_whole_photometric_model_is_applied_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", [{"radial": np.nan}, {"colour_gain": (1.0, 0.0, 1.0)}, {"offset": np.inf}])
 def test_an_unusable_model_is_not_aligned(tmp_path: Path, fault: dict[str, object]) -> None:
     assert bad(packed(tmp_path, replace(alignment(), **fault)))[0] is Reason.NOT_ALIGNED
+
+
+HALF = DevelopConfig(demosaic=Demosaic.HALF)
+
+
+def test_a_pair_packed_at_half_size_is_the_binned_pair_moved_by_half_the_shift(tmp_path: Path) -> None:
+    record = pair(tmp_path, "p", "s", seed=3, found=alignment(SHIFT, box=(17, 12, 416, 307)))
+    paths = tmp_path / "p_blur.png", tmp_path / "p_sharp.png"
+    result = good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, develop=HALF))
+    # 17 … 416 holds the half-size pixels 9 … 207, 12 … 307 holds 6 … 152; then multiples of 4.
+    assert result.box == (12, 8, 208, 152)
+    blurred, sharp = (binned(decode(cv2.imread(str(path))[..., ::-1], Encoding.SRGB8)) for path in paths)
+    np.testing.assert_array_equal(result.sharp, encode(sharp[8:152, 12:208], Encoding.LINEAR16))
+    np.testing.assert_array_equal(result.blur, encode(blurred[6:150, 8:204], Encoding.LINEAR16))
+    assert result.flow.shape == (36, 49, 2)
+    assert result.record == record
+    assert result.development is not None
+    assert (result.development.blur.demosaic, result.development.sharp.demosaic) == ("half", "half")
+
+
+@pytest.mark.parametrize("warp_by", Warp)
+def test_homography_radial_term_and_flow_fit_at_half_size_too(tmp_path: Path, warp_by: Warp) -> None:
+    record, blur, sharp = parallax_pair(tmp_path)
+    full, half = (
+        good(pack_pair(record, blur, sharp, tmp_path, Encoding.LINEAR16, 64, warp_by=warp_by, develop=develop))
+        for develop in (DevelopConfig(), HALF)
+    )
+    assert full.box is not None
+    assert half.box is not None
+    left, top, right, bottom = (2 * edge for edge in half.box)
+    cut = np.s_[top - full.box[1] : bottom - full.box[1], left - full.box[0] : right - full.box[0]]
+    shown = binned(decode(full.blur, Encoding.LINEAR16)[cut])
+    gap = np.abs(decode(half.blur, Encoding.LINEAR16) - shown)[half.valid]
+    # Binning before and after a warp differ in the finest detail only; half a pixel off would be 0.1.
+    assert np.percentile(gap, 99) < 0.012
+    y, x = np.mgrid[half.box[1] : half.box[3] : 4, half.box[0] : half.box[2] : 4] + 1.5
+    expected = ripple(2 * x + 0.5, 2 * y + 0.5) / 2 if warp_by is Warp.HOMOGRAPHY else np.zeros((*x.shape, 2))
+    np.testing.assert_allclose(half.flow, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.LINEAR16, Encoding.SRGB16])
+def test_the_gain_is_applied_in_linear_light_before_the_curve(tmp_path: Path, encoding: Encoding) -> None:
+    once, twice = (good(packed(tmp_path, alignment(gain=gain), encoding)).blur for gain in (0.5, 1.0))
+    light = decode(twice, encoding)
+    np.testing.assert_allclose(decode(once, encoding), 0.5 * light, atol=2e-5)
+
+
+@pytest.mark.parametrize("demosaic", Demosaic)
+def test_a_raw_pair_of_two_balances_and_black_levels_is_packed_in_one_tone(tmp_path: Path, demosaic: Demosaic) -> None:
+    light = scene_rgb(312, 420)
+    sharp = write_dng(tmp_path / "sharp.dng", light)
+    blur = write_dng(tmp_path / "blur.dng", light / 2, black_dn=(300, 800, 500, 100), neutral=(0.8, 1.0, 0.4))
+    record = pair(tmp_path, "p", "s", seed=3, found=alignment(gain=2.0))
+    develop = DevelopConfig(demosaic=demosaic)
+    result = good(pack_pair(record, blur, sharp, tmp_path, Encoding.SRGB16, 64, develop=develop))
+    gap = np.abs(result.blur.astype(int) - result.sharp.astype(int))
+    assert gap.mean() < 65535 * 0.0005
+    assert gap.max() < 65535 * 0.004
+    assert result.development is not None
+    assert result.development.white_balance == pytest.approx((2.0, 1.0, 1.6), abs=1e-3)
+    assert result.development.blur.black_dn == (300.0, 800.0, 100.0, 500.0)

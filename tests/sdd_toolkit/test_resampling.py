@@ -298,3 +298,25 @@ def test_a_flow_samples_where_it_points() -> None:
     flow[..., 0] = 3.0
     image = picture()
     np.testing.assert_allclose(warp_by_flow(image, flow)[:, :-3], image[:, 3:], atol=1e-6)
+
+
+def test_going_through_a_map_first_is_the_two_mappings_in_one_resampling() -> None:
+    # The target pixel y shows what `warp` has at M y: together that is the homography M⁻¹ H.
+    stretched = np.array([[1.05, 0.01, -2.0], [0.02, 0.97, 1.5], [0, 0, 1]])
+    x, y = grid()
+    through = np.dstack(pulled(np.linalg.inv(stretched), x, y)).astype(np.float32)
+    both = np.linalg.inv(stretched) @ TILTED
+    np.testing.assert_allclose(warp(picture(), TILTED, SIZE, through=through), warp(picture(), both, SIZE), atol=2e-4)
+    inside = [valid(TILTED, SIZE, SIZE, through=through), valid(both, SIZE, SIZE)]
+    assert np.count_nonzero(inside[0] != inside[1]) <= 5
+
+
+def test_a_flow_lies_on_the_grid_the_map_leads_to() -> None:
+    flow = np.zeros((*SIZE, 2), dtype=np.float32)
+    flow[..., 0] = 3.0
+    x, y = grid((40, 60))
+    through = np.stack([x + 30, y + 20], axis=-1).astype(np.float32)
+    found = warp(picture(), np.eye(3), (40, 60), flow=flow, through=through)
+    np.testing.assert_allclose(found, picture()[20:60, 27:87], atol=2e-3)
+    with pytest.raises(ValueError, match="through"):
+        warp(picture(), np.eye(3), (10, 10), through=through)

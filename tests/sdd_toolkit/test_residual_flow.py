@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.residual_flow import ResidualFlow, applicable, carried, read
+from sdd_toolkit.residual_flow import ResidualFlow, applicable, carried, halved, read
 
 GRID = (60, 80)
 
@@ -94,3 +94,15 @@ def test_a_file_without_a_usable_flow_is_an_input_error(tmp_path: Path, name: st
         np.savez(path, flow=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match=r"a\.npz"):
         read(path, (240, 320))
+
+
+def test_a_flow_at_half_size_is_half_as_long_and_hidden_where_any_of_it_was() -> None:
+    occlusion = np.zeros((61, 80), np.bool_)
+    occlusion[7, 9] = True
+    across = np.broadcast_to(np.arange(80, dtype=np.float32), (61, 80))
+    flow = np.stack([across, np.full_like(across, -2.0)], axis=-1)
+    half = halved(ResidualFlow(flow, np.ones((61, 80), np.float32), occlusion))
+    assert half.flow.shape == (31, 40, 2)
+    np.testing.assert_allclose(half.flow[:, :, 0], np.broadcast_to((2 * np.arange(40) + 0.5) / 2, (31, 40)))
+    np.testing.assert_allclose(half.flow[:, :, 1], -1.0)
+    assert np.argwhere(half.occlusion).tolist() == [[3, 4]]

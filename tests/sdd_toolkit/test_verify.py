@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
-from sdd_toolkit.shard_index import Index, Warp, read_index, write_index
+from sdd_toolkit.shard_index import Index, Warp, read_index, sealed, write_index
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.verify import run
 from tests.small_dataset import filtered_manifest
@@ -147,3 +149,19 @@ def test_a_scene_in_two_splits_is_found(shards: Path) -> None:
     both = ("scene-0000", "scene-0001")
     rewrite(shards, splits={"train": both, "val": (), "test": both})
     assert "the scene 'scene-0000' appears twice" in findings(shards)
+
+
+def test_a_reduction_or_a_curve_that_is_not_the_encodings_is_found(shards: Path) -> None:
+    rewrite(shards, reduction=2, transfer_parameters=Encoding.LINEAR16.transfer)
+    found = findings(shards)
+    assert "transfer_parameters are not the curve of srgb8" in found
+    assert "a reduction of 2 does not go with demosaic = ahd" in found
+
+
+def test_an_index_of_before_these_keys_passes(shards: Path) -> None:
+    content = json.loads((shards / "index.json").read_text())
+    del content["sha256"]
+    for key in ("demosaic", "highlights", "lens_correction", "reduction", "transfer_parameters"):
+        del content[key]
+    (shards / "index.json").write_text(sealed(content))
+    assert run(shards).done == 4

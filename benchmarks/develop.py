@@ -1,0 +1,134 @@
+"""Our development against LibRaw's own, on real RAW files, and what developing costs.
+
+`python benchmarks/develop.py [FOLDER] [--megapixels 24]` develops every decodable RAW file of FOLDER (default:
+../shared/data/raw) to sRGB of 16 bits twice: as `sdd pack` does, and by LibRaw alone with equal settings (sRGB curve,
+as-shot white balance, clipped highlights, nothing automatic, equal demosaic). It prints the mean and the 99.9th
+percentile of the absolute difference in percent of full scale. Then it develops a planted mosaic of so many megapixels
+in processes of their own and prints seconds and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import rawpy
+from numpy.typing import NDArray
+
+from sdd_toolkit.develop import Encoding, encode
+from sdd_toolkit.development import Demosaic
+from sdd_toolkit.errors import SddError
+from sdd_toolkit.frames import RAW_SUFFIXES, as_shot_white_balance, develop_frame
+from tests.dng_files import write_dng
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "raw"
+_LIBRAW = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of one file, in percent of full scale."""
+
+    name: str
+    demosaic: str
+    size: tuple[int, int]
+    mean: float
+    high: float
+
+
+def reference(path: Path, demosaic: Demosaic) -> NDArray[np.uint16]:
+    """LibRaw's own 16-bit sRGB, curve and all."""
+    red, green, blue = as_shot_white_balance(path)
+    with rawpy.imread(str(path)) as raw:
+        return np.asarray(
+            raw.postprocess(
+                demosaic_algorithm=_LIBRAW[demosaic],
+                user_wb=[red, green, blue, green],
+                output_bps=16,
+                gamma=(2.4, 12.92),
+                no_auto_bright=True,
+                adjust_maximum_thr=0.0,
+                highlight_mode=rawpy.HighlightMode.Clip,
+                output_color=rawpy.ColorSpace.sRGB,
+            )
+        )
+
+
+def difference(path: Path, demosaic: Demosaic) -> Difference:
+    """Our `srgb16` against LibRaw's."""
+    frame = develop_frame(path, demosaic=demosaic)
+    ours = encode(frame.linear, Encoding.SRGB16).astype(np.float64)
+    height, width = ours.shape[:2]
+    theirs = reference(path, demosaic)[:height, :width].reshape(height, width, -1).astype(np.float64)
+    gap = 100 * np.abs(ours - theirs) / 65535
+    return Difference(path.name, frame.facts.demosaic, (height, width), gap.mean(), float(np.percentile(gap, 99.9)))
+
+
+def differences(folder: Path) -> Iterator[Difference]:
+    """Of every file of the folder that can be decoded, by both algorithms."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in RAW_SUFFIXES or not path.is_file():
+            continue
+        for demosaic in _LIBRAW:
+            try:
+                found = difference(path, demosaic)
+            except SddError as error:
+                print(f"{path.name}: {error.what}", file=sys.stderr)
+                break
+            yield found
+            if found.demosaic != demosaic.value:  # no mosaic to choose an algorithm for
+                break
+
+
+def cost(path: Path, demosaic: Demosaic) -> tuple[float, float]:
+    """Seconds, and the growth of the process' peak memory in bytes a pixel."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (path, demosaic))
+
+
+def _measured(path: Path, demosaic: Demosaic) -> tuple[float, float]:
+    with rawpy.imread(str(path)) as raw:
+        pixels = raw.sizes.height * raw.sizes.width
+    before, started = _peak_kib(), time.perf_counter()
+    develop_frame(path, demosaic=demosaic)
+    seconds = time.perf_counter() - started
+    return seconds, 1024 * (_peak_kib() - before) / pixels
+
+
+def _peak_kib() -> int:
+    """The largest memory this program has had; `ru_maxrss` would be that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    parser.add_argument("--megapixels", type=float, default=24.0)
+    options = parser.parse_args()
+    print("| file | pixels | demosaic | mean % | 99.9th percentile % |\n|---|---|---|---|---|")
+    for row in differences(options.folder):
+        print(f"| {row.name} | {row.size[1]} x {row.size[0]} | {row.demosaic} | {row.mean:.4f} | {row.high:.3f} |")
+    height = round((options.megapixels * 1e6 / 1.5) ** 0.5 / 2) * 2
+    width = round(1.5 * height / 2) * 2
+    print(f"\n| {width} x {height} | seconds | peak bytes a pixel |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        noise = np.random.default_rng(0).random((height // 16 + 1, width // 16 + 1, 3)).astype(np.float32)
+        light = noise.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]
+        path = write_dng(Path(scratch) / "planted.dng", light)
+        for demosaic in Demosaic:
+            seconds, bytes_a_pixel = cost(path, demosaic)
+            print(f"| {demosaic.value} | {seconds:.1f} | {bytes_a_pixel:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

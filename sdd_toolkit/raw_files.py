@@ -1,0 +1,336 @@
+"""RAW files through LibRaw: the only importer of rawpy.
+
+Everything here is in the sensor's own orientation and covers the visible area, cut to even sides. Samples of a Bayer
+mosaic are brought to 0 … 65535 by this module, each colour by its own black level, so that LibRaw only demosaics,
+balances and converts: nothing it does depends on what a frame shows.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rawpy
+import tifffile
+
+from sdd_toolkit.decoding import check_is_file
+from sdd_toolkit.develop import any_of_block, binned
+from sdd_toolkit.development import Demosaic, FrameFacts
+from sdd_toolkit.errors import RawError
+from sdd_toolkit.hot_pixels import repair
+from sdd_toolkit.types import Exposure, FrameMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.types import Row
+
+    Places = NDArray[np.int32]
+
+log = logging.getLogger(__name__)
+
+NO_BALANCE: Row = (1.0, 1.0, 1.0)
+NO_MATRIX: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+CLIPPED = 0.99
+"""Share of the range above which a sample counts as saturated: they scatter a little below the white level."""
+LARGEST_PX = 500_000_000
+"""No camera makes files with more pixels; a damaged header may claim any number."""
+
+_ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
+_RAW_PHOTOMETRIC = (32803, 34892)  # CFA, LinearRaw
+_ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}
+_X_TRANS_SIDE, _BAYER_SIDE = 6, 2
+_CFA_DIM, _BLACK_DIM = 33421, 50713
+_BAND_ROWS = 256
+
+
+@contextmanager
+def opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
+    """The RAW file; whatever LibRaw raises, now or in the block, becomes a RawError.
+
+    Without `unpack` the pixels are neither read nor checked.
+    """
+    check_is_file(path)
+    try:
+        _check_whole(path)
+        with rawpy.imread(str(path)) as raw:
+            sizes = raw.sizes
+            if min(sizes.height, sizes.width) < 2:
+                raise RawError(f"{path} holds no pixels", hint="leave it out, or copy it from the card again")
+            if sizes.raw_height * sizes.raw_width > LARGEST_PX:
+                raise RawError(
+                    f"{path} claims {sizes.raw_width} x {sizes.raw_height} pixels, more than {LARGEST_PX}",
+                    hint="its header is damaged: copy it from the card again, or leave it out",
+                )
+            if unpack:
+                raw.unpack()
+                if raw.num_colors not in (1, 3):
+                    raise RawError(
+                        f"{path} comes from a sensor with {raw.num_colors} colours",
+                        hint="convert it to TIFF with the maker's software",
+                    )
+                if not _is_whole_pattern(raw.raw_pattern):
+                    raise RawError(
+                        f"{path} holds a mosaic that is neither Bayer nor X-Trans (Quad Bayer?)",
+                        hint="convert it to TIFF with the maker's software",
+                    )
+            yield raw
+    except (rawpy.LibRawError, rawpy.NotSupportedError, OSError, MemoryError) as error:
+        raise RawError(
+            f"cannot decode {path}: {_message(error)}",
+            hint="is it a whole RAW file? copy it from the card again, or leave it out",
+        ) from error
+
+
+def meta_of(raw: Any) -> FrameMeta:
+    """What LibRaw knows of an open file; zeros, and the placeholders LibRaw puts in their place, become None."""
+    sizes, other, lens = raw.sizes, raw.other, raw.lens
+    # LibRaw turns absent or zero EXIF into exactly 1 s at f/1 (APEX 0).
+    placeholder = other.shutter_speed == 1.0 and other.aperture == 1.0 and not other.focal_length
+    exposure = Exposure(
+        iso=_known(other.iso_speed),
+        shutter_s=None if placeholder else _known(other.shutter_speed),
+        f_number=None if placeholder else _known(other.aperture),
+        focal_mm=_known(other.focal_length),
+    )
+    taken = other.timestamp
+    return FrameMeta(
+        lens=lens.model.strip() or None,
+        taken_at=taken.isoformat() if taken is not None and taken.year > 1970 else None,
+        orientation=_ORIENTATION_OF_FLIP[sizes.flip & 7],
+        size=(sizes.iheight // 2 * 2, sizes.iwidth // 2 * 2),
+        exposure=exposure,
+    )
+
+
+def is_bayer(raw: Any) -> bool:
+    """Whether the file holds a 2x2 mosaic of three colours on square pixels."""
+    pattern = raw.raw_pattern
+    sizes = raw.sizes
+    return bool(
+        raw.raw_type == rawpy.RawType.Flat
+        and raw.num_colors == 3
+        and pattern is not None
+        and pattern.shape == (2, 2)
+        # Fujifilm's rotated sensors and non-square pixels are resampled by LibRaw after demosaicing.
+        and (sizes.iheight, sizes.iwidth) == (sizes.height, sizes.width)
+        and sizes.pixel_aspect == 1.0
+    )
+
+
+def mosaic_of(raw: Any) -> NDArray[np.uint16]:
+    """The visible samples as they are stored, a view: writing to it changes what is developed."""
+    visible: NDArray[np.uint16] = raw.raw_image_visible
+    return visible
+
+
+def range_dn(raw: Any) -> float:
+    """How far white is from black."""
+    return float(max(raw.white_level - min(raw.black_level_per_channel), 1))
+
+
+def repaired(raw: Any, places: Places | None) -> int:
+    """Repairs the samples at (row, column) of an open file's visible area; returns how many there were."""
+    if places is None or not len(places) or raw.raw_type != rawpy.RawType.Flat:
+        return 0
+    repair(raw.raw_image_visible, raw.raw_colors_visible, places)
+    return len(places)
+
+
+def facts_of(raw: Any, demosaic: Demosaic, repaired_count: int) -> FrameFacts:
+    """How an open file is developed when `demosaic` is asked for."""
+    pattern = raw.raw_pattern
+    if is_bayer(raw):
+        done = demosaic.value
+    elif pattern is not None and pattern.shape[0] == _X_TRANS_SIDE:
+        done = "x-trans"
+    else:
+        done = "none" if pattern is None else Demosaic.AHD.value
+    blacks = tuple(float(level) for level in raw.black_level_per_channel)
+    return FrameFacts(done, black_dn=blacks, white_dn=float(raw.white_level), repaired=repaired_count)
+
+
+def halved(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(h, w, 3) linear camera RGB at half size without white balance, and (h, w) whether any sample is saturated."""
+    if is_bayer(raw):
+        return _binned_mosaic(raw)
+    pixels = linear(_postprocessed(raw, NO_BALANCE, rawpy.ColorSpace.raw, Demosaic.AHD))
+    return binned(pixels), any_of_block(pixels.max(axis=-1) >= CLIPPED)
+
+
+def developed(raw: Any, balance: Row, demosaic: Demosaic) -> NDArray[np.uint16]:
+    """The frame at full size with sRGB primaries: (H, W, 1 or 3), linear, 65535 = white. Changes the open file."""
+    return _postprocessed(raw, balance, rawpy.ColorSpace.sRGB, demosaic)
+
+
+def in_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
+    """The frame at full size in linear camera RGB without white balance: (H, W, 3) in [0, 1]. Changes the open file.
+
+    Args:
+        raw: The open file.
+        balance: Its white balance: demosaicing looks at hues. It is taken out again, and nothing is clipped by it.
+    """
+    codes = _postprocessed(raw, balance, rawpy.ColorSpace.raw, Demosaic.AHD, rawpy.HighlightMode.Ignore)
+    pixels = linear(codes) * (np.float32(max(balance)) / np.array(balance, dtype=np.float32))
+    return np.minimum(pixels, np.float32(1.0))
+
+
+def linear(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """(H, W, 3) float32 in [0, 1] of what `developed` returns; a grey frame gets three equal channels."""
+    light = np.multiply(codes, np.float32(1 / 65535), dtype=np.float32)
+    return np.repeat(light, 3, axis=-1) if light.shape[-1] == 1 else light
+
+
+def white_balance(raw: Any) -> Row:
+    """As-shot multipliers of R, G, B, green = 1; daylight's where the file has none."""
+    for row in (raw.camera_whitebalance, raw.daylight_whitebalance):
+        red, green, blue = (float(value) for value in row[:3])
+        if raw.num_colors == 3 and all(np.isfinite(value) and value > 0 for value in (red, green, blue)):
+            return (red / green, 1.0, blue / green)
+    return NO_BALANCE
+
+
+def to_srgb(raw: Any) -> tuple[Row, Row, Row]:
+    """Matrix from white-balanced camera RGB to linear sRGB, row by row."""
+    matrix = np.asarray(raw.color_matrix, dtype=np.float64)[:, :3]
+    if raw.num_colors != 3 or not np.all(np.isfinite(matrix)) or not np.any(matrix):
+        return NO_MATRIX
+    rows = [(float(row[0]), float(row[1]), float(row[2])) for row in matrix]
+    return (rows[0], rows[1], rows[2])
+
+
+def oriented(image: NDArray[Any], flip: int) -> NDArray[Any]:
+    """Applies LibRaw's flip code: bit 1 mirrors columns, bit 2 rows, bit 4 then transposes."""
+    image = image[::-1] if flip & 2 else image
+    image = image[:, ::-1] if flip & 1 else image
+    return np.ascontiguousarray(image.swapaxes(0, 1) if flip & 4 else image)
+
+
+def _is_whole_pattern(pattern: NDArray[np.uint8] | None) -> bool:
+    """Whether a 2x2 pattern has red, blue and twice green; LibRaw takes a part of larger ones without a word."""
+    if pattern is None or pattern.shape != (2, 2):
+        return True
+    return sorted(int(index) for index in pattern.ravel()) in ([0, 1, 2, 3], [0, 1, 1, 2])
+
+
+def _message(error: BaseException) -> str:
+    first = error.args[0] if error.args else type(error).__name__
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuses what LibRaw would decode wrongly without a word.
+
+    That is a TIFF-like file whose pixel data ends early (some become grey), and a Bayer mosaic whose black levels
+    repeat over more than 2x2 samples (rawpy does not tell them).
+    """
+    length = path.stat().st_size
+    if length == 0:
+        raise RawError(f"{path} is empty", hint="copy it from the card again, or leave it out")
+    try:
+        with tifffile.TiffFile(path) as container:
+            pages = [sub for page in container.pages for sub in (page, *(page.pages or ()))]
+            pages = [page for page in pages if int(page.tags.valueof(262) or 0) in _RAW_PHOTOMETRIC]
+            ends = [
+                offset + count
+                for page in pages
+                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+            ]
+            blacks = [_black_period(page.tags) for page in pages]
+    except Exception as error:  # any other container, or one only LibRaw understands: LibRaw will judge it
+        log.debug("%s: not read as TIFF: %s", path, error)
+        return
+    if ends and max(ends) > length:
+        raise RawError(
+            f"{path} is cut short: {length} of {max(ends)} bytes", hint="copy it from the card again, or leave it out"
+        )
+    if max(blacks, default=0) > _BAYER_SIDE:
+        raise RawError(
+            f"{path} has black levels that repeat every {max(blacks)} samples of a 2x2 mosaic",
+            hint="convert it to TIFF with the maker's software",
+        )
+
+
+def _black_period(tags: Any) -> int:
+    """After how many samples the DNG black levels of a 2x2 mosaic repeat; 0 if it is none."""
+    if tuple(tags.valueof(_CFA_DIM) or ()) != (_BAYER_SIDE, _BAYER_SIDE):
+        return 0
+    return max((int(side) for side in tags.valueof(_BLACK_DIM) or ()), default=0)
+
+
+def _phases(raw: Any) -> Iterator[tuple[tuple[slice, slice], int, float, np.float32]]:
+    """The four phases of a Bayer mosaic in the visible area: where, channel, black level, 1 / (white - black)."""
+    sizes, blacks, colours = raw.sizes, raw.black_level_per_channel, raw.color_desc.decode()
+    for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        index = raw.raw_color(sizes.top_margin + top, sizes.left_margin + left)
+        black = float(blacks[index])
+        scale = np.float32(1.0 / max(raw.white_level - black, 1.0))
+        yield (slice(top, None, 2), slice(left, None, 2)), "RGB".index(colours[index]), black, scale
+
+
+def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(h, w, 3) means of each colour's samples in a 2x2 block, and whether any sample is saturated."""
+    height, width = raw.sizes.height // 2 * 2, raw.sizes.width // 2 * 2
+    mosaic = raw.raw_image_visible[:height, :width]
+    total = np.zeros((height // 2, width // 2, 3), dtype=np.float32)
+    clipped = np.zeros((height // 2, width // 2), dtype=np.bool_)
+    counts = [0, 0, 0]
+    for place, channel, black, scale in _phases(raw):
+        samples = (mosaic[place].astype(np.float32) - np.float32(black)) * scale
+        clipped |= samples >= CLIPPED
+        total[..., channel] += np.minimum(samples, 1.0)
+        counts[channel] += 1
+    mean = total / np.array(counts, dtype=np.float32)
+    return np.maximum(mean, np.float32(0.0)), clipped
+
+
+def _stretch(raw: Any) -> None:
+    """Brings the samples of a Bayer mosaic to 0 … 65535 in place, each colour by its own black level.
+
+    LibRaw subtracts each colour's black but divides all of them by the range of the lowest one.
+    """
+    mosaic = raw.raw_image_visible
+    for (rows, columns), _, black, scale in _phases(raw):
+        plane = mosaic[rows, columns]
+        for top in range(0, len(plane), _BAND_ROWS):
+            band = plane[top : top + _BAND_ROWS]
+            light = (band.astype(np.float32) - np.float32(black)) * (scale * np.float32(65535))
+            band[...] = np.rint(np.clip(light, 0, 65535))
+
+
+def _postprocessed(
+    raw: Any, balance: Row, space: Any, demosaic: Demosaic, highlights: Any = rawpy.HighlightMode.Clip
+) -> NDArray[np.uint16]:
+    """LibRaw's development with nothing automatic, not oriented, even-sized: (H, W, 1 or 3) uint16."""
+    red, green, blue = balance
+    levels: dict[str, Any] = {}
+    if is_bayer(raw):
+        _stretch(raw)
+        levels = {"user_black": 0, "user_cblack": [0, 0, 0, 0], "user_sat": 65535}
+    pixels: NDArray[np.uint16] = raw.postprocess(
+        # LibRaw takes its own way for what is no Bayer mosaic.
+        demosaic_algorithm=_ALGORITHMS.get(demosaic, rawpy.DemosaicAlgorithm.AHD)
+        if is_bayer(raw)
+        else rawpy.DemosaicAlgorithm.AHD,
+        user_wb=[red, green, blue, green],
+        output_color=space,
+        output_bps=16,
+        user_flip=0,
+        gamma=(1, 1),
+        no_auto_bright=True,
+        adjust_maximum_thr=0.0,
+        highlight_mode=highlights,
+        **levels,
+    )
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    return pixels[:height, :width].reshape(height, width, -1)
+
+
+def _known(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) and value > 0 else None
