@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.containers import is_candidate
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames import is_candidate
 from sdd_toolkit.types import Reason, RejectedFile
 
 if TYPE_CHECKING:

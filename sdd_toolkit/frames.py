@@ -10,16 +10,15 @@ linear decode. JPEG, PNG and TIFF images are taken as sRGB.
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import rawpy
-import tifffile
 
-from sdd_toolkit.decoding import IMAGE_SUFFIXES, check_is_file, read_image
+from sdd_toolkit.containers import IMAGE_SUFFIXES, RAW_SUFFIXES, examine, is_candidate
+from sdd_toolkit.decoding import check_is_file, preview_of_jpeg, read_image
 from sdd_toolkit.develop import Encoding, binned, decode
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.types import Exposure, FrameMeta
@@ -42,21 +41,14 @@ __all__ = [
     "probe",
     "read_full",
     "read_half",
+    "read_preview",
 ]
 
-log = logging.getLogger(__name__)
-
-_MAKERS = (
-    "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc "
-    "mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 rwl rwz sr2 srf srw x3f"
-)
-RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
-
 _CLIPPED = 0.99  # of the range: saturated samples scatter a little below the white level
+_SAME_SHAPE = 0.03
 _NO_BALANCE: Row = (1.0, 1.0, 1.0)
 _IDENTITY: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
-_RAW_PHOTOMETRIC = (32803, 34892)  # CFA, LinearRaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +68,6 @@ class HalfFrame:
     size: tuple[int, int]
     white_balance: Row
     to_srgb: tuple[Row, Row, Row]
-
-
-def is_candidate(path: Path) -> bool:
-    """Whether the file's suffix is one of a RAW file or image."""
-    return path.suffix.lower() in RAW_SUFFIXES | IMAGE_SUFFIXES
 
 
 def probe(path: Path) -> FrameMeta:
@@ -134,6 +121,33 @@ def read_half(path: Path) -> HalfFrame:
         return HalfFrame(rgb, clipped, (2 * height, 2 * width), _white_balance(raw), _to_srgb(raw))
 
 
+def read_preview(path: Path, least_px: int) -> NDArray[np.float32] | None:
+    """The JPEG a camera embeds in its RAW file, as light, at a half or a quarter of its size.
+
+    Args:
+        path: A RAW file.
+        least_px: Shortest acceptable longer side of the result.
+
+    Returns:
+        (h, w, 3) float32 in [0, 1], oriented; None if there is none, or it is too small or of another shape.
+
+    Raises:
+        RawError: The file is missing or LibRaw cannot open it.
+    """
+    with _opened(path, unpack=False) as raw:
+        try:
+            thumb = raw.extract_thumb()
+        except rawpy.LibRawError:
+            return None
+        if thumb.format != rawpy.ThumbFormat.JPEG:
+            return None
+        codes = preview_of_jpeg(thumb.data, least_px)
+        height, width = raw.sizes.iheight, raw.sizes.iwidth
+        if codes is None or abs(codes.shape[0] * width / (codes.shape[1] * height) - 1.0) > _SAME_SHAPE:
+            return None
+        return decode(_oriented(codes, raw.sizes.flip), Encoding.SRGB8)
+
+
 def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float32]:
     """The whole frame, demosaiced (AHD), in linear light with sRGB primaries.
 
@@ -183,7 +197,8 @@ def _opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
     """
     check_is_file(path)
     try:
-        _check_whole(path)
+        if unpack:
+            examine(path)
         with rawpy.imread(str(path)) as raw:
             if unpack:
                 raw.unpack()
@@ -205,29 +220,6 @@ def _opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
 def _message(error: BaseException) -> str:
     first = error.args[0] if error.args else type(error).__name__
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
-
-
-def _check_whole(path: Path) -> None:
-    """Refuses a TIFF-like RAW file whose pixel data ends early: LibRaw fills some of those with grey silently."""
-    length = path.stat().st_size
-    if length == 0:
-        raise RawError(f"{path} is empty", hint="copy it from the card again, or leave it out")
-    try:
-        with tifffile.TiffFile(path) as container:
-            pages = [sub for page in container.pages for sub in (page, *(page.pages or ()))]
-            ends = [
-                offset + count
-                for page in pages
-                if int(page.tags.valueof(262) or 0) in _RAW_PHOTOMETRIC
-                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-            ]
-    except Exception as error:  # any other container, or one only LibRaw understands: LibRaw will judge it
-        log.debug("%s: not read as TIFF: %s", path, error)
-        return
-    if ends and max(ends) > length:
-        raise RawError(
-            f"{path} is cut short: {length} of {max(ends)} bytes", hint="copy it from the card again, or leave it out"
-        )
 
 
 def _is_bayer(raw: Any) -> bool:

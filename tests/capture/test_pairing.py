@@ -30,17 +30,23 @@ def paired(kind: str, *frames: Frame, **config: object) -> Paired:
 
 
 def names(result: Paired) -> list[tuple[str, str]]:
-    return [(blur.name, sharp.name) for blur, sharp in result.pairs]
+    return [(match.blur.name, match.sharp.name) for match in result.pairs]
 
 
 def reasons(result: Paired) -> dict[str, Reason]:
     return {left.name: reason for left, reason, _ in result.left}
 
 
-def test_the_smallest_f_number_is_blurred_and_the_largest_sharp() -> None:
-    result = paired("aperture", frame("a", 22), frame("b", 4), frame("c", 8))
-    assert names(result) == [("b", "a")]
-    assert reasons(result) == {"c": Reason.NO_PARTNER}
+def test_every_aperture_but_the_narrowest_is_blurred() -> None:
+    result = paired("aperture", frame("a", 22), frame("b", 4), frame("c", 8), frame("d"))
+    assert names(result) == [("b", "a"), ("c", "a")]
+    assert reasons(result) == {"d": Reason.NO_PARTNER}
+
+
+def test_a_wide_shot_too_many_goes_to_the_narrow_one_shot_nearest() -> None:
+    shots = [("a", 2, 0), ("b", 16, 1), ("c", 2, 9), ("d", 2, 10), ("e", 16, 12)]
+    result = paired("aperture", *(frame(name, f_number, second=second) for name, f_number, second in shots))
+    assert names(result) == [("a", "b"), ("c", "e"), ("d", "e")]
 
 
 def test_brackets_shot_twice_give_two_pairs() -> None:
