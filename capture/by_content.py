@@ -6,8 +6,6 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from capture import content_match
 from capture.pairing import Leftover, Match, Paired, words_on_settings
 from sdd_toolkit.types import Reason
@@ -15,6 +13,7 @@ from sdd_toolkit.types import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from capture.config import IngestConfig
@@ -37,19 +36,17 @@ def pair_by_content(
         thumbnails: One for each frame, by the frame's name.
         config: For the largest group and the largest difference of exposure.
     """
-    bands = {frame.name: _band(thumbnails[frame.name]) for frame in frames}
-    usable = [frame for frame in frames if bands[frame.name] is not None]
-    blank: list[Leftover] = [(frame, Reason.NO_PARTNER, _TEXTURELESS) for frame in frames if bands[frame.name] is None]
-    scores = _scores([band for frame in usable if (band := bands[frame.name]) is not None])
+    bands = [thumbnails[frame.name].band for frame in frames]
+    usable = [frame for frame, band in zip(frames, bands, strict=True) if band is not None]
+    blank = [
+        (frame, Reason.NO_PARTNER, _TEXTURELESS) for frame, band in zip(frames, bands, strict=True) if band is None
+    ]
+    scores = _scores([band for band in bands if band is not None])
     done = [_settled(group, usable, scores, thumbnails, config) for group in _groups(len(usable), scores)]
     return (*done, Paired((), tuple(blank)))
 
 
-def _band(thumbnail: Thumbnail) -> NDArray[np.float32] | None:
-    return None if thumbnail.tone is None else content_match.band(thumbnail.tone, thumbnail.noise)
-
-
-def _scores(bands: Sequence[NDArray[np.float32]]) -> dict[int, dict[int, float]]:
+def _scores(bands: Sequence[NDArray[np.int8]]) -> dict[int, dict[int, float]]:
     """The agreement of every candidate pair, from both sides."""
     scores: dict[int, dict[int, float]] = defaultdict(dict)
     for first, second in content_match.candidates(bands) if len(bands) > 1 else ():

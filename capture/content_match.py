@@ -2,16 +2,18 @@
 
 1. Each thumbnail is reduced to a band of detail that survives strong blur (wavelengths from 5 % to 20 % of the width),
    its contrast evened out locally, so that no single bright edge decides.
-2. Every picture is compared with every other at five zooms by one matrix product: the likeliest become candidates.
+2. Every picture is compared with every other at 27 zooms and shifts by matrix products: the likeliest become
+   candidates.
 3. A candidate is registered (affine, by enhanced correlation: Evangelidis and Psarakis 2008) and scored by the
    correlation of the two bands over their overlap and by the share of the frame that agrees.
 
-Pictures of different scenes score below 0.4, frames of one scene above 0.7 (docs/benchmarks/pairing.md).
+Pictures of different scenes score below 0.5, frames of one scene above 0.85 unless the blur is extreme
+(docs/benchmarks/pairing.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,41 +25,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FINE, _COARSE, _LOCAL = 2.5 / 192, 8.0 / 192, 16.0 / 192  # of the longer side
-_GRID_PX = 48
-_ZOOMS = (0.9, 0.95, 1.0, 1.05, 1.1)
+_GRID_PX = 32
+_ZOOMS = (0.92, 1.0, 1.08)
+_SHIFTS_PX = (-1.5, 0.0, 1.5)  # of the grid: 5 % of the width
 _BLOCK = 512
 _CANDIDATES = 6
 _LEAST_LIKENESS = 0.15
 _LEAST_TEXTURE = 3.0  # times what noise gives
-_TEXTURE_FLOOR = 0.8  # of 255 tones
+_TEXTURE_FLOOR = 0.004  # of the bright parts' tone
+_LEAST_PX, _STEPS = 16, 32
 _SAME_SHAPE = 0.02
 _REGISTER_PX = 96
 _LARGEST_SHIFT, _LARGEST_STRETCH, _LARGEST_TURN = 0.2, 0.2, 0.1
 _HOPELESS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """Two pictures, by their places in the list, and how well they agree: 1 the same scene, 0 nothing in common."""
-
-    first: int
-    second: int
-    score: float
-
-
-def band(tone: NDArray[np.uint8], noise: float = 0.0) -> NDArray[np.float32] | None:
+def band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
     """The blur-tolerant band of a thumbnail with even contrast; None if there is too little texture to compare.
 
     Args:
-        tone: (h, w) uint8.
-        noise: Standard deviation of `tone` from sensor noise alone.
+        picture: (h, w) square root of light, 1 at the frame's bright parts.
+        noise: Its standard deviation from sensor noise alone.
 
     Returns:
-        (h, w) float32, roughly unit variance.
+        (h, w) int8 of roughly even variance; its unit does not matter.
     """
-    if min(tone.shape) < 16:
+    if min(picture.shape) < _LEAST_PX:
         return None
-    picture, side = tone.astype(np.float32), max(tone.shape)
+    side = max(picture.shape)
     detail = _blurred(picture, _FINE * side) - _blurred(picture, _COARSE * side)
     # White noise keeps 1 / (2 sigma sqrt(pi)) of its deviation under a Gaussian.
     floor = max(_LEAST_TEXTURE * noise / (3.5 * _FINE * side), _TEXTURE_FLOOR)
@@ -65,19 +60,20 @@ def band(tone: NDArray[np.uint8], noise: float = 0.0) -> NDArray[np.float32] | N
     if spread < floor:
         return None
     local = np.sqrt(_blurred(detail * detail, _LOCAL * side) + np.float32((0.3 * spread) ** 2))
-    return np.asarray(detail / local, dtype=np.float32)
+    return np.asarray(np.clip(np.rint(detail / local * _STEPS), -127, 127), dtype=np.int8)
 
 
-def candidates(bands: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]]:
+def candidates(bands: Sequence[NDArray[np.int8]]) -> list[tuple[int, int]]:
     """Pairs of places in `bands` worth registering, each once and sorted: the likeliest few of every picture."""
     grids = [_grid(entry) for entry in bands]
-    plain = _vectors([_zoomed(grid, 1.0) for grid in grids])
+    plain = _vectors([_moved(grid, 1.0, (0.0, 0.0)) for grid in grids])
     found: set[tuple[int, int]] = set()
     for start in range(0, len(grids), _BLOCK):
         block = grids[start : start + _BLOCK]
         likeness = np.full((len(block), len(grids)), -1.0, dtype=np.float32)
-        for zoom in _ZOOMS:
-            np.maximum(likeness, _vectors([_zoomed(grid, zoom) for grid in block]) @ plain.T, out=likeness)
+        for zoom, *shift in product(_ZOOMS, _SHIFTS_PX, _SHIFTS_PX):
+            moved = _vectors([_moved(grid, zoom, (shift[0], shift[1])) for grid in block])
+            np.maximum(likeness, moved @ plain.T, out=likeness)
         for row, scores in enumerate(likeness):
             scores[start + row] = -1.0
             best = np.argpartition(-scores, min(_CANDIDATES, len(scores)) - 1)[:_CANDIDATES]
@@ -86,20 +82,21 @@ def candidates(bands: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def score(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def score(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
     """How well two bands agree once registered, 0 … 1."""
     if abs(first.shape[0] * second.shape[1] / (first.shape[1] * second.shape[0]) - 1.0) > _SAME_SHAPE:
         return 0.0
     size = (first.shape[1], first.shape[0])
-    if second.shape != first.shape:
-        second = np.asarray(cv2.resize(second, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    motion = _registered(first, second)
+    a, b = first.astype(np.float32), second.astype(np.float32)
+    if b.shape != a.shape:
+        b = np.asarray(cv2.resize(b, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    motion = _registered(a, b)
     if motion is None:
         return 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = np.asarray(cv2.warpAffine(second, motion, size, flags=flags), dtype=np.float32)
-    inside = cv2.warpAffine(np.ones_like(second), motion, size, flags=flags) > 0.99
-    return max(0.0, _agreement(first, moved, inside))
+    moved = np.asarray(cv2.warpAffine(b, motion, size, flags=flags), dtype=np.float32)
+    inside = cv2.warpAffine(np.ones_like(b), motion, size, flags=flags) > 0.99
+    return max(0.0, _agreement(a, moved, inside))
 
 
 def _agreement(first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
@@ -115,7 +112,7 @@ def _registered(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDAr
     scale = _REGISTER_PX / max(first.shape)
     small, other = (_smaller(entry, scale) for entry in (first, second))
     best, start = _HOPELESS, None
-    for zoom in _ZOOMS[::2]:
+    for zoom in _ZOOMS:
         motion = _shifted(small, other, zoom)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         moved = cv2.warpAffine(other, motion, small.shape[::-1], flags=flags)
@@ -165,25 +162,24 @@ def _shifted(first: NDArray[np.float32], second: NDArray[np.float32], zoom: floa
     return motion
 
 
-def _grid(entry: NDArray[np.float32]) -> NDArray[np.float32]:
+def _grid(entry: NDArray[np.int8]) -> NDArray[np.float32]:
     scale = _GRID_PX / max(entry.shape)
     size = (max(round(entry.shape[1] * scale), 1), max(round(entry.shape[0] * scale), 1))
-    return np.asarray(cv2.resize(entry, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    small = cv2.resize(entry.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.float32)
 
 
-def _zoomed(grid: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
-    """The grid magnified about its centre, laid on a square, so that pictures of every shape can be compared."""
+def _moved(grid: NDArray[np.float32], zoom: float, shift_px: tuple[float, float]) -> NDArray[np.float32]:
+    """The grid magnified about its centre and shifted, on a square, so that pictures of every shape compare."""
     height, width = grid.shape
-    shift = [(_GRID_PX - 1) / 2 - zoom * (width - 1) / 2, (_GRID_PX - 1) / 2 - zoom * (height - 1) / 2]
-    motion = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]], dtype=np.float32)
-    moved = cv2.warpAffine(grid, motion, (_GRID_PX, _GRID_PX))
-    if zoom > 1:
-        # What leaves the frame is not compared.
-        top, left = max((_GRID_PX - height) // 2, 0), max((_GRID_PX - width) // 2, 0)
-        frame = np.zeros_like(moved)
-        frame[top : top + height, left : left + width] = moved[top : top + height, left : left + width]
-        return np.asarray(frame, dtype=np.float32)
-    return np.asarray(moved, dtype=np.float32)
+    centre = (_GRID_PX - 1) / 2
+    offset = [centre - zoom * (side - 1) / 2 + by for side, by in zip((width, height), shift_px, strict=True)]
+    motion = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]], dtype=np.float32)
+    moved = np.asarray(cv2.warpAffine(grid, motion, (_GRID_PX, _GRID_PX)), dtype=np.float32)
+    # What leaves the frame is not compared.
+    top, left = (_GRID_PX - height) // 2, (_GRID_PX - width) // 2
+    moved[:top] = moved[top + height :] = moved[:, :left] = moved[:, left + width :] = 0
+    return moved
 
 
 def _vectors(grids: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

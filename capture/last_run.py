@@ -12,6 +12,7 @@ import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from capture.findings import MEMORY
 from sdd_toolkit import __version__
 from sdd_toolkit.files import sha256_of, write_text
 from sdd_toolkit.types import Report
@@ -49,24 +50,23 @@ def last_report(out: Path, state: str) -> Report | None:
     """What the last run reported, every readable file now `skipped`; None if it must be done again."""
     try:
         told = json.loads((out / LAST_RUN).read_text(encoding="utf-8"))
-        if told["state"] != state or any(sha256_of(out / name) != digest for name, digest in told["outputs"].items()):
+        if told["state"] != state or any(sha256_of(out / name) != digest for name, digest in told["written"].items()):
             return None
         report = Report(**told["report"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     listed = report.total - int(told["files"])
-    return replace(
-        report, done=listed, skipped=int(told["files"]), outputs=tuple(str(out / name) for name in told["outputs"])
-    )
+    outputs = tuple(str(out / name) for name in report.outputs)
+    return replace(report, done=listed, skipped=int(told["files"]), outputs=outputs)
 
 
 def note_run(out: Path, state: str, files: int, report: Report) -> None:
     """Remembers a finished run; `files` is how many files it looked into."""
-    names = [os.path.basename(path) for path in report.outputs]
+    names = tuple(os.path.basename(path) for path in report.outputs)
     told = {
         "state": state,
         "files": files,
-        "outputs": {name: sha256_of(out / name) for name in names},
-        "report": asdict(replace(report, seconds=0.0, outputs=())),
+        "written": {name: sha256_of(out / name) for name in (*names, MEMORY)},
+        "report": asdict(replace(report, seconds=0.0, outputs=names)),
     }
     write_text(out / LAST_RUN, json.dumps(told) + "\n")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from capture import content_match
 from sdd_toolkit import frames, quality
 from sdd_toolkit.containers import RAW_SUFFIXES
 from sdd_toolkit.errors import RawError
@@ -35,18 +36,17 @@ class Thumbnail:
 
     Attributes:
         name: Its path relative to the manifest's root.
-        tone: (h, w) uint8, the longer side `LONG_PX`: square root of light, 200 at the frame's bright parts; oriented.
+        band: What content is compared by (`content_match.band`), the longer side `LONG_PX`, oriented; None where
+            there is too little texture.
         level: Median linear light, 0 … 1.
-        noise: Standard deviation of `tone` that sensor noise alone gives.
         detail: Energy of fine detail relative to brightness, noise removed, of the larger picture.
         source: `preview` or `pixels`: what was looked at.
         failure: Why there is no picture; empty if there is one.
     """
 
     name: str
-    tone: NDArray[np.uint8] | None = None
+    band: NDArray[np.int8] | None = None
     level: float = 0.0
-    noise: float = 0.0
     detail: float = 0.0
     source: str = "pixels"
     failure: str = ""
@@ -77,9 +77,8 @@ def of_light(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     mean = float(light.mean())
     return Thumbnail(
         name,
-        np.clip(np.rint(small * 200), 0, 255).astype(np.uint8),
+        content_match.band(np.asarray(small, dtype=np.float32), noise),
         level=float(np.median(light)),
-        noise=200 * noise,
         detail=float(quality.detail(rgb).fine.mean()) / mean if large and mean > 0 else 0.0,
         source=source,
     )

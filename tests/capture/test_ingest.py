@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.ingest import collect, run
 from capture.findings import MEMORY
+from capture.ingest import collect, run
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.manifest import Manifest, read
 from tests.dng_files import scene_rgb, write_dng

@@ -124,7 +124,7 @@ def test_every_frame_is_in_a_pair_or_left_with_a_reason_and_none_is_its_own_part
     frames: list[Frame], kind: PairKind
 ) -> None:
     result = paired(kind, *frames)
-    in_pairs = {entry.name for couple in result.pairs for entry in couple}
+    in_pairs = {name for couple in names(result) for name in couple}
     left = [entry.name for entry, _, _ in result.left]
     assert sorted([*in_pairs, *left]) == sorted(entry.name for entry in frames)
-    assert all(blur.name != sharp.name for blur, sharp in result.pairs)
+    assert all(blur != sharp for blur, sharp in names(result))
