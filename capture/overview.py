@@ -17,7 +17,7 @@ def as_text(found: Ingested) -> str:
     lines = [f"{pair.id}: {pair.blur.path} -> {pair.sharp.path} ({found.why[pair.id]})" for pair in _ordered(found)]
     lines += [f"  {entry.path}: {entry.reason.value}, {entry.detail}" for entry in found.rejected]
     lines += [f"clock of {note}" for note in found.notes]
-    return "\n".join([*lines, _counts(found)])
+    return "\n".join(map(_on_one_line, [*lines, _counts(found)]))
 
 
 def as_json(found: Ingested) -> str:
@@ -44,13 +44,16 @@ def as_table(found: Ingested, width: int) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    def cell(text: str) -> Text:
+        return Text(_on_one_line(text))
+
     console = Console(width=width, force_terminal=True)
     pairs = Table("pair", "blurred", "sharp", "why", title=f"{len(found.pairs.records)} pairs", title_justify="left")
     for pair in _ordered(found):
-        pairs.add_row(*map(Text, (pair.id, pair.blur.path, pair.sharp.path, found.why[pair.id])))
+        pairs.add_row(*map(cell, (pair.id, pair.blur.path, pair.sharp.path, found.why[pair.id])))
     left = Table("file", "reason", "detail", title=f"{len(found.rejected)} files in no pair", title_justify="left")
     for entry in found.rejected:
-        left.add_row(*map(Text, (entry.path, entry.reason.value, entry.detail)))
+        left.add_row(*map(cell, (entry.path, entry.reason.value, entry.detail)))
     for table in (pairs, left):
         for column in table.columns:
             column.overflow = "fold"
@@ -62,6 +65,11 @@ def as_table(found: Ingested, width: int) -> str:
 
 def _ordered(found: Ingested) -> list[PairRecord]:
     return sorted(found.pairs.records, key=lambda record: natural(record.id))
+
+
+def _on_one_line(text: str) -> str:
+    """Names may hold line ends and other characters that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _counts(found: Ingested) -> str:

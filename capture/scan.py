@@ -96,9 +96,13 @@ def _below(source: Path, left_out: set[Path], refused: dict[Path, tuple[Reason, 
         here = Path(folder)
         real = _real(here)
         if real in seen or real in left_out:
+            if here.is_symlink() and real not in left_out:
+                refused[here] = Reason.UNSUPPORTED, "a link to a folder that is searched already"
             subfolders.clear()
             continue
         seen.add(real)
+        if is_candidate(here):
+            refused[here] = Reason.UNSUPPORTED, "a folder, though named like a photograph"
         hidden = {name for name in subfolders if name.startswith(".")}
         refused |= {here / name: (Reason.UNSUPPORTED, "a hidden folder, not searched") for name in hidden}
         subfolders[:] = sorted(set(subfolders) - hidden)

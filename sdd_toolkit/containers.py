@@ -28,6 +28,7 @@ _MAKERS = (
 RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
 
 _COPY_AGAIN = "copy it from the card again, or leave it out"
+_NO_END = "its end marker is missing"
 _CHUNK = 1 << 20
 _CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
@@ -111,7 +112,10 @@ def structure_of(stream: BinaryIO, path: Path) -> Structure:
         raise RawError(f"{path} {what}", hint="give it the suffix of what it is")
     try:
         found, needed = _EXAMINERS[kind](read, length) if kind in _EXAMINERS else (Structure(kind), 0)
-    except (ValueError, struct.error) as error:
+    except (EOFError, struct.error) as error:
+        told = error if isinstance(error, EOFError) else "its header is not whole"
+        raise RawError(f"{path} is cut short: {told}", hint=_COPY_AGAIN) from error
+    except ValueError as error:
         raise RawError(f"{path} is damaged: {error}", hint=_COPY_AGAIN) from error
     if needed > length:
         raise RawError(f"{path} is cut short: {length} of {needed} bytes", hint=_COPY_AGAIN)
@@ -197,8 +201,10 @@ def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
         place += 2 + step
         if code == 0xDA:
             # Within the coded data 0xFF is always stuffed: the first end marker is the end.
-            return Structure(Kind.JPEG, size, exif), 0 if _holds(read, b"\xff\xd9", place, length) else length + 1
-    return Structure(Kind.JPEG, size, exif), max(place + 4, length + 1)
+            if _holds(read, b"\xff\xd9", place, length):
+                return Structure(Kind.JPEG, size, exif), 0
+            break
+    raise EOFError(_NO_END)
 
 
 def _holds(read: ReadAt, wanted: bytes, start: int, end: int) -> bool:
@@ -216,7 +222,7 @@ def _png(read: ReadAt, length: int) -> tuple[Structure, int]:
         place += 12 + count
         if name == b"IEND":
             return Structure(Kind.PNG, size), place
-    return Structure(Kind.PNG, size), max(place, length + 1)
+    raise EOFError(_NO_END)
 
 
 def _iso_media(read: ReadAt, length: int) -> tuple[Structure, int]:

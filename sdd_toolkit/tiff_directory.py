@@ -24,6 +24,7 @@ _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: 
 _SIZES = {kind: struct.calcsize("<" + code) for kind, code in _FORMATS.items()}
 _MAGIC = {42: False, 43: True, 0x4F52: False, 0x5352: False, 0x55: False}  # TIFF, BigTIFF, Olympus twice, Panasonic
 _MOST_ENTRIES, _MOST_DIRECTORIES, _MOST_VALUES = 4096, 256, 1_000_000
+_FARTHEST = 1 << 62
 _NOWHERE = (0, 0xFFFFFFFF)  # what Panasonic and Kodak write where there is nothing
 _LEAST_BYTES_A_PIXEL = 1 / 256  # of compressed data; below it the size is a lie
 
@@ -73,6 +74,8 @@ def reader(stream: BinaryIO) -> ReadAt:
     """`stream` read at any place."""
 
     def read(offset: int, count: int) -> bytes:
+        if not 0 <= offset < _FARTHEST:
+            return b""
         stream.seek(offset)
         return stream.read(count)
 
