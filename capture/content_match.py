@@ -33,7 +33,7 @@ _CANDIDATES = 6
 _LEAST_LIKENESS = 0.15
 _LEAST_TEXTURE = 3.0  # times what noise gives
 _TEXTURE_FLOOR = 0.004  # of the bright parts' tone
-_LEAST_PX, _STEPS = 16, 32
+_LEAST_PX, _STEPS = 32, 32
 _SAME_SHAPE = 0.02
 _REGISTER_PX = 96
 _LARGEST_SHIFT, _LARGEST_STRETCH, _LARGEST_TURN = 0.2, 0.2, 0.1
@@ -56,7 +56,9 @@ def band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] |
     detail = _blurred(picture, _FINE * side) - _blurred(picture, _COARSE * side)
     # White noise keeps 1 / (2 sigma sqrt(pi)) of its deviation under a Gaussian.
     floor = max(_LEAST_TEXTURE * noise / (3.5 * _FINE * side), _TEXTURE_FLOOR)
-    spread = float(detail.std())
+    # At its edges a picture is mirrored: a slope such as vignetting bends there.
+    edge = round(_COARSE * side)
+    spread = float(detail[edge:-edge, edge:-edge].std())
     if spread < floor:
         return None
     local = np.sqrt(_blurred(detail * detail, _LOCAL * side) + np.float32((0.3 * spread) ** 2))

@@ -92,9 +92,7 @@ def test_of_two_possible_offsets_the_clocks_as_they_are_win() -> None:
     st.floats(-50_000, 50_000).filter(lambda offset: abs(offset) > 10),
     st.randoms(use_true_random=False),
 )
-def test_a_planted_offset_is_found_to_the_jitter_of_the_shots(
-    times: list[int], offset: float, random: object
-) -> None:
+def test_a_planted_offset_is_found_to_the_jitter_of_the_shots(times: list[int], offset: float, random: object) -> None:
     other = [time - offset + random.uniform(-0.5, 0.5) for time in times]  # type: ignore[attr-defined]
     found = offset_between(times, other)
     assert found is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -83,11 +84,8 @@ def test_a_file_cut_anywhere_is_refused_or_decodes_to_the_same_pixels(
     folder = tmp_path_factory.mktemp("cut")
     (folder / f"whole{suffix}").write_bytes(whole[suffix])
     (folder / f"cut{suffix}").write_bytes(whole[suffix][:length])
-    try:
+    with suppress(RawError):
         examine(folder / f"cut{suffix}")
-    except RawError as error:
-        assert error.what
-    else:
         assert np.array_equal(read_half(folder / f"cut{suffix}").rgb, read_half(folder / f"whole{suffix}").rgb)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -64,8 +65,5 @@ def test_a_dng_that_claims_a_billion_pixels_it_has_no_bytes_for_is_told() -> Non
 @given(st.binary(max_size=200), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"IIRO"]))
 def test_noise_behind_a_tiff_header_ends_in_a_number_or_a_value_error(noise: bytes, head: bytes) -> None:
     found = open_tiff(reader(io.BytesIO(head + noise)))
-    if found is not None:
-        try:
-            assert needed_bytes(found) >= 8
-        except ValueError as error:
-            assert str(error)
+    with suppress(ValueError):
+        assert found is None or needed_bytes(found) >= 8
