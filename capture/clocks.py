@@ -43,6 +43,10 @@ def set_right(frames: Sequence[Frame], config: IngestConfig) -> tuple[list[Frame
     for place, frame in enumerate(frames):
         if frame.meta.taken_at is not None:
             bodies[body_of(frame)].append(place)
+    metas = [frame.meta for frame in frames]
+    for name in sorted(config.clock_offsets_s):
+        if not any(_given(meta, {name: 0.0})[1] for meta in metas):
+            notes.append(f"{name}: no frame was taken with it, its offset is not used")
     clock: dict[int, float] = {}
     for body, places in sorted(bodies.items()):
         own = [frames[place] for place in places]

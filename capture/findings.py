@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from os import stat_result
     from typing import TextIO
 
-MEMORY = ".ingest-cache.jsonl"
+MEMORY = ".ingest-files.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

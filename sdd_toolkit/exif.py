@@ -85,8 +85,10 @@ def read(path: Path, stream: BinaryIO, structure: Structure) -> Told:
     elif structure.size is not None:
         height, width = structure.size
         told = replace(told, size=(height // 2 * 2, width // 2 * 2))
+    if not _is_incomplete(told):
+        return Told(told, ask=False)
     noted = has_note(reader(stream), structure.exif)
-    if noted and (told.lens is None or told.exposure.focus_m is None or told.serial is None):
+    if noted:
         told = _with_note(told, read_note(reader(stream), structure.exif, told.make or ""))
     return Told(told, ask=_is_incomplete(told) and (noted or (is_raw and not tags)))
 

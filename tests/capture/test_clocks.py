@@ -47,6 +47,11 @@ def test_an_offset_that_is_known_is_added_and_told() -> None:
     assert notes == ("M B #77: +7200 s, as configured", "M C: +5 s, as configured")
 
 
+def test_an_offset_for_a_body_nobody_used_is_told() -> None:
+    _, notes = set_right([shot("a.dng", 0)], IngestConfig(clock_offsets_s={"Leica": 1.0}))
+    assert notes == ("Leica: no frame was taken with it, its offset is not used",)
+
+
 def test_times_of_two_zones_are_compared_in_utc() -> None:
     right, _ = set_right([shot("a.dng", 0, zone="+01:00"), shot("b.dng", 3605, zone="+02:00")], IngestConfig())
     assert right[1].time_s - right[0].time_s == 5.0
