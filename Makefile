@@ -33,6 +33,8 @@ bench: install
 	$(BIN)/python benchmarks/alignment.py
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/develop.py
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/pairing.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py
 

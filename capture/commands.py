@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sdd_toolkit.options import IN_PATH, echo_report, out_option, stage_options
+
+if TYPE_CHECKING:
+    from capture.ingest import Ingested
 
 
 @click.command()
@@ -14,30 +18,44 @@ from sdd_toolkit.options import IN_PATH, echo_report, out_option, stage_options
 @out_option("Folder of the data set: ingested.jsonl and rejected_files.csv are written there.")
 @click.option(
     "--pairing",
-    type=click.Choice(["aperture", "focus", "sequence", "csv"]),
-    help="What tells the blurred frame from the sharp one.",
+    type=click.Choice(["aperture", "focus", "sequence", "csv", "auto"]),
+    help="What tells the blurred frame from the sharp one; auto looks at the images.",
 )
 @click.option("--table", type=IN_PATH, help="CSV file with the columns blur,sharp[,scene,id], for --pairing csv.")
-@click.option("--dry-run", is_flag=True, help="Print the pairs and the files left over, write nothing.")
+@click.option("--check-pixels", is_flag=True, default=None, help="Decode every file to see that its pixels are whole.")
+@click.option("--dry-run", is_flag=True, help="Print the pairs, why, and the files left over; write nothing.")
 @stage_options
 def ingest(
-    sources: tuple[Path, ...], out: Path, pairing: str | None, table: Path | None, dry_run: bool, config: Path | None,
-    executor: str | None, overwrite: bool, as_json: bool,
+    sources: tuple[Path, ...], out: Path, pairing: str | None, table: Path | None, check_pixels: bool | None,
+    dry_run: bool, config: Path | None, executor: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find RAW files and images and form pairs: the manifest."""
     from capture.config import IngestConfig
-    from capture.ingest import MANIFEST, collect, overview, run
+    from capture.ingest import collect, pair_count, run
     from sdd_toolkit.config import load_section
     from sdd_toolkit.executor import default_name
-    from sdd_toolkit.manifest import read
     from sdd_toolkit.progress import terminal
 
-    section = load_section(IngestConfig, "ingest", config, pairing=pairing)
+    section = load_section(IngestConfig, "ingest", config, pairing=pairing, check_pixels=check_pixels)
     how = executor or default_name()
     if dry_run:
-        click.echo(overview(collect(sources, out, section, table=table, executor=how, track=terminal)))
+        _show(collect(sources, out, section, table=table, executor=how, track=terminal), as_json)
         return
     report = run(sources, out, section, table=table, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
     if not as_json:
-        click.echo(f"  {len(read(out / MANIFEST).records)} pairs")
+        click.echo(f"  {pair_count(out)} pairs")
+
+
+def _show(found: Ingested, as_json: bool) -> None:
+    import shutil
+    import sys
+
+    from capture import overview
+
+    if as_json:
+        click.echo(overview.as_json(found))
+    elif sys.stdout.isatty():
+        click.echo(overview.as_table(found, shutil.get_terminal_size().columns))
+    else:
+        click.echo(overview.as_text(found))

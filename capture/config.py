@@ -13,7 +13,9 @@ from sdd_toolkit.types import PairKind
 class IngestConfig(Section):
     """How files are grouped into scenes and which frame of a scene is blurred, which sharp (docs/ingest.md)."""
 
-    pairing: PairKind = Field(PairKind.FOCUS, description="`focus`, `aperture`, `sequence` or `csv`.")
+    pairing: PairKind = Field(
+        PairKind.FOCUS, description="`focus`, `aperture`, `sequence`, `csv` or `auto`, which looks at the images."
+    )
     first: Literal["blur", "sharp"] = Field("blur", description="`sequence`: which frame of a pair was shot first.")
     reference: Literal["detail", "first", "last"] = Field(
         "detail",
@@ -28,6 +30,18 @@ class IngestConfig(Section):
     max_exposure_ev: float = Field(
         4.0, gt=0, description="Largest difference of exposure that a linear gain may bridge, in stops."
     )
+    cameras: Literal["apart", "together"] = Field(
+        "apart", description="`together`: frames of two bodies may form a scene (beam splitter, two tripods)."
+    )
+    clock: Literal["auto", "trust"] = Field(
+        "auto",
+        description="`auto`: clocks of bodies that shoot `together`, and daylight-saving jumps, are set right; "
+        "`trust`: the times are taken as they are.",
+    )
+    clock_offsets_s: dict[str, float] = Field(
+        {}, description="Seconds to add to the times of a body, by its model, maker and model, or serial number."
+    )
+    exiftool: bool = Field(True, description="Ask ExifTool, where it is installed, what nothing else tells.")
     check_pixels: bool = Field(
-        True, description="Decode every file to find those whose metadata is fine and whose pixels are not."
+        False, description="Decode every file to find those whose structure is whole and whose pixels are not."
     )

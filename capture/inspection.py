@@ -1,29 +1,20 @@
-"""What ingest needs to know of one file, found out in a worker; remembered beside the manifest.
-
-The memory makes a second run cheap and a killed one resume: a file with the same path, size and modification time
-is not read again.
-"""
+"""Looking at files, in a worker: hash and metadata of a batch, pixels of one where a rule asks for them."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
-from sdd_toolkit import __version__, frames, quality
+from capture.findings import Inspection
+from sdd_toolkit import exif, exiftool, frames, quality
+from sdd_toolkit.containers import structure_of
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.exif import read_meta
-from sdd_toolkit.files import sha256_of, write_text, writing_failed
-from sdd_toolkit.manifest import to_json
-from sdd_toolkit.types import FrameMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import TextIO
-
-MEMORY = ".ingest-cache.jsonl"
+    from io import BufferedReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,107 +24,81 @@ class Task:
     Attributes:
         path: Where it is.
         name: Its path relative to the manifest's root.
-        pixels: Whether to decode it.
+        known: What an earlier run found, if the file is as long as it was then.
     """
 
     path: Path
     name: str
-    pixels: bool
+    known: Inspection | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
-    """What was found.
+class Batch:
+    """Files one worker looks at in one go; `ask` lets it run ExifTool."""
 
-    Attributes:
-        name: Path relative to the manifest's root.
-        bytes: Size of the file.
-        modified_ns: Its modification time.
-        pixels: Whether it was decoded.
-        version: Of the toolkit that looked.
-        sha256: Hash of its content.
-        meta: What it says of its making; None if unreadable.
-        detail: Energy of fine detail relative to brightness; None if not decoded.
-        failure: Why it cannot be used; empty if it can.
-    """
-
-    name: str
-    bytes: int
-    modified_ns: int
-    pixels: bool
-    version: str = __version__
-    sha256: str = ""
-    meta: FrameMeta | None = None
-    detail: float | None = None
-    failure: str = ""
+    tasks: tuple[Task, ...]
+    ask: bool
 
 
-_LINE = TypeAdapter(Inspection)
+def inspect(batch: Batch) -> tuple[Inspection, ...]:
+    """Hashes files and reads their metadata; every failure is part of the result, in the order of the tasks."""
+    found: list[Inspection] = []
+    open_questions: dict[Path, int] = {}
+    for place, task in enumerate(batch.tasks):
+        entry, ask = _inspected(task, batch.ask)
+        found.append(entry)
+        if ask:
+            open_questions[task.path] = place
+    if batch.ask and open_questions:
+        for path, tags in exiftool.ask(list(open_questions)).items():
+            entry = found[open_questions[path]]
+            if entry.meta is not None:
+                found[open_questions[path]] = replace(entry, meta=exif.completed_by_exiftool(entry.meta, tags))
+    return tuple(found)
 
 
-def inspect(task: Task) -> Inspection:
-    """Hashes a file, reads its metadata and, if asked, its pixels; every failure is part of the result."""
-    path = task.path
+def measure(task: Task) -> Inspection:
+    """`task.known` with what the pixels tell: that they can be decoded, their size and their fine detail."""
+    entry = task.known
+    if entry is None or entry.meta is None:
+        raise ValueError(f"{task.name} was not inspected")
+    entry = replace(entry, decoded=True)
     try:
-        state = path.stat()
-        found = Inspection(task.name, state.st_size, state.st_mtime_ns, task.pixels, sha256=sha256_of(path))
-    except OSError as error:
-        return Inspection(task.name, 0, 0, task.pixels, failure=error.strerror or str(error))
-    try:
-        meta, detail = read_meta(path), None
-        if task.pixels:
-            half = frames.read_half(path)
-            meta, detail = (
-                replace(meta, size=_as_stored(half.size, meta.orientation)),
-                quality.relative_detail(half.rgb),
-            )
+        half = frames.read_half(task.path)
     except RawError as error:
-        return replace(found, failure=error.what.replace(str(path), path.name))
+        return replace(entry, pixel_failure=_word(error, task.path))
+    meta = entry.meta
+    if meta is not None and meta.size is None:
+        entry = replace(entry, meta=replace(meta, size=_as_stored(half.size, meta.orientation)))
+    return replace(entry, detail=quality.relative_detail(half.rgb))
+
+
+def _inspected(task: Task, ask: bool) -> tuple[Inspection, bool]:
+    path = task.path
+    entry = Inspection(task.name, 0, 0, exiftool=ask)
+    try:
+        with path.open("rb") as stream:
+            state = os.fstat(stream.fileno())
+            entry = replace(entry, bytes=state.st_size, modified_ns=state.st_mtime_ns)
+            if task.known is not None and task.known.sha256 and task.known.sha256 == _sha256(stream):
+                return replace(task.known, modified_ns=state.st_mtime_ns), False
+            told = exif.read(path, stream, structure_of(stream, path))
+            return replace(entry, sha256=_sha256(stream), meta=told.meta), told.ask
+    except RawError as error:
+        return replace(entry, failure=_word(error, path)), False
     except OSError as error:
-        return replace(found, failure=error.strerror or str(error))
-    return replace(found, meta=meta, detail=detail)
+        return replace(entry, failure=error.strerror or str(error)), False
+
+
+def _sha256(stream: BufferedReader) -> str:
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _word(error: RawError, path: Path) -> str:
+    return error.what.replace(str(path), path.name)
 
 
 def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """The size before orientation: codes from 5 on swap the sides."""
     return (size[1], size[0]) if orientation >= 5 else size
-
-
-def remembered(memory: Path) -> dict[str, Inspection]:
-    """What earlier runs found, by name; lines that do not parse (torn by a kill, other version) are left out."""
-    if not memory.is_file():
-        return {}
-    known = {}
-    for line in memory.read_bytes().split(b"\n"):
-        try:
-            entry = _LINE.validate_json(line)
-        except ValidationError:
-            continue
-        known[entry.name] = entry
-    return known
-
-
-def still_true(entry: Inspection | None, task: Task) -> bool:
-    """Whether the file is as it was when `entry` was noted."""
-    if entry is None or entry.version != __version__ or entry.pixels != task.pixels:
-        return False
-    try:
-        state = task.path.stat()
-    except OSError:
-        return False
-    return (entry.bytes, entry.modified_ns) == (state.st_size, state.st_mtime_ns)
-
-
-def note(memory: TextIO, entry: Inspection) -> None:
-    """Appends one finding, so that a killed run need not look again."""
-    try:
-        memory.write(to_json(entry) + "\n")
-        memory.flush()
-    except OSError as error:
-        raise writing_failed(Path(memory.name), error) from error
-
-
-def remember(memory: Path, entries: Iterable[Inspection]) -> None:
-    """Rewrites the memory in a fixed order."""
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    write_text(memory, "".join(to_json(entry) + "\n" for entry in ordered))

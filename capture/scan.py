@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.containers import is_candidate
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames import is_candidate
 from sdd_toolkit.types import Reason, RejectedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,69 +58,105 @@ def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     for source in sources:
         if not source.exists():
             raise InputError(f"there is no file or folder {source}", hint="check the path")
-    left_out = {_real(path) for path in skip}
-    refused: dict[Path, tuple[Reason, str]] = {}
-    paths = sorted({path for source in sources for path in _below(_absolute(source), left_out, refused)})
-    refused |= {path: why for path in paths if (why := _refusal(path)) is not None}
-    taken = [path for path in paths if path not in refused]
-    if not any(is_candidate(path) for path in paths):
+    left_out = {os.path.realpath(path) for path in skip}
+    walk = _Walk(left_out)
+    for source in sources:
+        walk.add(_absolute(source))
+    if not any(is_candidate(Path(path)) for path in walk.files):
         places = ", ".join(map(str, sources))
         raise InputError(f"neither a RAW file nor an image in {places}", hint="check the path; try --help")
-    root = _root(sources, taken)
-    names = {path: _printable(path.relative_to(root).as_posix()) for path in (*taken, *refused)}
-    files = [Found(_real(path), names[path], _real(path).relative_to(root).as_posix()) for path in taken]
-    return Scan(root, tuple(files), tuple(RejectedFile(names[path], *refused[path]) for path in sorted(refused)))
+    taken = {path: real for path, real in sorted(walk.files.items()) if path not in walk.refused}
+    root = _root(sources, taken.values())
+    cut = len(root.rstrip(os.sep)) + 1
+    files = [Found(Path(real), _name(path, cut), _name(real, cut)) for path, real in taken.items()]
+    refused = tuple(RejectedFile(_name(path, cut), *walk.refused[path]) for path in sorted(walk.refused))
+    return Scan(Path(root), tuple(files), refused)
 
 
-def _real(path: Path) -> Path:
-    """`path` without links; unlike `Path.resolve` a link to itself is no error."""
-    return Path(os.path.realpath(path))
+class _Walk:
+    """Files below folders, each with where it really is, and what was refused; plain strings, as there are many."""
+
+    def __init__(self, left_out: set[str]) -> None:
+        self.files: dict[str, str] = {}
+        self.refused: dict[str, tuple[Reason, str]] = {}
+        self._left_out = left_out
+
+    def add(self, source: str) -> None:
+        """Everything below a folder, or one file; links are followed, each folder is searched once."""
+        seen: set[str] = set()
+        waiting = [(source, os.path.realpath(source))]
+        if not os.path.isdir(source):
+            self._file(source, waiting.pop()[1])
+        while waiting:
+            here, real = waiting.pop()
+            if real in seen or real in self._left_out:
+                if os.path.islink(here) and real not in self._left_out:
+                    self.refused[here] = Reason.UNSUPPORTED, "a link to a folder that is searched already"
+                continue
+            seen.add(real)
+            if is_candidate(Path(here)):
+                self.refused[here] = Reason.UNSUPPORTED, "a folder, though named like a photograph"
+            try:
+                with os.scandir(here) as entries:
+                    inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
+            except OSError as error:
+                self.refused[here] = Reason.UNREADABLE, f"cannot list the folder: {error.strerror}"
+                continue
+            for entry in inside:
+                path, link = os.path.join(here, entry.name), entry.is_symlink()
+                if path in self._left_out:
+                    continue
+                place = os.path.realpath(path) if link else os.path.join(real, entry.name)
+                if not _is_folder(entry):
+                    self._file(path, place)
+                elif entry.name.startswith("."):
+                    self.refused[path] = Reason.UNSUPPORTED, "a hidden folder, not searched"
+                else:
+                    waiting.append((path, place))
+
+    def _file(self, path: str, real: str) -> None:
+        self.files[path] = real
+        why = _refusal(path)
+        if why is not None:
+            self.refused[path] = why
 
 
-def _absolute(source: Path) -> Path:
-    """The folder itself resolved; a file keeps its own name, even if it is a link."""
-    return _real(source) if source.is_dir() else _real(source.parent) / source.name
-
-
-def _below(source: Path, left_out: set[Path], refused: dict[Path, tuple[Reason, str]]) -> Iterator[Path]:
-    """All files below `source`; folders that are not searched are noted in `refused`."""
-    if not source.is_dir():
-        yield source
-        return
-
-    def cannot_list(error: OSError) -> None:
-        refused[Path(error.filename)] = Reason.UNREADABLE, f"cannot list the folder: {error.strerror}"
-
-    seen: set[Path] = set()
-    for folder, subfolders, names in os.walk(source, followlinks=True, onerror=cannot_list):
-        here = Path(folder)
-        real = _real(here)
-        if real in seen or real in left_out:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        hidden = {name for name in subfolders if name.startswith(".")}
-        refused |= {here / name: (Reason.UNSUPPORTED, "a hidden folder, not searched") for name in hidden}
-        subfolders[:] = sorted(set(subfolders) - hidden)
-        yield from (here / name for name in names if here / name not in left_out)
-
-
-def _root(sources: Sequence[Path], taken: Sequence[Path]) -> Path:
-    folders = [_absolute(source) if source.is_dir() else _absolute(source).parent for source in sources]
-    return Path(os.path.commonpath([*folders, *(_real(path).parent for path in taken)]))
-
-
-def _refusal(path: Path) -> tuple[Reason, str] | None:
-    if path.name.startswith("."):
-        return Reason.UNSUPPORTED, "a hidden file"
-    if not is_candidate(path):
-        return Reason.UNSUPPORTED, f"not an image ({_printable(path.suffix.lower()) or 'no suffix'})"
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        str(path).encode("utf-8")
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _absolute(source: Path) -> str:
+    """The folder itself without links; a file keeps its own name, even if it is a link."""
+    if source.is_dir():
+        return os.path.realpath(source)
+    return os.path.join(os.path.realpath(source.parent), source.name)
+
+
+def _root(sources: Sequence[Path], taken: Collection[str]) -> str:
+    """The folder all files, wherever links lead, and all sources have in common."""
+    folders = {_absolute(source) if source.is_dir() else os.path.dirname(_absolute(source)) for source in sources}
+    return os.path.commonpath(folders | {os.path.dirname(real) for real in taken})
+
+
+def _name(path: str, cut: int) -> str:
+    return _printable(path[cut:].replace(os.sep, "/"))
+
+
+def _refusal(path: str) -> tuple[Reason, str] | None:
+    name = Path(os.path.basename(path))
+    if name.name.startswith("."):
+        return Reason.UNSUPPORTED, "a hidden file"
+    if not is_candidate(name):
+        return Reason.UNSUPPORTED, f"not an image ({_printable(name.suffix.lower()) or 'no suffix'})"
+    try:
+        path.encode("utf-8")
     except UnicodeEncodeError:
         return Reason.UNREADABLE, "its name is not UTF-8"
     try:
-        kind = path.stat().st_mode
+        kind = os.stat(path).st_mode
     except OSError as error:
         return Reason.UNREADABLE, error.strerror or str(error)
     return None if stat.S_ISREG(kind) else (Reason.UNSUPPORTED, "not a regular file")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -46,12 +46,19 @@ class Frame:
         meta: What it says of its making.
         detail: Fine detail relative to brightness; None if not measured.
         role: What its name says.
+        clock_s: When it was taken by a clock all frames share; None where only `meta.taken_at` is known.
     """
 
     name: str
     meta: FrameMeta
     detail: float | None = None
     role: Role | None = None
+    clock_s: float | None = None
+
+    @property
+    def time_s(self) -> float | None:
+        """Seconds since 1970 by the shared clock, else by the camera's own; None if unknown."""
+        return self.clock_s if self.clock_s is not None else wall_s(self.meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +90,23 @@ def group(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
         named, rest = _by_name(folder, members)
         scenes += named
         is_leaf = (folder or ".") not in above
-        for camera in _by_camera(rest):
+        for camera in [rest] if config.cameras == "together" and rest else _by_camera(rest):
             if len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames:
                 scenes.append(_scene(folder, "", camera))
             else:
                 scenes += _by_time(folder, camera, config.gap_s)
     return scenes
+
+
+def wall_s(meta: FrameMeta) -> float | None:
+    """The camera's own time in seconds since 1970, as if it were UTC; None if unknown."""
+    return None if meta.taken_at is None else datetime.fromisoformat(meta.taken_at).replace(tzinfo=UTC).timestamp()
+
+
+def body_of(frame: Frame) -> str:
+    """A name for the body a frame was taken with: maker, model and, where told, serial number."""
+    meta = frame.meta
+    return " ".join(part for part in (meta.make, meta.model, meta.serial and f"#{meta.serial}") if part)
 
 
 def role_of(stem: str) -> tuple[Role | None, str]:
@@ -121,7 +139,7 @@ def _placed(frames: Sequence[Frame]) -> list[_Placed]:
                 folder = parent.parent / path.parent.relative_to(parent)
                 role = role or _folder_role(parent)
                 break
-        labelled = Frame(frame.name, frame.meta, frame.detail, role)
+        labelled = replace(frame, role=role)
         placed.append(_Placed(labelled, "" if folder == PurePosixPath() else str(folder), stem))
     return placed
 
@@ -158,24 +176,32 @@ def _by_camera(members: list[_Placed]) -> list[list[_Placed]]:
         cameras[(member.frame.meta.make, member.frame.meta.model)].append(member)
     known = [camera for camera in cameras if camera != (None, None)]
     if len(known) > 1:
-        return list(cameras.values())
-    return [members] if members else []
+        return [body for camera in cameras.values() for body in _by_serial(camera)]
+    return _by_serial(members) if members else []
+
+
+def _by_serial(members: list[_Placed]) -> list[list[_Placed]]:
+    """Two bodies of one model are two cameras; a frame that does not say may be anyone's if there is one body."""
+    bodies: dict[str | None, list[_Placed]] = defaultdict(list)
+    for member in members:
+        bodies[member.frame.meta.serial].append(member)
+    return list(bodies.values()) if len(bodies.keys() - {None}) > 1 else [members]
 
 
 def _by_time(folder: str, members: list[_Placed], gap_s: float) -> list[Scene]:
     timed = sorted(
-        (datetime.fromisoformat(member.frame.meta.taken_at), natural(member.frame.name), index)
+        (time_s, natural(member.frame.name), index)
         for index, member in enumerate(members)
-        if member.frame.meta.taken_at is not None
+        if (time_s := member.frame.time_s) is not None
     )
     bursts: list[list[_Placed]] = []
-    for place, (taken, _, index) in enumerate(timed):
-        if place == 0 or taken - timed[place - 1][0] > timedelta(seconds=gap_s):
+    for place, (taken_s, _, index) in enumerate(timed):
+        if place == 0 or taken_s - timed[place - 1][0] > gap_s:
             bursts.append([])
         bursts[-1].append(members[index])
     numbered: dict[str, list[_Placed]] = defaultdict(list)
     for member in members:
-        if member.frame.meta.taken_at is None:
+        if member.frame.time_s is None:
             numbered[_without_number(member)].append(member)
     return [
         *(_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst) for burst in bursts),

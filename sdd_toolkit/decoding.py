@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import tifffile
 
+from sdd_toolkit.containers import IMAGE_SUFFIXES
 from sdd_toolkit.errors import RawError
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-IMAGE_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".jpg", ".jpeg"))
+__all__ = ["IMAGE_SUFFIXES", "check_is_file", "preview_of_jpeg", "read_image", "read_values"]
+
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
 
@@ -68,6 +70,25 @@ def read_values(path: Path) -> NDArray[Any]:
     if pixels.shape[2] not in (3, 4):
         raise RawError(f"{path} has {pixels.shape[2]} channels", hint="save 1, 3 or 4 channels")
     return np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+
+
+def preview_of_jpeg(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
+    """A JPEG at the smallest of its full, half and quarter size whose longer side has `least_px`, not turned upright.
+
+    Returns:
+        (h, w, 3) uint8 RGB; None if it is too small or no JPEG.
+    """
+    data = np.frombuffer(content, dtype=np.uint8)
+    for mode in (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_COLOR_BGR):
+        try:
+            pixels = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:
+            return None
+        if pixels is None:
+            return None
+        if max(pixels.shape[:2]) >= least_px:
+            return np.ascontiguousarray(pixels[..., ::-1], dtype=np.uint8)
+    return None
 
 
 def _undecodable(path: Path) -> RawError:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdd_toolkit import raw_files
-from sdd_toolkit.decoding import IMAGE_SUFFIXES, check_is_file, read_image
+from sdd_toolkit.containers import IMAGE_SUFFIXES, RAW_SUFFIXES, is_candidate
+from sdd_toolkit.decoding import check_is_file, read_image
 from sdd_toolkit.develop import Encoding, any_of_block, balanced, binned, decode
 from sdd_toolkit.development import Demosaic, FrameFacts
 from sdd_toolkit.raw_files import NO_BALANCE, NO_MATRIX
@@ -47,13 +48,8 @@ __all__ = [
     "read_full",
     "read_half",
     "read_mosaic",
+    "read_preview",
 ]
-
-_MAKERS = (
-    "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc "
-    "mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 rwl rwz sr2 srf srw x3f"
-)
-RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +113,6 @@ class RawMosaic:
     range_dn: float
 
 
-def is_candidate(path: Path) -> bool:
-    """Whether the file's suffix is one of a RAW file or image."""
-    return path.suffix.lower() in RAW_SUFFIXES | IMAGE_SUFFIXES
-
-
 def probe(path: Path) -> FrameMeta:
     """What the decoding library itself knows of a file, for where EXIF is missing.
 
@@ -165,6 +156,24 @@ def read_half(path: Path, bad_pixels: Places | None = None) -> HalfFrame:
     if _is_image(path):
         return _half_of_image(path)
     return _half_of_raw(path, bad_pixels)[0]
+
+
+def read_preview(path: Path, least_px: int) -> NDArray[np.float32] | None:
+    """The JPEG a camera embeds in its RAW file, as light, at a half or a quarter of its size.
+
+    Args:
+        path: A RAW file.
+        least_px: Shortest acceptable longer side of the result.
+
+    Returns:
+        (h, w, 3) float32 in [0, 1], oriented; None if there is none, or it is too small or of another shape.
+
+    Raises:
+        RawError: The file is missing or LibRaw cannot open it.
+    """
+    with raw_files.opened(path, unpack=False) as raw:
+        codes = raw_files.embedded_preview(raw, least_px)
+    return None if codes is None else decode(codes, Encoding.SRGB8)
 
 
 def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float32]:

@@ -7,15 +7,15 @@ balances and converts: nothing it does depends on what a frame shows.
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import rawpy
-import tifffile
 
-from sdd_toolkit.decoding import check_is_file
+from sdd_toolkit import tiff_directory
+from sdd_toolkit.containers import examine
+from sdd_toolkit.decoding import check_is_file, preview_of_jpeg
 from sdd_toolkit.develop import any_of_block, binned
 from sdd_toolkit.development import Demosaic, FrameFacts
 from sdd_toolkit.errors import RawError
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sdd_toolkit.tiff_directory import Tiff
     from sdd_toolkit.types import Row
 
     Places = NDArray[np.int32]
-
-log = logging.getLogger(__name__)
 
 NO_BALANCE: Row = (1.0, 1.0, 1.0)
 NO_MATRIX: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -43,11 +42,11 @@ LARGEST_PX = 500_000_000
 """No camera makes files with more pixels; a damaged header may claim any number."""
 
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
-_RAW_PHOTOMETRIC = (32803, 34892)  # CFA, LinearRaw
 _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}
 _X_TRANS_SIDE, _BAYER_SIDE = 6, 2
 _CFA_DIM, _BLACK_DIM = 33421, 50713
 _BAND_ROWS = 256
+_SAME_SHAPE = 0.03
 
 
 @contextmanager
@@ -58,7 +57,9 @@ def opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
     """
     check_is_file(path)
     try:
-        _check_whole(path)
+        if unpack:
+            examine(path)
+            _check_black_levels(path)
         with rawpy.imread(str(path)) as raw:
             sizes = raw.sizes
             if min(sizes.height, sizes.width) < 2:
@@ -187,6 +188,26 @@ def linear(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
     return np.repeat(light, 3, axis=-1) if light.shape[-1] == 1 else light
 
 
+def embedded_preview(raw: Any, least_px: int) -> NDArray[np.uint8] | None:
+    """(h, w, 3) the embedded JPEG at a half or a quarter of its size, oriented; None if it is of no use.
+
+    Args:
+        raw: The open file.
+        least_px: Shortest acceptable longer side of the result.
+    """
+    try:
+        thumb = raw.extract_thumb()
+    except rawpy.LibRawError:
+        return None
+    if thumb.format != rawpy.ThumbFormat.JPEG:
+        return None
+    codes = preview_of_jpeg(thumb.data, least_px)
+    height, width = raw.sizes.iheight, raw.sizes.iwidth
+    if codes is None or abs(codes.shape[0] * width / (codes.shape[1] * height) - 1.0) > _SAME_SHAPE:
+        return None
+    return oriented(codes, raw.sizes.flip)
+
+
 def white_balance(raw: Any) -> Row:
     """As-shot multipliers of R, G, B, green = 1; daylight's where the file has none."""
     for row in (raw.camera_whitebalance, raw.daylight_whitebalance):
@@ -224,44 +245,23 @@ def _message(error: BaseException) -> str:
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
-def _check_whole(path: Path) -> None:
-    """Refuses what LibRaw would decode wrongly without a word.
-
-    That is a TIFF-like file whose pixel data ends early (some become grey), and a Bayer mosaic whose black levels
-    repeat over more than 2x2 samples (rawpy does not tell them).
-    """
-    length = path.stat().st_size
-    if length == 0:
-        raise RawError(f"{path} is empty", hint="copy it from the card again, or leave it out")
-    try:
-        with tifffile.TiffFile(path) as container:
-            pages = [sub for page in container.pages for sub in (page, *(page.pages or ()))]
-            pages = [page for page in pages if int(page.tags.valueof(262) or 0) in _RAW_PHOTOMETRIC]
-            ends = [
-                offset + count
-                for page in pages
-                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-            ]
-            blacks = [_black_period(page.tags) for page in pages]
-    except Exception as error:  # any other container, or one only LibRaw understands: LibRaw will judge it
-        log.debug("%s: not read as TIFF: %s", path, error)
-        return
-    if ends and max(ends) > length:
+def _check_black_levels(path: Path) -> None:
+    """Refuses a Bayer mosaic whose black levels repeat over more than 2x2 samples: rawpy does not tell them."""
+    with path.open("rb") as stream:
+        tiff = tiff_directory.open_tiff(tiff_directory.reader(stream))
+        period = 0 if tiff is None else max(_black_periods(tiff), default=0)
+    if period > _BAYER_SIDE:
         raise RawError(
-            f"{path} is cut short: {length} of {max(ends)} bytes", hint="copy it from the card again, or leave it out"
-        )
-    if max(blacks, default=0) > _BAYER_SIDE:
-        raise RawError(
-            f"{path} has black levels that repeat every {max(blacks)} samples of a 2x2 mosaic",
+            f"{path} has black levels that repeat every {period} samples of a 2x2 mosaic",
             hint="convert it to TIFF with the maker's software",
         )
 
 
-def _black_period(tags: Any) -> int:
-    """After how many samples the DNG black levels of a 2x2 mosaic repeat; 0 if it is none."""
-    if tuple(tags.valueof(_CFA_DIM) or ()) != (_BAYER_SIDE, _BAYER_SIDE):
-        return 0
-    return max((int(side) for side in tags.valueof(_BLACK_DIM) or ()), default=0)
+def _black_periods(tiff: Tiff) -> Iterator[int]:
+    """After how many samples the DNG black levels of each 2x2 mosaic repeat."""
+    for entries in tiff_directory.directories(tiff):
+        if tiff_directory.numbers(tiff, entries.get(_CFA_DIM), 2) == (_BAYER_SIDE, _BAYER_SIDE):
+            yield from map(int, tiff_directory.numbers(tiff, entries.get(_BLACK_DIM), 2))
 
 
 def _phases(raw: Any) -> Iterator[tuple[tuple[slice, slice], int, float, np.float32]]:

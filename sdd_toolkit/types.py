@@ -84,6 +84,7 @@ class PairKind(StrEnum):
     FOCUS = "focus"
     SEQUENCE = "sequence"
     CSV = "csv"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class FrameMeta:
         taken_at: ISO 8601 local time with sub-seconds, e.g. `2026-05-01T10:00:00.250000`.
         orientation: EXIF orientation 1 … 8; 1 where the file does not say.
         size: (height, width) of the developed frame before orientation; None if unknown.
+        utc_offset: How far `taken_at` is ahead of UTC, e.g. `+02:00`; None where the file does not say.
+        serial: Serial number of the body: it tells two bodies of one model apart.
     """
 
     make: str | None = None
@@ -118,6 +121,8 @@ class FrameMeta:
     orientation: int = 1
     size: tuple[int, int] | None = None
     exposure: Exposure = field(default_factory=Exposure)
+    utc_offset: str | None = None
+    serial: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "develop", "reading", "reblur")
+SCRIPTS = ("alignment", "build", "develop", "ingest", "pairing", "reading", "reblur")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -35,6 +35,22 @@ def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
         assert peak_mb > 20
     assert rows["all stages"][0][0] == pytest.approx(sum(rows[name][0][0] for name in stages), abs=0.01)
     assert "1 of 1 pairs kept and pa" in rows
+
+
+def test_the_first_and_the_second_ingest_have_their_seconds_and_memory() -> None:
+    rows = table("ingest", "--files", "8", "--sizes", "120x80", "--workers", "1", "--repeats", "1")
+    for name in ("first run", "nothing changed", "one file touched"):
+        (row,) = rows[name]
+        seconds, _, per_second, _, _ = row
+        assert per_second == pytest.approx(8 / seconds, rel=0.1, abs=1.0)
+
+
+def test_pairs_without_exif_are_judged_against_the_truth() -> None:
+    rows = table("pairing", "--scenes", "3", "--sizes", "240x160", "--workers", "1")
+    for name in ("focus 240x160 dng", "focus 240x160 jpg", "aperture 240x160 dng", "aperture 240x160 jpg"):
+        (row,) = rows[name]
+        findable, right, swapped, false = row[:4]
+        assert (findable, right, swapped, false) == (6, 6, 0, 0)
 
 
 def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:

@@ -23,7 +23,7 @@ def test_a_dry_run_shows_the_pairs_and_writes_nothing(tmp_path: Path) -> None:
     done = CliRunner().invoke(ingest, [str(raw), "--out", str(tmp_path / "out"), "--dry-run", "--executor", "serial"])
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "x: x_blur.png -> x_sharp.png",
+        "x: x_blur.png -> x_sharp.png (role words, same folder)",
         "  y_blur.png: no_partner, the only frame of its scene",
         "1 pairs; 1 of 3 files in none",
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
+from capture.findings import MEMORY
 from capture.ingest import collect, run
-from capture.inspection import MEMORY
+from capture.last_run import LAST_RUN
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.manifest import Manifest, read
+from tests.capture.test_content_match import leaves
 from tests.dng_files import scene_rgb, write_dng
 
 
@@ -135,6 +138,83 @@ def test_a_second_run_reads_only_what_changed_and_writes_the_same_bytes(tmp_path
     assert run([raw], out, IngestConfig()).skipped == 1
     assert read(out / "ingested.jsonl").records[0].sharp.bytes == (raw / "x_sharp.png").stat().st_size
     assert run([raw], out, IngestConfig(), overwrite=True).skipped == 0
+
+
+def test_a_file_that_was_only_touched_is_not_read_again(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    picture(raw / "x_blur.png", 8)
+    picture(raw / "x_sharp.png", 2)
+    run([raw], out, IngestConfig())
+    before = (out / "ingested.jsonl").read_bytes()
+    lines = (out / MEMORY).read_text().replace('"make":null', '"make":"Planted"')
+    (out / MEMORY).write_text(lines)
+    os.utime(raw / "x_blur.png", ns=(1, 1))
+    assert run([raw], out, IngestConfig()).skipped == 1
+    assert (out / "ingested.jsonl").read_bytes() != before
+    assert read(out / "ingested.jsonl").records[0].blur_meta.make == "Planted"
+
+
+@pytest.mark.parametrize("spoilt", ["ingested.jsonl", "rejected_files.csv", MEMORY, LAST_RUN])
+def test_a_run_in_which_nothing_changed_still_mends_what_it_wrote(tmp_path: Path, spoilt: str) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    picture(raw / "x_blur.png", 8)
+    picture(raw / "x_sharp.png", 2)
+    first = run([raw], out, IngestConfig())
+    before = (out / spoilt).read_bytes()
+    assert run([raw], out, IngestConfig()).outputs == first.outputs
+    (out / spoilt).write_bytes(b"spoilt")
+    run([raw], out, IngestConfig())
+    if spoilt != LAST_RUN:
+        assert (out / spoilt).read_bytes() == before
+    (out / spoilt).unlink()
+    run([raw], out, IngestConfig())
+    assert (out / spoilt).is_file()
+
+
+def test_another_configuration_is_another_run(tmp_path: Path) -> None:
+    for step, grain in enumerate((16, 4)):
+        picture(tmp_path / f"stack/step{step}.png", grain)
+    run([tmp_path / "stack"], tmp_path / "out", IngestConfig())
+    run([tmp_path / "stack"], tmp_path / "out", IngestConfig(reference="first"))
+    assert pairs(read(tmp_path / "out/ingested.jsonl")) == {"step": ("step1.png", "step0.png")}
+
+
+def test_pixels_that_cannot_be_decoded_are_found_on_request_or_where_a_rule_decodes(tmp_path: Path) -> None:
+    for name in ("x_blur.png", "x_sharp.png", "s/1.png", "s/2.png"):
+        picture(tmp_path / "raw" / name, 4, seed=len(name) + ord(name[-5]))
+    for name in ("x_blur.png", "s/1.png"):
+        content = bytearray((tmp_path / "raw" / name).read_bytes())
+        content[60:300] = bytes(240)
+        (tmp_path / "raw" / name).write_bytes(content)
+    run([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    assert rejected(tmp_path / "out") == {"s/1.png": "unreadable", "s/2.png": "no_partner"}
+    run([tmp_path / "raw"], tmp_path / "out", IngestConfig(check_pixels=True))
+    assert rejected(tmp_path / "out") == {
+        **dict.fromkeys(("s/1.png", "x_blur.png"), "unreadable"),
+        **dict.fromkeys(("s/2.png", "x_sharp.png"), "no_partner"),
+    }
+    run([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    assert rejected(tmp_path / "out") == {"s/1.png": "unreadable", "s/2.png": "no_partner"}
+
+
+def test_pairs_without_names_or_exif_are_found_by_their_content(tmp_path: Path) -> None:
+    names = iter("hcajbdgief")
+    expected = set()
+    for seed in range(4):
+        sharp = np.repeat(leaves(seed, 144, 216)[..., None], 3, axis=-1)
+        blur, crisp = f"{next(names)}.dng", f"{next(names)}.dng"
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        write_dng(tmp_path / "raw" / crisp, sharp * 0.9)
+        write_dng(tmp_path / "raw" / blur, cv2.GaussianBlur(sharp, (0, 0), 2.5) * 0.5)
+        expected.add((blur, crisp))
+    write_dng(tmp_path / "raw" / "alone.dng", np.repeat(leaves(9, 144, 216)[..., None], 3, axis=-1))
+    for executor in ("serial", "local:2"):
+        run([tmp_path / "raw"], tmp_path / executor, IngestConfig(pairing="auto"), executor=executor)
+    assert set(pairs(read(tmp_path / "serial/ingested.jsonl")).values()) == expected
+    assert rejected(tmp_path / "serial") == {"alone.dng": "no_partner"}
+    assert read(tmp_path / "serial/ingested.jsonl").records[0].kind == "auto"
+    for name in ("ingested.jsonl", "rejected_files.csv"):
+        assert (tmp_path / "serial" / name).read_bytes() == (tmp_path / "local:2" / name).read_bytes()
 
 
 def test_a_memory_torn_by_a_kill_is_used_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.pairing import Paired, exposure_ev, pair
+from capture.pairing import Paired, exposure_ev, needs_detail, pair
 from capture.scenes import Frame, Role, Scene
 from sdd_toolkit.types import Exposure, FrameMeta, PairKind, Reason
 
@@ -30,17 +30,23 @@ def paired(kind: str, *frames: Frame, **config: object) -> Paired:
 
 
 def names(result: Paired) -> list[tuple[str, str]]:
-    return [(blur.name, sharp.name) for blur, sharp in result.pairs]
+    return [(match.blur.name, match.sharp.name) for match in result.pairs]
 
 
 def reasons(result: Paired) -> dict[str, Reason]:
     return {left.name: reason for left, reason, _ in result.left}
 
 
-def test_the_smallest_f_number_is_blurred_and_the_largest_sharp() -> None:
-    result = paired("aperture", frame("a", 22), frame("b", 4), frame("c", 8))
-    assert names(result) == [("b", "a")]
-    assert reasons(result) == {"c": Reason.NO_PARTNER}
+def test_every_aperture_but_the_narrowest_is_blurred() -> None:
+    result = paired("aperture", frame("a", 22), frame("b", 4), frame("c", 8), frame("d"))
+    assert names(result) == [("b", "a"), ("c", "a")]
+    assert reasons(result) == {"d": Reason.NO_PARTNER}
+
+
+def test_a_wide_shot_too_many_goes_to_the_narrow_one_shot_nearest() -> None:
+    shots = [("a", 2, 0), ("b", 16, 1), ("c", 2, 9), ("d", 2, 10), ("e", 16, 12)]
+    result = paired("aperture", *(frame(name, f_number, second=second) for name, f_number, second in shots))
+    assert names(result) == [("a", "b"), ("c", "e"), ("d", "e")]
 
 
 def test_brackets_shot_twice_give_two_pairs() -> None:
@@ -106,6 +112,60 @@ def test_an_exposure_that_is_not_known_stops_no_pair() -> None:
 
 
 optional = st.none() | st.sampled_from([1.4, 4.0, 22.0])
+
+
+def body(name: str, model: str, second: int, f_number: float | None = None) -> Frame:
+    meta = FrameMeta(model=model, taken_at=f"2026-05-01T10:00:{second:02d}", exposure=Exposure(f_number=f_number))
+    return Frame(name, meta)
+
+
+@pytest.mark.parametrize(
+    ("first", "couples"), [("blur", [("a1", "b1"), ("a2", "b2")]), ("sharp", [("b1", "a1"), ("b2", "a2")])]
+)
+def test_two_bodies_together_pair_their_nearest_shots(first: str, couples: list[tuple[str, str]]) -> None:
+    shots = [body("a1", "A", 1), body("b1", "B", 2), body("b2", "B", 9), body("a2", "A", 10), body("a3", "A", 30)]
+    result = paired("sequence", *shots, cameras="together", first=first)
+    assert sorted(names(result)) == couples
+    assert reasons(result) == {"a3": Reason.NO_PARTNER}
+
+
+def test_of_two_bodies_the_wider_aperture_is_blurred() -> None:
+    shots = [body("a", "A", 1, 16.0), body("b", "B", 2, 1.8)]
+    result = paired("sequence", *shots, cameras="together")
+    assert names(result) == [("b", "a")]
+    assert result.pairs[0].why == "nearest shots of two cameras, f/1.8 -> f/16, 1 s apart, same folder"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "roles", "needed"),
+    [
+        ("focus", "detail", (None, None), True),
+        ("focus", "first", (None, None), False),
+        ("focus", "detail", (Role.BLUR, Role.SHARP), False),
+        ("focus", "detail", (None,), False),
+        ("aperture", "detail", (None, None), False),
+    ],
+)
+def test_pixels_are_decoded_only_where_detail_decides(
+    kind: str, reference: str, roles: tuple[Role | None, ...], needed: bool
+) -> None:
+    scene = Scene("s", tuple(frame(str(place), role=role) for place, role in enumerate(roles)))
+    assert needs_detail(scene, IngestConfig(pairing=kind, reference=reference)) is needed
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames", "why"),
+    [
+        ("aperture", (frame("s/a", 1.8, second=0), frame("s/b", 16, second=2)), "f/1.8 -> f/16, 2 s apart"),
+        ("focus", (frame("s/a", role=Role.BLUR), frame("s/b", role=Role.SHARP)), "role words"),
+        ("focus", (frame("s/a", detail=1.0), frame("s/b", detail=4.0)), "detail 2.0x"),
+        ("sequence", (frame("s/a", second=0), frame("s/b", second=7)), "shots in sequence, 7 s apart"),
+    ],
+)
+def test_every_pair_says_why(kind: str, frames: tuple[Frame, ...], why: str) -> None:
+    assert paired(kind, *frames).pairs[0].why == f"{why}, same folder"
+
+
 shots = st.lists(
     st.builds(frame, st.uuids().map(str), optional, st.floats(0, 1), st.none() | st.sampled_from(Role), optional),
     min_size=1,
@@ -118,7 +178,7 @@ def test_every_frame_is_in_a_pair_or_left_with_a_reason_and_none_is_its_own_part
     frames: list[Frame], kind: PairKind
 ) -> None:
     result = paired(kind, *frames)
-    in_pairs = {entry.name for couple in result.pairs for entry in couple}
+    in_pairs = {name for couple in names(result) for name in couple}
     left = [entry.name for entry, _, _ in result.left]
     assert sorted([*in_pairs, *left]) == sorted(entry.name for entry in frames)
-    assert all(blur.name != sharp.name for blur, sharp in result.pairs)
+    assert all(blur != sharp for blur, sharp in names(result))

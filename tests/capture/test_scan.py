@@ -47,7 +47,19 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "in/gone.dng").symlink_to(tmp_path / "nowhere")
     found = scan([tmp_path / "in"])
     assert [(file.name, file.ref) for file in found.files] == [("in/a.dng", "in/a.dng"), ("in/c.dng", "store/b.dng")]
-    assert [(entry.path, entry.reason) for entry in found.rejected] == [("in/gone.dng", Reason.UNREADABLE)]
+    assert [(entry.path, entry.reason) for entry in found.rejected] == [
+        ("in/again", Reason.UNSUPPORTED),
+        ("in/gone.dng", Reason.UNREADABLE),
+    ]
+
+
+def test_a_folder_named_like_a_raw_file_is_told_and_searched(tmp_path: Path) -> None:
+    touch(tmp_path / "x.CR2/a.dng")
+    found = scan([tmp_path])
+    assert [file.name for file in found.files] == ["x.CR2/a.dng"]
+    assert [(entry.path, entry.detail) for entry in found.rejected] == [
+        ("x.CR2", "a folder, though named like a photograph")
+    ]
 
 
 def test_links_in_a_circle_are_rejected(tmp_path: Path) -> None:

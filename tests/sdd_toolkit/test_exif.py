@@ -5,14 +5,16 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import exifread
+import numpy as np
 import pytest
 from exifread.utils import Ratio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.exif import parse, read_meta
+from sdd_toolkit.exif import completed_by_exiftool, parse, read_meta
 from sdd_toolkit.exif_block import build, upright
 from sdd_toolkit.types import Exposure, FrameMeta
 from tests.dng_files import scene_rgb, write_dng
@@ -42,6 +44,41 @@ def test_the_time_has_the_sub_seconds_of_its_own_tag() -> None:
         "EXIF SubSecTimeOriginal": tag("25"),
     }
     assert parse(tags).taken_at == "2026-05-01T10:00:00.250000"
+
+
+def test_the_zone_of_the_time_and_the_serial_number_are_kept() -> None:
+    tags = {
+        "EXIF DateTimeOriginal": tag("2026:05:01 10:00:00"),
+        "EXIF OffsetTimeOriginal": tag("+02:00"),
+        "EXIF OffsetTime": tag("+01:00"),
+        "EXIF BodySerialNumber": tag(" 0123 "),
+    }
+    assert (parse(tags).utc_offset, parse(tags).serial) == ("+02:00", "0123")
+
+
+@pytest.mark.parametrize("zone", ["", "   :  ", "+25:00", "2", "+02:0"])
+def test_a_zone_that_is_none_is_unknown(zone: str) -> None:
+    tags = {"EXIF DateTimeOriginal": tag("2026:05:01 10:00:00"), "EXIF OffsetTimeOriginal": tag(zone)}
+    assert parse(tags).utc_offset is None
+
+
+def test_a_blank_time_falls_back_to_the_next_tag() -> None:
+    tags = {"EXIF DateTimeOriginal": tag("0000:00:00 00:00:00"), "Image DateTime": tag("2026:05:01 10:00:00")}
+    assert parse(tags).taken_at == "2026-05-01T10:00:00"
+
+
+def test_an_image_tells_its_size_without_being_decoded(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png", "c.tif"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((31, 42, 3), np.uint8))
+        assert read_meta(tmp_path / name).size == (30, 42)
+
+
+def test_exiftool_fills_only_what_is_unknown() -> None:
+    known = FrameMeta(make="Canon", exposure=Exposure(f_number=2.0))
+    tags = {"Make": "Other", "FNumber": 8, "ISO": 100, "FocusDistance": 0, "DateTimeOriginal": "2026:05:01 10:00:00.5"}
+    told = completed_by_exiftool(known, tags)
+    assert (told.make, told.taken_at) == ("Canon", "2026-05-01T10:00:00.500000")
+    assert told.exposure == Exposure(iso=100.0, f_number=2.0)
 
 
 def test_an_iso_too_large_for_its_tag_is_looked_up_in_the_next() -> None:

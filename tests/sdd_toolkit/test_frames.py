@@ -173,7 +173,7 @@ def test_a_header_that_claims_a_billion_pixels_is_refused_before_they_are_alloca
             struct.pack_into("<HII", content, at + 2, 4, 1, 40000)
     path.write_bytes(content)
     for read in (read_half, read_full, read_mosaic, probe):
-        with pytest.raises(RawError, match="claims 40000 x 40000 pixels"):
+        with pytest.raises(RawError, match="40000 x 40000 pixels"):
             read(path)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -59,7 +60,7 @@ def test_the_exif_of_an_image_is_copied_whole_but_turned_upright(tmp_path: Path)
     assert read_meta(tmp_path / "c.jpg").orientation == 6
     assert read_image(tmp_path / "c.jpg").shape == (32, 24, 3)
     write_image(tmp_path / "d.png", read_image(tmp_path / "c.jpg"), like=tmp_path / "c.jpg")
-    assert read_meta(tmp_path / "d.png") == read_meta(tmp_path / "b.jpg")
+    assert read_meta(tmp_path / "d.png") == replace(read_meta(tmp_path / "b.jpg"), size=(32, 24))
 
 
 def test_a_source_that_says_nothing_adds_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""Which small pictures show the same scene, however one is blurred, exposed, shifted, zoomed or turned.
+
+1. Each thumbnail is reduced to a band of detail that survives strong blur (wavelengths from 5 % to 20 % of the width),
+   its contrast evened out locally, so that no single bright edge decides.
+2. Every picture is compared with every other at 27 zooms and shifts by matrix products: the likeliest become
+   candidates.
+3. A candidate is registered (affine, by enhanced correlation: Evangelidis and Psarakis 2008) and scored by the
+   correlation of the two bands over their overlap and by the share of the frame that agrees.
+
+Pictures of different scenes score below 0.5, frames of one scene above 0.85 unless the blur is extreme
+(docs/benchmarks/pairing.md).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_FINE, _COARSE, _LOCAL = 2.5 / 192, 8.0 / 192, 16.0 / 192  # of the longer side
+_GRID_PX = 32
+_ZOOMS = (0.92, 1.0, 1.08)
+_SHIFTS_PX = (-1.5, 0.0, 1.5)  # of the grid: 5 % of the width
+_BLOCK = 512
+_CANDIDATES = 6
+_LEAST_LIKENESS = 0.15
+_LEAST_TEXTURE = 3.0  # times what noise gives
+_TEXTURE_FLOOR = 0.004  # of the bright parts' tone
+_LEAST_PX, _STEPS = 32, 32
+_SAME_SHAPE = 0.02
+_REGISTER_PX = 96
+_LARGEST_SHIFT, _LARGEST_STRETCH, _LARGEST_TURN = 0.2, 0.2, 0.1
+_HOPELESS = 0.2
+
+
+def band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
+    """The blur-tolerant band of a thumbnail with even contrast; None if there is too little texture to compare.
+
+    Args:
+        picture: (h, w) square root of light, 1 at the frame's bright parts.
+        noise: Its standard deviation from sensor noise alone.
+
+    Returns:
+        (h, w) int8 of roughly even variance; its unit does not matter.
+    """
+    if min(picture.shape) < _LEAST_PX:
+        return None
+    side = max(picture.shape)
+    detail = _blurred(picture, _FINE * side) - _blurred(picture, _COARSE * side)
+    # White noise keeps 1 / (2 sigma sqrt(pi)) of its deviation under a Gaussian.
+    floor = max(_LEAST_TEXTURE * noise / (3.5 * _FINE * side), _TEXTURE_FLOOR)
+    # At its edges a picture is mirrored: a slope such as vignetting bends there.
+    edge = round(_COARSE * side)
+    spread = float(detail[edge:-edge, edge:-edge].std())
+    if spread < floor:
+        return None
+    local = np.sqrt(_blurred(detail * detail, _LOCAL * side) + np.float32((0.3 * spread) ** 2))
+    return np.asarray(np.clip(np.rint(detail / local * _STEPS), -127, 127), dtype=np.int8)
+
+
+def candidates(bands: Sequence[NDArray[np.int8]]) -> list[tuple[int, int]]:
+    """Pairs of places in `bands` worth registering, each once and sorted: the likeliest few of every picture."""
+    grids = [_grid(entry) for entry in bands]
+    plain = _vectors([_moved(grid, 1.0, (0.0, 0.0)) for grid in grids])
+    found: set[tuple[int, int]] = set()
+    for start in range(0, len(grids), _BLOCK):
+        block = grids[start : start + _BLOCK]
+        likeness = np.full((len(block), len(grids)), -1.0, dtype=np.float32)
+        for zoom, *shift in product(_ZOOMS, _SHIFTS_PX, _SHIFTS_PX):
+            moved = _vectors([_moved(grid, zoom, (shift[0], shift[1])) for grid in block])
+            np.maximum(likeness, moved @ plain.T, out=likeness)
+        for row, scores in enumerate(likeness):
+            scores[start + row] = -1.0
+            best = np.argpartition(-scores, min(_CANDIDATES, len(scores)) - 1)[:_CANDIDATES]
+            for column in best[scores[best] >= _LEAST_LIKENESS]:
+                found.add((min(start + row, int(column)), max(start + row, int(column))))
+    return sorted(found)
+
+
+def score(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
+    """How well two bands agree once registered, 0 … 1."""
+    if abs(first.shape[0] * second.shape[1] / (first.shape[1] * second.shape[0]) - 1.0) > _SAME_SHAPE:
+        return 0.0
+    size = (first.shape[1], first.shape[0])
+    a, b = first.astype(np.float32), second.astype(np.float32)
+    if b.shape != a.shape:
+        b = np.asarray(cv2.resize(b, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    motion = _registered(a, b)
+    if motion is None:
+        return 0.0
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = np.asarray(cv2.warpAffine(b, motion, size, flags=flags), dtype=np.float32)
+    inside = cv2.warpAffine(np.ones_like(b), motion, size, flags=flags) > 0.99
+    return max(0.0, _agreement(a, moved, inside))
+
+
+def _agreement(first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    if inside.mean() < 0.5:
+        return 0.0
+    a, b = first[inside], second[inside]
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b) / float(np.sqrt((a @ a) * (b @ b)) + 1e-9)
+
+
+def _registered(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The affine motion from `first` to `second` in their pixels; None if none within reason agrees."""
+    scale = _REGISTER_PX / max(first.shape)
+    small, other = (_smaller(entry, scale) for entry in (first, second))
+    best, start = _HOPELESS, None
+    for zoom in _ZOOMS:
+        motion = _shifted(small, other, zoom)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpAffine(other, motion, small.shape[::-1], flags=flags)
+        agreement = float((moved * small).mean()) / float(small.std() * other.std() + 1e-9)
+        if agreement > best:
+            best, start = agreement, motion
+    if start is None:
+        return None
+    try:
+        stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
+        _, found = cv2.findTransformECC(small, other, start, cv2.MOTION_AFFINE, stop)
+        motion = np.asarray(found, dtype=np.float32)
+    except cv2.error:  # it does not converge
+        motion = start
+    linear = motion[:, :2].astype(np.float64)
+    stretches = np.linalg.svd(linear, compute_uv=False)
+    centre = np.array([(small.shape[1] - 1) / 2, (small.shape[0] - 1) / 2])
+    shift = linear @ centre + motion[:, 2] - centre
+    turn = abs(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
+    if np.abs(stretches - 1).max() > _LARGEST_STRETCH or np.abs(shift).max() > _LARGEST_SHIFT * _REGISTER_PX:
+        return None
+    if turn > _LARGEST_TURN:
+        return None
+    return np.asarray(_rescaled(motion.astype(np.float64), scale), dtype=np.float32)
+
+
+def _smaller(entry: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(entry, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _rescaled(motion: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    """A motion between pictures that were made smaller by `scale`, in pixels of the larger ones."""
+    edge = np.full(2, 0.5)
+    linear = motion[:, :2]
+    shift = (linear @ (scale * edge - edge) + motion[:, 2] + edge) / scale - edge
+    return np.hstack([linear, shift[:, None]])
+
+
+def _shifted(first: NDArray[np.float32], second: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
+    """The motion of this zoom about the centre whose shift phase correlation finds."""
+    centre = np.array([(first.shape[1] - 1) / 2, (first.shape[0] - 1) / 2])
+    motion = np.hstack([np.eye(2) * zoom, ((1 - zoom) * centre)[:, None]]).astype(np.float32)
+    moved = cv2.warpAffine(second, motion, first.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
+    (x, y), _ = cv2.phaseCorrelate(first, moved, window)
+    motion[:, 2] += zoom * np.array([x, y], dtype=np.float32)
+    return motion
+
+
+def _grid(entry: NDArray[np.int8]) -> NDArray[np.float32]:
+    scale = _GRID_PX / max(entry.shape)
+    size = (max(round(entry.shape[1] * scale), 1), max(round(entry.shape[0] * scale), 1))
+    small = cv2.resize(entry.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.float32)
+
+
+def _moved(grid: NDArray[np.float32], zoom: float, shift_px: tuple[float, float]) -> NDArray[np.float32]:
+    """The grid magnified about its centre and shifted, on a square, so that pictures of every shape compare."""
+    height, width = grid.shape
+    centre = (_GRID_PX - 1) / 2
+    offset = [centre - zoom * (side - 1) / 2 + by for side, by in zip((width, height), shift_px, strict=True)]
+    motion = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]], dtype=np.float32)
+    moved = np.asarray(cv2.warpAffine(grid, motion, (_GRID_PX, _GRID_PX)), dtype=np.float32)
+    # What leaves the frame is not compared.
+    top, left = (_GRID_PX - height) // 2, (_GRID_PX - width) // 2
+    moved[:top] = moved[top + height :] = moved[:, :left] = moved[:, left + width :] = 0
+    return moved
+
+
+def _vectors(grids: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    rows = np.stack([grid.ravel() for grid in grids])
+    return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9), dtype=np.float32)
+
+
+def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), dtype=np.float32)

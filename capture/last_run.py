@@ -1,0 +1,72 @@
+"""The state of the files a run looked at, so that a run in which nothing changed ends at once.
+
+The state is a hash of everything the outcome depends on: version, configuration, table, and every file's name, size
+and modification time. It is only believed while the files that run wrote are still as it wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from capture.findings import MEMORY
+from sdd_toolkit import __version__
+from sdd_toolkit.files import sha256_of, write_text
+from sdd_toolkit.types import Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from capture.config import IngestConfig
+    from capture.scan import Scan
+
+LAST_RUN = ".ingest-run.json"
+
+
+def state_of(listing: Scan, config: IngestConfig, table: Path | None) -> str:
+    """64 hex digits that change with anything the outcome of a run depends on."""
+    digest = hashlib.sha256(f"{__version__} {config.fingerprint()} {listing.root}".encode("utf-8", "surrogateescape"))
+    if config.exiftool:
+        from sdd_toolkit.exiftool import program
+
+        digest.update(str(program()).encode())
+    if table is not None:
+        digest.update(f"{table.parent.resolve()} {sha256_of(table)}".encode("utf-8", "surrogateescape"))
+    for file in listing.files:
+        try:
+            state = os.stat(file.path)
+            known: tuple[int, ...] = (state.st_size, state.st_mtime_ns)
+        except OSError:
+            known = ()
+        digest.update(repr((file.name, file.ref, known)).encode("utf-8", "surrogateescape"))
+    digest.update(repr([(entry.path, entry.reason, entry.detail) for entry in listing.rejected]).encode())
+    return digest.hexdigest()
+
+
+def last_report(out: Path, state: str) -> Report | None:
+    """What the last run reported, every readable file now `skipped`; None if it must be done again."""
+    try:
+        told = json.loads((out / LAST_RUN).read_text(encoding="utf-8"))
+        if told["state"] != state or any(sha256_of(out / name) != digest for name, digest in told["written"].items()):
+            return None
+        report = Report(**told["report"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    listed = report.total - int(told["files"])
+    outputs = tuple(str(out / name) for name in report.outputs)
+    return replace(report, done=listed, skipped=int(told["files"]), outputs=outputs)
+
+
+def note_run(out: Path, state: str, files: int, report: Report) -> None:
+    """Remembers a finished run; `files` is how many files it looked into."""
+    names = tuple(os.path.basename(path) for path in report.outputs)
+    told = {
+        "state": state,
+        "files": files,
+        "written": {name: sha256_of(out / name) for name in (*names, MEMORY)},
+        "report": asdict(replace(report, seconds=0.0, outputs=names)),
+    }
+    write_text(out / LAST_RUN, json.dumps(told) + "\n")
