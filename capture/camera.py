@@ -10,10 +10,12 @@ import difflib
 import math
 import time
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from capture.exposure import nearest, parse_f_number, parse_number, parse_shutter_s
 from sdd_toolkit.errors import CameraError
+from sdd_toolkit.frames import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -248,6 +250,11 @@ def nearest_choice(setting: Setting, value: float) -> tuple[str, float] | None:
 def number_of(setting: Setting) -> float | None:
     """The number a setting is at."""
     return _parser(setting.name)(setting.value)
+
+
+def raw_first(paths: Sequence[str]) -> list[str]:
+    """`paths` with RAW files before all others, otherwise as they were."""
+    return sorted(paths, key=lambda path: PurePosixPath(path).suffix.lower() not in RAW_SUFFIXES)
 
 
 def listed(words: Sequence[str]) -> str:

@@ -19,10 +19,10 @@ from capture.camera import (
     Found,
     Setting,
     choose,
+    raw_first,
     require,
 )
 from sdd_toolkit.errors import CameraError, MissingExtraError
-from sdd_toolkit.frames import RAW_SUFFIXES
 
 try:
     import gphoto2 as gp
@@ -49,7 +49,7 @@ _LOST = (
     gp.GP_ERROR_TIMEOUT,
 )
 _HELD = (gp.GP_ERROR_IO_USB_CLAIM, gp.GP_ERROR_IO_LOCK)
-_CONNECT_HINT = (
+CONNECT_HINT = (
     "switch it on, set USB to PTP or tethered shooting, try another cable; sdd capture cameras lists what is found"
 )
 _HELD_HINT = (
@@ -83,7 +83,7 @@ def connect(model: str | None = None, port: str | None = None) -> GphotoCamera:
         wish = " ".join(word for word in (model, f"at {port}" if port else None) if word)
         there = "; connected: " + ", ".join(f"{camera.model} at {camera.port}" for camera in found) if found else ""
         raise CameraLostError(
-            f"no camera {wish} is connected{there}" if wish else "no camera is connected", hint=_CONNECT_HINT
+            f"no camera {wish} is connected{there}" if wish else "no camera is connected", hint=CONNECT_HINT
         )
     return GphotoCamera(fitting[0])
 
@@ -131,10 +131,10 @@ class GphotoCamera:
 
     def capture(self, timeout_s: float) -> tuple[str, ...]:
         """Takes a frame; a body that writes RAW and JPEG tells of the second file by an event."""
-        self._drain()
+        self._drain(quiet_ms=1, longest_s=1.0)
         with _told("taking a frame"):
             first = self._camera.capture(gp.GP_CAPTURE_IMAGE)
-        paths = [_path(first), *self._drain(min(timeout_s, _LONGEST_DRAIN_S))]
+        paths = [_path(first), *self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _LONGEST_DRAIN_S))]
         ours = PurePosixPath(paths[0])
         # Some drivers tell of earlier files once more: only the frame's own name counts.
         paths = [path for path in dict.fromkeys(paths) if PurePosixPath(path).stem == ours.stem]
@@ -200,12 +200,12 @@ class GphotoCamera:
                     raise
                 return None
 
-    def _drain(self, timeout_s: float = 0.0) -> list[str]:
-        """Paths of files the camera tells of until it falls silent; 0 s: whatever it has to say at once."""
-        deadline, paths = time.monotonic() + timeout_s, list[str]()
+    def _drain(self, *, quiet_ms: int, longest_s: float) -> list[str]:
+        """Paths of the files the camera tells of until it is silent for `quiet_ms`."""
+        deadline, paths = time.monotonic() + longest_s, list[str]()
         while True:
             with _told("waiting for the camera"):
-                kind, data = self._camera.wait_for_event(_QUIET_MS if timeout_s else 1)
+                kind, data = self._camera.wait_for_event(quiet_ms)
             if kind == gp.GP_EVENT_FILE_ADDED:
                 paths.append(_path(data))
             if kind == gp.GP_EVENT_TIMEOUT or time.monotonic() > deadline:
@@ -217,11 +217,6 @@ class GphotoCamera:
         folders = self._camera.folder_list_folders(folder)
         for place in range(folders.count()):
             yield from self._files(f"{folder.rstrip('/')}/{folders.get_name(place)}")
-
-
-def raw_first(paths: list[str]) -> list[str]:
-    """`paths` with RAW files before all others, otherwise as they were."""
-    return sorted(paths, key=lambda path: PurePosixPath(path).suffix.lower() not in RAW_SUFFIXES)
 
 
 @contextmanager
@@ -237,7 +232,7 @@ def failure(code: int, text: str, what: str) -> CameraError:
     """The error for libgphoto2's `code` while doing `what`."""
     told = f"{what}: {text} ({code})"
     if code in _HELD:
-        return CameraError(f"the camera is busy: {told}", hint=_HELD_HINT)
+        return CameraBusyError(f"the camera is busy: {told}", hint=_HELD_HINT)
     if code == gp.GP_ERROR_CAMERA_BUSY:
         return CameraBusyError(f"the camera is busy: {told}", hint="wait until it has written its buffer, then again")
     if code in _FULL:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from capture.exposure import parse_f_number, parse_number, parse_shutter_s
+from capture.exposure import equal_exposure_s, parse_f_number, parse_number, parse_shutter_s, shutter_text
 from sdd_toolkit.config import Section, SectionT, validate
 from sdd_toolkit.errors import ConfigError, ManifestError
 from sdd_toolkit.files import check_relative
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TABLES = ("camera", "session", "check", "defaults", "scene")
 _NAME = re.compile(r"^\w[\w .-]*$")
 _PLACES = ("scene", "role", "repeat")
+_AROUND_A_FRAME_S = 3.0  # setting, download, check
 
 
 class CameraTable(Section):
@@ -186,6 +187,16 @@ class Shot:
     stem: str
     index: int
 
+    def wish(self) -> str:
+        """What is to be set, for people."""
+        opening = f"f/{self.f_number:g}" if self.f_number is not None else "aperture as it is"
+        time_s = "shutter from the camera" if self.shutter_s is None else f"{shutter_text(self.shutter_s)} s"
+        if self.shutter_s is not None and self.f_number is not None and self.first_f_number is not None:
+            time_s = f"{shutter_text(equal_exposure_s(self.shutter_s, self.first_f_number, self.f_number))} s"
+        words = [opening, time_s, f"ISO {self.iso:g}" if self.iso is not None else ""]
+        words += [f"focus {self.focus_steps:+d} steps" if self.focus_steps is not None else ""]
+        return ", ".join(word for word in words if word)
+
     def fingerprint(self) -> str:
         """16 hex digits that change with what the frame is to be; its place in the plan is no part of it."""
         facts = {key: value for key, value in asdict(self).items() if key != "index"}
@@ -213,6 +224,17 @@ class ShootingPlan:
     def fingerprint(self) -> str:
         """16 hex digits that change with any frame of the plan."""
         return hashlib.sha256(" ".join(shot.fingerprint() for shot in self.shots).encode()).hexdigest()[:16]
+
+
+def expected_s(plan: ShootingPlan) -> float:
+    """About how long the frames take, without what people need between the scenes."""
+    total_s = len({shot.scene for shot in plan.shots}) * plan.session.scene_pause_s
+    for shot in plan.shots:
+        wanted_s = shot.shutter_s or 0.0
+        if shot.f_number is not None and shot.first_f_number is not None:
+            wanted_s = equal_exposure_s(wanted_s, shot.first_f_number, shot.f_number)
+        total_s += plan.session.settle_s + plan.session.timer_s + wanted_s + _AROUND_A_FRAME_S
+    return total_s
 
 
 def read(path: Path) -> ShootingPlan:
@@ -275,9 +297,7 @@ def _scenes(defaults: dict[str, Any], own: list[Any], count: int, where: str) ->
         tables[scene.name] = {**defaults, **values}
     if not tables:
         raise ConfigError(f"{where} names no scenes", hint="set scenes = 5 in [session], or add a [[scene]] table")
-    return [
-        _checked(SceneTable, {**values, "name": name}, f"{where} scene {name}") for name, values in tables.items()
-    ]
+    return [_checked(SceneTable, {**values, "name": name}, f"{where} scene {name}") for name, values in tables.items()]
 
 
 def _expanded(scenes: Iterable[SceneTable], session: SessionTable, where: str) -> tuple[Shot, ...]:
@@ -333,7 +353,9 @@ def _frame(
     iso: float | None,
     focus_steps: int | None = None,
 ) -> Shot:
-    return Shot(scene.name, scene.kind, role, 1, f_number, first_f_number, shutter_s, iso, focus_steps, role + suffix, 0)
+    return Shot(
+        scene.name, scene.kind, role, 1, f_number, first_f_number, shutter_s, iso, focus_steps, role + suffix, 0
+    )
 
 
 def _stem(naming: str, scene: str, name: str, repeat: int) -> str:

@@ -1,8 +1,8 @@
 """The virtual camera behind the protocol of real ones: a rehearsal of a session without hardware.
 
 It stands before one dead-leaves scene for each scene of the plan, holds settings as libgphoto2 would tell them and
-answers with DNG files. A frame depends on the seed, the plan's frame, the settings and the focus, on nothing else: not on
-what was shot before, so that a session that was interrupted ends in the bytes of one that was not.
+answers with DNG files. A frame depends on the seed, the plan's frame, the settings and the focus, not on what was shot
+before: a session that was interrupted ends in the bytes of one that was not.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ class VirtualCamera:
         self._focus += steps
 
     def close(self) -> None:
-        """The next connection finds it again."""
-        self._lost = False
+        """The next connection finds it again, the lens where it was at first."""
+        self._lost, self._focus = False, 0
 
     def _reach(self) -> None:
         if self._lost:
