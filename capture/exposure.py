@@ -17,6 +17,7 @@ _NUMBER = r"(\d+(?:[.,]\d+)?|[.,]\d+)"
 _F_NUMBER = re.compile(rf"^\s*(?:f\s*/?\s*)?{_NUMBER}\s*$", re.IGNORECASE)
 _SHUTTER = re.compile(rf"^\s*{_NUMBER}(?:\s*/\s*{_NUMBER})?\s*(?:s|sec|\")?\s*$", re.IGNORECASE)
 _FRACTION_BELOW_S = 0.3
+_WHOLE_FROM = 1000
 
 
 def parse_f_number(text: str) -> float | None:
@@ -47,7 +48,10 @@ def parse_number(text: str) -> float | None:
 
 def shutter_text(shutter_s: float) -> str:
     """Seconds as people write them: `1/60`, `0.5`, `4`."""
-    return f"1/{1 / shutter_s:.4g}" if shutter_s < _FRACTION_BELOW_S else f"{shutter_s:.4g}"
+    if shutter_s >= _FRACTION_BELOW_S:
+        return f"{shutter_s:.4g}"
+    below = 1 / shutter_s
+    return f"1/{below:.0f}" if below >= _WHOLE_FROM else f"1/{below:.4g}"
 
 
 def equal_exposure_s(shutter_s: float, f_number: float, other_f_number: float) -> float:

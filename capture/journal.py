@@ -41,6 +41,7 @@ class Header:
         plan: Fingerprint of the plan.
         camera: Model of the camera.
         shutter_s: Time the camera was set to at the start: base of scenes that name none.
+        runs: How many runs have connected to the camera for it.
     """
 
     format: str
@@ -48,6 +49,7 @@ class Header:
     plan: str
     camera: str
     shutter_s: float | None = None
+    runs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Taken:
         camera: Model.
         time: When it was finished, ISO 8601 with offset.
         recovered: Whether it was fetched from the camera, or adopted from the disk, after an interruption.
+        run: Which run triggered it, from 1.
     """
 
     scene: str
@@ -97,6 +100,7 @@ class Taken:
     camera: str = ""
     time: str = ""
     recovered: bool = False
+    run: int = 1
 
     @property
     def files(self) -> tuple[FileRef, ...]:
@@ -116,6 +120,7 @@ class InFlight:
         exposure: What was set, as numbers.
         residual_ev: As in `Taken`.
         warnings: Said already.
+        run: As in `Taken`.
         files: What is being written, RAW first; empty until the bytes have arrived.
     """
 
@@ -126,6 +131,7 @@ class InFlight:
     exposure: Exposure
     residual_ev: float | None = None
     warnings: tuple[str, ...] = ()
+    run: int = 1
     files: tuple[FileRef, ...] = ()
 
 
@@ -254,9 +260,9 @@ class Journal:
             return State()
 
 
-def new_header(plan: str, camera: str, shutter_s: float | None) -> Header:
-    """The header of a session begun now."""
-    return Header(format=FORMAT, version=__version__, plan=plan, camera=camera, shutter_s=shutter_s)
+def new_header(plan: str, camera: str, shutter_s: float | None, runs: int) -> Header:
+    """The header a run writes."""
+    return Header(format=FORMAT, version=__version__, plan=plan, camera=camera, shutter_s=shutter_s, runs=runs)
 
 
 @contextmanager

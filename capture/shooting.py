@@ -49,6 +49,7 @@ class Shooting:
         self._on_card: tuple[str, ...] = ()
         self._last: tuple[str, HalfFrame] | None = None
         self._stale: set[str] = set()
+        self._run = 1 if journal.header is None else journal.header.runs + 1
         self._done = 0
 
     def shoot(self, waiting: Sequence[Shot], track: Track) -> tuple[str, ...]:
@@ -94,8 +95,6 @@ class Shooting:
             if lens.moving_to is not None:
                 words.append(f"{scene}: a focus move was cut off and is taken as done; look at its frames")
                 self._journal.keep(State(flight, Lens(scene, lens.moving_to)))
-        if len(todo) < len(self._frames_of(scene)):
-            words.append(f"{scene}: taken in two sittings; if anything moved meanwhile: --reshoot {scene}")
         return todo, words
 
     def _take_all(self, shots: Sequence[Shot], total: int, advance: Advance) -> bool:
@@ -138,7 +137,7 @@ class Shooting:
         start_s = header.shutter_s if header is not None else dialing.started_at_s(camera)
         dialing.prepare(camera, self._plan.camera.settings, self._limits.mirror_up, self._limits.timeout_s)
         dialing.check(camera, waiting, start_s)
-        self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s))
+        self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
         self._on_card = camera.listing()
         if lens is not None and not camera.keeps_focus:
             self._journal.keep(State(self._journal.state.flight, Lens(lens.scene)))
@@ -172,6 +171,7 @@ class Shooting:
             exposure=dialled.exposure,
             residual_ev=dialled.residual_ev,
             warnings=dialled.warnings,
+            run=self._run,
         )
         with finishing():
             self._journal.keep(State(flight, self._journal.state.lens))
@@ -249,6 +249,7 @@ class Shooting:
             camera=self._opened().model,
             time=datetime.now().astimezone().isoformat(timespec="milliseconds"),
             recovered=recovered,
+            run=flight.run,
         )
         self._stale.discard(shot.stem)
         checked, complaints = self._checked(taken)

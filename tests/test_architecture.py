@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("capture", "alignment", "jdrl")
 PACKAGES = ("sdd_toolkit", *ROOMS)
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-SOLE_IMPORTERS = {"rawpy": "sdd_toolkit/frames.py", "h5py": "sdd_toolkit/shards.py"}
+SOLE_IMPORTERS = {"rawpy": "sdd_toolkit/frames.py", "h5py": "sdd_toolkit/shards.py", "gphoto2": "capture/gphoto.py"}
 
 
 def imports_of(path: Path) -> set[str]:

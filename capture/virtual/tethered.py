@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from capture.camera import (
@@ -27,6 +28,7 @@ from capture.virtual.config import SimulateConfig
 from capture.virtual.plan import Shot as Optics
 from capture.virtual.scene import Scene, dead_leaves
 from sdd_toolkit import dng, resampling
+from sdd_toolkit.develop import srgb_encode
 from sdd_toolkit.errors import CameraError
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ _SHUTTERS = (
 _ISOS = tuple(str(iso) for iso in (100, 200, 400, 800, 1600, 3200, 6400, 12800))
 _SWITCHES = {
     "capturetarget": ("Internal RAM", "Memory card"),
-    "imagequality": ("RAW",),
+    "imagequality": ("RAW", "RAW+JPEG"),
     "autofocus": ("On", "Off"),
     "exposuredelaymode": ("Off", "1s"),
 }
@@ -92,6 +94,7 @@ class VirtualCamera:
         self._card: dict[str, bytes] = {}
         self._faults = dict(faults or {})
         self._captures = 0
+        self._number = 0
         self._lost = False
         self._shot: Shot | None = None
 
@@ -133,11 +136,11 @@ class VirtualCamera:
         if fault == "full":
             raise CameraFullError("the camera's card is full", hint="empty it and run the same command again to resume")
         self._lost = fault in ("lost", "lost after")
+        paths: list[str] = []
         if fault != "lost":
-            path = f"{_CARD}/SDD_{len(self._card) + 1:04d}.DNG"
-            self._card[path] = self._frame(self._shot)
+            paths = self._expose(self._shot)
         self._reach()
-        return (path,)
+        return tuple(paths)
 
     def listing(self) -> tuple[str, ...]:
         """The files on the card."""
@@ -174,7 +177,18 @@ class VirtualCamera:
         if self._lost:
             raise CameraLostError("the camera is gone", hint="run the same command again to resume")
 
-    def _frame(self, shot: Shot) -> bytes:
+    def _expose(self, shot: Shot) -> list[str]:
+        """Puts the frame's files on the card."""
+        self._number += 1
+        stem = f"{_CARD}/SDD_{self._number:04d}"
+        linear, raw = self._frame(shot)
+        self._card[f"{stem}.DNG"] = raw
+        if self._values["imagequality"] == "RAW":
+            return [f"{stem}.DNG"]
+        self._card[f"{stem}.JPG"] = _jpeg(linear)
+        return [f"{stem}.DNG", f"{stem}.JPG"]
+
+    def _frame(self, shot: Shot) -> tuple[NDArray[np.float32], bytes]:
         f_number = parse_f_number(self._values["f-number"]) or _REFERENCE_F
         shutter_s = parse_shutter_s(self._values["shutterspeed"]) or 1.0
         iso = int(self._values["iso"])
@@ -185,7 +199,8 @@ class VirtualCamera:
         linear = _seen(self._config, self._seed, shot.scene, shot.kind, optics, start_mm) * np.float32(light)
         config = self._config.model_copy(update={"iso": iso})
         noise = np.random.default_rng([self._seed, _number(shot.stem), self._focus + _MOST_STEPS])
-        return dng.encode(sensor.expose(linear, config, noise), self._tags(config, optics, shutter_s, shot.index))
+        raw = dng.encode(sensor.expose(linear, config, noise), self._tags(config, optics, shutter_s, shot.index))
+        return linear, raw
 
     def _tags(self, config: SimulateConfig, optics: Optics, shutter_s: float, index: int) -> dng.RawTags:
         return dng.RawTags(
@@ -207,6 +222,11 @@ class VirtualCamera:
             colour_matrix=sensor.COLOUR_MATRIX,
             noise_profile=sensor.noise_profile(config),
         )
+
+
+def _jpeg(linear: NDArray[np.float32]) -> bytes:
+    codes = np.rint(255 * srgb_encode(np.clip(linear, 0, 1))).astype(np.uint8)
+    return bytes(cv2.imencode(".jpg", codes[..., ::-1])[1])
 
 
 def _light(f_number: float, shutter_s: float, iso: float) -> float:
