@@ -116,7 +116,7 @@ class Camera(Protocol):
         """Deletes a file on the camera."""
 
     def drive_focus(self, steps: int) -> None:
-        """Moves the focus by `steps`; positive is away from the camera."""
+        """Moves the focus by `steps`; positive is away from the camera, where the driver tells directions."""
 
     def close(self) -> None:
         """Ends the connection; harmless when it is gone already."""
@@ -237,9 +237,10 @@ def ensure(camera: Camera, setting: Setting, value: str, timeout_s: float) -> st
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def switched_on(setting: Setting) -> str:
-    """The first choice of `setting` that is not "off"."""
-    return next((choice for choice in setting.choices if choice.strip().casefold() not in _OFF), "1")
+def switched(setting: Setting, *, on: bool) -> str:
+    """The first choice of `setting` that means on, or off; 1 and 0 where it has no choices."""
+    fitting = (choice for choice in setting.choices if (choice.strip().casefold() not in _OFF) == on)
+    return next(fitting, str(int(on)))
 
 
 def nearest_choice(setting: Setting, value: float) -> tuple[str, float] | None:

@@ -17,7 +17,7 @@ from capture.camera import (
     nearest_choice,
     number_of,
     require,
-    switched_on,
+    switched,
 )
 from capture.exposure import equal_exposure_s, shutter_text, time_apart_ev
 from sdd_toolkit.errors import CameraError
@@ -99,12 +99,13 @@ def prepare(camera: Camera, settings: dict[str, str | bool | int | float], mirro
         CameraError: The camera lacks a setting, does not offer a value or does not take it.
     """
     for name, value in settings.items():
-        text = str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
         setting = require(camera, (name,))
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        text = switched(setting, on=value) if isinstance(value, bool) else text
         ensure(camera, setting, choose(setting, text, camera.model), timeout_s)
     if mirror_up:
         setting = require(camera, EXPOSURE_DELAY)
-        ensure(camera, setting, switched_on(setting), timeout_s)
+        ensure(camera, setting, switched(setting, on=True), timeout_s)
 
 
 def _shutter(

@@ -34,6 +34,11 @@ def finishing() -> Iterator[None]:
         signal.signal(signal.SIGINT, later)
     try:
         yield
+    except Exception as error:
+        # A camera that hangs and then fails must not outlive the wish to stop.
+        if asked:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         if mine:
             signal.signal(signal.SIGINT, before)

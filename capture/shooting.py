@@ -127,18 +127,19 @@ class Shooting:
                     ) from error
                 _log.warning("%s: %s; connecting again, %d of %d", shot.stem, error.what, attempt, self._limits.retries)
                 self._drop()
-                time.sleep(min(0.5 * 2.0**attempt, _LONGEST_PAUSE_S))
+                time.sleep(min(0.25 * 2.0**attempt, _LONGEST_PAUSE_S))
         raise AssertionError("unreachable")
 
     def _open(self, waiting: Sequence[Shot]) -> None:
         """Connects, sets what is set once, and finds out whether the camera can do the rest."""
         camera = self._camera = patiently(self._connect, min(self._limits.timeout_s, _CONNECTING_S))
         header, lens = self._journal.header, self._journal.state.lens
-        start_s = header.shutter_s if header is not None else dialing.started_at_s(camera)
-        dialing.prepare(camera, self._plan.camera.settings, self._limits.mirror_up, self._limits.timeout_s)
-        dialing.check(camera, waiting, start_s)
+        timeout_s, once = self._limits.timeout_s, self._plan.camera.settings
+        start_s = header.shutter_s if header is not None else patiently(lambda: dialing.started_at_s(camera), timeout_s)
+        patiently(lambda: dialing.prepare(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
+        patiently(lambda: dialing.check(camera, waiting, start_s), timeout_s)
         self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
-        self._on_card = camera.listing()
+        self._on_card = patiently(camera.listing, timeout_s)
         if lens is not None and not camera.keeps_focus:
             self._journal.keep(State(self._journal.state.flight, Lens(lens.scene)))
 
@@ -155,7 +156,8 @@ class Shooting:
     def _expose(self, shot: Shot) -> tuple[Taken, tuple[str, ...]]:
         camera, header = self._opened(), self._journal.header
         camera.announce(shot)
-        dialled = dialing.dial(camera, shot, header.shutter_s if header is not None else None)
+        start_s = header.shutter_s if header is not None else None
+        dialled = patiently(lambda: dialing.dial(camera, shot, start_s), self._limits.timeout_s)
         held = {
             setting.name: ensure(camera, setting, value, self._limits.timeout_s) for setting, value in dialled.settings
         }

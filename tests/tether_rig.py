@@ -1,4 +1,4 @@
-"""What the tests of tethered capture share: small plans, a small virtual camera, libgphoto2's own virtual USB camera."""
+"""What the tests of tethered capture share: small plans and cameras, libgphoto2's virtual USB camera among them."""
 
 from __future__ import annotations
 

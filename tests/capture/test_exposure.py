@@ -27,7 +27,15 @@ def test_f_numbers_are_read_as_cameras_spell_them(text: str, f_number: float | N
 
 @pytest.mark.parametrize(
     ("text", "shutter_s"),
-    [("1/60", 1 / 60), ("10/600", 1 / 60), ("0.0166s", 0.0166), ('2"', 2.0), ("30", 30.0), ("1/0", None), ("bulb", None)],
+    [
+        ("1/60", 1 / 60),
+        ("10/600", 1 / 60),
+        ("0.0166s", 0.0166),
+        ('2"', 2.0),
+        ("30", 30.0),
+        ("1/0", None),
+        ("bulb", None),
+    ],
 )
 def test_shutter_times_are_read_as_cameras_spell_them(text: str, shutter_s: float | None) -> None:
     assert parse_shutter_s(text) == shutter_s

@@ -59,7 +59,7 @@ def test_a_scene_of_its_own_name_is_added_and_one_of_a_counted_name_is_altered()
     own = [{"name": "scene-0002", "apertures": ["f/4", "f/11"]}, {"name": "shelf", "note": "low", "repeats": 2}]
     plan = small_plan(scene=own)
     numbers = {shot.stem: shot.f_number for shot in plan.shots}
-    assert numbers["scene-0001/blur"], numbers["scene-0002/blur"] == (2.8, 4.0)
+    assert (numbers["scene-0001/blur"], numbers["scene-0002/blur"]) == (2.8, 4.0)
     assert list(numbers)[-4:] == ["shelf/blur", "shelf/sharp", "shelf/blur-2", "shelf/sharp-2"]
     assert plan.notes == {"shelf": "low"}
 

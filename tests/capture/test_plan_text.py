@@ -21,7 +21,9 @@ def test_the_example_is_what_the_command_writes() -> None:
 
 
 def test_every_line_that_is_commented_out_is_a_valid_key_too() -> None:
-    lines = [line.removeprefix("# ") if " = " in line or "[[" in line else line for line in text(2, "focus").split("\n")]
+    lines = [
+        line.removeprefix("# ") if " = " in line or "[[" in line else line for line in text(2, "focus").split("\n")
+    ]
     plan = parse(tomllib.loads("\n".join(lines)), "plan")
     assert plan.camera.settings["autofocus"] == "Off"
     assert plan.notes == {"bookshelf": "tripod low, focus on the third spine"}
