@@ -337,7 +337,7 @@ def _frames(scene: SceneTable, where: str) -> list[Shot]:
     return [
         _frame(scene, "sharp", "", opening, opening, shutter_s, iso, first),
         *(
-            _frame(scene, "blur", str(place) if len(others) > 1 else "", opening, opening, shutter_s, iso, steps)
+            _frame(scene, "blur", f"-p{place}" if len(others) > 1 else "", opening, opening, shutter_s, iso, steps)
             for place, steps in enumerate(others, 1)
         ),
     ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from capture.session import Outcome
     from sdd_toolkit.progress import Track
 
+_A_WHILE_S = 120
 _DRIVER = click.Choice(["gphoto2", "virtual"])
 
 
@@ -64,7 +65,7 @@ def run(
 
     shots = _planned(plan, camera, port)
     if dry_run:
-        click.echo(_listing(shots))
+        click.echo(_listing(shots, as_json))
         return
     folder = out or plan.parent / shots.session.out
     operator, track = _standing_by(yes, shots)
@@ -154,12 +155,15 @@ def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
     return replace(planned, camera=table.model_copy(update={"port": port}) if port else table)
 
 
-def _listing(plan: ShootingPlan) -> str:
+def _listing(plan: ShootingPlan, as_json: bool) -> str:
     from capture.plan import expected_s
 
+    time_s = expected_s(plan)
+    if as_json:
+        return json.dumps({"shots": [asdict(shot) for shot in plan.shots], "expected_s": time_s})
     lines = [f"{shot.stem}  {shot.wish()}" for shot in plan.shots]
-    minutes = expected_s(plan) / 60
-    return "\n".join([*lines, f"{len(lines)} frames, about {minutes:.0f} min without what people need between scenes"])
+    about = f"{time_s:.0f} s" if time_s < _A_WHILE_S else f"{time_s / 60:.0f} min"
+    return "\n".join([*lines, f"{len(lines)} frames, about {about} without what people need between scenes"])
 
 
 def _summarise(outcome: Outcome, as_json: bool) -> None:

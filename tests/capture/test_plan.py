@@ -50,8 +50,8 @@ def test_of_several_focus_steps_the_first_is_the_sharp_frame() -> None:
     plan = small_plan({**FOCUS, "focus_steps": [0, 40, -40]}, {"scenes": 1})
     assert [(shot.stem, shot.focus_steps) for shot in plan.shots] == [
         ("scene-0001/sharp", 0),
-        ("scene-0001/blur1", 40),
-        ("scene-0001/blur2", -40),
+        ("scene-0001/blur-p1", 40),
+        ("scene-0001/blur-p2", -40),
     ]
 
 

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from capture.camera import Camera
+from capture.config import IngestConfig
+from capture.ingest import collect, overview
 from capture.operator import Unattended
 from capture.plan import ShootingPlan
 from capture.session import Outcome, run
 from capture.virtual.tethered import VirtualCamera
 from sdd_toolkit.errors import CameraError, InputError, IntegrityError
-from tests.tether_rig import every_frame_once, frames_in, journal_of, small_camera, small_plan
+from tests.tether_rig import UNCHECKED, every_frame_once, frames_in, journal_of, small_camera, small_plan
 
 FOUR = ["scene-0001/blur.dng", "scene-0001/sharp.dng", "scene-0002/blur.dng", "scene-0002/sharp.dng"]
 
@@ -137,3 +140,25 @@ def test_a_damaged_journal_stops_the_run_unless_all_is_to_be_shot_again(tmp_path
         shot(tmp_path)
     assert shot(tmp_path, overwrite=True).report.done == 4
     assert every_frame_once(tmp_path) == FOUR
+
+
+@pytest.mark.parametrize(
+    ("defaults", "pairs"),
+    [
+        ({"apertures": [2.8, 5.6, 16]}, ["blur-f2.8.dng -> sharp", "blur-f2.8-2.dng -> sharp-2"]),
+        ({"kind": "focus", "focus_steps": [0, 100]}, ["blur.dng -> sharp", "blur-2.dng -> sharp-2"]),
+        (
+            {"kind": "focus", "focus_steps": [0, 100, -100]},
+            [f"blur-p{name}.dng -> sharp" for name in ("1-2", "1", "2-2", "2")],
+        ),
+    ],
+)
+def test_ingest_finds_the_pairs_by_the_names_they_were_given(
+    tmp_path: Path, defaults: dict[str, Any], pairs: list[str]
+) -> None:
+    pairing = defaults.get("kind", "aperture")
+    shot(tmp_path / "raw", small_plan({**defaults, "shutter": "1/60"}, {"repeats": 2}, check=UNCHECKED))
+    config = IngestConfig(pairing=pairing)
+    lines = overview(collect([tmp_path / "raw"], tmp_path / "set", config)).splitlines()
+    found = [line.partition(": ")[2].replace("scene-0001/", "") for line in lines if line.startswith("scene-0001")]
+    assert [entry.partition(".dng (")[0] for entry in found] == pairs

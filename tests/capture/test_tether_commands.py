@@ -65,8 +65,10 @@ def test_a_dry_run_lists_the_frames_and_touches_nothing(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "scene-0001/blur  f/2.8, 1/60 s",
         "scene-0001/sharp  f/16, 0.5442 s",
-        "2 frames, about 0 min without what people need between scenes",
+        "2 frames, about 7 s without what people need between scenes",
     ]
+    told = json.loads(CliRunner().invoke(run, [str(path), "--dry-run", "--json"]).stdout)
+    assert [shot["stem"] for shot in told["shots"]] == ["scene-0001/blur", "scene-0001/sharp"]
     assert not (tmp_path / "session").exists()
 
 
