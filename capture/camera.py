@@ -44,6 +44,10 @@ class CameraLostError(CameraError):
     """The connection is gone; a new one may find the camera again."""
 
 
+class CameraRefusedError(CameraError):
+    """The camera refused without a reason; after a new connection it may not."""
+
+
 class CameraFullError(CameraError):
     """There is no room left on the camera's card."""
 
@@ -81,7 +85,7 @@ class Found:
 
 
 class Camera(Protocol):
-    """A connected camera. All methods raise `CameraError` (`CameraBusyError`, `CameraLostError`, `CameraFullError`)."""
+    """A connected camera. All methods raise `CameraError` or one of its kinds above."""
 
     @property
     def model(self) -> str:

@@ -16,6 +16,7 @@ from capture.camera import (
     CameraBusyError,
     CameraFullError,
     CameraLostError,
+    CameraRefusedError,
     Found,
     Setting,
     choose,
@@ -245,7 +246,7 @@ def failure(code: int, text: str, what: str) -> CameraError:
         return CameraLostError(
             f"{lead}: {told}", hint="check cable and battery, then run the same command again to resume"
         )
-    return CameraError(
+    return CameraRefusedError(
         f"the camera refused: {told}",
         hint="autofocus off, mode M, lens cap off? then run the same command again to resume",
     )

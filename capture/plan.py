@@ -152,8 +152,10 @@ class SceneTable(Defaults):
     @field_validator("name")
     @classmethod
     def _fit_for_a_folder(cls, value: str) -> str:
-        if not _NAME.match(value) or value.endswith((".", " ")):
-            raise ValueError("a scene's name is made of letters, digits, '.', '-', '_' and blanks")
+        if not _NAME.match(value) or value.endswith((".", " ")) or value.casefold().startswith("session."):
+            raise ValueError(
+                "a scene's name is made of letters, digits, '.', '-', '_' and blanks, and no file of the session"
+            )
         return value
 
 

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from capture import dialing, shot_check
-from capture.camera import CameraLostError, ensure, patiently, raw_first
+from capture.camera import CameraLostError, CameraRefusedError, ensure, patiently, raw_first
 from capture.interrupts import finishing
 from capture.journal import InFlight, Lens, State, Taken, new_header
 from sdd_toolkit import exif, files, frames
@@ -119,8 +119,10 @@ class Shooting:
                 if self._camera is None:
                     self._open([shot])
                 return self._recovered(shot) or self._expose(shot)
-            except CameraLostError as error:
+            except (CameraLostError, CameraRefusedError) as error:
                 if attempt > self._limits.retries:
+                    if isinstance(error, CameraRefusedError):
+                        raise
                     raise CameraLostError(
                         f"the camera did not come back after {self._limits.retries} attempts: {error.what}",
                         hint="check cable and battery, then run the same command again to resume",

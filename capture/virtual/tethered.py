@@ -19,6 +19,7 @@ from capture.camera import (
     CameraBusyError,
     CameraFullError,
     CameraLostError,
+    CameraRefusedError,
     Found,
     Setting,
 )
@@ -70,7 +71,7 @@ class VirtualCamera:
         seed: Seed of its scenes.
         config: Sensor and lens.
         faults: What goes wrong, by the number of the capture since it was made, from 1: `busy` (once), `lost` (before
-            the shutter), `lost after` (the frame is on the card, the connection gone) or `full`.
+            the shutter), `lost after` (the frame is on the card, the connection gone), `refused` or `full`.
     """
 
     model = FOUND.model
@@ -133,6 +134,8 @@ class VirtualCamera:
         fault = self._faults.pop(self._captures, None)
         if fault == "busy":
             raise CameraBusyError("the camera is busy", hint="wait")
+        if fault == "refused":
+            raise CameraRefusedError("the camera refused", hint="autofocus off?")
         if fault == "full":
             raise CameraFullError("the camera's card is full", hint="empty it and run the same command again to resume")
         self._lost = fault in ("lost", "lost after")

@@ -79,7 +79,7 @@ def test_every_code_of_the_library_becomes_an_error_with_a_way_out(tmp_path: Pat
         no_camera(tmp_path) if usb_camera(tmp_path) else {},
     )
     kinds = [kind.removeprefix("Camera").removesuffix("Error") for kind, _, _ in told]
-    assert kinds == ["Busy", "Busy", "Full", "Full", "Lost", "Lost", "Lost", ""]
+    assert kinds == ["Busy", "Busy", "Full", "Full", "Lost", "Lost", "Lost", "Refused"]
     assert "gvfs-gphoto2-volume-monitor" in told[0][2]
     assert told[6][1] == "the camera does not answer in time: taking a frame: text (-10)"
     assert all("again" in hint or "another program" in hint for _, _, hint in told)

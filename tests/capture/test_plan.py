@@ -100,6 +100,7 @@ def test_a_frames_fingerprint_is_that_of_its_definition_not_of_its_place() -> No
         ({"session": {"scenes": 1, "naming": "{scene}/{rôle}"}}, "must hold {scene} and {role}", "docs"),
         ({"session": {"scenes": 1, "naming": "{scene}-{role}-{}"}}, "must hold {scene} and {role}", "docs"),
         ({"scene": [{"name": "a/b"}]}, "a scene's name is made of", "docs"),
+        ({"scene": [{"name": "session.jsonl", **PAIR}]}, "no file of the session", "docs"),
         ({"scene": [{"name": "a", **PAIR}, {"name": "A", **PAIR}]}, "two scenes are named 'A'", "its own name"),
         ({"scene": {"name": "a"}}, "scene must be a table", "[[scene]]"),
         ({}, "names no scenes", "scenes = 5"),

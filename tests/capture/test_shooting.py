@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capture.camera import Camera, CameraFullError, CameraLostError
+from capture.camera import Camera, CameraFullError, CameraLostError, CameraRefusedError
 from capture.journal import InFlight, Journal, Lens, State
 from capture.operator import Unattended
 from capture.plan import ShootingPlan
@@ -80,6 +80,14 @@ def test_a_camera_that_does_not_come_back_ends_the_run_with_how_to_resume(tmp_pa
 
 def test_a_busy_camera_is_asked_again(tmp_path: Path) -> None:
     assert shoot(tmp_path, small_camera(faults={1: "busy", 3: "busy"})).report.done == 4
+    assert len(every_frame_once(tmp_path)) == 4
+
+
+def test_a_refusal_without_a_reason_is_tried_again_and_told_when_it_stays(tmp_path: Path) -> None:
+    plan = small_plan(session={"retries": 1}, check=UNCHECKED)
+    with pytest.raises(CameraRefusedError, match="the camera refused"):
+        shoot(tmp_path, small_camera(faults={2: "refused", 3: "refused"}), plan)
+    assert shoot(tmp_path, small_camera(faults={1: "refused"}), plan).report.done == 3
     assert len(every_frame_once(tmp_path)) == 4
 
 
