@@ -135,7 +135,10 @@ class GphotoCamera:
         self._drain(quiet_ms=1, longest_s=1.0)
         with _told("taking a frame"):
             first = self._camera.capture(gp.GP_CAPTURE_IMAGE)
-        paths = [_path(first), *self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _LONGEST_DRAIN_S))]
+        paths = [_path(first)]
+        # Busy now must not count as "busy, trigger again": the frame is taken.
+        with suppress(CameraBusyError):
+            paths += self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _LONGEST_DRAIN_S))
         ours = PurePosixPath(paths[0])
         # Some drivers tell of earlier files once more: only the frame's own name counts.
         paths = [path for path in dict.fromkeys(paths) if PurePosixPath(path).stem == ours.stem]

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from capture import dialing, shot_check
-from capture.camera import CameraLostError, CameraRefusedError, ensure, patiently, raw_first
+from capture.camera import CameraFullError, CameraLostError, CameraRefusedError, ensure, patiently, raw_first
 from capture.interrupts import finishing
 from capture.journal import InFlight, Lens, State, Taken, new_header
 from sdd_toolkit import exif, files, frames
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 8.0
 _CONNECTING_S = 5.0
+_FETCHED = "fetched from the camera after an interruption; see that it is the right frame"
 
 
 class Shooting:
@@ -75,6 +76,7 @@ class Shooting:
                     while not self._take_all(todo, len(waiting), advance):
                         todo = self._frames_of(scene)
                     self._return_lens()
+            self._journal.keep(State())
         finally:
             self._journal.close()
             if self._camera is not None:
@@ -87,14 +89,13 @@ class Shooting:
     def _after_an_interruption(self, scene: str, todo: list[Shot]) -> tuple[list[Shot], list[str]]:
         """What to take of a scene some of which may be finished, and what to say about it."""
         words: list[str] = []
-        flight, lens = self._journal.state.flight, self._journal.state.lens
+        lens = self._journal.state.lens
         if lens is not None and lens.scene == scene and (lens.at or lens.moving_to is not None):
             if self._operator.refocused(scene, lens):
                 self._journal.keep(State(lens=Lens(scene)))
                 return self._frames_of(scene), []
             if lens.moving_to is not None:
                 words.append(f"{scene}: a focus move was cut off and is taken as done; look at its frames")
-                self._journal.keep(State(flight, Lens(scene, lens.moving_to)))
         return todo, words
 
     def _take_all(self, shots: Sequence[Shot], total: int, advance: Advance) -> bool:
@@ -122,6 +123,7 @@ class Shooting:
             except (CameraLostError, CameraRefusedError) as error:
                 if attempt > self._limits.retries:
                     if isinstance(error, CameraRefusedError):
+                        self._stand_down()
                         raise
                     raise CameraLostError(
                         f"the camera did not come back after {self._limits.retries} attempts: {error.what}",
@@ -137,8 +139,8 @@ class Shooting:
         camera = self._camera = patiently(self._connect, min(self._limits.timeout_s, _CONNECTING_S))
         header, lens = self._journal.header, self._journal.state.lens
         timeout_s, once = self._limits.timeout_s, self._plan.camera.settings
-        start_s = header.shutter_s if header is not None else patiently(lambda: dialing.started_at_s(camera), timeout_s)
         patiently(lambda: dialing.prepare(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
+        start_s = header.shutter_s if header is not None else patiently(lambda: dialing.started_at_s(camera), timeout_s)
         patiently(lambda: dialing.check(camera, waiting, start_s), timeout_s)
         self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
         self._on_card = patiently(camera.listing, timeout_s)
@@ -179,23 +181,33 @@ class Shooting:
         )
         with finishing():
             self._journal.keep(State(flight, self._journal.state.lens))
-            paths = patiently(lambda: camera.capture(self._limits.timeout_s), self._limits.timeout_s)
+            try:
+                paths = patiently(lambda: camera.capture(self._limits.timeout_s), self._limits.timeout_s)
+            except CameraFullError:
+                self._stand_down()
+                raise
             return self._fetch(shot, flight, paths)
+
+    def _stand_down(self) -> None:
+        """No frame was taken: whatever appears on the card from now on is somebody else's."""
+        self._journal.keep(State(lens=self._journal.state.lens))
 
     def _drive(self, lens: Lens, target: int) -> None:
         """Moves the focus to `target` steps from the scene's start, noted down before and after."""
         flight, camera = self._journal.state.flight, self._opened()
-        if target != lens.at:
-            self._journal.keep(State(flight, replace(lens, moving_to=target)))
-            patiently(lambda: camera.drive_focus(target - lens.at), self._limits.timeout_s)
+        # A move that was not seen to end counts as done: most often it was.
+        start = lens.at if lens.moving_to is None else lens.moving_to
+        if target != start:
+            self._journal.keep(State(flight, Lens(lens.scene, start, moving_to=target)))
+            patiently(lambda: camera.drive_focus(target - start), self._limits.timeout_s)
         self._journal.keep(State(flight, Lens(lens.scene, target)))
 
     def _return_lens(self) -> None:
         """Back to where the lens stood at the scene's start: the next scene, or a repetition, begins there."""
         lens = self._journal.state.lens
         if lens is not None:
-            self._drive(replace(lens, at=lens.at if lens.moving_to is None else lens.moving_to), 0)
-        self._journal.keep(State())
+            self._drive(lens, 0)
+        self._journal.keep(State(self._journal.state.flight))
 
     def _recovered(self, shot: Shot) -> tuple[Taken, tuple[str, ...]] | None:
         """The frame an interruption left on the disk or on the camera; None if it was not taken."""
@@ -206,6 +218,7 @@ class Shooting:
             return self._note(shot, flight, recovered=True)
         fresh = [path for path in self._opened().listing() if path not in flight.before]
         if len({PurePosixPath(path).with_suffix("") for path in fresh}) == 1:
+            flight = replace(flight, warnings=(*flight.warnings, _FETCHED))
             return self._fetch(shot, flight, raw_first(fresh), recovered=True)
         if fresh:
             _log.warning("%s: %d new files on the camera, none of them surely this frame", shot.stem, len(fresh))

@@ -107,6 +107,9 @@ def test_a_program_cut_off_during_a_download_fetches_the_frame_in_its_next_run(t
     assert shoot(tmp_path, camera).report.skipped == 2
     assert len(camera.listing()) == 4
     assert [entry["recovered"] for entry in journal_of(tmp_path)] == [False, False, True, False]
+    assert journal_of(tmp_path)[2]["warnings"] == [
+        "fetched from the camera after an interruption; see that it is the right frame"
+    ]
     assert [entry["run"] for entry in journal_of(tmp_path)] == [1, 1, 1, 2]
 
 
@@ -141,6 +144,18 @@ def test_a_frame_on_the_disk_without_its_line_is_adopted_if_its_hash_is_the_one_
     assert not (tmp_path / "session.state.json").exists()
 
 
+@pytest.mark.parametrize("fault", ["full", "refused"])
+def test_a_photograph_the_user_takes_after_a_refused_frame_is_not_taken_for_it(tmp_path: Path, fault: str) -> None:
+    plan = small_plan(session={"retries": 0}, check=UNCHECKED)
+    camera = small_camera(faults={1: fault})
+    with pytest.raises(CameraError):
+        shoot(tmp_path, camera, plan)
+    camera.capture(1)
+    shoot(tmp_path, camera, plan)
+    assert not any(entry["recovered"] for entry in journal_of(tmp_path))
+    assert len(camera.listing()) == 5
+
+
 def test_raw_and_jpeg_are_kept_beside_each_other_until_the_frame_is_shot_again_without(tmp_path: Path) -> None:
     both = small_plan(session={"scenes": 1}, check=UNCHECKED, camera={"settings": {"imagequality": "RAW+JPEG"}})
     shoot(tmp_path, small_camera(), both)
@@ -173,7 +188,7 @@ def test_an_interrupted_focus_scene_goes_on_from_where_the_lens_stands(tmp_path:
     camera = Moving({2: "full"})
     with pytest.raises(CameraFullError):
         shoot(tmp_path, camera, small_plan(FOCUS))
-    assert Journal(tmp_path).state.lens == Lens("scene-0001", 100)
+    assert Journal(tmp_path).state == State(lens=Lens("scene-0001", 100))
     shoot(tmp_path, camera, small_plan(FOCUS))
     assert camera.moves == [100, -100, 100, -100]
 
