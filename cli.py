@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sdd_toolkit.types import Report
 
 CAPTURE_DOORS = (
+    Door("plan", "capture.tether_commands:plan", "Write a commented shot list to edit."),
+    Door("run", "capture.tether_commands:run", "Shoot a plan with a tethered camera, resuming."),
+    Door("cameras", "capture.tether_commands:cameras", "List connected cameras and, on request, their settings."),
     Door("simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
 )
 
@@ -62,7 +65,7 @@ def cli() -> None:
     "capture",
     cls=LazyGroup,
     doors=CAPTURE_DOORS,
-    help="Shoot pairs with the virtual camera.",
+    help="Shoot pairs: with a tethered camera, or with the virtual one.",
     invoke_without_command=False,
 )
 def capture() -> None:

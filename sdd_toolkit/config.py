@@ -89,8 +89,10 @@ def load_section(model: type[SectionT], name: str, path: Path | None, /, **flags
     return validate(model, {**values, **given}, where=f"{path or 'options'} [{name}]")
 
 
-def validate(model: type[SectionT], values: Mapping[str, object], where: str) -> SectionT:
-    """`values` as a checked `model`; `where` opens the message when they do not fit."""
+def validate(
+    model: type[SectionT], values: Mapping[str, object], where: str, *, page: str = "docs/configuration.md"
+) -> SectionT:
+    """`values` as a checked `model`; `where` opens the message when they do not fit, `page` explains every key."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -100,7 +102,7 @@ def validate(model: type[SectionT], values: Mapping[str, object], where: str) ->
             raise ConfigError(f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))) from error
         raise ConfigError(
             f"{where}: {key} = {first['input']!r}: {first['msg']}",
-            hint="see docs/configuration.md for every key, its type and default",
+            hint=f"see {page} for every key, its type and default",
         ) from error
 
 

@@ -1,0 +1,280 @@
+"""What the session asks of a camera, whichever it is: settings, a frame, its files; and how a setting is made sure of.
+
+Drivers name and spell settings differently, apply them late, or are busy. `ensure` sets, reads back and compares as
+numbers, again and again with growing pauses, until the camera holds what was asked or the time is up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from capture.exposure import nearest, parse_f_number, parse_number, parse_shutter_s
+from sdd_toolkit.errors import CameraError
+from sdd_toolkit.frames import RAW_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from capture.plan import Shot
+
+T = TypeVar("T")
+
+F_NUMBER = ("f-number", "aperture")
+SHUTTER = ("shutterspeed2", "shutterspeed")
+ISO = ("iso",)
+FOCUS_DRIVE = ("manualfocusdrive",)
+EXPOSURE_DELAY = ("exposuredelaymode", "mirrorlock", "mirrorup")
+
+_SAME_EV = 0.1
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_SHOWN = 24
+_OFF = frozenset({"off", "0", "false", "none", "no", "disabled"})
+
+
+class CameraBusyError(CameraError):
+    """The camera is busy; the same request may succeed a moment later."""
+
+
+class CameraLostError(CameraError):
+    """The connection is gone; a new one may find the camera again."""
+
+
+class CameraRefusedError(CameraError):
+    """The camera refused without a reason; after a new connection it may not."""
+
+
+class CameraFullError(CameraError):
+    """There is no room left on the camera's card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as the camera tells it.
+
+    Attributes:
+        name: The driver's name.
+        label: What people call it.
+        value: Its value as text.
+        choices: What it can be set to; empty where any text or number will do.
+        read_only: Whether it can only be read.
+        folder: Where it stands in the camera's tree, such as `capturesettings`.
+        span: (lowest, highest, step) of a number; None for anything else.
+    """
+
+    name: str
+    label: str
+    value: str
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+    folder: str = ""
+    span: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A camera that is connected: what it calls itself, where, and which driver serves it."""
+
+    model: str
+    port: str
+    driver: str
+
+
+class Camera(Protocol):
+    """A connected camera. All methods raise `CameraError` or one of its kinds above."""
+
+    @property
+    def model(self) -> str:
+        """What it calls itself."""
+
+    @property
+    def keeps_focus(self) -> bool:
+        """Whether the lens stays where it is when the connection ends."""
+
+    def announce(self, shot: Shot) -> None:
+        """Tells which frame comes next; only a camera that has no world of its own needs to know."""
+
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting with its value and choices."""
+
+    def setting(self, name: str) -> Setting | None:
+        """One setting, read anew; None if the camera has none of that name."""
+
+    def put(self, name: str, value: str) -> None:
+        """Sets `name` to one of its choices (or a number in its span, or a text)."""
+
+    def capture(self, timeout_s: float) -> tuple[str, ...]:
+        """Takes a frame and waits for it; paths on the camera, the file that counts (RAW) first."""
+
+    def listing(self) -> tuple[str, ...]:
+        """Paths of all files on the camera, sorted."""
+
+    def download(self, path: str) -> bytes:
+        """The content of a file on the camera."""
+
+    def delete(self, path: str) -> None:
+        """Deletes a file on the camera."""
+
+    def drive_focus(self, steps: int) -> None:
+        """Moves the focus by `steps`; positive is away from the camera, where the driver tells directions."""
+
+    def close(self) -> None:
+        """Ends the connection; harmless when it is gone already."""
+
+
+def patiently(action: Callable[[], T], timeout_s: float) -> T:
+    """`action()`, repeated with doubling pauses while the camera says it is busy, for at most `timeout_s`.
+
+    Raises:
+        CameraBusyError: It still is when the time is up.
+    """
+    deadline, pause_s = time.monotonic() + timeout_s, _SHORTEST_PAUSE_S
+    while True:
+        try:
+            return action()
+        except CameraBusyError:
+            if time.monotonic() + pause_s > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def first_of(camera: Camera, names: Sequence[str]) -> Setting | None:
+    """The first of `names` that the camera has."""
+    return next((found for name in names if (found := camera.setting(name)) is not None), None)
+
+
+def require(camera: Camera, names: Sequence[str]) -> Setting:
+    """The first of `names` that the camera has.
+
+    Raises:
+        CameraError: It has none of them; the message lists what it has, nearest names first.
+    """
+    found = first_of(camera, names)
+    if found is not None:
+        return found
+    have = [setting.name for setting in camera.settings() if not setting.read_only]
+    near = sorted(have, key=lambda name: -difflib.SequenceMatcher(None, name, names[0]).ratio())
+    raise CameraError(
+        f"{camera.model} has no setting {' or '.join(map(repr, names))}",
+        hint=f"it has {listed(near)}; see sdd capture cameras --settings",
+    )
+
+
+def choose(setting: Setting, asked: str, model: str) -> str:
+    """`asked` as the camera spells it.
+
+    Raises:
+        CameraError: It cannot be set, or is not offered; the message lists what is, nearest first.
+    """
+    if setting.read_only:
+        raise CameraError(
+            f"{model} does not let {setting.name} be set: it is {setting.value!r}",
+            hint="set it on the camera itself, or leave it out of the plan",
+        )
+    if setting.span is not None:
+        low, high, _ = setting.span
+        number = parse_number(asked)
+        if number is None or not low <= number <= high:
+            raise _not_offered(setting, asked, model, f"{low:g} … {high:g}")
+        return asked
+    if not setting.choices or asked in setting.choices:
+        return asked
+    alike = [choice for choice in setting.choices if same(setting.name, choice, asked)]
+    if not alike:
+        raise _not_offered(setting, asked, model, listed(by_nearness(setting, asked)))
+    return alike[0]
+
+
+def by_nearness(setting: Setting, asked: str) -> list[str]:
+    """The choices of `setting`, those nearest to `asked` first."""
+    parse = _parser(setting.name)
+    wanted = parse(asked)
+
+    def distance(choice: str) -> tuple[float, float]:
+        number = parse(choice)
+        apart = abs(math.log2(number / wanted)) if number and wanted and number * wanted > 0 else math.inf
+        return apart, -difflib.SequenceMatcher(None, choice.casefold(), asked.casefold()).ratio()
+
+    return sorted(setting.choices, key=distance)
+
+
+def same(name: str, value: str, other: str) -> bool:
+    """Whether two spellings mean the same value of the setting `name`."""
+    if value.strip().casefold() == other.strip().casefold():
+        return True
+    parse = _parser(name)
+    numbers = parse(value), parse(other)
+    if numbers[0] is None or numbers[1] is None:
+        return False
+    if name in (*F_NUMBER, *SHUTTER):
+        stops = abs(math.log2(numbers[0] / numbers[1])) * (2 if name in F_NUMBER else 1)
+        return stops < _SAME_EV
+    return math.isclose(numbers[0], numbers[1], rel_tol=1e-6, abs_tol=1e-9)
+
+
+def ensure(camera: Camera, setting: Setting, value: str, timeout_s: float) -> str:
+    """Sets `setting` to `value`, one of its choices, and returns what the camera then says it holds.
+
+    Raises:
+        CameraError: The camera does not take it within `timeout_s`.
+    """
+    deadline, pause_s = time.monotonic() + timeout_s, _SHORTEST_PAUSE_S
+    while True:
+        held = patiently(lambda: camera.setting(setting.name), timeout_s)
+        if held is not None and same(setting.name, held.value, value):
+            return held.value
+        if time.monotonic() + pause_s > deadline:
+            raise CameraError(
+                f"{camera.model} does not take {setting.name} = {value!r}: it says {held.value if held else None!r}",
+                hint="is the camera in manual mode (M), the lens in its automatic aperture position?",
+            )
+        patiently(lambda: camera.put(setting.name, value), timeout_s)
+        again = patiently(lambda: camera.setting(setting.name), timeout_s)
+        if again is not None and same(setting.name, again.value, value):
+            return again.value
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def switched(setting: Setting, *, on: bool) -> str:
+    """The first choice of `setting` that means on, or off; 1 and 0 where it has no choices."""
+    fitting = (choice for choice in setting.choices if (choice.strip().casefold() not in _OFF) == on)
+    return next(fitting, str(int(on)))
+
+
+def nearest_choice(setting: Setting, value: float) -> tuple[str, float] | None:
+    """The choice of an exposure setting nearest to `value`, and its number; None where none tells a number."""
+    return nearest(value, setting.choices or (setting.value,), _parser(setting.name))
+
+
+def number_of(setting: Setting) -> float | None:
+    """The number a setting is at."""
+    return _parser(setting.name)(setting.value)
+
+
+def raw_first(paths: Sequence[str]) -> list[str]:
+    """`paths` with RAW files before all others, otherwise as they were."""
+    return sorted(paths, key=lambda path: PurePosixPath(path).suffix.lower() not in RAW_SUFFIXES)
+
+
+def listed(words: Sequence[str]) -> str:
+    """The first words of a list, and how many more there are."""
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more if words else "nothing that can be set"
+
+
+def _not_offered(setting: Setting, asked: str, model: str, offer: str) -> CameraError:
+    return CameraError(f"{model} does not offer {setting.name} = {asked!r}", hint=f"it offers {offer}")
+
+
+def _parser(name: str) -> Callable[[str], float | None]:
+    if name in F_NUMBER:
+        return parse_f_number
+    if name in SHUTTER:
+        return parse_shutter_s
+    return parse_number

@@ -1,0 +1,46 @@
+"""Which driver serves the camera of a plan; gphoto2 is imported only when it is the one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.errors import CameraError
+
+if TYPE_CHECKING:
+    from capture.camera import Camera, Found
+    from capture.plan import CameraTable
+
+
+def connect(table: CameraTable) -> Camera:
+    """The camera `table` describes, opened.
+
+    Raises:
+        CameraError: It is not connected, or another program holds it.
+        MissingExtraError: gphoto2 is not installed.
+    """
+    if table.driver == "virtual":
+        from capture.virtual.tethered import VirtualCamera
+
+        return VirtualCamera(seed=table.seed)
+    from capture import gphoto
+
+    return gphoto.connect(table.model, table.port)
+
+
+def connected(driver: str) -> tuple[Found, ...]:
+    """What `driver` finds.
+
+    Raises:
+        CameraError: Nothing.
+        MissingExtraError: gphoto2 is not installed.
+    """
+    if driver == "virtual":
+        from capture.virtual.tethered import FOUND
+
+        return (FOUND,)
+    from capture import gphoto
+
+    found = gphoto.connected()
+    if not found:
+        raise CameraError("no camera is connected", hint=gphoto.CONNECT_HINT)
+    return found

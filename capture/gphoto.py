@@ -1,0 +1,298 @@
+"""Any camera that libgphoto2 drives; the only importer of gphoto2.
+
+Every failure of the library becomes a `CameraError` that says what to do. A value that a choice widget does not offer
+is never handed to the library: its PTP driver crashes on some of them.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from capture.camera import (
+    FOCUS_DRIVE,
+    CameraBusyError,
+    CameraFullError,
+    CameraLostError,
+    CameraRefusedError,
+    Found,
+    Setting,
+    choose,
+    raw_first,
+    require,
+)
+from sdd_toolkit.errors import CameraError, MissingExtraError
+
+try:
+    import gphoto2 as gp
+except ImportError as error:
+    raise MissingExtraError.of("gphoto2", "tether") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capture.plan import Shot
+
+DRIVER = "gphoto2"
+_FULL = (gp.GP_ERROR_NO_MEMORY, gp.GP_ERROR_NO_SPACE)
+_LOST = (
+    gp.GP_ERROR_IO,
+    gp.GP_ERROR_IO_INIT,
+    gp.GP_ERROR_IO_READ,
+    gp.GP_ERROR_IO_WRITE,
+    gp.GP_ERROR_IO_UPDATE,
+    gp.GP_ERROR_IO_USB_FIND,
+    gp.GP_ERROR_IO_USB_CLEAR_HALT,
+    gp.GP_ERROR_MODEL_NOT_FOUND,
+    gp.GP_ERROR_UNKNOWN_PORT,
+    gp.GP_ERROR_TIMEOUT,
+)
+_HELD = (gp.GP_ERROR_IO_USB_CLAIM, gp.GP_ERROR_IO_LOCK)
+CONNECT_HINT = (
+    "switch it on, set USB to PTP or tethered shooting, try another cable; sdd capture cameras lists what is found"
+)
+_HELD_HINT = (
+    "another program holds it: close it, or stop the desktop's own with "
+    "`systemctl --user stop gvfs-gphoto2-volume-monitor` (macOS: `killall PTPCamera`)"
+)
+_QUIET_MS, _LONGEST_DRAIN_S = 100, 5.0
+
+
+def connected() -> tuple[Found, ...]:
+    """The cameras libgphoto2 sees, without opening them."""
+    with _told("looking for cameras"):
+        cameras = gp.Camera.autodetect()
+    found = [(cameras.get_name(place), cameras.get_value(place)) for place in range(cameras.count())]
+    return tuple(Found(model=name, port=port, driver=DRIVER) for name, port in found)
+
+
+def connect(model: str | None = None, port: str | None = None) -> GphotoCamera:
+    """The first camera whose name holds `model` and whose port is `port`, opened.
+
+    Raises:
+        CameraError: None fits, or another program holds it.
+    """
+    found = connected()
+    fitting = [
+        camera
+        for camera in found
+        if (model is None or model.casefold() in camera.model.casefold()) and port in (None, camera.port)
+    ]
+    if not fitting:
+        wish = " ".join(word for word in (model, f"at {port}" if port else None) if word)
+        there = "; connected: " + ", ".join(f"{camera.model} at {camera.port}" for camera in found) if found else ""
+        raise CameraLostError(
+            f"no camera {wish} is connected{there}" if wish else "no camera is connected", hint=CONNECT_HINT
+        )
+    return GphotoCamera(fitting[0])
+
+
+class GphotoCamera:
+    """A camera opened through libgphoto2; see `capture.camera.Camera`."""
+
+    keeps_focus = True
+
+    def __init__(self, found: Found) -> None:
+        self.model = found.model
+        self._camera = gp.Camera()
+        with _told(f"opening {found.model}"):
+            ports, abilities = gp.PortInfoList(), gp.CameraAbilitiesList()
+            ports.load()
+            abilities.load()
+            self._camera.set_port_info(ports[ports.lookup_path(found.port)])
+            self._camera.set_abilities(abilities[abilities.lookup_model(found.model)])
+            self._camera.init()
+
+    def announce(self, shot: Shot) -> None:
+        """A real camera stands in its own world."""
+
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting of the camera's tree, in its order."""
+        with _told("reading the settings"):
+            return tuple(_leaves(self._camera.get_config(), ""))
+
+    def setting(self, name: str) -> Setting | None:
+        """One setting, read anew from the camera."""
+        widget = self._widget(name)
+        return None if widget is None else _as_setting(widget, "")
+
+    def put(self, name: str, value: str) -> None:
+        """Sets one value; the caller has checked that it is offered."""
+        widget = self._widget(name)
+        if widget is None:
+            raise CameraError(f"{self.model} has no setting {name!r}", hint="see sdd capture cameras --settings")
+        held = _as_setting(widget, "")
+        if held.choices and value not in held.choices:
+            raise CameraError(f"{self.model} no longer offers {name} = {value!r}", hint="was the lens changed?")
+        with _told(f"setting {name} = {value}"):
+            widget.set_value(_typed(widget, value))
+            self._camera.set_single_config(name, widget)
+
+    def capture(self, timeout_s: float) -> tuple[str, ...]:
+        """Takes a frame; a body that writes RAW and JPEG tells of the second file by an event."""
+        self._drain(quiet_ms=1, longest_s=1.0)
+        with _told("taking a frame"):
+            first = self._camera.capture(gp.GP_CAPTURE_IMAGE)
+        paths = [_path(first)]
+        # Busy now must not count as "busy, trigger again": the frame is taken.
+        with suppress(CameraBusyError):
+            paths += self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _LONGEST_DRAIN_S))
+        ours = PurePosixPath(paths[0])
+        # Some drivers tell of earlier files once more: only the frame's own name counts.
+        paths = [path for path in dict.fromkeys(paths) if PurePosixPath(path).stem == ours.stem]
+        return tuple(raw_first(paths))
+
+    def listing(self) -> tuple[str, ...]:
+        """All files on all stores of the camera."""
+        with _told("listing the camera's files"):
+            return tuple(sorted(self._files("/")))
+
+    def download(self, path: str) -> bytes:
+        """The file, byte by byte as the camera holds it."""
+        folder, name = _split(path)
+        with _told(f"downloading {name}"):
+            held = self._camera.file_get(folder, name, gp.GP_FILE_TYPE_NORMAL)
+            return bytes(memoryview(held.get_data_and_size()))
+
+    def delete(self, path: str) -> None:
+        """Deletes the file on the camera."""
+        folder, name = _split(path)
+        with _told(f"deleting {name}"):
+            self._camera.file_delete(folder, name)
+
+    def drive_focus(self, steps: int) -> None:
+        """Nikon and others take a number of steps; Canon `Near 1` … `Far 3`, of which one step is a `1`."""
+        widget = require(self, FOCUS_DRIVE)
+        if widget.span is not None or not widget.choices:
+            self._put_focus(widget.name, choose(widget, f"{steps}", self.model))
+            return
+        side = "Far" if steps > 0 else "Near"
+        for _ in range(abs(steps)):
+            move = next((choice for choice in widget.choices if choice.casefold() == f"{side} 1".casefold()), None)
+            if move is None:
+                raise CameraError(
+                    f"{self.model} knows no focus move {side} 1", hint=f"it offers {', '.join(widget.choices)}"
+                )
+            self._put_focus(widget.name, move)
+
+    def close(self) -> None:
+        """Ends the session with the camera."""
+        with suppress(gp.GPhoto2Error):
+            self._camera.exit()
+
+    def _put_focus(self, name: str, value: str) -> None:
+        # Not `put`: such a widget is an action, and reading it back tells nothing.
+        widget = self._widget(name)
+        with _told("moving the focus"):
+            widget.set_value(_typed(widget, value))
+            self._camera.set_single_config(name, widget)
+
+    def _widget(self, name: str) -> Any:
+        with _told(f"reading {name}"):
+            try:
+                return self._camera.get_single_config(name)
+            except gp.GPhoto2Error as error:
+                # "No such setting" in one driver, "no single settings at all" in another: the tree knows.
+                if error.code not in (gp.GP_ERROR_BAD_PARAMETERS, gp.GP_ERROR_NOT_SUPPORTED, gp.GP_ERROR):
+                    raise
+            try:
+                return self._camera.get_config().get_child_by_name(name)
+            except gp.GPhoto2Error as error:
+                if error.code != gp.GP_ERROR_BAD_PARAMETERS:
+                    raise
+                return None
+
+    def _drain(self, *, quiet_ms: int, longest_s: float) -> list[str]:
+        """Paths of the files the camera tells of until it is silent for `quiet_ms`."""
+        deadline, paths = time.monotonic() + longest_s, list[str]()
+        while True:
+            with _told("waiting for the camera"):
+                kind, data = self._camera.wait_for_event(quiet_ms)
+            if kind == gp.GP_EVENT_FILE_ADDED:
+                paths.append(_path(data))
+            if kind == gp.GP_EVENT_TIMEOUT or time.monotonic() > deadline:
+                return paths
+
+    def _files(self, folder: str) -> Iterator[str]:
+        names = self._camera.folder_list_files(folder)
+        yield from (f"{folder.rstrip('/')}/{names.get_name(place)}" for place in range(names.count()))
+        folders = self._camera.folder_list_folders(folder)
+        for place in range(folders.count()):
+            yield from self._files(f"{folder.rstrip('/')}/{folders.get_name(place)}")
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever libgphoto2 raises in the block, as a CameraError."""
+    try:
+        yield
+    except gp.GPhoto2Error as error:
+        raise failure(error.code, error.string, what) from error
+
+
+def failure(code: int, text: str, what: str) -> CameraError:
+    """The error for libgphoto2's `code` while doing `what`."""
+    told = f"{what}: {text} ({code})"
+    if code in _HELD:
+        return CameraBusyError(f"the camera is busy: {told}", hint=_HELD_HINT)
+    if code == gp.GP_ERROR_CAMERA_BUSY:
+        return CameraBusyError(f"the camera is busy: {told}", hint="wait until it has written its buffer, then again")
+    if code in _FULL:
+        return CameraFullError(
+            f"the camera's card is full: {told}",
+            hint="change or empty the card, then run the same command again to resume",
+        )
+    if code in _LOST:
+        lead = "the camera does not answer in time" if code == gp.GP_ERROR_TIMEOUT else "the camera is gone"
+        return CameraLostError(
+            f"{lead}: {told}", hint="check cable and battery, then run the same command again to resume"
+        )
+    return CameraRefusedError(
+        f"the camera refused: {told}",
+        hint="autofocus off, mode M, lens cap off? then run the same command again to resume",
+    )
+
+
+def _leaves(widget: Any, folder: str) -> Iterator[Setting]:
+    if widget.get_type() in (gp.GP_WIDGET_WINDOW, gp.GP_WIDGET_SECTION):
+        for child in widget.get_children():
+            yield from _leaves(child, widget.get_name())
+    elif widget.get_type() != gp.GP_WIDGET_BUTTON:
+        yield _as_setting(widget, folder)
+
+
+def _as_setting(widget: Any, folder: str) -> Setting:
+    kind = widget.get_type()
+    value = widget.get_value()
+    return Setting(
+        name=widget.get_name(),
+        label=widget.get_label(),
+        value=f"{value:g}" if isinstance(value, float) else "" if value is None else str(value),
+        choices=tuple(widget.get_choices()) if kind in (gp.GP_WIDGET_RADIO, gp.GP_WIDGET_MENU) else (),
+        read_only=bool(widget.get_readonly()),
+        folder=folder,
+        span=tuple(widget.get_range()) if kind == gp.GP_WIDGET_RANGE else None,
+    )
+
+
+def _typed(widget: Any, value: str) -> Any:
+    """`value` in the type the widget takes."""
+    kind = widget.get_type()
+    if kind == gp.GP_WIDGET_RANGE:
+        return float(value)
+    if kind == gp.GP_WIDGET_TOGGLE:
+        return int(value.strip().casefold() in ("1", "true", "on", "yes"))
+    if kind == gp.GP_WIDGET_DATE:
+        return int(float(value))
+    return value
+
+
+def _path(found: Any) -> str:
+    return f"{found.folder.rstrip('/')}/{found.name}"
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder or "/", name

@@ -1,0 +1,189 @@
+"""A capture session: a plan becomes files, and a run that was cut off goes on where it stopped.
+
+What is finished is known from the journal and proved by hashes; `shooting` takes the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from capture.journal import Journal, State, locked, sweep
+from capture.shooting import Shooting
+from sdd_toolkit import files
+from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.files import PARTIAL
+from sdd_toolkit.progress import silent
+from sdd_toolkit.types import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from capture.camera import Camera
+    from capture.journal import Taken
+    from capture.operator import Operator
+    from capture.plan import ShootingPlan, Shot
+    from sdd_toolkit.progress import Track
+
+_NAMED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        report: In the usual shape; `skipped` are frames finished before, their hashes verified.
+        warnings: What is to be looked at, by file.
+    """
+
+    report: Report
+    warnings: tuple[str, ...]
+
+
+def run(
+    plan: ShootingPlan,
+    out: Path,
+    connect: Callable[[], Camera],
+    operator: Operator,
+    *,
+    reshoot: Sequence[str] = (),
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Outcome:
+    """Shoots what of `plan` is not in `out` yet.
+
+    Args:
+        plan: The shot list.
+        out: Folder of the session; made if missing.
+        connect: Opens the camera; called again when the connection was lost, not at all when nothing is to do.
+        operator: Is asked, and told.
+        reshoot: Scenes to shoot again although they are finished.
+        overwrite: Shoots everything again.
+        track: Shows progress.
+
+    Raises:
+        CameraError: The camera cannot do what the plan asks, or is lost for good; another run holds the folder.
+        InputError: The folder holds other frames than the plan's, or cannot be written.
+        IntegrityError: Frames are missing or altered, and the operator does not want them again.
+    """
+    started = time.monotonic()
+    with locked(out):
+        sweep({out, *((out / shot.stem).parent for shot in plan.shots)})
+        journal = Journal(out, lenient=overwrite)
+        waiting = _waiting(plan, journal, operator, reshoot, overwrite)
+        skipped = len(plan.shots) - len(waiting)
+        warnings = Shooting(plan, journal, connect, operator).shoot(waiting, track) if waiting else _leftovers(journal)
+        noted = [*_by_warning(journal), *_in_sittings(journal)]
+        stems = {shot.stem for shot in plan.shots}
+        left = [taken.file for stem, taken in journal.taken.items() if stem not in stems]
+        if left:
+            noted.append(f"{len(left)} frames of an earlier plan stay: {_named(left)}")
+    report = Report(
+        stage="capture",
+        total=len(plan.shots),
+        done=len(waiting),
+        skipped=skipped,
+        rejected={},
+        seconds=time.monotonic() - started,
+        outputs=(str(out),),
+    )
+    return Outcome(report, (*warnings, *noted))
+
+
+def _waiting(
+    plan: ShootingPlan, journal: Journal, operator: Operator, reshoot: Sequence[str], overwrite: bool
+) -> list[Shot]:
+    """The frames to take: those without a whole file that the journal vouches for."""
+    scenes = {shot.scene for shot in plan.shots}
+    for name in reshoot:
+        if name not in scenes:
+            raise InputError(f"the plan has no scene {name!r}", hint=f"scenes: {_named(sorted(scenes))}")
+    waiting: list[Shot] = []
+    changed: list[str] = []
+    problems: list[str] = []
+    for shot in plan.shots:
+        taken = journal.taken.get(shot.stem)
+        if taken is None or overwrite or shot.scene in reshoot:
+            waiting.append(shot)
+        elif journal.state.flight is not None and journal.state.flight.shot == shot.fingerprint():
+            waiting.append(shot)  # a repetition that was cut off: the old frame may be half replaced
+        elif taken.shot != shot.fingerprint():
+            changed.append(shot.stem)
+        elif problem := _problem(journal.folder, taken):
+            problems.append(problem)
+            waiting.append(shot)
+    if changed:
+        raise InputError(
+            f"the plan now asks for other frames than {journal.folder} holds: {_named(changed)}",
+            hint="--reshoot SCENE shoots a scene again as the plan has it now; or choose another folder",
+        )
+    if problems and not operator.replace(problems):
+        raise IntegrityError(
+            f"{len(problems)} finished frames are not as they were written: {_named(problems)}",
+            hint="restore them, or pass --yes to shoot them again",
+        )
+    strangers = [] if overwrite else _strangers(journal, waiting)
+    if strangers:
+        raise InputError(
+            f"{journal.folder} holds files that this session did not write: {_named(strangers)}",
+            hint="move them, choose another folder, or pass --overwrite",
+        )
+    return waiting
+
+
+def _problem(folder: Path, taken: Taken) -> str:
+    for ref in taken.files:
+        path = files.inside(folder, ref.path)
+        if not path.is_file():
+            return f"{ref.path} is missing"
+        if path.stat().st_size != ref.bytes or files.sha256_of(path) != ref.sha256:
+            return f"{ref.path} is not what was written"
+    return ""
+
+
+def _strangers(journal: Journal, waiting: Sequence[Shot]) -> list[str]:
+    """Files in the way of `waiting` that neither the journal nor the frame in flight knows."""
+    flight = journal.state.flight
+    ours = {ref.path for taken in journal.taken.values() for ref in taken.files}
+    ours |= {ref.path for ref in flight.files} if flight else set()
+    found = []
+    for shot in waiting:
+        path = journal.folder / shot.stem
+        beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+        names = [str(PurePosixPath(shot.stem).with_name(entry.name)) for entry in beside if entry.stem == path.name]
+        found += [name for name in names if name not in ours and not name.endswith(PARTIAL)]
+    return found
+
+
+def _by_warning(journal: Journal) -> list[str]:
+    """Each warning once, with the frames it is about."""
+    files_of: dict[str, list[str]] = {}
+    for taken in journal.taken.values():
+        for word in taken.warnings:
+            files_of.setdefault(word, []).append(taken.file)
+    return [f"{word}: {_named(names)}" for word, names in files_of.items()]
+
+
+def _in_sittings(journal: Journal) -> list[str]:
+    """Which pairs an interruption tore: whoever came to the camera in between may have moved it."""
+    runs: dict[tuple[str, int], set[int]] = {}
+    for taken in journal.taken.values():
+        runs.setdefault((taken.scene, taken.repeat), set()).add(taken.run)
+    torn = list(dict.fromkeys(scene for (scene, _), of in runs.items() if len(of) > 1))
+    return [f"interrupted between the frames of a pair (--reshoot if anything moved): {_named(torn)}"] if torn else []
+
+
+def _leftovers(journal: Journal) -> tuple[str, ...]:
+    """Ends what a kill after the last frame left open."""
+    lens = journal.state.lens
+    journal.keep(State())
+    moved = lens is not None and (lens.at or lens.moving_to)
+    return (f"{lens.scene}: the lens was not driven back to its start",) if lens is not None and moved else ()
+
+
+def _named(words: Sequence[str]) -> str:
+    return ", ".join(words[:_NAMED]) + (f" and {len(words) - _NAMED} more" if len(words) > _NAMED else "")

@@ -1,0 +1,348 @@
+"""Taking the frames that are left of a plan, through lost connections and interruptions.
+
+The order for each frame: set, read back, move the focus, let it settle; note down what lies on the card; trigger,
+download, note down the hashes, write the files whole, look at them, write the journal's line; only then delete on the
+camera, if that is wanted at all. Wherever this is cut off, `_recovered` knows what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from capture import dialing, shot_check
+from capture.camera import CameraFullError, CameraLostError, CameraRefusedError, ensure, patiently, raw_first
+from capture.interrupts import finishing
+from capture.journal import InFlight, Lens, State, Taken, new_header
+from sdd_toolkit import exif, files, frames
+from sdd_toolkit.errors import CameraError, RawError
+from sdd_toolkit.types import Exposure, FileRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from capture.camera import Camera
+    from capture.journal import Journal
+    from capture.operator import Operator
+    from capture.plan import ShootingPlan, Shot
+    from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.progress import Advance, Track
+
+_log = logging.getLogger(__name__)
+_LONGEST_PAUSE_S = 8.0
+_CONNECTING_S = 5.0
+_FETCHED = "fetched from the camera after an interruption; see that it is the right frame"
+
+
+class Shooting:
+    """One run's work at the camera."""
+
+    def __init__(self, plan: ShootingPlan, journal: Journal, connect: Callable[[], Camera], operator: Operator) -> None:
+        self._plan, self._journal, self._connect, self._operator = plan, journal, connect, operator
+        self._limits = plan.session
+        self._camera: Camera | None = None
+        self._on_card: tuple[str, ...] = ()
+        self._last: tuple[str, HalfFrame] | None = None
+        self._stale: set[str] = set()
+        self._run = 1 if journal.header is None else journal.header.runs + 1
+        self._done = 0
+
+    def shoot(self, waiting: Sequence[Shot], track: Track) -> tuple[str, ...]:
+        """Takes all of `waiting`, scene by scene.
+
+        Returns:
+            Warnings that belong to no file.
+
+        Raises:
+            CameraError: The camera cannot do what is asked, or is lost for good.
+        """
+        said: list[str] = []
+        try:
+            self._open(waiting)
+            lens = self._journal.state.lens
+            if lens is not None and lens.scene != waiting[0].scene:
+                self._return_lens()
+            with track("capture", len(waiting)) as advance:
+                for scene, group in itertools.groupby(waiting, key=lambda shot: shot.scene):
+                    self._operator.ready(scene, self._plan.notes.get(scene, ""))
+                    todo, words = self._after_an_interruption(scene, list(group))
+                    said += words
+                    while not self._take_all(todo, len(waiting), advance):
+                        todo = self._frames_of(scene)
+                    self._return_lens()
+            self._journal.keep(State())
+        finally:
+            self._journal.close()
+            if self._camera is not None:
+                self._camera.close()
+        return tuple(said)
+
+    def _frames_of(self, scene: str) -> list[Shot]:
+        return [shot for shot in self._plan.shots if shot.scene == scene]
+
+    def _after_an_interruption(self, scene: str, todo: list[Shot]) -> tuple[list[Shot], list[str]]:
+        """What to take of a scene some of which may be finished, and what to say about it."""
+        words: list[str] = []
+        lens = self._journal.state.lens
+        if lens is not None and lens.scene == scene and (lens.at or lens.moving_to is not None):
+            if self._operator.refocused(scene, lens):
+                self._journal.keep(State(lens=Lens(scene)))
+                return self._frames_of(scene), []
+            if lens.moving_to is not None:
+                words.append(f"{scene}: a focus move was cut off and is taken as done; look at its frames")
+        return todo, words
+
+    def _take_all(self, shots: Sequence[Shot], total: int, advance: Advance) -> bool:
+        """Takes the frames of a scene; False if the operator wants the scene again."""
+        self._stale = {shot.stem for shot in shots}
+        for place, shot in enumerate(shots, 1):
+            taken, complaints = self._take(shot)
+            self._done += 1
+            advance(note=taken.file)
+            self._operator.told(f"{self._done}/{total} {_told(taken)}")
+            if complaints and self._operator.shoot_again(shot.scene, complaints):
+                advance(-place)
+                self._done -= place
+                return False
+        return True
+
+    def _take(self, shot: Shot) -> tuple[Taken, tuple[str, ...]]:
+        """One frame, whatever happens to the connection meanwhile; and what its check found."""
+        for attempt in itertools.count(1):
+            try:
+                # A new connection may fail as the old one did, hence within the attempt.
+                if self._camera is None:
+                    self._open([shot])
+                return self._recovered(shot) or self._expose(shot)
+            except (CameraLostError, CameraRefusedError) as error:
+                if attempt > self._limits.retries:
+                    if isinstance(error, CameraRefusedError):
+                        self._stand_down()
+                        raise
+                    raise CameraLostError(
+                        f"the camera did not come back after {self._limits.retries} attempts: {error.what}",
+                        hint="check cable and battery, then run the same command again to resume",
+                    ) from error
+                _log.warning("%s: %s; connecting again, %d of %d", shot.stem, error.what, attempt, self._limits.retries)
+                self._drop()
+                time.sleep(min(0.25 * 2.0**attempt, _LONGEST_PAUSE_S))
+        raise AssertionError("unreachable")
+
+    def _open(self, waiting: Sequence[Shot]) -> None:
+        """Connects, sets what is set once, and finds out whether the camera can do the rest."""
+        camera = self._camera = patiently(self._connect, min(self._limits.timeout_s, _CONNECTING_S))
+        header, lens = self._journal.header, self._journal.state.lens
+        timeout_s, once = self._limits.timeout_s, self._plan.camera.settings
+        patiently(lambda: dialing.prepare(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
+        start_s = header.shutter_s if header is not None else patiently(lambda: dialing.started_at_s(camera), timeout_s)
+        patiently(lambda: dialing.check(camera, waiting, start_s), timeout_s)
+        self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
+        self._on_card = patiently(camera.listing, timeout_s)
+        if lens is not None and not camera.keeps_focus:
+            self._journal.keep(State(self._journal.state.flight, Lens(lens.scene)))
+
+    def _drop(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
+        self._camera = None
+
+    def _opened(self) -> Camera:
+        if self._camera is None:
+            raise CameraLostError("the camera is not connected", hint="run the same command again to resume")
+        return self._camera
+
+    def _expose(self, shot: Shot) -> tuple[Taken, tuple[str, ...]]:
+        camera, header = self._opened(), self._journal.header
+        camera.announce(shot)
+        start_s = header.shutter_s if header is not None else None
+        dialled = patiently(lambda: dialing.dial(camera, shot, start_s), self._limits.timeout_s)
+        held = {
+            setting.name: ensure(camera, setting, value, self._limits.timeout_s) for setting, value in dialled.settings
+        }
+        if shot.focus_steps is not None:
+            lens = self._journal.state.lens
+            self._drive(lens if lens is not None and lens.scene == shot.scene else Lens(shot.scene), shot.focus_steps)
+        time.sleep(self._limits.settle_s + self._limits.timer_s)
+        flight = InFlight(
+            shot=shot.fingerprint(),
+            before=self._on_card,
+            asked={setting.name: value for setting, value in dialled.settings},
+            held=held,
+            exposure=dialled.exposure,
+            residual_ev=dialled.residual_ev,
+            warnings=dialled.warnings,
+            run=self._run,
+        )
+        with finishing():
+            self._journal.keep(State(flight, self._journal.state.lens))
+            try:
+                paths = patiently(lambda: camera.capture(self._limits.timeout_s), self._limits.timeout_s)
+            except CameraFullError:
+                self._stand_down()
+                raise
+            return self._fetch(shot, flight, paths)
+
+    def _stand_down(self) -> None:
+        """No frame was taken: whatever appears on the card from now on is somebody else's."""
+        self._journal.keep(State(lens=self._journal.state.lens))
+
+    def _drive(self, lens: Lens, target: int) -> None:
+        """Moves the focus to `target` steps from the scene's start, noted down before and after."""
+        flight, camera = self._journal.state.flight, self._opened()
+        # A move that was not seen to end counts as done: most often it was.
+        start = lens.at if lens.moving_to is None else lens.moving_to
+        if target != start:
+            self._journal.keep(State(flight, Lens(lens.scene, start, moving_to=target)))
+            patiently(lambda: camera.drive_focus(target - start), self._limits.timeout_s)
+        self._journal.keep(State(flight, Lens(lens.scene, target)))
+
+    def _return_lens(self) -> None:
+        """Back to where the lens stood at the scene's start: the next scene, or a repetition, begins there."""
+        lens = self._journal.state.lens
+        if lens is not None:
+            self._drive(lens, 0)
+        self._journal.keep(State(self._journal.state.flight))
+
+    def _recovered(self, shot: Shot) -> tuple[Taken, tuple[str, ...]] | None:
+        """The frame an interruption left on the disk or on the camera; None if it was not taken."""
+        flight = self._journal.state.flight
+        if flight is None or flight.shot != shot.fingerprint():
+            return None
+        if flight.files and all(_whole(self._journal, ref) for ref in flight.files):
+            return self._note(shot, flight, recovered=True)
+        fresh = [path for path in self._opened().listing() if path not in flight.before]
+        if len({PurePosixPath(path).with_suffix("") for path in fresh}) == 1:
+            flight = replace(flight, warnings=(*flight.warnings, _FETCHED))
+            return self._fetch(shot, flight, raw_first(fresh), recovered=True)
+        if fresh:
+            _log.warning("%s: %d new files on the camera, none of them surely this frame", shot.stem, len(fresh))
+        return None
+
+    def _fetch(
+        self, shot: Shot, flight: InFlight, paths: Sequence[str], *, recovered: bool = False
+    ) -> tuple[Taken, tuple[str, ...]]:
+        """From the camera to the disk and into the journal."""
+        camera, content = self._opened(), dict[str, bytes]()
+        self._on_card = tuple(sorted({*self._on_card, *paths}))
+        for path in paths:
+            name = shot.stem + PurePosixPath(path).suffix.lower()
+            content[name] = patiently(lambda path=path: camera.download(path), self._limits.timeout_s)  # type: ignore[misc]
+        refs = tuple(FileRef(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items())
+        flight = replace(flight, files=refs)
+        self._journal.keep(State(flight, self._journal.state.lens))
+        for name, data in content.items():
+            files.write_bytes(files.inside(self._journal.folder, name), data)
+        noted = self._note(shot, flight, recovered=recovered)
+        for path in paths if self._limits.delete_from_camera else ():
+            camera.delete(path)
+            self._on_card = tuple(other for other in self._on_card if other != path)
+        return noted
+
+    def _note(self, shot: Shot, flight: InFlight, *, recovered: bool) -> tuple[Taken, tuple[str, ...]]:
+        """Looks at a frame that is whole on the disk and writes its line."""
+        raw, before = flight.files[0], self._journal.taken.get(shot.stem)
+        told, mismatches = self._exif(flight)
+        taken = Taken(
+            scene=shot.scene,
+            kind=shot.kind,
+            role=shot.role,
+            repeat=shot.repeat,
+            file=raw.path,
+            bytes=raw.bytes,
+            sha256=raw.sha256,
+            shot=flight.shot,
+            also=flight.files[1:],
+            asked=flight.asked,
+            held=flight.held,
+            residual_ev=flight.residual_ev,
+            focus_steps=shot.focus_steps,
+            exif=told,
+            camera=self._opened().model,
+            time=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            recovered=recovered,
+            run=flight.run,
+        )
+        self._stale.discard(shot.stem)
+        checked, complaints = self._checked(taken)
+        taken = replace(checked, warnings=(*flight.warnings, *mismatches, *complaints))
+        self._journal.append(taken)
+        names = {ref.path for ref in taken.files}
+        for ref in before.files if before is not None else ():
+            if ref.path not in names:
+                files.inside(self._journal.folder, ref.path).unlink(missing_ok=True)
+        return taken, complaints
+
+    def _exif(self, flight: InFlight) -> tuple[Exposure, tuple[str, ...]]:
+        """What the file tells, and where that is not what was set."""
+        path = self._journal.folder / flight.files[0].path
+        if self._limits.exif == "off":
+            return Exposure(), ()
+        try:
+            told = exif.read_meta(path).exposure
+        except RawError as error:
+            return Exposure(), (f"its EXIF cannot be read: {error.what}",)
+        mismatches = shot_check.against_exif(flight.exposure, told)
+        if mismatches and self._limits.exif == "strict":
+            for ref in flight.files:
+                files.inside(self._journal.folder, ref.path).unlink(missing_ok=True)
+            self._journal.keep(State(lens=self._journal.state.lens))
+            raise CameraError(
+                f"{flight.files[0].path} is not what was asked for: {'; '.join(mismatches)}",
+                hint='the frame stays on the camera; turn it to M, or set exif = "warn" in [session]',
+            )
+        return told, mismatches
+
+    def _checked(self, taken: Taken) -> tuple[Taken, tuple[str, ...]]:
+        """The frame's numbers and those of its pair, and what is wrong with them."""
+        if not self._plan.check.enabled:
+            return taken, ()
+        try:
+            half = frames.read_half(self._journal.folder / taken.file)
+        except RawError as error:
+            return taken, (f"cannot be looked at: {error.what}",)
+        numbers, pair = shot_check.of_frame(half), self._pair(taken, half)
+        self._last = taken.file, half
+        return replace(taken, frame=numbers, pair=pair), shot_check.complaints(numbers, pair, self._plan.check)
+
+    def _pair(self, taken: Taken, half: HalfFrame) -> shot_check.PairCheck | None:
+        # Not with a frame that is about to be taken again.
+        others = [
+            other
+            for stem, other in self._journal.taken.items()
+            if (other.scene, other.repeat) == (taken.scene, taken.repeat)
+            and other.role != taken.role
+            and stem not in self._stale
+        ]
+        if not others:
+            return None
+        other = others[-1]
+        try:
+            known = self._last is not None and self._last[0] == other.file
+            partner = self._last[1] if self._last and known else frames.read_half(self._journal.folder / other.file)
+        except RawError:
+            return None
+        blur, sharp = (half, partner) if taken.role == "blur" else (partner, half)
+        return shot_check.of_pair(blur, sharp, other.file)
+
+
+def _whole(journal: Journal, ref: FileRef) -> bool:
+    path = files.inside(journal.folder, ref.path)
+    return path.is_file() and path.stat().st_size == ref.bytes and files.sha256_of(path) == ref.sha256
+
+
+def _told(taken: Taken) -> str:
+    """One line on a frame, for people."""
+    words = [taken.file, " ".join(taken.held.values())]
+    if taken.frame is not None:
+        words.append(f"{shot_check.bar(taken.frame)} clipped {taken.frame.clipped_fraction:.1%}")
+    if taken.pair is not None:
+        words.append(f"pair {taken.pair.exposure_ev:+.2f} EV, detail x{taken.pair.sharpness_gain:.2f}")
+    words += ["recovered"] if taken.recovered else []
+    words += [f"! {word}" for word in taken.warnings]
+    return "  ".join(word for word in words if word)

@@ -1,0 +1,113 @@
+"""What is looked at right after a shot: clipping and darkness; brightness and detail against the pair's other frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit import quality
+from sdd_toolkit.types import Exposure
+
+if TYPE_CHECKING:
+    from capture.plan import CheckTable
+    from sdd_toolkit.frames import HalfFrame
+
+BINS = 16
+_FROM_EV = -8.0
+_BLACK = 2.0**_FROM_EV
+_BARS = " ▁▂▃▄▅▆▇█"
+_EXIF_EV = 1 / 6
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCheck:
+    """One frame's numbers.
+
+    Attributes:
+        clipped_fraction: Share of saturated pixels.
+        black_fraction: Share of pixels 8 stops or more below saturation.
+        level: Linear level of the bright parts (99.5th percentile), 0 … 1.
+        histogram: Shares of pixels in 16 steps of half a stop, from -8 EV to saturation; sums to 1.
+    """
+
+    clipped_fraction: float
+    black_fraction: float
+    level: float
+    histogram: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PairCheck:
+    """A blurred frame against the sharp one of its scene.
+
+    Attributes:
+        other: File of the other frame.
+        exposure_ev: By how many stops the sharp frame is brighter, measured.
+        sharpness_gain: Median over textured tiles of fine detail, sharp over blurred.
+    """
+
+    other: str
+    exposure_ev: float
+    sharpness_gain: float
+
+
+def of_frame(frame: HalfFrame) -> FrameCheck:
+    """The numbers of one frame."""
+    light = quality.luminance(frame.rgb)
+    stops = np.log2(np.maximum(light, _BLACK))
+    counts, _ = np.histogram(np.clip(stops, _FROM_EV, -1e-6), bins=BINS, range=(_FROM_EV, 0.0))
+    return FrameCheck(
+        clipped_fraction=_figure(frame.clipped.mean()),
+        black_fraction=_figure(np.mean(light <= _BLACK)),
+        level=_figure(np.percentile(light, quality.BRIGHT_PERCENTILE)),
+        histogram=tuple(_figure(share) for share in counts / light.size),
+    )
+
+
+def of_pair(blur: HalfFrame, sharp: HalfFrame, other: str) -> PairCheck:
+    """The numbers of a pair, compared in place: nothing is aligned at the tripod."""
+    measured = quality.measure(blur.rgb, sharp.rgb, 0.0, None)
+    return PairCheck(
+        other=other,
+        exposure_ev=_figure(measured.exposure_ev),
+        sharpness_gain=_figure(measured.sharpness_gain),
+    )
+
+
+def complaints(frame: FrameCheck, pair: PairCheck | None, limits: CheckTable) -> tuple[str, ...]:
+    """What is wrong, in words; empty if the frame passes."""
+    found = []
+    if frame.clipped_fraction > limits.max_clipped_fraction:
+        found.append(f"over-exposed: {frame.clipped_fraction:.1%} of the pixels are saturated")
+    if frame.level < limits.min_level:
+        found.append(f"under-exposed: its bright parts reach {frame.level:.1%} of saturation")
+    if pair is not None and abs(pair.exposure_ev) > limits.max_exposure_ev:
+        found.append(f"the pair's exposures do not match: sharp is {pair.exposure_ev:+.1f} EV off blurred")
+    if pair is not None and pair.sharpness_gain < limits.min_sharpness_gain:
+        found.append(f"the sharp frame is hardly sharper: {pair.sharpness_gain:.2f} times the detail")
+    return tuple(found)
+
+
+def against_exif(asked: Exposure, told: Exposure) -> tuple[str, ...]:
+    """Where a file's EXIF contradicts what was set; what either does not tell is no contradiction."""
+    found = []
+    for name, ours, theirs, stops in (
+        ("f-number", asked.f_number, told.f_number, 2.0),
+        ("shutter time in s", asked.shutter_s, told.shutter_s, 1.0),
+        ("ISO", asked.iso, told.iso, 1.0),
+    ):
+        if ours is not None and theirs is not None and abs(stops * np.log2(ours / theirs)) > _EXIF_EV:
+            found.append(f"EXIF tells {name} {theirs:.4g}, set was {ours:.4g}")
+    return tuple(found)
+
+
+def bar(frame: FrameCheck) -> str:
+    """The histogram as one short line, dark to bright."""
+    top = max(frame.histogram) or 1.0
+    return "".join(_BARS[round(share / top * (len(_BARS) - 1))] for share in frame.histogram)
+
+
+def _figure(value: float | np.floating) -> float:
+    return float(f"{float(value):.6g}")

@@ -1,0 +1,185 @@
+"""`sdd capture plan`, `sdd capture run` and `sdd capture cameras`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capture.camera import Setting
+    from capture.journal import Lens
+    from capture.operator import Operator
+    from capture.plan import ShootingPlan
+    from capture.session import Outcome
+    from sdd_toolkit.progress import Track
+
+_A_WHILE_S = 120
+_DRIVER = click.Choice(["gphoto2", "virtual"])
+
+
+@click.command()
+@click.option("--out", type=OUT_PATH, help="File to write; without it the plan goes to stdout.")
+@click.option("--scenes", type=click.IntRange(1, 9999), default=5, show_default=True, help="How many scenes.")
+@click.option("--kind", type=click.Choice(["aperture", "focus"]), default="aperture", help="What makes a pair.")
+@overwrite_option
+def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
+    """Write a commented shot list to edit."""
+    from capture.plan_text import text
+    from sdd_toolkit.errors import InputError
+    from sdd_toolkit.files import write_text
+
+    if out is None:
+        click.echo(text(scenes, kind), nl=False)
+        return
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} is there already", hint="choose another --out, or pass --overwrite")
+    write_text(out, text(scenes, kind))
+    click.echo(f"-> {out}")
+
+
+@click.command()
+@click.argument("plan", type=IN_PATH)
+@click.option("--out", type=OUT_PATH, help="Folder of the session; instead of [session] out.")
+@click.option("--camera", type=_DRIVER, help="Another driver than the plan's, without the plan's [camera.settings].")
+@click.option("--port", help="Port of the camera, such as usb:001,005; instead of [camera] port.")
+@click.option("--yes", is_flag=True, help="Ask nothing: accept frames with warnings, replace damaged ones.")
+@click.option("--reshoot", multiple=True, metavar="SCENE", help="Shoot this scene again although it is finished.")
+@click.option("--dry-run", is_flag=True, help="List the frames and the time they take; no camera is touched.")
+@overwrite_option
+@json_option
+def run(
+    plan: Path, out: Path | None, camera: str | None, port: str | None, yes: bool, reshoot: tuple[str, ...],
+    dry_run: bool, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Shoot a plan with a tethered camera, resuming."""
+    from capture import drivers, session
+
+    shots = _planned(plan, camera, port)
+    if dry_run:
+        click.echo(_listing(shots, as_json))
+        return
+    folder = out or plan.parent / shots.session.out
+    operator, track = _standing_by(yes, shots)
+    outcome = session.run(
+        shots, folder, lambda: drivers.connect(shots.camera), operator,
+        reshoot=reshoot, overwrite=overwrite, track=track,
+    )  # fmt: skip
+    _summarise(outcome, as_json)
+
+
+@click.command()
+@click.option("--camera", type=_DRIVER, default="gphoto2", show_default=True, help="Driver to ask.")
+@click.option("--port", help="Only the camera at this port.")
+@click.option("--settings", is_flag=True, help="Print every setting with its value and what it can be set to.")
+@json_option
+def cameras(camera: str, port: str | None, settings: bool, as_json: bool) -> None:
+    """List connected cameras and, on request, their settings."""
+    from capture import drivers
+    from capture.plan import CameraTable
+
+    found = [entry for entry in drivers.connected(camera) if port in (None, entry.port)]
+    tree: tuple[Setting, ...] = ()
+    if settings:
+        opened = drivers.connect(CameraTable(driver="virtual" if camera == "virtual" else "gphoto2", port=port))
+        tree = opened.settings()
+        opened.close()
+    if as_json:
+        click.echo(json.dumps({"cameras": [asdict(entry) for entry in found], "settings": [*map(asdict, tree)]}))
+        return
+    for entry in found:
+        click.echo(f"{entry.model}  {entry.port}  ({entry.driver})")
+    for setting in tree:
+        click.echo(_described(setting))
+
+
+class _Terminal:
+    """A person at the terminal; see `capture.operator.Operator`."""
+
+    def ready(self, scene: str, note: str) -> None:
+        click.prompt(f"{scene}{f' ({note})' if note else ''}: press Enter to shoot", default="", show_default=False,
+                     prompt_suffix=" ", err=True)  # fmt: skip
+
+    def shoot_again(self, scene: str, complaints: Sequence[str]) -> bool:
+        return click.confirm(f"{scene}: {'; '.join(complaints)}. Repeat this scene?", default=False, err=True)
+
+    def replace(self, problems: Sequence[str]) -> bool:
+        for problem in problems:
+            click.echo(problem, err=True)
+        return click.confirm("Shoot these frames again?", default=False, err=True)
+
+    def refocused(self, scene: str, lens: Lens) -> bool:
+        where = "in the middle of a move" if lens.moving_to is not None else f"{lens.at} steps from its start"
+        return click.confirm(
+            f"{scene}: the lens was left {where}. Have you focused it anew (the scene then begins again)?",
+            default=False,
+            err=True,
+        )
+
+    def told(self, line: str) -> None:
+        click.echo(line, err=True)
+
+
+def _standing_by(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
+    """A person with plain lines, or nobody with a progress bar and the same lines."""
+    from capture.operator import Unattended
+    from sdd_toolkit.progress import silent, terminal
+
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        return _Terminal(), silent
+
+    class Telling(Unattended):
+        def told(self, line: str) -> None:
+            click.echo(line, err=True)
+
+    return Telling(consents=yes, pause_s=plan.session.scene_pause_s), terminal
+
+
+def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
+    """The plan, with what the command line puts in its place."""
+    from capture.plan import CameraTable, read
+
+    planned = read(path)
+    table = planned.camera
+    if driver is not None and driver != table.driver:
+        # Another maker's camera has other names for everything.
+        table = CameraTable.model_validate({"driver": driver, "seed": table.seed})
+    return replace(planned, camera=table.model_copy(update={"port": port}) if port else table)
+
+
+def _listing(plan: ShootingPlan, as_json: bool) -> str:
+    from capture.plan import expected_s
+
+    time_s = expected_s(plan)
+    if as_json:
+        return json.dumps({"shots": [asdict(shot) for shot in plan.shots], "expected_s": time_s})
+    lines = [f"{shot.stem}  {shot.wish()}" for shot in plan.shots]
+    about = f"{time_s:.0f} s" if time_s < _A_WHILE_S else f"{time_s / 60:.0f} min"
+    return "\n".join([*lines, f"{len(lines)} frames, about {about} without what people need between scenes"])
+
+
+def _summarise(outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(outcome.report), "warnings": outcome.warnings}))
+        return
+    echo_report(outcome.report, as_json=False)
+    if outcome.report.skipped:
+        click.echo(f"  {outcome.report.skipped} frames were there already, their hashes are right")
+    for warning in outcome.warnings:
+        click.echo(f"  ! {warning}")
+
+
+def _described(setting: Setting) -> str:
+    place = f"{setting.folder}/{setting.name}" if setting.folder else setting.name
+    lock = "  (read only)" if setting.read_only else ""
+    offer = "" if setting.span is None else "  {:g} ... {:g}, step {:g}".format(*setting.span)
+    choices = "".join(f"\n    {choice}" for choice in setting.choices)
+    return f"{place}  {setting.label} = {setting.value!r}{lock}{offer}{choices}"
