@@ -13,7 +13,6 @@ Source: E. Hecht, Optics, 5th ed., ch. 5.2 and 5.7; M. Potmesil, I. Chakravarty,
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,6 @@ THIRD_STOPS = (
     *(0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.5, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1),
     *(8.0, 9.0, 10.0, 11.0, 13.0, 14.0, 16.0, 18.0, 20.0, 22.0, 25.0, 29.0, 32.0, 36.0, 40.0, 45.0, 51.0, 57.0, 64.0),
 )
-_SUBROWS = 64
 
 
 def image_distance_mm(focal_mm: float, distance_m: float) -> float:
@@ -66,33 +64,6 @@ def signed_coc_radius_px(
     """
     ratio = image_mm * (1.0 / focal_mm - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
     return np.asarray(focal_mm / (2.0 * f_number * pitch_mm) * (ratio - 1.0), dtype=np.float64)
-
-
-@lru_cache(maxsize=4096)
-def disc_kernel(radius_px: float) -> NDArray[np.float32]:
-    """The image of a point: each pixel's share of a uniform disc, sub-pixel radius, summing to one.
-
-    Coverage is exact along one axis and summed over 64 sub-rows along the other, both ways averaged. Up to a radius
-    of half a pixel the disc falls into one pixel, and the kernel is a single 1.
-
-    Args:
-        radius_px: Radius of the disc, 0 or more.
-
-    Returns:
-        (2R + 1, 2R + 1) float32, read-only, R = ceil(radius - 1/2).
-    """
-    if radius_px < 0:
-        raise ValueError(f"a radius of {radius_px} px is negative")
-    reach = max(0, int(np.ceil(radius_px - 0.5)))
-    centres = np.arange(-reach, reach + 1, dtype=np.float64)
-    rows = (np.arange((2 * reach + 1) * _SUBROWS) + 0.5) / _SUBROWS - reach - 0.5
-    half_chord = np.sqrt(np.maximum(radius_px**2 - rows**2, 0.0))[:, None]
-    overlap = np.minimum(centres + 0.5, half_chord) - np.maximum(centres - 0.5, -half_chord)
-    coverage = np.maximum(overlap, 0.0).reshape(2 * reach + 1, _SUBROWS, -1).mean(axis=1)
-    kernel = coverage + coverage.T if coverage.sum() > 0 else np.ones((1, 1))
-    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
-    result.flags.writeable = False
-    return result
 
 
 def vignetting(
