@@ -1,8 +1,8 @@
 """The image of a point: which share of its light falls on which pixel.
 
 A point out of focus draws the lens's pupil, scaled. `radius_px` is always that of the round, uniform disc of the thin
-lens, positive beyond the focus. A polygon of blades has the area of that disc; a cat's eye is what the rim leaves of it.
-Shapes are given as points beyond the focus show them; before the focus they are turned by half a turn. Shares are exact
+lens, positive beyond the focus. A polygon of blades has the area of that disc; a cat's eye is what the rim leaves of
+it. Shapes are given as points beyond the focus show them; before the focus they are turned by half a turn. Shares are exact
 areas: analytic for discs, Green's theorem for outlines.
 
 Spherical aberration moves the ray through the pupil's height h (0 … 1) from r h to

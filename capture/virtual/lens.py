@@ -8,6 +8,8 @@ With focal length f, focus distance s and subject distance d (all from the lens)
 
 p is the pixel pitch. `r` is linear in 1/d, hence depth is handled as its inverse, in dioptres (1/m). The image of a
 scene is magnified in proportion to v(s), so moving the focus changes the field of view: focus breathing.
+For a colour whose focal length is f (1 + δ), 1/f becomes 1/(f (1 + δ)) in the bracket: longitudinal chromatic
+aberration.
 Source: E. Hecht, Optics, 5th ed., ch. 5.2 and 5.7; M. Potmesil, I. Chakravarty, SIGGRAPH 1981, eq. 1-5.
 """
 
@@ -50,8 +52,9 @@ def signed_coc_radius_px(
     *,
     focal_mm: float,
     f_number: float,
-    image_mm: float,
+    image_mm: float | NDArray[np.float64],
     pitch_mm: float,
+    longer: float = 0.0,
 ) -> NDArray[np.float64]:
     """The circle of confusion's radius in pixels, positive beyond the focus, negative before it.
 
@@ -59,10 +62,11 @@ def signed_coc_radius_px(
         inverse_depth: 1/d in dioptres (1/m), any shape; 0 is infinity.
         focal_mm: Focal length f.
         f_number: f-number N.
-        image_mm: Image distance v(s) the lens is focused at.
+        image_mm: Image distance v(s) the lens is focused at; may differ from row to row.
         pitch_mm: Pixel pitch p.
+        longer: By what fraction the focal length is longer for this colour (the opening f/N stays).
     """
-    ratio = image_mm * (1.0 / focal_mm - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
+    ratio = image_mm * (1.0 / (focal_mm * (1.0 + longer)) - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
     return np.asarray(focal_mm / (2.0 * f_number * pitch_mm) * (ratio - 1.0), dtype=np.float64)
 
 
@@ -74,9 +78,9 @@ def vignetting(
     The barrel takes `strength` of the corners' light at the widest opening and less the smaller the opening.
     """
     height, width = size
-    y = (np.arange(height) - (height - 1) / 2)[:, None]
-    x = (np.arange(width) - (width - 1) / 2)[None, :]
+    y = (np.arange(height, dtype=np.float32) - np.float32((height - 1) / 2))[:, None]
+    x = (np.arange(width, dtype=np.float32) - np.float32((width - 1) / 2))[None, :]
     square = x**2 + y**2
-    natural = (1.0 + square * (pitch_mm / image_mm) ** 2) ** -2
-    barrel = 1.0 - strength * (f_number_min / f_number) ** 2 * (square / square.max()) ** 2
-    return np.asarray(natural * barrel, dtype=np.float32)
+    natural = 1 + square * np.float32((pitch_mm / image_mm) ** 2)
+    barrel = 1 - np.float32(strength * (f_number_min / f_number) ** 2) * (square / square.max()) ** 2
+    return np.asarray(barrel / (natural * natural), dtype=np.float32)

@@ -13,6 +13,8 @@ from capture.virtual.kernels import ROUND, Pupil, disc_kernel, open_fraction, pu
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from capture.virtual.config import SimulateConfig
+
 _RADIUS_STEP_PX = 0.125
 _FIELD_STEPS = 12
 _FRACTIONS = 65
@@ -136,3 +138,23 @@ def _open_fractions(
 
 PLAIN = Optics()
 """A thin lens with a round opening."""
+
+
+def stopped_to(f_number: float, config: SimulateConfig, centre: tuple[float, float]) -> Optics:
+    """The configured lens at an f-number.
+
+    Args:
+        f_number: Opening; at the widest one the diaphragm's blades are out of sight.
+        config: The camera.
+        centre: (x, y) of the frame's centre on the canvas.
+    """
+    stopped = f_number / config.f_number_min
+    blades = config.blades if stopped > 1 + 1e-6 and config.blade_roundness < 1 else 0
+    return Optics(
+        pupil=Pupil(blades, config.blade_roundness, config.blade_turn_deg) if blades else ROUND,
+        aberration_px=config.spherical_aberration_px / stopped**3,
+        rim_shift=config.cat_eye * stopped,
+        rim_radius=stopped,
+        centre=centre,
+        corner_px=float(np.hypot(*config.size)) / 2,
+    )

@@ -1,7 +1,7 @@
 """Compositing surfaces back to front in linear light, each spread by its own circle of confusion.
 
-Where the radius changes within a surface (a tilted one, or focus that rolls) each of its pixels shares its light between
-the two kernels next to its radius, a quarter of a pixel apart; where the kernel changes over the frame (a cat's eye),
+Where the radius changes within a surface (a tilted one, or focus that rolls) each of its pixels shares its light
+between the two kernels next to its radius, a quarter of a pixel apart; where the kernel changes over the frame (a cat's eye),
 between the kernels of the four places around it. The shares sum to one: no light is lost and there are no steps.
 """
 

@@ -194,10 +194,27 @@ def _visible(leaves: list[Leaf], size: tuple[int, int], reach_px: float) -> list
     return kept[::-1]
 
 
-def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: np.random.Generator) -> Scene:
-    """`scene` with a textured object of 8 to 10 % of the frame in front that jumps 30 to 60 px between the shots."""
-    radius = float(np.sqrt(rng.uniform(0.08, 0.1) * frame[0] * frame[1] / np.pi))
-    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(30, 60) * min(1.0, min(frame) / 400)
+def with_moving_object(
+    scene: Scene,
+    frame: tuple[int, int],
+    near: float,
+    rng: np.random.Generator,
+    *,
+    share: tuple[float, float] = (0.08, 0.1),
+    jump_px: tuple[float, float] = (30.0, 60.0),
+) -> Scene:
+    """`scene` with a textured object in front that jumps between the shots.
+
+    Args:
+        scene: What stands still.
+        frame: (height, width) of the frame.
+        near: Inverse depth of the object, 1/m.
+        rng: Source of chance.
+        share: Least and largest area of the object in areas of the frame.
+        jump_px: Shortest and longest jump; less in frames below 400 px.
+    """
+    radius = float(np.sqrt(rng.uniform(*share) * frame[0] * frame[1] / np.pi))
+    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(*jump_px) * min(1.0, min(frame) / 400)
     jump = (round(length * np.cos(angle)), round(length * np.sin(angle)))
     middle = np.array([scene.size[1], scene.size[0]]) / 2
     slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8

@@ -14,8 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from capture.virtual import sensor
+from capture.virtual.faults import Defect
 from capture.virtual.picture import Picture, metric, relative
-from capture.virtual.shoot import Defect, RenderedPair, render_pair
+from capture.virtual.shoot import RenderedPair, render_pair
 from sdd_toolkit import __version__, dng, files
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.executor import run_tasks
