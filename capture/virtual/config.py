@@ -43,8 +43,8 @@ class SimulateConfig(Section):
     focus_roll_mm: float = Field(default=0.0, ge=-2, le=2)
     """How far the lens moves while the blurred frame is read out, from its first row to its last (rolling shutter)."""
     depth: Literal["layers", "ramp"] = "layers"
-    """Dead leaves at one depth each, or ground that recedes with leaves lying and standing on it; of a photograph, surfaces
-    of one depth each, or continuous ones."""
+    """Dead leaves at one depth each, or ground that recedes with leaves lying and standing on it; of a photograph,
+    surfaces of one depth each, or continuous ones."""
     focus_min_m: float = Field(default=1.0, gt=0)
     """Nearest distance a scene is put at."""
     focus_max_m: float = Field(default=2.2, gt=0)

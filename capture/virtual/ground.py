@@ -1,8 +1,8 @@
 """Ground that recedes from the camera, with leaves lying on it and standing on it: depth as a continuous ramp.
 
 The inverse depth of a plane is linear in image coordinates, so a tilted plane is a linear ramp of dioptres, and of
-signed radii. Lying leaves are part of the plane. Standing ones have the depth of their foot, hence everything farther up the
-picture is behind them.
+signed radii. Lying leaves are part of the plane. Standing ones have the depth of their foot: everything farther up
+the picture is behind them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A point out of focus draws the lens's pupil, scaled. `radius_px` is always that of the round, uniform disc of the thin
 lens, positive beyond the focus. A polygon of blades has the area of that disc; a cat's eye is what the rim leaves of
-it. Shapes are given as points beyond the focus show them; before the focus they are turned by half a turn. Shares are exact
-areas: analytic for discs, Green's theorem for outlines.
+it. Shapes are given as points beyond the focus show them; before the focus they are turned by half a turn. Shares are
+exact areas: analytic for discs, Green's theorem for outlines.
 
 Spherical aberration moves the ray through the pupil's height h (0 … 1) from r h to
 
@@ -66,7 +66,7 @@ def outline(pupil: Pupil) -> Plane:
 
     The polygon of the blades has the area π of the round opening; what the rim cuts off is lost.
     """
-    angles = np.arange(_OUTLINE_POINTS) * (2 * np.pi / _OUTLINE_POINTS)
+    angles: Plane = np.arange(_OUTLINE_POINTS, dtype=np.float64) * (2 * np.pi / _OUTLINE_POINTS)
     if pupil.blades:
         turn, side = np.radians(pupil.turn_deg), 2 * np.pi / pupil.blades
         angles = np.sort(np.concatenate([angles, turn + side * np.arange(pupil.blades)]) % (2 * np.pi))
@@ -153,7 +153,7 @@ def _ring(first: float, second: float, shape: Plane | None, reach: int) -> Plane
 def _coverage(radius_px: float, sign: float, shape: Plane | None, reach: int) -> Plane:
     if shape is None:
         return _disc_cover(radius_px, reach)
-    nodes = np.arange(-reach, reach + 2) - 0.5
+    nodes: Plane = np.arange(-reach, reach + 2, dtype=np.float64) - 0.5
     area = _polygon_area(sign * radius_px * shape, nodes)
     return np.asarray(np.maximum(np.diff(np.diff(area, axis=0), axis=1), 0.0), dtype=np.float64)
 

@@ -1,8 +1,8 @@
 """Compositing surfaces back to front in linear light, each spread by its own circle of confusion.
 
 Where the radius changes within a surface (a tilted one, or focus that rolls) each of its pixels shares its light
-between the two kernels next to its radius, a quarter of a pixel apart; where the kernel changes over the frame (a cat's eye),
-between the kernels of the four places around it. The shares sum to one: no light is lost and there are no steps.
+between the two kernels next to its radius, a quarter of a pixel apart; where the kernel changes over the frame (a cat's
+eye), between the kernels of the four places around it. The shares sum to one: no light is lost and there are no steps.
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ def _blended(
     reach = max(optics.kernel(np.sign(end) * (abs(end) + _SLICE_PX)).shape[0] // 2 for end in ends) + 1
     if opaque:
         # Light from beyond the border comes in; how much is told by alpha, which is 1 all over.
-        rgba = cv2.copyMakeBorder(rgba, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
-        radii = cv2.copyMakeBorder(np.ascontiguousarray(radii), reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+        around = (reach, reach)
+        rgba = np.pad(rgba, (around, around, (0, 0)), mode="edge")
+        radii = np.pad(radii, (around, around), mode="edge")
         place = (place[0] - reach, place[1] - reach)
     height, width = rgba.shape[:2]
     total = np.zeros((height + 2 * reach, width + 2 * reach, 4), np.float32)

@@ -226,7 +226,12 @@ def with_moving_object(
 
 
 def photograph(
-    image: NDArray[np.float32], inverse_depth: NDArray[np.float32], edges: NDArray[np.float64], reach_px: int
+    image: NDArray[np.float32],
+    inverse_depth: NDArray[np.float32],
+    edges: NDArray[np.float64],
+    reach_px: int,
+    *,
+    uneven: bool = False,
 ) -> Scene:
     """A photograph cut into surfaces by its depth map; behind nearer ones each surface is continued.
 
@@ -235,6 +240,7 @@ def photograph(
         inverse_depth: (H, W) in 1/m.
         edges: Increasing inverse depths between which one surface lies.
         reach_px: How far blur can reveal what is hidden.
+        uneven: Whether the depth goes on changing within a surface.
 
     Returns:
         The scene; hidden parts of a surface are filled from its visible surroundings.
@@ -254,7 +260,10 @@ def photograph(
         colour = np.where(visible[crop][..., None], image[crop], _continued(image[crop], visible[crop]))
         opaque = alpha[crop].astype(np.float32)
         rgba = np.dstack([colour * opaque[..., None], opaque]).astype(np.float32)
-        surfaces.append(Surface(rgba, left, top, float(np.mean(inverse_depth[visible], dtype=np.float64))))
+        # Hidden parts are as near as their surface gets to what hides them.
+        own = inverse_depth[visible]
+        relief = np.clip(inverse_depth[crop], own.min(), own.max()) if uneven else None
+        surfaces.append(Surface(rgba, left, top, float(np.mean(own, dtype=np.float64)), relief=relief))
     return Scene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
 
 

@@ -51,8 +51,8 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
     for top in range(0, linear.shape[0], _BAND_ROWS):
         band = slice(top, top + _BAND_ROWS)
         # Not `linear @ matrix.T`: a threaded BLAS may round differently on another machine.
-        camera = cv2.transform(np.ascontiguousarray(linear[band]), mixing)
-        signal = np.maximum(mosaic(camera, config.cfa), 0)
+        camera = np.asarray(cv2.transform(np.ascontiguousarray(linear[band]), mixing), dtype=np.float32)
+        signal = np.maximum(mosaic(camera, config.cfa), np.float32(0))
         if rng is not None and config.noise:
             signal = _noisy(signal, config, rng)
         raw = config.black_level + signal * np.float32(config.white_level - config.black_level)
@@ -71,7 +71,7 @@ def _noisy(signal: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
     noisy = electrons + spread * rng.standard_normal(signal.shape, dtype=np.float32)
     if dim is not None:
         noisy[few] += dim - electrons[few]
-    return noisy / well
+    return np.asarray(noisy / well, dtype=np.float32)
 
 
 def full_well_e(config: SimulateConfig) -> float:

@@ -188,7 +188,7 @@ def _render(scene: Scene, shot: Shot, plan: Plan, config: SimulateConfig, *, mov
     drawn = optics.stopped_to(
         shot.f_number, config, (margin + (config.width - 1) / 2, margin + (config.height - 1) / 2)
     )
-    to_blur = np.linalg.inv(plan.homography)
+    to_blur = np.asarray(np.linalg.inv(plan.homography), dtype=np.float64)
 
     def radii(colour: int) -> list[float | NDArray[np.float64]]:
         return [
@@ -200,7 +200,7 @@ def _render(scene: Scene, shot: Shot, plan: Plan, config: SimulateConfig, *, mov
         if shot.roll_mm == 0:
             return None
         on_canvas = np.arange(surface.rgba.shape[0], dtype=np.float64)[:, None] + surface.place(moved=moved)[0]
-        middle = np.full_like(on_canvas, (config.width - 1) / 2)
+        middle = np.full(on_canvas.shape, (config.width - 1) / 2, dtype=np.float64)
         return geometry.mapped(to_blur, middle, on_canvas - margin)[1]
 
     if config.longitudinal_ca == (0.0, 0.0):

@@ -18,7 +18,12 @@ def test_the_command_shoots_pairs_and_reports_as_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--size", "128"], "WIDTHxHEIGHT"), (["--image", "a.png"], "belong together"), (["--kind", "zoom"], "zoom")],
+    [
+        (["--size", "128"], "WIDTHxHEIGHT"),
+        (["--depth", "a.png"], "needs --image"),
+        (["--workers", "2", "--executor", "serial"], "give one"),
+        (["--kind", "zoom"], "zoom"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
     done = CliRunner().invoke(simulate, ["--out", str(tmp_path / "out"), *options])
