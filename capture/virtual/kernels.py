@@ -104,7 +104,7 @@ def disc_kernel(radius_px: float) -> NDArray[np.float32]:
     Raises:
         ValueError: The radius is negative.
     """
-    if radius_px < 0:
+    if not radius_px >= 0:
         raise ValueError(f"a radius of {radius_px} px is negative")
     return _finished(_disc_cover(radius_px, _reach(radius_px)))
 
@@ -132,6 +132,8 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
     shape = None if pupil.round else outline(pupil)
     widest = 1.0 if shape is None else float(np.hypot(*shape.T).max())
     reach = _reach(float(np.abs(landings).max()) * widest + _THINNEST_PX)
+    if reach == 0:
+        return disc_kernel(0.0)
     total = np.zeros((2 * reach + 1, 2 * reach + 1))
     for first, second in zip(landings[:-1].tolist(), landings[1:].tolist(), strict=True):
         total += _ring(first, second, shape, reach) / (len(landings) - 1)

@@ -52,7 +52,7 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
         band = slice(top, top + _BAND_ROWS)
         # Not `linear @ matrix.T`: a threaded BLAS may round differently on another machine.
         camera = np.asarray(cv2.transform(np.ascontiguousarray(linear[band]), mixing), dtype=np.float32)
-        signal = np.maximum(mosaic(camera, config.cfa), np.float32(0))
+        signal = mosaic(camera, config.cfa)
         if rng is not None and config.noise:
             signal = _noisy(signal, config, rng)
         raw = config.black_level + signal * np.float32(config.white_level - config.black_level)
@@ -63,7 +63,7 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
 def _noisy(signal: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator) -> NDArray[np.float32]:
     """`signal` with shot and read noise; a normal distribution stands in for Poisson's from 100 electrons on."""
     well = np.float32(full_well_e(config))
-    electrons = signal * well
+    electrons = np.maximum(signal, np.float32(0)) * well
     few = electrons < _EXACT_BELOW_E
     read = np.float32(config.read_noise_e)
     spread = np.where(few, read, np.sqrt(electrons + read * read))

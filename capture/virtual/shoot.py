@@ -34,7 +34,8 @@ class RenderedPair:
         kind: What was changed between the shots.
         defect: The planted fault, None for a good pair.
         plan: Settings of both shots and the geometry between them.
-        blur_linear: (H, W, 3) float32 linear sRGB, noise-free, with exposure and vignetting; 1 = saturation.
+        blur_linear: (H, W, 3) float32 linear sRGB, noise-free, with exposure and vignetting; 1 = saturation. A little
+            below 0 beside bright points on black, where it was resampled.
         sharp_linear: The same of the sharp shot.
         blur_mosaic: (H, W) uint16, what the sensor wrote.
         sharp_mosaic: The same of the sharp shot.
@@ -121,7 +122,7 @@ def _exposed(
         falloff = _falloff(plan.sharp, config) * np.float32(exposure)
         sharp = _cut_out(sharp_canvas, config) * (falloff * np.float32(_light(fault, seed, index)))
         sharp_mosaic = sensor.expose(sharp, config, _chance(seed, index, 5))
-        aligned = _seen(focused, plan, config) * falloff
+        aligned = np.maximum(_seen(focused, plan, config) * falloff, 0)
         blur = blurring.result() * (_falloff(plan.blur, config) * np.float32(exposure * 2**plan.blur.error_ev))
         blur_mosaic = sensor.expose(blur, config, _chance(seed, index, 3))
     displacement, occlusion, coc_px = telling.result()
@@ -226,15 +227,18 @@ def _seen(
     config: SimulateConfig,
     interpolation: Interpolation = Interpolation.SPLINE,
 ) -> NDArray[np.float32]:
-    """The part of the canvas (the sharp frame's grid and a margin) that the blurred frame sees."""
+    """The part of the canvas (the sharp frame's grid and a margin) that the blurred frame sees.
+
+    The spline dips below zero beside bright points on black; cutting that off would add light and widen the points.
+    """
     margin = margin_px(config)
     to_canvas = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64) @ plan.homography
     if plan.blur.roll_mm == 0:
         back = np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
-        return np.maximum(resampling.warp(canvas, back, config.size, interpolation=interpolation), 0)
+        return resampling.warp(canvas, back, config.size, interpolation=interpolation)
     x, y = _unrolled(plan, config)
     x, y, _ = geometry.mapped(to_canvas, x, y)
-    return np.maximum(resampling.sample(canvas, x, y, interpolation), 0)
+    return resampling.sample(canvas, x, y, interpolation)
 
 
 def _unrolled(plan: Plan, config: SimulateConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
