@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float64]
 
-_OUTLINE_POINTS = 144
-_ZONES = 16
+_OUTLINE_POINTS = 96
+_ZONES = 12
 _THINNEST_PX = 0.02
 
 
@@ -135,28 +135,27 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
     if reach == 0:
         return disc_kernel(0.0)
     total = np.zeros((2 * reach + 1, 2 * reach + 1))
-    for first, second in zip(landings[:-1].tolist(), landings[1:].tolist(), strict=True):
-        total += _ring(first, second, shape, reach) / (len(landings) - 1)
+    covers = [_coverage(landing, shape, reach) for landing in landings.tolist()]
+    for number, (first, second) in enumerate(zip(landings[:-1].tolist(), landings[1:].tolist(), strict=True)):
+        # Between the two radii lies what one zone of the pupil sends there; where they are too close, a thin ring.
+        ring = np.abs(covers[number + 1] - covers[number])
+        if first * second < 0 or abs(abs(second) - abs(first)) < _THINNEST_PX:
+            outer = float(np.copysign(max(abs(first), abs(second), _THINNEST_PX), first + second))
+            thin = first * second > 0 and abs(outer) > _THINNEST_PX
+            inner = outer - np.copysign(_THINNEST_PX, outer) if thin else 0.0
+            ring = _coverage(outer, shape, reach) - _coverage(inner, shape, reach)
+        total += ring / ring.sum()
     return _finished(total)
 
 
-def _ring(first: float, second: float, shape: Plane | None, reach: int) -> Plane:
-    """What the light of one zone of the pupil does, which lands between the two radii; sums to one."""
-    crosses = first * second <= 0
-    outer = max(abs(first), abs(second), _THINNEST_PX)
-    inner = 0.0 if crosses else min(abs(first), abs(second), outer - _THINNEST_PX)
-    sign = 1.0 if first + second > 0 else -1.0
-    cover = _coverage(outer, sign, shape, reach)
-    if inner > 0:
-        cover = cover - _coverage(inner, sign, shape, reach)
-    return np.asarray(cover / cover.sum(), dtype=np.float64)
-
-
-def _coverage(radius_px: float, sign: float, shape: Plane | None, reach: int) -> Plane:
+def _coverage(radius_px: float, shape: Plane | None, reach: int) -> Plane:
+    """Each pixel's area inside the pupil scaled by a signed radius."""
+    if radius_px == 0:
+        return np.zeros((2 * reach + 1, 2 * reach + 1))
     if shape is None:
-        return _disc_cover(radius_px, reach)
+        return _disc_cover(abs(radius_px), reach)
     nodes: Plane = np.arange(-reach, reach + 2, dtype=np.float64) - 0.5
-    area = _polygon_area(sign * radius_px * shape, nodes)
+    area = _polygon_area(radius_px * shape, nodes)
     return np.asarray(np.maximum(np.diff(np.diff(area, axis=0), axis=1), 0.0), dtype=np.float64)
 
 
@@ -187,12 +186,13 @@ def _polygon_area(corners: Plane, nodes: Plane) -> Plane:
     upper = np.clip(nodes[:, None], low, high)
     length = (upper - low) * np.sign(y1 - y0)
     first, last = x0 + slope * (low - y0), x0 + slope * (upper - y0)
-    area = np.empty((len(nodes), len(nodes)))
-    for column, x in enumerate(nodes.tolist()):
-        a, b = np.minimum(first - x, last - x), np.maximum(first - x, last - x)
-        mean = np.where(b <= 0, (a + b) / 2, np.where(a < 0, -(a**2) / (2 * np.where(b > a, b - a, 1.0)), 0.0))
-        area[:, column] = (mean * length).sum(axis=1)
-    return area
+    # The part of each edge left of x, and the mean of X - x along it: (row, column, edge).
+    x = nodes[None, :, None]
+    a = (np.minimum(first, last))[:, None, :] - x
+    width = np.abs(last - first)[:, None, :]
+    left = np.clip(-a, 0.0, width)
+    mean = np.where(width > 1e-12, -left * (-a - left / 2) / np.maximum(width, 1e-12), np.minimum(a, 0.0))
+    return np.asarray(np.einsum("rce,re->rc", mean, length), dtype=np.float64)
 
 
 def _corners(reach: Plane, angles: Plane) -> Plane:

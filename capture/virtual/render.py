@@ -125,10 +125,10 @@ def _blended(
         edge = reach - (drawn.shape[0] - shares.shape[0]) // 2
         y, x = top + edge, left + edge
         total[y : y + drawn.shape[0], x : x + drawn.shape[1]] += drawn
-    # Where the kernel changes quickly the light of a surface bunches or thins. Up to a hundredth that is left as it is,
-    # and no energy is lost; beyond, a surface keeps its brightness rather than its energy.
+    # Where the kernel changes quickly the light of a surface bunches or thins. A little of that is left, and no energy
+    # is lost; beyond, a surface keeps its brightness rather than its energy.
     alpha = total[..., 3:]
-    uneven = alpha - np.clip(alpha, 0.99 if opaque else 0.0, 1.01)
+    uneven = alpha - np.clip(alpha, *((0.997, 1.003) if opaque else (0.0, 1.01)))
     total /= np.maximum(1 + uneven, 1e-6)
     np.clip(alpha, 1.0 if opaque else 0.0, 1.0, out=alpha)
     return np.ascontiguousarray(total[reach:-reach, reach:-reach]) if opaque else total
