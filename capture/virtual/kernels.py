@@ -59,6 +59,8 @@ class Pupil:
 
 
 ROUND = Pupil()
+_POINT: NDArray[np.float32] = np.ones((1, 1), np.float32)
+_POINT.flags.writeable = False
 
 
 def outline(pupil: Pupil) -> Plane:
@@ -106,7 +108,8 @@ def disc_kernel(radius_px: float) -> NDArray[np.float32]:
     """
     if not radius_px >= 0:
         raise ValueError(f"a radius of {radius_px} px is negative")
-    return _finished(_disc_cover(radius_px, _reach(radius_px)))
+    reach = _reach(radius_px)
+    return _finished(_disc_cover(radius_px, reach)) if reach else _POINT
 
 
 @lru_cache(maxsize=8192)
@@ -161,8 +164,6 @@ def _coverage(radius_px: float, shape: Plane | None, reach: int) -> Plane:
 
 def _disc_cover(radius: float, reach: int) -> Plane:
     """(2 reach + 1, 2 reach + 1): each pixel's area inside a disc that lies within them."""
-    if reach == 0:
-        return np.ones((1, 1))
     # Of one quadrant, whose pixels on the axes are halves: area within 0 ≤ X < node, 0 ≤ Y < node.
     nodes = np.concatenate([[0.0], np.arange(reach + 1) + 0.5])
     at = np.minimum(nodes, radius)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from capture.virtual.picture import Picture
 
 _OTHER_SCENE = 1_000_000
+_POINT_RADIUS_PX = 0.505
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _exposed(
     sharp_coc = _largest_radius(scene, plan.sharp, config)
     # Discs within one pixel blur nothing: then the sharp shot is the all-in-focus image.
     plain = optics.stopped_to(plan.sharp.f_number, config, (0.0, 0.0)).exact
-    still = fault is None and plain and sharp_coc <= 0.5
+    still = fault is None and plain and sharp_coc <= _POINT_RADIUS_PX
     with ThreadPoolExecutor(2) as pool:
         blurring = pool.submit(lambda: _seen(_render(scene, plan.blur, plan, config, moved=False), plan, config))
         sharp_canvas = _render(other, plan.sharp, plan, config, moved=True)
@@ -192,6 +193,9 @@ def _render(scene: Scene, shot: Shot, plan: Plan, config: SimulateConfig, *, mov
     to_blur = np.asarray(np.linalg.inv(plan.homography), dtype=np.float64)
 
     def radii(colour: int) -> list[float | NDArray[np.float64]]:
+        if shot.roll_mm == 0 and all(surface.relief is None for surface in scene.surfaces):
+            depths = np.array([surface.inverse_depth for surface in scene.surfaces])
+            return list(zoom * shot.signed_radius_px(depths, config, colour=colour))
         return [
             zoom * shot.signed_radius_px(surface.depths, config, rows=rows(surface), colour=colour)
             for surface in scene.surfaces
