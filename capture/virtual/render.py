@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SLICE_PX = 0.25
 _ONE_RADIUS_PX = 0.01
+_STRIP_PX = 16384
 
 
 def composite(
@@ -189,5 +190,9 @@ def _lay(canvas: Image, rgba: Image, place: tuple[int, int]) -> None:
     part, behind = rgba[source], canvas[target]
     if part.size == 0:
         return
-    through = 1 - cv2.extractChannel(part, 3)
-    canvas[target] = cv2.add(cv2.multiply(behind, cv2.merge([through] * 4)), part)
+    # In strips that stay in the processor's cache.
+    rows = max(1, _STRIP_PX // part.shape[1])
+    for top in range(0, part.shape[0], rows):
+        strip, below = part[top : top + rows], behind[top : top + rows]
+        through = 1 - cv2.extractChannel(strip, 3)
+        cv2.add(cv2.multiply(below, cv2.merge([through] * 4)), strip, below)
