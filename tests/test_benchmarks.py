@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "reading", "reblur")
+SCRIPTS = ("alignment", "build", "camera", "reading", "reblur")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -44,6 +44,14 @@ def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:
         (row,) = rows[name]
         assert len(row) == 3
         assert row[0] > 0
+
+
+def test_a_virtual_pair_has_its_price_at_every_size() -> None:
+    rows = table("camera", "--pairs", "1", "--sizes", "128x96", "--workers", "1")
+    for name in ("128x96 focus", "128x96 focus alone", "128x96 aperture", "128x96 aperture alone"):
+        (row,) = rows[name]
+        assert len(row) == 3
+        assert min(row) > 0.1
 
 
 def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:
