@@ -28,8 +28,8 @@ KERNELS = (
 )
 FIELD = SimulateConfig(
     width=696, height=360, noise=False, max_shift_px=0, max_rotation_deg=0, exposure_error_ev=0, min_coc_px=28,
-    max_coc_px=28, sharp_coc_px=2, cat_eye=0.6, spherical_aberration_px=4, longitudinal_ca=(0.0008, 0.0008), depth="ramp",
-    pixel_pitch_um=12,
+    max_coc_px=28, sharp_coc_px=2, cat_eye=0.6, spherical_aberration_px=4, longitudinal_ca=(0.0008, 0.0008),
+    pixel_pitch_um=12, depth="ramp",
 )  # fmt: skip
 
 
