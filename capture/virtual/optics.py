@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capture.virtual.config import SimulateConfig
 
 _RADIUS_STEP_PX = 0.125
-_FIELD_STEPS = 12
+_FIELD_STEPS = 8
 _FRACTIONS = 65
 
 
@@ -58,15 +58,16 @@ class Optics:
     def kernel(self, radius_px: float, place: tuple[float, float] | None = None) -> NDArray[np.float32]:
         """The image of a point at canvas pixel `place` (x, y), the centre if None; sums to one.
 
-        Discs are exact. Other shapes are blended linearly between neighbours an eighth of a pixel of radius apart,
-        and between the four places of a grid around `place`.
+        Discs are exact. Other shapes are blended linearly between neighbours an eighth of a pixel of radius apart
+        (from 8 px on, a sixty-fourth of it or less), and between the four places of a grid around `place`.
         """
         if self.exact:
             return disc_kernel(abs(float(radius_px)))
-        steps = radius_px / _RADIUS_STEP_PX
+        step_px = _RADIUS_STEP_PX * 2.0 ** max(0, np.floor(np.log2(max(abs(radius_px), 1.0) / 8)) + 1)
+        steps = radius_px / step_px
         low = int(np.floor(steps))
         parts = [
-            (share * part, pupil_kernel((low + step) * _RADIUS_STEP_PX, pupil, self.aberration_px))
+            (share * part, pupil_kernel((low + step) * step_px, pupil, self.aberration_px))
             for step, part in ((0, 1 - (steps - low)), (1, steps - low))
             for share, pupil in self._pupils(place)
             if share * part > 0

@@ -21,6 +21,7 @@ _EXACT_DEPTHS = 32
 _MOST_SURFACES = 48
 _STEP_PX = 0.5
 _JUMP_PX = 1.0
+_MOSTLY = 0.9
 _PLANES = 6
 _BLOB = 0.15
 _STEEPEST_DEG = 60.0
@@ -108,7 +109,7 @@ def _edges(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
 
 
 def _jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
-    """The cuts of `_edges` at which the depth jumps: most neighbours on both sides are over a pixel of radius apart."""
+    """The cuts of `_edges` at which the depth jumps: nine of ten neighbours across are over a pixel of radius apart."""
     low, high = float(depth.min()), float(depth.max())
     count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MOST_SURFACES))
     edges = np.linspace(low, high, count + 1)
@@ -122,5 +123,5 @@ def _jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
             total += np.cumsum(
                 np.bincount(begin[chosen], minlength=count + 2) - np.bincount(end[chosen], minlength=count + 2)
             )[: count + 1]
-    inner = (leaps > crossings / 2)[1:-1]
+    inner = (leaps > _MOSTLY * crossings)[1:-1]
     return np.concatenate([[low - 1], edges[1:-1][inner], [high + 1]])

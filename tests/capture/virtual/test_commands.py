@@ -10,7 +10,7 @@ from capture.virtual.commands import simulate
 
 
 def test_the_command_shoots_pairs_and_reports_as_json(tmp_path: Path) -> None:
-    options = ["--scenes", "1", "--size", "128x96", "--out", str(tmp_path), "--executor", "serial", "--json"]
+    options = ["--scenes", "1", "--size", "128x96", "--out", str(tmp_path), "--workers", "1", "--json"]
     done = CliRunner().invoke(simulate, options, catch_exceptions=False)
     assert json.loads(done.stdout)["done"] == 1
     assert sorted(path.name for path in (tmp_path / "scene-0001").iterdir()) == ["blur.dng", "sharp.dng", "truth.npz"]
