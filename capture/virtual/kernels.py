@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float64]
 
-_OUTLINE_POINTS = 72
+_OUTLINE_POINTS = 96
 _ZONES = 12
 _THINNEST_PX = 0.02
 
