@@ -32,6 +32,7 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/alignment.py
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/camera.py
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/pairing.py

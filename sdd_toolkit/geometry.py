@@ -127,12 +127,15 @@ def decompose(homography: NDArray[np.float64], size: tuple[int, int]) -> Decompo
 def displacement(homography: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
     """(H, W, 2): for each pixel x of the source grid, H(x) - x."""
     height, width = size
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float64)
+    xs = np.arange(width, dtype=np.float64)
     matrix = np.asarray(homography, dtype=np.float64)
-    scale = matrix[2, 0] * xs + matrix[2, 1] * ys + matrix[2, 2]
-    to_x = (matrix[0, 0] * xs + matrix[0, 1] * ys + matrix[0, 2]) / scale
-    to_y = (matrix[1, 0] * xs + matrix[1, 1] * ys + matrix[1, 2]) / scale
-    return np.stack([to_x - xs, to_y - ys], axis=-1).astype(np.float32)
+    moved = np.empty((height, width, 2), dtype=np.float32)
+    # Row by row: frames of float64 would take more time to come by than to fill.
+    for y in range(height):
+        scale = matrix[2, 0] * xs + matrix[2, 1] * y + matrix[2, 2]
+        moved[y, :, 0] = (matrix[0, 0] * xs + matrix[0, 1] * y + matrix[0, 2]) / scale - xs
+        moved[y, :, 1] = (matrix[1, 0] * xs + matrix[1, 1] * y + matrix[1, 2]) / scale - y
+    return moved
 
 
 def inner_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "develop", "ingest", "pairing", "reading", "reblur")
+SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "pairing", "reading", "reblur")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -69,6 +69,14 @@ def test_every_way_to_develop_has_its_seconds_and_bytes(tmp_path: Path) -> None:
         seconds, bytes_a_pixel = (float(cell) for cell in row.split("|")[2:4])
         assert 0 <= seconds < 60
         assert 0 < bytes_a_pixel < 200
+
+
+def test_a_virtual_pair_has_its_price_at_every_size() -> None:
+    rows = table("camera", "--pairs", "1", "--sizes", "128x96", "--workers", "1")
+    for name in ("128x96 focus", "128x96 focus alone", "128x96 aperture", "128x96 aperture alone"):
+        (row,) = rows[name]
+        assert len(row) == 3
+        assert min(row) > 0.1
 
 
 def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capture.virtual.faults import Defect
 from sdd_toolkit.geometry import corner_error_px
 from sdd_toolkit.manifest import read
 from tests.command_line import sdd
-
-DEFECTS = {"black_frame", "different_scene", "moving_object", "clipped", "both_blurred"}
 
 
 @pytest.fixture(scope="module")
@@ -55,4 +54,4 @@ def test_every_planted_defect_is_rejected_for_its_own_reason_and_no_good_pair(da
             found[defect] = record.verdict.reason
         else:
             assert record.verdict.keep, f"{record.id}: {record.verdict}"
-    assert found == {defect: defect for defect in DEFECTS}
+    assert found == {defect.value: defect.reason for defect in Defect}

@@ -20,35 +20,53 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
     return int(width), int(height)
 
 
+def _depth(context: click.Context, option: click.Parameter, value: str | None) -> Path | str | None:
+    """`layers` and `ramp` as they are, anything else a path."""
+    del context, option
+    return value if value is None or value in ("layers", "ramp") else Path(value)
+
+
 @click.command("simulate", help="Shoot pairs with the virtual camera, truth beside them.")
 @out_option("Folder that receives scene-0001/{blur.dng,sharp.dng,truth.npz} and so on.")
-@click.option("--scenes", type=click.IntRange(1, 9999), default=12, show_default=True, help="How many good pairs.")
+@click.option("--scenes", type=click.IntRange(1, 9999), help="How many good pairs (default: 12, or one a photograph).")
 @click.option(
     "--kind", type=click.Choice(["focus", "aperture"]), default="focus", show_default=True, help="What moves."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--size", callback=_size, metavar="WxH", help="Sensor size in pixels, even numbers (default: 1296x864).")
-@click.option("--image", type=IN_PATH, help="Shoot this sharp photograph instead of dead leaves; needs --depth.")
-@click.option("--depth", type=IN_PATH, help="Its depth map: .npy in metres, or PNG linear in inverse depth.")
+@click.option("--image", type=IN_PATH, help="Shoot this sharp photograph, or all those in this folder.")
+@click.option(
+    "--depth",
+    callback=_depth,
+    metavar="layers|ramp|FILE",
+    help="Depth in steps or continuous; or the photograph's: .npy in metres, PNG linear in inverse depth.",
+)
 @click.option("--defects", is_flag=True, help="Add one scene for each fault a pipeline must reject.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Short for --executor local:N.")
 @stage_options
 def simulate(
-    out: Path, scenes: int, kind: str, seed: int, size: tuple[int | None, int | None], image: Path | None,
-    depth: Path | None, defects: bool, config: Path | None, executor: str | None, overwrite: bool, as_json: bool,
+    out: Path, scenes: int | None, kind: str, seed: int, size: tuple[int | None, int | None], image: Path | None,
+    depth: Path | str | None, defects: bool, workers: int | None, config: Path | None, executor: str | None,
+    overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Parses, shoots, reports."""
     from capture.virtual.config import SimulateConfig
-    from capture.virtual.stage import Source, run
+    from capture.virtual.sources import sources
+    from capture.virtual.stage import run
     from sdd_toolkit.config import load_section
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
 
-    if (image is None) != (depth is None):
-        raise click.UsageError("--image and --depth belong together")
-    section = load_section(SimulateConfig, "simulate", config, width=size[0], height=size[1])
-    source = Source(image, depth) if image is not None and depth is not None else None
+    if isinstance(depth, Path) and image is None:
+        raise click.UsageError("--depth FILE needs --image: it is the depth of a photograph")
+    if workers is not None and executor is not None:
+        raise click.UsageError("--workers and --executor say the same thing: give one of them")
+    mode, file = (None, depth) if isinstance(depth, Path) else (depth, None)
+    section = load_section(SimulateConfig, "simulate", config, width=size[0], height=size[1], depth=mode)
     report = run(
-        out, section, scenes=scenes, kind=kind, seed=seed, defects=defects, source=source,
-        executor=executor or default_name(), overwrite=overwrite, track=terminal,
+        out, section, scenes=scenes, kind=kind, seed=seed, defects=defects,
+        photographs=() if image is None else sources(image, file),
+        executor=f"local:{workers}" if workers else executor or default_name(),
+        overwrite=overwrite, track=terminal,
     )  # fmt: skip
     echo_report(report, as_json)

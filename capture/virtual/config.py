@@ -12,21 +12,39 @@ from sdd_toolkit.config import Section
 class SimulateConfig(Section):
     """What the virtual camera is and how carelessly it is handled.
 
-    The default is a full-frame body (36 mm wide, binned to 1296 pixels) with a 50 mm f/1.2 lens.
+    The default is a full-frame body (36 mm wide) with a 50 mm f/1.2 lens.
     """
 
     width: int = Field(default=1296, ge=64, le=16384, multiple_of=2)
     """Columns of the sensor; even, so that whole Bayer blocks fit."""
     height: int = Field(default=864, ge=64, le=16384, multiple_of=2)
     """Rows of the sensor; even."""
-    pixel_pitch_um: float = Field(default=27.8, gt=0.3, le=100)
-    """Distance between neighbouring pixel centres."""
+    pixel_pitch_um: float | None = Field(default=None, gt=0.3, le=100)
+    """Distance between neighbouring pixel centres; None: 27.8 um, or less where the frame would be wider than 36 mm."""
     focal_mm: float = Field(default=50.0, gt=1, le=2000)
     """Focal length of the thin lens."""
     f_number_min: float = Field(default=1.2, ge=0.7, le=64)
     """Widest opening of the lens."""
     f_number_max: float = Field(default=22.0, ge=0.7, le=64)
     """Smallest opening of the lens."""
+    blades: int = Field(default=0, ge=0, le=16)
+    """Blades of the diaphragm, seen when stopped down: a polygon of the disc's area; 0 is round."""
+    blade_roundness: float = Field(default=0.0, ge=0, le=1)
+    """0 for straight blades, 1 for blades that close to a circle."""
+    blade_turn_deg: float = Field(default=0.0, ge=-180, le=180)
+    """Turns the polygon; at 0 one corner points to the right."""
+    cat_eye: float = Field(default=0.0, ge=0, lt=1)
+    """How far the barrel's rim cuts into the widest opening as the corners see it, in radii; replaces `vignetting`."""
+    spherical_aberration_px: float = Field(default=0.0, ge=-32, le=32)
+    """Spherical aberration at the widest opening: above 0 soft edges beyond the focus and rings before it, below 0 the
+    other way round; falls with the cube of the opening."""
+    longitudinal_ca: tuple[float, float] = (0.0, 0.0)
+    """By what fraction the focal length is longer for red and for blue than for green, such as 0.001."""
+    focus_roll_mm: float = Field(default=0.0, ge=-2, le=2)
+    """How far the lens moves while the blurred frame is read out, from its first row to its last (rolling shutter)."""
+    depth: Literal["layers", "ramp"] = "layers"
+    """Dead leaves at one depth each, or ground that recedes with leaves lying and standing on it; of a photograph,
+    surfaces of one depth each, or continuous ones."""
     focus_min_m: float = Field(default=1.0, gt=0)
     """Nearest distance a scene is put at."""
     focus_max_m: float = Field(default=2.2, gt=0)
@@ -81,6 +99,12 @@ class SimulateConfig(Section):
                 raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
         if self.focus_min_m * 1000 < 4 * self.focal_mm:
             raise ValueError(f"focus_min_m = {self.focus_min_m} is nearer than four focal lengths")
+        if self.blades in (1, 2):
+            raise ValueError("a diaphragm has no blades (0) or at least three")
+        if max(abs(shift) for shift in self.longitudinal_ca) > 0.01:
+            raise ValueError(f"longitudinal_ca = {self.longitudinal_ca} is beyond ±0.01")
+        if abs(self.focus_roll_mm) > 0.05 * self.focal_mm:
+            raise ValueError(f"focus_roll_mm = {self.focus_roll_mm} is more than a twentieth of the focal length")
         if self.white_level - self.black_level < 64:
             raise ValueError("white_level must be at least 64 above black_level")
         if (self.near_m is None) != (self.far_m is None):
@@ -99,4 +123,5 @@ class SimulateConfig(Section):
     @property
     def pitch_mm(self) -> float:
         """Pixel pitch in millimetres."""
-        return self.pixel_pitch_um / 1000.0
+        pitch_um = min(27.8, 36000.0 / self.width) if self.pixel_pitch_um is None else self.pixel_pitch_um
+        return pitch_um / 1000.0

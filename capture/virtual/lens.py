@@ -8,12 +8,13 @@ With focal length f, focus distance s and subject distance d (all from the lens)
 
 p is the pixel pitch. `r` is linear in 1/d, hence depth is handled as its inverse, in dioptres (1/m). The image of a
 scene is magnified in proportion to v(s), so moving the focus changes the field of view: focus breathing.
+For a colour whose focal length is f (1 + δ), 1/f becomes 1/(f (1 + δ)) in the bracket: longitudinal chromatic
+aberration.
 Source: E. Hecht, Optics, 5th ed., ch. 5.2 and 5.7; M. Potmesil, I. Chakravarty, SIGGRAPH 1981, eq. 1-5.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,6 @@ THIRD_STOPS = (
     *(0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.5, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1),
     *(8.0, 9.0, 10.0, 11.0, 13.0, 14.0, 16.0, 18.0, 20.0, 22.0, 25.0, 29.0, 32.0, 36.0, 40.0, 45.0, 51.0, 57.0, 64.0),
 )
-_SUBROWS = 64
 
 
 def image_distance_mm(focal_mm: float, distance_m: float) -> float:
@@ -52,8 +52,9 @@ def signed_coc_radius_px(
     *,
     focal_mm: float,
     f_number: float,
-    image_mm: float,
+    image_mm: float | NDArray[np.float64],
     pitch_mm: float,
+    longer: float = 0.0,
 ) -> NDArray[np.float64]:
     """The circle of confusion's radius in pixels, positive beyond the focus, negative before it.
 
@@ -61,38 +62,12 @@ def signed_coc_radius_px(
         inverse_depth: 1/d in dioptres (1/m), any shape; 0 is infinity.
         focal_mm: Focal length f.
         f_number: f-number N.
-        image_mm: Image distance v(s) the lens is focused at.
+        image_mm: Image distance v(s) the lens is focused at; may differ from row to row.
         pitch_mm: Pixel pitch p.
+        longer: By what fraction the focal length is longer for this colour (the opening f/N stays).
     """
-    ratio = image_mm * (1.0 / focal_mm - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
+    ratio = image_mm * (1.0 / (focal_mm * (1.0 + longer)) - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
     return np.asarray(focal_mm / (2.0 * f_number * pitch_mm) * (ratio - 1.0), dtype=np.float64)
-
-
-@lru_cache(maxsize=4096)
-def disc_kernel(radius_px: float) -> NDArray[np.float32]:
-    """The image of a point: each pixel's share of a uniform disc, sub-pixel radius, summing to one.
-
-    Coverage is exact along one axis and summed over 64 sub-rows along the other, both ways averaged. Up to a radius
-    of half a pixel the disc falls into one pixel, and the kernel is a single 1.
-
-    Args:
-        radius_px: Radius of the disc, 0 or more.
-
-    Returns:
-        (2R + 1, 2R + 1) float32, read-only, R = ceil(radius - 1/2).
-    """
-    if radius_px < 0:
-        raise ValueError(f"a radius of {radius_px} px is negative")
-    reach = max(0, int(np.ceil(radius_px - 0.5)))
-    centres = np.arange(-reach, reach + 1, dtype=np.float64)
-    rows = (np.arange((2 * reach + 1) * _SUBROWS) + 0.5) / _SUBROWS - reach - 0.5
-    half_chord = np.sqrt(np.maximum(radius_px**2 - rows**2, 0.0))[:, None]
-    overlap = np.minimum(centres + 0.5, half_chord) - np.maximum(centres - 0.5, -half_chord)
-    coverage = np.maximum(overlap, 0.0).reshape(2 * reach + 1, _SUBROWS, -1).mean(axis=1)
-    kernel = coverage + coverage.T if coverage.sum() > 0 else np.ones((1, 1))
-    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
-    result.flags.writeable = False
-    return result
 
 
 def vignetting(
@@ -103,9 +78,9 @@ def vignetting(
     The barrel takes `strength` of the corners' light at the widest opening and less the smaller the opening.
     """
     height, width = size
-    y = (np.arange(height) - (height - 1) / 2)[:, None]
-    x = (np.arange(width) - (width - 1) / 2)[None, :]
+    y = (np.arange(height, dtype=np.float32) - np.float32((height - 1) / 2))[:, None]
+    x = (np.arange(width, dtype=np.float32) - np.float32((width - 1) / 2))[None, :]
     square = x**2 + y**2
-    natural = (1.0 + square * (pitch_mm / image_mm) ** 2) ** -2
-    barrel = 1.0 - strength * (f_number_min / f_number) ** 2 * (square / square.max()) ** 2
-    return np.asarray(natural * barrel, dtype=np.float32)
+    natural = 1 + square * np.float32((pitch_mm / image_mm) ** 2)
+    barrel = 1 - np.float32(strength * (f_number_min / f_number) ** 2) * (square / square.max()) ** 2
+    return np.asarray(barrel / (natural * natural), dtype=np.float32)

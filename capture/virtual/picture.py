@@ -1,4 +1,4 @@
-"""A user's photograph with its depth map, put before the virtual camera."""
+"""A user's photograph with its depth map, or one made up for it, put before the virtual camera."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from capture.virtual.ground import tilted
 from capture.virtual.scene import Scene, photograph
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 _EXACT_DEPTHS = 32
 _MOST_SURFACES = 48
 _STEP_PX = 0.5
+_JUMP_PX = 1.0
+_MOSTLY = 0.9
+_PLANES = 6
+_BLOB = 0.15
+_STEEPEST_DEG = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,10 @@ class Picture:
         ends = np.array([plan.near, plan.far])
         radii = [shot.signed_radius_px(ends, config) for shot in (plan.blur, plan.sharp)]
         reach = int(np.ceil(max(np.abs(radius).max() for radius in radii))) + 2
-        return photograph(linear, depth, _edges(depth, max(float(np.ptp(radius)) for radius in radii)), reach)
+        spread_px = max(float(np.ptp(radius)) for radius in radii)
+        if config.depth == "layers":
+            return photograph(linear, depth, _edges(depth, spread_px), reach)
+        return photograph(linear, depth, _jumps(depth, spread_px), reach, uneven=True)
 
 
 def metric(linear: NDArray[np.float32], distance_m: NDArray[np.float64]) -> Picture:
@@ -59,6 +68,24 @@ def relative(linear: NDArray[np.float32], nearness: NDArray[np.float32], config:
         return Picture(linear, nearness, None)
     near, far = 1.0 / config.near_m, 1.0 / config.far_m
     return Picture(linear, (far + (near - far) * nearness).astype(np.float32), (near, far))
+
+
+def synthetic(size: tuple[int, int], depth: str, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(H, W) nearness 0 … 1 for a photograph without a depth map, nearer towards the bottom as most things are.
+
+    Args:
+        size: (height, width).
+        depth: `ramp` is a tilted plane; `layers` are six planes whose borders wander across the picture.
+        rng: Draws the tilt and the borders.
+    """
+    plane = tilted(size, 1.0, 0.0, np.radians(rng.uniform(-_STEEPEST_DEG, _STEEPEST_DEG)))
+    if depth == "ramp":
+        return plane
+    coarse = rng.standard_normal((round(2 / _BLOB), round(2 / _BLOB))).astype(np.float32)
+    wandering = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+    field = plane + 0.2 * wandering
+    ranks = np.quantile(field, np.linspace(0, 1, _PLANES + 1)[1:-1])
+    return np.asarray(np.searchsorted(ranks, field) / (_PLANES - 1), dtype=np.float32)
 
 
 def _covering(image: NDArray[np.float32], canvas: tuple[int, int], *, smooth: bool) -> NDArray[np.float32]:
@@ -79,3 +106,22 @@ def _edges(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
         return np.concatenate([[values[0] - 1], inner, [values[-1] + 1]])
     count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MOST_SURFACES))
     return np.linspace(values[0], values[-1], count + 1)
+
+
+def _jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
+    """The cuts of `_edges` at which the depth jumps: nine of ten neighbours across are over a pixel of radius apart."""
+    low, high = float(depth.min()), float(depth.max())
+    count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MOST_SURFACES))
+    edges = np.linspace(low, high, count + 1)
+    crossings, leaps = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    for first, second in ((depth[1:], depth[:-1]), (depth[:, 1:], depth[:, :-1])):
+        nearer, farther = np.maximum(first, second), np.minimum(first, second)
+        apart = nearer > farther
+        begin, end = (np.searchsorted(edges, side[apart], side="left") for side in (farther, nearer))
+        leap = (nearer - farther)[apart] * (spread_px / max(high - low, 1e-12)) > _JUMP_PX
+        for total, chosen in ((crossings, slice(None)), (leaps, leap)):
+            total += np.cumsum(
+                np.bincount(begin[chosen], minlength=count + 2) - np.bincount(end[chosen], minlength=count + 2)
+            )[: count + 1]
+    inner = (leaps > _MOSTLY * crossings)[1:-1]
+    return np.concatenate([[low - 1], edges[1:-1][inner], [high + 1]])

@@ -12,7 +12,7 @@ in the sharp one. An aperture pair keeps the focus: r_b(d) / r_s(d) = N_s / N_b,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,24 +42,44 @@ class Shot:
         focus_m: Distance the lens is focused at.
         image_mm: The image distance that goes with it.
         error_ev: Exposure error that EXIF does not tell.
+        roll_mm: How much longer the image distance is for the last row than for the first; `image_mm` is the mean.
     """
 
     f_number: float
     focus_m: float
     image_mm: float
     error_ev: float = 0.0
+    roll_mm: float = 0.0
 
     def signed_radius_px(
-        self, inverse_depth: NDArray[np.float64] | float, config: SimulateConfig
+        self,
+        inverse_depth: NDArray[np.float64] | float,
+        config: SimulateConfig,
+        *,
+        rows: NDArray[np.float64] | None = None,
+        colour: int = 1,
     ) -> NDArray[np.float64]:
-        """Circle-of-confusion radius of subjects at `inverse_depth` dioptres; negative before the focus."""
+        """Circle-of-confusion radius of subjects at `inverse_depth` dioptres; negative before the focus.
+
+        Args:
+            inverse_depth: Any shape.
+            config: The camera.
+            rows: Rows of the frame they are seen in, of a shape that broadcasts with it; None: the middle row.
+            colour: 0 red, 1 green, 2 blue.
+        """
+        red, blue = config.longitudinal_ca
         return signed_coc_radius_px(
             inverse_depth,
             focal_mm=config.focal_mm,
             f_number=self.f_number,
-            image_mm=self.image_mm,
+            image_mm=self.image_mm if rows is None else self.image_mm_at(rows, config.height),
             pitch_mm=config.pitch_mm,
+            longer=(red, 0.0, blue)[colour],
         )
+
+    def image_mm_at(self, rows: NDArray[np.float64], height: int) -> NDArray[np.float64]:
+        """The image distance while each of `rows` of a frame of `height` rows is exposed."""
+        return np.asarray(self.image_mm + self.roll_mm * (rows / (height - 1) - 0.5), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +132,7 @@ def plan_pair(
     if make is None:
         raise ValueError(f"the virtual camera shoots focus and aperture pairs, not {kind}")
     blur, sharp, near, far = make(config, draws, depths, both_blurred)
-    blur = Shot(blur.f_number, blur.focus_m, blur.image_mm, error_ev=config.exposure_error_ev * (2 * draws[4] - 1))
+    blur = replace(blur, error_ev=config.exposure_error_ev * (2 * draws[4] - 1), roll_mm=config.focus_roll_mm)
     # Pan and tilt move the corners more than the centre, by 1/cos² of their angle; the limit holds for them too.
     corner = math.hypot(*config.size) / 2 * config.pitch_mm / sharp.image_mm
     length, direction = config.max_shift_px * math.sqrt(draws[5]) / (1 + corner**2), 2 * math.pi * draws[6]

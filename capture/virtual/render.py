@@ -1,4 +1,9 @@
-"""Compositing surfaces back to front in linear light, each spread by its own circle of confusion."""
+"""Compositing surfaces back to front in linear light, each spread by its own circle of confusion.
+
+Where the radius changes within a surface (a tilted one, or focus that rolls) each of its pixels shares its light
+between the two kernels next to its radius, a quarter of a pixel apart; where the kernel changes over the frame (a cat's
+eye), between the kernels of the four places around it. The shares sum to one: no light is lost and there are no steps.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +12,79 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from capture.virtual.lens import disc_kernel
+from capture.virtual.optics import PLAIN
 from capture.virtual.scene import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from capture.virtual.optics import Optics
     from capture.virtual.scene import Scene
 
-_RADIUS_STEP_PX = 0.02
+    Image = NDArray[np.float32]
+
+_SLICE_PX = 0.25
+_ONE_RADIUS_PX = 0.01
+_STRIP_PX = 16384
 
 
-def composite(scene: Scene, radii_px: Sequence[float] | None = None, *, moved: bool = False) -> NDArray[np.float32]:
+def composite(
+    scene: Scene,
+    radii_px: Sequence[float | NDArray[np.float64]] | None = None,
+    *,
+    moved: bool = False,
+    optics: Optics = PLAIN,
+) -> NDArray[np.float32]:
     """(H, W, 3) linear sRGB of the whole canvas.
 
-    Every surface scatters its light: colour times alpha, and alpha, are both convolved with the disc of its
-    circle of confusion, then laid over what is behind, so that blurred edges reveal what they hide.
+    Every surface scatters its light: colour times alpha, and alpha, are both convolved with the image of a point at
+    its depth, then laid over what is behind, so that blurred edges reveal what they hide.
 
     Args:
         scene: Surfaces from back to front.
-        radii_px: One circle-of-confusion radius a surface, canvas pixels; None renders all in focus.
+        radii_px: One signed circle-of-confusion radius a surface in canvas pixels, or (h, w) or (h, 1) of them where
+            it changes within the surface; None renders all in focus, whatever the lens.
         moved: Whether surfaces that jump have done so (the sharp shot).
+        optics: The lens.
     """
-    canvas = np.zeros((*scene.size, 3), np.float32)
+    canvas = np.zeros((*scene.size, 4), np.float32)
     for number, surface in enumerate(scene.surfaces):
-        radius = 0.0 if radii_px is None else round(abs(radii_px[number]) / _RADIUS_STEP_PX) * _RADIUS_STEP_PX
-        kernel = disc_kernel(radius)
-        _lay(canvas, spread(surface.rgba, kernel, opaque=number == 0), surface.place(kernel.shape[0] // 2, moved=moved))
-    return canvas
+        if radii_px is None:
+            spread_out = surface.rgba
+        else:
+            top, left = surface.place(moved=moved)
+            spread_out = imaged(surface.rgba, radii_px[number], optics, (left, top), opaque=number == 0)
+        reach = (spread_out.shape[0] - surface.rgba.shape[0]) // 2
+        _lay(canvas, spread_out, surface.place(reach, moved=moved))
+    return np.ascontiguousarray(canvas[..., :3])
 
 
-def spread(rgba: NDArray[np.float32], kernel: NDArray[np.float32], *, opaque: bool = False) -> NDArray[np.float32]:
+def imaged(
+    rgba: Image, radius_px: float | NDArray[np.float64], optics: Optics, place: tuple[int, int], *, opaque: bool = False
+) -> Image:
+    """One surface as the lens draws it, on a grid enlarged by the same number of pixels on every side.
+
+    Args:
+        rgba: (h, w, 4) colour times alpha, and alpha.
+        radius_px: Signed radius, or (h, w) or (h, 1) of them.
+        optics: The lens.
+        place: (left, top) of the surface on the canvas.
+        opaque: Whether the surface goes on beyond its border, without an edge.
+    """
+    height, width = rgba.shape[:2]
+    radius = np.asarray(radius_px, dtype=np.float64)
+    if radius.size > 1 and float(np.ptp(radius)) <= _ONE_RADIUS_PX:
+        radius = np.asarray(radius.mean())
+    wide = optics.varies and (opaque or max(height, width) > optics.spacing_px / 2)
+    if radius.size == 1 and not wide:
+        middle = (place[0] + (width - 1) / 2, place[1] + (height - 1) / 2)
+        return spread(rgba, optics.kernel(float(radius.item()), middle), opaque=opaque)
+    return _blended(rgba, radius, optics, place, wide=wide, opaque=opaque)
+
+
+def spread(rgba: Image, kernel: Image, *, opaque: bool = False) -> Image:
     """`rgba` convolved with `kernel` on a grid enlarged by the kernel's reach, so that no light is lost.
 
     With `opaque` the border is continued instead: a surface without an edge.
@@ -49,12 +94,105 @@ def spread(rgba: NDArray[np.float32], kernel: NDArray[np.float32], *, opaque: bo
         return rgba
     border = cv2.BORDER_REPLICATE if opaque else cv2.BORDER_CONSTANT
     padded = cv2.copyMakeBorder(rgba, reach, reach, reach, reach, border, value=(0, 0, 0, 0))
-    return np.asarray(cv2.filter2D(padded, -1, kernel, borderType=border), dtype=np.float32)
+    # OpenCV correlates; a convolution turns the kernel.
+    turned = np.ascontiguousarray(kernel[::-1, ::-1])
+    return np.asarray(cv2.filter2D(padded, -1, turned, borderType=border), dtype=np.float32)
 
 
-def _lay(canvas: NDArray[np.float32], rgba: NDArray[np.float32], place: tuple[int, int]) -> None:
+def _blended(
+    rgba: Image,
+    radius: NDArray[np.float64],
+    optics: Optics,
+    place: tuple[int, int],
+    *,
+    wide: bool,
+    opaque: bool,
+) -> Image:
+    """`imaged` for a kernel that changes within the surface."""
+    radii = np.broadcast_to(np.asarray(radius, dtype=np.float32), rgba.shape[:2])
+    ends = float(radii.min()), float(radii.max())
+    reach = max(optics.kernel(np.sign(end) * (abs(end) + _SLICE_PX)).shape[0] // 2 for end in ends) + 1
+    if opaque:
+        # Light from beyond the border comes in; how much is told by alpha, which is 1 all over.
+        around = (reach, reach)
+        rgba = np.pad(rgba, (around, around, (0, 0)), mode="edge")
+        radii = np.pad(radii, (around, around), mode="edge")
+        place = (place[0] - reach, place[1] - reach)
+    height, width = rgba.shape[:2]
+    total = np.zeros((height + 2 * reach, width + 2 * reach, 4), np.float32)
+    for radius_px, place_px, top, left, shares in _parts(radii, optics, place, wide=wide):
+        part = rgba[top : top + shares.shape[0], left : left + shares.shape[1]]
+        drawn = spread(part * shares[..., None], optics.kernel(radius_px, place_px))
+        edge = reach - (drawn.shape[0] - shares.shape[0]) // 2
+        y, x = top + edge, left + edge
+        total[y : y + drawn.shape[0], x : x + drawn.shape[1]] += drawn
+    # Where the kernel changes quickly the light of a surface bunches or thins. A little of that is left, and no energy
+    # is lost; beyond, a surface keeps its brightness rather than its energy.
+    alpha = total[..., 3:]
+    uneven = alpha - np.clip(alpha, *((0.997, 1.003) if opaque else (0.0, 1.01)))
+    total /= np.maximum(1 + uneven, 1e-6)
+    np.clip(alpha, 1.0 if opaque else 0.0, 1.0, out=alpha)
+    return np.ascontiguousarray(total[reach:-reach, reach:-reach]) if opaque else total
+
+
+def _parts(
+    radii: Image, optics: Optics, place: tuple[int, int], *, wide: bool
+) -> Iterator[tuple[float, tuple[float, float] | None, int, int, Image]]:
+    """Radius, place of the kernel, top, left, and the share of each pixel there that is drawn with that kernel."""
+    steps = radii / np.float32(_SLICE_PX)
+    for step in range(int(np.floor(steps.min())), int(np.floor(steps.max())) + 2):
+        hat = np.maximum(1 - np.abs(steps - np.float32(step)), 0)
+        top, left, hat = _cropped(hat)
+        if hat.size == 0:
+            continue
+        if not wide:
+            yield step * _SLICE_PX, None, top, left, hat
+            continue
+        for node, row, column, share in _field(optics, (place[0] + left, place[1] + top), (hat.shape[0], hat.shape[1])):
+            within = (slice(row, row + share.shape[0]), slice(column, column + share.shape[1]))
+            yield step * _SLICE_PX, node, top + row, left + column, share * hat[within]
+
+
+def _field(
+    optics: Optics, place: tuple[int, int], size: tuple[int, int]
+) -> Iterator[tuple[tuple[float, float], int, int, Image]]:
+    """The grid's nodes around a box at `place` (left, top), with the part of the box and the shares they have in it."""
+    axes = []
+    for start, length, middle in zip(place, size[::-1], optics.centre, strict=True):
+        at = (np.arange(start, start + length) - middle) / optics.spacing_px
+        axes.append([
+            (node, np.maximum(1 - np.abs(at - node), 0).astype(np.float32))
+            for node in range(int(np.floor(at[0])), int(np.floor(at[-1])) + 2)
+        ])  # fmt: skip
+    for row, down in axes[1]:
+        for column, across in axes[0]:
+            top, left, share = _cropped(down[:, None] * across[None, :])
+            if share.size:
+                node = (
+                    optics.centre[0] + column * optics.spacing_px,
+                    optics.centre[1] + row * optics.spacing_px,
+                )
+                yield node, top, left, share
+
+
+def _cropped(shares: Image) -> tuple[int, int, Image]:
+    """Top, left and the smallest box that holds all shares above zero."""
+    rows, columns = np.flatnonzero(shares.any(axis=1)), np.flatnonzero(shares.any(axis=0))
+    if len(rows) == 0:
+        return 0, 0, shares[:0, :0]
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    return int(rows[0]), int(columns[0]), shares[box]
+
+
+def _lay(canvas: Image, rgba: Image, place: tuple[int, int]) -> None:
+    """Lays `rgba` over the (H, W, 4) canvas, whose fourth channel is of no use but for speed."""
     target, source = overlap((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
-    part = rgba[source]
-    behind = canvas[target]
-    behind *= 1 - part[..., 3:]
-    behind += part[..., :3]
+    part, behind = rgba[source], canvas[target]
+    if part.size == 0:
+        return
+    # In strips that stay in the processor's cache.
+    rows = max(1, _STRIP_PX // part.shape[1])
+    for top in range(0, part.shape[0], rows):
+        strip, below = part[top : top + rows], behind[top : top + rows]
+        through = 1 - cv2.extractChannel(strip, 3)
+        cv2.add(cv2.multiply(below, cv2.merge([through] * 4)), strip, below)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from capture.virtual.texture import palettes, two_tones
+from capture.virtual.texture import Look, look, palettes, two_tones
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +33,9 @@ class Surface:
         rgba: (h, w, 4) float32 linear sRGB times alpha, and alpha.
         left: Column of its first pixel on the canvas; may lie outside.
         top: Row of its first pixel.
-        inverse_depth: 1/m.
+        inverse_depth: 1/m; the mean where it is tilted or uneven.
         jump: (dx, dy) px it moves between the blurred and the sharp shot.
+        relief: (h, w) or (h, 1) float32 inverse depths in 1/m where they change within it; None: the same all over.
     """
 
     rgba: NDArray[np.float32]
@@ -42,6 +43,12 @@ class Surface:
     top: int
     inverse_depth: float
     jump: tuple[int, int] = (0, 0)
+    relief: NDArray[np.float32] | None = None
+
+    @property
+    def depths(self) -> NDArray[np.float64]:
+        """Inverse depths in 1/m that broadcast over its pixels."""
+        return np.asarray(self.inverse_depth if self.relief is None else self.relief, dtype=np.float64)
 
     def place(self, reach_px: int = 0, *, moved: bool = False) -> tuple[int, int]:
         """(top, left) on the canvas of the surface enlarged by `reach_px`, before or after its jump."""
@@ -70,7 +77,9 @@ class Scene:
             depth, painted = self.inverse_depth.copy(), tuple(s for s in self.surfaces if s.jump != (0, 0))
         for surface in painted:
             target, source = overlap(self.size, surface.rgba.shape[:2], surface.place())
-            depth[target][surface.rgba[..., 3][source] >= 0.5] = surface.inverse_depth
+            seen = surface.rgba[..., 3][source] >= 0.5
+            own = np.broadcast_to(surface.depths.astype(np.float32), surface.rgba.shape[:2])
+            depth[target][seen] = own[source][seen]
         return depth
 
     def jumping(self, *, moved: bool = False) -> NDArray[np.float32]:
@@ -83,8 +92,38 @@ class Scene:
         return mask
 
 
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf before it is painted.
+
+    Attributes:
+        outline: (n, 2) corners (x, y) on the canvas.
+        inverse_depth: 1/m.
+        tones: (2, 3) its colours.
+        seen: Its texture.
+    """
+
+    outline: NDArray[np.float64]
+    inverse_depth: float
+    tones: NDArray[np.float32]
+    seen: Look
+
+    def painted(self) -> Surface:
+        """The leaf as a surface, antialiased."""
+        left, top = (np.floor(self.outline.min(axis=0)).astype(int) - 2).tolist()
+        right, bottom = (np.ceil(self.outline.max(axis=0)).astype(int) + 3).tolist()
+        coverage = _coverage(self.outline - (left, top), (bottom - top, right - left))
+        return Surface(two_tones(coverage, self.tones, self.seen), left, top, self.inverse_depth)
+
+
 def dead_leaves(
-    size: tuple[int, int], frame: tuple[int, int], near: float, far: float, rng: np.random.Generator
+    size: tuple[int, int],
+    frame: tuple[int, int],
+    near: float,
+    far: float,
+    rng: np.random.Generator,
+    *,
+    reach_px: float | None = None,
 ) -> Scene:
     """A dead-leaves scene whose visible area is spread evenly over the inverse depths `far` … `near`.
 
@@ -94,43 +133,105 @@ def dead_leaves(
         near: Largest inverse depth, 1/m.
         far: Smallest inverse depth, 1/m.
         rng: Source of chance.
+        reach_px: Largest reach of a kernel; leaves that stay hidden behind others even so are left out. None keeps all.
+    """
+    leaves, ground = sketched(size, frame, rng)
+    # A leaf with t of the drop order behind it survives with exp(-coverage (1 - t)): equal area per dioptre.
+    cover = np.exp(-_COVERAGE * (1 - (np.arange(len(leaves)) + 1) / len(leaves)))
+    depths = far + (near - far) * (cover - cover[0]) / (cover[-1] - cover[0])
+    placed = [replace(leaf, inverse_depth=depth) for leaf, depth in zip(leaves, depths.tolist(), strict=True)]
+    seen = placed if reach_px is None else _visible(placed, size, reach_px)
+    return Scene((replace(ground, inverse_depth=far), *(leaf.painted() for leaf in seen)), size)
+
+
+def sketched(
+    size: tuple[int, int], frame: tuple[int, int], rng: np.random.Generator, coverage: float = _COVERAGE
+) -> tuple[list[Leaf], Surface]:
+    """Leaves in the order in which they are dropped, all at depth 0, and the ground they fall on.
+
+    Args:
+        size: (height, width) of the canvas.
+        frame: (height, width) of the frame, which sets the largest leaf.
+        rng: Source of chance.
+        coverage: Area of all leaves in areas of the canvas.
     """
     height, width = size
     smallest = _SMALLEST_RADIUS_PX
     largest = max(2 * smallest, _LARGEST_RADIUS * min(frame))
     mean_area = 2 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
-    count = max(8, round(_COVERAGE * height * width / mean_area))
+    count = max(8, round(coverage * height * width / mean_area))
     radii = (smallest**-2 - rng.random(count) * (smallest**-2 - largest**-2)) ** -0.5
     centres = rng.random((count, 2)) * (width, height)
-    # A leaf with t of the drop order behind it survives with exp(-coverage (1 - t)): equal area per dioptre.
-    order = (np.arange(count) + 1) / count
-    cover = np.exp(-_COVERAGE * (1 - order))
-    depths = far + (near - far) * (cover - cover[0]) / (cover[-1] - cover[0])
     tones = palettes(count + 1, rng)
-    surfaces = [Surface(two_tones(np.ones(size, np.float32), tones[-1], rng), 0, 0, far)]
-    for radius, (x, y), depth, colours in zip(
-        radii.tolist(), centres.tolist(), depths.tolist(), tones[:-1], strict=True
-    ):
-        surfaces.append(_leaf(_outline(rng) * radius + (x, y), depth, colours, rng))
-    return Scene(tuple(surfaces), size)
+    ground = Surface(two_tones(np.ones(size, np.float32), tones[-1], look(rng)), 0, 0, 0.0)
+    leaves = [
+        Leaf(_outline(rng) * radius + centre, 0.0, colours, look(rng))
+        for radius, centre, colours in zip(radii.tolist(), centres, tones[:-1], strict=True)
+    ]
+    return leaves, ground
 
 
-def with_moving_object(scene: Scene, frame: tuple[int, int], near: float, rng: np.random.Generator) -> Scene:
-    """`scene` with a textured object of 8 to 10 % of the frame in front that jumps 30 to 60 px between the shots."""
-    radius = float(np.sqrt(rng.uniform(0.08, 0.1) * frame[0] * frame[1] / np.pi))
-    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(30, 60) * min(1.0, min(frame) / 400)
+def _visible(leaves: list[Leaf], size: tuple[int, int], reach_px: float) -> list[Leaf]:
+    """The leaves that are seen, in the same order: those not wholly behind the opaque insides of nearer ones."""
+    edge = int(np.ceil(reach_px)) + 4
+    hidden = np.zeros((size[0] + 2 * edge, size[1] + 2 * edge), np.uint8)
+    kept: list[Leaf] = []
+    for leaf in reversed(leaves):
+        points = np.rint(leaf.outline).astype(np.int32) + edge
+        (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        box = hidden[max(top - edge, 0) : max(bottom + edge + 1, 0), max(left - edge, 0) : max(right + edge + 1, 0)]
+        if box.size == 0 or box.min() > 0:
+            continue
+        kept.append(leaf)
+        # What blur may show through is not opaque: the rim, twice as wide as blur reaches.
+        if min(right - left, bottom - top) > 2 * edge:
+            inside = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
+            shape = [points - (left, top)]
+            cv2.fillPoly(inside, shape, 1)
+            cv2.polylines(inside, shape, True, 0, 2 * edge)
+            target, source = overlap(hidden.shape, inside.shape, (top, left))
+            hidden[target] |= inside[source]
+    return kept[::-1]
+
+
+def with_moving_object(
+    scene: Scene,
+    frame: tuple[int, int],
+    near: float,
+    rng: np.random.Generator,
+    *,
+    share: tuple[float, float] = (0.08, 0.1),
+    jump_px: tuple[float, float] = (30.0, 60.0),
+) -> Scene:
+    """`scene` with a textured object in front that jumps between the shots.
+
+    Args:
+        scene: What stands still.
+        frame: (height, width) of the frame.
+        near: Inverse depth of the object, 1/m.
+        rng: Source of chance.
+        share: Least and largest area of the object in areas of the frame.
+        jump_px: Shortest and longest jump; less in frames below 400 px.
+    """
+    radius = float(np.sqrt(rng.uniform(*share) * frame[0] * frame[1] / np.pi))
+    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(*jump_px) * min(1.0, min(frame) / 400)
     jump = (round(length * np.cos(angle)), round(length * np.sin(angle)))
     middle = np.array([scene.size[1], scene.size[0]]) / 2
     slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8
     x, y = middle + rng.uniform(-1, 1, 2) * slack - np.array(jump) / 2
     colours = palettes(1, rng, least_contrast=0.9)[0]
-    thing = _leaf(_outline(rng) * radius + (x, y), near, colours, rng, bold=True)
+    thing = Leaf(_outline(rng) * radius + (x, y), near, colours, look(rng, bold=True)).painted()
     thing = replace(thing, jump=jump)
     return Scene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
 
 
 def photograph(
-    image: NDArray[np.float32], inverse_depth: NDArray[np.float32], edges: NDArray[np.float64], reach_px: int
+    image: NDArray[np.float32],
+    inverse_depth: NDArray[np.float32],
+    edges: NDArray[np.float64],
+    reach_px: int,
+    *,
+    uneven: bool = False,
 ) -> Scene:
     """A photograph cut into surfaces by its depth map; behind nearer ones each surface is continued.
 
@@ -139,6 +240,7 @@ def photograph(
         inverse_depth: (H, W) in 1/m.
         edges: Increasing inverse depths between which one surface lies.
         reach_px: How far blur can reveal what is hidden.
+        uneven: Whether the depth goes on changing within a surface.
 
     Returns:
         The scene; hidden parts of a surface are filled from its visible surroundings.
@@ -158,7 +260,10 @@ def photograph(
         colour = np.where(visible[crop][..., None], image[crop], _continued(image[crop], visible[crop]))
         opaque = alpha[crop].astype(np.float32)
         rgba = np.dstack([colour * opaque[..., None], opaque]).astype(np.float32)
-        surfaces.append(Surface(rgba, left, top, float(np.mean(inverse_depth[visible], dtype=np.float64))))
+        # Hidden parts are as near as their surface gets to what hides them.
+        own = inverse_depth[visible]
+        relief = np.clip(inverse_depth[crop], own.min(), own.max()) if uneven else None
+        surfaces.append(Surface(rgba, left, top, float(np.mean(own, dtype=np.float64)), relief=relief))
     return Scene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
 
 
@@ -175,21 +280,6 @@ def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArra
         share = np.minimum(level[..., 3:], 1.0)
         filled = share * level[..., :3] / np.maximum(level[..., 3:], 1e-6) + (1 - share) * coarse
     return np.asarray(filled, dtype=np.float32)
-
-
-def _leaf(
-    outline: NDArray[np.float64],
-    inverse_depth: float,
-    tones: NDArray[np.float32],
-    rng: np.random.Generator,
-    *,
-    bold: bool = False,
-) -> Surface:
-    left, top = np.floor(outline.min(axis=0)).astype(int).tolist()
-    right, bottom = np.ceil(outline.max(axis=0)).astype(int).tolist()
-    left, top = left - 2, top - 2
-    coverage = _coverage(outline - (left, top), (bottom + 3 - top, right + 3 - left))
-    return Surface(two_tones(coverage, tones, rng, bold=bold), left, top, inverse_depth)
 
 
 def _outline(rng: np.random.Generator) -> NDArray[np.float64]:

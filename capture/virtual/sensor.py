@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from capture.virtual.config import SimulateConfig
 
+_BAND_ROWS = 128
+_EXACT_BELOW_E = 100.0
+
 NEUTRAL = (0.5, 1.0, 0.65)
 """What the sensor answers to white light (D65), green = 1: DNG's AsShotNeutral."""
 
@@ -43,17 +46,32 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
     Returns:
         (H, W) uint16 mosaic, `black_level` … `white_level`.
     """
-    # Not `linear @ matrix.T`: a threaded BLAS may round differently on another machine.
-    camera = cv2.transform(np.ascontiguousarray(linear), CAMERA_FROM_SRGB.astype(np.float32))
-    signal = mosaic(np.maximum(camera, 0).astype(np.float32), config.cfa)
-    well = full_well_e(config)
-    if rng is not None and config.noise:
-        electrons = rng.poisson(signal.astype(np.float64) * well) + config.read_noise_e * rng.standard_normal(
-            signal.shape
-        )
-        signal = (electrons / well).astype(np.float32)
-    numbers = config.black_level + signal * (config.white_level - config.black_level)
-    return np.asarray(np.clip(np.rint(numbers), 0, config.white_level), dtype=np.uint16)
+    mixing = CAMERA_FROM_SRGB.astype(np.float32)
+    numbers = np.empty(linear.shape[:2], np.uint16)
+    for top in range(0, linear.shape[0], _BAND_ROWS):
+        band = slice(top, top + _BAND_ROWS)
+        # Not `linear @ matrix.T`: a threaded BLAS may round differently on another machine.
+        camera = np.asarray(cv2.transform(np.ascontiguousarray(linear[band]), mixing), dtype=np.float32)
+        signal = mosaic(camera, config.cfa)
+        if rng is not None and config.noise:
+            signal = _noisy(signal, config, rng)
+        raw = config.black_level + signal * np.float32(config.white_level - config.black_level)
+        numbers[band] = np.clip(np.rint(raw), 0, config.white_level)
+    return numbers
+
+
+def _noisy(signal: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+    """`signal` with shot and read noise; a normal distribution stands in for Poisson's from 100 electrons on."""
+    well = np.float32(full_well_e(config))
+    electrons = np.maximum(signal, np.float32(0)) * well
+    few = electrons < _EXACT_BELOW_E
+    read = np.float32(config.read_noise_e)
+    spread = np.where(few, read, np.sqrt(electrons + read * read))
+    dim = rng.poisson(electrons[few]) if few.any() else None
+    noisy = electrons + spread * rng.standard_normal(signal.shape, dtype=np.float32)
+    if dim is not None:
+        noisy[few] += dim - electrons[few]
+    return np.asarray(noisy / well, dtype=np.float32)
 
 
 def full_well_e(config: SimulateConfig) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.virtual import lens, render, sensor, truth
+from capture.virtual import faults, lens, optics, render, sensor, truth
+from capture.virtual.faults import Defect
+from capture.virtual.ground import receding_ground
 from capture.virtual.plan import Plan, Shot, plan_pair
-from capture.virtual.scene import Scene, dead_leaves, with_moving_object
-from sdd_toolkit import resampling
+from capture.virtual.scene import Scene, Surface, dead_leaves, with_moving_object
+from sdd_toolkit import geometry, resampling
 from sdd_toolkit.resampling import Interpolation
 from sdd_toolkit.types import PairKind
 
@@ -21,18 +23,8 @@ if TYPE_CHECKING:
     from capture.virtual.config import SimulateConfig
     from capture.virtual.picture import Picture
 
-_OVEREXPOSURE_EV = 3.0
 _OTHER_SCENE = 1_000_000
-
-
-class Defect(StrEnum):
-    """Faults the camera can plant, named by the reason a pipeline should reject them for."""
-
-    BLACK_FRAME = "black_frame"
-    DIFFERENT_SCENE = "different_scene"
-    MOVING_OBJECT = "moving_object"
-    CLIPPED = "clipped"
-    BOTH_BLURRED = "both_blurred"
+_POINT_RADIUS_PX = 0.505
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +35,8 @@ class RenderedPair:
         kind: What was changed between the shots.
         defect: The planted fault, None for a good pair.
         plan: Settings of both shots and the geometry between them.
-        blur_linear: (H, W, 3) float32 linear sRGB, noise-free, with exposure and vignetting; 1 = saturation.
+        blur_linear: (H, W, 3) float32 linear sRGB, noise-free, with exposure and vignetting; 1 = saturation. A little
+            below 0 beside bright points on black, where it was resampled.
         sharp_linear: The same of the sharp shot.
         blur_mosaic: (H, W) uint16, what the sensor wrote.
         sharp_mosaic: The same of the sharp shot.
@@ -94,45 +87,82 @@ def render_pair(
         both_blurred=fault is Defect.BOTH_BLURRED,
     )
     scene = _scene(config, plan, seed, index, picture)
+    chance = _chance(seed, index, 2)
     if fault is Defect.MOVING_OBJECT:
-        scene = with_moving_object(scene, config.size, plan.near, _chance(seed, index, 2))
-    other = _scene(config, plan, seed, index + _OTHER_SCENE, None) if fault is Defect.DIFFERENT_SCENE else None
+        scene = with_moving_object(scene, config.size, plan.near, chance)
+    if fault is Defect.MOVING_LEAF:
+        scene = with_moving_object(
+            scene, config.size, plan.near, chance, share=faults.LEAF_SHARE, jump_px=faults.LEAF_JUMP_PX
+        )
+    other = _scene(config, plan, seed, index + _OTHER_SCENE, None) if fault is Defect.DIFFERENT_SCENE else scene
+    return _exposed(config, plan, pair_kind, fault, scene, other, seed, index)
 
-    blur_canvas = _render(scene, plan.blur, config, plan.zoom, moved=False)
-    sharp_canvas = _render(other or scene, plan.sharp, config, 1.0, moved=True)
-    # A disc within one pixel blurs nothing: then the sharp shot is the all-in-focus image.
-    sharp_coc = float(np.abs(plan.sharp.signed_radius_px(_depths(scene), config)).max())
-    still = fault is None and sharp_coc <= 0.505
-    focused = sharp_canvas if still else render.composite(scene)
-    exposure = config.highlight_level / max(float(np.quantile(focused[::4, ::4].max(axis=2), 0.995)), 1e-6)
-    if fault is Defect.CLIPPED:
-        exposure *= 2**_OVEREXPOSURE_EV
-    dark = fault is Defect.BLACK_FRAME
-    blur = _frame(blur_canvas, plan.homography, config) * (
-        _falloff(plan.blur, config) * exposure * 2**plan.blur.error_ev
-    )
-    falloff = _falloff(plan.sharp, config) * exposure
-    sharp = _frame(sharp_canvas, np.eye(3), config) * (falloff * (0.0 if dark else 1.0))
-    noise = _chance(seed, index, 3)
+
+def _exposed(
+    config: SimulateConfig,
+    plan: Plan,
+    kind: PairKind,
+    fault: Defect | None,
+    scene: Scene,
+    other: Scene,
+    seed: int,
+    index: int,
+) -> RenderedPair:
+    """Both shots side by side, one thread each: they share nothing, so the bytes are those of one thread."""
+    sharp_coc = _largest_radius(scene, plan.sharp, config)
+    # Discs within one pixel blur nothing: then the sharp shot is the all-in-focus image.
+    plain = optics.stopped_to(plan.sharp.f_number, config, (0.0, 0.0)).exact
+    still = fault is None and plain and sharp_coc <= _POINT_RADIUS_PX
+    with ThreadPoolExecutor(2) as pool:
+        blurring = pool.submit(lambda: _seen(_render(scene, plan.blur, plan, config, moved=False), plan, config))
+        sharp_canvas = _render(other, plan.sharp, plan, config, moved=True)
+        focused = sharp_canvas if still else render.composite(scene)
+        exposure = config.highlight_level / max(float(np.quantile(focused[::4, ::4].max(axis=2), 0.995)), 1e-6)
+        exposure *= 2**faults.OVEREXPOSURE_EV if fault is Defect.CLIPPED else 1.0
+        telling = pool.submit(lambda: _truth(scene, plan, config, lost=fault))
+        falloff = _falloff(plan.sharp, config) * np.float32(exposure)
+        sharp = _cut_out(sharp_canvas, config) * (falloff * np.float32(_light(fault, seed, index)))
+        sharp_mosaic = sensor.expose(sharp, config, _chance(seed, index, 5))
+        aligned = np.maximum(_seen(focused, plan, config) * falloff, 0)
+        blur = blurring.result() * (_falloff(plan.blur, config) * np.float32(exposure * 2**plan.blur.error_ev))
+        blur_mosaic = sensor.expose(blur, config, _chance(seed, index, 3))
+    displacement, occlusion, coc_px = telling.result()
     return RenderedPair(
-        kind=pair_kind,
+        kind=kind,
         defect=fault,
         plan=plan,
         blur_linear=blur,
         sharp_linear=sharp,
-        blur_mosaic=sensor.expose(blur, config, noise),
-        sharp_mosaic=sensor.expose(sharp, config, noise),
+        blur_mosaic=blur_mosaic,
+        sharp_mosaic=sharp_mosaic,
         sharp_coc_px=sharp_coc,
-        truth=_truth(scene, plan, config, focused=_frame(focused, plan.homography, config) * falloff, lost=fault),
+        truth=truth.Truth(plan.homography, displacement, occlusion, coc_px, aligned),
     )
+
+
+def _light(fault: Defect | None, seed: int, index: int) -> float:
+    """How much of the light is left in the sharp shot."""
+    if fault is Defect.LIGHT_CHANGE:
+        return float(2 ** -_chance(seed, index, 2).uniform(faults.LEAST_DIMMING_EV, faults.DIMMEST_EV))
+    return 0.0 if fault is Defect.BLACK_FRAME else 1.0
 
 
 def margin_px(config: SimulateConfig) -> int:
     """How far the canvas reaches beyond the frame, so that no shot looks past its edge."""
     diagonal = float(np.hypot(*config.size)) / 2
     turn = float(np.radians(config.max_rotation_deg))
-    reach = diagonal * (config.max_zoom + turn) + config.max_shift_px + 1.2 * config.max_coc_px + resampling.REACH_PX
-    return int(np.ceil(reach))
+    breathing = config.max_zoom + abs(config.focus_roll_mm) / config.focal_mm
+    reach = diagonal * (breathing + turn) + config.max_shift_px + 1.2 * config.max_coc_px + resampling.REACH_PX
+    return int(np.ceil(reach + _more_reach_px(config)))
+
+
+def _more_reach_px(config: SimulateConfig) -> float:
+    """How much farther than the largest circle of confusion light may be spread by what is not a plain disc."""
+    corners = 0.3 * config.max_coc_px if config.blades else 0.0
+    opening_px = config.focal_mm / config.f_number_min / (2 * config.pitch_mm)
+    rolled = opening_px * abs(config.focus_roll_mm) / 2 / config.focal_mm
+    colours = opening_px * max(abs(shift) for shift in config.longitudinal_ca)
+    return corners + rolled + colours + abs(config.spherical_aberration_px)
 
 
 def _chance(seed: int, index: int, purpose: int) -> np.random.Generator:
@@ -142,32 +172,87 @@ def _chance(seed: int, index: int, purpose: int) -> np.random.Generator:
 def _scene(config: SimulateConfig, plan: Plan, seed: int, index: int, picture: Picture | None) -> Scene:
     margin = margin_px(config)
     canvas = (config.height + 2 * margin, config.width + 2 * margin)
+    chance = _chance(seed, index, 1)
     if picture is not None:
         return picture.scene(canvas, plan, config)
-    return dead_leaves(canvas, config.size, plan.near, plan.far, _chance(seed, index, 1))
+    if config.depth == "ramp":
+        return receding_ground(canvas, config.size, plan.near, plan.far, chance)
+    ends = np.array([plan.near, plan.far])
+    radii = [shot.signed_radius_px(ends, config) for shot in (plan.blur, plan.sharp)]
+    reach = 1.1 * float(np.abs(radii).max()) + _more_reach_px(config)
+    return dead_leaves(canvas, config.size, plan.near, plan.far, chance, reach_px=reach)
 
 
-def _render(scene: Scene, shot: Shot, config: SimulateConfig, zoom: float, *, moved: bool) -> NDArray[np.float32]:
-    radii = np.abs(shot.signed_radius_px(_depths(scene), config)) * zoom
-    return render.composite(scene, radii.tolist(), moved=moved)
-
-
-def _depths(scene: Scene) -> NDArray[np.float64]:
-    return np.array([surface.inverse_depth for surface in scene.surfaces])
-
-
-def _frame(canvas: NDArray[np.float32], to_sharp: NDArray[np.float64], config: SimulateConfig) -> NDArray[np.float32]:
-    """The part of the canvas (the sharp frame's grid and a margin) that a frame related by `to_sharp` sees."""
+def _render(scene: Scene, shot: Shot, plan: Plan, config: SimulateConfig, *, moved: bool) -> NDArray[np.float32]:
+    """The whole canvas as the lens draws it, on the sharp frame's grid."""
+    zoom = plan.sharp.image_mm / shot.image_mm
     margin = margin_px(config)
-    if np.array_equal(to_sharp, np.eye(3)):
-        return canvas[margin : margin + config.height, margin : margin + config.width]
-    return np.maximum(resampling.warp(canvas, _seen_by(to_sharp, margin), config.size), 0)
+    drawn = optics.stopped_to(
+        shot.f_number, config, (margin + (config.width - 1) / 2, margin + (config.height - 1) / 2)
+    )
+    to_blur = np.asarray(np.linalg.inv(plan.homography), dtype=np.float64)
+
+    def radii(colour: int) -> list[float | NDArray[np.float64]]:
+        if shot.roll_mm == 0 and all(surface.relief is None for surface in scene.surfaces):
+            depths = np.array([surface.inverse_depth for surface in scene.surfaces])
+            return list(zoom * shot.signed_radius_px(depths, config, colour=colour))
+        return [
+            zoom * shot.signed_radius_px(surface.depths, config, rows=rows(surface), colour=colour)
+            for surface in scene.surfaces
+        ]
+
+    def rows(surface: Surface) -> NDArray[np.float64] | None:
+        if shot.roll_mm == 0:
+            return None
+        on_canvas = np.arange(surface.rgba.shape[0], dtype=np.float64)[:, None] + surface.place(moved=moved)[0]
+        middle = np.full(on_canvas.shape, (config.width - 1) / 2, dtype=np.float64)
+        return geometry.mapped(to_blur, middle, on_canvas - margin)[1]
+
+    if config.longitudinal_ca == (0.0, 0.0):
+        return render.composite(scene, radii(1), moved=moved, optics=drawn)
+    colours = [render.composite(scene, radii(c), moved=moved, optics=drawn)[..., c] for c in range(3)]
+    return np.stack(colours, axis=-1)
 
 
-def _seen_by(to_sharp: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
-    """Canvas (x, y, 1) to the frame that `to_sharp` relates to the sharp one."""
-    to_canvas = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64) @ to_sharp
-    return np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
+def _largest_radius(scene: Scene, shot: Shot, config: SimulateConfig) -> float:
+    ends = np.array([end for s in scene.surfaces for end in (s.depths.min(), s.depths.max())])
+    return max(float(np.abs(shot.signed_radius_px(ends, config, colour=colour)).max()) for colour in range(3))
+
+
+def _cut_out(canvas: NDArray[np.float32], config: SimulateConfig) -> NDArray[np.float32]:
+    """The part of the canvas that the sharp frame sees."""
+    margin = margin_px(config)
+    return canvas[margin : margin + config.height, margin : margin + config.width]
+
+
+def _seen(
+    canvas: NDArray[np.float32],
+    plan: Plan,
+    config: SimulateConfig,
+    interpolation: Interpolation = Interpolation.SPLINE,
+) -> NDArray[np.float32]:
+    """The part of the canvas (the sharp frame's grid and a margin) that the blurred frame sees.
+
+    The spline dips below zero beside bright points on black; cutting that off would add light and widen the points.
+    """
+    margin = margin_px(config)
+    to_canvas = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64) @ plan.homography
+    if plan.blur.roll_mm == 0:
+        back = np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
+        return resampling.warp(canvas, back, config.size, interpolation=interpolation)
+    x, y = _unrolled(plan, config)
+    x, y, _ = geometry.mapped(to_canvas, x, y)
+    return resampling.sample(canvas, x, y, interpolation)
+
+
+def _unrolled(plan: Plan, config: SimulateConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each pixel of the blurred frame would lie, had the focus stood still: breathing differs from row to row."""
+    y = np.arange(config.height, dtype=np.float64)[:, None]
+    x = np.arange(config.width, dtype=np.float64)[None, :]
+    factor = plan.blur.image_mm / plan.blur.image_mm_at(y, config.height)
+    middle_x, middle_y = (config.width - 1) / 2, (config.height - 1) / 2
+    across, down = np.broadcast_arrays(middle_x + factor * (x - middle_x), middle_y + factor * (y - middle_y))
+    return across, down
 
 
 def _falloff(shot: Shot, config: SimulateConfig) -> NDArray[np.float32]:
@@ -177,25 +262,32 @@ def _falloff(shot: Shot, config: SimulateConfig) -> NDArray[np.float32]:
         pitch_mm=config.pitch_mm,
         f_number=shot.f_number,
         f_number_min=config.f_number_min,
-        strength=config.vignetting,
+        strength=0.0 if config.cat_eye else config.vignetting,
     )
+    if config.cat_eye:
+        shade = shade * optics.stopped_to(shot.f_number, config, (0.0, 0.0)).light(config.size)
     return shade[..., None]
 
 
 def _truth(
-    scene: Scene, plan: Plan, config: SimulateConfig, *, focused: NDArray[np.float32], lost: Defect | None
-) -> truth.Truth:
-    seen = _seen_by(plan.homography, margin_px(config))
-    depth = resampling.warp(scene.front_depth(), seen, config.size, interpolation=Interpolation.NEAREST)
-    before = resampling.warp(scene.jumping(), seen, config.size, interpolation=Interpolation.NEAREST) > 0.5
-    after = _frame(scene.jumping(moved=True), np.eye(3), config) > 0.5
-    displacement, occlusion = truth.motion(plan.homography, before, after, scene.surfaces[-1].jump)
+    scene: Scene, plan: Plan, config: SimulateConfig, *, lost: Defect | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Displacement, occlusion and circle-of-confusion radius."""
+    depth = _seen(scene.front_depth(), plan, config, Interpolation.NEAREST)
+    field = geometry.displacement(plan.homography, config.size)
+    rows = None
+    if plan.blur.roll_mm:
+        x, y = _unrolled(plan, config)
+        x, y, _ = geometry.mapped(plan.homography, x, y)
+        rows = np.arange(config.height, dtype=np.float64)[:, None]
+        field = np.stack([x - np.arange(config.width), y - rows], axis=-1).astype(np.float32)
+    jump = scene.surfaces[-1].jump
+    before, after = (np.zeros(config.size, np.bool_) for _ in range(2))
+    if jump != (0, 0):
+        before = _seen(scene.jumping(), plan, config, Interpolation.NEAREST) > 0.5
+        after = _cut_out(scene.jumping(moved=True), config) > 0.5
+    displacement, occlusion = truth.motion(field, before, after, jump)
     if lost in (Defect.DIFFERENT_SCENE, Defect.BLACK_FRAME):
         occlusion = np.ones_like(occlusion)
-    return truth.Truth(
-        homography=plan.homography,
-        displacement=displacement,
-        occlusion=occlusion,
-        coc_px=np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config)).astype(np.float32),
-        aligned=focused.astype(np.float32),
-    )
+    coc_px = np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config, rows=rows)).astype(np.float32)
+    return displacement, occlusion, coc_px

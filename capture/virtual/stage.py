@@ -14,8 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from capture.virtual import sensor
-from capture.virtual.picture import Picture, metric, relative
-from capture.virtual.shoot import Defect, RenderedPair, render_pair
+from capture.virtual.faults import Defect
+from capture.virtual.shoot import RenderedPair, render_pair
+from capture.virtual.sources import Source, load
 from sdd_toolkit import __version__, dng, files
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.executor import run_tasks
@@ -23,26 +24,18 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.types import PairKind, Reason, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from capture.virtual.config import SimulateConfig
     from capture.virtual.plan import Shot
     from sdd_toolkit.progress import Track
 
 SERIES_FILE = "simulate.json"
+SCENES = 12
 SCENE_FILES = ("blur.dng", "sharp.dng", "truth.npz")
 _FIRST_SHOT = datetime(2026, 1, 1, 10, 0, 0)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A photograph and its depth map on disk."""
-
-    image: Path
-    depth: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +51,23 @@ class Task:
     source: Source | None
 
 
+@dataclass(frozen=True, slots=True)
+class Shoot:
+    """Whether a scene was shot, and what is odd about it."""
+
+    shot: bool
+    note: str
+
+
 def run(
     out: Path,
     config: SimulateConfig,
     *,
-    scenes: int = 12,
+    scenes: int | None = None,
     kind: str = PairKind.FOCUS,
     seed: int = 0,
     defects: bool = False,
-    source: Source | None = None,
+    photographs: Sequence[Source] = (),
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -79,11 +80,11 @@ def run(
     Args:
         out: Folder of the series; made if missing.
         config: The camera.
-        scenes: Number of good pairs.
+        scenes: Number of good pairs; None: one of each photograph, or 12.
         kind: `focus` or `aperture`.
         seed: Seed of the series, 0 or more.
         defects: Adds one scene for each `Defect`.
-        source: A photograph with depth instead of dead leaves.
+        photographs: What to shoot instead of dead leaves, one a scene, from the first again after the last.
         executor: See `sdd_toolkit.executor`.
         overwrite: Shoots everything again, whatever `out` holds.
         track: Progress display.
@@ -92,38 +93,44 @@ def run(
         InputError: A value is out of range, a file cannot be used, or `out` holds another series.
     """
     started = time.monotonic()
-    if scenes < 0 or seed < 0:
-        raise InputError(f"scenes = {scenes}, seed = {seed}: must not be negative", hint="use 0 or more")
-    if source is not None:
-        load(source, config)
-    faults: list[Defect | None] = [*[None] * scenes, *(Defect if defects else ())]
+    wanted = (len(photographs) or SCENES) if scenes is None else scenes
+    if wanted < 0 or seed < 0:
+        raise InputError(f"scenes = {wanted}, seed = {seed}: must not be negative", hint="use 0 or more")
+    if len(photographs) == 1:
+        load(photographs[0], config, _chance(seed, 1))
+    faults: list[Defect | None] = [*[None] * wanted, *(Defect if defects else ())]
     tasks = [
-        Task(out / f"scene-{index:04d}", config, PairKind(kind), seed, index, fault, source)
+        Task(out / f"scene-{index:04d}", config, PairKind(kind), seed, index, fault, _one_of(photographs, index))
         for index, fault in enumerate(faults, 1)
     ]
-    _claim(out, tasks[0] if tasks else None, overwrite=overwrite)
+    _claim(out, tasks[0] if tasks else None, photographs, overwrite=overwrite)
     waiting = [task for task in tasks if overwrite or not _finished(task)]
-    died = 0
+    died = unreadable = 0
     with track("simulate", len(waiting)) as advance:
         for outcome in run_tasks(shoot, waiting, executor):
             died += outcome.result is None
-            if outcome.result:
-                _log.warning("%s: %s", outcome.task.folder.name, outcome.result)
+            unreadable += outcome.result is not None and not outcome.result.shot
+            if outcome.result is not None and outcome.result.note:
+                _log.warning("%s: %s", outcome.task.folder.name, outcome.result.note)
             advance(note=outcome.task.folder.name)
+    rejected = {Reason.WORKER_DIED: died, Reason.UNREADABLE: unreadable}
     return Report(
         stage="simulate",
         total=len(tasks),
-        done=len(waiting) - died,
+        done=len(waiting) - died - unreadable,
         skipped=len(tasks) - len(waiting),
-        rejected={Reason.WORKER_DIED.value: died} if died else {},
+        rejected={reason.value: count for reason, count in rejected.items() if count},
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
 
 
-def shoot(task: Task) -> str:
-    """Shoots one scene and writes its three files, the truth last; returns what is wrong with it, or nothing."""
-    picture = None if task.source is None else load(task.source, task.config)
+def shoot(task: Task) -> Shoot:
+    """Shoots one scene and writes its three files, the truth last."""
+    try:
+        picture = None if task.source is None else load(task.source, task.config, _chance(task.seed, task.index))
+    except RawError as error:
+        return Shoot(shot=False, note=str(error))
     pair = render_pair(task.config, task.kind, task.seed, task.index, task.defect, picture)
     blur_at, sharp_at = _shot_times(task)
     blur, sharp = (
@@ -133,69 +140,19 @@ def shoot(task: Task) -> str:
     files.write_bytes(task.folder / "blur.dng", dng.encode(pair.blur_mosaic, blur))
     files.write_bytes(task.folder / "sharp.dng", dng.encode(pair.sharp_mosaic, sharp))
     files.write_bytes(task.folder / "truth.npz", pair.truth.npz(task.defect))
-    return _too_deep(task, pair)
+    return Shoot(shot=True, note=_too_deep(task, pair))
 
 
-def load(source: Source, config: SimulateConfig) -> Picture:
-    """Reads a photograph and its depth map.
-
-    The map is a `.npy` of metres (infinity allowed), or an 8/16-bit grey PNG or TIFF linear in inverse depth, where
-    0 is `far_m` and the largest number `near_m` of the configuration, or whatever suits the pair if not given.
-
-    Raises:
-        RawError: A file cannot be read.
-        InputError: The map does not fit the photograph or holds impossible distances.
-    """
-    from sdd_toolkit.develop import srgb_decode
-    from sdd_toolkit.images import read_image
-
-    image = read_image(source.image)
-    linear = srgb_decode(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max))
-    if source.depth.suffix.lower() == ".npy":
-        distance = _distances(source.depth, config)
-        _same_size(source, linear, distance)
-        return metric(linear, distance)
-    values = read_image(source.depth)[..., 0]
-    _same_size(source, linear, values)
-    return relative(linear, values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), config)
-
-
-def _distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
-    try:
-        distance = np.asarray(np.load(path), dtype=np.float64)
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise RawError(
-            f"cannot read the depth map {path}: {error}", hint="save it with numpy.save as numbers"
-        ) from error
-    nearest = 2 * config.focal_mm / 1000.0
-    if distance.ndim != 2 or distance.size == 0:
-        raise InputError(f"{path} has shape {distance.shape}", hint="a depth map is (height, width)")
-    if not np.all(distance >= nearest):
-        worst = float(np.nanmin(distance)) if not np.all(np.isnan(distance)) else float("nan")
-        raise InputError(
-            f"{path} holds {worst:g} m or a NaN", hint=f"depths are metres, at least {nearest:g} (two focal lengths)"
-        )
-    return distance
-
-
-def _same_size(source: Source, image: NDArray[np.float32], depth: NDArray[np.float64] | NDArray[np.generic]) -> None:
-    if image.shape[:2] != depth.shape:
-        raise InputError(
-            f"{source.depth} is {depth.shape[1]}x{depth.shape[0]}, {source.image} is {image.shape[1]}x{image.shape[0]}",
-            hint="the depth map must have the photograph's size",
-        )
-
-
-def _claim(out: Path, task: Task | None, *, overwrite: bool) -> None:
+def _claim(out: Path, task: Task | None, photographs: Sequence[Source], *, overwrite: bool) -> None:
     """Marks `out` as holding this series, or refuses if it holds another one."""
     if task is None:
         return
-    source = task.source
+    shown = [[files.sha256_of(path) for path in (p.image, p.depth) if path is not None] for p in photographs]
     series = {
         "version": __version__,
         "kind": task.kind.value,
         "seed": task.seed,
-        "photograph": None if source is None else [files.sha256_of(source.image), files.sha256_of(source.depth)],
+        "photographs": shown,
         "config": task.config.model_dump(mode="json"),
     }
     series["fingerprint"] = hashlib.sha256(json.dumps(series, sort_keys=True).encode()).hexdigest()[:16]
@@ -206,6 +163,15 @@ def _claim(out: Path, task: Task | None, *, overwrite: bool) -> None:
             hint="choose another --out, or --overwrite to shoot them again",
         )
     files.write_text(path, json.dumps(series, indent=1) + "\n")
+
+
+def _one_of(photographs: Sequence[Source], index: int) -> Source | None:
+    return photographs[(index - 1) % len(photographs)] if photographs else None
+
+
+def _chance(seed: int, index: int) -> np.random.Generator:
+    """What the depths of a photograph without a depth map are drawn from."""
+    return np.random.default_rng([seed, index, 6])
 
 
 def _fingerprint(path: Path) -> object:

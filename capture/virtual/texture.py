@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -29,32 +30,62 @@ def palettes(count: int, rng: np.random.Generator, least_contrast: float = 0.35)
     return np.asarray(both, dtype=np.float32)
 
 
-def two_tones(
-    coverage: NDArray[np.float32], tones: NDArray[np.float32], rng: np.random.Generator, *, bold: bool = False
-) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A texture and the place on it.
+
+    Attributes:
+        number: Which texture.
+        row: Where on it the surface begins.
+        column: The same, across.
+        shading: (across, down) change of the light from edge to edge.
+    """
+
+    number: int
+    row: int
+    column: int
+    shading: tuple[float, float]
+
+
+def look(rng: np.random.Generator, *, bold: bool = False) -> Look:
+    """Draws how a surface looks.
+
+    Args:
+        rng: Source of chance.
+        bold: Only textures without a period, so that any displacement of them can be seen.
+    """
+    number, row, column = rng.integers(0, (_KINDS, _TILE, _TILE)).tolist()
+    across, down = rng.uniform(-0.4, 0.4, 2).tolist()
+    return Look(_WITHOUT_PERIOD[number % 3] if bold else number, row, column, (across, down))
+
+
+def two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], seen: Look) -> NDArray[np.float32]:
     """(h, w, 4) linear sRGB times alpha, and alpha: two colours mixed by a texture, with a slight shading across.
 
     Args:
         coverage: (h, w) alpha.
         tones: (2, 3) colours, see `palettes`.
-        rng: Chooses texture, place on it and shading.
-        bold: Only textures without a period, so that any displacement of them can be seen.
+        seen: Texture, place on it and shading.
     """
     height, width = coverage.shape
-    number, row, column = rng.integers(0, (_KINDS, _TILE, _TILE)).tolist()
-    tile = _tiles()[_WITHOUT_PERIOD[number % 3] if bold else number]
-    rows, columns = np.arange(row, row + height) % _TILE, np.arange(column, column + width) % _TILE
-    mix = tile[rows[:, None], columns]
-    across, down = rng.uniform(-0.4, 0.4, 2).tolist()
-    shade = (np.arange(width) * (across / width) + (1 - across / 2)) + np.arange(height)[:, None] * (down / height)
-    light = coverage * (shade - down / 2).astype(np.float32)
-    rgba = np.empty((height, width, 4), np.float32)
-    rgba[..., 3] = coverage
-    for channel, (first, second) in enumerate(tones.T.tolist()):
-        np.multiply(mix, second - first, out=rgba[..., channel])
-        rgba[..., channel] += first
-        rgba[..., channel] *= light
-    return rgba
+    mix = _cut(_tiles()[seen.number], seen.row, seen.column, (height, width))
+    across, down = seen.shading
+    along = (np.arange(width) * (across / width) + (1 - across / 2)).astype(np.float32)
+    below = (np.arange(height) * (down / height) - down / 2).astype(np.float32)
+    light = (along[None, :] + below[:, None]) * coverage
+    planes = [
+        (mix * np.float32(second - first) + np.float32(first)) * light
+        for first, second in zip(*tones.tolist(), strict=True)
+    ]
+    return np.asarray(cv2.merge([*planes, coverage]), dtype=np.float32)
+
+
+def _cut(tile: NDArray[np.float32], row: int, column: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """A (height, width) piece of the plane that `tile` covers by repeating."""
+    if row + size[0] <= _TILE and column + size[1] <= _TILE:
+        return tile[row : row + size[0], column : column + size[1]]
+    rows, columns = np.arange(row, row + size[0]) % _TILE, np.arange(column, column + size[1]) % _TILE
+    return np.take(tile[rows], columns, axis=1)
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from sdd_toolkit import geometry
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,10 +18,12 @@ class Truth:
     """The truth of one pair, in pixels of the developed full-size frames (centres at integers).
 
     Attributes:
-        homography: (3, 3) float64, blurred (x, y, 1) to sharp; exact for everything that stands still.
+        homography: (3, 3) float64, blurred (x, y, 1) to sharp; exact for everything that stands still, or for the
+            middle row where focus rolls.
         displacement: (H, W, 2) float32, from each blurred pixel to where its content lies in the sharp frame.
         occlusion: (H, W) bool, the blurred pixel's content is hidden or out of the frame in the sharp shot.
-        coc_px: (H, W) float32, circle-of-confusion radius in the blurred frame of the surface in front.
+        coc_px: (H, W) float32, circle-of-confusion radius of the thin lens (green) in the blurred frame, of the surface
+            in front; what `kernels` call `radius_px`, without its sign.
         aligned: (H, W, 3) float32 linear sRGB, noise-free, all in focus, on the blurred frame's grid, at the sharp
             frame's exposure and vignetting; 1 = saturation, values above it are not clipped.
     """
@@ -44,7 +44,7 @@ class Truth:
 
 
 def motion(
-    homography: NDArray[np.float64],
+    still: NDArray[np.float32],
     jumping_before: NDArray[np.bool_],
     jumping_after: NDArray[np.bool_],
     jump: tuple[int, int],
@@ -52,16 +52,18 @@ def motion(
     """Displacement and occlusion of a scene that stands still but for one object in front.
 
     Args:
-        homography: (3, 3), blurred to sharp.
+        still: (H, W, 2), displacement of what stands still, blurred to sharp.
         jumping_before: (H, W), blurred pixels that show the object.
         jumping_after: (H, W), sharp pixels that show the object after its jump.
         jump: (dx, dy) of the object in sharp pixels.
     """
-    size = (jumping_before.shape[0], jumping_before.shape[1])
-    displacement = geometry.displacement(homography, size)
+    height, width = jumping_before.shape
+    displacement = still.copy()
     displacement[jumping_before] += np.array(jump, np.float32)
-    ys, xs = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
-    x, y = xs + displacement[..., 0], ys + displacement[..., 1]
-    outside = (x < -0.5) | (y < -0.5) | (x > size[1] - 0.5) | (y > size[0] - 0.5)
-    covered = cv2.remap(jumping_after.astype(np.uint8), x, y, cv2.INTER_NEAREST) > 0
-    return displacement, outside | (covered & ~jumping_before)
+    x = displacement[..., 0] + np.arange(width, dtype=np.float32)
+    y = displacement[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    occlusion = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+    if jumping_after.any():
+        covered = cv2.remap(jumping_after.astype(np.uint8), x, y, cv2.INTER_NEAREST) > 0
+        occlusion |= covered & ~jumping_before
+    return displacement, occlusion

@@ -11,6 +11,7 @@ import exifread
 import numpy as np
 import pytest
 import rawpy
+import tifffile
 
 from capture.virtual import sensor
 from capture.virtual.config import SimulateConfig
@@ -38,6 +39,22 @@ def test_the_mosaic_comes_back_bit_for_bit() -> None:
         assert np.array_equal(raw.raw_image_visible, random_mosaic())
         assert raw.black_level_per_channel == [512] * 4
         assert raw.white_level == 16383
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "BGGR", "GRBG", "GBRG"])
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (130, 98), (22, 1002)])
+@pytest.mark.parametrize("levels", [(0, 1023), (513, 16381), (2047, 16383)])
+def test_every_bit_survives_whatever_pattern_size_and_levels(
+    cfa: str, size: tuple[int, int], levels: tuple[int, int]
+) -> None:
+    black, white = levels
+    mosaic = np.random.default_rng(size[0]).integers(0, white + 1, size, dtype=np.uint16)
+    content = encode(mosaic, replace(TAGS, cfa=cfa, black_level=black, white_level=white))
+    with opened(content) as raw:
+        assert np.array_equal(raw.raw_image_visible, mosaic)
+        assert (raw.black_level_per_channel, raw.white_level) == ([black] * 4, white)
+        assert "".join("RGBG"[number] for number in raw.raw_pattern.ravel()) == cfa
+    assert np.array_equal(tifffile.imread(io.BytesIO(content)), mosaic)
 
 
 @pytest.mark.parametrize("cfa", ["RGGB", "BGGR", "GRBG", "GBRG"])

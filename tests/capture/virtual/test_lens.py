@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from capture.virtual.kernels import disc_kernel
 from capture.virtual.lens import (
-    disc_kernel,
     focus_distance_m,
     image_distance_mm,
     signed_coc_radius_px,

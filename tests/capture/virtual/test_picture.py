@@ -50,3 +50,28 @@ def test_a_smooth_depth_ramp_leaves_no_seams() -> None:
     pair = render_pair(CONFIG, "aperture", 1, 1, picture=Picture(grey, ramp, None))
     centre = pair.blur_linear / pair.blur_linear[64, 96]
     assert np.abs(centre[40:-40, 40:-40] - 1).max() < 0.05
+
+
+RAMP = CONFIG.model_copy(update={"depth": "ramp", "noise": False})
+
+
+def test_a_continuous_map_stays_one_surface_with_continuous_radii() -> None:
+    slope = np.tile(np.linspace(0, 1, 240, dtype=np.float32), (160, 1))
+    image = np.random.default_rng(0).random((160, 240, 3), dtype=np.float32) * 0.5 + 0.1
+    picture = Picture(image, slope, None)
+    pair = render_pair(RAMP, "aperture", 1, 1, picture=picture)
+    assert len(picture.scene((200, 300), pair.plan, RAMP).surfaces) == 1
+    assert len(picture.scene((200, 300), pair.plan, CONFIG).surfaces) > 4
+    assert len(np.unique(pair.truth.coc_px[64])) > 100
+
+
+def test_a_map_that_jumps_is_cut_where_it_jumps() -> None:
+    image, near = two_planes()
+    slope = np.tile(np.linspace(0, 0.3, 240, dtype=np.float32), (160, 1))
+    picture = Picture(image, np.where(near, 1 - slope, slope).astype(np.float32), None)
+    plan = render_pair(RAMP, "aperture", 1, 1, picture=picture).plan
+    surfaces = picture.scene((200, 300), plan, RAMP).surfaces
+    assert len(surfaces) == 2
+    far, close = surfaces
+    assert np.ptp(far.depths) > 0.05 * (plan.near - plan.far)
+    assert close.depths.min() > far.depths.max()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.sensor import CAMERA_FROM_SRGB, NEUTRAL, expose, full_well_e, mosaic, noise_profile
+from capture.virtual.sensor import CAMERA_FROM_SRGB, NEUTRAL, expose, mosaic, noise_profile
 
 
 def flat(level: float) -> np.ndarray:
@@ -22,14 +22,29 @@ def test_no_light_is_the_black_level() -> None:
     assert np.all(expose(flat(0.0), SimulateConfig(noise=False), None) == 512)
 
 
-def test_noise_follows_the_photon_transfer_line() -> None:
-    config = SimulateConfig(iso=400, read_noise_e=6.0)
-    gain = 15871 / full_well_e(config)
-    for number, level in enumerate((0.02, 0.1, 0.3, 0.8)):
-        green = expose(flat(level), config, np.random.default_rng(number))[0::2, 1::2].astype(np.float64)
-        expected = gain * level * 15871 + (gain * 6.0) ** 2 + 1 / 12
-        assert green.mean() - 512 == pytest.approx(level * 15871, rel=0.01)
-        assert green.var() == pytest.approx(expected, rel=0.05)
+@pytest.mark.parametrize("iso", [100, 400, 3200])
+@pytest.mark.parametrize("cfa", ["RGGB", "GBRG"])
+def test_the_photon_transfer_line_has_the_gain_as_slope_and_the_read_noise_as_intercept(iso: int, cfa: str) -> None:
+    config = SimulateConfig(iso=iso, cfa=cfa, read_noise_e=5.0)
+    gain = 15871 / (30000 * 100 / iso)
+    levels = np.array([0.0, 0.0, 0.0, 0.002, 0.01, 0.05, 0.2, 0.5, 0.7])
+    shots = [
+        expose(np.full((600, 600, 3), level, np.float32), config, np.random.default_rng(number)).astype(np.float64)
+        for number, level in enumerate(levels)
+    ]
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        patches = [shot[row::2, column::2] for shot in shots]
+        mean, variance = np.array([(patch.mean() - 512, patch.var()) for patch in patches]).T
+        slope, intercept = np.polyfit(mean, variance, 1, w=1 / variance)
+        assert slope == pytest.approx(gain, rel=0.03)
+        assert intercept == pytest.approx((gain * 5.0) ** 2 + 1 / 12, rel=0.03)
+
+
+def test_few_photons_follow_poissons_law_to_its_skewness() -> None:
+    config = SimulateConfig(iso=400, read_noise_e=0.0)
+    electrons = (expose(flat(20 / 7500), config, np.random.default_rng(5))[0::2, 1::2] - 512.0) / (15871 / 7500)
+    skewness = np.mean((electrons - electrons.mean()) ** 3) / electrons.std() ** 3
+    assert skewness == pytest.approx(20**-0.5, abs=0.06)
 
 
 def test_the_noise_profile_is_the_variance_of_the_signal() -> None:

@@ -123,3 +123,60 @@ def test_both_blurred_frames_lack_the_same_detail(focus_pair: RenderedPair) -> N
 def test_an_unknown_defect_is_refused() -> None:
     with pytest.raises(ValueError, match="rainy"):
         render_pair(CONFIG, "focus", 0, 1, "rainy")
+
+
+ROLLING = CONFIG.model_copy(update={"focus_roll_mm": 0.2, "noise": False})
+
+
+def test_rolling_focus_changes_the_radius_from_row_to_row_by_the_lens_equation() -> None:
+    pair = render_pair(ROLLING, "focus", 7, 1)
+    other = render_pair(ROLLING.model_copy(update={"focus_roll_mm": -0.2}), "focus", 7, 1)
+    change = np.median(pair.truth.coc_px - other.truth.coc_px, axis=1)
+    # r = f/(2 N p) |v (1/f - 1/d) - 1|: half of 0.2 mm more at one end, half less at the other.
+    step = 0.2 / pair.plan.blur.image_mm * 50 / (2 * pair.plan.blur.f_number * CONFIG.pitch_mm)
+    assert abs(change[-1]) == pytest.approx(step, rel=0.05)
+    assert change[-1] == pytest.approx(-change[0], rel=0.1)
+    assert abs(change[127] + change[128]) < 0.02 * step
+
+
+def test_rolling_focus_breathes_from_row_to_row_and_the_truth_knows() -> None:
+    pair = render_pair(ROLLING, "focus", 7, 1)
+    truth = pair.truth
+    smooth = geometry.displacement(truth.homography, CONFIG.size)
+    assert np.abs(truth.displacement - smooth)[127:129].max() < 0.01
+    assert np.abs(truth.displacement - smooth)[0].max() == pytest.approx(192 * 0.1 / 52, rel=0.1)
+    ys, xs = np.mgrid[0:256, 0:384].astype(np.float32)
+    x, y = xs + truth.displacement[..., 0], ys + truth.displacement[..., 1]
+    warped = cv2.remap(pair.sharp_linear, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
+    inside = np.zeros(CONFIG.size, np.bool_)
+    inside[20:-20, 20:-20] = True
+    assert psnr(warped, truth.aligned, inside) > 45
+
+
+def test_a_cats_eye_darkens_the_corners_by_what_it_cuts() -> None:
+    lens = CONFIG.model_copy(update={"cat_eye": 0.5, "noise": False, "vignetting": 0.0})
+    cut, full = (render_pair(c, "aperture", 7, 1) for c in (lens, lens.model_copy(update={"cat_eye": 0.0})))
+    corner = np.s_[:12, :12]
+    shared = 2 * np.arccos(0.25) - 0.5 * np.sqrt(1 - 0.0625)
+    if cut.plan.blur.f_number == CONFIG.f_number_min:
+        ratio = cut.blur_linear[corner].mean() / full.blur_linear[corner].mean()
+        assert ratio == pytest.approx(shared / np.pi, abs=0.05)
+    assert cut.sharp_linear[corner].mean() == pytest.approx(full.sharp_linear[corner].mean(), rel=0.02)
+
+
+EVERYTHING = CONFIG.model_copy(
+    update={
+        "blades": 7, "cat_eye": 0.4, "spherical_aberration_px": 1.5, "longitudinal_ca": (0.0005, 0.0005),
+        "focus_roll_mm": 0.05, "depth": "ramp",
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["focus", "aperture"])
+def test_all_faults_of_a_lens_together_give_a_picture_without_holes(kind: str) -> None:
+    pair = render_pair(EVERYTHING, kind, 3, 1)
+    assert np.isfinite(pair.blur_linear).all()
+    assert pair.blur_linear.min() > -0.02
+    blurred, sharp = pair.truth.aligned, pair.sharp_linear
+    assert abs(np.log2(pair.blur_linear[20:-20, 20:-20].mean() / blurred[20:-20, 20:-20].mean())) < 0.2
+    assert sharp.mean() > 0.02

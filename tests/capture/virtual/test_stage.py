@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.stage import Source, run
+from capture.virtual.sources import Source
+from capture.virtual.stage import run
 from sdd_toolkit.errors import InputError, RawError
 
 CONFIG = SimulateConfig(width=128, height=96, max_coc_px=4.0)
@@ -65,8 +66,16 @@ def test_a_folder_of_another_series_is_refused_and_kept(tmp_path: Path) -> None:
 
 def test_defects_follow_the_good_scenes_and_say_what_they_are(tmp_path: Path) -> None:
     run(tmp_path, CONFIG, scenes=1, defects=True)
-    named = [str(np.load(tmp_path / f"scene-{n:04d}" / "truth.npz")["defect"]) for n in range(2, 7)]
-    assert named == ["black_frame", "different_scene", "moving_object", "clipped", "both_blurred"]
+    named = [str(np.load(tmp_path / f"scene-{n:04d}" / "truth.npz")["defect"]) for n in range(2, 9)]
+    assert named == [
+        "black_frame",
+        "different_scene",
+        "moving_object",
+        "clipped",
+        "both_blurred",
+        "moving_leaf",
+        "light_change",
+    ]
     assert "defect" not in np.load(tmp_path / "scene-0001" / "truth.npz").files
 
 
@@ -79,7 +88,7 @@ def picture(tmp_path: Path, depth: np.ndarray) -> Source:
 
 def test_a_photograph_with_metres_is_shot(tmp_path: Path) -> None:
     source = picture(tmp_path, np.full((96, 128), 1.5))
-    assert run(tmp_path / "out", CONFIG, scenes=1, source=source, kind="aperture").done == 1
+    assert run(tmp_path / "out", CONFIG, scenes=1, photographs=[source], kind="aperture").done == 1
 
 
 def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
@@ -88,7 +97,7 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
     values[:, 64:] = 65535
     cv2.imwrite(str(tmp_path / "depth.png"), values)
     config = CONFIG.model_copy(update={"near_m": 1.0, "far_m": 1.2})
-    run(tmp_path / "out", config, scenes=1, source=Source(image, tmp_path / "depth.png"), kind="aperture")
+    run(tmp_path / "out", config, scenes=1, photographs=[Source(image, tmp_path / "depth.png")], kind="aperture")
     radii = np.load(tmp_path / "out" / "scene-0001" / "truth.npz")["coc_px"]
     assert len(np.unique(radii)) == 2
 
@@ -104,15 +113,16 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
 )
 def test_an_impossible_depth_map_is_refused(tmp_path: Path, depth: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        run(tmp_path / "out", CONFIG, scenes=1, source=picture(tmp_path, depth))
+        run(tmp_path / "out", CONFIG, scenes=1, photographs=[picture(tmp_path, depth)])
     assert not (tmp_path / "out").exists()
 
 
 def test_a_pickled_depth_map_is_not_opened(tmp_path: Path) -> None:
     source = picture(tmp_path, np.ones((96, 128)))
+    assert source.depth is not None
     np.save(source.depth, np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(RawError, match="depth map"):
-        run(tmp_path / "out", CONFIG, scenes=1, source=source)
+        run(tmp_path / "out", CONFIG, scenes=1, photographs=[source])
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

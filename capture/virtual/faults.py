@@ -1,0 +1,31 @@
+"""Faults the camera can plant, and the reason a pipeline must reject each for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sdd_toolkit.types import Reason
+
+OVEREXPOSURE_EV = 3.0
+DIMMEST_EV = 2.0
+LEAST_DIMMING_EV = 1.3
+LEAF_SHARE = (0.03, 0.04)
+LEAF_JUMP_PX = (25.0, 40.0)
+
+
+class Defect(StrEnum):
+    """What goes wrong between or in the two shots."""
+
+    BLACK_FRAME = "black_frame"
+    DIFFERENT_SCENE = "different_scene"
+    MOVING_OBJECT = "moving_object"
+    CLIPPED = "clipped"
+    BOTH_BLURRED = "both_blurred"
+    MOVING_LEAF = "moving_leaf"
+    LIGHT_CHANGE = "light_change"
+
+    @property
+    def reason(self) -> Reason:
+        """What the pair must be rejected for."""
+        other = {Defect.MOVING_LEAF: Reason.MOVING_OBJECT, Defect.LIGHT_CHANGE: Reason.EXPOSURE_MISMATCH}
+        return other.get(self) or Reason(self.value)

@@ -1,0 +1,215 @@
+"""The image of a point: which share of its light falls on which pixel.
+
+A point out of focus draws the lens's pupil, scaled. `radius_px` is always that of the round, uniform disc of the thin
+lens, positive beyond the focus. A polygon of blades has the area of that disc; a cat's eye is what the rim leaves of
+it. Shapes are given as points beyond the focus show them; before the focus they are turned by half a turn. Shares are
+exact areas: analytic for discs, Green's theorem for outlines.
+
+Spherical aberration moves the ray through the pupil's height h (0 … 1) from r h to
+
+    e(h) = r h + b (h³ - h)
+
+pixels: the rays of the rim meet where the thin lens says, those between them nearer to or farther from the lens. Where
+r and b have the same sign the light gathers in the middle (a soft edge), where they differ at the rim (a bright ring);
+in focus, |e| stays below 0.385 |b|. Source: V. Mahajan, Optical Imaging and Aberrations I, SPIE 1998, ch. 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Plane = NDArray[np.float64]
+
+_OUTLINE_POINTS = 96
+_ZONES = 12
+_THINNEST_PX = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Pupil:
+    """What of its opening a lens shows to one point of the frame; lengths in radii of the round opening.
+
+    Attributes:
+        blades: Sides of the diaphragm; 0 is round.
+        roundness: 0 for straight blades … 1 for blades that close to a circle.
+        turn_deg: Turns the polygon; at 0 one corner lies on the x axis.
+        rim_x: Where the lens barrel's rim has its centre (the cat's eye); x to the right.
+        rim_y: The same, y down.
+        rim_radius: Radius of that rim; what lies outside is dark.
+    """
+
+    blades: int = 0
+    roundness: float = 0.0
+    turn_deg: float = 0.0
+    rim_x: float = 0.0
+    rim_y: float = 0.0
+    rim_radius: float = np.inf
+
+    @property
+    def round(self) -> bool:
+        """Whether it is the full disc."""
+        return self.blades == 0 and np.hypot(self.rim_x, self.rim_y) + 1 <= self.rim_radius
+
+
+ROUND = Pupil()
+_POINT: NDArray[np.float32] = np.ones((1, 1), np.float32)
+_POINT.flags.writeable = False
+
+
+def outline(pupil: Pupil) -> Plane:
+    """(n, 2) corners (x, y) of the pupil, counted by increasing angle.
+
+    The polygon of the blades has the area π of the round opening; what the rim cuts off is lost.
+    """
+    angles: Plane = np.arange(_OUTLINE_POINTS, dtype=np.float64) * (2 * np.pi / _OUTLINE_POINTS)
+    if pupil.blades:
+        turn, side = np.radians(pupil.turn_deg), 2 * np.pi / pupil.blades
+        angles = np.sort(np.concatenate([angles, turn + side * np.arange(pupil.blades)]) % (2 * np.pi))
+        straight = np.cos(side / 2) / np.cos((angles - turn) % side - side / 2)
+        reach = straight + pupil.roundness * (1 - straight)
+        reach *= np.sqrt(np.pi / _area(_corners(reach, angles)))
+    else:
+        # A polygon of n corners is smaller than its circle.
+        reach = np.full(angles.shape, np.sqrt(2 * np.pi / _OUTLINE_POINTS / np.sin(2 * np.pi / _OUTLINE_POINTS)))
+    if np.isfinite(pupil.rim_radius):
+        along = pupil.rim_x * np.cos(angles) + pupil.rim_y * np.sin(angles)
+        inside = pupil.rim_radius**2 - pupil.rim_x**2 - pupil.rim_y**2 + along**2
+        reach = np.minimum(reach, np.maximum(along + np.sqrt(np.maximum(inside, 0.0)), 1e-3))
+    return _corners(reach, angles)
+
+
+def open_fraction(pupil: Pupil) -> float:
+    """The share of the round opening's light that passes: the vignetting that goes with a cat's eye."""
+    return 1.0 if pupil.round else _area(outline(pupil)) / np.pi
+
+
+@lru_cache(maxsize=4096)
+def disc_kernel(radius_px: float) -> NDArray[np.float32]:
+    """The image of a point in a thin lens: each pixel's exact share of a uniform disc, summing to one.
+
+    Up to a radius of half a pixel the disc falls into one pixel, and the kernel is a single 1. Its variance along x
+    and along y is radius²/4, and a pixel's own 1/12 on top.
+
+    Args:
+        radius_px: Radius of the disc, 0 or more.
+
+    Returns:
+        (2R + 1, 2R + 1) float32, read-only, R = ceil(radius - 1/2).
+
+    Raises:
+        ValueError: The radius is negative.
+    """
+    if not radius_px >= 0:
+        raise ValueError(f"a radius of {radius_px} px is negative")
+    reach = _reach(radius_px)
+    return _finished(_disc_cover(radius_px, reach)) if reach else _POINT
+
+
+@lru_cache(maxsize=8192)
+def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 0.0) -> NDArray[np.float32]:
+    """The image of a point in a real lens, summing to one.
+
+    A regular polygon of n blades has the circumradius R with n/2 R² sin(2π/n) = π radius²; its variance along any
+    direction is R²/12 (2 + cos(2π/n)), above the disc's radius²/4 by 1.1 % for six blades.
+
+    Args:
+        radius_px: Signed circle-of-confusion radius of the thin lens, negative before the focus.
+        pupil: Shape of the opening.
+        aberration_px: Spherical aberration b, see the module. With a shape other than round, zones of the pupil are
+            taken to be similar to its edge.
+
+    Returns:
+        (2R + 1, 2R + 1) float32, read-only.
+    """
+    if pupil.round and aberration_px == 0:
+        return disc_kernel(abs(radius_px))
+    heights = np.sqrt(np.linspace(0.0, 1.0, _ZONES + 1)) if aberration_px else np.array([0.0, 1.0])
+    landings = radius_px * heights + aberration_px * (heights**3 - heights)
+    shape = None if pupil.round else outline(pupil)
+    widest = 1.0 if shape is None else float(np.hypot(*shape.T).max())
+    reach = _reach(float(np.abs(landings).max()) * widest + _THINNEST_PX)
+    if reach == 0:
+        return disc_kernel(0.0)
+    total = np.zeros((2 * reach + 1, 2 * reach + 1))
+    covers = [_coverage(landing, shape, reach) for landing in landings.tolist()]
+    for number, (first, second) in enumerate(zip(landings[:-1].tolist(), landings[1:].tolist(), strict=True)):
+        # Between the two radii lies what one zone of the pupil sends there; where they are too close, a thin ring.
+        ring = np.abs(covers[number + 1] - covers[number])
+        if first * second < 0 or abs(abs(second) - abs(first)) < _THINNEST_PX:
+            outer = float(np.copysign(max(abs(first), abs(second), _THINNEST_PX), first + second))
+            thin = first * second > 0 and abs(outer) > _THINNEST_PX
+            inner = outer - np.copysign(_THINNEST_PX, outer) if thin else 0.0
+            ring = _coverage(outer, shape, reach) - _coverage(inner, shape, reach)
+        total += ring / ring.sum()
+    return _finished(total)
+
+
+def _coverage(radius_px: float, shape: Plane | None, reach: int) -> Plane:
+    """Each pixel's area inside the pupil scaled by a signed radius."""
+    if radius_px == 0:
+        return np.zeros((2 * reach + 1, 2 * reach + 1))
+    if shape is None:
+        return _disc_cover(abs(radius_px), reach)
+    nodes: Plane = np.arange(-reach, reach + 2, dtype=np.float64) - 0.5
+    area = _polygon_area(radius_px * shape, nodes)
+    return np.asarray(np.maximum(np.diff(np.diff(area, axis=0), axis=1), 0.0), dtype=np.float64)
+
+
+def _disc_cover(radius: float, reach: int) -> Plane:
+    """(2 reach + 1, 2 reach + 1): each pixel's area inside a disc that lies within them."""
+    # Of one quadrant, whose pixels on the axes are halves: area within 0 ≤ X < node, 0 ≤ Y < node.
+    nodes = np.concatenate([[0.0], np.arange(reach + 1) + 0.5])
+    at = np.minimum(nodes, radius)
+    strip = at * np.sqrt(np.maximum(radius**2 - at**2, 0.0)) + radius**2 * np.arcsin(at / radius)
+    x, y = at[None, :], at[:, None]
+    beyond = (strip[None, :] + strip[:, None]) / 2 - np.pi * radius**2 / 4
+    area = np.where(x**2 + y**2 < radius**2, x * y, beyond)
+    cover = np.maximum(area[1:, 1:] - area[:-1, 1:] - area[1:, :-1] + area[:-1, :-1], 0.0)
+    cover[0, :] *= 2
+    cover[:, 0] *= 2
+    rows = np.concatenate([cover[:0:-1], cover])
+    return np.concatenate([rows[:, :0:-1], rows], axis=1)
+
+
+def _polygon_area(corners: Plane, nodes: Plane) -> Plane:
+    """(n, n): area of a polygon within X < nodes[column], Y < nodes[row]: the sum of min(X, x) dY along its edges."""
+    following = np.roll(corners, -1, axis=0)
+    (x0, y0), (x1, y1) = corners.T, following.T
+    low, high = np.minimum(y0, y1), np.maximum(y0, y1)
+    slope = np.where(y1 != y0, (x1 - x0) / np.where(y1 != y0, y1 - y0, 1.0), 0.0)
+    upper = np.clip(nodes[:, None], low, high)
+    length = (upper - low) * np.sign(y1 - y0)
+    first, last = x0 + slope * (low - y0), x0 + slope * (upper - y0)
+    # The part of each edge left of x, and the mean of X - x along it: (row, column, edge).
+    x = nodes[None, :, None]
+    a = (np.minimum(first, last))[:, None, :] - x
+    width = np.abs(last - first)[:, None, :]
+    left = np.clip(-a, 0.0, width)
+    mean = np.where(width > 1e-12, -left * (-a - left / 2) / np.maximum(width, 1e-12), np.minimum(a, 0.0))
+    return np.asarray(np.einsum("rce,re->rc", mean, length), dtype=np.float64)
+
+
+def _corners(reach: Plane, angles: Plane) -> Plane:
+    return np.column_stack([reach * np.cos(angles), reach * np.sin(angles)])
+
+
+def _area(corners: Plane) -> float:
+    following = np.roll(corners, -1, axis=0)
+    return float(np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]) / 2)
+
+
+def _reach(radius_px: float) -> int:
+    return max(0, int(np.ceil(radius_px - 0.5)))
+
+
+def _finished(kernel: Plane) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    result.flags.writeable = False
+    return result

@@ -1,0 +1,100 @@
+"""Photographs and depth maps on disk, as scenes for the virtual camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+
+from capture.virtual.picture import Picture, metric, relative, synthetic
+from sdd_toolkit.decoding import IMAGE_SUFFIXES
+from sdd_toolkit.develop import srgb_decode
+from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.images import read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from capture.virtual.config import SimulateConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A photograph and its depth map on disk; without one the camera makes a depth."""
+
+    image: Path
+    depth: Path | None = None
+
+
+def sources(image: Path, depth: Path | None = None) -> tuple[Source, ...]:
+    """What `--image` and `--depth` name: one photograph, or all those in a folder in the order of their names.
+
+    Raises:
+        InputError: A folder holds no photograph, or is given together with a depth map.
+    """
+    if not image.is_dir():
+        return (Source(image, depth),)
+    if depth is not None:
+        raise InputError(f"{image} is a folder, {depth} the depth of one photograph", hint="leave --depth FILE out")
+    found = sorted((p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_by_name)
+    if not found:
+        raise InputError(f"there is no photograph in {image}", hint="PNG, TIFF and JPEG files are looked for")
+    return tuple(Source(path) for path in found)
+
+
+def load(source: Source, config: SimulateConfig, rng: np.random.Generator) -> Picture:
+    """Reads a photograph and its depth map.
+
+    The map is a `.npy` of metres (infinity allowed), or an 8/16-bit grey PNG or TIFF linear in inverse depth, where
+    0 is `far_m` and the largest number `near_m` of the configuration, or whatever suits the pair if not given.
+    Without a map `rng` draws one, see `synthetic`.
+
+    Raises:
+        RawError: A file cannot be read.
+        InputError: The map does not fit the photograph or holds impossible distances.
+    """
+    image = read_image(source.image)
+    linear = srgb_decode(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max))
+    if source.depth is None:
+        return relative(linear, synthetic((linear.shape[0], linear.shape[1]), config.depth, rng), config)
+    if source.depth.suffix.lower() == ".npy":
+        distance = _distances(source.depth, config)
+        _same_size(source, linear, distance)
+        return metric(linear, distance)
+    values = read_image(source.depth)[..., 0]
+    _same_size(source, linear, values)
+    return relative(linear, values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), config)
+
+
+def _by_name(path: Path) -> tuple[str, str]:
+    return path.name.casefold(), path.name
+
+
+def _distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
+    try:
+        distance = np.asarray(np.load(path), dtype=np.float64)
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        raise RawError(
+            f"cannot read the depth map {path}: {error}", hint="save it with numpy.save as numbers"
+        ) from error
+    nearest = 2 * config.focal_mm / 1000.0
+    if distance.ndim != 2 or distance.size == 0:
+        raise InputError(f"{path} has shape {distance.shape}", hint="a depth map is (height, width)")
+    if not np.all(distance >= nearest):
+        worst = float(np.nanmin(distance)) if not np.all(np.isnan(distance)) else float("nan")
+        raise InputError(
+            f"{path} holds {worst:g} m or a NaN", hint=f"depths are metres, at least {nearest:g} (two focal lengths)"
+        )
+    return distance
+
+
+def _same_size(source: Source, image: NDArray[np.float32], depth: NDArray[np.float64] | NDArray[np.generic]) -> None:
+    if image.shape[:2] != depth.shape:
+        raise InputError(
+            f"{source.depth} is {depth.shape[1]}x{depth.shape[0]}, {source.image} is {image.shape[1]}x{image.shape[0]}",
+            hint="the depth map must have the photograph's size",
+        )
