@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sdd_toolkit.types import Report
 
 CAPTURE_DOORS = (
-    Door("plan", "capture.tether_commands:plan", "Write a commented shot list to edit."),
-    Door("run", "capture.tether_commands:run", "Shoot a plan with a tethered camera, resuming."),
-    Door("cameras", "capture.tether_commands:cameras", "List connected cameras and, on request, their settings."),
+    Door("plan", "capture.tether.commands:plan", "Write a commented shot list to edit."),
+    Door("run", "capture.tether.commands:run", "Shoot a plan with a tethered camera, resuming."),
+    Door("cameras", "capture.tether.commands:cameras", "List connected cameras and, on request, their settings."),
     Door("simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
 )
 

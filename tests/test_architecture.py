@@ -15,7 +15,7 @@ SOLE_IMPORTERS = {
     "rawpy": "sdd_toolkit/raw_files.py",
     "h5py": "sdd_toolkit/shards.py",
     "lensfunpy": "sdd_toolkit/lens_correction.py",
-    "gphoto2": "capture/gphoto.py",
+    "gphoto2": "capture/tether/gphoto.py",
 }
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from capture.plan import ShootingPlan, parse
+from capture.tether.plan import ShootingPlan, parse
 from capture.virtual.config import SimulateConfig
 from capture.virtual.tethered import VirtualCamera
 from sdd_toolkit import exif_block

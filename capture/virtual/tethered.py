@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from capture.camera import (
+from capture.tether.camera import (
     CameraBusyError,
     CameraFullError,
     CameraLostError,
@@ -23,7 +23,7 @@ from capture.camera import (
     Found,
     Setting,
 )
-from capture.exposure import parse_f_number, parse_shutter_s
+from capture.tether.exposure import parse_f_number, parse_shutter_s
 from capture.virtual import lens, render, sensor
 from capture.virtual.config import SimulateConfig
 from capture.virtual.plan import Shot as Optics
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from capture.plan import Shot
+    from capture.tether.plan import Shot
 
 DRIVER = "virtual"
 FOUND = Found(model="SDD Virtual Camera", port="virtual:", driver=DRIVER)
@@ -65,7 +65,7 @@ _SWITCHES = {
 
 
 class VirtualCamera:
-    """A camera in a world of its own; see `capture.camera.Camera`.
+    """A camera in a world of its own; see `capture.tether.camera.Camera`.
 
     Args:
         seed: Seed of its scenes.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capture.camera import CameraBusyError, CameraFullError, CameraLostError
+from capture.tether.camera import CameraBusyError, CameraFullError, CameraLostError
 from capture.virtual.tethered import VirtualCamera
 from sdd_toolkit import exif, frames, quality
 from sdd_toolkit.errors import CameraError

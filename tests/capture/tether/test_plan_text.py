@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from capture.plan import parse
-from capture.plan_text import text
+from capture.tether.plan import parse
+from capture.tether.plan_text import text
 from tests.command_line import ROOT
 
 

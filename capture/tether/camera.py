@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from capture.exposure import nearest, parse_f_number, parse_number, parse_shutter_s
+from capture.tether.exposure import nearest, parse_f_number, parse_number, parse_shutter_s
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.frames import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from capture.plan import Shot
+    from capture.tether.plan import Shot
 
 T = TypeVar("T")
 

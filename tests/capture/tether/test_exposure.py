@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.exposure import (
+from capture.tether.exposure import (
     equal_exposure_s,
     nearest,
     opening_apart_ev,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from capture.journal import Lens
-from capture.operator import Unattended
+from capture.tether.journal import Lens
+from capture.tether.operator import Unattended
 
 
 @pytest.mark.parametrize("consents", [True, False])

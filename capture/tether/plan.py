@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from capture.exposure import equal_exposure_s, parse_f_number, parse_number, parse_shutter_s, shutter_text
+from capture.tether.exposure import equal_exposure_s, parse_f_number, parse_number, parse_shutter_s, shutter_text
 from sdd_toolkit.config import Section, SectionT, validate
 from sdd_toolkit.errors import ConfigError, ManifestError
 from sdd_toolkit.files import check_relative

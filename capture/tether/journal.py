@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from capture.shot_check import FrameCheck, PairCheck
+from capture.tether.shot_check import FrameCheck, PairCheck
 from sdd_toolkit import __version__
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.files import PARTIAL, write_text, writing_failed

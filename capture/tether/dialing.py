@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capture.camera import (
+from capture.tether.camera import (
     EXPOSURE_DELAY,
     F_NUMBER,
     FOCUS_DRIVE,
@@ -19,15 +19,15 @@ from capture.camera import (
     require,
     switched,
 )
-from capture.exposure import equal_exposure_s, shutter_text, time_apart_ev
+from capture.tether.exposure import equal_exposure_s, shutter_text, time_apart_ev
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.types import Exposure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from capture.camera import Camera, Setting
-    from capture.plan import Shot
+    from capture.tether.camera import Camera, Setting
+    from capture.tether.plan import Shot
 
 _FAR_OFF_EV = 0.5
 _WORTH_SAYING_EV = 0.17

@@ -3,8 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from capture.drivers import connect, connected
-from capture.plan import CameraTable
+from capture.tether.drivers import connect, connected
+from capture.tether.plan import CameraTable
 from capture.virtual.tethered import FOUND
 from tests.command_line import ROOT
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from capture.plan import CheckTable
-from capture.shot_check import against_exif, bar, complaints, of_frame, of_pair
+from capture.tether.plan import CheckTable
+from capture.tether.shot_check import against_exif, bar, complaints, of_frame, of_pair
 from sdd_toolkit.frames import HalfFrame
 from sdd_toolkit.types import Exposure
 

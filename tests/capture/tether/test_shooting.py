@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from capture.camera import Camera, CameraFullError, CameraLostError, CameraRefusedError
-from capture.journal import InFlight, Journal, Lens, State
-from capture.operator import Unattended
-from capture.plan import ShootingPlan
-from capture.session import Outcome, run
+from capture.tether.camera import Camera, CameraFullError, CameraLostError, CameraRefusedError
+from capture.tether.journal import InFlight, Journal, Lens, State
+from capture.tether.operator import Unattended
+from capture.tether.plan import ShootingPlan
+from capture.tether.session import Outcome, run
 from capture.virtual.tethered import VirtualCamera
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.types import Exposure, FileRef

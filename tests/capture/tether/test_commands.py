@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from capture.tether_commands import cameras, plan, run
+from capture.tether.commands import cameras, plan, run
 from sdd_toolkit.errors import InputError, IntegrityError
 from tests.command_line import ROOT
 from tests.tether_rig import every_frame_once, journal_of, plan_file

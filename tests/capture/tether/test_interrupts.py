@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from capture.interrupts import finishing
+from capture.tether.interrupts import finishing
 
 
 def test_ctrl_c_waits_until_the_frame_is_finished() -> None:

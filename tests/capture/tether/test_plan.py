@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.plan import CameraTable, CheckTable, Defaults, SceneTable, SessionTable, Shot, expected_s, parse, read
+from capture.tether.plan import (
+    CameraTable,
+    CheckTable,
+    Defaults,
+    SceneTable,
+    SessionTable,
+    Shot,
+    expected_s,
+    parse,
+    read,
+)
 from sdd_toolkit.errors import ConfigError
 from tests.command_line import ROOT
 from tests.tether_rig import PAIR, small_plan

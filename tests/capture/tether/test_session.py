@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from capture import overview
-from capture.camera import Camera
 from capture.config import IngestConfig
 from capture.ingest import collect
-from capture.operator import Unattended
-from capture.plan import ShootingPlan
-from capture.session import Outcome, run
+from capture.tether.camera import Camera
+from capture.tether.operator import Unattended
+from capture.tether.plan import ShootingPlan
+from capture.tether.session import Outcome, run
 from capture.virtual.tethered import VirtualCamera
 from sdd_toolkit.errors import CameraError, InputError, IntegrityError
 from tests.tether_rig import UNCHECKED, every_frame_once, frames_in, journal_of, small_camera, small_plan

@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture import dialing, shot_check
-from capture.camera import CameraFullError, CameraLostError, CameraRefusedError, ensure, patiently, raw_first
-from capture.interrupts import finishing
-from capture.journal import InFlight, Lens, State, Taken, new_header
+from capture.tether import dialing, shot_check
+from capture.tether.camera import CameraFullError, CameraLostError, CameraRefusedError, ensure, patiently, raw_first
+from capture.tether.interrupts import finishing
+from capture.tether.journal import InFlight, Lens, State, Taken, new_header
 from sdd_toolkit import exif, files, frames
 from sdd_toolkit.errors import CameraError, RawError
 from sdd_toolkit.types import Exposure, FileRef
@@ -27,10 +27,10 @@ from sdd_toolkit.types import Exposure, FileRef
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from capture.camera import Camera
-    from capture.journal import Journal
-    from capture.operator import Operator
-    from capture.plan import ShootingPlan, Shot
+    from capture.tether.camera import Camera
+    from capture.tether.journal import Journal
+    from capture.tether.operator import Operator
+    from capture.tether.plan import ShootingPlan, Shot
     from sdd_toolkit.frames import HalfFrame
     from sdd_toolkit.progress import Advance, Track
 

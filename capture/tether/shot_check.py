@@ -11,7 +11,7 @@ from sdd_toolkit import quality
 from sdd_toolkit.types import Exposure
 
 if TYPE_CHECKING:
-    from capture.plan import CheckTable
+    from capture.tether.plan import CheckTable
     from sdd_toolkit.frames import HalfFrame
 
 BINS = 16

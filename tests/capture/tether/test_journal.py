@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capture.journal import InFlight, Journal, Lens, State, Taken, locked, new_header, sweep
+from capture.tether.journal import InFlight, Journal, Lens, State, Taken, locked, new_header, sweep
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.types import Exposure
 from tests.command_line import ROOT
@@ -79,7 +79,7 @@ def test_what_is_under_way_is_remembered_until_its_line_is_written(tmp_path: Pat
 
 def test_a_second_process_is_told_who_holds_the_folder_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom capture.journal import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom capture.tether.journal import locked\n"
         "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE)

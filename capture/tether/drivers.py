@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.errors import CameraError
 
 if TYPE_CHECKING:
-    from capture.camera import Camera, Found
-    from capture.plan import CameraTable
+    from capture.tether.camera import Camera, Found
+    from capture.tether.plan import CameraTable
 
 
 def connect(table: CameraTable) -> Camera:
@@ -22,7 +22,7 @@ def connect(table: CameraTable) -> Camera:
         from capture.virtual.tethered import VirtualCamera
 
         return VirtualCamera(seed=table.seed)
-    from capture import gphoto
+    from capture.tether import gphoto
 
     return gphoto.connect(table.model, table.port)
 
@@ -38,7 +38,7 @@ def connected(driver: str) -> tuple[Found, ...]:
         from capture.virtual.tethered import FOUND
 
         return (FOUND,)
-    from capture import gphoto
+    from capture.tether import gphoto
 
     found = gphoto.connected()
     if not found:

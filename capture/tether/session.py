@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture.journal import Journal, State, locked, sweep
-from capture.shooting import Shooting
+from capture.tether.journal import Journal, State, locked, sweep
+from capture.tether.shooting import Shooting
 from sdd_toolkit import files
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.files import PARTIAL
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from capture.camera import Camera
-    from capture.journal import Taken
-    from capture.operator import Operator
-    from capture.plan import ShootingPlan, Shot
+    from capture.tether.camera import Camera
+    from capture.tether.journal import Taken
+    from capture.tether.operator import Operator
+    from capture.tether.plan import ShootingPlan, Shot
     from sdd_toolkit.progress import Track
 
 _NAMED = 6

@@ -15,11 +15,11 @@ from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, json_option, ove
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capture.camera import Setting
-    from capture.journal import Lens
-    from capture.operator import Operator
-    from capture.plan import ShootingPlan
-    from capture.session import Outcome
+    from capture.tether.camera import Setting
+    from capture.tether.journal import Lens
+    from capture.tether.operator import Operator
+    from capture.tether.plan import ShootingPlan
+    from capture.tether.session import Outcome
     from sdd_toolkit.progress import Track
 
 _A_WHILE_S = 120
@@ -33,7 +33,7 @@ _DRIVER = click.Choice(["gphoto2", "virtual"])
 @overwrite_option
 def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
     """Write a commented shot list to edit."""
-    from capture.plan_text import text
+    from capture.tether.plan_text import text
     from sdd_toolkit.errors import InputError
     from sdd_toolkit.files import write_text
 
@@ -61,7 +61,7 @@ def run(
     dry_run: bool, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Shoot a plan with a tethered camera, resuming."""
-    from capture import drivers, session
+    from capture.tether import drivers, session
 
     shots = _planned(plan, camera, port)
     if dry_run:
@@ -83,8 +83,8 @@ def run(
 @json_option
 def cameras(camera: str, port: str | None, settings: bool, as_json: bool) -> None:
     """List connected cameras and, on request, their settings."""
-    from capture import drivers
-    from capture.plan import CameraTable
+    from capture.tether import drivers
+    from capture.tether.plan import CameraTable
 
     found = [entry for entry in drivers.connected(camera) if port in (None, entry.port)]
     tree: tuple[Setting, ...] = ()
@@ -102,7 +102,7 @@ def cameras(camera: str, port: str | None, settings: bool, as_json: bool) -> Non
 
 
 class _Terminal:
-    """A person at the terminal; see `capture.operator.Operator`."""
+    """A person at the terminal; see `capture.tether.operator.Operator`."""
 
     def ready(self, scene: str, note: str) -> None:
         click.prompt(f"{scene}{f' ({note})' if note else ''}: press Enter to shoot", default="", show_default=False,
@@ -130,7 +130,7 @@ class _Terminal:
 
 def _standing_by(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
     """A person with plain lines, or nobody with a progress bar and the same lines."""
-    from capture.operator import Unattended
+    from capture.tether.operator import Unattended
     from sdd_toolkit.progress import silent, terminal
 
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
@@ -145,7 +145,7 @@ def _standing_by(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
 
 def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
     """The plan, with what the command line puts in its place."""
-    from capture.plan import CameraTable, read
+    from capture.tether.plan import CameraTable, read
 
     planned = read(path)
     table = planned.camera
@@ -156,7 +156,7 @@ def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
 
 
 def _listing(plan: ShootingPlan, as_json: bool) -> str:
-    from capture.plan import expected_s
+    from capture.tether.plan import expected_s
 
     time_s = expected_s(plan)
     if as_json:

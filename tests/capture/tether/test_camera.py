@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from capture.camera import (
+from capture.tether.camera import (
     CameraBusyError,
     Setting,
     by_nearness,

@@ -16,8 +16,8 @@ from tests.tether_rig import every_frame_once, journal_of, no_camera, plan_file,
 
 LOOK = """
 import json
-from capture import gphoto
-from capture.camera import choose, ensure, require
+from capture.tether import gphoto
+from capture.tether.camera import choose, ensure, require
 """
 PLAN = """
 [session]

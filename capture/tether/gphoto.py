@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from capture.camera import (
+from capture.tether.camera import (
     FOCUS_DRIVE,
     CameraBusyError,
     CameraFullError,
@@ -33,7 +33,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capture.plan import Shot
+    from capture.tether.plan import Shot
 
 DRIVER = "gphoto2"
 _FULL = (gp.GP_ERROR_NO_MEMORY, gp.GP_ERROR_NO_SPACE)
@@ -90,7 +90,7 @@ def connect(model: str | None = None, port: str | None = None) -> GphotoCamera:
 
 
 class GphotoCamera:
-    """A camera opened through libgphoto2; see `capture.camera.Camera`."""
+    """A camera opened through libgphoto2; see `capture.tether.camera.Camera`."""
 
     keeps_focus = True
 

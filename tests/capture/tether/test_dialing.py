@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from capture.camera import Camera, Setting
-from capture.dialing import check, dial, prepare, started_at_s
-from capture.plan import Shot
+from capture.tether.camera import Camera, Setting
+from capture.tether.dialing import check, dial, prepare, started_at_s
+from capture.tether.plan import Shot
 from capture.virtual.tethered import VirtualCamera
 from sdd_toolkit.errors import CameraError
 from tests.tether_rig import small_camera, small_plan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capture.journal import Lens
+    from capture.tether.journal import Lens
 
 
 class Operator(Protocol):

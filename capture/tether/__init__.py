@@ -1,0 +1,1 @@
+"""Tethered capture: plans, the cameras behind one protocol, and sessions that resume."""
