@@ -7,7 +7,7 @@
 3. A candidate is registered (affine, by enhanced correlation: Evangelidis and Psarakis 2008) and scored by the
    correlation of the two bands over their overlap and by the share of the frame that agrees.
 
-Pictures of different scenes score below 0.5, frames of one scene above 0.85 unless the blur is extreme
+Pictures of different scenes score below 0.45; frames of one scene above 0.85, or above 0.64 where a large object moved
 (docs/benchmarks/pairing.md).
 """
 
