@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capture.findings import Inspection
-from sdd_toolkit import exif, exiftool, frames, quality
+from sdd_toolkit import exif, exiftool, frames
 from sdd_toolkit.containers import structure_of
 from sdd_toolkit.errors import RawError
 
@@ -75,6 +75,8 @@ def measure(task: Task) -> Inspection:
 
 def detail_of(half: frames.HalfFrame) -> float:
     """Mean energy of fine detail over the frame, noise removed, relative to its mean brightness; 0 if tiny."""
+    from sdd_toolkit import quality  # few files are measured
+
     if min(half.rgb.shape[:2]) < quality.TILE_PX:
         return 0.0
     level = float(quality.luminance(half.rgb).mean())
