@@ -55,11 +55,7 @@ def _scores(bands: Sequence[NDArray[np.int8]]) -> dict[int, dict[int, float]]:
 
 
 def _groups(count: int, scores: Mapping[int, Mapping[int, float]]) -> list[list[int]]:
-    """Connected frames of one scene, in order.
-
-    A pair is accepted if it agrees well, and clearly better than either of its frames agrees with any frame of
-    another scene.
-    """
+    """Frames that agree, directly or through others, in order; frames that agree with none are groups of one."""
     parent = list(range(count))
 
     def root(place: int) -> int:

@@ -7,7 +7,7 @@
 3. A candidate is registered (affine, by enhanced correlation: Evangelidis and Psarakis 2008) and scored by the
    correlation of the two bands over their overlap and by the share of the frame that agrees.
 
-Pictures of different scenes score below 0.5, frames of one scene above 0.85 unless the blur is extreme
+Pictures of different scenes score below 0.45; frames of one scene above 0.85, or above 0.64 where a large object moved
 (docs/benchmarks/pairing.md).
 """
 
@@ -37,7 +37,7 @@ _LEAST_PX, _STEPS = 32, 32
 _SAME_SHAPE = 0.02
 _REGISTER_PX = 96
 _LARGEST_SHIFT, _LARGEST_STRETCH, _LARGEST_TURN = 0.2, 0.2, 0.1
-_HOPELESS = 0.2
+_HOPELESS, _STARTS = 0.2, 2
 
 
 def band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
@@ -95,10 +95,8 @@ def score(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
     motion = _registered(a, b)
     if motion is None:
         return 0.0
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = np.asarray(cv2.warpAffine(b, motion, size, flags=flags), dtype=np.float32)
-    inside = cv2.warpAffine(np.ones_like(b), motion, size, flags=flags) > 0.99
-    return max(0.0, _agreement(a, moved, inside))
+    inside = _moved_by(motion, np.ones_like(b)) > 0.99
+    return max(0.0, _agreement(a, _moved_by(motion, b), inside))
 
 
 def _agreement(first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
@@ -113,53 +111,73 @@ def _registered(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDAr
     """The affine motion from `first` to `second` in their pixels; None if none within reason agrees."""
     scale = _REGISTER_PX / max(first.shape)
     small, other = (_smaller(entry, scale) for entry in (first, second))
-    best, start = _HOPELESS, None
-    for zoom in _ZOOMS:
-        motion = _shifted(small, other, zoom)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        moved = cv2.warpAffine(other, motion, small.shape[::-1], flags=flags)
-        agreement = float((moved * small).mean()) / float(small.std() * other.std() + 1e-9)
-        if agreement > best:
-            best, start = agreement, motion
-    if start is None:
-        return None
+    # A large object that moved can mislead phase correlation: no shift at all is a start, too.
+    starts = [start for zoom in _ZOOMS for start in (_zooming(small, zoom), _shifted(small, other, zoom))]
+    likely = sorted(((_after(start, small, other), place) for place, start in enumerate(starts)), reverse=True)
+    found = [
+        (_after(motion, small, other), -place, motion)
+        for agreement, place in likely[:_STARTS]
+        if agreement > _HOPELESS and _is_within_reason(motion := _refined(starts[place], small, other), small)
+    ]
+    return _rescaled(max(found, key=lambda entry: entry[:2])[2], scale) if found else None
+
+
+def _after(motion: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """The correlation of `first` and the moved `second`."""
+    moved = _moved_by(motion, second)
+    return float((moved * first).mean()) / float(first.std() * second.std() + 1e-9)
+
+
+def _moved_by(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(picture, motion, picture.shape[::-1], flags=flags), dtype=np.float32)
+
+
+def _refined(
+    start: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
-        stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
-        _, found = cv2.findTransformECC(small, other, start, cv2.MOTION_AFFINE, stop)
-        motion = np.asarray(found, dtype=np.float32)
+        _, found = cv2.findTransformECC(first, second, start.copy(), cv2.MOTION_AFFINE, stop)
     except cv2.error:  # it does not converge
-        motion = start
+        return start
+    return np.asarray(found, dtype=np.float32)
+
+
+def _is_within_reason(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> bool:
     linear = motion[:, :2].astype(np.float64)
-    stretches = np.linalg.svd(linear, compute_uv=False)
-    centre = np.array([(small.shape[1] - 1) / 2, (small.shape[0] - 1) / 2])
+    centre = np.array([(picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2])
     shift = linear @ centre + motion[:, 2] - centre
     turn = abs(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
-    if np.abs(stretches - 1).max() > _LARGEST_STRETCH or np.abs(shift).max() > _LARGEST_SHIFT * _REGISTER_PX:
-        return None
-    if turn > _LARGEST_TURN:
-        return None
-    return np.asarray(_rescaled(motion.astype(np.float64), scale), dtype=np.float32)
+    stretch = np.abs(np.linalg.svd(linear, compute_uv=False) - 1).max()
+    largest_px = _LARGEST_SHIFT * max(picture.shape)
+    return bool(stretch <= _LARGEST_STRETCH and np.abs(shift).max() <= largest_px and turn <= _LARGEST_TURN)
 
 
 def _smaller(entry: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(entry, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _rescaled(motion: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+def _rescaled(motion: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """A motion between pictures that were made smaller by `scale`, in pixels of the larger ones."""
     edge = np.full(2, 0.5)
-    linear = motion[:, :2]
+    linear = motion[:, :2].astype(np.float64)
     shift = (linear @ (scale * edge - edge) + motion[:, 2] + edge) / scale - edge
-    return np.hstack([linear, shift[:, None]])
+    return np.hstack([linear, shift[:, None]]).astype(np.float32)
+
+
+def _zooming(picture: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
+    """The motion of this zoom about the centre."""
+    centre = np.array([(picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2])
+    return np.hstack([np.eye(2) * zoom, ((1 - zoom) * centre)[:, None]]).astype(np.float32)
 
 
 def _shifted(first: NDArray[np.float32], second: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
-    """The motion of this zoom about the centre whose shift phase correlation finds."""
-    centre = np.array([(first.shape[1] - 1) / 2, (first.shape[0] - 1) / 2])
-    motion = np.hstack([np.eye(2) * zoom, ((1 - zoom) * centre)[:, None]]).astype(np.float32)
-    moved = cv2.warpAffine(second, motion, first.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    """The motion of this zoom whose shift phase correlation finds."""
+    motion = _zooming(first, zoom)
     window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
-    (x, y), _ = cv2.phaseCorrelate(first, moved, window)
+    # Handed over, the window would be multiplied into `first` in place.
+    (x, y), _ = cv2.phaseCorrelate(first * window, _moved_by(motion, second) * window)
     motion[:, 2] += zoom * np.array([x, y], dtype=np.float32)
     return motion
 

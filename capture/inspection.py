@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capture.findings import Inspection
-from sdd_toolkit import exif, exiftool, frames, quality
+from sdd_toolkit import exif, exiftool, frames
 from sdd_toolkit.containers import structure_of
 from sdd_toolkit.errors import RawError
 
@@ -59,6 +59,8 @@ def inspect(batch: Batch) -> tuple[Inspection, ...]:
 
 def measure(task: Task) -> Inspection:
     """`task.known` with what the pixels tell: that they can be decoded, their size and their fine detail."""
+    from sdd_toolkit import quality  # few files are measured
+
     entry = task.known
     if entry is None or entry.meta is None:
         raise ValueError(f"{task.name} was not inspected")

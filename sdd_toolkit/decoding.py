@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import tifffile
 
 from sdd_toolkit.containers import IMAGE_SUFFIXES
 from sdd_toolkit.errors import RawError
@@ -105,6 +104,8 @@ def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:
 
 def _is_planar(path: Path) -> bool:
     """Whether a TIFF keeps one 16-bit plane a channel, which OpenCV decodes wrongly without saying so."""
+    import tifffile  # slow to load, and most files are no TIFF
+
     try:
         with tifffile.TiffFile(path) as container:
             page = container.pages.first
