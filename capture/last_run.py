@@ -67,6 +67,7 @@ def note_run(out: Path, state: str, files: int, report: Report) -> None:
         "state": state,
         "files": files,
         "written": {name: sha256_of(out / name) for name in (*names, MEMORY)},
-        "report": asdict(replace(report, seconds=0.0, outputs=names)),
+        # What was resumed and how long it took is not part of the outcome.
+        "report": asdict(replace(report, done=report.total, skipped=0, seconds=0.0, outputs=names)),
     }
     write_text(out / LAST_RUN, json.dumps(told) + "\n")
