@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -190,6 +191,8 @@ def run_build(
 
 def main() -> None:
     """The `sdd` program."""
+    # Looking for other packages' pydantic plug-ins takes longer than reading the configuration.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     run_cli(cli)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sdd_toolkit.config import Section
 from sdd_toolkit.types import PairKind
@@ -12,6 +12,9 @@ from sdd_toolkit.types import PairKind
 
 class IngestConfig(Section):
     """How files are grouped into scenes and which frame of a scene is blurred, which sharp (docs/ingest.md)."""
+
+    # Every field has its description; reading the source for more takes as long as walking a thousand files.
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
     pairing: PairKind = Field(
         PairKind.FOCUS, description="`focus`, `aperture`, `sequence`, `csv` or `auto`, which looks at the images."

@@ -62,7 +62,7 @@ def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     walk = _Walk(left_out)
     for source in sources:
         walk.add(_absolute(source))
-    if not any(is_candidate(Path(path)) for path in walk.files):
+    if not any(map(is_candidate, walk.files)):
         places = ", ".join(map(str, sources))
         raise InputError(f"neither a RAW file nor an image in {places}", hint="check the path; try --help")
     taken = {path: real for path, real in sorted(walk.files.items()) if path not in walk.refused}
@@ -94,7 +94,7 @@ class _Walk:
                     self.refused[here] = Reason.UNSUPPORTED, "a link to a folder that is searched already"
                 continue
             seen.add(real)
-            if is_candidate(Path(here)):
+            if is_candidate(here):
                 self.refused[here] = Reason.UNSUPPORTED, "a folder, though named like a photograph"
             try:
                 with os.scandir(here) as entries:
@@ -146,11 +146,11 @@ def _name(path: str, cut: int) -> str:
 
 
 def _refusal(path: str) -> tuple[Reason, str] | None:
-    name = Path(os.path.basename(path))
-    if name.name.startswith("."):
+    if os.path.basename(path).startswith("."):
         return Reason.UNSUPPORTED, "a hidden file"
-    if not is_candidate(name):
-        return Reason.UNSUPPORTED, f"not an image ({_printable(name.suffix.lower()) or 'no suffix'})"
+    if not is_candidate(path):
+        suffix = os.path.splitext(path)[1].lower()
+        return Reason.UNSUPPORTED, f"not an image ({_printable(suffix) or 'no suffix'})"
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

@@ -7,6 +7,7 @@ boxes and sample tables, RAF by its header, JPEG by its end marker, PNG by its l
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
@@ -69,9 +70,9 @@ class Structure:
     exif: tuple[int, ...] = ()
 
 
-def is_candidate(path: Path) -> bool:
+def is_candidate(path: Path | str) -> bool:
     """Whether the file's suffix is one of a RAW file or image."""
-    suffix = path.suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     return suffix in RAW_SUFFIXES or suffix in IMAGE_SUFFIXES
 
 
