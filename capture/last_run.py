@@ -36,12 +36,8 @@ def state_of(listing: Scan, config: IngestConfig, table: Path | None) -> str:
     if table is not None:
         digest.update(f"{table.parent.resolve()} {sha256_of(table)}".encode("utf-8", "surrogateescape"))
     for file in listing.files:
-        try:
-            state = os.stat(file.path)
-            known: tuple[int, ...] = (state.st_size, state.st_mtime_ns)
-        except OSError:
-            known = ()
-        digest.update(repr((file.name, file.ref, known)).encode("utf-8", "surrogateescape"))
+        line = f"{file.name}\0{file.ref}\0{file.bytes}\0{file.modified_ns}\0"
+        digest.update(line.encode("utf-8", "surrogateescape"))
     digest.update(repr([(entry.path, entry.reason, entry.detail) for entry in listing.rejected]).encode())
     return digest.hexdigest()
 

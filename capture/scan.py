@@ -24,11 +24,15 @@ class Found:
         path: The file itself, links followed.
         name: Where it was found, relative to the root: this is what grouping looks at.
         ref: Where it is, relative to the root: this is what the manifest stores.
+        bytes: Its size.
+        modified_ns: When it was last written.
     """
 
     path: Path
     name: str
     ref: str
+    bytes: int
+    modified_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,26 @@ def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     if not any(map(is_candidate, walk.files)):
         places = ", ".join(map(str, sources))
         raise InputError(f"neither a RAW file nor an image in {places}", hint="check the path; try --help")
-    taken = {path: real for path, real in sorted(walk.files.items()) if path not in walk.refused}
-    root = _root(sources, taken.values())
+    taken = sorted((path, *found) for path, found in walk.files.items() if path not in walk.refused)
+    root = _root(sources, [real for _, real, _ in taken])
     cut = len(root.rstrip(os.sep)) + 1
-    files = [Found(Path(real), _name(path, cut), _name(real, cut)) for path, real in taken.items()]
+    files = []
+    for path, real, state in taken:
+        name = _name(path, cut)
+        ref = name if real == path else _name(real, cut)
+        files.append(Found(Path(real), name, ref, state.st_size, state.st_mtime_ns))
     refused = tuple(RejectedFile(_name(path, cut), *walk.refused[path]) for path in sorted(walk.refused))
     return Scan(Path(root), tuple(files), refused)
+
+
+_NOTHING = os.stat_result([0] * 10)
 
 
 class _Walk:
     """Files below folders, each with where it really is, and what was refused; plain strings, as there are many."""
 
     def __init__(self, left_out: set[str]) -> None:
-        self.files: dict[str, str] = {}
+        self.files: dict[str, tuple[str, os.stat_result]] = {}
         self.refused: dict[str, tuple[Reason, str]] = {}
         self._left_out = left_out
 
@@ -115,8 +126,14 @@ class _Walk:
                     waiting.append((path, place))
 
     def _file(self, path: str, real: str) -> None:
-        self.files[path] = real
-        why = _refusal(path)
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            state, failure = _NOTHING, error.strerror or str(error)
+        else:
+            failure = ""
+        self.files[path] = real, state
+        why = _refusal(path, state.st_mode, failure)
         if why is not None:
             self.refused[path] = why
 
@@ -145,22 +162,24 @@ def _name(path: str, cut: int) -> str:
     return _printable(path[cut:].replace(os.sep, "/"))
 
 
-def _refusal(path: str) -> tuple[Reason, str] | None:
+def _refusal(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
+    """Why a file is left out; `failure` is why its `mode` is not known."""
     if os.path.basename(path).startswith("."):
         return Reason.UNSUPPORTED, "a hidden file"
     if not is_candidate(path):
         suffix = os.path.splitext(path)[1].lower()
         return Reason.UNSUPPORTED, f"not an image ({_printable(suffix) or 'no suffix'})"
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return Reason.UNREADABLE, "its name is not UTF-8"
-    try:
-        kind = os.stat(path).st_mode
-    except OSError as error:
-        return Reason.UNREADABLE, error.strerror or str(error)
-    return None if stat.S_ISREG(kind) else (Reason.UNSUPPORTED, "not a regular file")
+    if not path.isascii():
+        try:
+            path.encode("utf-8")
+        except UnicodeEncodeError:
+            return Reason.UNREADABLE, "its name is not UTF-8"
+    if failure:
+        return Reason.UNREADABLE, failure
+    return None if stat.S_ISREG(mode) else (Reason.UNSUPPORTED, "not a regular file")
 
 
 def _printable(name: str) -> str:
+    if name.isascii():
+        return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

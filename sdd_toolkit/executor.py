@@ -12,21 +12,20 @@ an executor, not the object, because a pool whose worker was killed is broken fo
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sdd_toolkit.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Executor, Future
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -142,6 +141,10 @@ def _opened(name: str) -> Iterator[Executor]:
         with _dask_client(name) as pool:
             yield pool
         return
+    # Here, not above: a command that finds nothing to do need not load what makes processes.
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import active_children, get_context
+
     others = set(active_children())
     # spawn, not fork: OpenCV and torch threads of the parent do not survive a fork.
     pool = ProcessPoolExecutor(workers_of(name), mp_context=get_context("spawn"), initializer=prepare_worker)
@@ -187,6 +190,9 @@ def _dask_client(name: str) -> Iterator[Executor]:
 
 def prepare_worker() -> None:
     """One OpenCV thread a worker process; Ctrl-C is the main process's business, and its death ends the worker."""
+    import ctypes
+    from multiprocessing import parent_process
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         # Without this the workers of a killed run would wait for ever, or write beside those of the next run.
