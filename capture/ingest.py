@@ -7,12 +7,14 @@ import io
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from capture import findings
 from capture.last_run import LAST_RUN, last_report, note_run, state_of
 from capture.scan import scan
 from capture.table import read_table
+from sdd_toolkit.containers import RAW_SUFFIXES
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.executor import workers_of
 from sdd_toolkit.files import PARTIAL, write_text
@@ -251,7 +253,10 @@ def _by_content(
 def _sifted(
     files: Sequence[Found], seen: Mapping[str, Inspection], in_table: Collection[Path], pixels: bool
 ) -> tuple[list[Found], dict[Found, str], list[RejectedFile]]:
-    """The usable files; copies of them not named in a table, each with the name of its twin; the unreadable."""
+    """The usable files; copies of them, each with the name of its twin; those that are unreadable or a RAW's JPEG.
+
+    What a table names is neither a copy nor a RAW's JPEG.
+    """
     usable: list[Found] = []
     copies: dict[Found, str] = {}
     rejected: list[RejectedFile] = []
@@ -265,7 +270,21 @@ def _sifted(
         else:
             first.setdefault(entry.sha256, file.name)
             usable.append(file)
-    return usable, copies, rejected
+    raws = {_shot_of(file): file.name for file in usable if PurePosixPath(file.name).suffix.lower() in RAW_SUFFIXES}
+    beside = [file for file in usable if _is_jpeg(file) and _shot_of(file) in raws and file.path not in in_table]
+    why = "the camera's own picture of"
+    rejected += [RejectedFile(file.name, Reason.DUPLICATE, f"{why} {raws[_shot_of(file)]}") for file in beside]
+    return [file for file in usable if file not in set(beside)], copies, rejected
+
+
+def _shot_of(file: Found) -> tuple[str, str]:
+    """Folder and stem: cameras name the JPEG of a shot like its RAW file."""
+    path = PurePosixPath(file.name)
+    return str(path.parent), path.stem.lower()
+
+
+def _is_jpeg(file: Found) -> bool:
+    return PurePosixPath(file.name).suffix.lower() in (".jpg", ".jpeg")
 
 
 def _rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> tuple[Row, ...]:

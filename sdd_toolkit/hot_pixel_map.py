@@ -50,7 +50,7 @@ class CameraPixels:
     """The defects of one camera at one frame size.
 
     Attributes:
-        camera: Maker and model.
+        camera: Maker, model and, where a file tells it, serial number.
         size: (height, width) of the visible mosaic, even sides, not oriented.
         scenes: Scenes looked at, one frame of each.
         pixels: (row, column) on that mosaic, in reading order.
@@ -196,8 +196,8 @@ def carry(manifest: Path, out: Path, found: HotPixelMap) -> None:
 
 
 def camera_of(meta: FrameMeta) -> str:
-    """Maker and model: what tells the cameras of a data set apart; empty where a file names neither."""
-    return " ".join(part for part in (meta.make, meta.model) if part)
+    """Maker, model and serial number: what tells the bodies of a data set apart; empty where a file names none."""
+    return " ".join(part for part in (meta.make, meta.model, meta.serial) if part)
 
 
 def _by_camera(records: Sequence[PairRecord]) -> Mapping[tuple[str, tuple[int, int]], list[PairRecord]]:

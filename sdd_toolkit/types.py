@@ -55,7 +55,7 @@ class Reason(StrEnum):
 REASON_TEXT: dict[Reason, str] = {
     Reason.UNSUPPORTED: "not a RAW or image file this toolkit reads",
     Reason.UNREADABLE: "the file cannot be decoded",
-    Reason.DUPLICATE: "the same bytes as another file",
+    Reason.DUPLICATE: "the same shot as another file: equal bytes, or the JPEG beside a RAW file",
     Reason.NO_PARTNER: "no other frame of the scene to pair it with",
     Reason.EXPOSURE_UNMATCHED: "the exposures differ by more than a linear gain can bridge",
     Reason.SIZE_MISMATCH: "the two frames differ in size",

@@ -306,3 +306,21 @@ def test_a_real_focal_stack_gives_one_pair_less_than_it_has_frames(
     records = read(tmp_path / "ingested.jsonl").records
     assert len(records) == frames - 1
     assert len({record.sharp.path for record in records}) == len({record.scene for record in records}) == 1
+
+
+def test_the_jpeg_a_camera_writes_beside_a_raw_file_is_that_shot_and_no_other(tmp_path: Path) -> None:
+    for number, level in (("1", 0.5), ("2", 1.0)):
+        shot(tmp_path / "raw" / f"IMG_{number}.dng", level, taken_at=f"2026:01:01 10:00:0{number}")
+        picture(tmp_path / "raw" / f"img_{number}.JPG", grain=int(number))
+    run([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="sequence"))
+    assert pairs(read(tmp_path / "set" / "ingested.jsonl")) == {"img_1": ("IMG_1.dng", "IMG_2.dng")}
+    assert rejected(tmp_path / "set") == {"img_1.JPG": "duplicate", "img_2.JPG": "duplicate"}
+
+
+def test_a_jpeg_beside_a_raw_file_is_used_where_a_table_names_it(tmp_path: Path) -> None:
+    shot(tmp_path / "raw" / "a.dng")
+    picture(tmp_path / "raw" / "a.jpg", grain=1)
+    picture(tmp_path / "raw" / "b.jpg", grain=3)
+    (tmp_path / "table.csv").write_text("blur,sharp\nraw/b.jpg,raw/a.jpg\n")
+    run([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="csv"), table=tmp_path / "table.csv")
+    assert [pair for pair in pairs(read(tmp_path / "set" / "ingested.jsonl")).values()] == [("b.jpg", "a.jpg")]

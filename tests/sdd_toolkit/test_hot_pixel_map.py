@@ -126,6 +126,7 @@ def test_another_camera_or_size_is_not_repaired(session: Path) -> None:
     held, meta = read(session / "spoilt" / OUTPUT), first(session / "spoilt").blur_meta
     assert held.of(meta) is not None
     assert held.of(replace(meta, model="Another")) is None
+    assert held.of(replace(meta, serial="another body")) is None
     assert held.of(replace(meta, size=(100, 100))) is None
     assert held.of(FrameMeta()) is None
 
