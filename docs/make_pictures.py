@@ -58,7 +58,11 @@ def good() -> Picture:
 def faults() -> Picture:
     """Every fault the camera can plant: the two frames side by side, the reason below."""
     config = SimulateConfig(width=648, height=432, pixel_pitch_um=55.6)
-    tiles = [tile(render_pair(config, "aperture", 3, 1, defect), defect.value) for defect in Defect]
+    tiles = []
+    for defect in Defect:
+        reason = defect.reason.value
+        words = reason if defect.value == reason else f"{reason} ({defect.value.replace('_', ' ')})"
+        tiles.append(tile(render_pair(config, "aperture", 3, 1, defect), words))
     blank = np.full_like(tiles[0], 255)
     tiles += [blank] * (-len(tiles) % 3)
     return np.concatenate([np.concatenate(tiles[row : row + 3], axis=1) for row in range(0, len(tiles), 3)], axis=0)
