@@ -1,11 +1,12 @@
 """An all-in-focus picture of an aligned focal stack, and which frame each pixel of it came from.
 
 Where is each frame the sharpest of all? Detail is measured on the square root of linear luminance, finer than a
-Gaussian of 1 px, its noise removed, gathered over a small and a large neighbourhood: the small one decides at edges,
-the large one where there is little texture. The winner's map is cleaned of specks; the frames are then joined along it
-in a Laplacian pyramid, each band with the map smoothed to that band's scale, so that neighbours meet without seams and
-every pixel away from one is its frame's own (P. J. Burt, E. H. Adelson, "A multiresolution spline with application to
-image mosaics", ACM TOG 2 (1983); S. Nayar, Y. Nakagawa, "Shape from focus", PAMI 16 (1994)).
+Gaussian of 1 px, gathered over a small and a large neighbourhood: the small one decides at edges, the large one where
+there is little texture. What noise alone would show is subtracted; it is the same in all frames but for what resampling
+took away, and the most blurred frame tells it best. The winner's map is cleaned of specks; the frames are then joined
+along it in a Laplacian pyramid, each band with the map smoothed to that band's scale, so that neighbours meet without
+seams and every pixel away from one is its frame's own (P. J. Burt, E. H. Adelson, "A multiresolution spline with
+application to image mosaics", ACM TOG 2 (1983); S. Nayar, Y. Nakagawa, "Shape from focus", PAMI 16 (1994)).
 
 One frame at a time is looked at, and one at a time is joined: memory does not grow with the stack, but for a map of
 sharpness at half size a frame.
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 _SMALL_SIGMA_PX = 2.0
 _LARGE_SIGMA_PX = 12.0
 _LARGE_WEIGHT = 0.05
-_FLOOR = 1e-7
+# Energies are told in millionths, so that half precision holds them.
+_MILLION = 1e6
+_FLOOR = 0.1
 # Detail of this many times the noise, and this many times the next frame's, is evidence; else the surroundings decide.
 _EVIDENT = 0.5
 _CLEARLY = 1.3
@@ -42,46 +45,66 @@ _LEVELS = 6
 _SMALLEST_SIDE_PX = 8
 
 
-def sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Image:
-    """How much fine detail a frame shows at every pixel, in units of what its noise alone would show.
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """How much fine detail a frame shows, and how much of that may be noise.
+
+    Attributes:
+        energy: (h, w) float32 or float16, millionths of the square of tone, 0 or more; -1 where the frame has no
+            content.
+        noise: Energy of noise alone, as far as this frame tells: too much where it is all texture.
+    """
+
+    energy: Map
+    noise: float
+
+
+def sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
+    """The fine detail of a frame at every pixel.
 
     Args:
         rgb: (h, w, 3) linear light, aligned.
         valid: (h, w), where the frame has content.
-
-    Returns:
-        (h, w) float32, 0 or more; -1 where it has none.
     """
     tone = np.sqrt(quality.luminance(rgb))
     fine = tone - cv2.GaussianBlur(tone, (0, 0), quality.FINE_SIGMA_PX)
     energy = np.asarray(fine * fine, dtype=np.float32)
-    noise = quality.fine_noise(tone) + _FLOOR
     near, far = (cv2.GaussianBlur(energy, (0, 0), sigma) for sigma in (_SMALL_SIGMA_PX, _LARGE_SIGMA_PX))
-    gathered = (np.maximum(near - noise, 0) + _LARGE_WEIGHT * np.maximum(far - noise, 0)) / np.float32(noise)
-    return np.where(valid, gathered, -1).astype(np.float32)
+    gathered = np.where(valid, (near + _LARGE_WEIGHT * far) * np.float32(_MILLION), -1).astype(np.float32)
+    return Sharpness(gathered, noise_of(rgb))
 
 
-def sharpest(maps: Sequence[Map]) -> NDArray[np.uint8]:
+def noise_of(rgb: Image) -> float:
+    """Energy that noise alone puts into `sharpness` of an (h, w, 3) linear frame, as far as the frame tells."""
+    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_noise(np.sqrt(quality.luminance(rgb)))
+
+
+def sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:
     """(h, w) uint8: which of the frames is the sharpest at each pixel; ties go to the first.
 
     Where none shows clearly more detail than noise and all others, the one that wins around there is taken.
 
     Args:
-        maps: `sharpness` of every frame, at most 255 of them, in comparable noise.
+        maps: Every frame, at most 255 of them.
+        noise: `noise_of` a frame that was not resampled; the least that any of `maps` tells if None.
 
     Raises:
         ValueError: No frame, or too many.
     """
     if not 0 < len(maps) < 256:
         raise ValueError(f"a stack of {len(maps)} frames; 1 to 255 can be fused")
-    best = maps[0].astype(np.float32)
-    second = np.zeros_like(best)
+    common = min(entry.noise for entry in maps) if noise is None else noise
+    best = np.full(maps[0].energy.shape, -1, dtype=np.float32)
+    second = best.copy()
     winner = np.zeros(best.shape, dtype=np.uint8)
-    for number, candidate in enumerate(maps[1:], 1):
-        better = candidate > best
-        second = np.maximum(second, np.where(better, best, candidate)).astype(np.float32)
-        winner[better], best[better] = number, candidate[better]
-    evident = (best > _EVIDENT) & (best > _CLEARLY * second)
+    for number, entry in enumerate(maps):
+        # Resampling takes noise away; texture is taken for noise, but not for more than there can be.
+        signal = entry.energy.astype(np.float32) - np.float32(min(entry.noise, common))
+        signal[entry.energy < 0] = -1
+        better = signal > best
+        second = np.maximum(second, np.where(better, best, signal)).astype(np.float32)
+        winner[better], best[better] = number, signal[better]
+    evident = (best > _EVIDENT * common + _FLOOR) & (best > _CLEARLY * second)
     reach_px = max(1.0, _SURROUNDINGS * max(best.shape))
     around = _voted(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px))
     filled = np.where(evident, winner, around)
@@ -90,16 +113,16 @@ def sharpest(maps: Sequence[Map]) -> NDArray[np.uint8]:
 
 def _voted(
     winner: NDArray[np.uint8],
-    maps: Sequence[Map],
+    maps: Sequence[Sharpness],
     counted: NDArray[np.bool_],
     gather: Callable[[Image], object],
 ) -> NDArray[np.uint8]:
     """The frame that most `counted` pixels around each pixel chose, of those that have content there."""
     votes = np.zeros(winner.shape, dtype=np.float32)
     chosen = winner.copy()
-    for number, candidate in enumerate(maps):
+    for number, entry in enumerate(maps):
         share = np.asarray(gather(((winner == number) & counted).astype(np.float32)), dtype=np.float32)
-        more = (share > votes) & (candidate >= 0)
+        more = (share > votes) & (entry.energy >= 0)
         votes[more], chosen[more] = share[more], number
     return chosen
 

@@ -151,12 +151,12 @@ def fuse_files(
         _Source(path, name, places)
         for path, name, places in zip(paths, names, bad_pixels or [None] * len(paths), strict=True)
     ]
-    placed, maps = _placed(sources, reference, config)
+    placed, maps, noise = _placed(sources, reference, config)
     used = [number for number, frame in enumerate(placed) if frame.reason is None]
     if len(used) < 2:
         why = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in placed if frame.reason)
         raise UnfusableError(f"no frame can be joined to {names[reference]} ({why})", hint="see docs/fusion.md")
-    winner = fusion.sharpest([maps[number] for number in used])
+    winner = fusion.sharpest([maps[number] for number in used], noise)
     origin = np.array(used, dtype=np.uint8)[winner]
     del maps
     picture, camera = _blended(sources, placed, origin, reference)
@@ -205,18 +205,20 @@ def read(path: Path) -> Fusion | None:
 
 def _placed(
     sources: Sequence[_Source], reference: int, config: AlignConfig
-) -> tuple[list[StackFrame], dict[int, NDArray[np.float16]]]:
-    """How every frame lies on the reference frame, and where it is how sharp, at half size."""
+) -> tuple[list[StackFrame], dict[int, fusion.Sharpness], float]:
+    """How every frame lies on the reference frame, where it is how sharp, at half size, and the noise of them all."""
     target = frames.read_half(sources[reference].path, sources[reference].bad_pixels)
     size = (target.rgb.shape[0], target.rgb.shape[1])
     placed = [StackFrame(source.name) for source in sources]
     maps = {reference: _sharpness(target.rgb, placed[reference], size)}
+    noise = fusion.noise_of(target.rgb)
     for number, source in enumerate(sources):
         if number != reference:
             placed[number], half = _registered(source, target, config)
             if half is not None:
                 maps[number] = _sharpness(half.rgb, placed[number], size)
-    return placed, maps
+                noise = min(noise, fusion.noise_of(half.rgb))
+    return placed, maps, noise
 
 
 def _registered(source: _Source, target: HalfFrame, config: AlignConfig) -> tuple[StackFrame, HalfFrame | None]:
@@ -243,13 +245,13 @@ def _registered(source: _Source, target: HalfFrame, config: AlignConfig) -> tupl
     return StackFrame(name, rows, found.gain, 2 * (found.error_px or 0.0)), half
 
 
-def _sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> NDArray[np.float16]:
+def _sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> fusion.Sharpness:
     half = geometry.scaled(frame.homography, 0.5)
     unmoved = np.array_equal(half, np.eye(3))
     covered = np.ones(size, dtype=np.bool_) if unmoved else resampling.valid(half, size, size)
     moved = rgb if unmoved else resampling.warp(rgb, half, size)
     found = fusion.sharpness(np.maximum(moved * np.float32(frame.gain), np.float32(0)), covered)
-    return np.minimum(found, np.float32(_LARGEST_HALF)).astype(np.float16)
+    return replace(found, energy=np.minimum(found.energy, np.float32(_LARGEST_HALF)).astype(np.float16))
 
 
 def _blended(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from alignment import fusion, registration
 from sdd_toolkit import resampling
-from tests.alignment.conftest import leaves
+from tests.alignment.conftest import leaves, softened
 from tests.alignment.planted_stacks import REFERENCE, SIZE, planted_stack, psnr_db, thirds
 
 
@@ -18,7 +18,7 @@ def aligned_stack(seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return truth, [resampling.warp(f, one.homography, SIZE) for f, one in zip(frames, found, strict=True)]
 
 
-def maps_of(frames: list[np.ndarray]) -> list[np.ndarray]:
+def maps_of(frames: list[np.ndarray]) -> list[fusion.Sharpness]:
     return [fusion.sharpness(frame, np.ones(frame.shape[:2], bool)) for frame in frames]
 
 
@@ -90,4 +90,14 @@ def test_a_frame_is_never_chosen_where_it_has_no_content() -> None:
 @pytest.mark.parametrize("count", [0, 256])
 def test_a_stack_of_no_frame_or_too_many_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match="1 to 255"):
-        fusion.sharpest([np.zeros((4, 4), np.float32)] * count)
+        fusion.sharpest([fusion.Sharpness(np.zeros((4, 4), np.float32), 0.0)] * count)
+
+
+def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_however_quiet_they_are() -> None:
+    rng = np.random.default_rng(4)
+    scene = leaves(6, (320, 400))
+    moved = np.array([[1, 0, 0.4], [0, 1, 0.3], [0, 0, 1]], dtype=np.float64)
+    frames = [scene, softened(scene, 1.5), softened(scene, 4.0)]
+    frames = [(frame + rng.normal(0, 0.004, frame.shape)).astype(np.float32) for frame in frames]
+    frames[1:] = [resampling.warp(frame, moved, (320, 400)) for frame in frames[1:]]
+    assert np.mean(fusion.sharpest(maps_of(frames)) == 0) > 0.99
