@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from capture.virtual.faults import Defect
+
 FOLDER = Path(__file__).resolve().parent.parent / "data_cards"
 CARDS = sorted(FOLDER.glob("*.md"))
 HEADINGS = ("## Contents", "## How it was made", "## How it is scored", "## Licence", "## Limitations")
@@ -43,6 +45,6 @@ def test_the_card_of_the_demo_states_what_its_recipe_says() -> None:
     card, recipe = (FOLDER / "SDD-demo.md").read_text(encoding="utf-8"), FOLDER.parent / "examples"
     (scenes, seed) = re.findall(r"--scenes (\d+) .*--seed (\d+)", (recipe / "demo.sh").read_text())[0]
     config = tomllib.loads((recipe / "demo.toml").read_text())
-    assert f"{scenes} good ones and 5 with a planted defect each, seed {seed}" in card
+    assert f"{scenes} good ones and {len(Defect)} with a planted defect each, seed {seed}" in card
     assert f"{config['simulate']['width']} x {config['simulate']['height']}, DNG" in card
     assert f"\nlicense: {config['card']['license']}\n" in card
