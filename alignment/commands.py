@@ -175,6 +175,7 @@ def fuse(
     from alignment.config import AlignConfig
     from alignment.fuse_stage import FuseConfig, fuse_frames, run
     from sdd_toolkit.config import load_section
+    from sdd_toolkit.containers import is_candidate
     from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
@@ -183,8 +184,8 @@ def fuse(
     if len(files) > 1:
         echo_report(fuse_frames(files, out, align, reference=reference, overwrite=overwrite), as_json)
         return
-    if reference is not None:
-        raise click.UsageError("--reference goes with several frames.")
+    if reference is not None or is_candidate(files[0]):
+        raise click.UsageError("give one manifest, or several frames; --reference goes with frames.")
     section, develop = load_section(FuseConfig, "fuse", config), load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
     report = run(files[0], out, section, align, develop=develop, executor=how, overwrite=overwrite, track=terminal)

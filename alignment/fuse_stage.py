@@ -123,7 +123,8 @@ def run(
         track: Shows progress, one step a stack.
 
     Returns:
-        `rejected` counts the frames that were left out of their stacks, by reason; `out/fused/left_out.csv` lists them.
+        Counts are of frames. `rejected` are those that were left out of their stacks, by reason;
+        `out/fused/left_out.csv` lists them.
 
     Raises:
         ManifestError: `source` is not a manifest.
@@ -144,7 +145,7 @@ def run(
         if (found := known.get(stack.stem)) is not None and found.made_from == stack.made_from
     }
     todo = [stack for stack in groups if stack.stem not in results]
-    skipped = len(results)
+    total, at_work = (sum(len(stack.frames) for stack in some) for some in (groups, todo))
     with track(STAGE, len(todo)) as advance:
         for outcome in run_tasks(_fused, todo, executor):
             results[outcome.task.stem] = outcome.result or _Refusal(Reason.WORKER_DIED, "")
@@ -163,9 +164,9 @@ def run(
     manifest.write(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
     return Report(
         stage=STAGE,
-        total=len(groups),
-        done=len(todo),
-        skipped=skipped,
+        total=total,
+        done=at_work,
+        skipped=total - at_work,
         rejected=dict(sorted(Counter(frame.reason.value for _, frame in left_out if frame.reason).items())),
         seconds=time.monotonic() - started,
         outputs=(str(out / OUTPUT), str(out / FOLDER / LEFT_OUT)),
@@ -186,7 +187,7 @@ def fuse_frames(
 
     Raises:
         InputError: `reference` is not among the files, there is an earlier result, or the frames cannot be fused.
-        RawError: The reference frame, or with None any frame, cannot be read.
+        RawError: The reference frame cannot be read, or with None no frame can.
     """
     started = time.monotonic()
     stem = out / "fused"

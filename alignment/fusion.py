@@ -82,7 +82,8 @@ def noise_of(rgb: Image) -> float:
 def sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:
     """(h, w) uint8: which of the frames is the sharpest at each pixel; ties go to the first.
 
-    Where none shows clearly more detail than noise and all others, the one that wins around there is taken.
+    Where several show about as much, the one of them that wins around there is taken; where none shows more detail than
+    noise, any.
 
     Args:
         maps: Every frame, at most 255 of them.
@@ -98,17 +99,29 @@ def sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[n
     second = best.copy()
     winner = np.zeros(best.shape, dtype=np.uint8)
     for number, entry in enumerate(maps):
-        # Resampling takes noise away; texture is taken for noise, but not for more than there can be.
-        signal = entry.energy.astype(np.float32) - np.float32(min(entry.noise, common))
-        signal[entry.energy < 0] = -1
+        signal = _signal(entry, common)
         better = signal > best
         second = np.maximum(second, np.where(better, best, signal)).astype(np.float32)
         winner[better], best[better] = number, signal[better]
-    evident = (best > _EVIDENT * common + _FLOOR) & (best > _CLEARLY * second)
+    textured = best > _EVIDENT * common + _FLOOR
+    evident = textured & (best > _CLEARLY * second)
+
+    def equal(entry: Sharpness) -> NDArray[np.bool_]:
+        """Where a frame is no worse than the best: of two that are both sharp either will do, of others none."""
+        return np.asarray(~textured | (_CLEARLY * _signal(entry, common) >= best), dtype=np.bool_)
+
     reach_px = max(1.0, _SURROUNDINGS * max(best.shape))
-    around = _voted(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px))
+    around = _voted(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px), equal)
     filled = np.where(evident, winner, around)
     return _voted(filled, maps, np.ones_like(evident), lambda votes: cv2.blur(votes, (_SPECK_PX, _SPECK_PX)))
+
+
+def _signal(entry: Sharpness, common: float) -> Image:
+    """(h, w) a frame's energy above noise; -1 where it has no content."""
+    # Resampling takes noise away; texture is taken for noise, but not for more than there can be.
+    signal = entry.energy.astype(np.float32) - np.float32(min(entry.noise, common))
+    signal[entry.energy < 0] = -1
+    return np.asarray(signal, dtype=np.float32)
 
 
 def _voted(
@@ -116,13 +129,14 @@ def _voted(
     maps: Sequence[Sharpness],
     counted: NDArray[np.bool_],
     gather: Callable[[Image], object],
+    eligible: Callable[[Sharpness], NDArray[np.bool_]] = lambda entry: entry.energy >= 0,
 ) -> NDArray[np.uint8]:
-    """The frame that most `counted` pixels around each pixel chose, of those that have content there."""
+    """The frame that most `counted` pixels around each pixel chose, of those `eligible` there; else `winner`."""
     votes = np.zeros(winner.shape, dtype=np.float32)
     chosen = winner.copy()
     for number, entry in enumerate(maps):
         share = np.asarray(gather(((winner == number) & counted).astype(np.float32)), dtype=np.float32)
-        more = (share > votes) & (entry.energy >= 0)
+        more = (share > votes) & (entry.energy >= 0) & eligible(entry)
         votes[more], chosen[more] = share[more], number
     return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -181,13 +182,25 @@ def fuse_files(
 
 
 def most_detailed(paths: Sequence[Path]) -> int:
-    """Index of the frame with most fine detail, the first of equals.
+    """Index of the frame with most fine detail, the first of equals, among those of the commonest size.
 
     Raises:
-        RawError: A frame cannot be read.
+        RawError: No frame can be read.
     """
-    found = [quality.relative_detail(frames.read_half(path).rgb) for path in paths]
-    return found.index(max(found))
+    found: dict[int, tuple[tuple[int, int], float]] = {}
+    failure: RawError | None = None
+    for number, path in enumerate(paths):
+        try:
+            half = frames.read_half(path)
+        except RawError as error:
+            failure = failure or error
+            continue
+        found[number] = half.size, quality.relative_detail(half.rgb)
+    if failure is not None and not found:
+        raise failure
+    (common, _), *_ = Counter(size for size, _ in found.values()).most_common(1)
+    usual = [number for number, (size, _) in found.items() if size == common]
+    return max(usual, key=lambda number: (found[number][1], -number))
 
 
 def read(path: Path) -> Fusion | None:

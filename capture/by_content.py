@@ -41,17 +41,35 @@ def pair_by_content(
     blank = [
         (frame, Reason.NO_PARTNER, _TEXTURELESS) for frame, band in zip(frames, bands, strict=True) if band is None
     ]
-    scores = _scores([band for band in bands if band is not None])
-    done = [_settled(group, usable, scores, thumbnails, config) for group in _groups(len(usable), scores)]
+    scores, resized = _scores([band for band in bands if band is not None], [_upright(frame) for frame in usable])
+    done = [_settled(group, usable, scores, resized, thumbnails, config) for group in _groups(len(usable), scores)]
     return (*done, Paired((), tuple(blank)))
 
 
-def _scores(bands: Sequence[NDArray[np.int8]]) -> dict[int, dict[int, float]]:
-    """The agreement of every candidate pair, from both sides."""
+def _upright(frame: Frame) -> tuple[int, int] | None:
+    """(height, width) of the developed frame; None if unknown."""
+    size = frame.meta.size
+    return size[::-1] if size is not None and frame.meta.orientation >= 5 else size
+
+
+def _scores(
+    bands: Sequence[NDArray[np.int8]], sizes: Sequence[tuple[int, int] | None]
+) -> tuple[dict[int, dict[int, float]], dict[int, tuple[int, float]]]:
+    """The agreement of every candidate pair, from both sides; and of each frame with its likest of another size.
+
+    Frames of two sizes are no pair: one of them is a smaller copy, or cropped.
+    """
     scores: dict[int, dict[int, float]] = defaultdict(dict)
+    resized: dict[int, tuple[int, float]] = {}
     for first, second in content_match.candidates(bands) if len(bands) > 1 else ():
-        scores[first][second] = scores[second][first] = content_match.score(bands[first], bands[second])
-    return scores
+        agreement = content_match.score(bands[first], bands[second])
+        if None in (sizes[first], sizes[second]) or sizes[first] == sizes[second]:
+            scores[first][second] = scores[second][first] = agreement
+            continue
+        for one, other in ((first, second), (second, first)):
+            if agreement > resized.get(one, (0, 0.0))[1]:
+                resized[one] = other, agreement
+    return scores, resized
 
 
 def _groups(count: int, scores: Mapping[int, Mapping[int, float]]) -> list[list[int]]:
@@ -79,11 +97,16 @@ def _settled(
     group: list[int],
     frames: Sequence[Frame],
     scores: Mapping[int, Mapping[int, float]],
+    resized: Mapping[int, tuple[int, float]],
     thumbnails: Mapping[str, Thumbnail],
     config: IngestConfig,
 ) -> Paired:
     if len(group) == 1:
-        return Paired((), ((frames[group[0]], Reason.NO_PARTNER, _alone(group[0], frames, scores)),))
+        other, agreement = resized.get(group[0], (0, 0.0))
+        word = _alone(group[0], frames, scores)
+        if agreement >= SAME_SCENE:
+            word = f"content {agreement:.2f} with {frames[other].name}, which has another size"
+        return Paired((), ((frames[group[0]], Reason.NO_PARTNER, word),))
     if len(group) > config.scene_frames:
         word = f"{len(group)} frames look alike, more than scene_frames = {config.scene_frames}"
         return Paired((), tuple((frames[place], Reason.NO_PARTNER, word) for place in group))

@@ -163,7 +163,8 @@ def _without_jumps(frames: Sequence[Frame], times: Sequence[float], gap_s: float
 
 
 def _is_jump(step_s: float, before_s: float, gap_s: float) -> bool:
-    if -_HOUR_S <= step_s <= gap_s - _HOUR_S:
+    # Nothing else puts a clock back by that much while file numbers go on, however long the pause was.
+    if -_HOUR_S <= step_s <= max(gap_s - _HOUR_S, -_HOUR_S / 2):
         return True
     when = datetime.fromtimestamp(before_s, UTC)
     spring = when.month in _SPRING_MONTHS and when.weekday() == _SUNDAY and when.hour <= _LAST_NIGHT_HOUR

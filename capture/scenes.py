@@ -1,7 +1,7 @@
 """Frames to scenes: which files show the same thing. The rules are explained in docs/ingest.md.
 
 1. Role words in names (`x_blur`/`x_sharp`, `source/x`/`target/x`) tie frames of one stem together.
-2. Where several folders hold frames, a small folder without subfolders is one scene.
+2. Where several folders hold frames, a small folder without subfolders is one scene, unless its times say otherwise.
 3. Otherwise a long pause between shots starts a new scene.
 4. Without times, names that differ in their number only belong together.
 """
@@ -91,7 +91,8 @@ def group(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
         scenes += named
         is_leaf = (folder or ".") not in above
         for camera in [rest] if config.cameras == "together" and rest else _by_camera(rest):
-            if len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames:
+            small = len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames
+            if small and not _holds_several_scenes(camera, config.gap_s):
                 scenes.append(_scene(folder, "", camera))
             else:
                 scenes += _by_time(folder, camera, config.gap_s)
@@ -188,7 +189,15 @@ def _by_serial(members: list[_Placed]) -> list[list[_Placed]]:
     return list(bodies.values()) if len(bodies.keys() - {None}) > 1 else [members]
 
 
-def _by_time(folder: str, members: list[_Placed], gap_s: float) -> list[Scene]:
+def _holds_several_scenes(members: list[_Placed], gap_s: float) -> bool:
+    """Whether a folder's times fall into groups of two frames and more: a card's folder, not that of one scene."""
+    bursts = _bursts(members, gap_s)
+    timed = sum(map(len, bursts)) == len(members)
+    return timed and len(bursts) > 1 and min(map(len, bursts)) > 1
+
+
+def _bursts(members: list[_Placed], gap_s: float) -> list[list[_Placed]]:
+    """The members that tell their time, in its order, parted where a pause is longer than `gap_s`."""
     timed = sorted(
         (time_s, natural(member.frame.name), index)
         for index, member in enumerate(members)
@@ -199,12 +208,16 @@ def _by_time(folder: str, members: list[_Placed], gap_s: float) -> list[Scene]:
         if place == 0 or taken_s - timed[place - 1][0] > gap_s:
             bursts.append([])
         bursts[-1].append(members[index])
+    return bursts
+
+
+def _by_time(folder: str, members: list[_Placed], gap_s: float) -> list[Scene]:
     numbered: dict[str, list[_Placed]] = defaultdict(list)
     for member in members:
         if member.frame.time_s is None:
             numbered[_without_number(member)].append(member)
     return [
-        *(_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst) for burst in bursts),
+        *(_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst) for burst in _bursts(members, gap_s)),
         *(_scene(folder, stem, same) for stem, same in numbered.items()),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -144,5 +144,13 @@ class Survey:
             stream.write("\n")  # ends the line a kill may have torn
         except OSError as error:
             raise writing_failed(self._memory, error) from error
-        with stream:
+        try:
             yield stream
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                stream.close()
+            raise
+        try:
+            stream.close()
+        except OSError as error:
+            raise writing_failed(self._memory, error) from error

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LONG_PX = 192
 _LEAST_PREVIEW_PX = 1000
+_LEAST_PX = 4
 _BLACK = 0.002  # of white: below it there is nothing but noise
 _BRIGHT_PERCENTILE = 99.5
 
@@ -66,6 +67,8 @@ def look(task: Task) -> Thumbnail:
 
 def of_light(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     """The thumbnail of an (h, w, 3) linear frame."""
+    if min(rgb.shape[:2]) < _LEAST_PX:
+        return Thumbnail(name, source=source)
     light = quality.luminance(rgb)
     bright = float(np.percentile(light[::2, ::2], _BRIGHT_PERCENTILE))
     tone = np.sqrt(light / np.float32(max(bright, _BLACK)))

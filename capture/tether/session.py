@@ -77,8 +77,8 @@ def run(
         waiting = _waiting(plan, journal, operator, reshoot, overwrite)
         skipped = len(plan.shots) - len(waiting)
         warnings = Shooting(plan, journal, connect, operator).shoot(waiting, track) if waiting else _leftovers(journal)
-        noted = [*_by_warning(journal), *_in_sittings(journal)]
         stems = {shot.stem for shot in plan.shots}
+        noted = [*_by_warning(journal), *_in_sittings(journal, stems)]
         left = [taken.file for stem, taken in journal.taken.items() if stem not in stems]
         if left:
             noted.append(f"{len(left)} frames of an earlier plan stay: {_named(left)}")
@@ -168,10 +168,10 @@ def _by_warning(journal: Journal) -> list[str]:
     return [f"{word}: {_named(names)}" for word, names in files_of.items()]
 
 
-def _in_sittings(journal: Journal) -> list[str]:
-    """Which pairs an interruption tore: whoever came to the camera in between may have moved it."""
+def _in_sittings(journal: Journal, stems: set[str]) -> list[str]:
+    """Which of the plan's pairs an interruption tore: whoever came to the camera in between may have moved it."""
     runs: dict[tuple[str, int], set[int]] = {}
-    for taken in journal.taken.values():
+    for taken in (taken for stem, taken in journal.taken.items() if stem in stems):
         runs.setdefault((taken.scene, taken.repeat), set()).add(taken.run)
     torn = list(dict.fromkeys(scene for (scene, _), of in runs.items() if len(of) > 1))
     return [f"interrupted between the frames of a pair (--reshoot if anything moved): {_named(torn)}"] if torn else []

@@ -54,5 +54,5 @@ def tilted(size: tuple[int, int], near: float, far: float, turn_rad: float) -> N
     y = (np.arange(size[0], dtype=np.float64) - (size[0] - 1) / 2)[:, None]
     x = (np.arange(size[1], dtype=np.float64) - (size[1] - 1) / 2)[None, :]
     along = y * np.cos(turn_rad) + x * np.sin(turn_rad)
-    half = float(along.max())
+    half = max(float(along.max()), 1e-9)  # a single pixel has no slope
     return np.asarray(far + (near - far) * (along + half) / (2 * half), dtype=np.float32)

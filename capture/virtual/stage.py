@@ -199,7 +199,11 @@ def _too_deep(task: Task, pair: RenderedPair) -> str:
         blurred <= 1.05 * task.config.max_coc_px and sharp <= 1.05 * task.config.sharp_coc_px
     ):
         return ""
-    return f"the scene is deeper than the camera's limits: blurred up to {blurred:.1f} px, sharp up to {sharp:.1f} px"
+    limits = f"{task.config.max_coc_px:g} and {task.config.sharp_coc_px:g} px"
+    return (
+        f"its depth (or the colours of the lens) goes beyond the limits of {limits}: "
+        f"blurred up to {blurred:.2f} px, sharp up to {sharp:.2f} px"
+    )
 
 
 def _shot_times(task: Task) -> tuple[datetime, datetime]:

@@ -46,7 +46,7 @@ def run(dataset: Path, config: FuseConfig | None = None, **how: object) -> Repor
 def test_every_frame_of_a_stack_becomes_a_pair_with_the_fused_picture(dataset: Path) -> None:
     report = run(dataset)
     pairs = manifest.read(dataset / "fused.jsonl")
-    assert (report.total, report.done, report.rejected) == (1, 1, {})
+    assert (report.total, report.done, report.rejected) == (3, 3, {})
     assert [record.id for record in pairs.records] == ["lake", "lake-2", "lake-reference"]
     assert {pairs.locate(record.sharp) for record in pairs.records} == {dataset.resolve() / "fused/lake.png"}
     assert sorted(pairs.locate(record.blur).name for record in pairs.records) == ["step0.png", "step1.png", "step2.png"]
@@ -67,7 +67,7 @@ def test_a_second_run_fuses_nothing_and_writes_the_same_bytes(dataset: Path) -> 
     run(dataset)
     before = {path: path.read_bytes() for path in sorted(dataset.rglob("*")) if path.is_file()}
     report = run(dataset)
-    assert (report.done, report.skipped) == (0, 1)
+    assert (report.done, report.skipped) == (0, 3)
     assert {path: path.read_bytes() for path in sorted(dataset.rglob("*")) if path.is_file()} == before
 
 
@@ -89,7 +89,7 @@ def test_a_fusion_that_is_not_true_any_more_is_made_again(cause: str, dataset: P
         ingested(dataset, write_stack(dataset.parent / "photos", seed=3)[1])
     source = dataset / "ingested.jsonl"
     report = fuse_stage.run(source, dataset, FuseConfig(), align, overwrite=cause == "overwrite")
-    assert report.done == 1
+    assert report.done == 3
     assert (dataset / "fused/lake.png").is_file()
 
 
@@ -146,3 +146,18 @@ def test_the_command_refuses_a_reference_that_is_none_of_the_frames(tmp_path: Pa
     done = sdd("fuse", *paths[:2], "--out", tmp_path / "all", "--reference", paths[2], check=False)
     assert done.returncode == 2
     assert "none of the frames" in done.stderr
+
+
+def test_the_sharpest_frame_is_taken_for_reference_whatever_else_is_handed_in(tmp_path: Path) -> None:
+    paths = write_stack(tmp_path)[1]
+    (tmp_path / "cut.png").write_bytes(paths[0].read_bytes()[:500])
+    busy = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "other.png"), busy)
+    done = sdd("fuse", tmp_path / "cut.png", tmp_path / "other.png", *paths, "--out", tmp_path / "all")
+    assert "fuse: 3 done, 0 unchanged, 2 rejected of 5" in done.stdout
+
+
+def test_one_frame_is_no_manifest(tmp_path: Path) -> None:
+    done = sdd("fuse", write_stack(tmp_path)[1][0], "--out", tmp_path / "all", check=False)
+    assert done.returncode == 2
+    assert "several frames" in done.stderr

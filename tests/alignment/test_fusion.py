@@ -101,3 +101,15 @@ def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_howev
     frames = [(frame + rng.normal(0, 0.004, frame.shape)).astype(np.float32) for frame in frames]
     frames[1:] = [resampling.warp(frame, moved, (320, 400)) for frame in frames[1:]]
     assert np.mean(fusion.sharpest(maps_of(frames)) == 0) > 0.99
+
+
+def test_where_two_frames_are_equally_sharp_one_of_them_is_taken_not_what_wins_around() -> None:
+    rng = np.random.default_rng(7)
+    scene = leaves(8, (360, 360))
+    island = np.s_[150:210, 150:210]
+    near, far = scene.copy(), softened(scene, 4.0)
+    near[island], far[island] = softened(scene, 3.0)[island], scene[island]
+    frames = [(frame + rng.normal(0, 0.002, frame.shape)).astype(np.float32) for frame in (near, far, far)]
+    origin = fusion.sharpest(maps_of(frames))
+    assert np.mean(origin[156:204, 156:204] > 0) > 0.97
+    assert np.mean(origin[:130] == 0) > 0.97

@@ -84,3 +84,14 @@ def test_a_group_too_large_to_be_a_scene_is_left_alone() -> None:
 def test_few_frames_make_no_pair(count: int) -> None:
     results = paired({name: leaves(1) for name in "a"[:count]})
     assert sum(len(result.left) for result in results) == count
+
+
+def test_a_smaller_copy_is_no_partner_and_spoils_no_pair() -> None:
+    pictures = {"blur": soft(5), "copy": leaves(5), "sharp": leaves(5)}
+    frames = [Frame(name, FrameMeta(size=(72, 108) if name == "copy" else (144, 216))) for name in sorted(pictures)]
+    looks = {name: thumbnail(name, picture) for name, picture in pictures.items()}
+    results = list(pair_by_content(frames, looks, IngestConfig(pairing="auto")))
+    assert names(results) == {("blur", "sharp")}
+    reason, word = words(results)["copy"]
+    assert reason is Reason.NO_PARTNER
+    assert word.endswith("which has another size")

@@ -102,3 +102,13 @@ def test_a_planted_offset_is_found_to_the_jitter_of_the_shots(times: list[int], 
     found = offset_between(times, other)
     assert found is not None
     assert found[0] == pytest.approx(offset, abs=2.5) or found[1] >= 0.9 * len(times)
+
+
+@pytest.mark.parametrize("pause_s", [5.0, 600.0, 1500.0])
+def test_an_hour_back_is_set_right_however_long_the_pause_across_it(pause_s: float) -> None:
+    before = [shot(f"IMG_{n}.dng", 60.0 * n) for n in range(4)]
+    after = [shot(f"IMG_{n}.dng", 180.0 + pause_s - 3600.0 + 60.0 * (n - 4)) for n in range(4, 8)]
+    right, notes = set_right([*before, *after], IngestConfig())
+    assert notes == ("M A: +3600 s from IMG_4.dng on, where its clock jumps by an hour",)
+    times = [frame.time_s for frame in sorted(right, key=lambda frame: frame.name)]
+    assert times == sorted(times)

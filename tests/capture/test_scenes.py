@@ -115,3 +115,15 @@ def test_every_frame_is_in_one_scene_whatever_order_it_comes_in(
     assert sorted(frame.name for scene in first for frame in scene.frames) == sorted(entries)
     order.shuffle(entries)  # type: ignore[attr-defined]
     assert sorted(map(str, group(frames(*entries), config))) == sorted(map(str, first))
+
+
+def test_folders_of_a_memory_card_are_parted_by_pauses_however_few_frames_they_hold() -> None:
+    card = [
+        taken(f"{folder}/{n}.dng", 60 * (n // 2) + 3 * (n % 2)) for folder in ("100CANON", "101CANON") for n in range(6)
+    ]
+    assert sorted(map(len, scenes_of(card).values())) == [2] * 6
+
+
+def test_a_scenes_own_folder_stays_whole_however_slowly_it_was_shot() -> None:
+    slow = [taken("lake/0.dng", 0), taken("lake/1.dng", 4), taken("lake/2.dng", 90), taken("street/0.dng", 300)]
+    assert scenes_of(slow) == {"lake": ["lake/0.dng", "lake/1.dng", "lake/2.dng"], "street": ["street/0.dng"]}

@@ -64,3 +64,10 @@ def test_a_large_preview_is_used_in_place_of_the_pixels(tmp_path: Path) -> None:
 
 def test_a_raw_file_without_preview_has_none(tmp_path: Path) -> None:
     assert frames.read_preview(write_dng(tmp_path / "a.dng", colour(2, 64, 96)), 1000) is None
+
+
+def test_a_picture_of_a_pixel_has_too_little_texture(tmp_path: Path) -> None:
+    for name, size in (("a.png", (1, 1)), ("b.png", (1, 60)), ("c.png", (60, 1)), ("d.png", (2, 2))):
+        cv2.imwrite(str(tmp_path / name), np.full((*size, 3), 90, np.uint8))
+        found = look(Task(tmp_path / name, name))
+        assert (found.band, found.failure) == (None, "")

@@ -63,3 +63,7 @@ def test_a_uniform_ramp_stays_uniform() -> None:
     drawn = imaged(rgba, np.linspace(-3.0, 9.0, 300)[:, None], PLAIN, (0, 0), opaque=True)
     edge = (drawn.shape[0] - 300) // 2 + 12
     assert np.abs(drawn[edge:-edge, edge:-edge, :3] - 0.4).max() < 0.003 * 0.4 + 1e-5
+
+
+def test_a_plane_of_one_pixel_lies_half_way() -> None:
+    assert tilted((1, 1), 0.8, 0.4, 0.3) == np.float32(0.6)
