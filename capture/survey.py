@@ -46,7 +46,6 @@ class Survey:
         """
         self._paths = {file.ref: file.path for file in files}
         self._memory, self._executor, self._track = memory, executor, track
-        self._changed = False
         known = findings.remembered(memory) if memory else {}
         self.seen: dict[str, Inspection] = {}
         todo: dict[str, Inspection | None] = {}
@@ -63,7 +62,6 @@ class Survey:
                 same = entry is not None and entry.bytes == state.st_size and entry.exiftool == ask
                 todo[ref] = entry if same else None
         self.unchanged = len(self.seen)
-        self._gone = known.keys() != self.seen.keys()
         if todo:
             self._inspect(todo, ask)
 
@@ -97,8 +95,8 @@ class Survey:
         return looks
 
     def keep(self) -> None:
-        """Writes the memory anew, in a fixed order, if anything changed."""
-        if self._memory and (self._changed or self._gone):
+        """Writes the memory anew, in a fixed order: a run killed just before this left it in the order of arrival."""
+        if self._memory:
             findings.remember(self._memory, self.seen.values())
 
     def _inspect(self, todo: dict[str, Inspection | None], ask: bool) -> None:
@@ -128,7 +126,6 @@ class Survey:
             yield outcome.task, outcome.result or (Inspection(name, 0, 0, exiftool=outcome.task.ask, failure=_DIED),)
 
     def _note(self, lines: TextIO | None, entry: Inspection) -> None:
-        self._changed = True
         self.seen[entry.name] = entry
         if lines is not None:
             findings.note(lines, entry)

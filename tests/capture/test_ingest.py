@@ -324,3 +324,16 @@ def test_a_jpeg_beside_a_raw_file_is_used_where_a_table_names_it(tmp_path: Path)
     (tmp_path / "table.csv").write_text("blur,sharp\nraw/b.jpg,raw/a.jpg\n")
     run([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="csv"), table=tmp_path / "table.csv")
     assert [pair for pair in pairs(read(tmp_path / "set" / "ingested.jsonl")).values()] == [("b.jpg", "a.jpg")]
+
+
+def test_a_run_killed_when_all_was_read_but_nothing_written_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("b_blur", "b_sharp", "a_blur", "a_sharp"):
+        shot(tmp_path / "raw" / f"{name}.dng", 0.5 + 0.1 * len(name), taken_at="2026:01:01 10:00:00")
+    run([tmp_path / "raw"], tmp_path / "set", IngestConfig())
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    for name in set(whole) - {MEMORY}:
+        (tmp_path / "set" / name).unlink()
+    lines = whole[MEMORY].splitlines(keepends=True)
+    (tmp_path / "set" / MEMORY).write_bytes(b"\n" + b"".join(reversed(lines)))
+    run([tmp_path / "raw"], tmp_path / "set", IngestConfig())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
