@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from alignment import fusion
 from alignment.registration import register
 from sdd_toolkit import dng, frames, geometry, quality, resampling
-from sdd_toolkit.develop import Encoding, encode
+from sdd_toolkit.develop import Encoding, encode, preview
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.exif import read_meta
 from sdd_toolkit.files import sha256_of, write_bytes, write_text
@@ -335,7 +335,4 @@ def _check(
 def _seen(frame: frames.CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
     """As a person would see it, `shown` (width, height) pixels large."""
     small = cv2.resize(frame.rgb, shown, interpolation=cv2.INTER_AREA)
-    gains = np.array(frame.white_balance, dtype=np.float32)
-    balanced = np.minimum(small * (gains / gains.min()), np.float32(1.0))
-    matrix = np.array(frame.to_srgb, dtype=np.float32)
-    return np.asarray(encode(balanced @ matrix.T, Encoding.SRGB8), dtype=np.uint8)
+    return preview(replace(frame, rgb=np.asarray(small, dtype=np.float32)))

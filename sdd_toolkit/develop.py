@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.frames import CameraFrame, HalfFrame
     from sdd_toolkit.types import Row
 
 _SRGB_DISPLAY_THRESHOLD = 0.04045
@@ -132,8 +132,8 @@ def any_of_block(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask[0::2, 0::2] | mask[0::2, 1::2] | mask[1::2, 0::2] | mask[1::2, 1::2]
 
 
-def balanced(half: HalfFrame, white_balance: Row) -> NDArray[np.float32]:
-    """The half-size frame in linear light with sRGB primaries, in the level and colour of `frames.develop_frame`.
+def balanced(frame: HalfFrame | CameraFrame, white_balance: Row) -> NDArray[np.float32]:
+    """A frame of camera RGB in linear light with sRGB primaries, in the level and colour of `frames.develop_frame`.
 
     White balance is scaled so that its smallest multiplier is 1, as LibRaw does when highlights are clipped: the
     level depends on the white balance only, never on the content.
@@ -142,14 +142,14 @@ def balanced(half: HalfFrame, white_balance: Row) -> NDArray[np.float32]:
         (h, w, 3) float32 in [0, 1].
     """
     gains = np.array(white_balance, dtype=np.float32)
-    clipped = np.minimum(half.rgb * (gains / gains.min()), np.float32(1.0))
-    matrix = np.array(half.to_srgb, dtype=np.float32)
+    clipped = np.minimum(frame.rgb * (gains / gains.min()), np.float32(1.0))
+    matrix = np.array(frame.to_srgb, dtype=np.float32)
     return np.asarray(np.clip(clipped @ matrix.T, 0.0, 1.0), dtype=np.float32)
 
 
-def preview(half: HalfFrame) -> NDArray[np.uint8]:
-    """The half-size frame as a person would see it: (h, w, 3) uint8, sRGB."""
-    return np.asarray(encode(balanced(half, half.white_balance), Encoding.SRGB8), dtype=np.uint8)
+def preview(frame: HalfFrame | CameraFrame) -> NDArray[np.uint8]:
+    """A frame of camera RGB as a person would see it: (h, w, 3) uint8, sRGB."""
+    return np.asarray(encode(balanced(frame, frame.white_balance), Encoding.SRGB8), dtype=np.uint8)
 
 
 @cache

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.dng import XYZ_FROM_SRGB
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,11 +27,6 @@ NEUTRAL = (0.5, 1.0, 0.65)
 _MIXING = np.array([[0.62, 0.31, 0.07], [0.14, 0.68, 0.18], [0.03, 0.22, 0.75]])
 CAMERA_FROM_SRGB: NDArray[np.float64] = np.diag(NEUTRAL) @ _MIXING
 """(3, 3): linear sRGB to camera RGB; each row of the mixing sums to one, so white is neutral."""
-
-XYZ_FROM_SRGB = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
-"""(3, 3): linear sRGB to CIE XYZ, D65 (IEC 61966-2-1)."""
 
 COLOUR_MATRIX: NDArray[np.float64] = CAMERA_FROM_SRGB @ np.linalg.inv(XYZ_FROM_SRGB)
 """(3, 3): CIE XYZ to camera RGB under D65: DNG's ColorMatrix1."""
