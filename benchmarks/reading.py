@@ -32,8 +32,10 @@ from sdd_toolkit.develop import Encoding, encode
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.frames import as_shot_white_balance, read_full
 from sdd_toolkit.residual_flow import FLOW_FACTOR
-from sdd_toolkit.shard_index import TRANSFER, Index, ShardHeader, write_index
-from sdd_toolkit.shards import PackedPair, ShardReader, group_name, write_shard
+from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.schema import PackedPair, group_name
+from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 
 Pixels = NDArray[np.uint8]

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from jdrl.deformation import in_bounds, warp
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.executor import prepare_worker
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jdrl.config import TrainConfig
-    from sdd_toolkit.shards import PackedPair, Patch
+    from sdd_toolkit.shards.schema import PackedPair, Patch
 
 _MARGIN_PX = 8
 

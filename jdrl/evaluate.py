@@ -35,7 +35,7 @@ from sdd_toolkit.errors import CheckpointError, InputError
 from sdd_toolkit.files import write_text
 from sdd_toolkit.images import write_image
 from sdd_toolkit.progress import silent
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:

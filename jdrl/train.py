@@ -39,7 +39,7 @@ from jdrl.reblur import ReblurNetwork
 from sdd_toolkit.errors import CheckpointError, InputError, SddError
 from sdd_toolkit.files import replacing, sha256_of, write_text
 from sdd_toolkit.progress import silent
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from sdd_toolkit.files import write_text
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.manifest import reject_counts
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.shard_index import INDEX_NAME, Index
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.index import INDEX_NAME, Index
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.splits import SPLITS
 from sdd_toolkit.statistics import Spread, Summary, spread, summary, table
 from sdd_toolkit.types import REASON_TEXT, Reason, Report, Step

@@ -29,8 +29,8 @@ from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.patches import patches_of
 from sdd_toolkit.progress import silent
-from sdd_toolkit.shard_folder import Note, clear, intact, publish, strays, write_note
-from sdd_toolkit.shard_index import (
+from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays, write_note
+from sdd_toolkit.shards.index import (
     INDEX_NAME,
     TRANSFER,
     VERSION,
@@ -40,7 +40,8 @@ from sdd_toolkit.shard_index import (
     ShardHeader,
     Warp,
 )
-from sdd_toolkit.shards import PackedPair, Patch, write_shard
+from sdd_toolkit.shards.schema import PackedPair, Patch
+from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.splits import SPLITS, SplitConfig, assign
 from sdd_toolkit.stages import Job, altered
 from sdd_toolkit.types import PairRecord, Reason, Report, ShardInfo

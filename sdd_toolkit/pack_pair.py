@@ -17,8 +17,8 @@ from sdd_toolkit.hot_pixel_map import HotPixelMap
 from sdd_toolkit.resampling import Interpolation, sample, valid, warp
 from sdd_toolkit.residual_flow import FLOW_FACTOR, applicable, carried, halved
 from sdd_toolkit.residual_flow import read as read_residual
-from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
-from sdd_toolkit.shards import PackedPair
+from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
+from sdd_toolkit.shards.schema import PackedPair
 from sdd_toolkit.straightening import correction, straightened, straightened_flow
 from sdd_toolkit.types import Reason
 

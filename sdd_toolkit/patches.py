@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sdd_toolkit.shards import Patch
+from sdd_toolkit.shards.schema import Patch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sdd_toolkit.shards import PackedPair
+    from sdd_toolkit.shards.schema import PackedPair
 
 APERTURES_PX = (3, 7, 11, 15)
 

@@ -22,7 +22,7 @@ from sdd_toolkit.files import write_text
 from sdd_toolkit.progress import silent
 from sdd_toolkit.report_page import Page, render
 from sdd_toolkit.report_pictures import PairPictures, PictureTask, pictures
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import REASON_TEXT, Report
 
 if TYPE_CHECKING:

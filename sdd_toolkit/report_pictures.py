@@ -16,7 +16,7 @@ import numpy as np
 from sdd_toolkit import develop, files, frames, geometry, resampling, residual_flow
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.report_figures import faded, flow_colours, nice_scale_px
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.frames import HalfFrame
-    from sdd_toolkit.shards import PackedPair
+    from sdd_toolkit.shards.schema import PackedPair
     from sdd_toolkit.types import Alignment, PairRecord
 
 CHECK_WINDOW_PX = (180, 240)

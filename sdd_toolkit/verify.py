@@ -15,8 +15,9 @@ from sdd_toolkit.errors import InputError, IntegrityError, SddError
 from sdd_toolkit.files import PARTIAL, inside, sha256_of
 from sdd_toolkit.progress import silent
 from sdd_toolkit.residual_flow import FLOW_FACTOR
-from sdd_toolkit.shard_index import INDEX_NAME, TRANSFER, laid_out, read_index
-from sdd_toolkit.shards import CODECS, DTYPE, ShardReader, group_name
+from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, laid_out, read_index
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.schema import CODECS, DTYPE, group_name
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.progress import Track
-    from sdd_toolkit.shard_index import Index
-    from sdd_toolkit.shards import PackedPair, Patch
+    from sdd_toolkit.shards.index import Index
+    from sdd_toolkit.shards.schema import PackedPair, Patch
     from sdd_toolkit.types import ShardInfo
 
 log = logging.getLogger(__name__)

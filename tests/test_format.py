@@ -15,7 +15,7 @@ import pytest
 
 from sdd_toolkit.develop import Encoding, decode
 from sdd_toolkit.pack import PackConfig, run
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 from tests.small_dataset import filtered_manifest
 
 SHARD = "train-00000-of-00001.h5"

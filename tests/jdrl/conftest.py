@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from jdrl.config import TrainConfig
 from sdd_toolkit.develop import Encoding, encode
-from sdd_toolkit.shard_index import TRANSFER, Index, ShardHeader, write_index
-from sdd_toolkit.shards import PackedPair, Patch, write_shard
+from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
+from sdd_toolkit.shards.schema import PackedPair, Patch
+from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.types import Exposure, FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 
 MARGIN_PX = 16

@@ -12,7 +12,8 @@ import torch
 from jdrl.config import TrainConfig
 from jdrl.data import Crops, aligned, as_tensor, batch_of, collate, cut, held_out, loader, training_patches, turned
 from sdd_toolkit.errors import IntegrityError
-from sdd_toolkit.shards import Patch, ShardReader
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.schema import Patch
 
 
 def test_a_sample_depends_on_nothing_but_the_seed_and_its_number(shards: Path, tiny: TrainConfig) -> None:

@@ -19,7 +19,7 @@ from jdrl.networks import build_network
 from jdrl.pictures import cut_out
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, InputError
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 
 OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 CONFIG = EvaluateConfig(device="cpu", pictures=1, picture_crop=48)

@@ -18,7 +18,7 @@ from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.shard_index import Brightness, Warp
+from sdd_toolkit.shards.index import Brightness, Warp
 from sdd_toolkit.types import Reason, Step, Verdict
 from tests.small_dataset import filtered_manifest
 

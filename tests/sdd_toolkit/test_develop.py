@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sdd_toolkit.develop import Encoding, binned, decode, encode, preview, srgb_decode, srgb_encode
 from sdd_toolkit.frames import HalfFrame
-from sdd_toolkit.shard_index import ShardHeader, attributes
+from sdd_toolkit.shards.index import ShardHeader, attributes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 

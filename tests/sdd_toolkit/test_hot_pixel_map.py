@@ -22,7 +22,7 @@ from sdd_toolkit.hot_pixel_map import OUTPUT, HotPixelMap, beside, read, run
 from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import FrameMeta
 
 CAMERA = SimulateConfig(width=480, height=320, pixel_pitch_um=75.0)

@@ -18,8 +18,8 @@ from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.errors import ConfigError, InputError, ManifestError
 from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig, run
-from sdd_toolkit.shard_index import Brightness, FailedPair, Warp, read_index, sealed, write_index
-from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.index import Brightness, FailedPair, Warp, read_index, sealed, write_index
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.types import Alignment, PairRecord, Reason, Verdict
 from sdd_toolkit.verify import run as verify

@@ -12,8 +12,8 @@ from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.geometry import project
 from sdd_toolkit.pack_pair import crop_box, pack_pair
-from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
-from sdd_toolkit.shards import PackedPair
+from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
+from sdd_toolkit.shards.schema import PackedPair
 from sdd_toolkit.types import Alignment, PairRecord, Reason
 from tests.dng_files import scene_rgb, write_dng
 from tests.small_dataset import SIZE, alignment, pair, texture

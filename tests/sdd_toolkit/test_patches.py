@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from sdd_toolkit.patches import patches_of, sharpness, starts
-from sdd_toolkit.shards import PackedPair
+from sdd_toolkit.shards.schema import PackedPair
 from tests.small_dataset import texture
 
 

@@ -16,8 +16,9 @@ from sdd_toolkit.manifest import read, write
 from sdd_toolkit.pack import PackConfig, run
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.resampling import sample
-from sdd_toolkit.shard_index import Brightness, FailedPair, Warp
-from sdd_toolkit.shards import PackedPair, ShardReader
+from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.schema import PackedPair
 from sdd_toolkit.straightening import correction, straightened, straightened_flow
 from sdd_toolkit.types import FrameMeta, PairRecord
 from tests.sdd_toolkit.test_lens_correction import META, WIDE, known

@@ -1,174 +1,32 @@
-"""HDF5 shards, format 1: the writer, the reader and the schema. The only importer of h5py.
-
-`docs/format.md` is the specification; what is written here and there must agree.
-"""
+"""Reading shards, format 1: whole pairs, windows of them, patches."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import h5py
-import hdf5plugin
 import numpy as np
 from pydantic import TypeAdapter
 
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.development import PairDevelopment
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.files import Sink, inside
+from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
-from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
-from sdd_toolkit.shard_index import (
-    FORMAT,
-    VERSION,
-    ShardHeader,
-    attributes,
-    damaged,
-    header_of,
-    read_index,
-    unknown_format,
-)
+from sdd_toolkit.shards.index import FORMAT, VERSION, ShardHeader, damaged, header_of, read_index, unknown_format
+from sdd_toolkit.shards.schema import PackedPair, Patch, group_name
 from sdd_toolkit.types import PairRecord, ShardInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-CHUNK_PX = 256
-CODECS: Mapping[str, Mapping[str, Any]] = {
-    "bitshuffle-lz4": {**hdf5plugin.Bitshuffle(cname="lz4")},
-    "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
-    "none": {},
-}
-DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {
-    Encoding.SRGB8: np.uint8,
-    Encoding.SRGB16: np.uint16,
-    Encoding.LINEAR16: np.uint16,
-}
 _OPEN_SHARDS = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedPair:
-    """One pair as it lies in a shard, on the sharp frame's grid, cropped to where both frames are valid.
-
-    Attributes:
-        id: The pair's id in the manifest.
-        blur: (H, W, 3) uint8 or uint16, encoded as the index says.
-        sharp: (H, W, 3), the same type.
-        valid: (H, W) bool: where `blur` holds resampled, not invented, pixels.
-        flow: (h, w, 2) float32, residual u[blur→sharp] in full-size px: `sharp(x + flow(x))` looks like `blur(x)`.
-            From `ShardReader.read`: quarter-size grid, coarse pixel q covers 4q … 4q + 3. From `read_window`: the
-            window's own grid. With a `reduction` of 2 all pixels here are packed ones, those of the record twice
-            as small.
-        record: The pair's line of the manifest.
-        box: (left, top, right, bottom), half open, of the whole pair on the sharp frame; None in the first shards.
-        development: How the two frames were developed; None in the first shards.
-    """
-
-    id: str
-    blur: NDArray[np.uint8] | NDArray[np.uint16]
-    sharp: NDArray[np.uint8] | NDArray[np.uint16]
-    valid: NDArray[np.bool_]
-    flow: NDArray[np.float32]
-    record: PairRecord
-    box: tuple[int, int, int, int] | None = None
-    development: PairDevelopment | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """One square window of a pair to train on; its size is the index's `patch_size`.
-
-    Attributes:
-        pair: The pair's id.
-        top: First row.
-        left: First column.
-        sharpness: 0 … 1, how much fine detail the sharp frame has here compared with the pair's other patches.
-        valid_fraction: Share of valid pixels.
-    """
-
-    pair: str
-    top: int
-    left: int
-    sharpness: float
-    valid_fraction: float
-
-
 _RECORD = TypeAdapter(PairRecord)
 _DEVELOPMENT = TypeAdapter(PairDevelopment)
-
-
-def group_name(pair_id: str) -> str:
-    """The HDF5 group of a pair. HDF5 reserves `/` and `.`, so these are written as in URLs (`%2F`, `%2E`)."""
-    plain = pair_id.replace("%", "%25").replace("/", "%2F")
-    return "pairs/" + (plain.replace(".", "%2E") if set(plain) == {"."} else plain)
-
-
-def write_shard(
-    path: Path, header: ShardHeader, pairs: Iterable[tuple[PackedPair, Sequence[Patch]]]
-) -> tuple[tuple[str, ...], int]:
-    """Writes one whole shard to `path` (use with `files.replacing`); equal input is equal bytes.
-
-    Pairs are taken from the iterable one at a time, so that no more than one is in memory.
-
-    Returns:
-        The ids written and the number of patches.
-
-    Raises:
-        OSError: The disk is full or the file cannot be written.
-    """
-    ids: list[str] = []
-    patches: list[Patch] = []
-    with Sink(path, "w+") as sink:
-        try:
-            with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
-                file.attrs.update(attributes(header))
-                file.create_group("pairs")
-                for pair, its_patches in pairs:
-                    _write_pair(file.create_group(group_name(pair.id)), pair, header)
-                    ids.append(pair.id)
-                    patches.extend(its_patches)
-                    if sink.failure is not None:
-                        break
-                if sink.failure is None:
-                    _write_patches(file.create_group("patches"), patches)
-        finally:
-            if sink.failure is not None:
-                raise sink.failure
-    return tuple(ids), len(patches)
-
-
-def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> None:
-    height, width = pair.valid.shape
-    quarter = (-(-height // FLOW_FACTOR), -(-width // FLOW_FACTOR), 2)
-    dtype = DTYPE[header.encoding]
-    for name, image in (("blur", pair.blur), ("sharp", pair.sharp)):
-        if image.shape != (height, width, 3) or image.dtype != dtype:
-            raise ValueError(f"{name}: {image.dtype} {image.shape}, expected {dtype} {(height, width, 3)}")
-    if pair.flow.shape != quarter:
-        raise ValueError(f"flow: {pair.flow.shape}, expected {quarter}")
-    values: dict[str, NDArray[Any]] = {
-        "blur": pair.blur,
-        "sharp": pair.sharp,
-        "valid": pair.valid.astype(np.uint8),
-        "flow": pair.flow.astype(np.float16),
-    }
-    for name, array in values.items():
-        chunks = (min(CHUNK_PX, array.shape[0]), min(CHUNK_PX, array.shape[1]), *array.shape[2:])
-        group.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **CODECS[header.codec])
-    group.attrs["id"] = pair.id
-    group.attrs["record"] = to_json(pair.record)
-    if pair.box is not None:
-        group.attrs["box"] = np.array(pair.box, dtype=np.int32)
-    if pair.development is not None:
-        group.attrs["development"] = to_json(pair.development)
 
 
 class _Told(TypedDict):
@@ -192,15 +50,6 @@ def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
         return None
     left, top, right, bottom = (int(edge) for edge in group.attrs["box"])
     return left, top, right, bottom
-
-
-def _write_patches(group: h5py.Group, patches: Sequence[Patch]) -> None:
-    pairs = np.array([patch.pair for patch in patches], dtype=object)
-    group.create_dataset("pair", data=pairs, dtype=h5py.string_dtype())
-    for name in ("top", "left"):
-        group.create_dataset(name, data=np.array([getattr(patch, name) for patch in patches], dtype=np.int32))
-    for name in ("sharpness", "valid_fraction"):
-        group.create_dataset(name, data=np.array([getattr(patch, name) for patch in patches], dtype=np.float64))
 
 
 class ShardReader:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.files import sha256_of, write_text, writing_failed
 from sdd_toolkit.manifest import to_json
-from sdd_toolkit.shard_index import INDEX_NAME, FailedPair, Index, read_index, write_index
+from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index, write_index
 from sdd_toolkit.types import Reason, ShardInfo
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.shard_index import TRANSFER, FailedPair, Index, header_of, read_index, render, sealed, write_index
+from sdd_toolkit.shards.index import TRANSFER, FailedPair, Index, header_of, read_index, render, sealed, write_index
 from sdd_toolkit.types import Reason, ShardInfo
 
 INDEX = Index(

@@ -1,0 +1,22 @@
+"""HDF5 shards, format 1: schema, writer, reader, index, and the folder they lie in. `docs/format.md` specifies them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "PackedPair": "schema",
+    "Patch": "schema",
+    "ShardReader": "reader",
+    "write_shard": "writer",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    # Reading an index must not cost importing h5py.
+    if name in _PUBLIC:
+        return getattr(import_module(f"sdd_toolkit.shards.{_PUBLIC[name]}"), name)
+    raise AttributeError(name)

@@ -1,0 +1,84 @@
+"""What lies in a shard: a pair, a patch, the names and types of their arrays. `docs/format.md` is the specification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import hdf5plugin
+import numpy as np
+
+from sdd_toolkit.develop import Encoding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.development import PairDevelopment
+    from sdd_toolkit.types import PairRecord
+
+CHUNK_PX = 256
+CODECS: Mapping[str, Mapping[str, Any]] = {
+    "bitshuffle-lz4": {**hdf5plugin.Bitshuffle(cname="lz4")},
+    "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
+    "none": {},
+}
+DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {
+    Encoding.SRGB8: np.uint8,
+    Encoding.SRGB16: np.uint16,
+    Encoding.LINEAR16: np.uint16,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedPair:
+    """One pair as it lies in a shard, on the sharp frame's grid, cropped to where both frames are valid.
+
+    Attributes:
+        id: The pair's id in the manifest.
+        blur: (H, W, 3) uint8 or uint16, encoded as the index says.
+        sharp: (H, W, 3), the same type.
+        valid: (H, W) bool: where `blur` holds resampled, not invented, pixels.
+        flow: (h, w, 2) float32, residual u[blur→sharp] in full-size px: `sharp(x + flow(x))` looks like `blur(x)`.
+            From `ShardReader.read`: quarter-size grid, coarse pixel q covers 4q … 4q + 3. From `read_window`: the
+            window's own grid. With a `reduction` of 2 all pixels here are packed ones, those of the record twice
+            as small.
+        record: The pair's line of the manifest.
+        box: (left, top, right, bottom), half open, of the whole pair on the sharp frame; None in the first shards.
+        development: How the two frames were developed; None in the first shards.
+    """
+
+    id: str
+    blur: NDArray[np.uint8] | NDArray[np.uint16]
+    sharp: NDArray[np.uint8] | NDArray[np.uint16]
+    valid: NDArray[np.bool_]
+    flow: NDArray[np.float32]
+    record: PairRecord
+    box: tuple[int, int, int, int] | None = None
+    development: PairDevelopment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One square window of a pair to train on; its size is the index's `patch_size`.
+
+    Attributes:
+        pair: The pair's id.
+        top: First row.
+        left: First column.
+        sharpness: 0 … 1, how much fine detail the sharp frame has here compared with the pair's other patches.
+        valid_fraction: Share of valid pixels.
+    """
+
+    pair: str
+    top: int
+    left: int
+    sharpness: float
+    valid_fraction: float
+
+
+def group_name(pair_id: str) -> str:
+    """The HDF5 group of a pair. HDF5 reserves `/` and `.`, so these are written as in URLs (`%2F`, `%2E`)."""
+    plain = pair_id.replace("%", "%25").replace("/", "%2F")
+    return "pairs/" + (plain.replace(".", "%2E") if set(plain) == {"."} else plain)
