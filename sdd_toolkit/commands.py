@@ -66,8 +66,17 @@ def filter_(
 @click.command()
 @click.argument("manifest", type=IN_PATH)
 @out_option("Folder of the shards.")
+@click.option("--profile", type=click.Choice(["fast", "small", "raw", "portable"]), help="See [pack] profile.")
 @stage_options
-def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, overwrite: bool, as_json: bool) -> None:
+def pack(
+    manifest: Path,
+    out: Path,
+    profile: str | None,
+    config: Path | None,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Develop, warp and write the kept pairs into HDF5 shards."""
     from sdd_toolkit.config import load_section
     from sdd_toolkit.development import DevelopConfig
@@ -75,7 +84,7 @@ def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, o
     from sdd_toolkit.pack import PackConfig, run
     from sdd_toolkit.progress import terminal
 
-    section = load_section(PackConfig, "pack", config)
+    section = load_section(PackConfig, "pack", config, profile=profile)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
     report = run(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)

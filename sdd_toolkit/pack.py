@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.patches import patches_of
 from sdd_toolkit.progress import silent
+from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays, write_note
 from sdd_toolkit.shards.index import (
     INDEX_NAME,
@@ -59,8 +60,9 @@ class PackConfig(Section):
 
     name: str = Field(default="defocus-pairs", min_length=1, description="Name of the data set.")
     encoding: Encoding = Field(default=Encoding.SRGB8, description="srgb8, srgb16 or linear16.")
-    codec: Literal["bitshuffle-lz4", "gzip", "none"] = Field(
-        default="bitshuffle-lz4", description="Compression of the chunks; gzip and none need no HDF5 plugin to read."
+    profile: Profile = Field(
+        default=Profile.FAST,
+        description="fast (to train from), small (to keep, to send), raw (largest, quickest) or portable (no plugin).",
     )
     pairs_per_shard: int = Field(default=16, ge=1, description="Pairs in one HDF5 file.")
     patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in packed px.")
@@ -284,7 +286,7 @@ def _build_shard(task: _Task) -> Note:
         plan.split,
         config.encoding,
         config.patch_size,
-        config.codec,
+        config.profile.codec,
         config.warp,
         config.brightness,
         task.develop.demosaic,
@@ -329,7 +331,7 @@ def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str]
         encoding=config.encoding,
         transfer=TRANSFER[config.encoding],
         patch_size=config.patch_size,
-        codec=config.codec,
+        codec=config.profile.codec,
         toolkit=__version__,
         config=config.fingerprint(),
         splits={split: tuple(sorted(s for s in splits if splits[s] == split)) for split in SPLITS},

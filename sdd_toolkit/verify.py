@@ -17,7 +17,7 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, laid_out, read_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.shards.schema import CODECS, DTYPE, group_name
+from sdd_toolkit.shards.schema import DTYPE, group_name
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ def index_findings(folder: Path, index: Index) -> Iterator[str]:
         yield f"{INDEX_NAME}: transfer_parameters are not the curve of {index.encoding.value}"
     if index.reduction != (2 if index.demosaic is Demosaic.HALF else 1):
         yield f"{INDEX_NAME}: a reduction of {index.reduction} does not go with demosaic = {index.demosaic.value}"
-    if index.codec not in CODECS:
-        yield f"{INDEX_NAME}: unknown codec {index.codec!r}"
     for path in sorted(folder.iterdir()):
         if path.name not in names and (".h5" in path.suffixes or path.suffix == PARTIAL):
             yield f"{path.name}: not in the index"

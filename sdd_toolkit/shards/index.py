@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT = "sdd-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
+# What `codecs` can read; named here so that reading an index does not cost importing HDF5 plugins.
+KNOWN_CODECS = ("blosc2-bitshuffle-lz4", "htj2k", "none", "gzip", "bitshuffle-lz4")
 _SRGB = "s = 12.92 v if v <= 0.0031308 else 1.055 v^(1/2.4) - 0.055"
 _LIGHT = "v = linear light, sRGB primaries, D65, clipped to 0 ... 1"
 TRANSFER: Mapping[Encoding, str] = {
@@ -55,7 +57,7 @@ class ShardHeader:
     split: str
     encoding: Encoding
     patch_size: int
-    codec: str = "bitshuffle-lz4"
+    codec: str = "blosc2-bitshuffle-lz4"
     warp: Warp = Warp.HOMOGRAPHY
     brightness: Brightness = Brightness.GAIN
     demosaic: Demosaic = Demosaic.AHD
@@ -80,7 +82,7 @@ class Index:
         encoding: How pixel values stand for light; `transfer` is the exact curve in words, `transfer_parameters`
             the same in numbers, see `develop.Transfer`.
         patch_size: Edge of the patches in px.
-        codec: Compression of the chunks: `bitshuffle-lz4`, `gzip` or `none`.
+        codec: How arrays are stored: one of `KNOWN_CODECS`.
         warp: What brought the blurred frames onto the sharp ones.
         brightness: What brought them to the sharp ones' brightness.
         demosaic: How RAW files were developed.
@@ -210,6 +212,8 @@ def read_index(folder: Path) -> Index:
         raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=again)
     if (found, version) != (FORMAT, VERSION):
         raise unknown_format(path, found, version)
+    if content.get("codec") not in KNOWN_CODECS:
+        raise unknown_codec(path, content.get("codec"))
     try:
         return _INDEX.validate_python(content)
     except ValidationError as error:
@@ -226,6 +230,14 @@ def _digest(content: dict[str, Any]) -> str:
 def damaged(shard: str, what: str) -> IntegrityError:
     """The error that names a shard whose bytes are not what the index promises."""
     return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
+
+
+def unknown_codec(path: Path, codec: object) -> InputError:
+    """The error for a file stored in a way this toolkit cannot read."""
+    return InputError(
+        f"{path} has the unknown codec {codec!r}, this toolkit reads {', '.join(KNOWN_CODECS)}",
+        hint="install the toolkit version that packed it, or pack again",
+    )
 
 
 def unknown_format(path: Path, found: object, version: object) -> InputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
@@ -17,16 +18,47 @@ from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
 from sdd_toolkit.residual_flow import FLOW_FACTOR
-from sdd_toolkit.shards.index import FORMAT, VERSION, ShardHeader, damaged, header_of, read_index, unknown_format
+from sdd_toolkit.shards.arrays import StoredArray, Window, mapped
+from sdd_toolkit.shards.index import (
+    FORMAT,
+    KNOWN_CODECS,
+    VERSION,
+    ShardHeader,
+    damaged,
+    header_of,
+    read_index,
+    unknown_codec,
+    unknown_format,
+)
 from sdd_toolkit.shards.schema import PackedPair, Patch, group_name
 from sdd_toolkit.types import PairRecord, ShardInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
 _OPEN_SHARDS = 32
 _RECORD = TypeAdapter(PairRecord)
 _DEVELOPMENT = TypeAdapter(PairDevelopment)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredPair:
+    """A pair of an open shard: its four arrays, and what its attributes say."""
+
+    blur: StoredArray
+    sharp: StoredArray
+    valid: StoredArray
+    flow: StoredArray
+    told: _Told
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenShard:
+    file: h5py.File
+    content: memoryview | None
+    pairs: dict[str, _StoredPair] = field(default_factory=dict)
 
 
 class _Told(TypedDict):
@@ -55,8 +87,9 @@ def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
 class ShardReader:
     """Reads the pairs and patches of a folder of shards, or of one split of it.
 
-    Files are opened when first needed and per process, so a reader can be pickled and survives a fork. One
-    reader belongs to one thread at a time.
+    Files are opened when first needed and per process, so a reader can be pickled and survives a fork. What has been
+    read of a pair besides pixels is kept while its shard is open. One reader belongs to one thread at a time: give
+    every thread its own, `copy.copy(reader)` makes one without reading the index again.
 
     Args:
         folder: Where `index.json` lies.
@@ -77,7 +110,7 @@ class ShardReader:
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._shard_of = {pair: shard for shard in self.shards for pair in shard.pairs}
         self._patches: tuple[Patch, ...] | None = None
-        self._files: dict[str, h5py.File] = {}
+        self._open_shards: dict[str, _OpenShard] = {}
         self._process = os.getpid()
 
     @property
@@ -117,14 +150,14 @@ class ShardReader:
 
     def shape(self, pair_id: str) -> tuple[int, int]:
         """(H, W) of a pair."""
-        with self._group(pair_id) as group:
-            height, width = group["valid"].shape
-            return int(height), int(width)
+        with self._stored(pair_id) as pair:
+            height, width = pair.valid.shape
+            return height, width
 
     def record(self, pair_id: str) -> PairRecord:
         """The pair's line of the manifest, without reading pixels."""
-        with self._group(pair_id) as group:
-            return _RECORD.validate_json(group.attrs["record"])
+        with self._stored(pair_id) as pair:
+            return pair.told["record"]
 
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.
@@ -133,15 +166,29 @@ class ShardReader:
             InputError: No such pair in this reader's split.
             IntegrityError: The shard is missing or damaged; names it.
         """
-        with self._group(pair_id) as group:
+        with self._stored(pair_id) as pair:
             return PackedPair(
                 id=pair_id,
-                blur=group["blur"][:],
-                sharp=group["sharp"][:],
-                valid=group["valid"][:].astype(np.bool_),
-                flow=group["flow"][:].astype(np.float32),
-                **_told(group),
+                blur=pair.blur.read(),
+                sharp=pair.sharp.read(),
+                valid=pair.valid.read().astype(np.bool_),
+                flow=pair.flow.read().astype(np.float32),
+                **pair.told,
             )
+
+    def read_images(
+        self, pair_id: str, top: int, left: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.uint8] | NDArray[np.uint16]]:
+        """`blur` and `sharp` of a window, each (height, width, 3): nothing else is read.
+
+        Raises:
+            ValueError: The window leaves the frame.
+            InputError: No such pair in this reader's split.
+            IntegrityError: The shard is missing or damaged; names it.
+        """
+        window = self._window(pair_id, top, left, height, width)
+        with self._stored(pair_id) as pair:
+            return pair.blur.read(window), pair.sharp.read(window)
 
     def read_window(self, pair_id: str, top: int, left: int, height: int, width: int) -> PackedPair:
         """A window of a pair, reading only the chunks it touches; its flow is enlarged to (height, width, 2).
@@ -151,30 +198,35 @@ class ShardReader:
             InputError: No such pair in this reader's split.
             IntegrityError: The shard is missing or damaged; names it.
         """
+        window = self._window(pair_id, top, left, height, width)
+        with self._stored(pair_id) as pair:
+            # One coarse pixel more on each side is all that bilinear enlargement looks at.
+            coarse = tuple(
+                (max(0, start // FLOW_FACTOR - 1), min(size, (stop - 1) // FLOW_FACTOR + 2))
+                for (start, stop), size in zip(window, pair.flow.shape, strict=False)
+            )
+            (first_row, _), (first_column, _) = coarse
+            place = (top - FLOW_FACTOR * first_row, left - FLOW_FACTOR * first_column, height, width)
+            return PackedPair(
+                id=pair_id,
+                blur=pair.blur.read(window),
+                sharp=pair.sharp.read(window),
+                valid=pair.valid.read(window).astype(np.bool_),
+                flow=enlarge_flow(pair.flow.read(coarse).astype(np.float32), FLOW_FACTOR, place),
+                **pair.told,
+            )
+
+    def _window(self, pair_id: str, top: int, left: int, height: int, width: int) -> Window:
         full = self.shape(pair_id)
         if not (0 <= top <= top + height <= full[0] and 0 <= left <= left + width <= full[1] and height and width):
             raise ValueError(f"window {(top, left, height, width)} leaves the frame {full} of {pair_id!r}")
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        # One coarse pixel more on each side is all that bilinear enlargement looks at.
-        first = (max(0, top // FLOW_FACTOR - 1), max(0, left // FLOW_FACTOR - 1))
-        last = ((top + height - 1) // FLOW_FACTOR + 2, (left + width - 1) // FLOW_FACTOR + 2)
-        with self._group(pair_id) as group:
-            coarse = group["flow"][first[0] : last[0], first[1] : last[1]].astype(np.float32)
-            window = (top - FLOW_FACTOR * first[0], left - FLOW_FACTOR * first[1], height, width)
-            return PackedPair(
-                id=pair_id,
-                blur=group["blur"][rows, columns],
-                sharp=group["sharp"][rows, columns],
-                valid=group["valid"][rows, columns].astype(np.bool_),
-                flow=enlarge_flow(coarse, FLOW_FACTOR, window),
-                **_told(group),
-            )
+        return (top, top + height), (left, left + width)
 
     def close(self) -> None:
         """Closes the shards this process opened; the reader can still be used and opens them again."""
-        files, self._files = self._files, {}
-        for file in files.values():
-            file.close()
+        shards, self._open_shards = self._open_shards, {}
+        for shard in shards.values():
+            shard.file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -183,33 +235,46 @@ class ShardReader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_open_shards": {}}
 
     @contextmanager
-    def _group(self, pair_id: str) -> Iterator[h5py.Group]:
+    def _stored(self, pair_id: str) -> Iterator[_StoredPair]:
         shard = self._shard_of.get(pair_id)
         if shard is None:
             raise InputError(f"{self.folder} has no pair {pair_id!r}", hint="see pairs in index.json")
-        with self._reading(shard) as file:
-            yield file[group_name(pair_id)]
+        with _naming(shard):
+            opened = self._open(shard)
+            pair = opened.pairs.get(pair_id)
+            if pair is None:
+                group = opened.file[group_name(pair_id)]
+                arrays = {key: StoredArray(group[key], opened.content) for key in ("blur", "sharp", "valid", "flow")}
+                pair = opened.pairs[pair_id] = _StoredPair(**arrays, told=_told(group))
+            yield pair
 
     @contextmanager
     def _reading(self, shard: ShardInfo) -> Iterator[h5py.File]:
-        try:
-            yield self._open(shard)
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-            raise damaged(shard.name, str(error)) from error
+        with _naming(shard):
+            yield self._open(shard).file
 
-    def _open(self, shard: ShardInfo) -> h5py.File:
+    def _open(self, shard: ShardInfo) -> _OpenShard:
         if self._process != os.getpid():
-            self._process, self._files = os.getpid(), {}
-        file = self._files.pop(shard.name, None)
-        if file is None:
+            self._process, self._open_shards = os.getpid(), {}
+        opened = self._open_shards.pop(shard.name, None)
+        if opened is None:
             file = open_shard(self.folder, shard)
-        while len(self._files) >= _OPEN_SHARDS:
-            self._files.pop(next(iter(self._files))).close()
-        self._files[shard.name] = file
-        return file
+            opened = _OpenShard(file, mapped(file))
+        while len(self._open_shards) >= _OPEN_SHARDS:
+            self._open_shards.pop(next(iter(self._open_shards))).file.close()
+        self._open_shards[shard.name] = opened
+        return opened
+
+
+@contextmanager
+def _naming(shard: ShardInfo) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise damaged(shard.name, str(error)) from error
 
 
 def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
@@ -224,12 +289,17 @@ def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
         size = path.stat().st_size
         if size != shard.bytes:
             raise damaged(shard.name, f"{size} bytes, the index says {shard.bytes}")
-        # Finished shards never change; file locks would only get in the way on shared or read-only disks.
-        file = h5py.File(path, "r", locking=False)
+        # Finished shards never change; file locks would only get in the way on shared or read-only disks. No chunk
+        # cache: HDF5 would keep 8 MiB for every data set that was ever read, a gigabyte in no time.
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except (OSError, ManifestError) as error:
         raise damaged(shard.name, str(error)) from error
     found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
     if found != (FORMAT, VERSION):
         file.close()
         raise unknown_format(path, *found)
+    if file.attrs.get("codec") not in KNOWN_CODECS:
+        codec = file.attrs.get("codec")
+        file.close()
+        raise unknown_codec(path, codec)
     return file

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import hdf5plugin
 import numpy as np
 
 from sdd_toolkit.develop import Encoding
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from sdd_toolkit.development import PairDevelopment
     from sdd_toolkit.types import PairRecord
 
-CHUNK_PX = 256
-CODECS: Mapping[str, Mapping[str, Any]] = {
-    "bitshuffle-lz4": {**hdf5plugin.Bitshuffle(cname="lz4")},
-    "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
-    "none": {},
-}
 DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {
     Encoding.SRGB8: np.uint8,
     Encoding.SRGB16: np.uint16,

@@ -10,8 +10,10 @@ import numpy as np
 from sdd_toolkit.files import Sink
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.shards.arrays import create, fill
+from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import ShardHeader, attributes
-from sdd_toolkit.shards.schema import CHUNK_PX, CODECS, DTYPE, PackedPair, Patch, group_name
+from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, group_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,9 +71,13 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
         "valid": pair.valid.astype(np.uint8),
         "flow": pair.flow.astype(np.float16),
     }
+    codec = CODECS[header.codec]
     for name, array in values.items():
-        chunks = (min(CHUNK_PX, array.shape[0]), min(CHUNK_PX, array.shape[1]), *array.shape[2:])
-        group.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **CODECS[header.codec])
+        edge = codec.chunk_px
+        chunks = None if edge is None else (min(edge, array.shape[0]), min(edge, array.shape[1]), *array.shape[2:])
+        of_light = name in ("blur", "sharp")
+        dataset = create(group, name, array.shape, array.dtype, codec, chunks, image=of_light)
+        fill(dataset, array, codec)
     group.attrs["id"] = pair.id
     group.attrs["record"] = to_json(pair.record)
     if pair.box is not None:

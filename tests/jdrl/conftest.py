@@ -74,7 +74,7 @@ def write_data_set(
             encoding=encoding,
             transfer=TRANSFER[encoding],
             patch_size=patch,
-            codec="bitshuffle-lz4",
+            codec="blosc2-bitshuffle-lz4",
             toolkit="0",
             config="0",
             splits={shard.split: shard.pairs for shard in shards},

@@ -1,0 +1,170 @@
+"""Single arrays in a shard: made, filled, and read window by window, past HDF5 where that is quicker.
+
+A contiguous data set is read from a memory map of its file, a chunk of `blosc_chunks` from there too, each chunk's
+checksum looked at the first time. Everything else, and any file that is not one on disk, goes through h5py.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import hdf5plugin  # noqa: F401 registers the filters
+import numpy as np
+
+from sdd_toolkit.shards import blosc_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.shards.codecs import Codec
+
+Window = tuple[tuple[int, int], ...]
+
+
+def create(
+    parent: h5py.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    codec: Codec,
+    chunks: tuple[int, ...] | None,
+    *,
+    image: bool,
+) -> h5py.Dataset:
+    """An empty data set as `codec` lays it out.
+
+    Args:
+        parent: Where it shall lie.
+        name: Its name there.
+        shape: Its shape; no side may be 0 unless `codec` has no chunks.
+        dtype: Its type.
+        codec: See `codecs`.
+        chunks: Shape of the chunks; None: contiguous.
+        image: Whether it is `blur` or `sharp`, not a mask or a flow.
+    """
+    filters = codec.images if image else codec.others
+    return parent.create_dataset(name, shape=shape, dtype=dtype, chunks=chunks, **(filters if chunks else {}))
+
+
+def fill(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: int | None = None) -> None:
+    """Writes `array` (H, W, ...) into `dataset`: all of it, or row number `row` of its first axis."""
+    values = array if row is None else array[None]
+    if not codec.direct:
+        dataset[... if row is None else slice(row, row + 1)] = values
+        return
+    chunks = dataset.chunks
+    pixel_bytes = array.itemsize * math.prod(array.shape[2:])
+    # Frames are cut into small chunks, many of which a window touches; patches are read whole and may be small.
+    element = (
+        pixel_bytes if row is not None else blosc_chunks.quick_element(math.prod(chunks) * array.itemsize, pixel_bytes)
+    )
+    for place in product(*(range(0, size, edge) for size, edge in zip(values.shape, chunks, strict=True))):
+        part = values[tuple(slice(at, at + edge) for at, edge in zip(place, chunks, strict=True))]
+        if part.shape == chunks:
+            block = np.ascontiguousarray(part)
+        else:
+            block = np.zeros(chunks, dataset.dtype)
+            block[tuple(slice(size) for size in part.shape)] = part
+        where = place if row is None else (row, *place[1:])
+        dataset.id.write_direct_chunk(where, blosc_chunks.pack_chunk(block, element))
+
+
+def mapped(file: h5py.File) -> memoryview | None:
+    """The file's bytes, mapped; None if it is no plain file on disk."""
+    if file.driver != "sec2":
+        return None
+    return memoryview(mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ))
+
+
+class StoredArray:
+    """One data set of an open shard, read window by window.
+
+    Args:
+        dataset: The data set; lives as long as its file is open.
+        content: The file's bytes, see `mapped`.
+    """
+
+    __slots__ = ("_checked", "_contiguous", "_dataset", "_file", "_places", "dtype", "shape")
+
+    def __init__(self, dataset: h5py.Dataset, content: memoryview | None) -> None:
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self._dataset = dataset
+        self._file = content
+        self._contiguous: NDArray[Any] | None = None
+        self._places: dict[tuple[int, ...], tuple[int, int]] | None = None
+        self._checked: set[tuple[int, ...]] = set()
+        if content is None:
+            return
+        offset = dataset.id.get_offset()
+        if offset is not None:
+            plain = np.frombuffer(content, self.dtype, math.prod(self.shape), offset)
+            self._contiguous = plain.reshape(self.shape)
+        elif _filters(dataset) == blosc_chunks.FILTERS and blosc_chunks.available():
+            self._places = {}
+            dataset.id.chunk_iter(self._note_chunk)
+
+    def read(self, window: Window | None = None) -> NDArray[Any]:
+        """A copy of what lies between (start, stop) of every axis named, all of the others.
+
+        Raises:
+            ValueError: The bytes are damaged; other errors of h5py and Blosc2 may say the same.
+        """
+        given = window or ()
+        limits = (*given, *((0, size) for size in self.shape[len(given) :]))
+        if self._contiguous is not None:
+            return np.array(self._contiguous[tuple(slice(*limit) for limit in limits)])
+        if self._places is None:
+            return np.asarray(self._dataset[tuple(slice(*limit) for limit in limits)])
+        return self._decoded(limits, self._places)
+
+    def _decoded(
+        self, limits: Sequence[tuple[int, int]], places: dict[tuple[int, ...], tuple[int, int]]
+    ) -> NDArray[Any]:
+        edges: tuple[int, ...] = self._dataset.chunks
+        found = np.empty(tuple(stop - start for start, stop in limits), self.dtype)
+        block = np.empty(edges, self.dtype)
+        if found.shape == edges and all(start % edge == 0 for (start, _), edge in zip(limits, edges, strict=True)):
+            self._decode(tuple(start // edge for (start, _), edge in zip(limits, edges, strict=True)), places, found)
+            return found
+        axes = [_pieces(start, stop, edge) for (start, stop), edge in zip(limits, edges, strict=True)]
+        for pieces in product(*axes):
+            self._decode(tuple(number for number, _, _ in pieces), places, block)
+            found[tuple(to for _, to, _ in pieces)] = block[tuple(of for _, _, of in pieces)]
+        return found
+
+    def _decode(
+        self, number: tuple[int, ...], places: dict[tuple[int, ...], tuple[int, int]], block: NDArray[Any]
+    ) -> None:
+        assert self._file is not None
+        offset, size = places[number]
+        stored = self._file[offset : offset + size]
+        blosc_chunks.unpack_chunk(stored, block, check=number not in self._checked)
+        self._checked.add(number)
+
+    def _note_chunk(self, chunk: Any) -> None:
+        if chunk.filter_mask:
+            raise ValueError("a chunk was stored without its filters")
+        assert self._places is not None
+        number = tuple(at // edge for at, edge in zip(chunk.chunk_offset, self._dataset.chunks, strict=True))
+        self._places[number] = (chunk.byte_offset, chunk.size)
+
+
+def _filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+    plan = dataset.id.get_create_plist()
+    return tuple(plan.get_filter(number)[0] for number in range(plan.get_nfilters()))
+
+
+def _pieces(start: int, stop: int, edge: int) -> list[tuple[int, slice, slice]]:
+    """(chunk number, where its part goes, which part of it) along one axis."""
+    pieces = []
+    for number in range(start // edge, (stop - 1) // edge + 1):
+        first, last = max(start, number * edge), min(stop, (number + 1) * edge)
+        pieces.append((number, slice(first - start, last - start), slice(first - number * edge, last - number * edge)))
+    return pieces

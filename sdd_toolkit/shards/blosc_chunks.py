@@ -1,0 +1,193 @@
+"""One HDF5 chunk as Blosc2 keeps it: bit planes of pixels, LZ4, and the Fletcher-32 HDF5 puts behind.
+
+The only importer of blosc2. What is written here is what the HDF5 filters 32026 (Blosc2, of hdf5plugin) and 3
+(Fletcher-32) would have to read; they cannot write it themselves, since they know no pixels, only bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FILTERS = (32026, 3)
+_LEVEL = 9
+_BLOCK_BYTES = 196_608
+# Offsets in a Blosc2 frame: https://github.com/Blosc/c-blosc2/blob/main/README_CFRAME_FORMAT.rst
+_FRAME_BYTES, _CHUNK_BYTES, _HEADER_BYTES, _HEADER_SIZE_AT = 16, 39, 97, 11
+_SPECIAL_CHUNK_BYTES = 32
+_CHECKSUM_BYTES = 4
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether python-blosc2 is installed; without it these chunks are still read through hdf5plugin."""
+    return importlib.util.find_spec("blosc2") is not None
+
+
+def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
+    """A chunk's bytes in the file.
+
+    Args:
+        block: The chunk, contiguous, any shape.
+        element_bytes: Bytes of what is laid apart bit by bit, whole pixels: one gives the smallest chunks, eight
+            those quickest to read (`quick_element`).
+
+    Returns:
+        A Blosc2 frame and its Fletcher-32; equal blocks give equal bytes.
+    """
+    frame = _framed(block, _parameters(block.nbytes, element_bytes))
+    # Blosc2 4.14 was seen to write chunks it cannot read, for blocks that end within an element.
+    if not _reads_back(frame, block):
+        frame = _framed(block, _parameters(block.nbytes, 0))
+    return frame + struct.pack("<I", fletcher32(frame))
+
+
+def quick_element(block_bytes: int, pixel_bytes: int) -> int:
+    """Eight pixels where they fill a block of this size evenly, else one."""
+    return 8 * pixel_bytes if block_bytes % (64 * pixel_bytes) == 0 else pixel_bytes
+
+
+def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:
+    import blosc2
+
+    chunk: bytes = blosc2.compress2(block, **parameters.keywords())
+    if len(chunk) <= _SPECIAL_CHUNK_BYTES:
+        return _frame(block, parameters)
+    header, trailer = _template(block.nbytes, parameters)
+    head = bytearray(header)
+    struct.pack_into(">Q", head, _FRAME_BYTES, len(header) + len(chunk) + len(trailer))
+    struct.pack_into(">q", head, _CHUNK_BYTES, len(chunk))
+    return bytes(head) + chunk + trailer
+
+
+def _reads_back(frame: bytes, block: NDArray[Any]) -> bool:
+    found = np.empty_like(block)
+    try:
+        unpack_chunk(memoryview(frame + bytes(_CHECKSUM_BYTES)), found, check=False)
+    except (ValueError, RuntimeError):
+        return False
+    return found.tobytes() == block.tobytes()
+
+
+def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> None:
+    """Fills `block` with what `pack_chunk` made of it.
+
+    Args:
+        stored: The chunk's bytes in the file.
+        block: (…) contiguous, of the chunk's shape and type.
+        check: Whether the checksum is looked at.
+
+    Raises:
+        ValueError: The bytes are damaged or those of another chunk.
+        RuntimeError: Blosc2 could not decode them.
+    """
+    import blosc2
+
+    frame = stored[:-_CHECKSUM_BYTES]
+    if check and stored[-_CHECKSUM_BYTES:] != struct.pack("<I", fletcher32(frame)):
+        raise ValueError("a chunk does not match its checksum")
+    if len(frame) < _HEADER_BYTES:
+        raise ValueError("a chunk is cut")
+    (start,) = struct.unpack_from(">I", frame, _HEADER_SIZE_AT)
+    (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
+    if size == 0:
+        content = blosc2.schunk_from_cframe(bytes(frame))[:]
+        if len(content) != block.nbytes:
+            raise ValueError("a chunk has another size than its data set says")
+        block.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
+        return
+    if not _SPECIAL_CHUNK_BYTES < size <= len(frame) - start:
+        raise ValueError("a chunk is cut")
+    chunk = frame[start : start + size]
+    told_bytes, _, told_size = struct.unpack_from("<iii", chunk, 4)
+    if (told_bytes, told_size) != (block.nbytes, size):
+        raise ValueError("a chunk has another size than its data set says")
+    blosc2.decompress2(chunk, dst=block, nthreads=1)
+
+
+def fletcher32(data: bytes | memoryview) -> int:
+    """HDF5's Fletcher-32 of `data`: its 16-bit words big-endian, an odd byte the upper half of the last one."""
+    first, second = _sums(data)
+    # HDF5 folds its sums end-around, which leaves 65535, not 0, of all multiples of 65535 but 0.
+    return _swapped(second % 65535 or (65535 if second else 0)) << 16 | _swapped(
+        first % 65535 or (65535 if first else 0)
+    )
+
+
+def _sums(data: bytes | memoryview) -> tuple[int, int]:
+    """The two sums over little-endian words; those over big-endian ones are 256 times as much, their bytes swapped."""
+    even = len(data) // 2 * 2
+    words = np.frombuffer(data, "<u2", even // 2).astype(np.float64)
+    if len(data) > even:
+        words = np.append(words, float(data[even]))
+    # Exact: the sums stay below 2^53 up to chunks of 1 GB; einsum, since BLAS would wake its threads.
+    return int(words.sum()), int(np.einsum("i,i", words, _weights(len(words))))
+
+
+def _swapped(word: int) -> int:
+    return word >> 8 | (word & 0xFF) << 8
+
+
+def _weights(count: int) -> NDArray[np.float64]:
+    return _countdown(1 << max(count - 1, 1).bit_length())[-count:] if count else np.empty(0)
+
+
+@lru_cache(maxsize=8)
+def _countdown(count: int) -> NDArray[np.float64]:
+    return np.arange(count, 0, -1, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    element_bytes: int
+    block_bytes: int
+
+    def keywords(self) -> dict[str, Any]:
+        import blosc2
+
+        nothing = blosc2.Filter.NOFILTER
+        return {
+            "codec": blosc2.Codec.LZ4,
+            "clevel": _LEVEL if self.element_bytes else 0,
+            "typesize": self.element_bytes or 1,
+            "blocksize": self.block_bytes,
+            "filters": [blosc2.Filter.BITSHUFFLE if self.element_bytes else nothing, *[nothing] * 5],
+            "filters_meta": [0] * 6,
+            "nthreads": 1,
+        }
+
+
+def _parameters(chunk_bytes: int, element_bytes: int) -> _Parameters:
+    """`element_bytes` of 0: stored as it is."""
+    most = _BLOCK_BYTES // (8 * (element_bytes or 1)) * 8 * (element_bytes or 1)
+    return _Parameters(element_bytes, min(chunk_bytes, most))
+
+
+def _frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
+    import blosc2
+
+    content = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
+    frame: bytes = blosc2.SChunk(
+        chunksize=content.nbytes,
+        data=content,
+        contiguous=True,
+        cparams=parameters.keywords(),
+        dparams={"nthreads": 1},
+    ).to_cframe()
+    return frame
+
+
+@lru_cache(maxsize=32)
+def _template(block_bytes: int, parameters: _Parameters) -> tuple[bytes, bytes]:
+    """What stands before and behind the chunk in every frame of this size: anew, a frame costs four times as much."""
+    frame = _frame(np.random.default_rng(0).integers(0, 256, block_bytes, np.uint8), parameters)
+    (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
+    return frame[:_HEADER_BYTES], frame[_HEADER_BYTES + size :]

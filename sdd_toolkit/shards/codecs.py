@@ -1,0 +1,62 @@
+"""Profiles of a data set and what each means in HDF5: chunk size, filters, checksums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import hdf5plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Profile(StrEnum):
+    """What a data set is packed for."""
+
+    FAST = "fast"
+    SMALL = "small"
+    RAW = "raw"
+    PORTABLE = "portable"
+
+    @property
+    def codec(self) -> str:
+        """The codec it stands for, as it is named in shards and in the index."""
+        return _CODEC_OF[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How arrays lie in a shard.
+
+    Attributes:
+        chunk_px: Edge of the chunks of a frame; None: contiguous, no chunks and no filters.
+        images: Keyword arguments of `create_dataset` for `blur` and `sharp`.
+        others: The same for masks and flows.
+        direct: Chunks are made and read by `blosc_chunks`, not by HDF5's filters.
+    """
+
+    chunk_px: int | None
+    images: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
+    direct: bool = False
+
+
+_CODEC_OF = {
+    Profile.FAST: "blosc2-bitshuffle-lz4",
+    Profile.SMALL: "htj2k",
+    Profile.RAW: "none",
+    Profile.PORTABLE: "gzip",
+}
+_GZIP = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+_BLOSC2 = {
+    **hdf5plugin.Blosc2(cname="lz4", clevel=9, filters=hdf5plugin.Blosc2.BITSHUFFLE),
+    "fletcher32": True,
+}
+CODECS: Mapping[str, Codec] = {
+    "blosc2-bitshuffle-lz4": Codec(128, _BLOSC2, _BLOSC2, direct=True),
+    "htj2k": Codec(256, {**hdf5plugin.Htj2k(), "fletcher32": True}, _GZIP),
+    "none": Codec(None),
+    "gzip": Codec(256, _GZIP, _GZIP),
+}
