@@ -18,7 +18,7 @@ from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.index import FORMAT, VERSION, ShardHeader, damaged, header_of, read_index, unknown_format
-from sdd_toolkit.shards.schema import PackedPair, Patch, group_name
+from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, group_name
 from sdd_toolkit.types import PairRecord, ShardInfo
 
 if TYPE_CHECKING:
@@ -33,6 +33,25 @@ class _Told(TypedDict):
     record: PairRecord
     box: tuple[int, int, int, int] | None
     development: PairDevelopment | None
+    marks: Marks | None
+
+
+def marks_of(group: h5py.Group) -> Marks | None:
+    """What a pair keeps for being taken over; None in the first shards."""
+    names = ("pixels", "patching", "look")
+    return Marks(*(str(group.attrs[name]) for name in names)) if all(name in group.attrs for name in names) else None
+
+
+def pair_of(group: h5py.Group, pair_id: str) -> PackedPair:
+    """The whole pair of a group; its flow stays on the quarter-size grid."""
+    return PackedPair(
+        id=pair_id,
+        blur=group["blur"][:],
+        sharp=group["sharp"][:],
+        valid=group["valid"][:].astype(np.bool_),
+        flow=group["flow"][:].astype(np.float32),
+        **_told(group),
+    )
 
 
 def _told(group: h5py.Group) -> _Told:
@@ -42,6 +61,7 @@ def _told(group: h5py.Group) -> _Told:
         "record": _RECORD.validate_json(group.attrs["record"]),
         "box": _box(group),
         "development": None if development is None else _DEVELOPMENT.validate_json(development),
+        "marks": marks_of(group),
     }
 
 
@@ -126,6 +146,11 @@ class ShardReader:
         with self._group(pair_id) as group:
             return _RECORD.validate_json(group.attrs["record"])
 
+    def marks(self, pair_id: str) -> Marks | None:
+        """What the pair keeps for being taken over, without reading pixels; None in the first shards."""
+        with self._group(pair_id) as group:
+            return marks_of(group)
+
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.
 
@@ -134,14 +159,7 @@ class ShardReader:
             IntegrityError: The shard is missing or damaged; names it.
         """
         with self._group(pair_id) as group:
-            return PackedPair(
-                id=pair_id,
-                blur=group["blur"][:],
-                sharp=group["sharp"][:],
-                valid=group["valid"][:].astype(np.bool_),
-                flow=group["flow"][:].astype(np.float32),
-                **_told(group),
-            )
+            return pair_of(group, pair_id)
 
     def read_window(self, pair_id: str, top: int, left: int, height: int, width: int) -> PackedPair:
         """A window of a pair, reading only the chunks it touches; its flow is enlarged to (height, width, 2).
