@@ -45,8 +45,9 @@ def echo_report(report: Report, as_json: bool) -> None:
         click.echo(json.dumps(asdict(report)))
         return
     rejected = sum(report.rejected.values())
+    copied = f" ({report.copied} copied)" if report.copied else ""
     click.echo(
-        f"{report.stage}: {report.done} done, {report.skipped} unchanged, {rejected} rejected "
+        f"{report.stage}: {report.done} done{copied}, {report.skipped} unchanged, {rejected} rejected "
         f"of {report.total} in {report.seconds:.1f} s"
     )
     for reason, count in report.rejected.items():

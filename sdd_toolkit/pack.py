@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,14 @@ from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.executor import run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
+from sdd_toolkit.looks import look_of
 from sdd_toolkit.manifest import Manifest, reject_counts, to_json
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
-from sdd_toolkit.patches import patches_of
+from sdd_toolkit.patches import Patching
 from sdd_toolkit.progress import silent
+from sdd_toolkit.reuse import developed, patches_again, pixels_of, sources
+from sdd_toolkit.shards import previous
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays, write_note
 from sdd_toolkit.shards.index import (
@@ -41,7 +44,7 @@ from sdd_toolkit.shards.index import (
     ShardHeader,
     Warp,
 )
-from sdd_toolkit.shards.schema import PackedPair, Patch
+from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, StoredPair
 from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.splits import SPLITS, SplitConfig, assign
 from sdd_toolkit.stages import Job, altered
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sdd_toolkit.progress import Track
+    from sdd_toolkit.shards.previous import Source
 
 _MEMORY_HINT = "run the same again with fewer workers, e.g. --executor local:1"
 
@@ -85,6 +89,10 @@ class PackConfig(Section):
     )
     split: SplitConfig = Field(default=SplitConfig(), description="How scenes are shared out.")
 
+    def patching(self, split: str) -> Patching:
+        """How the patches of a split are chosen."""
+        return Patching(self.patch_size, self.train_overlap if split == "train" else 0.0, self.min_valid_fraction)
+
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
@@ -112,7 +120,14 @@ class _Task:
     config: PackConfig
     develop: DevelopConfig
     hot_pixels: HotPixelMap
+    sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     killers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    note: Note
+    copied: int
 
 
 def run(
@@ -128,7 +143,8 @@ def run(
     """Packs the kept pairs of a filtered manifest into the folder `out`: shards, then `index.json`.
 
     Pairs that cannot be packed are listed in the index with their reason; a later run tries them again. Shards
-    that an earlier run finished and the plan still holds are kept after their hash is checked.
+    that an earlier run finished and the plan still holds are kept after their hash is checked. Of other shards those
+    pairs are taken over, chunk by chunk, whose pixels would come out the same; the others are developed.
 
     Args:
         manifest: Written by `sdd filter`.
@@ -151,6 +167,7 @@ def run(
     kept = _kept(source, manifest)
     if not kept:
         clear(out, {})
+        previous.drop(out)
         reasons = ", ".join(f"{count} {reason}" for reason, count in reject_counts(source.records).items())
         raise InputError(
             f"{manifest} keeps none of its {len(source.records)} pairs" + (f" ({reasons})" if reasons else ""),
@@ -165,27 +182,35 @@ def run(
     if not overwrite:
         names = {plan.name: tuple(record.id for record in plan.records) for plan in plans}
         notes = intact(out, {plan.name: plan.plan for plan in plans}, names)
-    tasks = [
-        _Task(plan, source.root, manifest.parent, out, config, develop, hot_pixels)
-        for plan in plans
-        if plan.name not in notes
-    ]
+    todo = [plan for plan in plans if plan.name not in notes]
     skipped = sum(len(note.shard.pairs) for note in notes.values())
-    if tasks or strays(out, notes):
+    if overwrite:
+        previous.drop(out)
+    elif todo:
+        previous.set_aside(out, notes)
+    if todo or strays(out, notes):
         clear(out, notes)
+    stored = sources(out, executor) if todo else {}
+    tasks = [
+        _Task(plan, source.root, manifest.parent, out, config, develop, hot_pixels, _of(plan, stored)) for plan in todo
+    ]
+    copied = 0
     with track("pack", sum(len(task.plan.records) for task in tasks)) as advance:
-        for note in _built(tasks, executor):
-            notes[note.shard.name] = note
+        for built in _built(tasks, executor):
+            note = notes[built.note.shard.name] = built.note
+            copied += built.copied
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
     index = _index(config, develop, splits, [notes[plan.name] for plan in plans])
     if not any(shard.pairs for shard in index.shards):
         clear(out, {})
+        previous.drop(out)
         first = index.failed[0]
         raise InputError(
             f"none of the {len(kept)} kept pairs could be packed; {first.id}: {first.reason.value} {first.detail}",
             hint="are the source files where the manifest says?",
         )
     publish(out, index)
+    previous.drop(out)
     return Report(
         stage="pack",
         total=len(kept),
@@ -194,6 +219,7 @@ def run(
         rejected=dict(sorted(Counter(failure.reason.value for failure in index.failed).items())),
         seconds=time.monotonic() - started,
         outputs=(str(out / INDEX_NAME),),
+        copied=copied,
     )
 
 
@@ -213,9 +239,6 @@ def plan_shards(
         develop: How RAW files are developed.
         hot_pixels: What is repaired before.
     """
-    developed: dict[str, object] = develop.model_dump(mode="json", exclude={"hot_pixels"})
-    if develop.lens_correction is not LensCorrection.NONE:
-        developed["lensfunpy"] = lens_correction.version()
     values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard"})
     plans = []
     for split in SPLITS:
@@ -224,9 +247,9 @@ def plan_shards(
         for number in range(count):
             mine = tuple(members[number * config.pairs_per_shard : (number + 1) * config.pairs_per_shard])
             name = f"{split}-{number:05d}-of-{count:05d}.h5"
-            facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed}
+            facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed(develop)}
             facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
-            facts["records"] = [asdict(record) for record in mine]
+            facts["records"] = [to_json(record) for record in mine]
             plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
             plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
     return tuple(plans)
@@ -245,7 +268,11 @@ def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
     return kept
 
 
-def _built(tasks: Sequence[_Task], executor: str) -> Iterator[Note]:
+def _of(plan: ShardPlan, stored: Mapping[str, tuple[Source, ...]]) -> Mapping[str, tuple[Source, ...]]:
+    return {record.id: stored[record.id] for record in plan.records if record.id in stored}
+
+
+def _built(tasks: Sequence[_Task], executor: str) -> Iterator[_Built]:
     """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
     dead = []
     for outcome in run_tasks(_build_shard, tasks, executor):
@@ -265,21 +292,25 @@ def _built(tasks: Sequence[_Task], executor: str) -> Iterator[Note]:
 
 
 def _try(task: _Task) -> bool:
-    return isinstance(_packed(task, task.plan.records[0]), PackedPair)
+    return not isinstance(_packed(task, task.plan.records[0]), FailedPair)
 
 
-def _build_shard(task: _Task) -> Note:
+def _build_shard(task: _Task) -> _Built:
     config, plan = task.config, task.plan
+    patching = config.patching(plan.split)
     failed: list[FailedPair] = []
+    copied: list[str] = []
 
-    def pairs() -> Iterator[tuple[PackedPair, Sequence[Patch]]]:
-        overlap = config.train_overlap if plan.split == "train" else 0.0
+    def pairs() -> Iterator[tuple[PackedPair | StoredPair, Sequence[Patch]]]:
         for record in plan.records:
             pair = _packed(task, record)
             if isinstance(pair, FailedPair):
                 failed.append(pair)
+            elif isinstance(pair, StoredPair):
+                copied.append(pair.id)
+                yield pair, patches_again(pair, patching)
             else:
-                yield pair, patches_of(pair, config.patch_size, overlap, config.min_valid_fraction)
+                yield pair, patching.patches(pair)
 
     path = task.out / plan.name
     header = ShardHeader(
@@ -298,12 +329,17 @@ def _build_shard(task: _Task) -> Note:
     shard = ShardInfo(plan.name, plan.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
     note = Note(plan=plan.plan, shard=shard, failed=tuple(failed))
     write_note(task.out, note)
-    return note
+    return _Built(note, len(copied))
 
 
-def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
+def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | FailedPair:
     if record.id in task.killers:
         return FailedPair(record.id, Reason.WORKER_DIED)
+    pixels = pixels_of(record, task.folder, task.config, task.develop, task.hot_pixels)
+    patching = task.config.patching(task.plan.split).fingerprint()
+    for source in task.sources.get(record.id, ()):
+        if source.marks.pixels == pixels and min(source.size) >= task.config.min_size_px:
+            return StoredPair(record.id, record, source.path, source.id, patching)
     job = Job(record=record, root=task.root, folder=task.folder, config=task.config)
     if change := altered(job):
         return FailedPair(record.id, Reason.CHANGED, change)
@@ -322,7 +358,7 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
     if isinstance(pair, FailedPair):
         # Where the sources lie on this machine is nobody's business and would make bytes depend on it.
         return replace(pair, detail=pair.detail.replace(f"{task.root}/", ""))
-    return pair
+    return replace(pair, marks=Marks(pixels, patching, look_of(pair.sharp)))
 
 
 def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str], notes: Sequence[Note]) -> Index:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,23 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.schema import PackedPair
 
 APERTURES_PX = (3, 7, 11, 15)
+
+
+@dataclass(frozen=True, slots=True)
+class Patching:
+    """How the patches of a pair are chosen; see `patches_of`."""
+
+    size_px: int
+    overlap: float
+    min_valid_fraction: float
+
+    def patches(self, pair: PackedPair) -> tuple[Patch, ...]:
+        """The patches of a pair."""
+        return patches_of(pair, self.size_px, self.overlap, self.min_valid_fraction)
+
+    def fingerprint(self) -> str:
+        """16 hex digits: equal ones, and equal pixels, are equal patches."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def patches_of(pair: PackedPair, size_px: int, overlap: float, min_valid_fraction: float = 1.0) -> tuple[Patch, ...]:

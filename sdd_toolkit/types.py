@@ -296,7 +296,7 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a stage did; every command echoes one."""
+    """What a stage did; every command echoes one. `copied` are those of `done` whose pixels an earlier run had made."""
 
     stage: str
     total: int
@@ -305,3 +305,4 @@ class Report:
     rejected: dict[str, int]
     seconds: float
     outputs: tuple[str, ...] = ()
+    copied: int = 0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 NOTE = ".json"
 _OURS = re.compile(r"(train|val|test)-\d{5,}-of-\d{5,}\.h5(\.json)?(\.partial)?|index\.json\.partial")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 # Failures whose cause may be gone the next time.
 _RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED)
 
@@ -63,7 +64,7 @@ def intact(out: Path, plans: Mapping[str, str], pairs: Mapping[str, Collection[s
     noted = {} if index is None else _notes_in(index, pairs)
     found = {}
     for name, plan in plans.items():
-        note = noted.get(name) or _read_note(_note_path(out / name))
+        note = noted.get(name) or read_note(_note_path(out / name))
         if note is not None and note.plan == plan and note.shard.name == name and _whole(out / name, note):
             found[name] = note
     return found
@@ -72,7 +73,7 @@ def intact(out: Path, plans: Mapping[str, str], pairs: Mapping[str, Collection[s
 def _whole(path: Path, note: Note) -> bool:
     if any(failure.reason in _RETRIED for failure in note.failed):
         return False
-    return path.is_file() and path.stat().st_size == note.shard.bytes and sha256_of(path) == note.shard.sha256
+    return _is_of_size(path, note) and sha256_of(path) == note.shard.sha256
 
 
 def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
@@ -92,7 +93,27 @@ def write_note(out: Path, note: Note) -> None:
     write_text(_note_path(out / note.shard.name), to_json(note))
 
 
-def _read_note(path: Path) -> Note | None:
+def finished(out: Path) -> list[Note]:
+    """The notes of all shards that lie finished in `out`, whatever the plan; their bytes are not checked."""
+    index = _existing(out)
+    noted = {} if index is None else _notes_in(index, {})
+    for path in _ours(out):
+        note = read_note(_note_path(path)) if path.suffix == ".h5" else None
+        if note is not None and note.shard.name == path.name:
+            noted.setdefault(path.name, note)
+    return [
+        note
+        for name, note in noted.items()
+        if _OURS.fullmatch(name) and _SHA256.fullmatch(note.shard.sha256) and _is_of_size(out / name, note)
+    ]
+
+
+def _is_of_size(path: Path, note: Note) -> bool:
+    return path.is_file() and path.stat().st_size == note.shard.bytes
+
+
+def read_note(path: Path) -> Note | None:
+    """The note in the file at `path`; None if there is none, or no whole one."""
     try:
         return _NOTE.validate_json(path.read_bytes())
     except (OSError, ValidationError):

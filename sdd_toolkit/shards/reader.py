@@ -30,7 +30,7 @@ from sdd_toolkit.shards.index import (
     unknown_codec,
     unknown_format,
 )
-from sdd_toolkit.shards.schema import PackedPair, Patch, group_name
+from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, group_name
 from sdd_toolkit.types import PairRecord, ShardInfo
 
 if TYPE_CHECKING:
@@ -65,6 +65,25 @@ class _Told(TypedDict):
     record: PairRecord
     box: tuple[int, int, int, int] | None
     development: PairDevelopment | None
+    marks: Marks | None
+
+
+def marks_of(group: h5py.Group) -> Marks | None:
+    """What a pair keeps for being taken over; None in the first shards."""
+    names = ("pixels", "patching", "look")
+    return Marks(*(str(group.attrs[name]) for name in names)) if all(name in group.attrs for name in names) else None
+
+
+def pair_of(group: h5py.Group, pair_id: str) -> PackedPair:
+    """The whole pair of a group; its flow stays on the quarter-size grid."""
+    return PackedPair(
+        id=pair_id,
+        blur=group["blur"][:],
+        sharp=group["sharp"][:],
+        valid=group["valid"][:].astype(np.bool_),
+        flow=group["flow"][:].astype(np.float32),
+        **_told(group),
+    )
 
 
 def _told(group: h5py.Group) -> _Told:
@@ -74,6 +93,7 @@ def _told(group: h5py.Group) -> _Told:
         "record": _RECORD.validate_json(group.attrs["record"]),
         "box": _box(group),
         "development": None if development is None else _DEVELOPMENT.validate_json(development),
+        "marks": marks_of(group),
     }
 
 
@@ -158,6 +178,11 @@ class ShardReader:
         """The pair's line of the manifest, without reading pixels."""
         with self._stored(pair_id) as pair:
             return pair.told["record"]
+
+    def marks(self, pair_id: str) -> Marks | None:
+        """What the pair keeps for being taken over, without reading pixels; None in the first shards."""
+        with self._stored(pair_id) as pair:
+            return pair.told["marks"]
 
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.

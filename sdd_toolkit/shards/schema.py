@@ -11,6 +11,7 @@ from sdd_toolkit.develop import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -22,6 +23,21 @@ DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {
     Encoding.SRGB16: np.uint16,
     Encoding.LINEAR16: np.uint16,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a stored pair keeps so that it can be taken over instead of being made again.
+
+    Attributes:
+        pixels: Fingerprint of everything its arrays depend on.
+        patching: Fingerprint of how its patches were chosen.
+        look: Perceptual hash of the sharp frame, 16 hex digits, see `leakage.look_of`.
+    """
+
+    pixels: str
+    patching: str
+    look: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +56,7 @@ class PackedPair:
         record: The pair's line of the manifest.
         box: (left, top, right, bottom), half open, of the whole pair on the sharp frame; None in the first shards.
         development: How the two frames were developed; None in the first shards.
+        marks: None in the first shards.
     """
 
     id: str
@@ -50,6 +67,26 @@ class PackedPair:
     record: PairRecord
     box: tuple[int, int, int, int] | None = None
     development: PairDevelopment | None = None
+    marks: Marks | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPair:
+    """A pair that lies in a finished shard already, to be taken over chunk by chunk.
+
+    Attributes:
+        id: Its id in the new shard.
+        record: Its record there.
+        path: The shard it lies in; whoever says so has checked its SHA-256.
+        stored_id: Its id in that shard.
+        patching: Fingerprint of how its patches in the new shard are chosen; None if not known.
+    """
+
+    id: str
+    record: PairRecord
+    path: Path
+    stored_id: str
+    patching: str | None
 
 
 @dataclass(frozen=True, slots=True)

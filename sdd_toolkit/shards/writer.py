@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -12,28 +13,37 @@ from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.arrays import create, fill
 from sdd_toolkit.shards.codecs import CODECS
-from sdd_toolkit.shards.index import ShardHeader, attributes
-from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, group_name
+from sdd_toolkit.shards.copying import copy_array, stored
+from sdd_toolkit.shards.index import ShardHeader, attributes, damaged
+from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from sdd_toolkit.shards.codecs import Codec
+
+_ARRAYS = ("blur", "sharp", "valid", "flow")
+_TOLD = ("id", "record", "box", "development", "pixels", "patching", "look")
+_SCRATCH_BYTES = 1 << 24
+
 
 def write_shard(
-    path: Path, header: ShardHeader, pairs: Iterable[tuple[PackedPair, Sequence[Patch]]]
+    path: Path, header: ShardHeader, pairs: Iterable[tuple[PackedPair | StoredPair, Sequence[Patch]]]
 ) -> tuple[tuple[str, ...], int]:
     """Writes one whole shard to `path` (use with `files.replacing`); equal input is equal bytes.
 
-    Pairs are taken from the iterable one at a time, so that no more than one is in memory.
+    Pairs are taken from the iterable one at a time, so that no more than one is in memory. A `StoredPair` is copied
+    chunk by chunk; the file is the same as if its arrays had been given.
 
     Returns:
         The ids written and the number of patches.
 
     Raises:
         OSError: The disk is full or the file cannot be written.
+        IntegrityError: A stored pair was written with other chunks or filters.
     """
     ids: list[str] = []
     patches: list[Patch] = []
@@ -43,7 +53,11 @@ def write_shard(
                 file.attrs.update(attributes(header))
                 file.create_group("pairs")
                 for pair, its_patches in pairs:
-                    _write_pair(file.create_group(group_name(pair.id)), pair, header)
+                    group = file.create_group(group_name(pair.id))
+                    if isinstance(pair, StoredPair):
+                        _take_over(group, pair, header)
+                    else:
+                        _write_pair(group, pair, header)
                     ids.append(pair.id)
                     patches.extend(its_patches)
                     if sink.failure is not None:
@@ -57,6 +71,43 @@ def write_shard(
 
 
 def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> None:
+    codec = CODECS[header.codec]
+    for name, array in _checked(pair, header).items():
+        if codec.direct or codec.chunk_px is None:
+            fill(_create(group, name, array, codec), array, codec)
+            continue
+        # Compressed in memory and taken over from there, as from a shard: so both ways give the same file.
+        with h5py.File("scratch", "w", driver="core", backing_store=False, block_size=_SCRATCH_BYTES) as scratch:
+            made = _create(scratch, name, array, codec)
+            made[...] = array
+            copy_array(made, _create(group, name, array, codec))
+    told: dict[str, object] = {"id": pair.id, "record": to_json(pair.record)}
+    if pair.box is not None:
+        told["box"] = np.array(pair.box, dtype=np.int32)
+    if pair.development is not None:
+        told["development"] = to_json(pair.development)
+    if pair.marks is not None:
+        told |= asdict(pair.marks)
+    for name in filter(told.__contains__, _TOLD):
+        group.attrs[name] = told[name]
+
+
+def _take_over(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None:
+    with stored(pair.path, pair.stored_id) as source:
+        for name in _ARRAYS:
+            try:
+                copy_array(source[name], _create(group, name, source[name], CODECS[header.codec]))
+            except (KeyError, ValueError) as error:
+                raise damaged(pair.path.name, f"{pair.stored_id}: {error}") from error
+        told = {name: source.attrs[name] for name in _TOLD if name in source.attrs}
+    new = {"id": pair.id, "record": to_json(pair.record), "patching": pair.patching}
+    for name, value in {**dict.fromkeys(_TOLD), **told, **new}.items():
+        if value is not None:
+            group.attrs[name] = value
+
+
+def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a pair by name, in the order they lie in the file."""
     height, width = pair.valid.shape
     quarter = (-(-height // FLOW_FACTOR), -(-width // FLOW_FACTOR), 2)
     dtype = DTYPE[header.encoding]
@@ -65,25 +116,15 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
             raise ValueError(f"{name}: {image.dtype} {image.shape}, expected {dtype} {(height, width, 3)}")
     if pair.flow.shape != quarter:
         raise ValueError(f"flow: {pair.flow.shape}, expected {quarter}")
-    values: dict[str, NDArray[Any]] = {
-        "blur": pair.blur,
-        "sharp": pair.sharp,
-        "valid": pair.valid.astype(np.uint8),
-        "flow": pair.flow.astype(np.float16),
-    }
-    codec = CODECS[header.codec]
-    for name, array in values.items():
-        edge = codec.chunk_px
-        chunks = None if edge is None else (min(edge, array.shape[0]), min(edge, array.shape[1]), *array.shape[2:])
-        of_light = name in ("blur", "sharp")
-        dataset = create(group, name, array.shape, array.dtype, codec, chunks, image=of_light)
-        fill(dataset, array, codec)
-    group.attrs["id"] = pair.id
-    group.attrs["record"] = to_json(pair.record)
-    if pair.box is not None:
-        group.attrs["box"] = np.array(pair.box, dtype=np.int32)
-    if pair.development is not None:
-        group.attrs["development"] = to_json(pair.development)
+    arrays = (pair.blur, pair.sharp, pair.valid.astype(np.uint8), pair.flow.astype(np.float16))
+    return dict(zip(_ARRAYS, arrays, strict=True))
+
+
+def _create(group: h5py.Group, name: str, like: NDArray[Any] | h5py.Dataset, codec: Codec) -> h5py.Dataset:
+    """An empty data set for an array of the shape and type of `like`."""
+    edge = codec.chunk_px
+    chunks = None if edge is None else (min(edge, like.shape[0]), min(edge, like.shape[1]), *like.shape[2:])
+    return create(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))
 
 
 def _write_patches(group: h5py.Group, patches: Sequence[Patch]) -> None:
