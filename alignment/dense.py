@@ -14,7 +14,6 @@ import numpy as np
 
 from alignment import layers, levels, local_motion
 from alignment.views import pulled, views_of
-from sdd_toolkit import geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,12 +91,18 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 def enlarged(residual: Residual, size: tuple[int, int]) -> Residual:
     """`residual` of halved frames on the grid and in the pixels of the (height, width) frames they were halved from."""
-    window = (0, 0, *size)
+    def doubled(image: NDArray[Any]) -> Image:
+        height, width = image.shape[:2]
+        # An odd last row or column was cut when the frames were halved.
+        odd = (0, size[0] - 2 * height, 0, size[1] - 2 * width)
+        smooth = _resized(image.astype(np.float32, copy=False), (2 * height, 2 * width))
+        return np.asarray(cv2.copyMakeBorder(smooth, *odd, cv2.BORDER_REPLICATE) if any(odd) else smooth)
+
     return Residual(
-        flow=2 * geometry.enlarge_flow(residual.flow, 2, window),
-        confidence=geometry.enlarge_flow(residual.confidence, 2, window),
-        consistent=geometry.enlarge_flow(residual.consistent.astype(np.float32), 2, window) > 0.5,
-        occlusion=geometry.enlarge_flow(residual.occlusion.astype(np.float32), 2, window) > 0.5,
+        flow=np.float32(2) * doubled(residual.flow),
+        confidence=doubled(residual.confidence),
+        consistent=doubled(residual.consistent) > 0.5,
+        occlusion=doubled(residual.occlusion) > 0.5,
     )
 
 
