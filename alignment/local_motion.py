@@ -52,17 +52,18 @@ class Motion:
     mismatch: Image
 
 
-def estimate(views: Views, start: Image, guess: Image | None = None) -> Motion:
+def estimate(views: Views, start: Image, guess: Image | None = None, still: Soft | None = None) -> Motion:
     """The flow near `start`.
 
     Args:
         views: The two frames.
         start: (H, W, 2) u[moving→fixed] of the layer of each pixel: what the flow is where nothing speaks against it.
         guess: (H, W, 2) where to begin, and then one turn is enough; `start` if None.
+        still: The two frames at equal softness under `start`, if that is known already.
     """
     flow, index = start if guess is None else guess, None
     for turn in range(_TURNS if guess is None else 1):
-        soft = equally_soft(views, flow, index if turn % 2 else None)
+        soft = still if still and not turn else equally_soft(views, flow, index if turn % 2 else None)
         index = soft.index
         step, variance = _solve(_equations(soft, flow - start, views.noise))
         before, flow = flow, start + step
