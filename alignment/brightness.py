@@ -72,14 +72,15 @@ def colour_gain(blur: Image, sharp: Image, levels: list[Frames], matrix: Matrix,
     small = geometry.scaled(matrix, 0.5**number)
     usable = comparable_cells(frames, small)
     height, width = (2**number * edge for edge in frames.size)
-
-    def reduced(frame: Image, channel: int) -> Image:
-        whole = np.ascontiguousarray(frame[:height, :width, channel])
-        return np.asarray(cv2.resize(whole, frames.size[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
-
+    channels = [
+        cv2.split(cv2.resize(frame[:height, :width], frames.size[::-1], interpolation=cv2.INTER_AREA))
+        for frame in (blur, sharp)
+    ]
     red, green, blue = (
-        photometric.gain_of(reduced(blur, channel), reduced(sharp, channel), small, usable, luma)
-        for channel in range(3)
+        photometric.gain_of(
+            np.asarray(moving, dtype=np.float32), np.asarray(fixed, dtype=np.float32), small, usable, luma
+        )
+        for moving, fixed in zip(*channels, strict=True)
     )
     mean = 0.25 * red + 0.5 * green + 0.25 * blue
     return red / mean, green / mean, blue / mean

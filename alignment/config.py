@@ -19,6 +19,8 @@ class AlignConfig(Section):
     """Largest rotation between the frames that the first search covers, either way."""
     working_megapixels: float = Field(default=2.6, ge=0.05)
     """Larger frames are registered on 2x2 means."""
+    precise_px: float = Field(default=0.015, ge=0.0)
+    """`sdd align` looks at no finer level once its own estimate of the corner error is below this; 0: always does."""
     radial: bool = False
     """Also fit a radial term (breathing with distortion); it is used where the evidence asks for it."""
     min_textured_tiles: int = Field(default=12, ge=4)

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 
 from alignment import layers, levels, local_motion
-from alignment.views import pulled, views_of
-from sdd_toolkit import geometry
+from alignment.views import equally_soft, pulled, views_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,12 +58,10 @@ def residual_flow(estimate: Estimate) -> Residual:
     """The flow between two frames beyond their global model, in pixels of the level that was found on."""
     size = estimate.frames.size
     views = views_of(estimate, _FINEST_SIDE_PX)
-    found = layers.find(views)
-    forward = local_motion.estimate(views, found.motion())
-    start = found.return_motion()
-    backward = local_motion.estimate(views.turned(), start, -pulled(forward.flow, start))
-    gap_px = np.asarray(np.linalg.norm(forward.flow + pulled(backward.flow, forward.flow), axis=2), dtype=np.float32)
-    gap_px *= views.factor
+    still = equally_soft(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
+    found = layers.find(views, still)
+    forward = local_motion.estimate(views, found.motion(), still=None if found.label.any() else still)
+    gap_px = views.factor * _gap_px(views, found, forward)
     hidden = found.hidden()
     confidence = np.where(hidden, 0, _confidence(views, forward, gap_px, found, estimate.reduction))
     consistent = (views.overlap & (gap_px < _CONSISTENT_PX) & ~hidden).astype(np.float32)
@@ -74,6 +71,16 @@ def residual_flow(estimate: Estimate) -> Residual:
         consistent=_resized(consistent, size) > 0.5,
         occlusion=_resized(hidden.astype(np.float32), size) > 0.5,
     )
+
+
+def _gap_px(views: Views, found: Layers, forward: Motion) -> Image:
+    """(H, W) how far from where it started the flow there and back leads."""
+    if not forward.flow.any():
+        # Nothing moves from either side: both see the same difference.
+        return np.zeros(views.overlap.shape, dtype=np.float32)
+    start = found.return_motion()
+    backward = local_motion.estimate(views.turned(), start, -pulled(forward.flow, start))
+    return np.asarray(np.linalg.norm(forward.flow + pulled(backward.flow, forward.flow), axis=2), dtype=np.float32)
 
 
 def _confidence(views: Views, motion: Motion, gap_px: Image, found: Layers, reduction: int) -> Image:
@@ -92,12 +99,18 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 def enlarged(residual: Residual, size: tuple[int, int]) -> Residual:
     """`residual` of halved frames on the grid and in the pixels of the (height, width) frames they were halved from."""
-    window = (0, 0, *size)
+    def doubled(image: NDArray[Any]) -> Image:
+        height, width = image.shape[:2]
+        # An odd last row or column was cut when the frames were halved.
+        odd = (0, size[0] - 2 * height, 0, size[1] - 2 * width)
+        smooth = _resized(image.astype(np.float32, copy=False), (2 * height, 2 * width))
+        return np.asarray(cv2.copyMakeBorder(smooth, *odd, cv2.BORDER_REPLICATE) if any(odd) else smooth)
+
     return Residual(
-        flow=2 * geometry.enlarge_flow(residual.flow, 2, window),
-        confidence=geometry.enlarge_flow(residual.confidence, 2, window),
-        consistent=geometry.enlarge_flow(residual.consistent.astype(np.float32), 2, window) > 0.5,
-        occlusion=geometry.enlarge_flow(residual.occlusion.astype(np.float32), 2, window) > 0.5,
+        flow=np.float32(2) * doubled(residual.flow),
+        confidence=doubled(residual.confidence),
+        consistent=doubled(residual.consistent) > 0.5,
+        occlusion=doubled(residual.occlusion) > 0.5,
     )
 
 
@@ -139,15 +152,40 @@ def quartered(residual: Residual, unit_px: float) -> Stored:
         unit_px: What one pixel of `residual` is in the stored unit.
     """
     height, width = residual.confidence.shape
-    pad = ((0, height % 2), (0, width % 2))
+    grid = ((height + 1) // 2, (width + 1) // 2)
+    odd = (0, height % 2, 0, width % 2)
 
-    def means(image: NDArray[Any]) -> NDArray[np.float64]:
-        padded = np.pad(image.reshape(height, width, -1), (*pad, (0, 0)), mode="edge").astype(np.float64)
-        rows, columns = padded.shape[0] // 2, padded.shape[1] // 2
-        return np.asarray(padded.reshape(rows, 2, columns, 2, -1).mean(axis=(1, 3)))
+    def means(image: NDArray[Any]) -> Image:
+        whole = cv2.copyMakeBorder(image.astype(np.float32, copy=False), *odd, cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.resize(whole, grid[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
 
+    return _stored(means(residual.flow), means(residual.confidence), means(residual.occlusion), unit_px)
+
+
+def stored(residual: Residual, sizes: tuple[tuple[int, int], ...], unit_px: float) -> Stored:
+    """`quartered`, of a residual flow that was found on reduced frames.
+
+    Args:
+        residual: (H, W) on the last of these levels.
+        sizes: (height, width) of the half-size frames and of their halvings down to those it was found on.
+        unit_px: What one pixel of the half-size frames is in the stored unit.
+    """
+    if len(sizes) == 1:
+        return quartered(residual, unit_px)
+    for size in reversed(sizes[1:-1]):
+        residual = enlarged(residual, size)
+    height, width = sizes[0]
+
+    def whole(image: NDArray[Any]) -> Image:
+        odd = (0, height % 2, 0, width % 2)
+        return np.asarray(cv2.copyMakeBorder(image.astype(np.float32, copy=False), *odd, cv2.BORDER_REPLICATE))
+
+    return _stored(whole(residual.flow), whole(residual.confidence), whole(residual.occlusion), 2 * unit_px)
+
+
+def _stored(flow: Image, confidence: Image, occlusion: Image, unit_px: float) -> Stored:
     return Stored(
-        flow=(unit_px * means(residual.flow)).astype(np.float16),
-        confidence=np.rint(255 * means(residual.confidence)[..., 0]).astype(np.uint8),
-        occlusion=(means(residual.occlusion)[..., 0] > 0.5).astype(np.uint8),
+        flow=(np.float32(unit_px) * flow).astype(np.float16),
+        confidence=np.rint(np.float32(255) * confidence).astype(np.uint8),
+        occlusion=(occlusion > 0.5).astype(np.uint8),
     )

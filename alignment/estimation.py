@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from alignment import blur_match, brightness, homography, photometric, spline, tiles
-from alignment.levels import Frames, first_within, halved
+from alignment.levels import Frames, first_fitting, first_within, halved
 from alignment.photometric import Photometry
 from alignment.search import search
 from sdd_toolkit import geometry, resampling
@@ -47,9 +47,8 @@ _TRIAL_SHARE = 0.05
 # Where half of the texture is blurred by more than this, the next finer level holds nothing new.
 _COARSE_ENOUGH_PX = 3.6
 _DARK_SHARE = 0.05
-# Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
-# corner error is this many times (median over planted and virtual pairs) what that scatter says.
-ERROR_PER_DEVIATION = 1.6
+# With a precision to reach, the first level on which it may be: smaller ones have too few tiles.
+_TRIAL_SIDE_PX = 800
 _LOCAL_MEAN_SIGMA_PX = 8.0
 
 
@@ -91,8 +90,8 @@ class Estimate:
         matched: The frames as last compared.
         noise: Standard deviation of the noise in the two comparable frames, added in quadrature.
         frames: The pair at that level.
-        warped: (H, W) its blurred frame on the sharp frame's grid and at its brightness, linear; not matched.
         reduction: Pixels of the frames handed in per pixel of that level (1, 2, 4 …).
+        error_px: What the corners are likely off by.
     """
 
     homography: Matrix
@@ -105,8 +104,8 @@ class Estimate:
     matched: Matched
     noise: float
     frames: Frames
-    warped: Image
     reduction: int
+    error_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +139,20 @@ def comparable(light: Image, white: float) -> Image:
     return photometric.band(np.asarray(tone, dtype=np.float32), BAND_SIGMA_PX)
 
 
-def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None = None) -> Estimate:
+def estimate(
+    levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None = None, precise_px: float = 0.0
+) -> Estimate:
     """The global model of a pair.
 
     Args:
         levels: From `pyramid`.
         config: Search ranges.
         prior: What is known of the zoom beforehand.
+        precise_px: Stop on a coarser level than the finest once the corner error, in pixels of the frames handed in, is
+            likely below this.
     """
     finest = first_within(levels, config.working_megapixels)
+    enough = max(finest, first_fitting(levels, _TRIAL_SIDE_PX)) if precise_px > 0 else finest
     top = levels[-1]
     whites = photometric.white_of(top.blur), photometric.white_of(top.sharp)
     state = _State(
@@ -161,7 +165,7 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
     )
     full = "homography+radial" if config.radial else "homography"
     for number in range(len(levels) - 1, finest - 1, -1):
-        coarse = number >= max(finest + 2, 2) or (number == len(levels) - 1 and number > finest)
+        coarse = number >= max(finest + 2, 2, enough + 1) or (number == len(levels) - 1 and number > finest)
         model = "similarity" if coarse else full
         bright = max(number, brightness.level_of(levels))
         factor = 0.5 ** (bright - number)
@@ -169,11 +173,14 @@ def estimate(levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None 
             levels[bright], geometry.scaled(state.homography, factor), factor * state.radius_px
         )
         state = replace(state, photometry=compared or state.photometry)
-        state, fit, pair = _refined(levels[number], state, model, prior, last=number == finest)
+        state, fit, pair = _refined(levels[number], state, model, prior)
         signed = _used_radii(pair)
         soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
         if number == finest or (soft and model == full):
             break
+        if finest < number <= enough and model == full:
+            if 2**number * _choice(levels[number].size, state, fit, full).error_px <= precise_px:
+                break
         used = float(np.percentile(np.abs(signed), 98))
         state = replace(
             state,
@@ -205,15 +212,13 @@ def _used_radii(pair: _Pair) -> NDArray[np.float32]:
     return radius[counted] if counted.any() else radius.ravel()
 
 
-def _refined(
-    frames: Frames, state: _State, model: str, prior: ZoomPrior | None, *, last: bool
-) -> tuple[_State, Fit, _Pair]:
-    """Blur matching and Gauss-Newton at one level, twice in turn."""
+def _refined(frames: Frames, state: _State, model: str, prior: ZoomPrior | None) -> tuple[_State, Fit, _Pair]:
+    """Blur matching and Gauss-Newton at one level; twice in turn on the smallest, where the start is a guess."""
     size = frames.size
     basis = homography.BASES[model]
     radii = blur_match.radii_up_to(max(state.largest_px, 1.2))
     side = 32 if max(size) > 400 else 16
-    turns = 1 if last and max(size) > 400 else 2
+    turns = 1 if max(size) > 400 else 2
     for turn in range(2 - turns, 2):
         pair = _paired(frames, state, radii)
         for _ in range(_STEPS):
@@ -355,15 +360,17 @@ def _shrunk(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
     return np.asarray(cv2.erode(mask.astype(np.uint8), kernel, borderValue=0) > 0)
 
 
+def _choice(size: tuple[int, int], state: _State, fit: Fit, full: str) -> homography.Choice:
+    parameters = homography.to_parameters(state.homography, state.radial, size)
+    return homography.choose(parameters, fit.covariance, full, int(np.count_nonzero(fit.weight > 0.1)), size)
+
+
 def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, reduction: int) -> Estimate:
     """Puts the model the evidence chose in the place of the full one."""
     size = frames.size
-    parameters = homography.to_parameters(state.homography, state.radial, size)
-    covariance = ERROR_PER_DEVIATION**2 * fit.covariance
-    model = homography.choose_model(parameters, covariance, full, int(np.count_nonzero(fit.weight > 0.1)))
-    simpler = homography.nearest(parameters, covariance, full, model)
-    matrix = homography.to_matrix(simpler, size)
-    radial = float(simpler[8])
+    choice = _choice(size, state, fit, full)
+    matrix = homography.to_matrix(choice.parameters, size)
+    radial = float(choice.parameters[8])
     warped = spline.sample(pair.spline, matrix, size, radial=radial)
     white = photometric.white_of(frames.sharp)
     moving, fixed = (
@@ -376,14 +383,14 @@ def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, r
     return Estimate(
         homography=matrix,
         radial=radial,
-        model=model,
+        model=choice.model,
         full_model=full,
-        covariance=covariance,
+        covariance=choice.covariance,
         spread_px=fit.spread_px,
         photometry=state.photometry,
         matched=Matched(moving, fixed, pair.overlap, pair.radius),
         noise=float(np.hypot(noises[0], noises[1])),
         frames=frames,
-        warped=spline.sample(spline.coefficients(state.photometry.applied(frames.blur)), matrix, size, radial=radial),
         reduction=reduction,
+        error_px=choice.error_px,
     )

@@ -6,6 +6,7 @@ coefficient of the radial term; the simpler models are linear subspaces of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,53 @@ BASES: dict[str, Matrix] = {
     "similarity+radial": np.column_stack([_SIMILARITY, _E[8]]),
     "homography+radial": _E,
 }
+# Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
+# corner error is this many times (median over planted and virtual pairs) what that scatter says.
+_ERROR_PER_DEVIATION = 1.6
+# How much of what the fullest model leaves open counts.
+_OPEN_SHARE = 0.3
 # A radial term also fits a little parallax: it must earn four times what another parameter must.
 _RADIAL_COST = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model that the evidence chose.
+
+    Attributes:
+        model: Its name.
+        parameters: (9,) the point of its subspace nearest to the full estimate.
+        covariance: (k, k) of the full estimate.
+        error_px: What the frame's corners are likely off by: within the model chosen, and a share of what the fuller
+            one leaves open.
+    """
+
+    model: str
+    parameters: Matrix
+    covariance: Matrix
+    error_px: float
+
+
+def choose(parameters: Matrix, scatter: Matrix, full: str, observations: int, size: tuple[int, int]) -> Choice:
+    """The simplest model that explains an estimate, and how far off it is likely to be.
+
+    Args:
+        parameters: (9,) full estimate.
+        scatter: (k, k) its covariance within the basis of the full model, as the scatter between tiles tells it.
+        full: Name of the model that was fitted.
+        observations: Number of independent observations.
+        size: (height, width) of the frame.
+    """
+    covariance = _ERROR_PER_DEVIATION**2 * scatter
+    model = choose_model(parameters, covariance, full, observations)
+    open_px = corner_deviation_px(covariance, BASES[full], size)
+    own_px = corner_deviation_px(narrowed(covariance, full, model), BASES[model], size)
+    return Choice(
+        model=model,
+        parameters=nearest(parameters, covariance, full, model),
+        covariance=covariance,
+        error_px=float(np.hypot(own_px, _OPEN_SHARE * open_px)),
+    )
 
 
 def centred(size: tuple[int, int]) -> Matrix:

@@ -69,10 +69,15 @@ class Votes:
     step: NDArray[np.intp]
 
 
-def find(views: Views) -> list[Jump]:
-    """What moved far, the most frequent motion first; often nothing."""
+def find(views: Views, still: Soft | None = None) -> list[Jump]:
+    """What moved far, the most frequent motion first; often nothing.
+
+    Args:
+        views: The pair.
+        still: It at equal softness where nothing moves, if that is known already.
+    """
     height, width = views.overlap.shape
-    still = equally_soft(views, np.zeros((height, width, 2), dtype=np.float32))
+    still = still or equally_soft(views, np.zeros((height, width, 2), dtype=np.float32))
     factor = max(height, width) / _SEARCH_SIDE_PX
     size = (round(width / factor), round(height / factor))
     explained = _agreement(views, still, size)

@@ -73,19 +73,25 @@ class Layers:
         return np.asarray(self.arrived[ys, xs] != self.label)
 
 
-def find(views: Views) -> Layers:
-    """The rigid layers of a pair; a jump that explains next to no pixel is dropped."""
-    return labelled(views, jumps.find(views))
+def find(views: Views, still: Soft | None = None) -> Layers:
+    """The rigid layers of a pair; a jump that explains next to no pixel is dropped.
+
+    Args:
+        views: The pair.
+        still: It at equal softness where nothing moves, if that is known already.
+    """
+    still = still or equally_soft(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
+    return labelled(views, jumps.find(views, still), still)
 
 
-def labelled(views: Views, found: list[Jump]) -> Layers:
+def labelled(views: Views, found: list[Jump], still: Soft) -> Layers:
     """Which of the given jumps explains which pixel."""
     size = (views.overlap.shape[0], views.overlap.shape[1])
     label, arrived = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
     shifts: list[Shift] = [(0.0, 0.0)]
     if not found:
         return Layers(label, arrived, tuple(shifts))
-    cost = difference(views, equally_soft(views, np.zeros((*size, 2), dtype=np.float32)))
+    cost = difference(views, still)
     seen = cost
     for candidate in found:
         jump, mask, moved = _explained(views, cost, seen, candidate)

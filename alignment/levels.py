@@ -61,3 +61,8 @@ def first_within(levels: list[Frames], megapixels: float) -> int:
     """The number of the first level that is not larger."""
     sizes = [level.size[0] * level.size[1] / 1e6 for level in levels]
     return next((number for number, size in enumerate(sizes) if size <= megapixels), len(levels) - 1)
+
+
+def first_fitting(levels: list[Frames], side_px: int) -> int:
+    """The number of the first level whose longer side is not larger."""
+    return next((number for number, level in enumerate(levels) if max(level.size) <= side_px), len(levels) - 1)

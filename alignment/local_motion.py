@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _TURNS = 3
 _LEVELS = 5
-_SMALLEST_PX = 16
+_SMALLEST_PX = 8
 _WINDOW_SIGMA = 3.0
 _EVIDENCE_SIGMA = 5.0
 _RESIDUAL_SIGMA = 8.0
@@ -52,21 +52,25 @@ class Motion:
     mismatch: Image
 
 
-def estimate(views: Views, start: Image, guess: Image | None = None) -> Motion:
+def estimate(views: Views, start: Image, guess: Image | None = None, still: Soft | None = None) -> Motion:
     """The flow near `start`.
 
     Args:
         views: The two frames.
         start: (H, W, 2) u[moving→fixed] of the layer of each pixel: what the flow is where nothing speaks against it.
         guess: (H, W, 2) where to begin, and then one turn is enough; `start` if None.
+        still: The two frames at equal softness under `start`, if that is known already.
     """
     flow, index = start if guess is None else guess, None
     for turn in range(_TURNS if guess is None else 1):
-        soft = equally_soft(views, flow, index if turn % 2 else None)
+        soft = still if still and not turn else equally_soft(views, flow, index if turn % 2 else None)
         index = soft.index
         step, variance = _solve(_equations(soft, flow - start, views.noise))
-        flow = start + step
-    soft = equally_soft(views, flow, index)
+        before, flow = flow, start + step
+        if np.array_equal(flow, before):
+            break  # what follows would be the same again
+    else:
+        soft = equally_soft(views, flow, index)
     power = mean(np.where(soft.inside, soft.moving**2 + soft.fixed**2, 0), _WINDOW_SIGMA)
     gap = mean(np.where(soft.inside, (soft.moving - soft.fixed) ** 2, 0), _WINDOW_SIGMA)
     mismatch = gap / (power + np.float32(4 * views.noise**2 + 1e-9))
@@ -90,28 +94,31 @@ def _equations(soft: Soft, moved: Image, noise: float) -> list[Image]:
 
 
 def _solve(equations: list[Image]) -> tuple[Image, Image]:
-    """Coarse to fine over windows that double in size: (H, W, 2) motion and (H, W) its variance in px²."""
-    levels = [equations]
+    """Coarse to fine over windows that double in size: (H, W, 2) motion and (H, W) its variance in px².
+
+    Windows are smooth: each size is computed on the coarsest grid that carries it, the finest on every second pixel.
+    """
+    levels = [[_halved(image) for image in equations]]
     while len(levels) < _LEVELS and min(levels[-1][0].shape) >= _SMALLEST_PX:
         levels.append([_halved(image) for image in levels[-1]])
     flow = np.zeros((*levels[-1][0].shape, 2), dtype=np.float32)
     spread = np.zeros(levels[-1][0].shape, dtype=np.float32)
     for number in range(len(levels) - 1, -1, -1):
         pixels = np.float32(2 * np.pi * _WINDOW_SIGMA**2 * 4**number)
-        xx, xy, yy, x, y = (pixels * mean(image, _WINDOW_SIGMA) for image in levels[number])
+        xx, xy, yy, x, y = (pixels * mean(image, _WINDOW_SIGMA / 2) for image in levels[number])
         flow, spread = _enlarged(flow, xx.shape), _enlarged(spread, xx.shape)
         x, y = x - xx * flow[..., 0] - xy * flow[..., 1], y - xy * flow[..., 0] - yy * flow[..., 1]
         xx, yy = xx + np.float32(_PRIOR), yy + np.float32(_PRIOR)
         determinant = xx * yy - xy * xy
         dx, dy = (yy * x - xy * y) / determinant, (xx * y - xy * x) / determinant
-        evidence = mean(0.5 * (dx * x + dy * y), _EVIDENCE_SIGMA)
+        evidence = mean(0.5 * (dx * x + dy * y), _EVIDENCE_SIGMA / 2)
         share = np.maximum(0, 1 - (_EVIDENT / np.maximum(evidence, np.float32(1e-6))) ** 2)
         flow = flow + np.dstack([share * dx, share * dy])
         # What the wider windows did not know of is known here as well as this window's own noise allows.
         own = np.float32(_EVIDENT / 2) * (xx + yy) / determinant
-        moving = mean(share * (dx**2 + dy**2), _EVIDENCE_SIGMA)
+        moving = mean(share * (dx**2 + dy**2), _EVIDENCE_SIGMA / 2)
         spread = (1 - share) * spread + own * moving / (own + moving + np.float32(1e-9))
-    return np.asarray(flow, dtype=np.float32), np.asarray(spread, dtype=np.float32)
+    return _enlarged(flow, equations[0].shape), _enlarged(spread, equations[0].shape)
 
 
 def _halved(image: Image) -> Image:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignment.config import AlignConfig
-    from alignment.dense import Residual
+    from alignment.dense import Stored
     from alignment.transforms import Transform
     from sdd_toolkit.frames import HalfFrame
     from sdd_toolkit.types import Alignment
@@ -109,7 +109,7 @@ def before_and_after(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDA
 
 def _aligned(
     blur: Path, sharp: Path, halves: tuple[HalfFrame, HalfFrame], config: AlignConfig, mask: Path | None
-) -> tuple[Alignment, Residual | None]:
+) -> tuple[Alignment, Stored | None]:
     size = halves[1].size
     if halves[0].size != size:
         sizes = " and ".join(f"{width}x{height}" for height, width in (half.size for half in halves))

@@ -71,9 +71,9 @@ def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def unclipped(frame: Image) -> Image:
     """(H, W) 1 where no channel of an (H, W, 3) linear frame is saturated, else 0."""
-    red, green, blue = cv2.split(frame)
-    brightest = cv2.max(cv2.max(red, green), blue)
-    return np.asarray(brightest < CLIPPED, dtype=np.float32)
+    below = float(np.nextafter(np.float32(CLIPPED), np.float32(0)))
+    open_to_use = cv2.inRange(frame, (-np.inf,) * 3, (below,) * 3)
+    return np.asarray(open_to_use, dtype=np.float32) * np.float32(1 / 255)
 
 
 def white_of(light: NDArray[np.float32]) -> float:
@@ -149,19 +149,21 @@ def noise_of(light: Image) -> Noise:
 
 
 def _cell_light(light: Image) -> Matrix:
-    inner = light[2:-2, 2:-2]
-    rows, columns = inner.shape[0] // _CELL_PX, inner.shape[1] // _CELL_PX
-    cells = inner[: rows * _CELL_PX, : columns * _CELL_PX].reshape(rows, _CELL_PX, columns, _CELL_PX)
-    return np.asarray(cells.mean(axis=(1, 3), dtype=np.float64).ravel())
+    return _whole_cells(light[2:-2, 2:-2])
 
 
 def _cell_noise(image: Image) -> Matrix:
     """(cells,) mean absolute response of Immerkaer's operator."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
-    response = np.abs(cv2.filter2D(image, cv2.CV_32F, kernel))[2:-2, 2:-2]
-    rows, columns = response.shape[0] // _CELL_PX, response.shape[1] // _CELL_PX
-    cells = response[: rows * _CELL_PX, : columns * _CELL_PX].reshape(rows, _CELL_PX, columns, _CELL_PX)
-    return np.asarray(cells.mean(axis=(1, 3), dtype=np.float64).ravel())
+    return _whole_cells(np.abs(cv2.filter2D(image, cv2.CV_32F, kernel))[2:-2, 2:-2])
+
+
+def _whole_cells(image: Image) -> Matrix:
+    """(cells,) means of the cells of an (h, w) image; what is left over at its end is cut."""
+    rows, columns = image.shape[0] // _CELL_PX, image.shape[1] // _CELL_PX
+    if not rows or not columns:
+        return np.empty(0)
+    return cell_means(image[: rows * _CELL_PX, : columns * _CELL_PX], (rows, columns))
 
 
 def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:
@@ -237,7 +239,8 @@ def _robust(columns: Matrix, target: Matrix, relative: Matrix, gain: float) -> t
     for _ in range(_ROUNDS):
         scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-6
         weight = relative * (1 - np.minimum(np.abs(residual) / (_TUKEY * scale), 1) ** 2)
-        solution = np.linalg.lstsq(columns * weight[:, None], target * weight, rcond=None)[0]
+        weighted = columns * (weight * weight)[:, None]
+        solution = np.linalg.lstsq(weighted.T @ columns, weighted.T @ target, rcond=None)[0]
         residual = (target - columns @ solution) * relative
     bounded = np.minimum(np.abs(residual) / (_TUKEY * scale), 1)
     # Tukey's loss at the scale reached, on top of the scale itself.

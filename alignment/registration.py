@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from alignment import brightness, dense, estimation, homography, photometric, statistics
+from alignment import brightness, dense, estimation, photometric, statistics
+from alignment.box import valid_box
+from alignment.box import valid_box
 from alignment.config import AlignConfig
 from alignment.levels import Frames, first_within, halved, pyramid
-from sdd_toolkit import geometry, resampling
+from sdd_toolkit import geometry
 from sdd_toolkit.types import Alignment, Reason
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ _STATISTICS_MEGAPIXELS = 0.45
 _SATURATED = 0.95
 # Two frames with more of their textured tiles unexplained than this do not show one scene.
 _STRANGE = 0.7
-_OPEN_SHARE = 0.3
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -110,8 +111,14 @@ def measure(
     *,
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
+    precise_px: float = 0.0,
 ) -> Measured:
-    """The alignment with what it rests on. Arguments as of `register`."""
+    """The alignment with what it rests on. Arguments as of `register`, and:
+
+    Args:
+        precise_px: No finer level is looked at once its own estimate of the corner error is below this; 0: the finest
+            one always is.
+    """
     _check(blur, sharp, mask)
     size = (sharp.shape[0], sharp.shape[1])
     trusted = [photometric.unclipped(frame) for frame in (blur, sharp)]
@@ -129,9 +136,10 @@ def measure(
         alignment = replace(_unaligned(size), failure=Reason.NO_TEXTURE)
         detail = f"{count} textured tiles < {config.min_textured_tiles}"
         return Measured(replace(alignment, detail=detail), None, None, (size,))
-    estimate = estimation.estimate(levels, config, prior)
+    estimate = estimation.estimate(levels, config, prior, precise_px)
     alignment, tiles, residual = _described(estimate, config, used)
     found = enlarged(alignment, estimate.reduction, size)
+    found = replace(found, box=valid_box(found.homography, size, found.radial))
     colour = brightness.colour_gain(blur, sharp, levels, found.homography, estimate.photometry)
     blurred_px = float(np.median(np.abs(estimate.matched.radius.radius_px))) * estimate.reduction
     judged = _judged(replace(found, colour_gain=colour), int(tiles.textured.sum()), blurred_px, config)
@@ -205,7 +213,7 @@ def _described(
         model=estimate.model,
         gain=estimate.photometry.gain,
         size=size,
-        box=geometry.inner_box(resampling.valid(matrix, size, size, radial=estimate.radial)),
+        box=(0, 0, size[1], size[0]),
         shift_px=words.shift_px,
         zoom=words.zoom,
         rotation_deg=words.rotation_deg,
@@ -219,7 +227,7 @@ def _described(
         ncc=tiles.median_ncc,
         unexplained_fraction=tiles.unexplained_fraction,
         texture_fraction=float(np.mean(textured)),
-        error_px=_error_px(estimate),
+        error_px=estimate.error_px,
         radial=estimate.radial,
         offset=estimate.photometry.offset,
         vignetting=estimate.photometry.falloff,
@@ -244,18 +252,6 @@ def _coarse(estimate: Estimate, residual: Residual) -> tuple[_Coarse, int]:
         seen = _Coarse(seen.matched.halved(), dense.halved(seen.residual), halved(seen.blur), halved(seen.sharp))
         unit *= 2
     return seen, unit
-
-
-def _error_px(estimate: Estimate) -> float:
-    """What the corners are likely off by: within the model chosen, and a share of what the fuller one leaves open."""
-    size = estimate.frames.size
-    full = homography.corner_deviation_px(estimate.covariance, homography.BASES[estimate.full_model], size)
-    simple = homography.corner_deviation_px(
-        homography.narrowed(estimate.covariance, estimate.full_model, estimate.model),
-        homography.BASES[estimate.model],
-        size,
-    )
-    return float(np.hypot(simple, _OPEN_SHARE * full))
 
 
 def _judged(alignment: Alignment, count: int, blurred_px: float, config: AlignConfig) -> Alignment:

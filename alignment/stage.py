@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from alignment import dense
 from alignment.config import AlignConfig
 from alignment.masks import check_masks, mask_of, read_mask
-from alignment.registration import analyse, enlarged
+from alignment.registration import enlarged, measure
 from sdd_toolkit import frames, stages
 from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import InputError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 STAGE = "align"
 OUTPUT = "aligned.jsonl"
 FLOW_FOLDER = "flow"
+# zlib's fastest: nearly all of a flow is zeros.
+_COMPRESSION = 1
 
 
 def run(
@@ -139,8 +142,8 @@ def align_halves(
     config: AlignConfig,
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
-) -> tuple[Alignment, dense.Residual | None]:
-    """The alignment of two frames in full-size pixels, and the residual flow in half-size ones.
+) -> tuple[Alignment, dense.Stored | None]:
+    """The alignment of two frames in full-size pixels, and the residual flow as it is stored.
 
     Args:
         blur: At half size.
@@ -152,16 +155,24 @@ def align_halves(
     Raises:
         ValueError: The frames are too small.
     """
-    half, residual = analyse(blur.rgb, sharp.rgb, config, mask=mask, prior=prior)
-    return enlarged(half, 2, sharp.size), residual
+    found = measure(blur.rgb, sharp.rgb, config, mask=mask, prior=prior, precise_px=config.precise_px)
+    alignment = enlarged(found.alignment, 2, sharp.size)
+    if found.estimate is None or found.residual is None:
+        return alignment, None
+    level = found.estimate.reduction.bit_length()
+    return alignment, dense.stored(found.residual, found.sizes[:level], unit_px=2.0)
 
 
-def packed(residual: dense.Residual) -> bytes:
-    """The npz file of a residual flow found at half size; equal flows are equal bytes."""
-    stored = dense.quartered(residual, unit_px=2.0)
+def packed(stored: dense.Stored) -> bytes:
+    """The npz file of a residual flow; equal flows are equal bytes."""
     content = io.BytesIO()
-    # NumPy stamps every member with the same date, so equal arrays are equal bytes.
-    np.savez_compressed(content, flow=stored.flow, confidence=stored.confidence, occlusion=stored.occlusion)
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as archive:
+        for name in ("flow", "confidence", "occlusion"):
+            # Every member has the same date, so equal arrays are equal bytes.
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w") as stream:
+                np.lib.format.write_array(stream, getattr(stored, name), allow_pickle=False)
     return content.getvalue()
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from alignment import homography
@@ -157,9 +158,9 @@ def _agreeing(residual: Image, weight: Image) -> Image:
 
 def _sums(image: Image, grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
     """(tiles,) sums over each tile."""
-    height, width = grid[0] * tile[0], grid[1] * tile[1]
-    parts = image[:height, :width].reshape(grid[0], tile[0], grid[1], tile[1])
-    return np.asarray(parts.sum(axis=(1, 3), dtype=np.float64).ravel())
+    whole = image[: grid[0] * tile[0], : grid[1] * tile[1]]
+    means = cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(tile[0] * tile[1] * means.astype(np.float64).ravel())
 
 
 def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.bool_], jacobian: Matrix) -> Systems:
@@ -207,6 +208,7 @@ def fit(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = N
     values = np.maximum(values, 0)
     rotated = np.einsum("tji,tj->ti", vectors, systems.pull)
     turned = np.einsum("tji,tjk->tik", vectors, systems.jacobian @ basis)
+    flat = turned.reshape(-1, turned.shape[2])
     # A direction without texture says nothing.
     seen = values > 1e-4 * float(np.median(values[:, 1])) + 1e-12
     factor, spread2 = 1.0, 0.0
@@ -216,7 +218,7 @@ def fit(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = N
     for _ in range(_ROUNDS):
         precision = np.where(seen, values / (factor + spread2 * values), 0.0) * weight[:, None]
         local = np.divide(rotated, values, out=np.zeros_like(values), where=seen)
-        normal = np.einsum("tik,ti,til->kl", turned, precision, turned)
+        normal = flat.T @ (flat * precision.reshape(-1, 1))
         right = np.einsum("tik,ti->k", turned, precision * local)
         if prior is not None:
             normal, right = normal + basis.T @ prior[0] @ basis, right + basis.T @ prior[1]
@@ -246,14 +248,9 @@ def _scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
     square, own = left[~weak] ** 2, factor / values[~weak]
     if float(np.median(square / own)) <= _MEDIAN_CHI2:
         return factor, 0.0
-    low, high = _LEAST_SPREAD_PX**2, _LARGEST_SPREAD_PX**2
-    for _ in range(40):
-        middle = float(np.sqrt(low * high))
-        if float(np.median(square / (own + middle))) > _MEDIAN_CHI2:
-            low = middle
-        else:
-            high = middle
-    return factor, high
+    # Half of the tiles have left² / (own + τ²) above the median of chi-squared: those whose left² / median - own > τ².
+    spread2 = float(np.median(square / _MEDIAN_CHI2 - own))
+    return factor, min(max(spread2, _LEAST_SPREAD_PX**2), _LARGEST_SPREAD_PX**2)
 
 
 def _clustered(parts: Matrix, grid: tuple[int, int]) -> Matrix:
