@@ -24,10 +24,10 @@ from sdd_toolkit import geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from numpy.typing import NDArray
 
-    Codes = NDArray[np.uint8] | NDArray[np.uint16]
     Image = NDArray[np.float32]
     Plane = NDArray[np.float64]
 
@@ -41,7 +41,8 @@ _TAPS = (
     1.1644373385, 0.6727023955, -0.1059724667, -0.2503407299, 0.0344140227, 0.1118655902, -0.0159701019,
     -0.0468844357, 0.0078672242, 0.0155181077, -0.0033844627, -0.0028609621, 0.0008271470,
 )  # fmt: skip
-_TILE_PX = 256
+_TILE_PX = 128
+"""Small enough for the arrays of a tile to stay in a core's cache, and on the heap."""
 _WINDOW_PX = 7
 _SHARES = 2.0**20
 """What shares are multiplied by: OpenCV's blending adds 1e-5 to their sum before it divides by it."""
@@ -84,7 +85,7 @@ class WarpedTile:
 
 
 def warp(
-    image: Codes | Image,
+    image: NDArray[Any],
     homography: NDArray[np.float64],
     size: tuple[int, int],
     *,
@@ -126,7 +127,7 @@ def warp(
 
 
 def warped_tiles(
-    image: Codes | Image,
+    image: NDArray[Any],
     homography: NDArray[np.float64],
     size: tuple[int, int],
     *,
@@ -141,9 +142,7 @@ def warped_tiles(
         interpolation = Interpolation.NEAREST
     source = (image.shape[0], image.shape[1])
     for tile in _tiles(homography, source, size, radial, flow, through):
-        yield WarpedTile(
-            tile.place, _sampled(image, tile.x, tile.y, interpolation), _is_inside(tile, source, reach_px)
-        )
+        yield WarpedTile(tile.place, _sampled(image, tile.x, tile.y, interpolation), _is_inside(tile, source, reach_px))
 
 
 def valid(
@@ -294,7 +293,7 @@ def _moves_whole_pixels(homography: NDArray[np.float64]) -> bool:
     return bool(np.array_equal(matrix, whole))
 
 
-def _sampled(image: Codes | Image, x: Plane, y: Plane, interpolation: Interpolation) -> Image:
+def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolation) -> Image:
     """Values at the points of one tile, of the part of the image that they need."""
     if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
         # Two channels OpenCV rounds to 1/32 px, more than four it does not take.
@@ -315,12 +314,15 @@ def _sampled(image: Codes | Image, x: Plane, y: Plane, interpolation: Interpolat
         window = cv2.copyMakeBorder(window, *around, borderType=cv2.BORDER_REPLICATE)
     light = np.asarray(window, dtype=np.float32)
     across, down = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    values: NDArray[Any]
     if interpolation is Interpolation.SPLINE:
         values = _spline(light, across, down)
     else:
         flag = cv2.INTER_NEAREST if interpolation is Interpolation.NEAREST else cv2.INTER_LINEAR
-        values = np.asarray(cv2.remap(light, across, down, flag), dtype=np.float32)
-    return np.asarray(values[..., :3] if colour else values.reshape(*x.shape, *image.shape[2:]), dtype=np.float32)
+        values = cv2.remap(light, across, down, flag)
+    if colour:
+        values = cv2.cvtColor(values, cv2.COLOR_RGBA2RGB)
+    return np.asarray(values, dtype=np.float32).reshape(*x.shape, *image.shape[2:])
 
 
 def _spline(window: Image, x: Image, y: Image) -> Image:
