@@ -7,15 +7,20 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from sdd_toolkit.frames import CameraFrame, HalfFrame
     from sdd_toolkit.types import Row
 
 _SRGB_DISPLAY_THRESHOLD = 0.04045
+_ROOTS = 65535
+_NEAR_BORDER = 256
 Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 
 
@@ -39,7 +44,7 @@ class Transfer:
     a: float
     gamma: float
 
-    def encode(self, light: NDArray[np.float32]) -> NDArray[np.float64]:
+    def encode(self, light: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
         """The code before rounding, in double precision."""
         v = np.clip(light, 0.0, 1.0).astype(np.float64)
         if self.threshold >= 1:
@@ -88,9 +93,37 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
         The same shape, uint8 or uint16.
     """
     if encoding is Encoding.SRGB8:
-        return np.asarray(np.rint(srgb_encode(linear) * np.float32(encoding.white)), dtype=np.uint8)
+        return _srgb8(linear)
     # Single precision would be off by a hundredth of a 16-bit code.
     return np.asarray(np.rint(encoding.transfer.encode(linear)), dtype=np.uint16)
+
+
+def encode_integers(linear: NDArray[np.uint16], encoding: Encoding) -> Codes:
+    """Linear light in 65536 steps, 65535 = white, as integers of another curve, exactly rounded to nearest."""
+    return linear if encoding is Encoding.LINEAR16 else _looked_up(linear, _code_of_integer(encoding))
+
+
+def _looked_up(indices: NDArray[np.uint16], table: Codes) -> Codes:
+    """`table[indices]` for a table of 65536, several times as fast."""
+    if indices.size == 0:
+        return table[indices]
+    return _as_codes(cv2.LUT(indices.reshape(len(indices), -1), table)).reshape(indices.shape)
+
+
+def _as_codes(array: NDArray[Any]) -> Codes:
+    return array
+
+
+def _srgb8(linear: NDArray[np.float32]) -> Codes:
+    """The sRGB codes of light, by its square root in 65536 steps; the few near the border of two codes are reckoned."""
+    root = np.sqrt(np.clip(linear, 0.0, 1.0), dtype=np.float32)
+    root *= np.float32(_ROOTS)
+    root += np.float32(0.5)
+    found = _looked_up(np.atleast_1d(root.astype(np.uint16)), _code_of_root())
+    codes = found.astype(np.uint8)
+    near = np.flatnonzero(found >= _NEAR_BORDER)
+    codes.reshape(-1)[near] = np.rint(Encoding.SRGB8.transfer.encode(linear.reshape(-1)[near]))
+    return codes.reshape(linear.shape)
 
 
 def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:
@@ -150,6 +183,24 @@ def balanced(frame: HalfFrame | CameraFrame, white_balance: Row) -> NDArray[np.f
 def preview(frame: HalfFrame | CameraFrame) -> NDArray[np.uint8]:
     """A frame of camera RGB as a person would see it: (h, w, 3) uint8, sRGB."""
     return np.asarray(encode(balanced(frame, frame.white_balance), Encoding.SRGB8), dtype=np.uint8)
+
+
+@cache
+def _code_of_root() -> NDArray[np.uint16]:
+    """The 8-bit sRGB code of every step of the square root of light, plus `_NEAR_BORDER` where a step holds two."""
+    # A little more than the step: the root is taken in single precision.
+    low, high = (
+        np.rint(Encoding.SRGB8.transfer.encode((np.clip(np.arange(_ROOTS + 1) + side, 0, _ROOTS) / _ROOTS) ** 2))
+        for side in (-0.52, 0.52)
+    )
+    return np.asarray(low + _NEAR_BORDER * (low != high), dtype=np.uint16)
+
+
+@cache
+def _code_of_integer(encoding: Encoding) -> Codes:
+    """The code of linear light in 65536 steps."""
+    codes = np.rint(encoding.transfer.encode(np.arange(65536, dtype=np.float64) / 65535))
+    return _as_codes(codes.astype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16))
 
 
 @cache

@@ -92,12 +92,20 @@ class DevelopedFrame:
     """A developed frame.
 
     Attributes:
-        linear: (H, W, 3) float32 in [0, 1], linear light with sRGB primaries, oriented; half as large if halved.
+        light: (H, W, 3), linear light with sRGB primaries, oriented; half as large if halved: uint16 with 65535 for
+            white as LibRaw gives it, or float32 in [0, 1].
         facts: How it came about.
+        white_balance: The multipliers used.
     """
 
-    linear: NDArray[np.float32]
+    light: NDArray[np.uint16] | NDArray[np.float32]
     facts: FrameFacts
+    white_balance: Row
+
+    @property
+    def linear(self) -> NDArray[np.float32]:
+        """`light` as float32 in [0, 1]."""
+        return raw_files.linear(self.light)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +217,18 @@ def develop_frame(
     halves = demosaic is Demosaic.HALF
     if _is_image(path):
         pixels = _half_of_image(path).rgb if halves else _linear_image(path)
-        return DevelopedFrame(pixels, FrameFacts(Demosaic.HALF.value if halves else "none"))
+        return DevelopedFrame(pixels, FrameFacts(Demosaic.HALF.value if halves else "none"), NO_BALANCE)
     if halves:
         half, facts = _half_of_raw(path, bad_pixels)
-        return DevelopedFrame(balanced(half, white_balance or half.white_balance), facts)
+        balance = white_balance or half.white_balance
+        return DevelopedFrame(balanced(half, balance), facts, balance)
     with raw_files.opened(path) as raw:
         flip = raw.sizes.flip  # developing resets it
         repaired = raw_files.repaired(raw, bad_pixels)
         facts = raw_files.facts_of(raw, demosaic, repaired)
         balance = white_balance or raw_files.white_balance(raw)
         codes = raw_files.oriented(raw_files.developed(raw, balance, demosaic), flip)
-    # LibRaw's own buffers, 10 bytes a pixel and more, are gone by now.
-    return DevelopedFrame(raw_files.linear(codes), facts)
+    return DevelopedFrame(raw_files.coloured(codes), facts, balance)
 
 
 def read_camera(path: Path, bad_pixels: Places | None = None) -> CameraFrame:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.develop import Codes, Encoding, encode
+from sdd_toolkit.develop import Codes, Encoding, encode, encode_integers
 from sdd_toolkit.development import DevelopConfig, PairDevelopment
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.files import inside
-from sdd_toolkit.frames import as_shot_white_balance, develop_frame
+from sdd_toolkit.frames import develop_frame
 from sdd_toolkit.geometry import enlarge_flow, scaled
 from sdd_toolkit.hot_pixel_map import HotPixelMap
-from sdd_toolkit.resampling import Interpolation, sample, valid, warp
+from sdd_toolkit.resampling import Interpolation, sample, warp, warped_tiles
 from sdd_toolkit.residual_flow import FLOW_FACTOR, applicable, carried, halved
 from sdd_toolkit.residual_flow import read as read_residual
 from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
@@ -23,14 +23,19 @@ from sdd_toolkit.straightening import correction, straightened, straightened_flo
 from sdd_toolkit.types import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from sdd_toolkit.development import FrameFacts
     from sdd_toolkit.frames import DevelopedFrame
+    from sdd_toolkit.resampling import WarpedTile
     from sdd_toolkit.straightening import Vignetting
     from sdd_toolkit.types import Alignment, PairRecord, Row
+
+    Light: TypeAlias = NDArray[np.uint16] | NDArray[np.float32]
 
 _BAND_ROWS = 64
 Box = tuple[int, int, int, int]
@@ -115,43 +120,50 @@ def pack_pair(
         if min(size) < min_size_px:
             raise _UnpackableError(Reason.TOO_SMALL, f"overlap {size[1]} x {size[0]} px < {min_size_px} px")
         places = None if lens is None else lens.places[top:bottom, left:right]
-        balance = as_shot_white_balance(sharp)
         bad = [hot_pixels.of(meta) for meta in (record.blur_meta, record.sharp_meta)]
+
+        shown = _developed(sharp, None, alignment.size, develop, bad[1])
+        balance = shown.white_balance
+        light, sharp_facts = _flattened(shown, None if lens is None else lens.sharp)
+        target = light[top:bottom, left:right]
+        if places is not None:
+            target = warp(light, np.eye(3), size, through=places)
+            target *= _unit(light)
+        sharp_codes = _encoded(target, encoding)
+        del shown, light, target
 
         shown = _developed(blur, balance, alignment.size, develop, bad[0])
         full = brightness is Brightness.FULL
         # The measured falloff brings the blurred frame to the sharp one's vignetting; then both share the sharp one's.
-        blur_facts = _flattened(shown, None if lens is None or full else lens.blur)
-        # The flow at the rim of the crop comes from beyond it.
-        blurred, mask = _warped(shown.linear, alignment, overlap, flows, places)
+        light, blur_facts = _flattened(shown, None if lens is None or full else lens.blur)
         del shown
-        crop = np.s_[top - overlap[1] : bottom - overlap[1], left - overlap[0] : right - overlap[0]]
-        blurred, mask = blurred[crop], mask[crop]
-        for first in range(0, size[0], _BAND_ROWS):
-            rows = slice(first, min(first + _BAND_ROWS, size[0]))
-            at = _coordinates(box, rows) if places is None else (places[rows, :, 0], places[rows, :, 1])
-            blurred[rows] *= _gain(alignment, at, brightness)
+        common = lens.sharp if full and lens is not None else None
+        if common is not None:
+            blur_facts = replace(blur_facts, vignetting_by=common.f_number)
+        # The flow at the rim of the crop comes from beyond it.
+        blur_codes = np.empty((overlap[3] - overlap[1], overlap[2] - overlap[0], 3), dtype=sharp_codes.dtype)
+        mask = np.empty(blur_codes.shape[:2], dtype=np.bool_)
+        for tile in _warped(light, alignment, overlap, flows, places):
+            at = (
+                _coordinates(overlap, tile.place)
+                if places is None
+                else (places[*tile.place, 0], places[*tile.place, 1])
+            )
+            values = tile.values
+            values *= _gain(alignment, at, brightness) * _unit(light)
             if full:
-                blurred[rows] += np.float32(alignment.offset)
-            if full and lens is not None and lens.sharp is not None:
+                values += np.float32(alignment.offset)
+            if common is not None:
                 x, y = (axis.astype(np.float64) for axis in at)
-                blurred[rows] *= sample(lens.sharp.gain, x, y, Interpolation.LINEAR)[..., None]
-        if full and lens is not None and lens.sharp is not None:
-            blur_facts = replace(blur_facts, vignetting_by=lens.sharp.f_number)
-        codes = _encoded(blurred, encoding)
-        del blurred
-
-        shown = _developed(sharp, balance, alignment.size, develop, bad[1])
-        sharp_facts = _flattened(shown, None if lens is None else lens.sharp)
-        target = shown.linear[top:bottom, left:right]
-        if places is not None:
-            target = warp(shown.linear, np.eye(3), size, through=places)
+                values *= sample(common.gain, x, y, Interpolation.LINEAR)[..., None]
+            blur_codes[tile.place], mask[tile.place] = encode(values, encoding), tile.valid
+        crop = np.s_[top - overlap[1] : bottom - overlap[1], left - overlap[0] : right - overlap[0]]
         name = None if lens is None else lens.name
         return PackedPair(
             id=record.id,
-            blur=codes,
-            sharp=_encoded(target, encoding),
-            valid=mask,
+            blur=blur_codes[crop],
+            sharp=sharp_codes,
+            valid=mask[crop],
             flow=flows.cropped(box).left if places is None else straightened_flow(flows.left, places),
             record=record,
             box=box,
@@ -203,27 +215,36 @@ def _halved(alignment: Alignment) -> Alignment:
 
 
 def _developed(
-    path: Path, balance: Row, size: tuple[int, int], develop: DevelopConfig, bad_pixels: NDArray[np.int32] | None
+    path: Path, balance: Row | None, size: tuple[int, int], develop: DevelopConfig, bad_pixels: NDArray[np.int32] | None
 ) -> DevelopedFrame:
     shown = develop_frame(path, balance, develop.demosaic, bad_pixels)
-    if shown.linear.shape[:2] != tuple(size):
+    if shown.light.shape[:2] != tuple(size):
         raise _UnpackableError(
             Reason.SIZE_MISMATCH,
-            f"{path.name} develops to {shown.linear.shape[:2]}, the alignment is for {tuple(size)}",
+            f"{path.name} develops to {shown.light.shape[:2]}, the alignment is for {tuple(size)}",
         )
     return shown
 
 
-def _flattened(shown: DevelopedFrame, vignetting: Vignetting | None) -> FrameFacts:
-    """Takes vignetting out of a developed frame, in place; returns its facts."""
+def _flattened(shown: DevelopedFrame, vignetting: Vignetting | None) -> tuple[Light, FrameFacts]:
+    """A developed frame's light without its vignetting, and its facts."""
     if vignetting is None:
-        return shown.facts
-    shown.linear[...] *= vignetting.gain[..., None]
-    return replace(shown.facts, vignetting_by=vignetting.f_number)
+        return shown.light, shown.facts
+    linear = shown.linear
+    linear *= vignetting.gain[..., None]
+    return linear, replace(shown.facts, vignetting_by=vignetting.f_number)
 
 
-def _encoded(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
-    """`develop.encode` a few rows at a time: it needs several temporary arrays of the size of its input."""
+def _unit(light: Light) -> np.float32:
+    """What brings `light` to 0 … 1."""
+    return np.float32(1.0) if light.dtype == np.float32 else np.float32(1 / 65535)
+
+
+def _encoded(light: Light, encoding: Encoding) -> Codes:
+    """`light` as it is packed; floats a few rows at a time: `encode` needs temporary arrays of its input's size."""
+    if light.dtype == np.uint16:
+        return encode_integers(np.asarray(light, dtype=np.uint16), encoding)
+    linear = np.asarray(light, dtype=np.float32)
     return np.concatenate(
         [encode(linear[top : top + _BAND_ROWS], encoding) for top in range(0, len(linear), _BAND_ROWS)]
     )
@@ -261,12 +282,12 @@ def _inside_flow(box: Box, flows: _Flows) -> Box:
 
 
 def _warped(
-    linear: NDArray[np.float32], alignment: Alignment, box: Box, flows: _Flows, places: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The blurred frame resampled onto the crop, and where that is valid.
+    light: Light, alignment: Alignment, box: Box, flows: _Flows, places: NDArray[np.float32] | None
+) -> Iterator[WarpedTile]:
+    """The blurred frame resampled onto the crop, and where that is valid, tile by tile.
 
     Args:
-        linear: (H, W, 3) the developed blurred frame.
+        light: (H, W, 3) the developed blurred frame.
         alignment: In its pixels.
         box: The crop.
         flows: Of the whole frame.
@@ -277,22 +298,28 @@ def _warped(
     if places is None:
         flows = flows.cropped(box)
         matrix = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64) @ alignment.homography
-        hidden = flows.hidden.repeat(FLOW_FACTOR, axis=0).repeat(FLOW_FACTOR, axis=1)
         window = size
     else:
         matrix = alignment.homography
-        cells = np.rint(places).astype(np.int64) // FLOW_FACTOR
-        hidden = flows.hidden[cells[..., 1], cells[..., 0]]
         window = alignment.size
     flow = None if flows.applied is None else enlarge_flow(flows.applied, FLOW_FACTOR, (0, 0, *window))
-    mask = valid(matrix, alignment.size, size, radial=alignment.radial, flow=flow, through=places)
-    mask &= ~hidden
-    return warp(linear, matrix, size, radial=alignment.radial, flow=flow, through=places), mask
+    for tile in warped_tiles(light, matrix, size, radial=alignment.radial, flow=flow, through=places):
+        if flow is None:
+            yield tile
+            continue
+        rows, columns = tile.place
+        if places is None:
+            y, x = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)[None]
+        else:
+            x, y = (np.rint(places[*tile.place, axis]).astype(np.int64) for axis in (0, 1))
+        yield replace(tile, valid=tile.valid & ~flows.hidden[y // FLOW_FACTOR, x // FLOW_FACTOR])
 
 
-def _coordinates(box: Box, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """x and y of some rows of a crop on the whole frame."""
-    ys, xs = np.mgrid[box[1] + rows.start : box[1] + rows.stop, box[0] : box[2]].astype(np.float32)
+def _coordinates(box: Box, place: tuple[slice, slice]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """x and y of some pixels of a crop on the whole frame; they broadcast."""
+    rows, columns = place
+    ys = np.arange(box[1] + rows.start, box[1] + rows.stop, dtype=np.float32)[:, None]
+    xs = np.arange(box[0] + columns.start, box[0] + columns.stop, dtype=np.float32)[None]
     return xs, ys
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.schema import PackedPair
 
 APERTURES_PX = (3, 7, 11, 15)
+_BAND_ROWS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,45 @@ def sharpness(
         return []
     grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY).astype(np.float32)
     scores = np.ones(len(corners), dtype=np.float64)
-    for aperture in APERTURES_PX:
-        across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=aperture)
-        down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=aperture)
-        # Not cv2.magnitude: its last bit depends on where in memory the arrays happen to lie.
-        energy = np.sqrt(across * across + down * down)
-        sums = np.array([energy[t : t + size_px, s : s + size_px].sum(dtype=np.float64) for t, s in corners])
+    for sums in _energies(grey, corners, size_px):
         spread = float(np.ptp(sums))
         scores *= (sums - sums.min()) / spread if spread > 0 else 1.0
     return [float(score) for score in scores]
+
+
+def _energies(grey: NDArray[np.float32], corners: list[tuple[int, int]], size_px: int) -> list[NDArray[np.float64]]:
+    """The summed gradient magnitude of each patch, for every aperture.
+
+    Patches overlap: the edges of all of them part the frame into cells, and each cell is summed once.
+    """
+    tops, lefts = (
+        sorted({edge + far for edge in edges for far in (0, size_px)}) for edges in zip(*corners, strict=True)
+    )
+    cells = np.zeros((len(APERTURES_PX), len(tops) - 1, len(lefts) - 1), dtype=np.float64)
+    for row, (top, bottom) in enumerate(pairwise(tops)):
+        for first in range(top, bottom, _BAND_ROWS):
+            rows = slice(first, min(first + _BAND_ROWS, bottom))
+            for number, aperture in enumerate(APERTURES_PX):
+                columns = cv2.reduce(_slopes(grey, rows, aperture), 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[0]
+                cells[number, row] += np.add.reduceat(columns[: lefts[-1]], lefts[:-1])
+    row_of, column_of = ({edge: place for place, edge in enumerate(edges)} for edges in (tops, lefts))
+    places = [
+        np.s_[row_of[top] : row_of[top + size_px], column_of[left] : column_of[left + size_px]] for top, left in corners
+    ]
+    return [np.array([plane[place].sum() for place in places]) for plane in cells]
+
+
+def _slopes(grey: NDArray[np.float32], rows: slice, aperture_px: int) -> NDArray[np.float32]:
+    """The magnitude of the Sobel gradient in some rows."""
+    margin = aperture_px // 2
+    above, below = min(rows.start, margin), min(len(grey) - rows.stop, margin)
+    band = grey[rows.start - above : rows.stop + below]
+    across, down = (
+        np.asarray(cv2.Sobel(band, cv2.CV_32F, *order, ksize=aperture_px), dtype=np.float32)[above : len(band) - below]
+        for order in ((1, 0), (0, 1))
+    )
+    # Not cv2.magnitude: its last bit depends on where in memory the arrays happen to lie.
+    across *= across
+    down *= down
+    across += down
+    return np.asarray(np.sqrt(across, out=across), dtype=np.float32)

@@ -1,8 +1,8 @@
 """RAW files through LibRaw: the only importer of rawpy.
 
 Everything here is in the sensor's own orientation and covers the visible area, cut to even sides. Samples of a Bayer
-mosaic are brought to 0 … 65535 by this module, each colour by its own black level, so that LibRaw only demosaics,
-balances and converts: nothing it does depends on what a frame shows.
+mosaic whose colours have unequal black levels are brought to 0 … 65535 by this module, each colour by its own, so that
+LibRaw only demosaics, balances and converts. Nothing it does depends on what a frame shows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import rawpy
 
@@ -182,10 +183,20 @@ def in_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
     return np.minimum(pixels, np.float32(1.0))
 
 
-def linear(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """(H, W, 3) float32 in [0, 1] of what `developed` returns; a grey frame gets three equal channels."""
-    light = np.multiply(codes, np.float32(1 / 65535), dtype=np.float32)
-    return np.repeat(light, 3, axis=-1) if light.shape[-1] == 1 else light
+def linear(codes: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, 3) float32 in [0, 1] of what `developed` returns; a grey frame gets three equal channels.
+
+    What is float32 already is returned as it is.
+    """
+    if codes.dtype == np.float32:
+        return np.asarray(codes, dtype=np.float32)
+    light: NDArray[np.float32] = np.multiply(coloured(codes), np.float32(1 / 65535), dtype=np.float32)
+    return light
+
+
+def coloured(codes: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) of what `developed` returns; a grey frame gets three equal channels."""
+    return np.repeat(codes, 3, axis=-1) if codes.shape[-1] == 1 else codes
 
 
 def embedded_preview(raw: Any, least_px: int) -> NDArray[np.uint8] | None:
@@ -278,16 +289,27 @@ def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(h, w, 3) means of each colour's samples in a 2x2 block, and whether any sample is saturated."""
     height, width = raw.sizes.height // 2 * 2, raw.sizes.width // 2 * 2
     mosaic = raw.raw_image_visible[:height, :width]
-    total = np.zeros((height // 2, width // 2, 3), dtype=np.float32)
-    clipped = np.zeros((height // 2, width // 2), dtype=np.bool_)
-    counts = [0, 0, 0]
-    for place, channel, black, scale in _phases(raw):
-        samples = (mosaic[place].astype(np.float32) - np.float32(black)) * scale
-        clipped |= samples >= CLIPPED
-        total[..., channel] += np.minimum(samples, 1.0)
-        counts[channel] += 1
-    mean = total / np.array(counts, dtype=np.float32)
-    return np.maximum(mean, np.float32(0.0)), clipped
+    rgb = np.empty((height // 2, width // 2, 3), dtype=np.float32)
+    clipped = np.empty((height // 2, width // 2), dtype=np.bool_)
+    phases = list(_phases(raw))
+    for top in range(0, height, _BAND_ROWS):
+        band = mosaic[top : top + _BAND_ROWS]
+        rows = slice(top // 2, top // 2 + len(band) // 2)
+        planes: dict[int, NDArray[np.float32]] = {}
+        saturated = np.zeros(clipped[rows].shape, dtype=np.bool_)
+        for place, channel, black, scale in phases:
+            samples = band[place].astype(np.float32)
+            samples -= np.float32(black)
+            samples *= scale
+            saturated |= samples >= CLIPPED
+            np.minimum(samples, np.float32(1.0), out=samples)
+            if channel in planes:
+                samples += planes[channel]
+                samples *= np.float32(0.5)
+            planes[channel] = samples
+        clipped[rows] = saturated
+        rgb[rows] = cv2.merge([np.maximum(planes[channel], np.float32(0.0)) for channel in range(3)])
+    return rgb, clipped
 
 
 def _stretch(raw: Any) -> None:
@@ -310,7 +332,8 @@ def _postprocessed(
     """LibRaw's development with nothing automatic, not oriented, even-sized: (H, W, 1 or 3) uint16."""
     red, green, blue = balance
     levels: dict[str, Any] = {}
-    if is_bayer(raw):
+    if is_bayer(raw) and len({black for _, _, black, _ in _phases(raw)}) > 1:
+        # With one level for all, LibRaw does the same in its own pass.
         _stretch(raw)
         levels = {"user_black": 0, "user_cblack": [0, 0, 0, 0], "user_sat": 65535}
     pixels: NDArray[np.uint16] = raw.postprocess(

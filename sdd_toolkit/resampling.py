@@ -7,7 +7,8 @@ exactly: four bilinear samples, which OpenCV 5 takes without rounding, make one 
 M. Hadwiger, "Fast third-order texture filtering", GPU Gems 2, 2005). Smooth content lies right to 0.001 px, and a
 sinusoid of up to 0.3 cycles per pixel comes out right to 0.3 % of its amplitude.
 
-Everything is done in tiles: beside source and target only a few tiles are in memory.
+Everything is done in tiles: beside source and target only a few tiles are in memory. OpenCV samples four channels three
+times as fast as three, so colour travels with a channel of padding.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sdd_toolkit import geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -39,8 +41,11 @@ _TAPS = (
     1.1644373385, 0.6727023955, -0.1059724667, -0.2503407299, 0.0344140227, 0.1118655902, -0.0159701019,
     -0.0468844357, 0.0078672242, 0.0155181077, -0.0033844627, -0.0028609621, 0.0008271470,
 )  # fmt: skip
-_TILE_PX = 256
+_TILE_PX = 128
+"""Small enough for the arrays of a tile to stay in a core's cache, and on the heap."""
 _WINDOW_PX = 7
+_SHARES = 2.0**20
+"""What shares are multiplied by: OpenCV's blending adds 1e-5 to their sum before it divides by it."""
 _FLOW_ROUNDS = 20
 _SETTLED_PX = 1e-3
 _FOLDED_PX = 0.5
@@ -64,8 +69,23 @@ class _Tile:
     found: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class WarpedTile:
+    """A piece of what `warp` makes.
+
+    Attributes:
+        place: Its rows and columns on the target grid.
+        values: (h, w[, C]) float32, in the units of the source.
+        valid: (h, w) bool, which of these pixels were made of source pixels only.
+    """
+
+    place: tuple[slice, slice]
+    values: Image
+    valid: NDArray[np.bool_]
+
+
 def warp(
-    image: Image,
+    image: NDArray[Any],
     homography: NDArray[np.float64],
     size: tuple[int, int],
     *,
@@ -81,7 +101,7 @@ def warp(
     y′ + flow(y′) = y. A shift by whole pixels copies them.
 
     Args:
-        image: (H, W[, C]) float32 source.
+        image: (H, W[, C]) source, float32 or of integers.
         homography: (3, 3), source (x, y, 1) to target.
         size: (height, width) of the target grid.
         radial: k of the radial term; independent of the frame's size.
@@ -97,12 +117,32 @@ def warp(
     Raises:
         ValueError: The flow is not on the target grid.
     """
+    warped = np.empty((*size, *image.shape[2:]), dtype=np.float32)
+    tiles = warped_tiles(
+        image, homography, size, radial=radial, flow=flow, through=through, interpolation=interpolation
+    )
+    for tile in tiles:
+        warped[tile.place] = tile.values
+    return warped
+
+
+def warped_tiles(
+    image: NDArray[Any],
+    homography: NDArray[np.float64],
+    size: tuple[int, int],
+    *,
+    radial: float = 0.0,
+    flow: Image | None = None,
+    through: Image | None = None,
+    interpolation: Interpolation = Interpolation.SPLINE,
+    reach_px: float = REACH_PX,
+) -> Iterator[WarpedTile]:
+    """What `warp` and `valid` give, a tile at a time, for who has no use for the whole; arguments as for these."""
     if flow is None and through is None and radial == 0 and _moves_whole_pixels(homography):
         interpolation = Interpolation.NEAREST
-    warped = np.empty((*size, *image.shape[2:]), dtype=np.float32)
-    for tile in _tiles(homography, (image.shape[0], image.shape[1]), size, radial, flow, through):
-        warped[tile.place] = _sampled(image, tile.x, tile.y, interpolation)
-    return warped
+    source = (image.shape[0], image.shape[1])
+    for tile in _tiles(homography, source, size, radial, flow, through):
+        yield WarpedTile(tile.place, _sampled(image, tile.x, tile.y, interpolation), _is_inside(tile, source, reach_px))
 
 
 def valid(
@@ -128,9 +168,7 @@ def valid(
     """
     mask = np.empty(target, dtype=np.bool_)
     for tile in _tiles(homography, source, target, radial, flow, through):
-        inside_x = (tile.x >= reach_px) & (tile.x <= source[1] - 1 - reach_px)
-        inside_y = (tile.y >= reach_px) & (tile.y <= source[0] - 1 - reach_px)
-        mask[tile.place] = inside_x & inside_y & tile.found
+        mask[tile.place] = _is_inside(tile, source, reach_px)
     return mask
 
 
@@ -226,6 +264,16 @@ def _tiles(
         yield _Tile(place, x, y, ahead & settled)
 
 
+def _is_inside(tile: _Tile, source: tuple[int, int], reach_px: float) -> NDArray[np.bool_]:
+    """Which pixels of a tile show points that far from the border of the source; broadcast to the tile."""
+    shape = tuple(part.stop - part.start for part in tile.place)
+    inside: NDArray[np.bool_] = np.broadcast_to(tile.found, shape)
+    for points, length in ((tile.x, source[1]), (tile.y, source[0])):
+        if points.min() < reach_px or points.max() > length - 1 - reach_px:
+            inside = inside & (points >= reach_px) & (points <= length - 1 - reach_px)
+    return inside
+
+
 def _around(points: Plane, longest: int, length: int) -> tuple[int, int]:
     """First and last index of a flow, half open, that a search from some points of one axis may look at."""
     first = min(max(0, int(np.floor(points.min())) - longest - 2), length - 1)
@@ -245,10 +293,10 @@ def _moves_whole_pixels(homography: NDArray[np.float64]) -> bool:
     return bool(np.array_equal(matrix, whole))
 
 
-def _sampled(image: Image, x: Plane, y: Plane, interpolation: Interpolation) -> Image:
+def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolation) -> Image:
     """Values at the points of one tile, of the part of the image that they need."""
-    if image.ndim == 3 and image.shape[2] not in (1, 3):
-        # OpenCV takes exact samples of one and of three channels; others it rounds to 1/32 px.
+    if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+        # Two channels OpenCV rounds to 1/32 px, more than four it does not take.
         planes = [_sampled(np.ascontiguousarray(image[..., c]), x, y, interpolation) for c in range(image.shape[2])]
         return np.stack(planes, axis=-1)
     height, width = image.shape[:2]
@@ -257,58 +305,71 @@ def _sampled(image: Image, x: Plane, y: Plane, interpolation: Interpolation) -> 
     y = np.clip(y, -_WINDOW_PX, height - 1 + _WINDOW_PX)
     left, right = int(np.floor(x.min())) - _WINDOW_PX, int(np.ceil(x.max())) + _WINDOW_PX + 1
     top, bottom = int(np.floor(y.min())) - _WINDOW_PX, int(np.ceil(y.max())) + _WINDOW_PX + 1
-    window = cv2.copyMakeBorder(
-        image[max(0, top) : bottom, max(0, left) : right],
-        *(max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width)),
-        borderType=cv2.BORDER_REPLICATE,
-    )
-    x, y = x - left, y - top
+    window = image[max(0, top) : bottom, max(0, left) : right]
+    colour = image.ndim == 3 and image.shape[2] == 3
+    if colour:
+        window = cv2.cvtColor(window, cv2.COLOR_RGB2RGBA)
+    around = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
+    if any(around):
+        window = cv2.copyMakeBorder(window, *around, borderType=cv2.BORDER_REPLICATE)
+    light = np.asarray(window, dtype=np.float32)
+    across, down = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    values: NDArray[Any]
     if interpolation is Interpolation.SPLINE:
-        values = _spline(np.asarray(window, dtype=np.float32), x, y)
+        values = _spline(light, across, down)
     else:
         flag = cv2.INTER_NEAREST if interpolation is Interpolation.NEAREST else cv2.INTER_LINEAR
-        values = np.asarray(cv2.remap(window, x.astype(np.float32), y.astype(np.float32), flag), dtype=np.float32)
-    return values.reshape(*x.shape, *image.shape[2:])
+        values = cv2.remap(light, across, down, flag)
+    if colour:
+        values = cv2.cvtColor(values, cv2.COLOR_RGBA2RGB)
+    return np.asarray(values, dtype=np.float32).reshape(*x.shape, *image.shape[2:])
 
 
-def _spline(window: Image, x: Plane, y: Plane) -> Image:
-    """The cubic B-spline through a window, which reaches 7 px beyond the points on every side."""
-    doubled = _doubled(window)
-    rows = _lookups(y)
-    total = np.zeros((*x.shape, *window.shape[2:]), dtype=np.float32)
-    for across, share_across in _lookups(x):
-        for down, share_down in rows:
-            share = share_across * share_down
-            value = cv2.remap(doubled, across, down, cv2.INTER_LINEAR)
-            total += value * (share if value.ndim == 2 else cv2.merge([share] * 3))
-    return total
+def _spline(window: Image, x: Image, y: Image) -> Image:
+    """The cubic B-spline through a window, which reaches 7 px beyond the points on every side.
 
-
-def _doubled(window: Image) -> Image:
-    """Spline coefficients at the pixels of (h, w[, C]) and halfway between them: (2h, 2w[, C])."""
-    taps = np.array(_TAPS, dtype=np.float32)
-    on, between = (np.concatenate([half[::-1][:keep], half]) for half, keep in ((taps[::2], -1), (taps[1::2], None)))
-    height, width = window.shape[:2]
-    channels = window.shape[2] if window.ndim == 3 else 1
-    doubled = np.empty((height, 2, width, 2 * channels), dtype=np.float32)
-    for row, down in enumerate((on, between)):
-        # Both column phases as channels of one image: in memory that is every other pixel.
-        phases = [
-            cv2.sepFilter2D(window, cv2.CV_32F, across, down, anchor=((len(across) - 1) // 2, (len(down) - 1) // 2))
-            for across in (on, between)
+    Its coefficients at whole pixels and halfway between are four images. In each, the two coefficients next to a
+    point on either axis make one linear sample.
+    """
+    on, between = _taps()
+    columns, rows = _lookups(x), _lookups(y)
+    lines = []
+    for down, (place_down, _) in zip((on, between), rows, strict=True):
+        filtered = cv2.filter2D(window, cv2.CV_32F, down[:, None], anchor=(0, (len(down) - 1) // 2))
+        samples = [
+            cv2.remap(
+                cv2.filter2D(filtered, cv2.CV_32F, across[None, :], anchor=((len(across) - 1) // 2, 0)),
+                place_across,
+                place_down,
+                cv2.INTER_LINEAR,
+            )
+            for across, (place_across, _) in zip((on, between), columns, strict=True)
         ]
-        cv2.merge(phases, doubled[:, row])
-    return doubled.reshape(2 * height, 2 * width, *window.shape[2:])
+        lines.append(cv2.blendLinear(*samples, *(share for _, share in columns)))
+    return np.asarray(cv2.blendLinear(*lines, *(share for _, share in rows)), dtype=np.float32)
 
 
-def _lookups(points: Plane) -> tuple[tuple[Image, Image], tuple[Image, Image]]:
-    """Where to take the two linear samples that make a cubic B-spline sample, in half-pixel steps, and their shares."""
-    steps = 2.0 * points
-    base = np.floor(steps)
-    t = steps - base
-    first, last = (1 - t) * (1 - t) * (1 - t) / 6, t * t * t / 6
-    low = first + (4 - 3 * t * t * (2 - t)) / 6
-    high = 1 - low
-    pairs = (base - first / low, low), (base + 1 + last / high, high)
-    lower, upper = ((place.astype(np.float32), share.astype(np.float32)) for place, share in pairs)
-    return lower, upper
+def _taps() -> tuple[Image, Image]:
+    """The filters to the coefficients at whole pixels and to those half a pixel after them."""
+    taps = np.array(_TAPS, dtype=np.float32)
+    on, between = taps[::2], taps[1::2]
+    return np.concatenate([on[:0:-1], on]), np.concatenate([between[::-1], between])
+
+
+def _lookups(points: Image) -> tuple[tuple[Image, Image], tuple[Image, Image]]:
+    """Where to take the linear samples that make a cubic B-spline sample, and their shares times `_SHARES`.
+
+    The first is among the coefficients at whole pixels, the second among those halfway between. With δ from a point
+    to the nearest of them, the B-spline weighs that one and its neighbour beyond the point by 2/3 - 4 δ² + 4 |δ|³ and
+    4/3 |δ|³.
+    """
+    lookups = []
+    for first in (np.float32(0.0), np.float32(0.5)):
+        nearest = np.rint(points - first)
+        gap = points - (nearest + first)
+        square = gap * gap
+        cube = square * gap
+        share = np.float32(2 / 3) - np.float32(4) * square + np.float32(16 / 3) * np.abs(cube)
+        nearest += np.float32(4 / 3) * cube / share
+        lookups.append((nearest, share * np.float32(_SHARES)))
+    return lookups[0], lookups[1]
