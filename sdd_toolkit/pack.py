@@ -21,7 +21,7 @@ from sdd_toolkit.config import Section
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.development import DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.executor import run_tasks, workers_of
+from sdd_toolkit.executor import abandoned, run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.manifest import Manifest, reject_counts, to_json
@@ -110,7 +110,7 @@ class _Task:
     config: PackConfig
     develop: DevelopConfig
     hot_pixels: HotPixelMap
-    killers: tuple[str, ...] = ()
+    killers: tuple[FailedPair, ...] = ()
 
 
 def run(
@@ -164,7 +164,7 @@ def run(
         names = {plan.name: tuple(record.id for record in plan.records) for plan in plans}
         notes = intact(out, {plan.name: plan.plan for plan in plans}, names)
     tasks = [
-        _Task(plan, source.root, manifest.parent, out, config, develop, hot_pixels)
+        _Task(plan, source.root, manifest.parent.resolve(), out.resolve(), config, develop, hot_pixels)
         for plan in plans
         if plan.name not in notes
     ]
@@ -246,7 +246,7 @@ def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
 def _built(tasks: Sequence[_Task], executor: str) -> Iterator[Note]:
     """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
     dead = []
-    for outcome in run_tasks(_build_shard, tasks, executor):
+    for outcome in run_tasks(_build_shard, tasks, executor, pairs=_pairs_of, sees=_seen(tasks)):
         if outcome.result is None:
             dead.append(outcome.task)
         else:
@@ -254,12 +254,22 @@ def _built(tasks: Sequence[_Task], executor: str) -> Iterator[Note]:
     for task in dead:
         alone = [replace(task, plan=replace(task.plan, records=(record,))) for record in task.plan.records]
         killers = tuple(
-            trial.task.plan.records[0].id for trial in run_tasks(_try, alone, executor) if trial.result is None
+            FailedPair(trial.task.plan.records[0].id, Reason.TIMED_OUT if trial.timed_out else Reason.WORKER_DIED)
+            for trial in run_tasks(_try, alone, executor)
+            if trial.result is None
         )
-        for outcome in run_tasks(_build_shard, [replace(task, killers=killers)], executor):
+        for outcome in run_tasks(_build_shard, [replace(task, killers=killers)], executor, pairs=_pairs_of):
             if outcome.result is None:
                 raise InputError(f"the worker that writes {task.plan.name} dies again and again", hint=_MEMORY_HINT)
             yield outcome.result
+
+
+def _pairs_of(task: _Task) -> int:
+    return len(task.plan.records)
+
+
+def _seen(tasks: Sequence[_Task]) -> tuple[Path, ...]:
+    return (tasks[0].root, tasks[0].folder) if tasks else ()
 
 
 def _try(task: _Task) -> bool:
@@ -292,6 +302,8 @@ def _build_shard(task: _Task) -> Note:
     )
     with replacing(path) as partial:
         ids, patches = write_shard(partial, header, pairs())
+        if abandoned():
+            raise InputError(f"nobody waits for {plan.name} any more", hint="run the same again")
         size, digest = partial.stat().st_size, sha256_of(partial)
     shard = ShardInfo(plan.name, plan.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
     note = Note(plan=plan.plan, shard=shard, failed=tuple(failed))
@@ -300,8 +312,9 @@ def _build_shard(task: _Task) -> Note:
 
 
 def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
-    if record.id in task.killers:
-        return FailedPair(record.id, Reason.WORKER_DIED)
+    for killer in task.killers:
+        if killer.id == record.id:
+            return killer
     job = Job(record=record, root=task.root, folder=task.folder, config=task.config)
     if change := altered(job):
         return FailedPair(record.id, Reason.CHANGED, change)
