@@ -99,6 +99,7 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 def enlarged(residual: Residual, size: tuple[int, int]) -> Residual:
     """`residual` of halved frames on the grid and in the pixels of the (height, width) frames they were halved from."""
+
     def doubled(image: NDArray[Any]) -> Image:
         height, width = image.shape[:2]
         # An odd last row or column was cut when the frames were halved.

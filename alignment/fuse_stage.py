@@ -148,7 +148,9 @@ def run(
     total, at_work = (sum(len(stack.frames) for stack in some) for some in (groups, todo))
     with track(STAGE, len(todo)) as advance:
         for outcome in run_tasks(_fused, todo, executor):
-            results[outcome.task.stem] = outcome.result or _Refusal(Reason.WORKER_DIED, "")
+            results[outcome.task.stem] = outcome.result or _Refusal(
+                Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED, ""
+            )
             advance(note=outcome.task.stem.name)
     records = {record.id: record for record in pairs.records}
     left_out: list[tuple[str, StackFrame]] = []
@@ -233,7 +235,7 @@ def _stacks(
             continue
         members = tuple(sorted(records, key=lambda record: record.blur.path))
         # Scenes may be called anything; ids are safe names for files.
-        stem = out / FOLDER / min(record.id for record in members)
+        stem = out.resolve() / FOLDER / min(record.id for record in members)
         first = members[0]
         frames = [record.blur.sha256 for record in members]
         read = {"frames": frames, "align": align.fingerprint(), **hot_pixels.inputs(first)}

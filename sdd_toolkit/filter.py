@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STAGE = "filter"
 # Without two readable frames there is nothing to measure: these verdicts of earlier stages stand.
-_FINAL = (Reason.UNREADABLE, Reason.CHANGED, Reason.WORKER_DIED)
+_FINAL = (Reason.UNREADABLE, Reason.CHANGED, Reason.WORKER_DIED, Reason.TIMED_OUT)
 
 
 def run(

@@ -21,7 +21,7 @@ from sdd_toolkit.config import Section
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.development import DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.executor import run_tasks, workers_of
+from sdd_toolkit.executor import abandoned, run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.looks import look_of
@@ -121,7 +121,7 @@ class _Task:
     develop: DevelopConfig
     hot_pixels: HotPixelMap
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
-    killers: tuple[str, ...] = ()
+    killers: tuple[FailedPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,9 @@ def run(
     if todo or strays(out, notes):
         clear(out, notes)
     stored = sources(out, executor) if todo else {}
+    folder = manifest.parent.resolve()
     tasks = [
-        _Task(plan, source.root, manifest.parent, out, config, develop, hot_pixels, _of(plan, stored)) for plan in todo
+        _Task(plan, source.root, folder, out.resolve(), config, develop, hot_pixels, _of(plan, stored)) for plan in todo
     ]
     copied = 0
     with track("pack", sum(len(task.plan.records) for task in tasks)) as advance:
@@ -275,7 +276,7 @@ def _of(plan: ShardPlan, stored: Mapping[str, tuple[Source, ...]]) -> Mapping[st
 def _built(tasks: Sequence[_Task], executor: str) -> Iterator[_Built]:
     """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
     dead = []
-    for outcome in run_tasks(_build_shard, tasks, executor):
+    for outcome in run_tasks(_build_shard, tasks, executor, pairs=_pairs_of, sees=_seen(tasks)):
         if outcome.result is None:
             dead.append(outcome.task)
         else:
@@ -283,12 +284,22 @@ def _built(tasks: Sequence[_Task], executor: str) -> Iterator[_Built]:
     for task in dead:
         alone = [replace(task, plan=replace(task.plan, records=(record,))) for record in task.plan.records]
         killers = tuple(
-            trial.task.plan.records[0].id for trial in run_tasks(_try, alone, executor) if trial.result is None
+            FailedPair(trial.task.plan.records[0].id, Reason.TIMED_OUT if trial.timed_out else Reason.WORKER_DIED)
+            for trial in run_tasks(_try, alone, executor)
+            if trial.result is None
         )
-        for outcome in run_tasks(_build_shard, [replace(task, killers=killers)], executor):
+        for outcome in run_tasks(_build_shard, [replace(task, killers=killers)], executor, pairs=_pairs_of):
             if outcome.result is None:
                 raise InputError(f"the worker that writes {task.plan.name} dies again and again", hint=_MEMORY_HINT)
             yield outcome.result
+
+
+def _pairs_of(task: _Task) -> int:
+    return len(task.plan.records)
+
+
+def _seen(tasks: Sequence[_Task]) -> tuple[Path, ...]:
+    return (tasks[0].root, tasks[0].folder) if tasks else ()
 
 
 def _try(task: _Task) -> bool:
@@ -325,6 +336,8 @@ def _build_shard(task: _Task) -> _Built:
     )
     with replacing(path) as partial:
         ids, patches = write_shard(partial, header, pairs())
+        if abandoned():
+            raise InputError(f"nobody waits for {plan.name} any more", hint="run the same again")
         size, digest = partial.stat().st_size, sha256_of(partial)
     shard = ShardInfo(plan.name, plan.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
     note = Note(plan=plan.plan, shard=shard, failed=tuple(failed))
@@ -333,8 +346,9 @@ def _build_shard(task: _Task) -> _Built:
 
 
 def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | FailedPair:
-    if record.id in task.killers:
-        return FailedPair(record.id, Reason.WORKER_DIED)
+    for killer in task.killers:
+        if killer.id == record.id:
+            return killer
     pixels = pixels_of(record, task.folder, task.config, task.develop, task.hot_pixels)
     patching = task.config.patching(task.plan.split).fingerprint()
     for source in task.sources.get(record.id, ()):

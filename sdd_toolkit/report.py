@@ -186,8 +186,8 @@ def _pictured(found: Found, config: ReportConfig, executor: str, track: Track) -
         PictureTask(
             record=record,
             root=found.root,
-            folder=found.manifest.parent,
-            shards=Dataset(found.manifest.parent).shards if record.id in (found.packed or ()) else None,
+            folder=found.manifest.parent.resolve(),
+            shards=Dataset(found.manifest.parent.resolve()).shards if record.id in (found.packed or ()) else None,
             width_px=config.picture_width_px,
             jpeg_quality=config.jpeg_quality,
         )

@@ -127,14 +127,14 @@ def work_through(
             finished[record.id] = earlier
         else:
             steps[record.id] = step
-            jobs.append(Job(record=record, root=pairs.root, folder=out.parent, config=config))
+            jobs.append(Job(record=record, root=pairs.root, folder=out.parent.resolve(), config=config))
     skipped = len(finished)
     with _opened(journal, overwrite) as lines, track(stage, len(jobs)) as advance:
-        for outcome in run_tasks(work, jobs, executor):
+        for outcome in run_tasks(work, jobs, executor, sees=(pairs.root, source.resolve())):
             record = outcome.task.record
             if outcome.result is None:
                 # No step: the next run tries this pair again.
-                record = rejected(record, Reason.WORKER_DIED)
+                record = rejected(record, Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED)
             else:
                 history = (*manifest.history_before(record, stage), steps[record.id])
                 record = replace(outcome.result, history=history)

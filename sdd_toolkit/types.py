@@ -50,6 +50,7 @@ class Reason(StrEnum):
     # any stage
     CHANGED = "changed"
     WORKER_DIED = "worker_died"
+    TIMED_OUT = "timed_out"
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -74,6 +75,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.TOO_SMALL: "the overlap of the frames is smaller than one patch",
     Reason.CHANGED: "the file is not the one that was ingested",
     Reason.WORKER_DIED: "the worker process died on this pair (out of memory?)",
+    Reason.TIMED_OUT: "the worker took too long on this pair and was killed",
 }
 
 

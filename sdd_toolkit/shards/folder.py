@@ -27,7 +27,7 @@ NOTE = ".json"
 _OURS = re.compile(r"(train|val|test)-\d{5,}-of-\d{5,}\.h5(\.json)?(\.partial)?|index\.json\.partial")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Failures whose cause may be gone the next time.
-_RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED)
+_RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)

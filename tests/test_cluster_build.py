@@ -1,0 +1,68 @@
+"""A build on a cluster of real processes, one of them killed half-way, makes the bytes of a build on one machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import ROOT, sdd
+from tests.sdd_toolkit.cluster_nodes import Nodes, nodes
+
+pytest.importorskip("distributed", reason="the cluster extra is not installed")
+
+SMALL = """
+[simulate]
+width = 640
+height = 448
+[pack]
+pairs_per_shard = 1
+patch_size = 256
+[report]
+title = "Small"
+[build]
+sources = ["raw"]
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small virtual pairs, their configuration, and the data set that this machine builds of them."""
+    folder = tmp_path_factory.mktemp("cluster-build")
+    (folder / "sdd.toml").write_text(SMALL)
+    simulate = ["--scenes", 6, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
+    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
+    sdd("build", folder / "sdd.toml", "--out", folder / "whole")
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def started(small: Path, out: str, running: Nodes) -> subprocess.Popen[bytes]:
+    """`sdd build` with relative paths: the workers have other current folders."""
+    command = [sys.executable, "-m", "cli", "build", "sdd.toml", "--out", out, "--executor", running.name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=small, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("progress", ["cluster/aligned.jsonl.journal", "cluster/shards/*.h5.json"])
+def test_a_worker_killed_half_way_costs_nothing(small: Path, tmp_path: Path, progress: str) -> None:
+    with nodes(tmp_path) as running:
+        for path in small.glob("cluster/shards/*"):
+            path.unlink()
+        build = started(small, "cluster", running)
+        while build.poll() is None and not any(path.stat().st_size > 9 for path in small.glob(progress)):
+            time.sleep(0.05)
+        assert build.poll() is None, "the build was over before the worker could be killed"
+        running.kill(running.workers[0])
+        _, told = build.communicate(timeout=300)
+        assert build.returncode == 0, told.decode()
+    assert content(small / "cluster") == content(small / "whole")
