@@ -27,7 +27,7 @@ from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.manifest import Manifest, reject_counts, to_json
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.pack_pair import pack_pair
-from sdd_toolkit.patches import patches_of
+from sdd_toolkit.patches import Sampler, sampled
 from sdd_toolkit.progress import silent
 from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays, write_note
 from sdd_toolkit.shards.index import (
@@ -64,6 +64,10 @@ class PackConfig(Section):
     )
     pairs_per_shard: int = Field(default=16, ge=1, description="Pairs in one HDF5 file.")
     patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in packed px.")
+    patches: Sampler = Field(
+        default=Sampler.GRID,
+        description="grid, or dpdd: without the 30 % least sharp training patches of each frame, as DPDD cuts them.",
+    )
     train_overlap: float = Field(
         default=0.6, ge=0, le=0.95, description="Overlap of training patches; others have none."
     )
@@ -230,6 +234,12 @@ def plan_shards(
     return tuple(plans)
 
 
+def patches_in(pair: PackedPair, split: str, config: PackConfig) -> tuple[Patch, ...]:
+    """The patches of a packed pair of `split`, by the rule of the configuration."""
+    size, overlap, least = config.patch_size, config.train_overlap, config.min_valid_fraction
+    return sampled(pair, split, config.patches, size, overlap, least)
+
+
 def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
     for record in source.records:
         if record.verdict is None:
@@ -271,13 +281,12 @@ def _build_shard(task: _Task) -> Note:
     failed: list[FailedPair] = []
 
     def pairs() -> Iterator[tuple[PackedPair, Sequence[Patch]]]:
-        overlap = config.train_overlap if plan.split == "train" else 0.0
         for record in plan.records:
             pair = _packed(task, record)
             if isinstance(pair, FailedPair):
                 failed.append(pair)
             else:
-                yield pair, patches_of(pair, config.patch_size, overlap, config.min_valid_fraction)
+                yield pair, patches_in(pair, plan.split, config)
 
     path = task.out / plan.name
     header = ShardHeader(
