@@ -37,6 +37,16 @@ DOORS = (
     Door("card", "sdd_toolkit.commands:card", "Write the data card of a packed data set."),
     Door("report", "sdd_toolkit.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
     Door("build", "cli:build", "Run all stages from a configuration file, resuming."),
+    Door(
+        "import",
+        "sdd_toolkit.layouts.commands:import_",
+        "Pack the pairs of DPDD, SDD, RealDOF, LFDOF, RealBokeh or any two folders, pixels as they are.",
+    ),
+    Door(
+        "export",
+        "sdd_toolkit.layouts.commands:export",
+        "Write packed pairs as folders of PNG or TIFF, or as WebDataset archives.",
+    ),
     Door("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
     Door("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),
     Door("deblur", "jdrl.commands:deblur", "Deblur photographs: RAW or images of any size."),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sdd_toolkit import __version__, lens_correction
+from sdd_toolkit import __version__, lens_correction, provenance
 from sdd_toolkit.config import Section
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.development import DevelopConfig, LensCorrection
@@ -179,7 +179,8 @@ def run(
         for note in _built(tasks, executor):
             notes[note.shard.name] = note
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
-    index = _index(config, develop, splits, [notes[plan.name] for plan in plans])
+    configs = provenance.of_records(kept, provenance.kept(manifest.parent))
+    index = _index(config, develop, splits, [notes[plan.name] for plan in plans], configs)
     if not any(shard.pairs for shard in index.shards):
         clear(out, {})
         first = index.failed[0]
@@ -332,7 +333,17 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | FailedPair:
     return pair
 
 
-def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str], notes: Sequence[Note]) -> Index:
+def _index(
+    config: PackConfig,
+    develop: DevelopConfig,
+    splits: Mapping[str, str],
+    notes: Sequence[Note],
+    configs: provenance.Configurations,
+) -> Index:
+    own = {
+        section.fingerprint(): provenance.entry_of(name, section)
+        for name, section in (("pack", config), ("develop", develop))
+    }
     return Index(
         name=config.name,
         encoding=config.encoding,
@@ -351,4 +362,6 @@ def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str]
         lens_correction=develop.lens_correction,
         reduction=develop.reduction,
         transfer_parameters=config.encoding.transfer,
+        configs=dict(sorted({**configs, **own}.items())),
+        libraries=provenance.libraries(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
@@ -50,6 +51,15 @@ def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
         return None
     left, top, right, bottom = (int(edge) for edge in group.attrs["box"])
     return left, top, right, bottom
+
+
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What a shard says of a pair besides its pixels; see `PackedPair`."""
+
+    record: PairRecord
+    box: tuple[int, int, int, int] | None
+    development: PairDevelopment | None
 
 
 class ShardReader:
@@ -125,6 +135,11 @@ class ShardReader:
         """The pair's line of the manifest, without reading pixels."""
         with self._group(pair_id) as group:
             return _RECORD.validate_json(group.attrs["record"])
+
+    def facts(self, pair_id: str) -> PairFacts:
+        """Everything that is told of a pair, without reading pixels."""
+        with self._group(pair_id) as group:
+            return PairFacts(**_told(group))
 
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.
