@@ -35,6 +35,9 @@ DOORS = (
     Door("pack", "sdd_toolkit.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
     Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),
     Door("card", "sdd_toolkit.commands:card", "Write the data card of a packed data set."),
+    Door(
+        "show", "sdd_toolkit.commands:show", "Show where a packed pair comes from: source files, every step, its shard."
+    ),
     Door("report", "sdd_toolkit.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
     Door("build", "cli:build", "Run all stages from a configuration file, resuming."),
     Door(
