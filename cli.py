@@ -35,8 +35,21 @@ DOORS = (
     Door("pack", "sdd_toolkit.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
     Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),
     Door("card", "sdd_toolkit.commands:card", "Write the data card of a packed data set."),
+    Door(
+        "show", "sdd_toolkit.commands:show", "Show where a packed pair comes from: source files, every step, its shard."
+    ),
     Door("report", "sdd_toolkit.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
     Door("build", "cli:build", "Run all stages from a configuration file, resuming."),
+    Door(
+        "import",
+        "sdd_toolkit.layouts.commands:import_",
+        "Pack the pairs of DPDD, SDD, RealDOF, LFDOF, RealBokeh or any two folders, pixels as they are.",
+    ),
+    Door(
+        "export",
+        "sdd_toolkit.layouts.commands:export",
+        "Write packed pairs as folders of PNG or TIFF, or as WebDataset archives.",
+    ),
     Door("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
     Door("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),
     Door("deblur", "jdrl.commands:deblur", "Deblur photographs: RAW or images of any size."),
@@ -139,6 +152,7 @@ def run_build(
     from sdd_toolkit.config import load_section
     from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.errors import SddError
+    from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.select import FilterConfig
 
     recipe = load_section(BuildConfig, "build", config)
@@ -149,7 +163,7 @@ def run_build(
     known = None if breathing is None else lenses.read(breathing)
     align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
     select = load_section(FilterConfig, "filter", config)
-    packing = load_section(pack.PackConfig, "pack", config)
+    packing = load_section(PackConfig, "pack", config)
     card = load_section(cards.CardConfig, "card", config)
     page = load_section(report.ReportConfig, "report", config)
     record_config(

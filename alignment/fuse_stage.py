@@ -20,7 +20,7 @@ from pydantic import Field
 from alignment import stacks
 from alignment.config import AlignConfig
 from alignment.stacks import StackFrame
-from sdd_toolkit import manifest
+from sdd_toolkit import manifest, provenance
 from sdd_toolkit.config import Section
 from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import InputError, RawError
@@ -163,6 +163,7 @@ def run(
             records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
         left_out += [(stack.stem.name, frame) for frame in lost]
     write_text(out / FOLDER / LEFT_OUT, _as_csv(left_out))
+    provenance.hand_on(source.parent, out, STAGE, config)
     manifest.write(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
     return Report(
         stage=STAGE,

@@ -68,9 +68,10 @@ def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, 
     from alignment.config import AlignConfig
     from capture.config import IngestConfig
     from sdd_toolkit import cards, filter, pack, report, verify
+    from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.select import FilterConfig
 
-    packing = pack.PackConfig(pairs_per_shard=max(1, pairs // 4), patch_size=256, min_size_px=64)
+    packing = PackConfig(pairs_per_shard=max(1, pairs // 4), patch_size=256, min_size_px=64)
     how = {"executor": executor}
     return {
         "ingest": partial(capture.ingest.run, [raw], dataset.folder, IngestConfig(), **how),

@@ -102,7 +102,14 @@ def run(
         found = _collected(rows, listing, config, executor=executor, memory=memory, track=track)
         report = _written(out, found)
         note_run(out, state, len(listing.files), report)
+        _keep(out, config)
     return replace(report, seconds=time.monotonic() - started)
+
+
+def _keep(out: Path, config: IngestConfig) -> None:
+    from sdd_toolkit import provenance
+
+    provenance.hand_on(out, out, "ingest", config)
 
 
 def pair_count(out: Path) -> int:

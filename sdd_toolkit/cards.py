@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sdd_toolkit import __version__
+from sdd_toolkit import __version__, croissant
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.files import write_text
+from sdd_toolkit.index_table import CROISSANT, PAIRS
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.manifest import reject_counts
 from sdd_toolkit.select import FilterConfig
@@ -69,6 +70,10 @@ class CardConfig(Section):
     authors: tuple[str, ...] = Field(default=(), description="Who made the data set.")
     description: str = Field(default="", description="What it shows and what it is for, in a few sentences.")
     source: str = Field(default="", description="How and where the photographs were taken.")
+    version: str = Field(default="1.0.0", description="Version of the data set, for Croissant.")
+    published: str = Field(default="", description="Date of publication, e.g. 2026-05-01, for Croissant.")
+    citation: str = Field(default="", description="How to cite it, e.g. as BibTeX; authors and name if not given.")
+    url: str = Field(default="", description="Where it is to be found, for Croissant.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class Card:
         steps: Every stage, version and configuration the packed pairs went through, with the number of pairs.
         sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
         fused: How many packed pairs have an all-in-focus fusion as their sharp frame.
+        imported: How many packed pairs were imported as they were, without alignment.
     """
 
     config: CardConfig
@@ -115,12 +121,13 @@ class Card:
     reasons: dict[Reason, str]
     toolkit: str
     fused: int
+    imported: int
 
 
 def run(
     shards: Path, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
 ) -> Report:
-    """Writes the card of the packed data set in `shards`.
+    """Writes the card of the packed data set in `shards`, and `croissant.json` with the table `pairs.csv`.
 
     Args:
         shards: Folder with `index.json`.
@@ -142,7 +149,9 @@ def run(
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
     card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds)
-    write_text(shards / CARD_NAME, render_card(card))
+    files = croissant.files_of(index, (shards / INDEX_NAME).read_bytes(), tuple(pairs.values()), sizes, config)
+    for name, text in {CARD_NAME: render_card(card), **files}.items():
+        write_text(shards / name, text)
     return Report(
         stage="card",
         total=len(pairs),
@@ -150,15 +159,17 @@ def run(
         skipped=0,
         rejected={},
         seconds=time.monotonic() - started,
-        outputs=(str(shards / CARD_NAME),),
+        outputs=tuple(str(shards / name) for name in (CARD_NAME, *files)),
     )
 
 
 def withdraw(shards: Path) -> None:
-    """Removes the card from a folder that holds no data set any more."""
-    if (shards / CARD_NAME).is_file() and not (shards / INDEX_NAME).is_file():
+    """Removes the card and what goes with it from a folder that holds no data set any more."""
+    if (shards / INDEX_NAME).is_file():
+        return
+    for name in (CARD_NAME, PAIRS, CROISSANT):
         with suppress(OSError):
-            (shards / CARD_NAME).unlink()
+            (shards / name).unlink()
 
 
 def gather(
@@ -192,6 +203,7 @@ def gather(
         reasons=REASON_TEXT,
         toolkit=__version__,
         fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
+        imported=sum(record.alignment is None for record in records),
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.lenses import LensPairs
+    from sdd_toolkit.provenance import Origin
 
 
 @click.command()
@@ -81,7 +82,8 @@ def pack(
     from sdd_toolkit.config import load_section
     from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.executor import default_name
-    from sdd_toolkit.pack import PackConfig, run
+    from sdd_toolkit.pack import run
+    from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.progress import terminal
 
     section = load_section(PackConfig, "pack", config, profile=profile)
@@ -175,4 +177,36 @@ def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
             cells = [f"{low:.2f} … {high:.2f}", f"{slope:+.3f}", str(len(model.coefficients)), f"{scatter:.3f}"]
             left_out += f"; {model.outliers} outliers" if model.outliers else ""
         table.add_row(entry.lens, focal, str(len(entry.observations)), *cells, left_out)
+    Console().print(table)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@click.argument("pair")
+@json_option
+def show(shards: Path, pair: str, as_json: bool) -> None:
+    """Show where a packed pair comes from: source files, every step, its shard."""
+    from sdd_toolkit.provenance import trace
+
+    origin = trace(shards, pair)
+    if as_json:
+        click.echo(json.dumps(asdict(origin), ensure_ascii=False))
+        return
+    _print_origin(origin)
+
+
+def _print_origin(origin: Origin) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "what", "version", "configuration or SHA-256", title=Text(f"{origin.id} ({origin.split})"))
+    for role, ref in origin.files.items():
+        table.add_row(role, Text(ref["path"]), f"{ref['bytes']} bytes", ref["sha256"])
+    for step in origin.steps:
+        known = "not kept" if step["values"] is None else f"{len(step['values'])} values kept, see --json"
+        table.add_row("step", Text(step["stage"]), Text(step["version"]), Text(f"{step['config']} ({known})"))
+    table.add_row("shard", origin.shard["name"], Text(origin.shard["toolkit"]), origin.shard["sha256"])
+    for name, version in origin.libraries.items():
+        table.add_row("library", Text(name), Text(version), "")
     Console().print(table)

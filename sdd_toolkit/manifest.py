@@ -70,7 +70,9 @@ def read(path: Path) -> Manifest:
             f"cannot read the manifest {path}", hint="run `sdd ingest` first, or check the path"
         ) from error
     header = _header(path, lines)
-    records = tuple(_record(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip())
+    records = tuple(
+        record_from(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2) if line.strip()
+    )
     ids = [record.id for record in records]
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
@@ -144,22 +146,28 @@ def _header(path: Path, lines: list[str]) -> dict[str, Any]:
     return dict(header)
 
 
-def _record(path: Path, number: int, line: str) -> PairRecord:
+def record_from(line: str, where: str) -> PairRecord:
+    """The record that `line` holds, checked: its id can name a file, its paths stay below their root.
+
+    Args:
+        line: JSON.
+        where: File and line, for the message.
+
+    Raises:
+        ManifestError: It is none.
+    """
     try:
         record = _RECORD.validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(f"{where}: {field}: {first['msg']}", hint="restore the line or ingest again") from error
+    if not names_a_file(record.id):
         raise ManifestError(
-            f"{path}, line {number}: {where}: {first['msg']}", hint="restore the line or ingest again"
-        ) from error
-    if not _names_a_file(record.id):
-        raise ManifestError(
-            f"{path}, line {number}: the id {record.id[:80]!r} cannot name a file",
-            hint="restore the line or ingest again",
+            f"{where}: the id {record.id[:80]!r} cannot name a file", hint="restore the line or ingest again"
         )
     for ref in (record.blur, record.sharp):
-        check_relative(ref.path, f"{path}, line {number}")
+        check_relative(ref.path, where)
     return record
 
 
@@ -168,7 +176,7 @@ def _spelt(entries: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: "Infinity" if key == "focus_m" and value == math.inf else value for key, value in entries}
 
 
-def _names_a_file(name: str) -> bool:
+def names_a_file(name: str) -> bool:
     """Whether files may be called after a pair of this id: the stages do so."""
     plain = name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
     return plain and 0 < len(name.encode()) <= _LONGEST_ID

@@ -7,46 +7,38 @@ notes, or nothing, and the next run takes over whatever the plan still wants.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from sdd_toolkit import __version__, lens_correction
-from sdd_toolkit.config import Section
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit import __version__, lens_correction, provenance
 from sdd_toolkit.development import DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.executor import abandoned, run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.looks import look_of
-from sdd_toolkit.manifest import Manifest, reject_counts, to_json
+from sdd_toolkit.manifest import Manifest, reject_counts
 from sdd_toolkit.manifest import read as read_manifest
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.pack_pair import pack_pair
-from sdd_toolkit.patches import Patching
+from sdd_toolkit.pack_plan import ShardPlan, plan_shards
 from sdd_toolkit.progress import silent
-from sdd_toolkit.reuse import developed, patches_again, pixels_of, sources
+from sdd_toolkit.reuse import patches_again, pixels_of, sources
 from sdd_toolkit.shards import previous
-from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays, write_note
 from sdd_toolkit.shards.index import (
     INDEX_NAME,
     TRANSFER,
-    VERSION,
-    Brightness,
     FailedPair,
     Index,
     ShardHeader,
-    Warp,
 )
 from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, StoredPair
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.splits import SPLITS, SplitConfig, assign
+from sdd_toolkit.splits import SPLITS, assign
 from sdd_toolkit.stages import Job, altered
 from sdd_toolkit.types import PairRecord, Reason, Report, ShardInfo
 
@@ -57,58 +49,6 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.previous import Source
 
 _MEMORY_HINT = "run the same again with fewer workers, e.g. --executor local:1"
-
-
-class PackConfig(Section):
-    """How kept pairs become shards, section `[pack]`."""
-
-    name: str = Field(default="defocus-pairs", min_length=1, description="Name of the data set.")
-    encoding: Encoding = Field(default=Encoding.SRGB8, description="srgb8, srgb16 or linear16.")
-    profile: Profile = Field(
-        default=Profile.FAST,
-        description="fast (to train from), small (to keep, to send), raw (largest, quickest) or portable (no plugin).",
-    )
-    pairs_per_shard: int = Field(default=16, ge=1, description="Pairs in one HDF5 file.")
-    patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in packed px.")
-    train_overlap: float = Field(
-        default=0.6, ge=0, le=0.95, description="Overlap of training patches; others have none."
-    )
-    warp: Warp = Field(
-        default=Warp.HOMOGRAPHY,
-        description="homography, or homography+flow: the residual flow is applied too, in the same resampling.",
-    )
-    brightness: Brightness = Field(
-        default=Brightness.GAIN,
-        description="gain, or full: colour gain, vignetting and offset too; to the blurred frame, in linear light.",
-    )
-    min_valid_fraction: float = Field(
-        default=1.0, ge=0, le=1, description="Patches with a smaller share of valid pixels are left out."
-    )
-    min_size_px: int = Field(
-        default=256, ge=8, description="Pairs that overlap on a smaller box of packed px are left out: too_small."
-    )
-    split: SplitConfig = Field(default=SplitConfig(), description="How scenes are shared out.")
-
-    def patching(self, split: str) -> Patching:
-        """How the patches of a split are chosen."""
-        return Patching(self.patch_size, self.train_overlap if split == "train" else 0.0, self.min_valid_fraction)
-
-
-@dataclass(frozen=True, slots=True)
-class ShardPlan:
-    """One shard to be: its name says its split, its number and how many there are.
-
-    Attributes:
-        name: File name.
-        split: Its split.
-        records: Its pairs, sorted by id.
-        plan: Fingerprint of everything its bytes depend on.
-    """
-
-    name: str
-    split: str
-    records: tuple[PairRecord, ...]
-    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +141,8 @@ def run(
             note = notes[built.note.shard.name] = built.note
             copied += built.copied
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
-    index = _index(config, develop, splits, [notes[plan.name] for plan in plans])
+    configs = provenance.of_records(kept, provenance.kept(manifest.parent))
+    index = _index(config, develop, splits, [notes[plan.name] for plan in plans], configs)
     if not any(shard.pairs for shard in index.shards):
         clear(out, {})
         previous.drop(out)
@@ -222,38 +163,6 @@ def run(
         outputs=(str(out / INDEX_NAME),),
         copied=copied,
     )
-
-
-def plan_shards(
-    records: Sequence[PairRecord],
-    splits: Mapping[str, str],
-    config: PackConfig,
-    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
-    hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
-) -> tuple[ShardPlan, ...]:
-    """Which pair goes into which shard: by split, then in the order of ids.
-
-    Args:
-        records: The pairs to pack.
-        splits: The split of every scene.
-        config: See `PackConfig`.
-        develop: How RAW files are developed.
-        hot_pixels: What is repaired before.
-    """
-    values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard"})
-    plans = []
-    for split in SPLITS:
-        members = sorted((r for r in records if splits[r.scene] == split), key=lambda record: record.id)
-        count = -(-len(members) // config.pairs_per_shard)
-        for number in range(count):
-            mine = tuple(members[number * config.pairs_per_shard : (number + 1) * config.pairs_per_shard])
-            name = f"{split}-{number:05d}-of-{count:05d}.h5"
-            facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed(develop)}
-            facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
-            facts["records"] = [to_json(record) for record in mine]
-            plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
-            plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
-    return tuple(plans)
 
 
 def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
@@ -375,7 +284,17 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | Failed
     return replace(pair, marks=Marks(pixels, patching, look_of(pair.sharp)))
 
 
-def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str], notes: Sequence[Note]) -> Index:
+def _index(
+    config: PackConfig,
+    develop: DevelopConfig,
+    splits: Mapping[str, str],
+    notes: Sequence[Note],
+    configs: provenance.Configurations,
+) -> Index:
+    own = {
+        section.fingerprint(): provenance.entry_of(name, section)
+        for name, section in (("pack", config), ("develop", develop))
+    }
     return Index(
         name=config.name,
         encoding=config.encoding,
@@ -394,4 +313,6 @@ def _index(config: PackConfig, develop: DevelopConfig, splits: Mapping[str, str]
         lens_correction=develop.lens_correction,
         reduction=develop.reduction,
         transfer_parameters=config.encoding.transfer,
+        configs=dict(sorted({**configs, **own}.items())),
+        libraries=provenance.libraries(),
     )

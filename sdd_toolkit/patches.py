@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
@@ -20,26 +21,74 @@ if TYPE_CHECKING:
 
 APERTURES_PX = (3, 7, 11, 15)
 _BAND_ROWS = 96
+DPDD_DROPPED = 0.3
+DPDD_VAL_OVERLAP = 0.01
+
+
+class Sampler(StrEnum):
+    """Which squares of a pair become patches: all of a grid, or those that DPDD keeps."""
+
+    GRID = "grid"
+    DPDD = "dpdd"
 
 
 @dataclass(frozen=True, slots=True)
 class Patching:
-    """How the patches of a pair are chosen; see `patches_of`."""
+    """How the patches of a pair are chosen.
+
+    Attributes:
+        size_px: Edge of the square patches.
+        overlap: Share of its edge that a patch has in common with the next one, 0 ≤ overlap < 1.
+        min_valid_fraction: Patches with a smaller share of valid pixels are left out, before any other is.
+        alone: Their sharpness is measured on each patch cut out, not on the frame.
+        dropped_fraction: Share of each frame's patches that is left out, the least sharp ones.
+    """
 
     size_px: int
     overlap: float
-    min_valid_fraction: float
+    min_valid_fraction: float = 1.0
+    alone: bool = False
+    dropped_fraction: float = 0.0
 
     def patches(self, pair: PackedPair) -> tuple[Patch, ...]:
-        """The patches of a pair."""
-        return patches_of(pair, self.size_px, self.overlap, self.min_valid_fraction)
+        """The patches of a pair, row by row."""
+        found = patches_of(pair, self.size_px, self.overlap, self.min_valid_fraction, alone=self.alone)
+        dropped = int(self.dropped_fraction * len(found))
+        order = sorted(range(len(found)), key=lambda number: found[number].sharpness)
+        return tuple(found[number] for number in sorted(order[dropped:]))
 
     def fingerprint(self) -> str:
         """16 hex digits: equal ones, and equal pixels, are equal patches."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def patches_of(pair: PackedPair, size_px: int, overlap: float, min_valid_fraction: float = 1.0) -> tuple[Patch, ...]:
+def patching_of(
+    split: str, sampler: Sampler, size_px: int, train_overlap: float, min_valid_fraction: float = 1.0
+) -> Patching:
+    """How the patches of a split are chosen.
+
+    `grid`: training patches overlap by `train_overlap`, others touch. `dpdd` is the rule of DPDD's released
+    `image_to_patch_filter.py`: the same grid for training, without the 30 % least sharp of each frame, each patch
+    measured by itself; validation patches overlap by 1 %. DPDD cuts no test patches: these touch. Where the last
+    patch ends exactly with the frame DPDD lists it twice; here it is once.
+
+    Args:
+        split: `train`, `val` or `test`.
+        sampler: Which rule.
+        size_px: Edge of the square patches.
+        train_overlap: Share of its edge that a training patch has in common with the next one.
+        min_valid_fraction: See `Patching`.
+    """
+    train = split == "train"
+    if sampler is Sampler.GRID:
+        return Patching(size_px, train_overlap if train else 0.0, min_valid_fraction)
+    overlap = {"train": train_overlap, "val": DPDD_VAL_OVERLAP}.get(split, 0.0)
+    return Patching(size_px, overlap, min_valid_fraction, alone=True, dropped_fraction=DPDD_DROPPED if train else 0.0)
+
+
+def patches_of(
+    pair: PackedPair, size_px: int, overlap: float, min_valid_fraction: float = 1.0, *, alone: bool = False
+) -> tuple[Patch, ...]:
     """The patches of a pair, row by row; none if the pair is smaller than one patch.
 
     Args:
@@ -47,13 +96,14 @@ def patches_of(pair: PackedPair, size_px: int, overlap: float, min_valid_fractio
         size_px: Edge of the square patches.
         overlap: Share of its edge that a patch has in common with the next one, 0 ≤ overlap < 1.
         min_valid_fraction: Patches with a smaller share of valid pixels are left out.
+        alone: Their sharpness is measured on each patch cut out, not on the frame.
     """
     height, width = pair.valid.shape
     stride = max(1, int(round((1.0 - overlap) * size_px, 6)))
     corners = list(product(starts(height, size_px, stride), starts(width, size_px, stride)))
     shares = [float(pair.valid[top : top + size_px, left : left + size_px].mean()) for top, left in corners]
     kept = [(corner, share) for corner, share in zip(corners, shares, strict=True) if share >= min_valid_fraction]
-    scores = sharpness(pair.sharp, [corner for corner, _ in kept], size_px)
+    scores = sharpness(pair.sharp, [corner for corner, _ in kept], size_px, alone=alone)
     return tuple(
         Patch(pair=pair.id, top=top, left=left, sharpness=score, valid_fraction=share)
         for ((top, left), share), score in zip(kept, scores, strict=True)
@@ -69,7 +119,7 @@ def starts(length: int, size_px: int, stride: int) -> list[int]:
 
 
 def sharpness(
-    sharp: NDArray[np.uint8] | NDArray[np.uint16], corners: list[tuple[int, int]], size_px: int
+    sharp: NDArray[np.uint8] | NDArray[np.uint16], corners: list[tuple[int, int]], size_px: int, *, alone: bool = False
 ) -> list[float]:
     """How much detail each patch holds compared with the others of its frame, 0 … 1.
 
@@ -81,12 +131,14 @@ def sharpness(
         sharp: (H, W, 3) encoded frame.
         corners: (top, left) of each patch.
         size_px: Their edge.
+        alone: Measure each patch cut out, as DPDD does: what lies beyond its rim does not count.
     """
     if not corners:
         return []
     grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    cuts = [np.s_[top : top + size_px, left : left + size_px] for top, left in corners]
     scores = np.ones(len(corners), dtype=np.float64)
-    for sums in _energies(grey, corners, size_px):
+    for sums in _patch_energies(grey, cuts, size_px) if alone else _energies(grey, corners, size_px):
         spread = float(np.ptp(sums))
         scores *= (sums - sums.min()) / spread if spread > 0 else 1.0
     return [float(score) for score in scores]
@@ -112,6 +164,19 @@ def _energies(grey: NDArray[np.float32], corners: list[tuple[int, int]], size_px
         np.s_[row_of[top] : row_of[top + size_px], column_of[left] : column_of[left + size_px]] for top, left in corners
     ]
     return [np.array([plane[place].sum() for place in places]) for plane in cells]
+
+
+def _patch_energies(
+    grey: NDArray[np.float32], cuts: list[tuple[slice, slice]], size_px: int
+) -> list[NDArray[np.float64]]:
+    """The same for patches cut out of the frame: nothing beyond their rims is looked at."""
+    whole = slice(0, size_px)
+    # Copied: Sobel of a window looks beyond its rim where there is something.
+    alone = [np.ascontiguousarray(grey[cut]) for cut in cuts]
+    return [
+        np.array([_slopes(patch, whole, aperture).sum(dtype=np.float64) for patch in alone])
+        for aperture in APERTURES_PX
+    ]
 
 
 def _slopes(grey: NDArray[np.float32], rows: slice, aperture_px: int) -> NDArray[np.float32]:

@@ -90,6 +90,11 @@ def opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
         ) from error
 
 
+def libraw_version() -> str:
+    """The version of LibRaw."""
+    return ".".join(str(number) for number in rawpy.libraw_version)
+
+
 def meta_of(raw: Any) -> FrameMeta:
     """What LibRaw knows of an open file; zeros, and the placeholders LibRaw puts in their place, become None."""
     sizes, other, lens = raw.sizes, raw.other, raw.lens

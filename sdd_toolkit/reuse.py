@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.hot_pixel_map import HotPixelMap
-    from sdd_toolkit.pack import PackConfig
+    from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.patches import Patching
     from sdd_toolkit.shards.previous import Source
     from sdd_toolkit.shards.schema import Patch, StoredPair
@@ -36,6 +36,7 @@ _NOT_OF_PIXELS = {
     "split",
     "pairs_per_shard",
     "patch_size",
+    "patches",
     "train_overlap",
     "min_valid_fraction",
     "min_size_px",

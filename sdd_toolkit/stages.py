@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sdd_toolkit import manifest
+from sdd_toolkit import manifest, provenance
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.executor import run_tasks, workers_of
@@ -141,6 +141,7 @@ def work_through(
                 _append(lines, record)
             finished[record.id] = record
             advance(note=record.id)
+    provenance.hand_on(source.parent, out.parent, stage, config)
     manifest.write(out, manifest.Manifest(root=pairs.root, records=tuple(finished.values())))
     journal.unlink(missing_ok=True)
     return Report(

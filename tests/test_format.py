@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.develop import Encoding, decode
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.shards.reader import ShardReader
 from tests.small_dataset import filtered_manifest
 

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import sdd_toolkit
+from sdd_toolkit import provenance
+from sdd_toolkit.files import sha256_of
 from sdd_toolkit.images import read_image
+from sdd_toolkit.shards.reader import ShardReader
 from tests.command_line import sdd
 
 CONFIG = """
@@ -56,3 +60,32 @@ def test_a_raw_photograph_comes_out_deblurred_at_its_own_size(walked: Path) -> N
 def test_training_leaves_logs_for_people_and_for_tables(walked: Path) -> None:
     assert (walked / "model/train.csv").read_text().count("\n") >= 2
     assert list((walked / "model").rglob("events.out.tfevents*"))
+
+
+def test_every_fingerprint_in_the_history_of_a_built_pair_leads_to_the_configuration_it_stands_for(
+    walked: Path,
+) -> None:
+    with ShardReader(walked / "dataset/shards") as reader:
+        configs, libraries = reader.index.configs, reader.index.libraries
+        steps = {(step.stage, step.config) for name in reader.pair_ids for step in reader.record(name).history}
+        packing = reader.index.config
+    assert {stage for stage, _ in steps} == {"ingest", "align", "filter"}
+    for stage, fingerprint in {*steps, ("pack", packing)}:
+        assert configs[fingerprint]["stage"] == stage
+        assert provenance.fingerprint_of(configs[fingerprint]["values"]) == fingerprint
+    assert configs[packing]["values"]["patch_size"] == 256
+    assert {"HDF5", "LibRaw", "numpy", "opencv-python-headless", "rawpy"} <= set(libraries)
+
+
+def test_a_pair_is_traced_from_its_raw_files_to_its_shard(walked: Path) -> None:
+    shards = walked / "dataset/shards"
+    name = sdd_toolkit.read_index(shards)["id"][0]
+    told = json.loads(sdd("show", shards, name, "--json").stdout)
+    raw = walked / "raw" / told["files"]["sharp"]["path"]
+    assert told["files"]["sharp"]["sha256"] == sha256_of(raw)
+    assert [step["stage"] for step in told["steps"]] == ["ingest", "align", "filter"]
+    assert told["steps"][0]["values"]["pairing"] == "focus"
+    assert told["shard"]["sha256"] == sha256_of(shards / told["shard"]["name"])
+    assert told["development"]["sharp"]["demosaic"] == "ahd"
+    assert name in sdd("show", shards, name).stdout
+    assert "has no pair 'nobody'" in sdd("show", shards, "nobody", check=False).stderr

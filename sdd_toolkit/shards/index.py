@@ -94,7 +94,9 @@ class Index:
         splits: The scenes of each split; no scene is in two.
         shards: In reading order.
         plans: Per shard name, the fingerprint of everything its bytes depend on; equal plans are equal bytes.
-        failed: Kept pairs that could not be packed.
+        failed: Kept pairs that could not be packed, and files of an imported folder that are in no pair.
+        configs: By fingerprint the configurations that the pairs and the packing went by: `stage` and `values`.
+        libraries: The versions of the libraries that made it.
     """
 
     name: str
@@ -115,6 +117,8 @@ class Index:
     lens_correction: LensCorrection = LensCorrection.NONE
     reduction: int = 1
     transfer_parameters: Transfer | None = None
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
 
     def header(self, split: str) -> ShardHeader:
         """What every shard of a split says about itself."""

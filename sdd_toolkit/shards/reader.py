@@ -104,6 +104,15 @@ def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
     return left, top, right, bottom
 
 
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What a shard says of a pair besides its pixels; see `PackedPair`."""
+
+    record: PairRecord
+    box: tuple[int, int, int, int] | None
+    development: PairDevelopment | None
+
+
 class ShardReader:
     """Reads the pairs and patches of a folder of shards, or of one split of it.
 
@@ -183,6 +192,11 @@ class ShardReader:
         """What the pair keeps for being taken over, without reading pixels; None in the first shards."""
         with self._stored(pair_id) as pair:
             return pair.told["marks"]
+
+    def facts(self, pair_id: str) -> PairFacts:
+        """Everything that is told of a pair, without reading pixels."""
+        with self._stored(pair_id) as pair:
+            return PairFacts(pair.told["record"], pair.told["box"], pair.told["development"])
 
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.

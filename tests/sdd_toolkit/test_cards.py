@@ -15,8 +15,8 @@ from sdd_toolkit.cards import CardConfig, markdown_text, run, yaml_text
 from sdd_toolkit.development import Demosaic, DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.manifest import read, write
-from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.shards.index import Brightness, Warp
 from sdd_toolkit.types import Reason, Step, Verdict

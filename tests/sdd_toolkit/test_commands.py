@@ -19,7 +19,9 @@ def test_pack_verify_and_card_walk_from_manifest_to_card(tmp_path: Path) -> None
     assert json.loads(packed.stdout)["done"] == 2
     assert json.loads(CliRunner().invoke(verify, [str(shards), "--json"]).stdout)["done"] == 2
     written = CliRunner().invoke(card, [str(shards), "--manifest", str(manifest), *given])
-    assert json.loads(written.stdout)["outputs"] == [str(shards / "README.md")]
+    assert json.loads(written.stdout)["outputs"] == [
+        str(shards / name) for name in ("README.md", "pairs.csv", "croissant.json")
+    ]
     text = (shards / "README.md").read_text(encoding="utf-8")
     assert 'license: "cc0-1.0"' in text
     assert "| `max_residual_px` | 1 |" in text

@@ -19,8 +19,8 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.filter import run as filter_
 from sdd_toolkit.frames import read_half, read_mosaic
 from sdd_toolkit.hot_pixel_map import OUTPUT, HotPixelMap, beside, read, run
-from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import FrameMeta

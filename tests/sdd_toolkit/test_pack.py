@@ -17,7 +17,8 @@ import pytest
 from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.errors import ConfigError, InputError, ManifestError
 from sdd_toolkit.manifest import read, write
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.shards.index import Brightness, FailedPair, Warp, read_index, sealed, write_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.splits import SplitConfig
@@ -319,7 +320,8 @@ def test_an_out_folder_that_is_a_file_is_an_input_error(folder: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     print("ready", flush=True)
@@ -371,7 +373,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 folder = Path(sys.argv[1])

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
+import pytest
 
-from sdd_toolkit.patches import patches_of, sharpness, starts
+from sdd_toolkit.patches import Sampler, patches_of, patching_of, sharpness, starts
 from sdd_toolkit.shards.schema import PackedPair
 from tests.small_dataset import texture
 
@@ -54,3 +56,43 @@ def test_the_patch_with_detail_scores_one_and_the_flat_one_zero() -> None:
 
 def test_equal_patches_all_score_one() -> None:
     assert sharpness(np.full((64, 128, 3), 9, np.uint16), [(0, 0), (0, 64)], 64) == [1.0, 1.0]
+
+
+def dpdd_by_the_book(image: np.ndarray, size: int, stride: int) -> list[tuple[int, int]]:
+    """What DPDD's `image_to_patch_filter.py` keeps, as its text says: patch by patch, in float64."""
+    corners = [(top, left) for top in starts(len(image), size, stride) for left in starts(image.shape[1], size, stride)]
+    fitness = np.ones(len(corners))
+    for aperture in (3, 7, 11, 15):
+        sums = []
+        for top, left in corners:
+            grey = cv2.cvtColor(image[top : top + size, left : left + size].copy(), cv2.COLOR_RGB2GRAY)
+            x, y = (cv2.Sobel(grey, cv2.CV_64F, *order, ksize=aperture) for order in ((1, 0), (0, 1)))
+            sums.append(np.sqrt(x * x + y * y).sum())
+        least = min(sums)
+        fitness *= (np.array(sums) - least) / (max(sums) - least)
+    for _ in range(int(0.3 * len(corners))):
+        fitness[np.argmin(fitness)] = 2
+    return [corner for corner, kept in zip(corners, fitness, strict=True) if kept != 2]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_dpdd_sampler_keeps_the_patches_that_dpdds_own_script_keeps(dtype: type) -> None:
+    image = texture(3, (360, 500)).astype(dtype) * (257 if dtype is np.uint16 else 1)
+    image[100:200] //= 3
+    pair = replace(packed(360, 500), blur=image, sharp=image)
+    found = [(patch.top, patch.left) for patch in patching_of("train", Sampler.DPDD, 128, 0.6).patches(pair)]
+    assert len(found) == 54 - 16
+    assert found == dpdd_by_the_book(image, 128, 51)
+
+
+def test_the_dpdd_sampler_drops_nothing_of_other_splits() -> None:
+    pair = packed(256, 300)
+    val = [(patch.top, patch.left) for patch in patching_of("val", Sampler.DPDD, 128, 0.6).patches(pair)]
+    assert val == [(top, left) for top in (0, 126, 128) for left in (0, 126, 172)]
+    assert len(patching_of("test", Sampler.DPDD, 128, 0.6).patches(pair)) == 2 * 3
+
+
+def test_the_grid_sampler_drops_nothing() -> None:
+    pair = packed(256, 300)
+    assert patching_of("train", Sampler.GRID, 128, 0.6).patches(pair) == patches_of(pair, 128, 0.6)
+    assert patching_of("val", Sampler.GRID, 128, 0.6).patches(pair) == patches_of(pair, 128, 0.0)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from sdd_toolkit import manifest, pack, statistics
 from sdd_toolkit.commands import report as command
 from sdd_toolkit.errors import InputError, ManifestError
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.report import ReportConfig, chosen, run, to_csv
 from sdd_toolkit.types import REASON_TEXT, FileRef, Quality, Reason
 from tests.planted_pairs import META, alignment, build_folder, record
@@ -255,7 +256,7 @@ def test_a_damaged_side_file_is_a_note_and_stops_nothing(tmp_path: Path, name: s
 
 def test_a_packed_pair_is_shown_from_the_shards_even_when_its_sources_are_gone(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record("a"), record("b")])
-    packing = pack.PackConfig(patch_size=64, min_size_px=64)
+    packing = PackConfig(patch_size=64, min_size_px=64)
     pack.run(folder / "filtered.jsonl", folder / "shards", packing)
     (folder / "raw" / "a_blur.png").unlink()
     run(folder, tmp_path / "out", SMALL)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit import manifest, pack
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.report_pictures import (
     PictureTask,
     disc_blurred,
@@ -106,7 +107,7 @@ def test_an_unsure_flow_is_drawn_grey(tmp_path: Path) -> None:
 
 def test_a_packed_flow_is_as_unsure_as_the_alignment_found_it(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record("a")])
-    pack.run(folder / "filtered.jsonl", folder / "shards", pack.PackConfig(patch_size=64, min_size_px=64))
+    pack.run(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=64, min_size_px=64))
     packed = replace(task(folder, manifest.read(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
     assert np.ptp(image(pictures(packed).flow), axis=-1).max() > 100
     with np.load(folder / "flow" / "a.npz") as stored:

@@ -19,7 +19,8 @@ import pytest
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.manifest import read, write
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.shards.folder import read_note
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.previous import FOLDER, set_aside, shards
@@ -187,7 +188,8 @@ def test_between_two_sets_there_is_no_index_and_every_shard_is_at_hand(folder: P
 KILLED = """
 import sys
 from pathlib import Path
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     print("ready", flush=True)

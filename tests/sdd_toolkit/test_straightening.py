@@ -13,7 +13,8 @@ from sdd_toolkit.development import Demosaic, DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.lens_correction import distortion, vignetting
 from sdd_toolkit.manifest import read, write
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.pack_pair import pack_pair
 from sdd_toolkit.resampling import sample
 from sdd_toolkit.shards.index import Brightness, FailedPair, Warp

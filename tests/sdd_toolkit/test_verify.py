@@ -12,8 +12,8 @@ import pytest
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.files import sha256_of
-from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.pack import run as pack
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.shards.index import Index, Warp, read_index, sealed, write_index
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.verify import run

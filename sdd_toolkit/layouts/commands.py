@@ -1,0 +1,89 @@
+"""The commands that take data sets in and give them out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sdd_toolkit.options import (
+    IN_PATH,
+    echo_report,
+    executor_option,
+    json_option,
+    out_option,
+    overwrite_option,
+    stage_options,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_INTO_MANIFEST = "Write a manifest for `sdd align` instead of shards."
+
+
+@click.command("import")
+@click.argument("folder", type=IN_PATH)
+@click.option("--layout", default="auto", metavar="NAME", help="auto, dpdd, lfdof, realbokeh, sdd, realdof, exported.")
+@click.option("--blur", metavar="DIR", help="Any two folders: the blurred frames, relative to FOLDER.")
+@click.option("--sharp", metavar="DIR", help="The sharp frames of the same names.")
+@click.option("--manifest", "as_manifest", is_flag=True, help=_INTO_MANIFEST)
+@out_option("Folder of the shards, or of the manifest.")
+@stage_options
+def import_(
+    folder: Path,
+    layout: str,
+    blur: str | None,
+    sharp: str | None,
+    as_manifest: bool,
+    out: Path,
+    config: Path | None,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Pack the pairs of DPDD, SDD, RealDOF, LFDOF, RealBokeh or any two folders, pixels as they are."""
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.layouts.importing import How, run, run_manifest
+    from sdd_toolkit.pack_config import PackConfig
+    from sdd_toolkit.progress import terminal
+
+    section = load_section(PackConfig, "pack", config)
+    how: How = {"layout": layout, "blur": blur, "sharp": sharp, "track": terminal}
+    how["executor"] = executor or default_name()
+    if as_manifest:
+        echo_report(run_manifest(folder, out, **how), as_json)
+        return
+    echo_report(run(folder, out, section, overwrite=overwrite, **how), as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@click.option("--layout", required=True, metavar="NAME", help="sdd, dpdd, png, tiff or webdataset.")
+@click.option("--split", metavar="NAME", help="Only train, val or test.")
+@click.option("--patches", is_flag=True, help="Write the training patches as files, too.")
+@out_option("An empty folder, or the same export.")
+@executor_option
+@overwrite_option
+@json_option
+def export(
+    shards: Path,
+    layout: str,
+    split: str | None,
+    patches: bool,
+    out: Path,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write packed pairs as folders of PNG or TIFF, or as WebDataset archives."""
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.layouts.exporting import run
+    from sdd_toolkit.progress import terminal
+
+    how = executor or default_name()
+    report = run(
+        shards, out, layout=layout, split=split, patches=patches, executor=how, overwrite=overwrite, track=terminal
+    )
+    echo_report(report, as_json)

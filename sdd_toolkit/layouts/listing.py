@@ -1,0 +1,214 @@
+"""What a folder of pairs holds: its files, pairs by name or by order, and what is left over. Names in, names out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.containers import IMAGE_SUFFIXES
+from sdd_toolkit.errors import InputError, ManifestError
+from sdd_toolkit.files import inside
+from sdd_toolkit.manifest import names_a_file
+from sdd_toolkit.types import PairKind, Reason, RejectedFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from sdd_toolkit.types import PairRecord
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an export of this toolkit says of a pair.
+
+    Attributes:
+        record: The pair's record at the time.
+        blur_sha256: Of the blurred frame's file.
+        sharp_sha256: Of the sharp frame's file.
+        valid: The file of its mask; None: every pixel is valid.
+        box: Where its arrays lie on the uncropped sharp frame.
+    """
+
+    record: PairRecord
+    blur_sha256: str
+    sharp_sha256: str
+    valid: str | None
+    box: Box | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePair:
+    """Two files of somebody's data set that belong together. Paths are relative to its folder.
+
+    Attributes:
+        id: Unique in the data set.
+        scene: What it has in common with pairs of the same subject.
+        split: `train`, `val` or `test`; None where the layout has no splits.
+        f_number: Of the blurred frame, where the layout tells.
+        origin: Where the pair comes from, if the folder is an export of this toolkit.
+    """
+
+    id: str
+    scene: str
+    split: str | None
+    blur: str
+    sharp: str
+    kind: PairKind
+    f_number: float | None = None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The pairs of a folder, sorted by id, and every other file of it with the reason it is in none."""
+
+    pairs: tuple[SourcePair, ...]
+    left: tuple[RejectedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files below a folder as sorted POSIX paths, and what was not looked at."""
+
+    paths: tuple[str, ...]
+    refused: tuple[RejectedFile, ...] = ()
+
+    def below(self, folder: str) -> tuple[str, ...]:
+        """The paths below `folder`; all for the empty one."""
+        return self.paths if not folder else tuple(path for path in self.paths if path.startswith(folder + "/"))
+
+
+def files_below(root: Path) -> Files:
+    """Every file below `root`. Links to folders are not followed, links that lead out are refused.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}", hint="check the path")
+    paths: list[str] = []
+    refused: list[RejectedFile] = []
+    for folder, folders, names in os.walk(root):
+        at = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if at == "." else f"{at}/"
+        for name in folders:
+            if os.path.islink(os.path.join(folder, name)):
+                refused.append(RejectedFile(_shown(prefix + name), Reason.UNSUPPORTED, "a link to a folder"))
+        for name in names:
+            path = prefix + name
+            if why := _why_not(root, path):
+                refused.append(RejectedFile(_shown(path), Reason.UNSUPPORTED, why))
+            else:
+                paths.append(path)
+    return Files(tuple(sorted(paths)), tuple(refused))
+
+
+def _why_not(root: Path, path: str) -> str:
+    if not path.isprintable() or "\\" in path:
+        return "its name is not printable"
+    try:
+        return "" if inside(root, path).is_file() else "not a file"
+    except ManifestError:
+        return "a link that leads out of the folder"
+
+
+def _shown(path: str) -> str:
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
+def is_image(path: str) -> bool:
+    """Whether the suffix is one of a PNG, TIFF or JPEG file."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def key_of(path: str, folder: str) -> str:
+    """What two frames of one pair have in common: the path below `folder` without its suffix."""
+    below = path[len(folder) + 1 :] if folder else path
+    return below.removesuffix(PurePosixPath(below).suffix)
+
+
+def partners(
+    blurs: Iterable[str], sharps: Iterable[str], blur: str, sharp: str, *, by_order: bool = False
+) -> list[tuple[str, str, str]]:
+    """(key, blurred, sharp) of the images of two folders.
+
+    Frames of one name belong together. If no name is in both folders, as many are in each and `by_order` allows it,
+    the first belongs to the first: DPDD names frames as its camera did, one number apart.
+
+    Args:
+        blurs: Paths below the folder `blur`.
+        sharps: Paths below the folder `sharp`.
+        blur: Folder of the blurred frames.
+        sharp: Folder of the sharp frames.
+        by_order: See above; the key is then the blurred frame's.
+    """
+    first, second = _keyed(blurs, blur), _keyed(sharps, sharp)
+    if by_order and len(first) == len(second) and not first.keys() & second.keys():
+        return [(key, first[key], second[other]) for key, other in zip(sorted(first), sorted(second), strict=True)]
+    return [(key, first[key], second[key]) for key in sorted(first.keys() & second.keys())]
+
+
+def _keyed(paths: Iterable[str], folder: str) -> dict[str, str]:
+    """Of two files that differ in their suffix only, the first."""
+    keyed: dict[str, str] = {}
+    for path in sorted(filter(is_image, paths)):
+        keyed.setdefault(key_of(path, folder), path)
+    return keyed
+
+
+def named(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
+    """The pairs with ids that are unique and scenes that are in one split each, sorted by id.
+
+    Where a name stands in two splits all names get their split in front. Slashes become hyphens.
+    """
+    flat = [replace(pair, id=pair.id.replace("/", "-"), scene=pair.scene.replace("/", "-")) for pair in drafts]
+    twice = len({pair.id for pair in flat}) < len(flat)
+    places = {(pair.scene, pair.split) for pair in flat}
+    shared = len({scene for scene, _ in places}) < len(places)
+    renamed = [
+        replace(
+            pair,
+            id=f"{pair.split}-{pair.id}" if twice and pair.split else pair.id,
+            scene=f"{pair.split}-{pair.scene}" if shared and pair.split else pair.scene,
+        )
+        for pair in flat
+    ]
+    return tuple(sorted(renamed, key=lambda pair: pair.id))
+
+
+def sifted(
+    files: Files, drafts: Sequence[SourcePair], left: Iterable[RejectedFile] = (), read: Iterable[str] = ()
+) -> Listing:
+    """The listing of a folder: named pairs, and every file that is in none.
+
+    Args:
+        files: All files.
+        drafts: The pairs found, their ids as the files say them.
+        left: Files already explained; the others are pictures without partner, or no pictures.
+        read: Files that were read for what they say.
+    """
+    pairs = named(drafts)
+    seen = Counter(pair.id for pair in pairs)
+    good: list[SourcePair] = []
+    told = {entry.path: entry for entry in (*left, *files.refused)}
+    for pair in pairs:
+        if seen[pair.id] == 1 and names_a_file(pair.id):
+            good.append(pair)
+            continue
+        why = "its name cannot be an id" if seen[pair.id] == 1 else f"another pair has the id {pair.id!r}"
+        for path in (pair.blur, pair.sharp):
+            told.setdefault(path, RejectedFile(path, Reason.UNSUPPORTED, why))
+    used = {path for pair in good for path in (pair.blur, pair.sharp)} | set(read)
+    used |= {pair.origin.valid for pair in good if pair.origin is not None and pair.origin.valid is not None}
+    for path in files.paths:
+        if path not in used and path not in told:
+            picture = RejectedFile(path, Reason.NO_PARTNER)
+            told[path] = picture if is_image(path) else RejectedFile(path, Reason.UNSUPPORTED, "not a picture")
+    unused = [entry for path, entry in told.items() if path not in used]
+    return Listing(tuple(good), tuple(sorted(unused, key=lambda entry: entry.path)))

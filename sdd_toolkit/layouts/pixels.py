@@ -1,0 +1,86 @@
+"""The pixels of pictures in other people's data sets, exactly as they are: 8 or 16 bits, three channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit.containers import Kind, examine
+from sdd_toolkit.decoding import read_image, read_values
+from sdd_toolkit.errors import RawError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_HEAD_BYTES = 1 << 16
+
+
+def bits_of(path: Path) -> int:
+    """8 or 16: the bits of a channel once decoded, told from the header.
+
+    Raises:
+        RawError: The file is cut short, is not what its suffix says, or has other bits.
+    """
+    kind = examine(path).kind
+    if kind is Kind.PNG:
+        return 16 if _head(path)[24:25] == b"\x10" else 8
+    if kind is Kind.TIFF:
+        bits = _tiff_facts(path)[0]
+        if bits not in (8, 16):
+            raise RawError(f"{path} has {bits} bits a channel", hint="convert it to 8 or 16")
+        return bits
+    return 8
+
+
+def read_frame(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """A picture as (H, W, 3) RGB, upright, its values unchanged; grey and palettes become three channels.
+
+    Raises:
+        RawError: It cannot be decoded, has other than 8 or 16 bits, or transparent pixels, which no pair can have.
+    """
+    if _may_be_transparent(path):
+        values = read_values(path)
+        if values.ndim == 3 and values.shape[2] == 4 and (values[..., 3] != np.iinfo(values.dtype).max).any():
+            raise RawError(f"{path} has transparent pixels", hint="save it without an alpha channel")
+    return read_image(path)
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """A mask as (H, W): True where it is not black.
+
+    Raises:
+        RawError: It cannot be decoded, or has more than one channel.
+    """
+    values = read_values(path)
+    if values.ndim != 2:
+        raise RawError(f"{path} is no mask: {values.shape}", hint="save one channel")
+    return np.asarray(values > 0)
+
+
+def _may_be_transparent(path: Path) -> bool:
+    kind = examine(path).kind
+    if kind is Kind.PNG:
+        head = _head(path)
+        # Colour types 4 and 6 have alpha; a palette's lies in the chunk tRNS before the pixels.
+        return head[25:26] in (b"\x04", b"\x06") or b"tRNS" in head
+    return kind is Kind.TIFF and _tiff_facts(path)[1] in (2, 4)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+def _tiff_facts(path: Path) -> tuple[int, int]:
+    """Bits a sample and samples a pixel."""
+    import tifffile  # slow to load, and most files are no TIFF
+
+    try:
+        with tifffile.TiffFile(path) as container:
+            page = container.pages.first
+            return int(page.bitspersample), int(page.samplesperpixel)
+    except Exception as error:  # tifffile raises whatever its parsing meets
+        raise RawError(f"cannot decode {path}", hint="is it a whole TIFF file? try another viewer") from error

@@ -1,0 +1,182 @@
+"""Imported pairs into shards: which goes where, and the work of one shard."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit import __version__
+from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.executor import run_tasks
+from sdd_toolkit.files import inside, replacing, sha256_of
+from sdd_toolkit.layouts.pixels import read_frame, read_mask
+from sdd_toolkit.layouts.sidecar import Export
+from sdd_toolkit.manifest import to_json
+from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.shards.folder import Note, write_note
+from sdd_toolkit.shards.index import VERSION, FailedPair, ShardHeader
+from sdd_toolkit.shards.schema import PackedPair
+from sdd_toolkit.shards.writer import write_shard
+from sdd_toolkit.splits import SPLITS
+from sdd_toolkit.types import FileRef, PairRecord, Reason, ShardInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sdd_toolkit.develop import Encoding
+    from sdd_toolkit.pack_config import PackConfig
+    from sdd_toolkit.shards.schema import Patch
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A pair to import: its record, and its files as they were when it was looked at.
+
+    Attributes:
+        split: What the layout says; None if nothing.
+        bits: Of a channel.
+        valid: The file of its mask; None: every pixel is valid.
+        box: (left, top, right, bottom) on the uncropped sharp frame; None: the whole frame.
+    """
+
+    record: PairRecord
+    split: str | None
+    blur: FileRef
+    sharp: FileRef
+    bits: int
+    valid: str | None = None
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to be; `plan` is the fingerprint of everything its bytes depend on."""
+
+    name: str
+    header: ShardHeader
+    frames: tuple[Frames, ...]
+    plan: str
+    root: Path
+    out: Path
+    config: PackConfig
+    killers: tuple[str, ...] = ()
+
+
+def planned(
+    root: Path,
+    out: Path,
+    frames: Sequence[Frames],
+    splits: Mapping[str, str],
+    config: PackConfig,
+    encoding: Encoding,
+    export: Export | None = None,
+) -> tuple[ShardTask, ...]:
+    """The shards: by split, then in the order of ids.
+
+    Args:
+        root: Folder that the files are relative to.
+        out: Folder of the shards.
+        frames: The pairs.
+        splits: The split of every scene.
+        config: Section `[pack]`.
+        encoding: How their values stand for light.
+        export: Where they come from, if that is an export of this toolkit.
+    """
+    told = export or Export("", "", encoding, "", None, False, __version__)
+    values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard", "encoding"})
+    tasks = []
+    for split in SPLITS:
+        members = sorted((f for f in frames if splits[f.record.scene] == split), key=lambda entry: entry.record.id)
+        header = told.header(split, config.patch_size, config.profile.codec)
+        count = -(-len(members) // config.pairs_per_shard)
+        for number in range(count):
+            mine = tuple(members[number * config.pairs_per_shard : (number + 1) * config.pairs_per_shard])
+            name = f"{split}-{number:05d}-of-{count:05d}.h5"
+            facts = {"format": VERSION, "toolkit": __version__, "config": values, "header": asdict(header)}
+            facts |= {"name": name, "frames": [asdict(entry) for entry in mine]}
+            plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+            tasks.append(ShardTask(name, header, mine, plan, root, out, config))
+    return tuple(tasks)
+
+
+def built(tasks: Sequence[ShardTask], executor: str) -> Iterator[Note]:
+    """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
+    dead = []
+    for outcome in run_tasks(build, tasks, executor):
+        if outcome.result is None:
+            dead.append(outcome.task)
+        else:
+            yield outcome.result
+    for task in dead:
+        alone = [replace(task, frames=(entry,)) for entry in task.frames]
+        trials = list(run_tasks(_try, alone, executor))
+        killers = tuple(trial.task.frames[0].record.id for trial in trials if trial.result is None)
+        for outcome in run_tasks(build, [replace(task, killers=killers)], executor):
+            if outcome.result is None:
+                raise InputError(
+                    f"the worker that writes {task.name} dies again and again",
+                    hint="run the same again with fewer workers, e.g. --executor local:1",
+                )
+            yield outcome.result
+
+
+def _try(task: ShardTask) -> bool:
+    return isinstance(packed(task, task.frames[0]), PackedPair)
+
+
+def build(task: ShardTask) -> Note:
+    """Writes one shard and notes that it is finished; runs in a worker."""
+    failed: list[FailedPair] = []
+
+    def pairs() -> Iterator[tuple[PackedPair, Sequence[Patch]]]:
+        for entry in task.frames:
+            pair = packed(task, entry)
+            if isinstance(pair, FailedPair):
+                failed.append(pair)
+            else:
+                yield pair, task.config.patching(task.header.split).patches(pair)
+
+    path = task.out / task.name
+    with replacing(path) as partial:
+        ids, patches = write_shard(partial, task.header, pairs())
+        size, digest = partial.stat().st_size, sha256_of(partial)
+    shard = ShardInfo(task.name, task.header.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
+    note = Note(plan=task.plan, shard=shard, failed=tuple(failed))
+    write_note(task.out, note)
+    return note
+
+
+def packed(task: ShardTask, entry: Frames) -> PackedPair | FailedPair:
+    """The pair with its pixels as they are, or why it cannot be had."""
+    record = entry.record
+    if record.id in task.killers:
+        return FailedPair(record.id, Reason.WORKER_DIED)
+    try:
+        for ref in (entry.blur, entry.sharp):
+            path = inside(task.root, ref.path)
+            if path.stat().st_size != ref.bytes or sha256_of(path) != ref.sha256:
+                return FailedPair(record.id, Reason.CHANGED, f"{ref.path} changed while it was imported")
+        blur, sharp = (read_frame(inside(task.root, ref.path)) for ref in (entry.blur, entry.sharp))
+        size = sharp.shape[:2]
+        valid = np.ones(size, np.bool_) if entry.valid is None else read_mask(inside(task.root, entry.valid))
+    except RawError as error:
+        return FailedPair(record.id, Reason.UNREADABLE, error.what.replace(f"{task.root}/", ""))
+    except (InputError, OSError) as error:
+        return FailedPair(record.id, Reason.CHANGED, str(error).replace(f"{task.root}/", ""))
+    if blur.shape != sharp.shape or valid.shape != size:
+        return FailedPair(record.id, Reason.SIZE_MISMATCH, f"{_by(blur)} and {_by(sharp)} px")
+    if blur.dtype != sharp.dtype or blur.dtype.itemsize * 8 != entry.bits:
+        return FailedPair(record.id, Reason.UNREADABLE, f"its pixels are {blur.dtype} and {sharp.dtype}")
+    box = (0, 0, size[1], size[0]) if entry.box is None else entry.box
+    if (box[3] - box[1], box[2] - box[0]) != size:
+        return FailedPair(record.id, Reason.SIZE_MISMATCH, f"{_by(sharp)} px, exported was the box {box}")
+    grid = (-(-size[0] // FLOW_FACTOR), -(-size[1] // FLOW_FACTOR), 2)
+    return PackedPair(record.id, blur, sharp, valid, np.zeros(grid, np.float32), record, box)
+
+
+def _by(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"

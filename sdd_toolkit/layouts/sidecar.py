@@ -1,0 +1,173 @@
+"""What an export says of itself: `export.json`, written first, and `metadata.jsonl`, one pair a line, written last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit.develop import Encoding
+from sdd_toolkit.development import Demosaic, LensCorrection
+from sdd_toolkit.errors import InputError, ManifestError
+from sdd_toolkit.files import check_relative
+from sdd_toolkit.layouts.listing import Files, Listing, Origin, SourcePair, sifted
+from sdd_toolkit.manifest import record_from, to_json
+from sdd_toolkit.shards.index import TRANSFER, Brightness, ShardHeader, Warp
+from sdd_toolkit.types import Reason, RejectedFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sdd_toolkit.types import PairRecord
+
+MARKER = "export.json"
+LINES = "metadata.jsonl"
+PATCH_LINES = "patches.jsonl"
+FORMAT, VERSION = "sdd-export", 1
+OWN = (MARKER, LINES, PATCH_LINES)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What all pairs of an export share.
+
+    Attributes:
+        layout: Name of the layout.
+        name: Name of the data set.
+        encoding: How pixel values stand for light.
+        index_sha256: Of the `index.json` it was made from.
+        split: The only split in it; None: all.
+        patches: Whether training patches are there as files, too.
+        toolkit: Version that wrote it.
+        configs: See `Index`.
+    """
+
+    layout: str
+    name: str
+    encoding: Encoding
+    index_sha256: str
+    split: str | None
+    patches: bool
+    toolkit: str
+    warp: Warp = Warp.HOMOGRAPHY
+    brightness: Brightness = Brightness.GAIN
+    demosaic: Demosaic = Demosaic.AHD
+    lens_correction: LensCorrection = LensCorrection.NONE
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def header(self, split: str, patch_size: int, codec: str) -> ShardHeader:
+        """What a shard made from it says about itself."""
+        light = (self.warp, self.brightness, self.demosaic, self.lens_correction)
+        return ShardHeader(split, self.encoding, patch_size, codec, *light)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One exported pair. Paths are relative to the export; `valid` is None where every pixel is valid."""
+
+    id: str
+    scene: str
+    split: str
+    blur: str
+    sharp: str
+    valid: str | None
+    height: int
+    width: int
+    blur_sha256: str
+    sharp_sha256: str
+    box: tuple[int, int, int, int] | None
+    record: dict[str, Any]
+
+
+_EXPORT = TypeAdapter(Export)
+_LINE = TypeAdapter(Line)
+
+
+def marker_text(export: Export) -> str:
+    """The text of `export.json`."""
+    facts = {"format": FORMAT, "version": VERSION, **asdict(export), "transfer": TRANSFER[export.encoding]}
+    return json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
+
+
+def read_marker(root: Path) -> Export | None:
+    """What the export in `root` says of itself; None if it is none.
+
+    Raises:
+        InputError: It is damaged, or of an unknown version.
+    """
+    path = root / MARKER
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
+            raise InputError(f"{path} is of an unknown format", hint="use the version of the toolkit that wrote it")
+        return _EXPORT.validate_python(content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        raise InputError(f"{path} does not describe an export", hint="export again, or name --layout") from error
+
+
+def line_text(line: Line) -> str:
+    """One line of `metadata.jsonl`."""
+    return to_json(line)
+
+
+def read(root: Path, files: Files) -> Listing:
+    """The pairs of an export, as it tells them.
+
+    Raises:
+        InputError: It is not finished, or holds archives.
+    """
+    export = read_marker(root)
+    if export is not None and export.layout == "webdataset":
+        raise InputError(f"{root} holds archives", hint="import the shards they were made from, or another export")
+    if LINES not in files.paths:
+        raise InputError(f"{root} is an export that was not finished", hint="run the same `sdd export` again")
+    drafts: list[SourcePair] = []
+    present = set(files.paths)
+    left = [RejectedFile(path, Reason.DUPLICATE, "a patch: cut out of a frame") for path in _patches(root, present)]
+    # Not splitlines: U+2028 in an id ends no line.
+    for number, text in enumerate((root / LINES).read_bytes().split(b"\n"), 1):
+        where = f"{LINES}, line {number}"
+        try:
+            if text.strip():
+                drafts.append(_pair(text, where, present))
+        except (ManifestError, ValidationError, ValueError, KeyError) as error:
+            what = error.what if isinstance(error, ManifestError) else f"{where} does not describe a pair"
+            left.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
+    return sifted(files, drafts, left, OWN)
+
+
+def _patches(root: Path, present: set[str]) -> list[str]:
+    """The files that `patches.jsonl` names."""
+    if PATCH_LINES not in present:
+        return []
+    named: list[str] = []
+    for text in (root / PATCH_LINES).read_bytes().split(b"\n"):
+        try:
+            entry = json.loads(text)
+            named += [path for path in (entry["blur"], entry["sharp"]) if path in present]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return named
+
+
+def _pair(text: bytes, where: str, present: set[str]) -> SourcePair:
+    line = _LINE.validate_json(text)
+    record = record_from(to_json(line.record), where)
+    for path in (line.blur, line.sharp, *([line.valid] if line.valid else [])):
+        check_relative(path, where)
+        if path not in present:
+            raise ManifestError(f"{where}: there is no {path!r}", hint="export again")
+    if line.split not in ("train", "val", "test") or (record.id, record.scene) != (line.id, line.scene):
+        raise ManifestError(f"{where}: it contradicts itself", hint="export again")
+    origin = Origin(record, line.blur_sha256, line.sharp_sha256, line.valid, line.box)
+    return SourcePair(line.id, line.scene, line.split, line.blur, line.sharp, record.kind, origin=origin)
+
+
+def with_record(record: PairRecord) -> dict[str, Any]:
+    """A record as the plain object a `Line` holds."""
+    plain: dict[str, Any] = json.loads(to_json(record))
+    return plain

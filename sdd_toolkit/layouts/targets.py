@@ -1,0 +1,55 @@
+"""The layouts that `sdd export` writes: where a frame of a pair goes. A table; a new layout is a new row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROLES = ("blur", "sharp")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Folders as templates with `{split}`.
+
+    Attributes:
+        looks: The layout in a few words.
+        blur: Folder of the blurred frames.
+        sharp: Folder of the sharp ones.
+        valid: Folder of the masks of pairs that have invalid pixels.
+        patches: Folder above the two folders of training patches, which are called as those of the frames.
+        suffix: Of the files.
+        archive: Whether one tar a shard takes the place of the folders.
+    """
+
+    looks: str
+    blur: str = ""
+    sharp: str = ""
+    valid: str = "{split}/valid"
+    patches: str = "{split}_patches"
+    suffix: str = ".png"
+    archive: bool = False
+
+    def place(self, role: str, split: str, name: str) -> str:
+        """The path of a frame; `role` is `blur`, `sharp` or `valid`."""
+        folder: str = getattr(self, role).format(split=split)
+        return f"{folder}/{name}{self.suffix}"
+
+    def patch_place(self, role: str, split: str, name: str) -> str:
+        """The path of a patch."""
+        last = getattr(self, role).rpartition("/")[2]
+        return f"{self.patches.format(split=split)}/{last}/{name}{self.suffix}"
+
+
+TARGETS: dict[str, Target] = {
+    "sdd": Target("train|val|test/{blur,gt}", "{split}/blur", "{split}/gt"),
+    "dpdd": Target(
+        "train_c|val_c|test_c/{source,target}",
+        "{split}_c/source",
+        "{split}_c/target",
+        valid="{split}_c/valid",
+        patches="patch/{split}_c",
+    ),
+    "png": Target("train|val|test/{blur,sharp}", "{split}/blur", "{split}/sharp"),
+    "tiff": Target("train|val|test/{blur,sharp}", "{split}/blur", "{split}/sharp", suffix=".tif"),
+    "webdataset": Target("one tar a shard: KEY.blur.png, KEY.json, KEY.sharp.png", archive=True),
+}
