@@ -97,7 +97,8 @@ class PatchStream:
     """Batches of patches, epoch after epoch; iterating it runs to the end of the epoch.
 
     The sequence of batches depends on the seed, the rank and the number of ranks, never on `workers`. `state_dict`
-    tells which batches were handed out; with it another process goes on with the next one. It is the same on all ranks, so one of them may store it for all.
+    tells which batches were handed out; with it another process goes on with the next one. It is
+    the same on all ranks, so one of them may store it for all.
 
     Args:
         dataset: What to read.
