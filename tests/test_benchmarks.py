@@ -54,12 +54,19 @@ def test_pairs_without_exif_are_judged_against_the_truth() -> None:
 
 
 def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:
-    rows = table("reading", "--pairs", "1", "--size", "320x256", "--reads", "3", "--window", "128")
-    shards = ("shard, bitshuffle-lz4", "images only", "shard, gzip", "shard, uncompressed")
-    for name in (*shards, "PNG files", "numpy memmap"):
+    options = ("--pairs", "1", "--size", "320x256", "--windows", "4", "--window", "128", "--rounds", "1")
+    rows = table("reading", *options, "--photographs", "none", "--workers", "0,1")
+    profiles = ("fast", "small", "raw", "portable")
+    names = [f"{layout}, {profile}" for layout in ("frames", "patches") for profile in profiles]
+    rivals = ("PNG frames", "WebDataset of PNG", "LMDB of PNG", "LMDB of raw pixels")
+    for name in (*names, *rivals, "memmap of frames", "memmap of patches"):
         (row,) = rows[name]
-        assert len(row) == 3
+        assert len(row) == 5
         assert row[0] > 0
+    assert rows["PNG patches"][0][2] == 1.0
+    for name in ("PNG patches", *names[:4]):
+        (row,) = rows[f"loader, {name}"]
+        assert min(row) > 0
 
 
 def test_every_way_to_develop_has_its_seconds_and_bytes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from sdd_toolkit.develop import Encoding, decode
 from sdd_toolkit.pack import run
 from sdd_toolkit.pack_config import PackConfig
+from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.reader import ShardReader
 from tests.small_dataset import filtered_manifest
 
@@ -35,9 +36,12 @@ def code_of_the_document() -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.DOTALL))
 
 
+@pytest.mark.parametrize("profile", list(Profile))
 @pytest.mark.parametrize("encoding", [Encoding.SRGB8, Encoding.LINEAR16])
-def test_the_code_of_the_document_reads_what_the_toolkit_reads(tmp_path: Path, encoding: Encoding) -> None:
-    config = PackConfig(patch_size=128, encoding=encoding)
+def test_the_code_of_the_document_reads_what_the_toolkit_reads(
+    tmp_path: Path, encoding: Encoding, profile: Profile
+) -> None:
+    config = PackConfig(patch_size=128, encoding=encoding, profile=profile)
     run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
     (tmp_path / "plain").mkdir()
     program = code_of_the_document() + SAVE
@@ -70,14 +74,26 @@ def test_the_table_of_patches_is_a_data_frame_with_ids_as_text(tmp_path: Path) -
         }
 
 
-def test_chunks_and_filters_are_those_of_the_document(tmp_path: Path) -> None:
-    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", PackConfig(patch_size=128))
+@pytest.mark.parametrize(
+    ("profile", "filters", "chunks"),
+    [
+        (Profile.FAST, [32026, 3], (152, 136, 3)),  # Blosc2, Fletcher-32
+        (Profile.SMALL, [32033, 3], (152, 136, 3)),  # HTJ2K, Fletcher-32
+        (Profile.RAW, [], None),
+        (Profile.PORTABLE, [2, 1, 3], (292, 200, 3)),  # shuffle, deflate, Fletcher-32
+    ],
+)
+def test_chunks_and_filters_are_those_of_the_document(
+    tmp_path: Path, profile: Profile, filters: list[int], chunks: tuple[int, ...] | None
+) -> None:
+    config = PackConfig(patch_size=128, profile=profile)
+    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
     with h5py.File(tmp_path / "shards" / SHARD) as file:
         (group,) = file["pairs"].values()
         plan = group["blur"].id.get_create_plist()
-        # bitshuffle-LZ4, Fletcher-32
-        assert [plan.get_filter(number)[0] for number in range(plan.get_nfilters())] == [32008, 3]
-        assert group["blur"].chunks == (256, 256, 3)
+        assert [plan.get_filter(number)[0] for number in range(plan.get_nfilters())] == filters
+        assert group["blur"].chunks == chunks
+        assert file.attrs["codec"] == profile.codec
         assert {name: str(data.dtype) for name, data in group.items()} == {
             "blur": "uint8",
             "sharp": "uint8",

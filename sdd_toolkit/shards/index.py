@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = "sdd-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
+_AGAIN = "run `sdd pack` again"
 # What `codecs` can read; named here so that reading an index does not cost importing HDF5 plugins.
 KNOWN_CODECS = ("blosc2-bitshuffle-lz4", "htj2k", "none", "gzip", "bitshuffle-lz4")
 _SRGB = "s = 12.92 v if v <= 0.0031308 else 1.055 v^(1/2.4) - 0.055"
@@ -203,27 +204,47 @@ def read_index(folder: Path) -> Index:
         IntegrityError: The index is damaged.
     """
     path = folder / INDEX_NAME
-    again = "run `sdd pack` again"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found, version = content["format"], content["version"]
-    except OSError as error:
-        raise InputError(f"no readable {path}", hint="give the folder `sdd pack` wrote") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{path} is not an index of shards", hint=again) from error
-    # First of all: a flipped bit may have made another format or version of it. The rule is that of every version.
-    if content.pop("sha256", None) != _digest(content):
-        raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=again)
-    if (found, version) != (FORMAT, VERSION):
-        raise unknown_format(path, found, version)
-    if content.get("codec") not in KNOWN_CODECS:
-        raise unknown_codec(path, content.get("codec"))
+    content = unsealed(path)
+    refuse_unknown(path, content, FORMAT)
     try:
         return _INDEX.validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=again) from error
+        raise misfitting(path, error) from error
+
+
+def unsealed(path: Path) -> dict[str, Any]:
+    """The content of an index of any format and version, checked against its own sha256.
+
+    Raises:
+        InputError: No index there.
+        IntegrityError: The index is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["format"], content["version"]
+    except OSError as error:
+        raise InputError(f"no readable {path}", hint="give the folder `sdd pack` wrote") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not an index of shards", hint=_AGAIN) from error
+    # First of all: a flipped bit may have made another format or version of it. The rule is that of every version.
+    if content.pop("sha256", None) != _digest(content):
+        raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=_AGAIN)
+    return content
+
+
+def refuse_unknown(path: Path, content: Mapping[str, Any], kind: str) -> None:
+    """Raises InputError unless this is an index of format `kind`, in a version and codec that can be read."""
+    if (content["format"], content["version"]) != (kind, VERSION):
+        raise unknown_format(path, content["format"], content["version"], kind)
+    if content.get("codec") not in KNOWN_CODECS:
+        raise unknown_codec(path, content.get("codec"))
+
+
+def misfitting(path: Path, error: ValidationError) -> IntegrityError:
+    """The error for an index whose keys are not what they should be."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return IntegrityError(f"{path}: {where}: {first['msg']}", hint=_AGAIN)
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -244,9 +265,9 @@ def unknown_codec(path: Path, codec: object) -> InputError:
     )
 
 
-def unknown_format(path: Path, found: object, version: object) -> InputError:
+def unknown_format(path: Path, found: object, version: object, kind: str = FORMAT) -> InputError:
     """The error for a file of another format or version than this toolkit reads."""
     return InputError(
-        f"{path} has format {found!r} version {version!r}, this toolkit reads {FORMAT!r} version {VERSION}",
+        f"{path} has format {found!r} version {version!r}, this toolkit reads {kind!r} version {VERSION}",
         hint="install the toolkit version that packed it, or pack again",
     )

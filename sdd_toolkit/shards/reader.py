@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict
 
 import h5py
 import numpy as np
@@ -18,7 +18,7 @@ from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
 from sdd_toolkit.residual_flow import FLOW_FACTOR
-from sdd_toolkit.shards.arrays import StoredArray, Window, mapped
+from sdd_toolkit.shards.arrays import StoredArray, Window
 from sdd_toolkit.shards.index import (
     FORMAT,
     KNOWN_CODECS,
@@ -30,6 +30,7 @@ from sdd_toolkit.shards.index import (
     unknown_codec,
     unknown_format,
 )
+from sdd_toolkit.shards.open_shards import OpenShards
 from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, group_name
 from sdd_toolkit.types import PairRecord, ShardInfo
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_OPEN_SHARDS = 32
 _RECORD = TypeAdapter(PairRecord)
 _DEVELOPMENT = TypeAdapter(PairDevelopment)
 
@@ -52,13 +52,6 @@ class _StoredPair:
     valid: StoredArray
     flow: StoredArray
     told: _Told
-
-
-@dataclass(frozen=True, slots=True)
-class _OpenShard:
-    file: h5py.File
-    content: memoryview | None
-    pairs: dict[str, _StoredPair] = field(default_factory=dict)
 
 
 class _Told(TypedDict):
@@ -139,8 +132,7 @@ class ShardReader:
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._shard_of = {pair: shard for shard in self.shards for pair in shard.pairs}
         self._patches: tuple[Patch, ...] | None = None
-        self._open_shards: dict[str, _OpenShard] = {}
-        self._process = os.getpid()
+        self._open_shards: OpenShards[_StoredPair] = OpenShards(partial(open_shard, self.folder))
 
     @property
     def encoding(self) -> Encoding:
@@ -161,21 +153,21 @@ class ShardReader:
 
     def shard_patches(self, shard: ShardInfo) -> tuple[Patch, ...]:
         """The patches of one shard."""
-        with self._reading(shard) as file:
-            table = file["patches"]
+        with self._open_shards.reading(shard) as opened:
+            table = opened.file["patches"]
             pairs = [str(value) for value in table["pair"].asstr()[:]]
             columns = [table[name][:].tolist() for name in ("top", "left", "sharpness", "valid_fraction")]
             return tuple(Patch(*row) for row in zip(pairs, *columns, strict=True))
 
     def header(self, shard: ShardInfo) -> ShardHeader:
         """What one shard says about itself."""
-        with self._reading(shard) as file:
-            return header_of(file.attrs)
+        with self._open_shards.reading(shard) as opened:
+            return header_of(opened.file.attrs)
 
     def groups(self, shard: ShardInfo) -> tuple[str, ...]:
         """The HDF5 groups of the pairs that lie in one shard, sorted."""
-        with self._reading(shard) as file:
-            return tuple(sorted(f"pairs/{name}" for name in file["pairs"]))
+        with self._open_shards.reading(shard) as opened:
+            return tuple(sorted(f"pairs/{name}" for name in opened.file["pairs"]))
 
     def shape(self, pair_id: str) -> tuple[int, int]:
         """(H, W) of a pair."""
@@ -214,6 +206,20 @@ class ShardReader:
                 flow=pair.flow.read().astype(np.float32),
                 **pair.told,
             )
+
+    def split_of(self, pair_id: str) -> str:
+        """The split a pair belongs to, as the index says."""
+        return self._shard(pair_id).split
+
+    def read_flow(self, pair_id: str) -> NDArray[np.float32]:
+        """The whole flow of a pair on its quarter-size grid.
+
+        Raises:
+            InputError: No such pair in this reader's split.
+            IntegrityError: The shard is missing or damaged; names it.
+        """
+        with self._stored(pair_id) as pair:
+            return pair.flow.read().astype(np.float32)
 
     def read_images(
         self, pair_id: str, top: int, left: int, height: int, width: int
@@ -263,9 +269,7 @@ class ShardReader:
 
     def close(self) -> None:
         """Closes the shards this process opened; the reader can still be used and opens them again."""
-        shards, self._open_shards = self._open_shards, {}
-        for shard in shards.values():
-            shard.file.close()
+        self._open_shards.close()
 
     def __enter__(self) -> Self:
         return self
@@ -273,51 +277,26 @@ class ShardReader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_shards": {}}
-
-    @contextmanager
-    def _stored(self, pair_id: str) -> Iterator[_StoredPair]:
+    def _shard(self, pair_id: str) -> ShardInfo:
         shard = self._shard_of.get(pair_id)
         if shard is None:
             raise InputError(f"{self.folder} has no pair {pair_id!r}", hint="see pairs in index.json")
-        with _naming(shard):
-            opened = self._open(shard)
-            pair = opened.pairs.get(pair_id)
+        return shard
+
+    @contextmanager
+    def _stored(self, pair_id: str) -> Iterator[_StoredPair]:
+        shard = self._shard(pair_id)
+        with self._open_shards.reading(shard) as opened:
+            pair = opened.parts.get(pair_id)
             if pair is None:
                 group = opened.file[group_name(pair_id)]
                 arrays = {key: StoredArray(group[key], opened.content) for key in ("blur", "sharp", "valid", "flow")}
-                pair = opened.pairs[pair_id] = _StoredPair(**arrays, told=_told(group))
+                pair = opened.parts[pair_id] = _StoredPair(**arrays, told=_told(group))
             yield pair
 
-    @contextmanager
-    def _reading(self, shard: ShardInfo) -> Iterator[h5py.File]:
-        with _naming(shard):
-            yield self._open(shard).file
 
-    def _open(self, shard: ShardInfo) -> _OpenShard:
-        if self._process != os.getpid():
-            self._process, self._open_shards = os.getpid(), {}
-        opened = self._open_shards.pop(shard.name, None)
-        if opened is None:
-            file = open_shard(self.folder, shard)
-            opened = _OpenShard(file, mapped(file))
-        while len(self._open_shards) >= _OPEN_SHARDS:
-            self._open_shards.pop(next(iter(self._open_shards))).file.close()
-        self._open_shards[shard.name] = opened
-        return opened
-
-
-@contextmanager
-def _naming(shard: ShardInfo) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise damaged(shard.name, str(error)) from error
-
-
-def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
-    """Opens one shard for reading after checking its size and version.
+def open_shard(folder: Path, shard: ShardInfo, kind: str = FORMAT) -> h5py.File:
+    """Opens one shard of format `kind` for reading after checking its size and version.
 
     Raises:
         IntegrityError: Missing, of another size than the index says, not HDF5, or outside the folder.
@@ -334,7 +313,7 @@ def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
     except (OSError, ManifestError) as error:
         raise damaged(shard.name, str(error)) from error
     found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
-    if found != (FORMAT, VERSION):
+    if found != (kind, VERSION):
         file.close()
         raise unknown_format(path, *found)
     if file.attrs.get("codec") not in KNOWN_CODECS:

@@ -12,7 +12,7 @@ from sdd_toolkit.files import Sink
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.arrays import create, fill
-from sdd_toolkit.shards.codecs import CODECS
+from sdd_toolkit.shards.codecs import CODECS, chunk_edge
 from sdd_toolkit.shards.copying import copy_array, stored
 from sdd_toolkit.shards.index import ShardHeader, attributes, damaged
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
@@ -122,8 +122,8 @@ def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]
 
 def _create(group: h5py.Group, name: str, like: NDArray[Any] | h5py.Dataset, codec: Codec) -> h5py.Dataset:
     """An empty data set for an array of the shape and type of `like`."""
-    edge = codec.chunk_px
-    chunks = None if edge is None else (min(edge, like.shape[0]), min(edge, like.shape[1]), *like.shape[2:])
+    edges = codec.chunk_px and tuple(chunk_edge(size, codec.chunk_px) for size in like.shape[:2])
+    chunks = (*edges, *like.shape[2:]) if edges else None
     return create(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))
 
 
