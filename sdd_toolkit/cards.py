@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sdd_toolkit import __version__
+from sdd_toolkit import __version__, leakage
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.files import write_text
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from sdd_toolkit.leakage import Leakage
     from sdd_toolkit.types import PairRecord
 
 CARD_NAME = "README.md"
@@ -96,6 +97,7 @@ class Card:
         steps: Every stage, version and configuration the packed pairs went through, with the number of pairs.
         sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
         fused: How many packed pairs have an all-in-focus fusion as their sharp frame.
+        leakage: What looks alike in different splits.
     """
 
     config: CardConfig
@@ -115,6 +117,7 @@ class Card:
     reasons: dict[Reason, str]
     toolkit: str
     fused: int
+    leakage: Leakage
 
 
 def run(
@@ -141,7 +144,8 @@ def run(
         index = reader.index
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds)
+    found = leakage.check(shards, decode=False)
+    card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds, found)
     write_text(shards / CARD_NAME, render_card(card))
     return Report(
         stage="card",
@@ -168,6 +172,7 @@ def gather(
     config: CardConfig,
     manifest: Path | None,
     thresholds: FilterConfig | None,
+    found: Leakage,
 ) -> Card:
     """The facts of a data set for the template; see `Card`."""
     frame = table(records)
@@ -192,6 +197,7 @@ def gather(
         reasons=REASON_TEXT,
         toolkit=__version__,
         fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
+        leakage=found,
     )
 
 

@@ -153,7 +153,7 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
         raise ManifestError(
             f"{path}, line {number}: {where}: {first['msg']}", hint="restore the line or ingest again"
         ) from error
-    if not _names_a_file(record.id):
+    if not names_a_file(record.id):
         raise ManifestError(
             f"{path}, line {number}: the id {record.id[:80]!r} cannot name a file",
             hint="restore the line or ingest again",
@@ -168,7 +168,7 @@ def _spelt(entries: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: "Infinity" if key == "focus_m" and value == math.inf else value for key, value in entries}
 
 
-def _names_a_file(name: str) -> bool:
+def names_a_file(name: str) -> bool:
     """Whether files may be called after a pair of this id: the stages do so."""
     plain = name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
     return plain and 0 < len(name.encode()) <= _LONGEST_ID

@@ -93,6 +93,7 @@ class Index:
         shards: In reading order.
         plans: Per shard name, the fingerprint of everything its bytes depend on; equal plans are equal bytes.
         failed: Kept pairs that could not be packed.
+        history: How the set was made of other sets, a sentence each; empty if it was packed.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Index:
     lens_correction: LensCorrection = LensCorrection.NONE
     reduction: int = 1
     transfer_parameters: Transfer | None = None
+    history: tuple[str, ...] = ()
 
     def header(self, split: str) -> ShardHeader:
         """What every shard of a split says about itself."""
