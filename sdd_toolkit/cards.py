@@ -141,10 +141,10 @@ def run(
     with ShardReader(shards) as reader:
         pairs = {name: reader.record(name) for name in reader.pair_ids}
         sizes = [reader.shape(name) for name in pairs]
+        found = leakage.find(leakage.seen_in(reader, pairs, decode=False))
         index = reader.index
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    found = leakage.check(shards, decode=False)
     card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds, found)
     write_text(shards / CARD_NAME, render_card(card))
     return Report(

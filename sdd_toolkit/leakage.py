@@ -17,8 +17,10 @@ from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.splits import SPLITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from sdd_toolkit.types import PairRecord
 
 log = logging.getLogger(__name__)
 _SHOWN = 5
@@ -86,16 +88,21 @@ def check(shards: Path, max_distance: int = MAX_DISTANCE, *, decode: bool = True
         InputError: No set there.
         IntegrityError: A shard is missing or damaged.
     """
-    seen = []
     with ShardReader(shards) as reader:
-        for shard in reader.shards:
-            for name in shard.pairs:
-                record, marks = reader.record(name), reader.marks(name)
-                look = None if marks is None else marks.look
-                if look is None and decode:
-                    look = look_of(reader.read(name).sharp)
-                seen.append(Seen(name, record.scene, shard.split, look, (record.blur.sha256, record.sharp.sha256)))
-    return find(seen, max_distance)
+        records = {name: reader.record(name) for name in reader.pair_ids}
+        return find(seen_in(reader, records, decode=decode), max_distance)
+
+
+def seen_in(reader: ShardReader, records: Mapping[str, PairRecord], *, decode: bool) -> list[Seen]:
+    """What is compared of the pairs of an open set, whose `records` have been read; `decode` as in `check`."""
+    seen = []
+    for shard in reader.shards:
+        for name in shard.pairs:
+            record, look = records[name], reader.look(name)
+            if look is None and decode:
+                look = look_of(reader.read(name).sharp)
+            seen.append(Seen(name, record.scene, shard.split, look, (record.blur.sha256, record.sharp.sha256)))
+    return seen
 
 
 def find(seen: Sequence[Seen], max_distance: int = MAX_DISTANCE) -> Leakage:

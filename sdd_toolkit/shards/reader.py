@@ -151,6 +151,11 @@ class ShardReader:
         with self._group(pair_id) as group:
             return marks_of(group)
 
+    def look(self, pair_id: str) -> str | None:
+        """The perceptual hash of the pair's sharp frame; None in the first shards."""
+        with self._group(pair_id) as group:
+            return str(group.attrs["look"]) if "look" in group.attrs else None
+
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.
 

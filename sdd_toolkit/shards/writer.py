@@ -88,7 +88,8 @@ def _take_over(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None
     with stored(pair.path, pair.stored_id) as source:
         for name in _ARRAYS:
             try:
-                copy_array(source[name], _create(group, name, source[name], header.codec))
+                array = source[name]
+                copy_array(array, _create(group, name, array, header.codec, array.chunks))
             except (KeyError, ValueError) as error:
                 raise damaged(pair.path.name, f"{pair.stored_id}: {error}") from error
         told = {name: source.attrs[name] for name in _TOLD if name in source.attrs}
@@ -112,10 +113,16 @@ def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]
     return dict(zip(_ARRAYS, arrays, strict=True))
 
 
-def _create(group: h5py.Group, name: str, like: NDArray[Any] | h5py.Dataset, codec: str) -> h5py.Dataset:
-    """An empty data set for an array of the shape and type of `like`."""
+def _create(
+    group: h5py.Group,
+    name: str,
+    like: NDArray[Any] | h5py.Dataset,
+    codec: str,
+    chunks: tuple[int, ...] | None = None,
+) -> h5py.Dataset:
+    """An empty data set for an array of the shape and type of `like`; `chunks` are those of a stored one."""
     shape = like.shape
-    chunks = (min(CHUNK_PX, shape[0]), min(CHUNK_PX, shape[1]), *shape[2:])
+    chunks = chunks or (min(CHUNK_PX, shape[0]), min(CHUNK_PX, shape[1]), *shape[2:])
     return group.create_dataset(name, shape=shape, dtype=like.dtype, chunks=chunks, fletcher32=True, **CODECS[codec])
 
 
