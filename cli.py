@@ -34,6 +34,10 @@ DOORS = (
     Door("filter", "sdd_toolkit.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
     Door("pack", "sdd_toolkit.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
     Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),
+    Door("split", "sdd_toolkit.commands:split", "Share the scenes of a packed set out anew, copying."),
+    Door("merge", "sdd_toolkit.commands:merge", "Make one packed set of several, copying."),
+    Door("subset", "sdd_toolkit.commands:subset", "Take the pairs of a packed set that fulfil a condition, copying."),
+    Door("leakage", "sdd_toolkit.commands:leakage", "Find scenes of different splits that look alike."),
     Door("card", "sdd_toolkit.commands:card", "Write the data card of a packed data set."),
     Door(
         "show", "sdd_toolkit.commands:show", "Show where a packed pair comes from: source files, every step, its shard."

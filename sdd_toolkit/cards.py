@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sdd_toolkit import __version__, croissant
+from sdd_toolkit import __version__, croissant, leakage
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.files import write_text
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from sdd_toolkit.leakage import Leakage
     from sdd_toolkit.types import PairRecord
 
 CARD_NAME = "README.md"
@@ -102,6 +103,7 @@ class Card:
         sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
         fused: How many packed pairs have an all-in-focus fusion as their sharp frame.
         imported: How many packed pairs were imported as they were, without alignment.
+        leakage: What looks alike in different splits.
     """
 
     config: CardConfig
@@ -122,6 +124,7 @@ class Card:
     toolkit: str
     fused: int
     imported: int
+    leakage: Leakage
 
 
 def run(
@@ -145,10 +148,11 @@ def run(
     with ShardReader(shards) as reader:
         pairs = {name: reader.record(name) for name in reader.pair_ids}
         sizes = [reader.shape(name) for name in pairs]
+        found = leakage.find(leakage.seen_in(reader, pairs, decode=False))
         index = reader.index
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds)
+    card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds, found)
     files = croissant.files_of(index, (shards / INDEX_NAME).read_bytes(), tuple(pairs.values()), sizes, config)
     for name, text in {CARD_NAME: render_card(card), **files}.items():
         write_text(shards / name, text)
@@ -179,6 +183,7 @@ def gather(
     config: CardConfig,
     manifest: Path | None,
     thresholds: FilterConfig | None,
+    found: Leakage,
 ) -> Card:
     """The facts of a data set for the template; see `Card`."""
     frame = table(records)
@@ -204,6 +209,7 @@ def gather(
         toolkit=__version__,
         fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
         imported=sum(record.alignment is None for record in records),
+        leakage=found,
     )
 
 

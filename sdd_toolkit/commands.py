@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from sdd_toolkit.lenses import LensPairs
     from sdd_toolkit.provenance import Origin
 
+pairs_per_shard_option = click.option(
+    "--pairs-per-shard", type=click.IntRange(min=1), default=16, show_default=True, help="Pairs in one HDF5 file."
+)
+
 
 @click.command()
 @click.argument("manifest", type=IN_PATH)
@@ -143,6 +147,107 @@ def report(
     section = load_section(ReportConfig, "report", config, max_pictures=pictures)
     how = executor or default_name()
     echo_report(run(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@out_option("Folder of the new set.")
+@click.option(
+    "--train", "train_fraction", type=float, help="Share of scenes to train on; instead of [pack.split] train_fraction."
+)
+@click.option("--val", "val_fraction", type=float, help="Share of scenes to choose checkpoints by.")
+@click.option("--test", "test_fraction", type=float, help="Share of scenes to report figures on.")
+@click.option("--seed", type=int, help="Another seed is another shuffle of the scenes.")
+@stage_options
+def split(
+    shards: Path,
+    out: Path,
+    config: Path | None,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
+    **shares: float | None,
+) -> None:
+    """Share the scenes of a packed set out anew, copying."""
+    from sdd_toolkit.config import load_section, validate
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.pack_config import PackConfig
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.rearrange import split as run
+
+    section = load_section(PackConfig, "pack", config)
+    given = {name: share for name, share in shares.items() if share is not None}
+    sharing = validate(type(section.split), {**section.split.model_dump(), **given}, where="options [pack.split]")
+    section = section.model_copy(update={"split": sharing})
+    how = executor or default_name()
+    echo_report(run(shards, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH, nargs=-1, required=True)
+@out_option("Folder of the new set.")
+@click.option("--prefix", multiple=True, help="Put before ids and scenes; once for each set, in their order.")
+@pairs_per_shard_option
+@executor_option
+@overwrite_option
+@json_option
+def merge(
+    shards: tuple[Path, ...],
+    out: Path,
+    prefix: tuple[str, ...],
+    pairs_per_shard: int,
+    executor: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make one packed set of several, copying."""
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.rearrange import merge as run
+
+    how = executor or default_name()
+    report = run(shards, out, prefix, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
+    echo_report(report, as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@click.option("--where", required=True, help='Condition, e.g. "blur_gain > 2 and residual_px < 0.5".')
+@out_option("Folder of the new set.")
+@pairs_per_shard_option
+@executor_option
+@overwrite_option
+@json_option
+def subset(
+    shards: Path, where: str, out: Path, pairs_per_shard: int, executor: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Take the pairs of a packed set that fulfil a condition, copying."""
+    from sdd_toolkit.executor import default_name
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.rearrange import subset as run
+
+    how = executor or default_name()
+    report = run(shards, out, where, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
+    echo_report(report, as_json)
+
+
+@click.command()
+@click.argument("shards", type=IN_PATH)
+@click.option("--distance", type=click.IntRange(0, 20), default=None, help="Bits that may differ (default 8).")
+@json_option
+@click.pass_context
+def leakage(context: click.Context, shards: Path, distance: int | None, as_json: bool) -> None:
+    """Find scenes of different splits that look alike."""
+    from sdd_toolkit.leakage import check, told
+    from sdd_toolkit.looks import MAX_DISTANCE
+
+    found = check(shards, MAX_DISTANCE if distance is None else distance)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        click.echo(f"leakage: {len(found.leaks)} found among {found.compared} pairs ({found.max_distance} bits)")
+        click.echo("".join(f"  {line}\n" for line in told(found)), nl=False)
+    context.exit(1 if found.leaks else 0)
 
 
 @click.command()

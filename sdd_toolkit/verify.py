@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdd_toolkit import leakage
 from sdd_toolkit.development import Demosaic
 from sdd_toolkit.errors import InputError, IntegrityError, SddError
 from sdd_toolkit.files import PARTIAL, inside, sha256_of
@@ -36,6 +37,8 @@ _SHOWN = 5
 def run(shards: Path, *, track: Track = silent) -> Report:
     """Checks the folder `shards`: nothing missing, nothing extra, every hash, every chunk, every number.
 
+    Scenes of different splits that look alike are no fault of the bytes: the log tells of them.
+
     Raises:
         InputError: No index there, or one of an unknown version.
         IntegrityError: Something is wrong; the first findings are in the message, the others are logged.
@@ -55,6 +58,7 @@ def run(shards: Path, *, track: Track = silent) -> Report:
             "; ".join(findings[:_SHOWN]) + more,
             hint="restore these files from their source, or run `sdd pack` again",
         )
+    leakage.warn(shards)
     pairs = sum(len(shard.pairs) for shard in index.shards)
     return Report(
         stage="verify",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "pairing", "reading", "reblur")
+SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "pairing", "reading", "reblur", "repack")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -89,6 +89,21 @@ def test_a_virtual_pair_has_its_price_at_every_size() -> None:
 def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:
     rows = table("reblur", "--size", "32", "--repeats", "1")
     assert rows["hats, ours"][0][-1] < 0.1 * rows["dense, official form"][0][-1]
+
+
+def test_packing_again_copies_every_pair_and_stands_beside_packing_from_raw_and_cp() -> None:
+    rows = table("repack", "--pairs", "3", "--shots", "1", "--size", "648x432", "--repeats", "1")
+    copied = {
+        "pack, from RAW": [0, 3],
+        "pack again, a pair fewer": [2, 2],
+        "pack again, another spli": [3, 3],
+        "cp and fsync": [],
+    }
+    for name, expected in copied.items():
+        (row,) = rows[name]
+        size_mb, _, _, *_ = row
+        assert size_mb > 0
+        assert row[5:] == expected
 
 
 def test_make_bench_runs_every_benchmark() -> None:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 from tests.small_dataset import filtered_manifest
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reading.md"

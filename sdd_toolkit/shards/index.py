@@ -98,6 +98,7 @@ class Index:
         failed: Kept pairs that could not be packed, and files of an imported folder that are in no pair.
         configs: By fingerprint the configurations that the pairs and the packing went by: `stage` and `values`.
         libraries: The versions of the libraries that made it.
+        history: How the set was made of other sets, a sentence each; empty if it was packed.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Index:
     transfer_parameters: Transfer | None = None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
 
     def header(self, split: str) -> ShardHeader:
         """What every shard of a split says about itself."""

@@ -190,6 +190,11 @@ class ShardReader:
         with self._stored(pair_id) as pair:
             return PairFacts(pair.told["record"], pair.told["box"], pair.told["development"])
 
+    def look(self, pair_id: str) -> str | None:
+        """The perceptual hash of the pair's sharp frame; None in the first shards."""
+        marks = self.marks(pair_id)
+        return None if marks is None else marks.look
+
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.
 

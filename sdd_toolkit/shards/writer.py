@@ -96,7 +96,8 @@ def _take_over(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None
     with stored(pair.path, pair.stored_id) as source:
         for name in _ARRAYS:
             try:
-                copy_array(source[name], _create(group, name, source[name], CODECS[header.codec]))
+                array = source[name]
+                copy_array(array, _create(group, name, array, CODECS[header.codec], array.chunks))
             except (KeyError, ValueError) as error:
                 raise damaged(pair.path.name, f"{pair.stored_id}: {error}") from error
         told = {name: source.attrs[name] for name in _TOLD if name in source.attrs}
@@ -120,10 +121,16 @@ def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]
     return dict(zip(_ARRAYS, arrays, strict=True))
 
 
-def _create(group: h5py.Group, name: str, like: NDArray[Any] | h5py.Dataset, codec: Codec) -> h5py.Dataset:
-    """An empty data set for an array of the shape and type of `like`."""
-    edges = codec.chunk_px and tuple(chunk_edge(size, codec.chunk_px) for size in like.shape[:2])
-    chunks = (*edges, *like.shape[2:]) if edges else None
+def _create(
+    group: h5py.Group,
+    name: str,
+    like: NDArray[Any] | h5py.Dataset,
+    codec: Codec,
+    chunks: tuple[int, ...] | None = None,
+) -> h5py.Dataset:
+    """An empty data set for an array of the shape and type of `like`; `chunks` are those of a stored one."""
+    if chunks is None and codec.chunk_px is not None:
+        chunks = (*(chunk_edge(size, codec.chunk_px) for size in like.shape[:2]), *like.shape[2:])
     return create(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))
 
 

@@ -79,7 +79,7 @@ def test_the_patches_of_one_pair_are_found_among_those_of_others(tmp_path: Path)
     assert {name: list(read_patches(tmp_path / "a.h5", name)) for name in rows} == rows
 
 
-def test_a_pair_with_other_chunks_is_refused_and_its_shard_named(tmp_path: Path) -> None:
+def test_a_pair_with_other_filters_is_refused_and_its_shard_named(tmp_path: Path) -> None:
     header = ShardHeader("train", Encoding.SRGB8, 32)
     pair = random_pair("p", 30, 28)
     written(tmp_path / "a.h5", header, [pair])
@@ -88,3 +88,16 @@ def test_a_pair_with_other_chunks_is_refused_and_its_shard_named(tmp_path: Path)
         file["pairs/p"].create_dataset("sharp", data=np.zeros((30, 28, 3), np.uint8), chunks=(8, 8, 3))
     with pytest.raises(IntegrityError, match=r"a\.h5: p: .*sharp"):
         written(tmp_path / "b.h5", header, [StoredPair("p", pair.record, tmp_path / "a.h5", "p", None)])
+
+
+def test_a_pair_with_chunks_of_another_size_keeps_them(tmp_path: Path) -> None:
+    header = ShardHeader("train", Encoding.SRGB8, 32, "none")
+    pair = random_pair("p", 30, 28)
+    written(tmp_path / "a.h5", header, [pair])
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["pairs/p/sharp"]
+        file["pairs/p"].create_dataset("sharp", data=pair.sharp, chunks=(8, 7, 3), fletcher32=True)
+    written(tmp_path / "b.h5", header, [StoredPair("p", pair.record, tmp_path / "a.h5", "p", None)])
+    assert_equal(read_pair(tmp_path / "b.h5", "p"), pair)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["pairs/p/sharp"].chunks == (8, 7, 3)

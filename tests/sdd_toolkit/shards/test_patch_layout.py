@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.pack import PackConfig, run
+from sdd_toolkit.pack import run
+from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.patch_layout import PatchReader, read_patch_index, write_patches
 from sdd_toolkit.shards.reader import ShardReader
