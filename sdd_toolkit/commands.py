@@ -301,17 +301,15 @@ def show(shards: Path, pair: str, as_json: bool) -> None:
 
 
 def _print_origin(origin: Origin) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("", "what", "version", "configuration or SHA-256", title=Text(f"{origin.id} ({origin.split})"))
-    for role, ref in origin.files.items():
-        table.add_row(role, Text(ref["path"]), f"{ref['bytes']} bytes", ref["sha256"])
+    # Lines, not a table: hashes and paths must come out whole.
+    shard = origin.shard
+    lines = [f"{origin.id}  scene {origin.scene}, {origin.split}"]
+    lines += [f"  {role:7} {ref['path']}  {ref['bytes']} bytes  {ref['sha256']}" for role, ref in origin.files.items()]
     for step in origin.steps:
-        known = "not kept" if step["values"] is None else f"{len(step['values'])} values kept, see --json"
-        table.add_row("step", Text(step["stage"]), Text(step["version"]), Text(f"{step['config']} ({known})"))
-    table.add_row("shard", origin.shard["name"], Text(origin.shard["toolkit"]), origin.shard["sha256"])
-    for name, version in origin.libraries.items():
-        table.add_row("library", Text(name), Text(version), "")
-    Console().print(table)
+        values = "not kept" if step["values"] is None else json.dumps(step["values"], ensure_ascii=False)
+        lines.append(f"  {step['stage']:7} toolkit {step['version']}, configuration {step['config']}: {values}")
+    if origin.packed is not None:
+        lines.append(f"  packed  toolkit {shard['toolkit']}: {json.dumps(origin.packed, ensure_ascii=False)}")
+    lines.append(f"  shard   {shard['name']}  {shard['codec']}  {shard['sha256']}")
+    lines.append("  with    " + ", ".join(f"{name} {version}" for name, version in origin.libraries.items()))
+    click.echo("\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines))

@@ -1,0 +1,122 @@
+"""In and out with the real commands: a foreign data set taken in, aligned anew, given out; killed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sdd_toolkit.images import read_image, write_values
+from sdd_toolkit.shards.index import read_index
+from sdd_toolkit.shards.reader import ShardReader
+from tests.command_line import ROOT, sdd
+from tests.small_dataset import texture
+
+PLAN = (("train", 3), ("val", 1), ("test", 1))
+
+
+@pytest.fixture(scope="module")
+def canon(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DPDD's layout with 16 bits: five pairs, the blurred frame of each shifted by two pixels."""
+    root = tmp_path_factory.mktemp("foreign") / "dd_dp_dataset_canon"
+    number = 100
+    for split, count in PLAN:
+        for _ in range(count):
+            sharp = texture(number, (360, 480)).astype(np.uint16) * 257
+            soft = cv2.GaussianBlur(np.roll(sharp, 2, axis=1), (0, 0), 2.5)
+            for role, image in (("target", sharp), ("source", soft)):
+                path = root / f"{split}_c" / role / f"1P0A{number + (role == 'source'):04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_values(path, image)
+            number += 2
+    return root
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, tmp_path: Path) -> None:
+    sdd("import", canon, "--out", tmp_path / "shards")
+    sdd("verify", tmp_path / "shards")
+    sdd("card", tmp_path / "shards")
+    card = (tmp_path / "shards/README.md").read_text()
+    assert "imported from another data set as they were" in card
+    assert "Misalignment of the pairs" not in card
+    sdd("export", tmp_path / "shards", "--layout", "dpdd", "--out", tmp_path / "out")
+    for split, _ in PLAN:
+        for path in sorted((canon / f"{split}_c/source").iterdir()):
+            np.testing.assert_array_equal(
+                read_image(tmp_path / "out" / f"{split}_c/source" / path.name), read_image(path)
+            )
+    sdd("import", tmp_path / "out", "--out", tmp_path / "back")
+    with ShardReader(tmp_path / "shards") as before, ShardReader(tmp_path / "back") as after:
+        assert after.pair_ids == before.pair_ids
+        assert after.index.splits == before.index.splits
+        assert after.record("1P0A0101").sharp == before.record("1P0A0101").sharp
+
+
+def test_a_foreign_set_is_aligned_anew_and_keeps_its_splits(canon: Path, tmp_path: Path) -> None:
+    told = sdd("import", canon, "--manifest", "--out", tmp_path, "--json")
+    assert json.loads(told.stdout)["done"] == 5
+    (tmp_path / "sdd.toml").write_text('[pack]\nencoding = "srgb16"\n' + (tmp_path / "splits.toml").read_text())
+    sdd("align", tmp_path / "ingested.jsonl", "--out", tmp_path)
+    sdd("filter", tmp_path / "aligned.jsonl", "--out", tmp_path)
+    sdd("pack", tmp_path / "filtered.jsonl", "--out", tmp_path / "shards", "--config", tmp_path / "sdd.toml")
+    index = read_index(tmp_path / "shards")
+    assert {split: len(scenes) for split, scenes in index.splits.items()} == dict(PLAN)
+    with ShardReader(tmp_path / "shards") as reader:
+        record = reader.record("1P0A0101")
+    assert record.alignment is not None
+    assert record.alignment.shift_px[0] == pytest.approx(-2.0, abs=0.1)
+    assert [index.configs[step.config]["stage"] for step in record.history] == ["import", "align", "filter"]
+
+
+def test_dpdd_of_the_wild_comes_in_unchanged(real_data: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        for role, name in (("source", "blur"), ("target", "sharp")):
+            path = tmp_path / "set/test_c" / role / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(real_data / "defocus_pairs" / f"dpdd_{number:02d}_{name}.png", path)
+    sdd("import", tmp_path / "set", "--layout", "dpdd", "--out", tmp_path / "shards")
+    with ShardReader(tmp_path / "shards", "test") as reader:
+        found = reader.read("2").sharp
+    original = cv2.imread(str(real_data / "defocus_pairs/dpdd_02_sharp.png"))
+    assert original is not None
+    np.testing.assert_array_equal(found, original[..., ::-1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_import_and_an_export_killed_at_any_moment_resume_to_the_same_bytes(
+    canon: Path, tmp_path: Path, seed: int
+) -> None:
+    config = tmp_path / "sdd.toml"
+    config.write_text("[pack]\npairs_per_shard = 1\npatch_size = 128\n")
+    ways = (
+        ("import", canon, "--config", config),
+        ("export", tmp_path / "whole-import", "--layout", "sdd", "--patches"),
+    )
+    draw = random.Random(seed)
+    for words in ways:
+        whole, killed = tmp_path / f"whole-{words[0]}", tmp_path / f"killed-{words[0]}"
+        sdd(*words, "--out", whole, "--executor", "serial")
+        command = [sys.executable, "-m", "cli", *map(str, words), "--out", str(killed), "--executor", "serial"]
+        for _ in range(3):
+            run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+            time.sleep(draw.uniform(0.8, 3.0))
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+        sdd(*words, "--out", killed, "--executor", "serial")
+        assert content(killed) == content(whole)
