@@ -313,7 +313,7 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
         # A killed run leaves journals and partial files.
         endings = ("", JOURNAL, PARTIAL)
         written = [path.with_name(path.name + ending) for path in texts for ending in endings]
-        return [*written, layout.shards, layout.report, out / "flow", out / "fused"]
+        return [*written, out / "shards", layout.report, out / "flow", out / "fused"]
     return [out]
 
 

@@ -10,12 +10,14 @@ import click
 
 from sdd_toolkit.options import (
     IN_PATH,
+    PLACE,
     config_option,
     echo_report,
     executor_option,
     json_option,
     out_option,
     overwrite_option,
+    shards_option,
     stage_options,
 )
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.lenses import LensPairs
+    from sdd_toolkit.locations import Place
 
 
 @click.command()
@@ -65,9 +68,9 @@ def filter_(
 
 @click.command()
 @click.argument("manifest", type=IN_PATH)
-@out_option("Folder of the shards.")
+@shards_option
 @stage_options
-def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, overwrite: bool, as_json: bool) -> None:
+def pack(manifest: Path, out: Place, config: Path | None, executor: str | None, overwrite: bool, as_json: bool) -> None:
     """Develop, warp and write the kept pairs into HDF5 shards."""
     from sdd_toolkit.config import load_section
     from sdd_toolkit.development import DevelopConfig
@@ -83,9 +86,9 @@ def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, o
 
 
 @click.command()
-@click.argument("shards", type=IN_PATH)
+@click.argument("shards", type=PLACE)
 @json_option
-def verify(shards: Path, as_json: bool) -> None:
+def verify(shards: Place, as_json: bool) -> None:
     """Re-read every shard and compare it with the index."""
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.verify import run
@@ -94,11 +97,11 @@ def verify(shards: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("shards", type=IN_PATH)
+@click.argument("shards", type=PLACE)
 @click.option("--manifest", type=IN_PATH, help="The packed manifest, for what was rejected and why.")
 @config_option
 @json_option
-def card(shards: Path, manifest: Path | None, config: Path | None, as_json: bool) -> None:
+def card(shards: Place, manifest: Path | None, config: Path | None, as_json: bool) -> None:
     """Write the data card of a packed data set."""
     from sdd_toolkit.cards import CardConfig, run
     from sdd_toolkit.config import load_section

@@ -20,7 +20,8 @@ from sdd_toolkit.types import Reason, ShardInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from sdd_toolkit.locations import Place
 
 FORMAT = "sdd-shards"
 VERSION = 1
@@ -182,14 +183,14 @@ def laid_out(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def write_index(folder: Path, index: Index) -> Path:
+def write_index(folder: Place, index: Index) -> Place:
     """Writes `index.json` atomically."""
     path = folder / INDEX_NAME
     write_text(path, render(index))
     return path
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Place) -> Index:
     """Reads and validates `index.json`.
 
     Raises:
@@ -228,7 +229,7 @@ def damaged(shard: str, what: str) -> IntegrityError:
     return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
 
 
-def unknown_format(path: Path, found: object, version: object) -> InputError:
+def unknown_format(path: Place, found: object, version: object) -> InputError:
     """The error for a file of another format or version than this toolkit reads."""
     return InputError(
         f"{path} has format {found!r} version {version!r}, this toolkit reads {FORMAT!r} version {VERSION}",

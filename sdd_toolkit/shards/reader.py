@@ -16,6 +16,7 @@ from sdd_toolkit.development import PairDevelopment
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
+from sdd_toolkit.locations import Place, place
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.index import FORMAT, VERSION, ShardHeader, damaged, header_of, read_index, unknown_format
 from sdd_toolkit.shards.schema import PackedPair, Patch, group_name
@@ -67,8 +68,8 @@ class ShardReader:
         IntegrityError: The index is damaged.
     """
 
-    def __init__(self, folder: Path | str, split: str | None = None) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Place | str, split: str | None = None) -> None:
+        self.folder = place(folder)
         self.split = split
         self.index = read_index(self.folder)
         present = sorted({shard.split for shard in self.index.shards})
@@ -212,7 +213,7 @@ class ShardReader:
         return file
 
 
-def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
+def open_shard(folder: Place, shard: ShardInfo) -> h5py.File:
     """Opens one shard for reading after checking its size and version.
 
     Raises:
@@ -225,7 +226,7 @@ def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
         if size != shard.bytes:
             raise damaged(shard.name, f"{size} bytes, the index says {shard.bytes}")
         # Finished shards never change; file locks would only get in the way on shared or read-only disks.
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path if isinstance(path, Path) else path.open(), "r", locking=False)
     except (OSError, ManifestError) as error:
         raise damaged(shard.name, str(error)) from error
     found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
