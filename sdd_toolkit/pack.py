@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -225,7 +225,7 @@ def plan_shards(
             name = f"{split}-{number:05d}-of-{count:05d}.h5"
             facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed}
             facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
-            facts["records"] = [asdict(record) for record in mine]
+            facts["records"] = list(mine)
             plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
             plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
     return tuple(plans)
