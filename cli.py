@@ -202,9 +202,9 @@ def run_build(
     except SddError as error:
         # A build that ends without a data set needs the page that says why most of all.
         cards.withdraw(dataset.shards)
-        shown = report.run(dataset.folder, dataset.report, page, **how)
+        shown = report.run(dataset.folder, dataset.report, page, shards=dataset.shards, **how)
         raise type(error)(error.what, hint=f"{error.hint}; see {shown.outputs[0]}") from error
-    return [*done, report.run(dataset.folder, dataset.report, page, **how)]
+    return [*done, report.run(dataset.folder, dataset.report, page, shards=dataset.shards, **how)]
 
 
 def main() -> None:

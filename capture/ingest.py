@@ -281,7 +281,8 @@ def _sifted(
     beside = [file for file in usable if _is_jpeg(file) and _shot_of(file) in raws and file.path not in in_table]
     why = "the camera's own picture of"
     rejected += [RejectedFile(file.name, Reason.DUPLICATE, f"{why} {raws[_shot_of(file)]}") for file in beside]
-    return [file for file in usable if file not in set(beside)], copies, rejected
+    cameras_own = set(beside)
+    return [file for file in usable if file not in cameras_own], copies, rejected
 
 
 def _shot_of(file: Found) -> tuple[str, str]:
@@ -320,7 +321,7 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
         # A killed run leaves journals and partial files.
         endings = ("", JOURNAL, PARTIAL)
         written = [path.with_name(path.name + ending) for path in texts for ending in endings]
-        return [*written, layout.shards, layout.report, out / "flow", out / "fused"]
+        return [*written, out / "shards", layout.report, out / "flow", out / "fused"]
     return [out]
 
 

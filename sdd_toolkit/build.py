@@ -13,6 +13,7 @@ from pydantic import Field
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.files import write_text
+from sdd_toolkit.locations import Place, place
 from sdd_toolkit.manifest import to_json
 
 
@@ -21,6 +22,11 @@ class BuildConfig(Section):
 
     sources: tuple[str, ...] = Field((), description="Folders with RAW files, relative to the configuration file.")
     out: str | None = Field(None, description="Folder of the data set, relative to the configuration file.")
+    shards: str | None = Field(
+        None,
+        description="Folder of the shards, relative to the configuration file, or URL (s3://, gs://); "
+        "if not given, shards in out.",
+    )
     fuse_stacks: bool = Field(
         False, description="Whether focal stacks get an all-in-focus picture as their sharp frame, as by `sdd fuse`."
     )
@@ -31,6 +37,7 @@ class Dataset:
     """The layout of a data set's folder."""
 
     folder: Path
+    shards_at: Place | None = None
 
     @property
     def ingested(self) -> Path:
@@ -53,9 +60,9 @@ class Dataset:
         return self.folder / "filtered.jsonl"
 
     @property
-    def shards(self) -> Path:
+    def shards(self) -> Place:
         """Folder of the shards, their index and the data card."""
-        return self.folder / "shards"
+        return self.folder / "shards" if self.shards_at is None else self.shards_at
 
     @property
     def report(self) -> Path:
@@ -81,7 +88,10 @@ def resolve(
         raise ConfigError(f"{config} names no sources", hint='set sources = ["raw"] in [build] or pass --source DIR')
     if out is None and values.out is None:
         raise ConfigError(f"{config} names no destination", hint='set out = "dataset" in [build] or pass --out DIR')
-    return sources, Dataset(out if out is not None else config.parent / str(values.out))
+    shards = None if values.shards is None else place(values.shards)
+    if isinstance(shards, Path):
+        shards = config.parent / shards
+    return sources, Dataset(out if out is not None else config.parent / str(values.out), shards)
 
 
 def record_config(dataset: Dataset, sections: dict[str, Section]) -> None:

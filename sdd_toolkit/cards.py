@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -29,11 +30,11 @@ from sdd_toolkit.types import REASON_TEXT, Reason, Report, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     import pandas as pd
 
     from sdd_toolkit.leakage import Leakage
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.types import PairRecord
 
 CARD_NAME = "README.md"
@@ -128,14 +129,14 @@ class Card:
 
 
 def run(
-    shards: Path, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
+    shards: Place, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
 ) -> Report:
     """Writes the card of the packed data set in `shards`, and `croissant.json` with the table `pairs.csv`.
 
     Args:
         shards: Folder with `index.json`.
         config: What only its makers know.
-        manifest: The packed manifest, for rejections; `filtered.jsonl` in the parent folder if there is one.
+        manifest: The packed manifest, for rejections; `filtered.jsonl` in the parent folder on disk if there is one.
         thresholds: Of the filter; the `config.json` beside the manifest if not given.
 
     Raises:
@@ -143,8 +144,9 @@ def run(
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    usual = shards.parent / "filtered.jsonl"
-    manifest = usual if manifest is None and usual.is_file() else manifest
+    if manifest is None and isinstance(shards, Path):
+        usual = shards.parent / "filtered.jsonl"
+        manifest = usual if usual.is_file() else None
     with ShardReader(shards) as reader:
         pairs = {name: reader.record(name) for name in reader.pair_ids}
         sizes = [reader.shape(name) for name in pairs]
@@ -167,7 +169,7 @@ def run(
     )
 
 
-def withdraw(shards: Path) -> None:
+def withdraw(shards: Place) -> None:
     """Removes the card and what goes with it from a folder that holds no data set any more."""
     if (shards / INDEX_NAME).is_file():
         return

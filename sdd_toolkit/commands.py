@@ -10,12 +10,14 @@ import click
 
 from sdd_toolkit.options import (
     IN_PATH,
+    PLACE,
     config_option,
     echo_report,
     executor_option,
     json_option,
     out_option,
     overwrite_option,
+    shards_option,
     stage_options,
 )
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.lenses import LensPairs
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.provenance import Origin
 
 pairs_per_shard_option = click.option(
@@ -70,12 +73,12 @@ def filter_(
 
 @click.command()
 @click.argument("manifest", type=IN_PATH)
-@out_option("Folder of the shards.")
+@shards_option
 @click.option("--profile", type=click.Choice(["fast", "small", "raw", "portable"]), help="See [pack] profile.")
 @stage_options
 def pack(
     manifest: Path,
-    out: Path,
+    out: Place,
     profile: str | None,
     config: Path | None,
     executor: str | None,
@@ -98,9 +101,9 @@ def pack(
 
 
 @click.command()
-@click.argument("shards", type=IN_PATH)
+@click.argument("shards", type=PLACE)
 @json_option
-def verify(shards: Path, as_json: bool) -> None:
+def verify(shards: Place, as_json: bool) -> None:
     """Re-read every shard and compare it with the index."""
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.verify import run
@@ -109,11 +112,11 @@ def verify(shards: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("shards", type=IN_PATH)
+@click.argument("shards", type=PLACE)
 @click.option("--manifest", type=IN_PATH, help="The packed manifest, for what was rejected and why.")
 @config_option
 @json_option
-def card(shards: Path, manifest: Path | None, config: Path | None, as_json: bool) -> None:
+def card(shards: Place, manifest: Path | None, config: Path | None, as_json: bool) -> None:
     """Write the data card of a packed data set."""
     from sdd_toolkit.cards import CardConfig, run
     from sdd_toolkit.config import load_section

@@ -359,11 +359,16 @@ def abandoned() -> bool:
 
     A local worker dies with its main process; only one of a cluster can be left behind.
     """
-    if "distributed" not in sys.modules:
+    if not on_cluster():
         return False
     from sdd_toolkit import cluster
 
     return not cluster.wanted()
+
+
+def on_cluster() -> bool:
+    """Whether this may be a cluster's worker: another one may have been given the same task."""
+    return "distributed" in sys.modules
 
 
 def prepare_worker() -> None:

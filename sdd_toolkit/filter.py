@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.progress import Track
-    from sdd_toolkit.types import PairRecord, Report
+    from sdd_toolkit.types import PairRecord, Quality, Report
 
 STAGE = "filter"
 # Without two readable frames there is nothing to measure: these verdicts of earlier stages stand.
@@ -39,6 +39,9 @@ def run(
 ) -> Report:
     """Writes `out/filtered.jsonl`: every pair of `manifest` with its `Quality` and `Verdict`.
 
+    Where nothing but thresholds changed since an earlier run, its measurements are judged anew and no photograph is
+    opened. So a file that changed since is not noticed here; `sdd ingest` does, and `sdd pack` before it develops one.
+
     Raises:
         ManifestError: `manifest` cannot be read.
         InputError: `out` cannot be written.
@@ -54,6 +57,7 @@ def run(
         overwrite=overwrite,
         track=track,
         also_reads=hot_pixels.inputs,
+        revise=partial(judged, config=config),
     )
 
 
@@ -70,7 +74,16 @@ def examine(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> 
     except RawError as error:
         return rejected(record, Reason.UNREADABLE, error.what)
     clipped = max(float(frame.clipped.mean()) for frame in (blur, sharp))
-    facts = quality.measure(blur.rgb, sharp.rgb, clipped, record.alignment)
+    return _judged(record, quality.measure(blur.rgb, sharp.rgb, clipped, record.alignment), job.config)
+
+
+def judged(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> PairRecord | None:
+    """`record` under the thresholds of `config` by what was measured of it before; None if that was nothing."""
+    unmeasured = earlier.verdict is not None and earlier.verdict.reason in _FINAL
+    return None if earlier.quality is None or unmeasured else _judged(record, earlier.quality, config)
+
+
+def _judged(record: PairRecord, facts: Quality, config: FilterConfig) -> PairRecord:
     if record.alignment is None and record.verdict is not None:
         return replace(record, quality=facts)
-    return replace(record, quality=facts, verdict=judge(facts, record.alignment, job.config))
+    return replace(record, quality=facts, verdict=judge(facts, record.alignment, config))

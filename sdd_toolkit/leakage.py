@@ -18,8 +18,8 @@ from sdd_toolkit.splits import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.types import PairRecord
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Leakage:
     leaks: tuple[Leak, ...]
 
 
-def check(shards: Path, max_distance: int = MAX_DISTANCE, *, decode: bool = True) -> Leakage:
+def check(shards: Place, max_distance: int = MAX_DISTANCE, *, decode: bool = True) -> Leakage:
     """Looks for leakage between the splits of a packed set.
 
     Args:
@@ -115,7 +115,7 @@ def find(seen: Sequence[Seen], max_distance: int = MAX_DISTANCE) -> Leakage:
     return Leakage(len(known), len(seen) - len(known), max_distance, tuple(closest.values()))
 
 
-def warn(shards: Path) -> None:
+def warn(shards: Place) -> None:
     """Logs the leakage of a packed set; pairs without a hash are compared by their files only."""
     found = check(shards, decode=False)
     for line in told(found)[:_SHOWN]:

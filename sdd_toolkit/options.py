@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sdd_toolkit.locations import place
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sdd_toolkit.types import Report
 
+PLACE = click.types.FuncParamType(place)
+PLACE.name = "folder or url"
 F = TypeVar("F", bound="Callable[..., Any]")
 
 IN_PATH = click.Path(path_type=Path)
@@ -30,6 +34,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def out_option(what: str) -> Callable[[F], F]:
     """The `--out` option; `what` says what is written there."""
     return click.option("--out", type=OUT_PATH, required=True, help=what)
+
+
+def shards_option(function: F) -> F:
+    """The `--out` option of a command that writes shards."""
+    where = "Folder of the shards, or a URL: s3://, gs:// …."
+    return click.option("--out", type=PLACE, required=True, help=where)(function)
 
 
 def stage_options(function: F) -> F:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit import __version__, lens_correction, provenance
 from sdd_toolkit.development import DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.executor import abandoned, run_tasks, workers_of
+from sdd_toolkit.executor import abandoned, on_cluster, run_tasks, workers_of
 from sdd_toolkit.files import inside, replacing, sha256_of
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.looks import look_of
@@ -45,6 +45,7 @@ from sdd_toolkit.types import PairRecord, Reason, Report, ShardInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.progress import Track
     from sdd_toolkit.shards.previous import Source
 
@@ -56,7 +57,7 @@ class _Task:
     plan: ShardPlan
     root: Path
     folder: Path
-    out: Path
+    out: Place
     config: PackConfig
     develop: DevelopConfig
     hot_pixels: HotPixelMap
@@ -72,7 +73,7 @@ class _Built:
 
 def run(
     manifest: Path,
-    out: Path,
+    out: Place,
     config: PackConfig,
     *,
     develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
@@ -88,7 +89,7 @@ def run(
 
     Args:
         manifest: Written by `sdd filter`.
-        out: Folder of the shards; shards of another plan in it are removed.
+        out: Folder of the shards, on disk or in a store; shards of another plan in it are removed.
         config: See `PackConfig`.
         develop: How RAW files are developed.
         executor: See `sdd_toolkit.executor`; each worker holds one pair in memory.
@@ -243,7 +244,7 @@ def _build_shard(task: _Task) -> _Built:
         task.develop.demosaic,
         task.develop.lens_correction,
     )
-    with replacing(path) as partial:
+    with replacing(path, shared=on_cluster()) as partial:
         ids, patches = write_shard(partial, header, pairs())
         if abandoned():
             raise InputError(f"nobody waits for {plan.name} any more", hint="run the same again")

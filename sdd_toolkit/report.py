@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.progress import Track
     from sdd_toolkit.types import PairRecord
 
@@ -61,6 +62,7 @@ class Found:
         thresholds: The resolved configuration by section; empty if it was not written.
         notes: What is there but cannot be read, and what could not be packed.
         fingerprint: Changes with any of these.
+        shards: Where the packed pairs lie, if there are any.
     """
 
     manifest: Path
@@ -71,6 +73,7 @@ class Found:
     thresholds: dict[str, Any]
     notes: tuple[str, ...]
     fingerprint: str
+    shards: Place
 
 
 def run(
@@ -78,6 +81,7 @@ def run(
     out: Path,
     config: ReportConfig,
     *,
+    shards: Place | None = None,
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -88,6 +92,7 @@ def run(
         dataset: A build folder, or one of its manifests; whatever stages it has been through are shown.
         out: Folder of the report.
         config: What to show.
+        shards: Where its shards lie; the folder `shards` in it if not given.
         executor: Who reads the pictures; see `executor`.
         overwrite: Write anew although nothing changed (the source files are back, say).
         track: Shows the progress.
@@ -96,7 +101,7 @@ def run(
         InputError: There is no manifest.
     """
     started = time.monotonic()
-    found = find(dataset)
+    found = find(dataset, shards)
     outputs = (out / PAGE, out / TABLE)
     stamp = hashlib.sha256(f"{found.fingerprint} {config.fingerprint()} {__version__}".encode()).hexdigest()[:16]
     total = len(found.records)
@@ -117,14 +122,14 @@ def run(
     )
 
 
-def find(dataset: Path) -> Found:
+def find(dataset: Path, shards: Place | None = None) -> Found:
     """Whatever of a build folder is there; `dataset` is the folder or a manifest in it.
 
     Raises:
         InputError: There is no manifest.
         ManifestError: The furthest manifest cannot be read.
     """
-    layout = Dataset(dataset.parent if dataset.is_file() else dataset)
+    layout = Dataset(dataset.parent if dataset.is_file() else dataset, shards)
     manifests = (dataset, layout.filtered, layout.aligned, layout.ingested)
     path = next((candidate for candidate in manifests if candidate.is_file()), None)
     if path is None:
@@ -145,6 +150,7 @@ def find(dataset: Path) -> Found:
         thresholds=_thresholds(layout.config, notes),
         notes=tuple(notes),
         fingerprint=digest.hexdigest(),
+        shards=layout.shards.resolve(),
     )
 
 
@@ -187,7 +193,7 @@ def _pictured(found: Found, config: ReportConfig, executor: str, track: Track) -
             record=record,
             root=found.root,
             folder=found.manifest.parent.resolve(),
-            shards=Dataset(found.manifest.parent.resolve()).shards if record.id in (found.packed or ()) else None,
+            shards=found.shards if record.id in (found.packed or ()) else None,
             width_px=config.picture_width_px,
             jpeg_quality=config.jpeg_quality,
         )
@@ -217,7 +223,7 @@ def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], con
     )
 
 
-def _packed(shards: Path, notes: list[str]) -> frozenset[str] | None:
+def _packed(shards: Place, notes: list[str]) -> frozenset[str] | None:
     if not (shards / "index.json").is_file():
         return None
     try:

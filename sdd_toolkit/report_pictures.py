@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.shards.schema import PackedPair
     from sdd_toolkit.types import Alignment, PairRecord
 
@@ -47,7 +48,7 @@ class PictureTask:
     record: PairRecord
     root: Path
     folder: Path
-    shards: Path | None
+    shards: Place | None
     width_px: int
     jpeg_quality: int
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.hot_pixel_map import HotPixelMap
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.patches import Patching
     from sdd_toolkit.shards.previous import Source
@@ -91,7 +92,7 @@ def patches_again(pair: StoredPair, patching: Patching) -> tuple[Patch, ...]:
     return tuple(replace(patch, pair=pair.id) for patch in patching.patches(read_pair(pair.path, pair.stored_id)))
 
 
-def sources(out: Path, executor: str) -> Mapping[str, tuple[Source, ...]]:
+def sources(out: Place, executor: str) -> Mapping[str, tuple[Source, ...]]:
     """The pairs in the shards that were set aside in `out`, by id. A damaged shard is left out, and the log says so."""
     found: dict[str, list[Source]] = defaultdict(list)
     for outcome in run_tasks(previous.survey, previous.shards(out), executor):

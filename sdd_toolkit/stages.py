@@ -87,6 +87,7 @@ def work_through(
     track: Track = silent,
     intact: Callable[[PairRecord], bool] = lambda record: True,
     also_reads: Callable[[PairRecord], Mapping[str, str]] = lambda record: {},
+    revise: Callable[[PairRecord, PairRecord], PairRecord | None] = lambda record, earlier: None,
 ) -> Report:
     """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
 
@@ -104,6 +105,8 @@ def work_through(
         track: Shows progress.
         intact: Whether what `work` wrote for a record besides the manifest is still there.
         also_reads: SHA-256, by a name, of what `work` reads for a record besides its two files.
+        revise: What `work` would make of a record, from what an earlier run made of it under another configuration;
+            None if it takes the files to tell.
 
     Raises:
         ManifestError: `source` is not a manifest.
@@ -120,15 +123,18 @@ def work_through(
     finished: dict[str, PairRecord] = {}
     jobs: list[Job[SectionT]] = []
     steps: dict[str, Step] = {}
+    skipped = 0
     for record in pairs.records:
         step = manifest.step_of(stage, config, record, line=manifest.to_json(record), **also_reads(record))
         earlier = before.get(record.id)
         if earlier is not None and manifest.unchanged(earlier, step) and intact(earlier):
             finished[record.id] = earlier
+            skipped += 1
+        elif earlier and manifest.measured_alike(earlier, step) and (revised := revise(record, earlier)):
+            finished[record.id] = replace(revised, history=(*manifest.history_before(record, stage), step))
         else:
             steps[record.id] = step
             jobs.append(Job(record=record, root=pairs.root, folder=out.parent.resolve(), config=config))
-    skipped = len(finished)
     with _opened(journal, overwrite) as lines, track(stage, len(jobs)) as advance:
         for outcome in run_tasks(work, jobs, executor, sees=(pairs.root, source.resolve())):
             record = outcome.task.record
@@ -147,7 +153,7 @@ def work_through(
     return Report(
         stage=stage,
         total=len(pairs.records),
-        done=len(jobs),
+        done=len(pairs.records) - skipped,
         skipped=skipped,
         rejected=manifest.reject_counts(finished.values()),
         seconds=time.monotonic() - started,

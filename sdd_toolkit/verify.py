@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections import Counter
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,8 @@ from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.progress import Track
     from sdd_toolkit.shards.index import Index
     from sdd_toolkit.shards.schema import PackedPair, Patch
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 _SHOWN = 5
 
 
-def run(shards: Path, *, track: Track = silent) -> Report:
+def run(shards: Place, *, track: Track = silent) -> Report:
     """Checks the folder `shards`: nothing missing, nothing extra, every hash, every chunk, every number.
 
     Scenes of different splits that look alike are no fault of the bytes: the log tells of them.
@@ -71,7 +72,7 @@ def run(shards: Path, *, track: Track = silent) -> Report:
     )
 
 
-def index_findings(folder: Path, index: Index) -> Iterator[str]:
+def index_findings(folder: Place, index: Index) -> Iterator[str]:
     """What is wrong with the index itself, and files that belong to no shard of it."""
     text = (folder / INDEX_NAME).read_bytes()
     if text != laid_out(json.loads(text)).encode():
@@ -91,7 +92,7 @@ def index_findings(folder: Path, index: Index) -> Iterator[str]:
         yield f"{INDEX_NAME}: transfer_parameters are not the curve of {index.encoding.value}"
     if index.reduction != (2 if index.demosaic is Demosaic.HALF else 1):
         yield f"{INDEX_NAME}: a reduction of {index.reduction} does not go with demosaic = {index.demosaic.value}"
-    for path in sorted(folder.iterdir()):
+    for path in sorted((PurePath(entry.name) for entry in folder.iterdir()), key=str):
         if path.name not in names and (".h5" in path.suffixes or path.suffix == PARTIAL):
             yield f"{path.name}: not in the index"
 

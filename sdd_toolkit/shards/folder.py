@@ -20,11 +20,13 @@ from sdd_toolkit.types import Reason, ShardInfo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
+
+    from sdd_toolkit.locations import Place
 
 log = logging.getLogger(__name__)
 NOTE = ".json"
-_OURS = re.compile(r"(train|val|test)-\d{5,}-of-\d{5,}\.h5(\.json)?(\.partial)?|index\.json\.partial")
+_PASSING = r"(\.[0-9a-f]{8})?\.partial"
+_OURS = re.compile(rf"(train|val|test)-\d{{5,}}-of-\d{{5,}}\.h5(\.json)?({_PASSING})?|index\.json{_PASSING}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Failures whose cause may be gone the next time.
 _RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_OUT)
@@ -42,7 +44,7 @@ class Note:
 _NOTE = TypeAdapter(Note)
 
 
-def _existing(out: Path) -> Index | None:
+def _existing(out: Place) -> Index | None:
     if not (out / INDEX_NAME).is_file():
         return None
     try:
@@ -52,7 +54,7 @@ def _existing(out: Path) -> Index | None:
         return None
 
 
-def intact(out: Path, plans: Mapping[str, str], pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
+def intact(out: Place, plans: Mapping[str, str], pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
     """The notes of those planned shards that lie finished in `out`, their bytes checked.
 
     Args:
@@ -70,7 +72,7 @@ def intact(out: Path, plans: Mapping[str, str], pairs: Mapping[str, Collection[s
     return found
 
 
-def _whole(path: Path, note: Note) -> bool:
+def _whole(path: Place, note: Note) -> bool:
     if any(failure.reason in _RETRIED for failure in note.failed):
         return False
     return _is_of_size(path, note) and sha256_of(path) == note.shard.sha256
@@ -88,12 +90,12 @@ def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, N
     }
 
 
-def write_note(out: Path, note: Note) -> None:
+def write_note(out: Place, note: Note) -> None:
     """Records that the shard of `note` is finished."""
     write_text(_note_path(out / note.shard.name), to_json(note))
 
 
-def finished(out: Path) -> list[Note]:
+def finished(out: Place) -> list[Note]:
     """The notes of all shards that lie finished in `out`, whatever the plan; their bytes are not checked."""
     index = _existing(out)
     noted = {} if index is None else _notes_in(index, {})
@@ -108,11 +110,11 @@ def finished(out: Path) -> list[Note]:
     ]
 
 
-def _is_of_size(path: Path, note: Note) -> bool:
+def _is_of_size(path: Place, note: Note) -> bool:
     return path.is_file() and path.stat().st_size == note.shard.bytes
 
 
-def read_note(path: Path) -> Note | None:
+def read_note(path: Place) -> Note | None:
     """The note in the file at `path`; None if there is none, or no whole one."""
     try:
         return _NOTE.validate_json(path.read_bytes())
@@ -120,26 +122,26 @@ def read_note(path: Path) -> Note | None:
         return None
 
 
-def _note_path(shard: Path) -> Path:
+def _note_path(shard: Place) -> Place:
     return shard.with_name(shard.name + NOTE)
 
 
-def _ours(out: Path) -> list[Path]:
+def _ours(out: Place) -> list[Place]:
     try:
-        return sorted(path for path in out.iterdir() if _OURS.fullmatch(path.name))
+        return sorted((path for path in out.iterdir() if _OURS.fullmatch(path.name)), key=str)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise writing_failed(out, error) from error
 
 
-def strays(out: Path, notes: Mapping[str, Note]) -> list[Path]:
+def strays(out: Place, notes: Mapping[str, Note]) -> list[Place]:
     """Files of this toolkit in `out` that belong to no shard of `notes`: of a killed run or another plan."""
     wanted = {name for shard in notes for name in (shard, shard + NOTE)}
     return [path for path in _ours(out) if path.name not in wanted]
 
 
-def clear(out: Path, notes: Mapping[str, Note]) -> None:
+def clear(out: Place, notes: Mapping[str, Note]) -> None:
     """Takes the old index back before anything it lists changes; leaves nothing but the shards of `notes`."""
     for note in notes.values():
         write_note(out, note)
@@ -151,7 +153,7 @@ def clear(out: Path, notes: Mapping[str, Note]) -> None:
         raise writing_failed(out, error) from error
 
 
-def publish(out: Path, index: Index) -> None:
+def publish(out: Place, index: Index) -> None:
     """Writes the index, unless it is there already, and removes the notes it makes superfluous."""
     if _existing(out) != index:
         write_index(out, index)

@@ -20,7 +20,8 @@ from sdd_toolkit.types import Reason, ShardInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from sdd_toolkit.locations import Place
 
 FORMAT = "sdd-shards"
 VERSION = 1
@@ -191,14 +192,14 @@ def laid_out(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def write_index(folder: Path, index: Index) -> Path:
+def write_index(folder: Place, index: Index) -> Place:
     """Writes `index.json` atomically."""
     path = folder / INDEX_NAME
     write_text(path, render(index))
     return path
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Place) -> Index:
     """Reads and validates `index.json`.
 
     Raises:
@@ -214,7 +215,7 @@ def read_index(folder: Path) -> Index:
         raise misfitting(path, error) from error
 
 
-def unsealed(path: Path) -> dict[str, Any]:
+def unsealed(path: Place) -> dict[str, Any]:
     """The content of an index of any format and version, checked against its own sha256.
 
     Raises:
@@ -234,7 +235,7 @@ def unsealed(path: Path) -> dict[str, Any]:
     return content
 
 
-def refuse_unknown(path: Path, content: Mapping[str, Any], kind: str) -> None:
+def refuse_unknown(path: Place, content: Mapping[str, Any], kind: str) -> None:
     """Raises InputError unless this is an index of format `kind`, in a version and codec that can be read."""
     if (content["format"], content["version"]) != (kind, VERSION):
         raise unknown_format(path, content["format"], content["version"], kind)
@@ -242,7 +243,7 @@ def refuse_unknown(path: Path, content: Mapping[str, Any], kind: str) -> None:
         raise unknown_codec(path, content.get("codec"))
 
 
-def misfitting(path: Path, error: ValidationError) -> IntegrityError:
+def misfitting(path: Place, error: ValidationError) -> IntegrityError:
     """The error for an index whose keys are not what they should be."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -259,7 +260,7 @@ def damaged(shard: str, what: str) -> IntegrityError:
     return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
 
 
-def unknown_codec(path: Path, codec: object) -> InputError:
+def unknown_codec(path: Place, codec: object) -> InputError:
     """The error for a file stored in a way this toolkit cannot read."""
     return InputError(
         f"{path} has the unknown codec {codec!r}, this toolkit reads {', '.join(KNOWN_CODECS)}",
@@ -267,7 +268,7 @@ def unknown_codec(path: Path, codec: object) -> InputError:
     )
 
 
-def unknown_format(path: Path, found: object, version: object, kind: str = FORMAT) -> InputError:
+def unknown_format(path: Place, found: object, version: object, kind: str = FORMAT) -> InputError:
     """The error for a file of another format or version than this toolkit reads."""
     return InputError(
         f"{path} has format {found!r} version {version!r}, this toolkit reads {kind!r} version {VERSION}",

@@ -1,7 +1,8 @@
 """Finished shards that a new plan does not want: out of the way, but at hand until the new shards are published.
 
 They lie in `.previous/`, named after their SHA-256, each with its note. A reader finds the old set or no index at all;
-the run after a killed one finds them again, and what the killed one had finished besides.
+the run after a killed one finds them again, and what the killed one had finished besides. In a store nothing is set
+aside: the chunks would have to come here and go back.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import IntegrityError
@@ -20,8 +22,8 @@ from sdd_toolkit.shards.index import INDEX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.shards.schema import Marks
 
 FOLDER = ".previous"
@@ -50,12 +52,14 @@ class Source:
     size: tuple[int, int]
 
 
-def set_aside(out: Path, kept: Mapping[str, Note]) -> None:
+def set_aside(out: Place, kept: Mapping[str, Note]) -> None:
     """Takes the index back and moves every finished shard that is not `kept` into `.previous`.
 
     Each step leaves all shards findable: the notes say what the index said before it goes, and a shard has its note at
     its new place before it moves.
     """
+    if not isinstance(out, Path):
+        return
     leaving = [note for note in finished(out) if note.shard.name not in kept]
     if not leaving:
         return
@@ -71,8 +75,10 @@ def set_aside(out: Path, kept: Mapping[str, Note]) -> None:
         raise writing_failed(out / FOLDER, error) from error
 
 
-def shards(out: Path) -> tuple[Previous, ...]:
+def shards(out: Place) -> tuple[Previous, ...]:
     """The shards that were set aside."""
+    if not isinstance(out, Path):
+        return ()
     found = []
     for path in sorted((out / FOLDER).glob("*.h5")):
         note = read_note(path.with_name(path.name + NOTE))
@@ -93,9 +99,9 @@ def survey(shard: Previous) -> tuple[Source, ...] | str:
     return tuple(Source(name, shard.path, marks, size) for name, (marks, size) in told.items())
 
 
-def drop(out: Path) -> None:
+def drop(out: Place) -> None:
     """Removes what was set aside: the new index is there."""
-    if (out / FOLDER).is_dir():
+    if isinstance(out, Path) and (out / FOLDER).is_dir():
         try:
             shutil.rmtree(out / FOLDER)
         except OSError as error:

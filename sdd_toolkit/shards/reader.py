@@ -17,6 +17,7 @@ from sdd_toolkit.development import PairDevelopment
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.files import inside
 from sdd_toolkit.geometry import enlarge_flow
+from sdd_toolkit.locations import Place, place
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.arrays import StoredArray, Window
 from sdd_toolkit.shards.index import (
@@ -122,8 +123,8 @@ class ShardReader:
         IntegrityError: The index is damaged.
     """
 
-    def __init__(self, folder: Path | str, split: str | None = None) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Place | str, split: str | None = None) -> None:
+        self.folder = place(folder)
         self.split = split
         self.index = read_index(self.folder)
         present = sorted({shard.split for shard in self.index.shards})
@@ -300,7 +301,7 @@ class ShardReader:
             yield pair
 
 
-def open_shard(folder: Path, shard: ShardInfo, kind: str = FORMAT) -> h5py.File:
+def open_shard(folder: Place, shard: ShardInfo, kind: str = FORMAT) -> h5py.File:
     """Opens one shard of format `kind` for reading after checking its size and version.
 
     Raises:
@@ -314,7 +315,7 @@ def open_shard(folder: Path, shard: ShardInfo, kind: str = FORMAT) -> h5py.File:
             raise damaged(shard.name, f"{size} bytes, the index says {shard.bytes}")
         # Finished shards never change; file locks would only get in the way on shared or read-only disks. No chunk
         # cache: HDF5 would keep 8 MiB for every data set that was ever read, a gigabyte in no time.
-        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+        file = h5py.File(path if isinstance(path, Path) else path.open(), "r", locking=False, rdcc_nbytes=0)
     except (OSError, ManifestError) as error:
         raise damaged(shard.name, str(error)) from error
     found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))

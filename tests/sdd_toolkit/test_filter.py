@@ -100,3 +100,29 @@ def test_a_second_run_does_nothing_and_a_new_threshold_does_everything(tmp_path:
     assert run(source, tmp_path, FilterConfig()).skipped == 2
     strict = run(source, tmp_path, FilterConfig(min_sharpness_gain=50.0))
     assert (strict.done, strict.skipped, strict.rejected) == (2, 0, {Reason.NOT_SHARPER: 2})
+
+
+def test_other_thresholds_judge_what_was_measured_anew_without_opening_a_photograph(
+    judged: dict[str, PairRecord], tmp_path: Path
+) -> None:
+    strict = FilterConfig(min_sharpness_gain=1000.0)
+    run(tmp_path / "aligned.jsonl", tmp_path / "anew", strict)
+    for path in tmp_path.glob("*.png"):
+        if not path.name.startswith(("unreadable", "changed")):
+            path.unlink()
+    report = run(tmp_path / "aligned.jsonl", tmp_path, strict)
+    assert (report.done, report.skipped) == (9, 0)
+    assert read(tmp_path / "filtered.jsonl").records == read(tmp_path / "anew" / "filtered.jsonl").records
+    assert judged["good"].verdict == Verdict(keep=True)
+    good = {record.id: record for record in read(tmp_path / "filtered.jsonl").records}["good"]
+    assert good.verdict is not None
+    assert good.verdict.reason is Reason.NOT_SHARPER
+
+
+def test_another_alignment_is_measured_anew(judged: dict[str, PairRecord], tmp_path: Path) -> None:
+    source = read(tmp_path / "aligned.jsonl")
+    shifted = tuple(replace(one, alignment=replace(IDENTITY, gain=2.0)) for one in source.records if one.id == "good")
+    write(tmp_path / "aligned.jsonl", replace(source, records=shifted))
+    run(tmp_path / "aligned.jsonl", tmp_path, FilterConfig(max_exposure_ev=0.5))
+    (good,) = read(tmp_path / "filtered.jsonl").records
+    assert good.quality != judged["good"].quality

@@ -1,0 +1,204 @@
+"""Where shards lie: a folder on a disk, a `Path`, or one in a store, a `Remote`. The only importer of fsspec.
+
+A `Remote` has the few methods of `Path` that shards need, so that what works on one works on the other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sdd_toolkit.errors import InputError, MissingExtraError, SddError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedIOBase
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://[^/?#]*[^?#]*")
+# A put is whole or not at all here, by the store's own word; elsewhere a file comes under another name and is moved.
+_ATOMIC = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `Path.stat` tells of a file, as far as a store knows it."""
+
+    st_size: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Remote:
+    """A file or folder in a store, by its URL without a slash at the end.
+
+    Its methods are those of `Path` with the same names. A file that is not there is a FileNotFoundError; whatever else
+    the store says is an InputError, for credentials and networks have many ways to fail.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> Remote:
+        return Remote(f"{self.url}/{name}")
+
+    @property
+    def protocol(self) -> str:
+        """`s3`, `gs`, `memory` …."""
+        return self.url.partition("://")[0]
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.url.partition("://")[2].rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """Of the name, as `Path.suffix`."""
+        return Path(self.name).suffix
+
+    @property
+    def suffixes(self) -> list[str]:
+        """Of the name, as `Path.suffixes`."""
+        return Path(self.name).suffixes
+
+    @property
+    def parent(self) -> Remote:
+        """The folder it lies in."""
+        return Remote(self.url.rpartition("/")[0])
+
+    def with_name(self, name: str) -> Remote:
+        """A file beside it."""
+        return self.parent / name
+
+    def resolve(self) -> Remote:
+        """Itself: a URL means the same everywhere."""
+        return self
+
+    def read_bytes(self) -> bytes:
+        """The whole content."""
+        with _asking(self) as (files, path):
+            return bytes(files.cat_file(path))
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The whole content as text."""
+        return self.read_bytes().decode(encoding)
+
+    def open(self, mode: str = "rb") -> BufferedIOBase:
+        """For reading anywhere in the file; pieces are fetched as they are asked for."""
+        if mode != "rb":
+            raise ValueError(f"mode {mode!r}: files in a store are written whole, by write_bytes or put")
+        with _asking(self) as (files, path):
+            stream: BufferedIOBase = files.open(path, "rb")
+            return stream
+
+    def is_file(self) -> bool:
+        """Whether there is such a file now."""
+        with _asking(self) as (files, path):
+            return bool(files.isfile(path))
+
+    def exists(self) -> bool:
+        """Whether there is such a file or folder now."""
+        with _asking(self) as (files, path):
+            return bool(files.exists(path))
+
+    def stat(self) -> Status:
+        """Its size."""
+        with _asking(self) as (files, path):
+            return Status(int(files.info(path)["size"]))
+
+    def iterdir(self) -> Iterator[Remote]:
+        """The files and folders directly in it; a folder that is not there is a FileNotFoundError, or empty."""
+        with _asking(self) as (files, path):
+            found = [str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(path, detail=False)]
+        return iter([self / name for name in sorted(found) if name])
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes the file."""
+        try:
+            with _asking(self) as (files, path):
+                files.rm_file(path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Makes it a folder, where a store has such a thing."""
+        with _asking(self) as (files, path):
+            files.makedirs(path, exist_ok=exist_ok)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Writes the whole file, or leaves what was there."""
+        with self._arriving() as (files, path):
+            files.pipe_file(path, content)
+
+    def put(self, source: Path) -> None:
+        """Copies a whole local file here, or leaves what was there."""
+        with self._arriving() as (files, path):
+            files.put_file(str(source), path)
+            if int(files.info(path)["size"]) != source.stat().st_size:
+                raise OSError(f"{files.info(path)['size']} bytes arrived of {source.stat().st_size}")
+
+    @contextmanager
+    def _arriving(self) -> Iterator[tuple[Any, str]]:
+        """The store, and the name to bring the new content under."""
+        with _asking(self) as (files, path):
+            folder = path.rpartition("/")[0]
+            if self.protocol in _ATOMIC:
+                yield files, path
+                return
+            files.makedirs(folder, exist_ok=True)
+            passing = f"{path}.{os.urandom(4).hex()}{_PARTIAL}"
+            try:
+                yield files, passing
+                files.mv(passing, path)
+            except BaseException:
+                with suppress(Exception):
+                    files.rm_file(passing)
+                raise
+
+
+Place = Path | Remote
+
+
+def place(text: str | Path | Remote) -> Place:
+    """A `Remote` for anything like `s3://bucket/folder`, otherwise a `Path`."""
+    if isinstance(text, str) and _URL.fullmatch(text):
+        return Remote(text.rstrip("/"))
+    return text if isinstance(text, Remote) else Path(text)
+
+
+@contextmanager
+def _asking(remote: Remote) -> Iterator[tuple[Any, str]]:
+    """The file system and the path in it; what it raises becomes something a user can act on."""
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(remote.url)
+        # Listings are remembered by some, and other workers write here.
+        files.invalidate_cache()
+        yield files, path
+    except (FileNotFoundError, SddError):
+        raise
+    except Exception as error:  # every store has its own kinds
+        _explain(remote, error)
+
+
+def _explain(remote: Remote, error: Exception) -> NoReturn:
+    if isinstance(error, ImportError):
+        if remote.protocol in ("s3", "s3a", "gs", "gcs"):
+            package = "s3fs" if remote.protocol.startswith("s3") else "gcsfs"
+            raise MissingExtraError.of(package, "cloud") from error
+        raise InputError(f"{remote}: {error}", hint="install what fsspec asks for") from error
+    if isinstance(error, ValueError) and "rotocol" in str(error):
+        raise InputError(f"{remote}: {error}", hint="use a folder, s3://, gs:// or another URL fsspec knows") from error
+    what = " ".join(str(error).split()) or type(error).__name__
+    raise InputError(
+        f"cannot reach {remote}: {type(error).__name__}: {what[:300]}",
+        hint="check the address, the network, the credentials and the rights on it, then run the same again",
+    ) from error
