@@ -13,6 +13,7 @@ from sdd_toolkit.options import (
     config_option,
     echo_report,
     executor_option,
+    hold,
     json_option,
     out_option,
     overwrite_option,
@@ -37,6 +38,7 @@ def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, 
     from sdd_toolkit.hot_pixel_map import run
     from sdd_toolkit.progress import terminal
 
+    hold(out)
     how = executor or default_name()
     echo_report(run(manifest, out, executor=how, overwrite=overwrite, track=terminal), as_json)
 
@@ -56,6 +58,7 @@ def filter_(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.select import FilterConfig
 
+    hold(out)
     section = load_section(FilterConfig, "filter", config)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
@@ -75,6 +78,7 @@ def pack(manifest: Path, out: Path, config: Path | None, executor: str | None, o
     from sdd_toolkit.pack import PackConfig, run
     from sdd_toolkit.progress import terminal
 
+    hold(out)
     section = load_section(PackConfig, "pack", config)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
@@ -104,6 +108,7 @@ def card(shards: Path, manifest: Path | None, config: Path | None, as_json: bool
     from sdd_toolkit.config import load_section
     from sdd_toolkit.select import FilterConfig
 
+    hold(shards)
     thresholds = load_section(FilterConfig, "filter", config) if config is not None else None
     section = load_section(CardConfig, "card", config)
     echo_report(run(shards, section, manifest=manifest, thresholds=thresholds), as_json)
@@ -129,6 +134,7 @@ def report(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.report import ReportConfig, run
 
+    hold(out)
     section = load_section(ReportConfig, "report", config, max_pictures=pictures)
     how = executor or default_name()
     echo_report(run(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)

@@ -27,6 +27,15 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Do everything
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
+def hold(*folders: Path) -> None:
+    """Keeps other runs out of `folders` until the command that is running ends; see `sdd_toolkit.lock`."""
+    from sdd_toolkit.lock import held
+
+    if (context := click.get_current_context(silent=True)) is not None:
+        for folder in folders:
+            context.with_resource(held(folder))
+
+
 def out_option(what: str) -> Callable[[F], F]:
     """The `--out` option; `what` says what is written there."""
     return click.option("--out", type=OUT_PATH, required=True, help=what)
