@@ -92,6 +92,6 @@ def _this_process() -> Holder:
 def _holder(folder: Path) -> str:
     try:
         told = Holder(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return "another process that has just started"
     return f"process {told.pid} on {told.host} since {told.since}: {told.command}"

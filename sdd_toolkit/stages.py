@@ -7,6 +7,7 @@ only the pairs in flight; the output itself appears once, whole. A second run gi
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -22,7 +23,7 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.types import PairRecord, Reason, Report, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     from sdd_toolkit.progress import Track
@@ -168,7 +169,8 @@ def _recovered(journal: Path) -> Mapping[str, PairRecord]:
     return records
 
 
-def _opened(journal: Path, overwrite: bool) -> TextIO:
+@contextmanager
+def _opened(journal: Path, overwrite: bool) -> Iterator[TextIO]:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         stream = journal.open("w" if overwrite else "a", encoding="utf-8", newline="\n")
@@ -176,7 +178,16 @@ def _opened(journal: Path, overwrite: bool) -> TextIO:
         stream.write("\n")
     except OSError as error:
         raise writing_failed(journal, error) from error
-    return stream
+    try:
+        yield stream
+    except BaseException:
+        with suppress(OSError):  # what could not be written cannot be written now; the first error is the one to tell
+            stream.close()
+        raise
+    try:
+        stream.close()
+    except OSError as error:
+        raise writing_failed(journal, error) from error
 
 
 def _append(stream: TextIO, record: PairRecord) -> None:

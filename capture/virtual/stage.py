@@ -177,7 +177,7 @@ def _chance(seed: int, index: int) -> np.random.Generator:
 def _fingerprint(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
