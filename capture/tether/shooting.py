@@ -324,11 +324,8 @@ class Shooting:
         other = others[-1]
         try:
             known = self._last is not None and self._last[0] == other.file
-            partner = (
-                self._last[1]
-                if self._last and known
-                else frames.read_half(files.inside(self._journal.folder, other.file))
-            )
+            place = files.inside(self._journal.folder, other.file)
+            partner = self._last[1] if self._last and known else frames.read_half(place)
         except RawError:
             return None
         blur, sharp = (half, partner) if taken.role == "blur" else (partner, half)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.development import PairDevelopment
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.files import inside
+from sdd_toolkit.files import inside, sha256_of
 from sdd_toolkit.geometry import enlarge_flow
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.index import FORMAT, VERSION, ShardHeader, damaged, header_of, read_index, unknown_format
@@ -61,13 +61,16 @@ class ShardReader:
     Args:
         folder: Where `index.json` lies.
         split: Only this split; None means all.
+        check: Compares the SHA-256 of every shard with the index when it is first opened: costs reading it once, and
+            no damaged byte comes through. Without it only chunks have a checksum: HDF5 reads what its own structures
+            say, and a flipped bit in them can end the process.
 
     Raises:
         InputError: No index, an unknown version, or no such split.
         IntegrityError: The index is damaged.
     """
 
-    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+    def __init__(self, folder: Path | str, split: str | None = None, *, check: bool = False) -> None:
         self.folder = Path(folder)
         self.split = split
         self.index = read_index(self.folder)
@@ -77,6 +80,7 @@ class ShardReader:
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._shard_of = {pair: shard for shard in self.shards for pair in shard.pairs}
         self._patches: tuple[Patch, ...] | None = None
+        self._unchecked = {shard.name for shard in self.shards} if check else set[str]()
         self._files: dict[str, h5py.File] = {}
         self._process = os.getpid()
 
@@ -205,15 +209,16 @@ class ShardReader:
             self._process, self._files = os.getpid(), {}
         file = self._files.pop(shard.name, None)
         if file is None:
-            file = open_shard(self.folder, shard)
+            file = open_shard(self.folder, shard, check=shard.name in self._unchecked)
+            self._unchecked.discard(shard.name)
         while len(self._files) >= _OPEN_SHARDS:
             self._files.pop(next(iter(self._files))).close()
         self._files[shard.name] = file
         return file
 
 
-def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
-    """Opens one shard for reading after checking its size and version.
+def open_shard(folder: Path, shard: ShardInfo, *, check: bool = False) -> h5py.File:
+    """Opens one shard for reading after checking its size and version and, if asked to, its SHA-256.
 
     Raises:
         IntegrityError: Missing, of another size than the index says, not HDF5, or outside the folder.
@@ -224,6 +229,8 @@ def open_shard(folder: Path, shard: ShardInfo) -> h5py.File:
         size = path.stat().st_size
         if size != shard.bytes:
             raise damaged(shard.name, f"{size} bytes, the index says {shard.bytes}")
+        if check and sha256_of(path) != shard.sha256:
+            raise damaged(shard.name, "its SHA-256 is not the one in the index")
         # Finished shards never change; file locks would only get in the way on shared or read-only disks.
         file = h5py.File(path, "r", locking=False)
     except (OSError, ManifestError) as error:

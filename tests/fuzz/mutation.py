@@ -11,9 +11,10 @@ _BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
 _WORDS = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 60_000, 1_000_000_000)
 _DEEP = "@deep@"
 _VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, -0.0, 1e308, "", "..", "../../etc/passwd", "/etc/passwd", "a\0b",
-    "C:\\x", "x" * 5000, "\ud800", "\u2028", "\x1b[31m", "<script>", "NaN", [], {}, [[]], [None] * 50, {"": {}}, [0] * 9,
-)  # fmt: skip
+    *(None, True, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, -0.0, 1e308, "NaN", "", "x" * 5000),
+    *("..", "../../etc/passwd", "/etc/passwd", "a\0b", "C:\\x", "\ud800", "\u2028", "\x1b[31m", "<script>"),
+    *([], {}, [[]], [None] * 50, {"": {}}, [0] * 9),
+)
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:

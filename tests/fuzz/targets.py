@@ -37,7 +37,7 @@ from sdd_toolkit import (
 )
 from sdd_toolkit.build import BuildConfig
 from sdd_toolkit.config import load_section
-from sdd_toolkit.decoding import preview_of_jpeg, read_image, read_values
+from sdd_toolkit.decoding import preview_of_jpeg, read_values
 from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.shards import ShardReader
