@@ -160,6 +160,9 @@ def breathing(manifest: Path, out: Path, as_json: bool) -> None:
 def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from sdd_toolkit.terminal_text import printable
 
     table = Table("lens", "mm", "pairs", "dioptres", "% per dioptre", "terms", "scatter %", "left out")
     for entry in fitted:
@@ -171,5 +174,5 @@ def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
             slope, scatter = 100 * model.zoom_per_dioptre, 100 * model.scatter
             cells = [f"{low:.2f} … {high:.2f}", f"{slope:+.3f}", str(len(model.coefficients)), f"{scatter:.3f}"]
             left_out += f"; {model.outliers} outliers" if model.outliers else ""
-        table.add_row(entry.lens, focal, str(len(entry.observations)), *cells, left_out)
+        table.add_row(Text(printable(entry.lens)), focal, str(len(entry.observations)), *cells, left_out)
     Console().print(table)

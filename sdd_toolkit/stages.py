@@ -91,7 +91,8 @@ def work_through(
 ) -> Report:
     """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
 
-    A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`.
+    A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`; one whose files
+    were missing, changed or unreadable is tried again.
 
     Args:
         stage: The stage's name in the provenance.
@@ -124,7 +125,7 @@ def work_through(
     for record in pairs.records:
         step = manifest.step_of(stage, config, record, line=manifest.to_json(record), **also_reads(record))
         earlier = before.get(record.id)
-        if earlier is not None and manifest.unchanged(earlier, step) and intact(earlier):
+        if earlier is not None and manifest.unchanged(earlier, step) and not _to_retry(earlier) and intact(earlier):
             finished[record.id] = earlier
         else:
             steps[record.id] = step
@@ -153,6 +154,11 @@ def work_through(
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
+
+
+def _to_retry(record: PairRecord) -> bool:
+    """Whether a pair failed for want of its files: they may be back, or readable, by now."""
+    return record.verdict is not None and record.verdict.reason in (Reason.CHANGED, Reason.UNREADABLE)
 
 
 def _recovered(journal: Path) -> Mapping[str, PairRecord]:

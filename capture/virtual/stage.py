@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -186,9 +187,9 @@ def _finished(task: Task) -> bool:
     if not all((task.folder / name).is_file() for name in SCENE_FILES):
         return False
     try:
-        with np.load(task.folder / "truth.npz") as held:
+        with np.load(task.folder / "truth.npz", allow_pickle=False) as held:
             fault = str(held["defect"]) if "defect" in held.files else None
-    except (OSError, ValueError, EOFError, BadZipFile):
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, zlib.error):
         return False
     return fault == task.defect
 

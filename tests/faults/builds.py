@@ -19,9 +19,11 @@ import cv2
 import h5py
 import numpy as np
 
-import jdrl  # noqa: F401  one package, no torch
+import alignment.config
+import alignment.stage
 from cli import run_build
-from sdd_toolkit import cards, filter, hot_pixel_map, lenses, manifest, pack, report, verify  # noqa: F401
+from sdd_toolkit import manifest
+from sdd_toolkit.config import load_section
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.lock import held
@@ -29,6 +31,12 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.shards.index import read_index
 from tests.faults.points import Points, killed
 
+# What a build imports on its way: a child should not have to.
+PRELOADED = (
+    *("alignment.fuse_stage", "alignment.stage", "capture.by_content", "capture.ingest", "capture.inspection"),
+    *("capture.matches", "capture.survey", "capture.thumbnails", "filelock", "sdd_toolkit.cards", "sdd_toolkit.filter"),
+    *("sdd_toolkit.hot_pixel_map", "sdd_toolkit.pack", "sdd_toolkit.report", "sdd_toolkit.verify", "jinja2", "pandas"),
+)
 Act = Callable[[str], None]
 TINY = """
 [simulate]
@@ -64,7 +72,7 @@ sources = ["raw"]
 def forked() -> ForkServerContext:
     """Where children come from; the server imports this module first."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.builds"])
+    context.set_forkserver_preload(["tests.faults.builds", *PRELOADED])
     return context
 
 
@@ -138,3 +146,14 @@ def visible_faults(out: Path) -> list[str]:
         except Exception as error:
             faults.append(f"{path.relative_to(out)}: {error!r}")
     return faults
+
+
+def realign(folder: Path) -> None:
+    """Aligns anew what was ingested into `FOLDER/set`, however the sources have changed since."""
+    out = folder / "set"
+    try:
+        config = load_section(alignment.config.AlignConfig, "align", folder / "sdd.toml")
+        alignment.stage.run(out / "ingested.jsonl", out, config, overwrite=True)
+    except SddError as error:
+        (folder / "set.error").write_text(f"{error.what}\n{error.hint}")
+        os._exit(error.exit_code)
