@@ -12,7 +12,7 @@ import click
 
 from sdd_toolkit import __version__
 from sdd_toolkit.lazy import Door, LazyGroup, run_cli
-from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, executor_option, json_option, overwrite_option
+from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, executor_option, hold, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from sdd_toolkit.progress import Track
@@ -161,6 +161,7 @@ def run_build(
 
     recipe = load_section(BuildConfig, "build", config)
     sources, dataset = resolve(config, source, out, recipe)
+    hold(dataset.folder, dataset.shards, dataset.report)
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
     develop = load_section(DevelopConfig, "develop", config)
     fuse = load_section(alignment.fuse_stage.FuseConfig, "fuse", config)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, out_option, stage_options
+from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, hold, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,7 @@ def _manifest(
 
     if is_candidate(manifest):
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
+    hold(out)
     known = None if breathing is None else lenses.read(breathing)
     section = load_section(AlignConfig, "align", config, breathing=known)
     develop = load_section(DevelopConfig, "develop", config)
@@ -186,6 +187,7 @@ def fuse(
         return
     if reference is not None or is_candidate(files[0]):
         raise click.UsageError("give one manifest, or several frames; --reference goes with frames.")
+    hold(out)
     section, develop = load_section(FuseConfig, "fuse", config), load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
     report = run(files[0], out, section, align, develop=develop, executor=how, overwrite=overwrite, track=terminal)

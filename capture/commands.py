@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.options import IN_PATH, echo_report, out_option, stage_options
+from sdd_toolkit.options import IN_PATH, echo_report, hold, out_option, stage_options
 
 if TYPE_CHECKING:
     from capture.ingest import Ingested
@@ -41,6 +41,7 @@ def ingest(
     if dry_run:
         _show(collect(sources, out, section, table=table, executor=how, track=terminal), as_json)
         return
+    hold(out)
     report = run(sources, out, section, table=table, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
     if not as_json:

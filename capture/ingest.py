@@ -311,6 +311,7 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
     """What not to search: the data set's folder, or, where sources lie in it, what the stages write there."""
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         from sdd_toolkit.build import Dataset
+        from sdd_toolkit.lock import LOCK_FILES
         from sdd_toolkit.stages import JOURNAL
 
         layout = Dataset(out)
@@ -320,7 +321,8 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
         )
         # A killed run leaves journals and partial files.
         endings = ("", JOURNAL, PARTIAL)
-        written = [path.with_name(path.name + ending) for path in texts for ending in endings]
+        locks = [out / name for name in LOCK_FILES]
+        written = [*locks, *(path.with_name(path.name + ending) for path in texts for ending in endings)]
         return [*written, out / "shards", layout.report, out / "flow", out / "fused"]
     return [out]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from capture.findings import MEMORY
 from sdd_toolkit import __version__
-from sdd_toolkit.files import sha256_of, write_text
+from sdd_toolkit.errors import SddError
+from sdd_toolkit.files import inside, sha256_of, write_text
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
@@ -46,14 +47,15 @@ def last_report(out: Path, state: str) -> Report | None:
     """What the last run reported, every readable file now `skipped`; None if it must be done again."""
     try:
         told = json.loads((out / LAST_RUN).read_text(encoding="utf-8"))
-        if told["state"] != state or any(sha256_of(out / name) != digest for name, digest in told["written"].items()):
+        written = {inside(out, name): digest for name, digest in told["written"].items()}
+        if told["state"] != state or any(sha256_of(path) != digest for path, digest in written.items()):
             return None
         report = Report(**told["report"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        listed = report.total - int(told["files"])
+        outputs = tuple(str(out / name) for name in report.outputs)
+        return replace(report, done=listed, skipped=int(told["files"]), outputs=outputs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SddError):
         return None
-    listed = report.total - int(told["files"])
-    outputs = tuple(str(out / name) for name in report.outputs)
-    return replace(report, done=listed, skipped=int(told["files"]), outputs=outputs)
 
 
 def note_run(out: Path, state: str, files: int, report: Report) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from capture.scenes import natural
+from sdd_toolkit.terminal_text import printable
 
 if TYPE_CHECKING:
     from capture.ingest import Ingested
@@ -17,7 +18,7 @@ def as_text(found: Ingested) -> str:
     lines = [f"{pair.id}: {pair.blur.path} -> {pair.sharp.path} ({found.why[pair.id]})" for pair in _ordered(found)]
     lines += [f"  {entry.path}: {entry.reason.value}, {entry.detail}" for entry in found.rejected]
     lines += [f"clock of {note}" for note in found.notes]
-    return "\n".join(map(_on_one_line, [*lines, _counts(found)]))
+    return "\n".join(map(printable, [*lines, _counts(found)]))
 
 
 def as_json(found: Ingested) -> str:
@@ -45,7 +46,7 @@ def as_table(found: Ingested, width: int) -> str:
     from rich.text import Text
 
     def cell(text: str) -> Text:
-        return Text(_on_one_line(text))
+        return Text(printable(text))
 
     console = Console(width=width, force_terminal=True)
     pairs = Table("pair", "blurred", "sharp", "why", title=f"{len(found.pairs.records)} pairs", title_justify="left")
@@ -60,16 +61,11 @@ def as_table(found: Ingested, width: int) -> str:
     with console.capture() as drawn:
         console.print(pairs)
         console.print(left)
-    return drawn.get() + "\n".join([*(f"clock of {note}" for note in found.notes), _counts(found)])
+    return drawn.get() + "\n".join([*(printable(f"clock of {note}") for note in found.notes), _counts(found)])
 
 
 def _ordered(found: Ingested) -> list[PairRecord]:
     return sorted(found.pairs.records, key=lambda record: natural(record.id))
-
-
-def _on_one_line(text: str) -> str:
-    """Names may hold line ends and other characters that a terminal obeys."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _counts(found: Ingested) -> str:

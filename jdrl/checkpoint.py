@@ -170,7 +170,7 @@ def read_header(folder: Path) -> Header:
     hint = "take another checkpoint of the run, or train again"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}", hint=hint) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint header of this toolkit", hint=hint)

@@ -280,7 +280,7 @@ def _recorded_thresholds(manifest: Path) -> FilterConfig | None:
     path = manifest.parent / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))["filter"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return validate(FilterConfig, values, where=f"{path} [filter]") if isinstance(values, dict) else None
 

@@ -14,6 +14,7 @@ from sdd_toolkit.options import (
     config_option,
     echo_report,
     executor_option,
+    hold,
     json_option,
     out_option,
     overwrite_option,
@@ -45,6 +46,7 @@ def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, 
     from sdd_toolkit.hot_pixel_map import run
     from sdd_toolkit.progress import terminal
 
+    hold(out)
     how = executor or default_name()
     echo_report(run(manifest, out, executor=how, overwrite=overwrite, track=terminal), as_json)
 
@@ -64,6 +66,7 @@ def filter_(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.select import FilterConfig
 
+    hold(out)
     section = load_section(FilterConfig, "filter", config)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
@@ -93,6 +96,7 @@ def pack(
     from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.progress import terminal
 
+    hold(out)
     section = load_section(PackConfig, "pack", config, profile=profile)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
@@ -122,6 +126,7 @@ def card(shards: Place, manifest: Path | None, config: Path | None, as_json: boo
     from sdd_toolkit.config import load_section
     from sdd_toolkit.select import FilterConfig
 
+    hold(shards)
     thresholds = load_section(FilterConfig, "filter", config) if config is not None else None
     section = load_section(CardConfig, "card", config)
     echo_report(run(shards, section, manifest=manifest, thresholds=thresholds), as_json)
@@ -147,6 +152,7 @@ def report(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.report import ReportConfig, run
 
+    hold(out)
     section = load_section(ReportConfig, "report", config, max_pictures=pictures)
     how = executor or default_name()
     echo_report(run(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
@@ -178,6 +184,7 @@ def split(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.rearrange import split as run
 
+    hold(out)
     section = load_section(PackConfig, "pack", config)
     given = {name: share for name, share in shares.items() if share is not None}
     sharing = validate(type(section.split), {**section.split.model_dump(), **given}, where="options [pack.split]")
@@ -208,6 +215,7 @@ def merge(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.rearrange import merge as run
 
+    hold(out)
     how = executor or default_name()
     report = run(shards, out, prefix, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
@@ -229,6 +237,7 @@ def subset(
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.rearrange import subset as run
 
+    hold(out)
     how = executor or default_name()
     report = run(shards, out, where, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
@@ -273,6 +282,9 @@ def breathing(manifest: Path, out: Path, as_json: bool) -> None:
 def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from sdd_toolkit.terminal_text import printable
 
     table = Table("lens", "mm", "pairs", "dioptres", "% per dioptre", "terms", "scatter %", "left out")
     for entry in fitted:
@@ -284,7 +296,7 @@ def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
             slope, scatter = 100 * model.zoom_per_dioptre, 100 * model.scatter
             cells = [f"{low:.2f} … {high:.2f}", f"{slope:+.3f}", str(len(model.coefficients)), f"{scatter:.3f}"]
             left_out += f"; {model.outliers} outliers" if model.outliers else ""
-        table.add_row(entry.lens, focal, str(len(entry.observations)), *cells, left_out)
+        table.add_row(Text(printable(entry.lens)), focal, str(len(entry.observations)), *cells, left_out)
     Console().print(table)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sdd_toolkit.tiff_directory import ReadAt
+    from sdd_toolkit.tiff_directory import ReadAt, Tiff
 
 _MAKERS = (
     "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc "
@@ -31,9 +31,14 @@ RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
 _COPY_AGAIN = "copy it from the card again, or leave it out"
 _NO_END = "its end marker is missing"
 _CHUNK = 1 << 20
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_DATA = 0xDA
 _CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _MOST_BOXES = 10_000
+
+LARGEST_PX = 500_000_000
+"""No camera makes files with more pixels; a damaged header may claim any number."""
 
 
 class Kind(StrEnum):
@@ -123,6 +128,25 @@ def structure_of(stream: BinaryIO, path: Path) -> Structure:
     return found
 
 
+def claimed_size(stream: BinaryIO) -> tuple[int, int] | None:
+    """(height, width) a JPEG, PNG or TIFF says it has, however damaged the rest is; None where it does not say."""
+    length = stream.seek(0, 2)
+    read = tiff_directory.reader(stream)
+    kind, _ = kind_of(read(0, 16))
+    try:
+        if kind is Kind.JPEG:
+            frames = (place for code, place, _ in _segments(read, length) if code in _JPEG_FRAMES)
+            place = next(frames, None)
+            return None if place is None else struct.unpack(">HH", read(place + 5, 4))
+        if kind is Kind.PNG:
+            width, height = struct.unpack(">II", read(16, 8))
+            return height, width
+        tiff = tiff_directory.open_tiff(read) if kind is Kind.TIFF else None
+        return None if tiff is None else _tiff_size(tiff)
+    except (EOFError, struct.error, ValueError, OverflowError):
+        return None
+
+
 def kind_of(head: bytes) -> tuple[Kind, str]:
     """The container whose first 16 bytes these are, and a word for it."""
     if head[:3] == b"\xff\xd8\xff":
@@ -175,36 +199,49 @@ def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
     if tiff is None:
         raise ValueError("its TIFF header makes no sense")
     needed = tiff_directory.needed_bytes(tiff)
-    size = None
-    if needed <= length:
-        entries, _ = tiff_directory.directory(tiff, tiff.first)
-        sides = [tiff_directory.numbers(tiff, entries.get(tag), 1) for tag in (257, 256)]
-        size = (int(sides[0][0]), int(sides[1][0])) if all(sides) else None
+    size = _tiff_size(tiff) if needed <= length else None
     return Structure(Kind.TIFF, size, (0,)), needed
 
 
-def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
-    place, size = 2, None
-    exif: tuple[int, ...] = ()
+def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
+    entries, _ = tiff_directory.directory(tiff, tiff.first)
+    sides = [tiff_directory.numbers(tiff, entries.get(tag), 1) for tag in (257, 256)]
+    return (int(sides[0][0]), int(sides[1][0])) if all(sides) else None
+
+
+def _segments(read: ReadAt, length: int) -> Iterator[tuple[int, int, bytes]]:
+    """Code, place and first 10 bytes of the segments of a JPEG, up to the coded data.
+
+    Raises:
+        ValueError: They do not join.
+    """
+    place = 2
     while place + 4 <= length:
         head = read(place, 10)
         if head[0] != 0xFF:
             raise ValueError("its JPEG segments do not join")
-        code, step = head[1], int.from_bytes(head[2:4], "big")
+        code = head[1]
         if code in (0xFF, 0x01) or 0xD0 <= code <= 0xD7:
             place += 1 if code == 0xFF else 2
             continue
+        yield code, place, head
+        if code == _JPEG_DATA:
+            return
+        place += 2 + int.from_bytes(head[2:4], "big")
+
+
+def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
+    size = None
+    exif: tuple[int, ...] = ()
+    for code, place, head in _segments(read, length):
         if code == 0xE1 and head[4:8] == b"Exif":
             exif = exif or (place + 10,)
-        elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+        elif code in _JPEG_FRAMES:
             height, width = struct.unpack(">HH", head[5:9])
             size = height, width
-        place += 2 + step
-        if code == 0xDA:
-            # Within the coded data 0xFF is always stuffed: the first end marker is the end.
-            if _holds(read, b"\xff\xd9", place, length):
-                return Structure(Kind.JPEG, size, exif), 0
-            break
+        # Within the coded data 0xFF is always stuffed: the first end marker is the end.
+        elif code == _JPEG_DATA and _holds(read, b"\xff\xd9", place + 2 + int.from_bytes(head[2:4], "big"), length):
+            return Structure(Kind.JPEG, size, exif), 0
     raise EOFError(_NO_END)
 
 

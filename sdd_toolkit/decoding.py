@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from sdd_toolkit.containers import IMAGE_SUFFIXES
+from sdd_toolkit.containers import IMAGE_SUFFIXES, LARGEST_PX, claimed_size
 from sdd_toolkit.errors import RawError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         RawError: Missing, cut short, not an image, or neither 8 nor 16 bits a channel.
     """
     check_is_file(path)
+    _check_claim(path)
     if path.suffix.lower() in _TIFF_SUFFIXES and _is_planar(path):
         raise RawError(f"{path} stores each channel apart", hint="save it again with interleaved channels")
     try:
@@ -58,6 +60,7 @@ def read_values(path: Path) -> NDArray[Any]:
         RawError: Missing, cut short, or not an image of 1, 3 or 4 channels.
     """
     check_is_file(path)
+    _check_claim(path)
     try:
         pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError, MemoryError) as error:
@@ -77,6 +80,9 @@ def preview_of_jpeg(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
     Returns:
         (h, w, 3) uint8 RGB; None if it is too small or no JPEG.
     """
+    size = claimed_size(io.BytesIO(content))
+    if size is None or size[0] * size[1] > LARGEST_PX:
+        return None
     data = np.frombuffer(content, dtype=np.uint8)
     for mode in (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_COLOR_BGR):
         try:
@@ -88,6 +94,20 @@ def preview_of_jpeg(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
         if max(pixels.shape[:2]) >= least_px:
             return np.ascontiguousarray(pixels[..., ::-1], dtype=np.uint8)
     return None
+
+
+def _check_claim(path: Path) -> None:
+    """Refuses an image that claims more pixels than any has, before memory is taken for them."""
+    try:
+        with path.open("rb") as stream:
+            size = claimed_size(stream)
+    except OSError as error:
+        raise _undecodable(path) from error
+    if size is not None and size[0] * size[1] > LARGEST_PX:
+        raise RawError(
+            f"{path} claims {size[1]} x {size[0]} pixels, more than {LARGEST_PX}",
+            hint="leave it out, or cut it into smaller pictures",
+        )
 
 
 def _undecodable(path: Path) -> RawError:

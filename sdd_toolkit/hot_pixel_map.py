@@ -174,7 +174,7 @@ def read(path: Path) -> HotPixelMap:
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise ValueError(f"format {content['format']!r} version {content['version']!r}")
         return HotPixelMap(_CAMERAS.validate_python(content["cameras"]))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         hint = "run `sdd hotpixels` again, or remove it"
         raise InputError(f"{path} holds no hot pixels: {str(error).splitlines()[0]}", hint=hint) from error
 

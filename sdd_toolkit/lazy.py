@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdd_toolkit.errors import SddError
+from sdd_toolkit.terminal_text import PrintableFormatter, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,12 +68,14 @@ class LazyGroup(click.Group):
 
 def run_cli(group: click.Group) -> None:
     """Runs `group` on the process's arguments; a deliberate error is two lines and its exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
     try:
         code = group.main(standalone_mode=False)
     except SddError as error:
-        click.echo(f"error: {error.what}", err=True)
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"error: {printable(error.what)}", err=True)
+        click.echo(f"hint: {printable(error.hint)}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

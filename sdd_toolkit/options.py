@@ -14,6 +14,7 @@ from sdd_toolkit.locations import place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.types import Report
 
 PLACE = click.types.FuncParamType(place)
@@ -29,6 +30,19 @@ executor_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Do everything again, resume nothing.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+
+
+def hold(*folders: Place) -> None:
+    """Keeps other runs out of `folders` until the command that is running ends; see `sdd_toolkit.lock`.
+
+    A folder in a store cannot be held.
+    """
+    from sdd_toolkit.lock import held
+
+    if (context := click.get_current_context(silent=True)) is not None:
+        for folder in folders:
+            if isinstance(folder, Path):
+                context.with_resource(held(folder))
 
 
 def out_option(what: str) -> Callable[[F], F]:

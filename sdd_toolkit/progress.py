@@ -46,6 +46,8 @@ def terminal(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
+    from sdd_toolkit.terminal_text import printable
+
     columns = (
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -53,12 +55,12 @@ def terminal(label: str, total: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
-            bar.update(task, advance=steps, note=note)
+            bar.update(task, advance=steps, note=printable(note))
 
         yield advance

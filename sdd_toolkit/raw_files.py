@@ -15,7 +15,7 @@ import numpy as np
 import rawpy
 
 from sdd_toolkit import tiff_directory
-from sdd_toolkit.containers import examine
+from sdd_toolkit.containers import LARGEST_PX, examine
 from sdd_toolkit.decoding import check_is_file, preview_of_jpeg
 from sdd_toolkit.develop import any_of_block, binned
 from sdd_toolkit.development import Demosaic, FrameFacts
@@ -39,8 +39,6 @@ NO_BALANCE: Row = (1.0, 1.0, 1.0)
 NO_MATRIX: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 CLIPPED = 0.99
 """Share of the range above which a sample counts as saturated: they scatter a little below the white level."""
-LARGEST_PX = 500_000_000
-"""No camera makes files with more pixels; a damaged header may claim any number."""
 
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
 _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}

@@ -255,7 +255,7 @@ def _thresholds(path: Path, notes: list[str]) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         notes.append(f"{path.name} is not a configuration")

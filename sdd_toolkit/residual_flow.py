@@ -7,6 +7,7 @@ u[warped blur→sharp]: what the global transform alone brings to y belongs to y
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,14 @@ from sdd_toolkit.resampling import Interpolation, origins, sample
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.lib.npyio import NpzFile
     from numpy.typing import NDArray
 
 FLOW_FACTOR = 4
 _NEIGHBOURS_SIGMA_PX = 4.0
 _NO_EVIDENCE = 0.02
+_MOST_BYTES_A_CELL = 32  # two float64 and two more numbers
+_HEADERS_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +60,29 @@ def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
     hint = "run `sdd align` again"
     try:
         with np.load(path, allow_pickle=False) as stored:
+            _check_claims(stored, grid)
             flow = stored["flow"].astype(np.float32)
             confidence = stored["confidence"] if "confidence" in stored else np.full(grid, 255, np.uint8)
             occlusion = stored["occlusion"] > 0 if "occlusion" in stored else np.zeros(grid, np.bool_)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # What zipfile and zlib raise on damage, beside their own: a method or a flag nobody knows, a password.
+    except (
+        *(OSError, KeyError, ValueError, EOFError, MemoryError, RuntimeError, AttributeError, TypeError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         raise InputError(f"{path.parent.name}/{path.name} holds no residual flow: {error}", hint=hint) from error
     if (flow.shape, confidence.shape, occlusion.shape) != ((*grid, 2), grid, grid) or not np.isfinite(flow).all():
         raise InputError(
             f"{path.parent.name}/{path.name}: {flow.shape}, expected finite values of {(*grid, 2)}", hint=hint
         )
     return ResidualFlow(flow, confidence.astype(np.float32) / np.float32(255), occlusion)
+
+
+def _check_claims(stored: NpzFile, grid: tuple[int, int]) -> None:
+    """Raises ValueError where the archive unpacks to more than any flow of this size: looked at before unpacking."""
+    archive = stored.zip
+    claimed = 0 if archive is None else sum(int(entry.file_size) for entry in archive.infolist())
+    if claimed > _MOST_BYTES_A_CELL * grid[0] * grid[1] + _HEADERS_BYTES:
+        raise ValueError(f"it claims {claimed} bytes for {grid[0]} x {grid[1]} cells")
 
 
 def halved(residual: ResidualFlow) -> ResidualFlow:

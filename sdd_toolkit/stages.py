@@ -7,6 +7,7 @@ only the pairs in flight; the output itself appears once, whole. A second run gi
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -22,7 +23,7 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.types import PairRecord, Reason, Report, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     from sdd_toolkit.progress import Track
@@ -91,7 +92,8 @@ def work_through(
 ) -> Report:
     """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
 
-    A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`.
+    A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`; one whose files
+    were missing, changed or unreadable is tried again.
 
     Args:
         stage: The stage's name in the provenance.
@@ -127,7 +129,7 @@ def work_through(
     for record in pairs.records:
         step = manifest.step_of(stage, config, record, line=manifest.to_json(record), **also_reads(record))
         earlier = before.get(record.id)
-        if earlier is not None and manifest.unchanged(earlier, step) and intact(earlier):
+        if earlier is not None and manifest.unchanged(earlier, step) and not _to_retry(earlier) and intact(earlier):
             finished[record.id] = earlier
             skipped += 1
         elif earlier and manifest.measured_alike(earlier, step) and (revised := revise(record, earlier)):
@@ -161,6 +163,11 @@ def work_through(
     )
 
 
+def _to_retry(record: PairRecord) -> bool:
+    """Whether a pair failed for want of its files: they may be back, or readable, by now."""
+    return record.verdict is not None and record.verdict.reason in (Reason.CHANGED, Reason.UNREADABLE)
+
+
 def _recovered(journal: Path) -> Mapping[str, PairRecord]:
     """The records of a killed run; a line torn by the kill is left out."""
     if not journal.is_file():
@@ -175,7 +182,8 @@ def _recovered(journal: Path) -> Mapping[str, PairRecord]:
     return records
 
 
-def _opened(journal: Path, overwrite: bool) -> TextIO:
+@contextmanager
+def _opened(journal: Path, overwrite: bool) -> Iterator[TextIO]:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         stream = journal.open("w" if overwrite else "a", encoding="utf-8", newline="\n")
@@ -183,7 +191,16 @@ def _opened(journal: Path, overwrite: bool) -> TextIO:
         stream.write("\n")
     except OSError as error:
         raise writing_failed(journal, error) from error
-    return stream
+    try:
+        yield stream
+    except BaseException:
+        with suppress(OSError):  # what could not be written cannot be written now; the first error is the one to tell
+            stream.close()
+        raise
+    try:
+        stream.close()
+    except OSError as error:
+        raise writing_failed(journal, error) from error
 
 
 def _append(stream: TextIO, record: PairRecord) -> None:

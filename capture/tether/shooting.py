@@ -303,7 +303,7 @@ class Shooting:
         if not self._plan.check.enabled:
             return taken, ()
         try:
-            half = frames.read_half(self._journal.folder / taken.file)
+            half = frames.read_half(files.inside(self._journal.folder, taken.file))
         except RawError as error:
             return taken, (f"cannot be looked at: {error.what}",)
         numbers, pair = shot_check.of_frame(half), self._pair(taken, half)
@@ -324,7 +324,8 @@ class Shooting:
         other = others[-1]
         try:
             known = self._last is not None and self._last[0] == other.file
-            partner = self._last[1] if self._last and known else frames.read_half(self._journal.folder / other.file)
+            place = files.inside(self._journal.folder, other.file)
+            partner = self._last[1] if self._last and known else frames.read_half(place)
         except RawError:
             return None
         blur, sharp = (half, partner) if taken.role == "blur" else (partner, half)

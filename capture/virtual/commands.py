@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sdd_toolkit.options import IN_PATH, echo_report, out_option, stage_options
+from sdd_toolkit.options import IN_PATH, echo_report, hold, out_option, stage_options
 
 
 def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
@@ -61,6 +61,7 @@ def simulate(
         raise click.UsageError("--depth FILE needs --image: it is the depth of a photograph")
     if workers is not None and executor is not None:
         raise click.UsageError("--workers and --executor say the same thing: give one of them")
+    hold(out)
     mode, file = (None, depth) if isinstance(depth, Path) else (depth, None)
     section = load_section(SimulateConfig, "simulate", config, width=size[0], height=size[1], depth=mode)
     report = run(

@@ -76,8 +76,8 @@ def _by_name(path: Path) -> tuple[str, str]:
 
 def _distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
     try:
-        distance = np.asarray(np.load(path), dtype=np.float64)
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        distance = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError, BadZipFile) as error:
         raise RawError(
             f"cannot read the depth map {path}: {error}", hint="save it with numpy.save as numbers"
         ) from error

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -177,7 +178,7 @@ def _chance(seed: int, index: int) -> np.random.Generator:
 def _fingerprint(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -186,9 +187,9 @@ def _finished(task: Task) -> bool:
     if not all((task.folder / name).is_file() for name in SCENE_FILES):
         return False
     try:
-        with np.load(task.folder / "truth.npz") as held:
+        with np.load(task.folder / "truth.npz", allow_pickle=False) as held:
             fault = str(held["defect"]) if "defect" in held.files else None
-    except (OSError, ValueError, EOFError, BadZipFile):
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, zlib.error):
         return False
     return fault == task.defect
 

@@ -10,6 +10,7 @@ from sdd_toolkit.options import (
     IN_PATH,
     echo_report,
     executor_option,
+    hold,
     json_option,
     out_option,
     overwrite_option,
@@ -49,6 +50,7 @@ def import_(
     from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.progress import terminal
 
+    hold(out)
     section = load_section(PackConfig, "pack", config)
     how: How = {"layout": layout, "blur": blur, "sharp": sharp, "track": terminal}
     how["executor"] = executor or default_name()
@@ -82,6 +84,7 @@ def export(
     from sdd_toolkit.layouts.exporting import run
     from sdd_toolkit.progress import terminal
 
+    hold(out)
     how = executor or default_name()
     report = run(
         shards, out, layout=layout, split=split, patches=patches, executor=how, overwrite=overwrite, track=terminal

@@ -20,6 +20,7 @@ from sdd_toolkit.images import write_image, write_values
 from sdd_toolkit.layouts import sidecar
 from sdd_toolkit.layouts.archives import write_archive
 from sdd_toolkit.layouts.targets import TARGETS
+from sdd_toolkit.lock import LOCK_FILES
 from sdd_toolkit.manifest import names_a_file, to_json
 from sdd_toolkit.progress import silent
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index
@@ -145,7 +146,7 @@ def _claim(out: Path, export: sidecar.Export) -> None:
     """Marks `out` as this export's before anything else is written there."""
     hint = "give an empty folder"
     try:
-        there = sorted(path.name for path in out.iterdir())
+        there = sorted(path.name for path in out.iterdir() if path.name not in LOCK_FILES)
     except FileNotFoundError:
         there = []
     except OSError as error:

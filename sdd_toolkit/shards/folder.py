@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import IntegrityError
-from sdd_toolkit.files import sha256_of, write_text, writing_failed
+from sdd_toolkit.files import PARTIAL, sha256_of, write_text, writing_failed
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index, write_index
 from sdd_toolkit.types import Reason, ShardInfo
@@ -154,8 +154,14 @@ def clear(out: Place, notes: Mapping[str, Note]) -> None:
 
 
 def publish(out: Place, index: Index) -> None:
-    """Writes the index, unless it is there already, and removes the notes it makes superfluous."""
+    """Writes the index, unless it is there already, and removes superfluous notes and half-written files."""
     if _existing(out) != index:
         write_index(out, index)
-    for shard in index.shards:
-        _note_path(out / shard.name).unlink(missing_ok=True)
+    try:
+        for shard in index.shards:
+            _note_path(out / shard.name).unlink(missing_ok=True)
+        # Of a card or an index whose writer was killed.
+        for leftover in [path for path in out.iterdir() if path.name.endswith(PARTIAL)]:
+            leftover.unlink()
+    except OSError as error:
+        raise writing_failed(out, error) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,8 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdd_toolkit.containers import Kind, Structure, boxes, examine
+from sdd_toolkit.containers import Kind, Structure, boxes, claimed_size, examine
+from sdd_toolkit.decoding import preview_of_jpeg, read_image, read_values
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.frames import read_half
 from tests.dng_files import scene_rgb, write_dng
@@ -126,3 +128,37 @@ def test_every_broken_raw_file_is_found_without_decoding(real_data: Path) -> Non
 def test_every_real_file_that_decodes_is_whole(real_data: Path) -> None:
     files = [path for path in (real_data / "raw").rglob("*") if path.is_file() and path.parent.name != "broken"]
     assert {examine(path).kind for path in files} == {Kind.TIFF}
+
+
+def claiming(suffix: str, height: int, width: int) -> bytes:
+    """A small picture whose header claims another size."""
+    content = bytearray(cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1])
+    if suffix == ".png":
+        content[16:24] = struct.pack(">II", width, height)
+    elif suffix == ".jpg":
+        place = content.index(b"\xff\xc0") + 5
+        content[place : place + 4] = struct.pack(">HH", height, width)
+    else:
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+        content = bytearray(buffer.getvalue())
+        for code, side in ((256, width), (257, height)):
+            place = content.index(struct.pack("<HH", code, 3)) if struct.pack("<HH", code, 3) in content else -1
+            place = place if place >= 0 else content.index(struct.pack("<HH", code, 4))
+            content[place : place + 12] = struct.pack("<HHII", code, 4, 1, side)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_an_image_that_claims_more_pixels_than_any_has_is_refused_before_memory_is_taken(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"bomb{suffix}"
+    path.write_bytes(claiming(suffix, 60_000, 60_000))
+    for read in (read_image, read_values):
+        with pytest.raises(RawError, match="claims 60000 x 60000 pixels"):
+            read(path)
+    path.write_bytes(claiming(suffix, 8, 8)[:-20])
+    with path.open("rb") as stream:
+        assert claimed_size(stream) == (8, 8)
+    assert preview_of_jpeg(claiming(".jpg", 60_000, 60_000), 8) is None

@@ -1,0 +1,159 @@
+"""Builds of a tiny virtual set in forked processes, so that a hundred of them can be killed in a minute.
+
+The fork server has imported everything once; a child starts in milliseconds and runs the whole of `sdd build`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+
+import alignment.config
+import alignment.stage
+from cli import run_build
+from sdd_toolkit import manifest
+from sdd_toolkit.config import load_section
+from sdd_toolkit.errors import SddError
+from sdd_toolkit.files import sha256_of
+from sdd_toolkit.lock import held
+from sdd_toolkit.progress import silent
+from sdd_toolkit.shards.index import read_index
+from tests.faults.points import Points, killed
+
+# What a build imports on its way: a child should not have to.
+PRELOADED = (
+    *("alignment.fuse_stage", "alignment.stage", "capture.by_content", "capture.ingest", "capture.inspection"),
+    *("capture.matches", "capture.survey", "capture.thumbnails", "filelock", "sdd_toolkit.cards", "sdd_toolkit.filter"),
+    *("sdd_toolkit.hot_pixel_map", "sdd_toolkit.pack", "sdd_toolkit.report", "sdd_toolkit.verify", "jinja2", "pandas"),
+)
+Act = Callable[[str], None]
+TINY = """
+[simulate]
+width = 320
+height = 256
+max_coc_px = 3.0
+min_coc_px = 1.0
+[align]
+min_textured_tiles = 4
+[filter]
+min_texture_fraction = 0
+min_sharp_acuity = 0
+min_sharpness_gain = 0
+min_sharper_fraction = 0
+max_softer_fraction = 1
+max_unexplained_fraction = 1
+max_residual_px = 9
+max_residual_p95_px = 99
+max_error_px = 99
+[pack]
+pairs_per_shard = 2
+patch_size = 64
+min_size_px = 64
+[report]
+title = "Tiny"
+max_pictures = 3
+picture_width_px = 128
+[build]
+sources = ["raw"]
+"""
+
+
+def forked() -> ForkServerContext:
+    """Where children come from; the server imports this module first."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.builds", *PRELOADED])
+    return context
+
+
+def build(folder: Path, out: Path, overwrite: bool = False) -> None:
+    """What a child does: the recipe, serially, with the exit code of the command."""
+    cv2.setNumThreads(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        with held(out):
+            run_build(folder / "sdd.toml", (folder / "raw",), out, "serial", overwrite, silent)
+    except SddError as error:
+        (out.parent / f"{out.name}.error").write_text(f"{error.what}\n{error.hint}")
+        os._exit(error.exit_code)
+    except Exception:
+        (out.parent / f"{out.name}.error").write_text(traceback.format_exc())
+        os._exit(1)
+
+
+def content(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def build_watched(folder: Path, out: Path, at: int | str | None, act: Act = killed, stays: bool = False) -> None:
+    """A build with a fault at one point; without one its points go to `OUT.points`."""
+    points = Points(out, at, act, stays=stays)
+    points.watch()
+    build(folder, out)
+    sys.setprofile(None)
+    out.with_name(out.name + ".points").write_text("\n".join(points.seen))
+
+
+def undisturbed(folder: Path, out: Path) -> int | None:
+    """A build nobody disturbs, in a process of its own."""
+    return in_child(build, folder, out)
+
+
+def in_child(function: Callable[..., None], *arguments: object, timeout_s: float = 120) -> int | None:
+    """The exit code of a process that calls `function`: negative if it was killed, None if it hangs."""
+    child = forked().Process(target=function, args=arguments)
+    child.start()
+    child.join(timeout_s)
+    code = child.exitcode
+    child.kill()
+    return code
+
+
+def visible_faults(out: Path) -> list[str]:
+    """What a reader who comes right now would trip over: a half-written file under its final name."""
+    faults = []
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        try:
+            if path.suffix == ".h5":
+                with h5py.File(path, "r") as file:
+                    assert len(file["pairs"]) > 0
+                    assert len(file["patches/pair"]) == len(file["patches/top"])
+            elif path.name == "index.json":
+                for shard in read_index(path.parent).shards:
+                    assert sha256_of(path.parent / shard.name) == shard.sha256
+            elif path.name.endswith(".h5.json"):
+                told = json.loads(path.read_text())["shard"]
+                assert sha256_of(path.with_suffix("")) == told["sha256"]
+            elif path.suffix == ".npz":
+                with np.load(path) as arrays:
+                    assert all(arrays[name].size for name in arrays.files)
+            elif path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".jsonl" and not path.name.startswith("."):
+                manifest.read(path)
+        except Exception as error:
+            faults.append(f"{path.relative_to(out)}: {error!r}")
+    return faults
+
+
+def realign(folder: Path) -> None:
+    """Aligns anew what was ingested into `FOLDER/set`, however the sources have changed since."""
+    out = folder / "set"
+    try:
+        config = load_section(alignment.config.AlignConfig, "align", folder / "sdd.toml")
+        alignment.stage.run(out / "ingested.jsonl", out, config, overwrite=True)
+    except SddError as error:
+        (folder / "set.error").write_text(f"{error.what}\n{error.hint}")
+        os._exit(error.exit_code)

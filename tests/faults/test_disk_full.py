@@ -1,0 +1,81 @@
+"""A disk that is full: whatever was being written is named, nothing crashes, and with space the same bytes come."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults import builds
+from tests.faults.points import disk_full
+
+TMPFS_KIB = (16, 28, 36, 44, 52, 64, 80, 96, 128, 160, 200, 260, 320, 380)
+"""Sizes of a small disk; together they fill it in every stage that writes more than a few bytes."""
+STAGES = (
+    *("config", "ingest", "hot_pixels", "flow/", "aligned", "filtered", "shards/train", "shards/test", "index.json"),
+    *("README.md", "pairs.csv", "report.html"),
+)
+
+
+def error_of(out: Path) -> str:
+    return out.with_name(out.name + ".error").read_text()
+
+
+def test_a_disk_that_fills_at_any_kind_of_write_is_named_and_the_build_goes_on_afterwards(
+    tiny: Path, out: Path
+) -> None:
+    """Each operation on each file in turn fails for want of space, and everything after it."""
+    names = dict.fromkeys((tiny / "whole.points").read_text().splitlines())
+    met = []
+    for name in names:
+        if name.split()[0] not in ("open", "write", "os.mkdir", "flush", "truncate"):
+            continue
+        code = builds.in_child(builds.build_watched, tiny, out, name, disk_full, True)
+        assert code in (0, 2), f"{name}: {error_of(out)}"
+        assert builds.visible_faults(out) == []
+        if code == 2:
+            met.append(name)
+            what, hint = error_of(out).splitlines()
+            assert what.startswith("no space left while writing "), name
+            assert hint.startswith("free some space and run the same again")
+    assert all(any(stage in name for name in met) for stage in STAGES)
+    assert builds.in_child(builds.build, tiny, out) == 0
+    assert builds.content(out) == builds.content(tiny / "whole")
+
+
+@contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[None]:
+    folder.mkdir(parents=True)
+    options = f"size={kib}k,mode=777"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_a_build_on_a_disk_too_small_stops_with_a_message_and_ends_in_the_same_bytes_on_a_larger_one(
+    tiny: Path, out: Path
+) -> None:
+    codes = []
+    with small_disk(out, TMPFS_KIB[0]):
+        for kib in TMPFS_KIB:
+            subprocess.run(["mount", "-o", f"remount,size={kib}k", str(out)], check=True)
+            codes.append(builds.in_child(builds.build, tiny, out))
+            assert builds.visible_faults(out) == []
+            assert codes[-1] in (0, 2), error_of(out)
+            if codes[-1] == 2:
+                assert error_of(out).startswith("no space left while writing ")
+        subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
+        assert builds.in_child(builds.build, tiny, out) == 0
+        assert builds.content(out) == builds.content(tiny / "whole")
+    assert codes.count(2) >= len(TMPFS_KIB) - 4

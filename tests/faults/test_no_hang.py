@@ -1,0 +1,109 @@
+"""A build ends: whoever stops listening, whoever stops working, however often it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import ROOT
+from tests.faults import builds
+
+LIMIT_S = 120
+
+
+def started(tiny: Path, out: Path, *more: str, **how: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "cli", "build", str(tiny / "sdd.toml"), "--out", str(out), *more]
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **how)  # type: ignore[call-overload,no-any-return]
+
+
+def when(condition: Callable[[], object]) -> None:
+    """Waits for it, but not for ever."""
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes below `pid` that were spawned to work."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) if entry.name.isdigit() else 0
+            if parent == pid and b"spawn_main" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
+def test_a_build_whose_listener_has_gone_ends_and_has_done_its_work(tiny: Path, out: Path, stream: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    how = {name: write if stream in (name, "both") else subprocess.DEVNULL for name in ("stdout", "stderr")}
+    build = started(tiny, out, "--executor", "serial", **how)
+    os.close(write)
+    assert build.wait(LIMIT_S) in (0, 1)
+    assert builds.visible_faults(out) == []
+    assert builds.in_child(builds.build, tiny, out) == 0
+    assert builds.content(out) == builds.content(tiny / "whole")
+
+
+def test_ctrl_c_twice_ends_a_build_at_once_with_130_and_no_worker_stays(tiny: Path, out: Path) -> None:
+    build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    when(lambda: workers_of(build.pid))
+    workers = workers_of(build.pid)
+    os.killpg(build.pid, signal.SIGINT)
+    time.sleep(0.05)
+    os.killpg(build.pid, signal.SIGINT)
+    _, told = build.communicate(timeout=LIMIT_S)
+    assert build.returncode == 130
+    assert b"Traceback" not in told
+    when(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    assert builds.in_child(builds.build, tiny, out) == 0
+    assert builds.content(out) == builds.content(tiny / "whole")
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_build_whose_workers_are_killed_ends_and_loses_nothing(tiny: Path, out: Path, number: int) -> None:
+    """A worker is killed as soon as one is there, another a while later; what it worked on is done again."""
+    build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for pause_s in (0.3 * number, 0.7, 1.1):
+        when(lambda: workers_of(build.pid) or build.poll() is not None)
+        time.sleep(pause_s)
+        for worker in workers_of(build.pid)[:1]:
+            os.kill(worker, signal.SIGKILL)
+    assert build.wait(LIMIT_S) in (0, 2)
+    assert builds.visible_faults(out) == []
+    assert builds.in_child(builds.build, tiny, out) == 0
+    assert builds.content(out) == builds.content(tiny / "whole")
+
+
+def test_workers_and_lock_go_with_a_main_process_that_is_killed(tiny: Path, out: Path) -> None:
+    build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    when(lambda: len(workers_of(build.pid)) == 2)
+    workers = workers_of(build.pid)
+    build.kill()
+    build.wait(LIMIT_S)
+    assert builds.in_child(builds.build, tiny, out) == 0
+    when(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    assert builds.content(out) == builds.content(tiny / "whole")
+
+
+def test_two_builds_at_once_one_works_and_the_other_says_so(tiny: Path, out: Path) -> None:
+    first = started(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    when((out / ".sdd.lock.json").exists)
+    second = started(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, told = second.communicate(timeout=LIMIT_S)
+    assert first.wait(LIMIT_S) == 0
+    assert second.returncode == 2
+    assert f"is in use by process {first.pid} on ".encode() in told
+    assert builds.content(out) == builds.content(tiny / "whole")

@@ -1,0 +1,77 @@
+"""Targets that cannot be written: read-only, without rights, a file in the way, a parent that is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import ROOT, sdd
+from tests.faults import builds
+
+NOBODY = 65534
+
+
+def two_lines(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
+    return lines[0], lines[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system read-only takes root")
+def test_a_read_only_disk_is_named_and_what_is_there_can_still_be_verified(tiny: Path, tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    shutil.copytree(tiny / "whole", mounted)
+    if subprocess.run(["mount", "--bind", str(mounted), str(mounted)], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(mounted)], check=True)
+        for words in (
+            ("build", tiny / "sdd.toml", "--out", mounted),
+            ("pack", tiny / "whole/filtered.jsonl", "--out", mounted / "shards"),
+            ("report", mounted, "--out", mounted / "report"),
+            ("card", mounted / "shards"),
+            ("ingest", tiny / "raw", "--out", mounted / "new"),
+        ):
+            error, hint = two_lines(sdd(*words, check=False))
+            assert error.startswith(f"error: cannot write {mounted}")
+            assert "Read-only file system" in error
+            assert hint == "hint: check the folder and its rights"
+        assert "3 done" in sdd("verify", mounted / "shards").stdout
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whoever runs the tests already lacks root's rights")
+def test_a_folder_without_rights_is_named(tiny: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o755)
+    code = "import os,sys; os.setgid(65534); os.setuid(65534); import cli; cli.main()"
+    if not os.access(sys.executable, os.X_OK) or not _reachable_by_nobody(Path(sys.executable), closed):
+        pytest.skip("nobody cannot reach this Python or the temporary folder")
+    command = [sys.executable, "-c", code, "pack", str(tiny / "whole/filtered.jsonl"), "--out", str(closed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert two_lines(done)[0] == f"error: cannot write {closed}: Permission denied"
+
+
+def _reachable_by_nobody(*paths: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for path in paths for parent in path.resolve().parents)
+
+
+def test_a_file_in_the_way_of_the_folder_is_named(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    error, _ = two_lines(sdd("build", tiny / "sdd.toml", "--out", tmp_path / "file", check=False))
+    assert error.startswith(f"error: cannot write {tmp_path / 'file'}")
+    error, _ = two_lines(sdd("build", tiny / "sdd.toml", "--out", tmp_path / "file" / "set", check=False))
+    assert error.startswith(f"error: cannot write {tmp_path / 'file'}")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_parent_that_is_missing_is_made(tiny: Path, out: Path) -> None:
+    assert builds.in_child(builds.build, tiny, out / "a" / "b") == 0
+    assert (out / "a" / "b" / "shards" / "index.json").is_file()

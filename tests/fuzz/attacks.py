@@ -1,0 +1,61 @@
+"""How many cases each target gets, and one target's cases run in a forked child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.fuzz.cases import attack
+
+CASES: Mapping[str, int] = {
+    "manifest": 1500,
+    "index": 800,
+    "sealed index": 800,
+    "note": 300,
+    "stage journal": 300,
+    "ingest memory": 300,
+    "shard": 500,
+    "EXIF in JPEG": 500,
+    "EXIF and MakerNotes": 1000,
+    "EXIF in ISO media": 300,
+    "EXIF in RAF": 300,
+    "JPEG": 400,
+    "PNG": 400,
+    "TIFF": 400,
+    "values": 200,
+    "mask": 100,
+    "preview": 100,
+    "RAW": 500,
+    "RAW preview": 200,
+    "configuration": 500,
+    "table of pairs": 300,
+    "session journal": 300,
+    "shot list": 400,
+    "transform": 400,
+    "lens models": 300,
+    "hot pixels": 300,
+    "residual flow": 300,
+    "report": 300,
+}
+LEAST_REFUSED: Mapping[str, float] = {
+    # These skip what they cannot read and go on.
+    "note": 0,
+    "stage journal": 0,
+    "ingest memory": 0,
+    "preview": 0,
+    "EXIF in JPEG": 0,
+    "EXIF and MakerNotes": 0,
+    "EXIF in ISO media": 0,
+    "EXIF in RAF": 0,
+    "RAW preview": 0,
+    "mask": 0,
+    "values": 0,
+}
+
+
+def run(whole: Path, raw: bytes, name: str, first: int, cases: int, folder: Path) -> None:
+    """What the child does; see `cases.attack`."""
+    from tests.fuzz.targets import targets
+
+    target = next(target for target in targets(whole, raw) if target.name == name)
+    attack(target, first, cases, folder)

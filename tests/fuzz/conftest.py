@@ -1,0 +1,29 @@
+"""What the fuzzing starts from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command_line import sdd
+from tests.dng_files import write_dng
+from tests.faults import builds
+
+
+@pytest.fixture(scope="session")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A folder built from three tiny pairs, and a DNG of 48 x 64."""
+    folder = tmp_path_factory.mktemp("intact")
+    (folder / "sdd.toml").write_text(builds.TINY)
+    simulate = ["--scenes", 3, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
+    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
+    assert builds.in_child(builds.build, folder, folder / "whole") == 0
+    light = np.random.default_rng(1).random((48, 64, 3)).astype(np.float32)
+    exif: dict[str, object] = {"f_number": 2.8, "shutter_s": 0.01, "iso": 100, "taken_at": "2024:05:01 10:00:00"}
+    return folder / "whole", write_dng(folder / "small.dng", light, exif=exif).read_bytes()
+
+
+assert sys.platform != "win32", "the limits on memory and time are those of POSIX"

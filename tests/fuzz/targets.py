@@ -1,0 +1,273 @@
+"""All readers of files that may come from strangers or damaged disks, each with intact files to start from."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+import alignment.config
+import alignment.fuse_stage
+import capture.config
+import capture.virtual.config
+from alignment import transforms
+from alignment.masks import read_mask
+from capture.findings import remembered
+from capture.table import read_table
+from capture.tether import journal, plan, plan_text
+from sdd_toolkit import (
+    cards,
+    containers,
+    exif,
+    exif_block,
+    frames,
+    hot_pixel_map,
+    lenses,
+    manifest,
+    pack,
+    raw_files,
+    report,
+    residual_flow,
+    stages,
+)
+from sdd_toolkit.build import BuildConfig
+from sdd_toolkit.config import load_section
+from sdd_toolkit.decoding import preview_of_jpeg, read_values
+from sdd_toolkit.development import DevelopConfig
+from sdd_toolkit.select import FilterConfig
+from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.folder import intact
+from sdd_toolkit.shards.index import read_index, sealed
+from sdd_toolkit.types import Exposure, FrameMeta
+from tests.fuzz.cases import Target
+
+LENSES = {
+    "format": "sdd-breathing",
+    "version": 1,
+    "lenses": [],
+}
+
+
+def everything_of(path: Path) -> None:
+    """Reads all a photograph tells: structure, metadata, half and full size."""
+    meta = exif.read_meta(path)
+    manifest.to_json(meta)
+    containers.examine(path)
+    frames.read_half(path)
+    frames.read_full(path)
+
+
+def all_of_shards(path: Path) -> None:
+    """Reads every pair, window and patch of the folder of an index or a shard."""
+    with ShardReader(path.parent) as reader:
+        for shard in reader.shards:
+            reader.header(shard)
+            reader.groups(shard)
+        assert reader.patches is not None
+        for name in reader.pair_ids:
+            reader.record(name)
+            reader.read(name)
+            reader.read_window(name, 0, 0, 8, 8)
+
+
+def sections_of(path: Path) -> None:
+    """Every section of a configuration."""
+    for section, name in (
+        (BuildConfig, "build"),
+        (capture.config.IngestConfig, "ingest"),
+        (DevelopConfig, "develop"),
+        (alignment.fuse_stage.FuseConfig, "fuse"),
+        (alignment.config.AlignConfig, "align"),
+        (FilterConfig, "filter"),
+        (pack.PackConfig, "pack"),
+        (cards.CardConfig, "card"),
+        (report.ReportConfig, "report"),
+        (capture.virtual.config.SimulateConfig, "simulate"),
+    ):
+        load_section(section, name, path).fingerprint()
+
+
+def resealed(content: bytes) -> bytes:
+    """An index with its own checksum put right, so that the case reaches what comes after it."""
+    try:
+        told = json.loads(content)
+        told.pop("sha256", None)
+        return sealed(told).encode("utf-8", "surrogatepass")
+    except (ValueError, AttributeError, RecursionError):
+        return content
+
+
+def journal_of(path: Path) -> None:
+    """The journal of a session and what is under way."""
+    journal.Journal(path.parent)
+
+
+def block(orientation: int = 1) -> bytes:
+    """An EXIF block with everything in it."""
+    exposure = Exposure(200.0, 0.01, 2.8, 50.0, 1.5)
+    meta = FrameMeta("Canon", "EOS", "EF 50mm", "2024-05-01T10:00:00", orientation, (48, 64), exposure, "+02:00", "12")
+    return exif_block.build(meta)
+
+
+def with_note(maker: bytes) -> bytes:
+    """A TIFF-like file whose Exif directory holds a MakerNote that begins like the maker's."""
+    note = maker + struct.pack("<H", 2) + struct.pack("<HHII", 0x95, 2, 8, 200) + struct.pack("<HHII", 4, 3, 40, 210)
+    note += struct.pack("<I", 0) + bytes(range(120))
+    head = b"II*\0" + struct.pack("<I", 8)
+    make = struct.pack("<HHII", 271, 2, 6, 120)
+    exif_pointer = struct.pack("<HHII", 34665, 4, 1, 50)
+    first = struct.pack("<H", 2) + make + exif_pointer + struct.pack("<I", 0)
+    exif_directory = struct.pack("<H", 1) + struct.pack("<HHII", 37500, 7, len(note), 140) + struct.pack("<I", 0)
+    body = head + first
+    body = body.ljust(50, b"\0") + exif_directory
+    return body.ljust(120, b"\0") + b"Canon\0".ljust(20, b"\0") + note
+
+
+def pictures() -> dict[str, bytes]:
+    """The same small picture as JPEG with EXIF, PNG and TIFF."""
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+    jpeg, png = (bytes(cv2.imencode(suffix, pixels)[1]) for suffix in (".jpg", ".png"))
+    deep = bytes(cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1])
+    plain, packed = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(plain, pixels, photometric="rgb")
+    tifffile.imwrite(packed, pixels.astype(np.uint16), photometric="rgb", compression="zlib", predictor=True)
+    return {
+        "jpg": exif_block.embed(jpeg, block(6)),
+        "png": exif_block.embed(png, block()),
+        "deep": deep,
+        "tif": plain.getvalue(),
+        "zip": packed.getvalue(),
+    }
+
+
+def iso_media() -> bytes:
+    """A CR3-like file: boxes, an EXIF block of Canon's, a sample table."""
+
+    def box(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body) + 8) + name + body
+
+    metadata = box(
+        b"uuid", bytes.fromhex("85c0b687820f11e08111f4ce462b6a48") + box(b"CMT1", block()) + box(b"CMT2", block())
+    )
+    table = box(b"stsz", struct.pack(">IIII", 0, 0, 1, 64)) + box(b"co64", struct.pack(">IIQ", 0, 1, 40))
+    track = box(b"trak", box(b"mdia", box(b"minf", box(b"stbl", table))))
+    return box(b"ftyp", b"crx \0\0\0\1") + box(b"moov", metadata + track) + box(b"mdat", bytes(256))
+
+
+def raf() -> bytes:
+    """A RAF-like file: header, embedded JPEG, mosaic."""
+    jpeg = pictures()["jpg"]
+    places = struct.pack(">6I", 160, len(jpeg), 160 + len(jpeg), 16, 176 + len(jpeg), 64)
+    return b"FUJIFILMCCD-RAW 0201".ljust(84, b"\0") + places.ljust(76, b"\0") + jpeg + bytes(80)
+
+
+def flow_file() -> bytes:
+    """A residual flow as `sdd align` stores it, for a frame of 48 x 64."""
+    buffer = io.BytesIO()
+    weights = np.zeros((12, 16), np.uint8)
+    np.savez_compressed(buffer, flow=np.zeros((12, 16, 2), np.float16), confidence=weights, occlusion=weights)
+    return buffer.getvalue()
+
+
+def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
+    """Every target.
+
+    Args:
+        whole: A folder an undisturbed build wrote.
+        raw: A small DNG file.
+    """
+    lines = (whole / "aligned.jsonl").read_bytes()
+    shards = whole / "shards"
+    index = (shards / "index.json").read_bytes()
+    told = json.loads(index)
+    note = json.dumps({"plan": "p", "shard": told["shards"][0], "failed": []}).encode()
+    seen = pictures()
+    aligned = manifest.read(whole / "aligned.jsonl").records[0]
+    found = aligned.alignment
+    assert found is not None
+    transform = json.dumps(json.loads(_transform_text(whole)), allow_nan=False).encode()
+    toml = (whole.parent / "sdd.toml").read_bytes() + b'[ingest]\npairing = "focus"\n[card]\nauthors = ["A"]\n[fuse]\n'
+    shot_list = plan_text.text(2, "aperture").encode()
+    session = _session()
+    name = told["shards"][0]["name"]
+    return (
+        Target("manifest", "m.jsonl", (lines,), manifest.read, structured=True),
+        Target("index", "i/index.json", (index,), lambda path: read_index(path.parent), structured=True),
+        Target("sealed index", "s/index.json", (index,), all_of_shards, structured=True, seal=resealed),
+        Target(
+            "note",
+            f"n/{name}.json",
+            (note,),
+            lambda path: intact(path.parent, {name: "p"}, {name: ()}),
+            structured=True,
+        ),
+        Target("stage journal", "j.journal", (lines,), stages._recovered, structured=True),
+        Target("ingest memory", "memory.jsonl", ((whole / ".ingest-files.jsonl").read_bytes(),), remembered, True),
+        Target("shard", f"h/{name}", ((shards / name).read_bytes(),), all_of_shards),
+        Target("EXIF in JPEG", "e.jpg", (seen["jpg"],), exif.read_meta),
+        Target(
+            "EXIF and MakerNotes",
+            "e.dng",
+            (
+                *(
+                    with_note(maker)
+                    for maker in (b"", b"OLYMPUS\0II\3\0", b"Panasonic\0\0\0", b"Nikon\0\2\x10\0\0II*\0\x08\0\0\0")
+                ),
+                block()[6:],
+            ),
+            exif.read_meta,
+        ),
+        Target("EXIF in ISO media", "e.cr3", (iso_media(),), exif.read_meta),
+        Target("EXIF in RAF", "e.raf", (raf(),), exif.read_meta),
+        Target("JPEG", "p.jpg", (seen["jpg"],), everything_of),
+        Target("PNG", "p.png", (seen["png"], seen["deep"]), everything_of),
+        Target("TIFF", "p.tif", (seen["tif"], seen["zip"]), everything_of),
+        Target("values", "v.png", (seen["png"], seen["tif"], seen["deep"]), read_values),
+        Target("mask", "k.png", (seen["png"],), lambda path: read_mask(path, (48, 64))),
+        Target("preview", "q.jpg", (seen["jpg"],), lambda path: preview_of_jpeg(path.read_bytes(), 16)),
+        Target("RAW", "r.dng", (raw,), everything_of),
+        Target("RAW preview", "w.dng", (raw,), lambda path: (frames.read_preview(path, 16), frames.read_mosaic(path))),
+        Target("configuration", "c.toml", (toml,), sections_of),
+        Target(
+            "table of pairs",
+            "t.csv",
+            (b'blur,sharp,scene,id\na.dng,b.dng,s,1\n\xc3\xa4,"b\n",,\n',),
+            lambda path: read_table(path, [path.parent]),
+        ),
+        Target("session journal", "y/session.jsonl", (session,), journal_of, structured=True),
+        Target("shot list", "l.toml", (shot_list,), plan.read),
+        Target("transform", "f.json", (transform,), transforms.read, structured=True),
+        Target("lens models", "b.json", (json.dumps(LENSES).encode(),), lenses.read, structured=True),
+        Target(
+            "hot pixels", "x.json", ((whole / "hot_pixels.json").read_bytes(),), hot_pixel_map.read, structured=True
+        ),
+        Target("residual flow", "o.npz", (flow_file(),), lambda path: residual_flow.read(path, (48, 64))),
+        Target(
+            "report",
+            "d/filtered.jsonl",
+            ((whole / "filtered.jsonl").read_bytes(),),
+            lambda path: report.find(path.parent),
+            structured=True,
+        ),
+    )
+
+
+def _transform_text(whole: Path) -> str:
+    record = manifest.read(whole / "aligned.jsonl").records[0]
+    path = whole.parent / "transform.json"
+    transforms.write(path, transforms.of_pair(record))
+    return path.read_text()
+
+
+def _session() -> bytes:
+    header = journal.new_header("plan", "camera", 0.01, 1)
+    taken = journal.Taken("scene", "focus", "blur", 1, "scene/blur.dng", 3, "a" * 64, "b")
+    return "".join(map(journal._line, (header, taken))).encode()
+
+
+__all__ = ["raw_files", "targets"]

@@ -1,0 +1,179 @@
+"""Files from strangers: no code in them is run, no path in them leaves its root, no name in them is obeyed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sdd_toolkit import manifest
+from sdd_toolkit.errors import ManifestError, SddError
+from sdd_toolkit.files import check_relative, inside
+from sdd_toolkit.progress import terminal
+from sdd_toolkit.report import ReportConfig
+from sdd_toolkit.report import run as report
+from sdd_toolkit.shards import ShardReader
+from sdd_toolkit.shards.index import sealed
+from sdd_toolkit.terminal_text import printable
+from sdd_toolkit.types import FileRef, Reason, Verdict
+from tests.command_line import ROOT, sdd
+from tests.small_dataset import alignment, filtered_manifest, pair
+
+ROOMS = ("sdd_toolkit", "capture", "alignment", "jdrl")
+SOURCES = [ROOT / "cli.py", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))]
+ESCAPES = ("", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "x\0y", "/", "//x", "link/x", "link")
+HARMLESS = ("x", "a/b", "C:\\x", "..\\x", "...", "a b", "ä/ö", "~root", "$HOME", "-rf", "x" * 5000, "a/" * 3000 + "x")
+PAYLOADS = (
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "\"><svg onload=document.title='owned'>",
+    "' autofocus onfocus=document.title='owned' x='",
+    "{{ 7 * 7 }}</title><script>document.title='owned'</script>",
+)
+ORDERS = (
+    "\x1b[31mred",
+    "\x1b]0;owned\x07",
+    "a\rb",
+    "a\nhint: rm",
+    "\x9b31m",
+    "\u202egnp",
+    "[/red]",
+    "[link=x]",
+    "\u2028",
+)
+
+
+def calls_of(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+
+
+def spelt(node: ast.expr) -> str:
+    return ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_file_can_run_what_a_file_says(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not modules & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
+    for call in calls_of(path):
+        name, given = spelt(call.func), {word.arg: spelt(word.value) for word in call.keywords}
+        assert name not in ("eval", "exec", "os.system", "os.popen", "yaml.load", "pickle.load", "pickle.loads"), name
+        assert given.get("allow_pickle", "False") == "False", name
+        assert given.get("shell", "False") == "False", name
+        assert name != "torch.load" or given.get("weights_only") == "True", name
+        assert name not in ("np.load", "numpy.load") or given.get("allow_pickle") == "False", name
+
+
+def test_the_check_sees_what_it_looks_for(tmp_path: Path) -> None:
+    for text in ("import pickle", "eval('1')", "np.load('x')", "torch.load('x')", "run('x', shell=True)"):
+        (tmp_path / "bad.py").write_text(text + "\n")
+        with pytest.raises(AssertionError):
+            test_no_source_file_can_run_what_a_file_says(tmp_path / "bad.py")
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_a_path_that_leaves_its_root_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    with pytest.raises(ManifestError):
+        inside(tmp_path / "root", name)
+
+
+@pytest.mark.parametrize("name", HARMLESS, ids=lambda name: name[:12])
+def test_a_path_that_stays_below_its_root_stays_there_however_it_is_spelt(tmp_path: Path, name: str) -> None:
+    """On Windows a drive or a backslash that leads out is refused by where it leads to."""
+    check_relative(name, "here")
+    assert os.path.realpath(inside(tmp_path, name)).startswith(str(tmp_path) + os.sep)
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    folder = tmp_path / "set"
+    path = filtered_manifest(folder, scenes=2, pairs=1)
+    assert sdd("pack", path, "--out", folder / "shards").returncode == 0
+    (tmp_path / "canary").write_text("alive")
+    return folder
+
+
+@pytest.mark.parametrize("where", ["/canary", "../canary", "raw/../../canary", "link/canary"])
+def test_no_manifest_leads_a_stage_out_of_its_root(packed: Path, where: str) -> None:
+    (packed / "raw" / "link").symlink_to(packed.parent)
+    told = manifest.read(packed / "filtered.jsonl")
+    flow = alignment(flow_file=where if not where.startswith("link") else "raw/link/canary")
+    for record in (
+        replace(told.records[0], blur=FileRef(where, 5, "0" * 64)),
+        replace(told.records[0], sharp=FileRef(where, 5, "0" * 64)),
+        replace(told.records[0], alignment=flow),
+    ):
+        path = packed / "hostile.jsonl"
+        manifest.write(path, manifest.Manifest(told.root, (record,)))
+        done = sdd("pack", path, "--out", packed / "other", check=False)
+        assert (done.returncode, "leaves its root" in done.stderr) == (2, True), done.stderr
+    assert (packed.parent / "canary").read_text() == "alive"
+
+
+@pytest.mark.parametrize("where", ["/canary.h5", "../canary.h5", "x/../../canary.h5", "link.h5"])
+def test_no_index_leads_a_reader_out_of_its_folder(packed: Path, where: str) -> None:
+    shards = packed / "shards"
+    (packed / "canary.h5").write_bytes(next(shards.glob("*.h5")).read_bytes())
+    (shards / "link.h5").symlink_to(packed / "canary.h5")
+    told = json.loads((shards / "index.json").read_text())
+    told["shards"][0]["name"] = where
+    told["shards"][0]["bytes"] = (packed / "canary.h5").stat().st_size
+    told.pop("sha256")
+    (shards / "index.json").write_text(sealed(told))
+    with ShardReader(shards) as reader, pytest.raises(SddError):
+        reader.read(reader.pair_ids[0])
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium to open the report in")
+def test_no_name_in_a_report_runs_in_a_browser(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    records = []
+    for number, payload in enumerate(PAYLOADS):
+        record = pair(tmp_path / "raw", f"pair-{number}", payload, seed=number)
+        meta = replace(record.blur_meta, make=payload, model=payload, lens=payload, serial=payload)
+        verdict = Verdict(keep=False, reason=Reason.CLIPPED, detail=payload)
+        records.append(replace(record, blur_meta=meta, sharp_meta=meta, verdict=verdict))
+    manifest.write(tmp_path / "filtered.jsonl", manifest.Manifest(tmp_path / "raw", tuple(records)))
+    lines = "".join(f'"{payload.replace(chr(34), chr(34) * 2)}",unreadable,x\n' for payload in PAYLOADS)
+    (tmp_path / "rejected_files.csv").write_text("path,reason,detail\n" + lines)
+    report(tmp_path, tmp_path / "out", ReportConfig(title="Mine", picture_width_px=96))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = (tmp_path / "out" / "report.html").as_uri()
+    done = subprocess.run([*command, "--dump-dom", page], capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        pytest.skip(f"Chromium does not start here: {done.stderr[-200:]}")
+    title = done.stdout.split("<title>")[1].split("</title>")[0]
+    assert title == "Mine · data set report"
+    assert "&lt;script&gt;document.title" in done.stdout
+
+
+def test_no_name_of_a_file_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    names = [order.replace("/", "") for order in ORDERS]
+    for name in names:
+        assert printable(name).isprintable()
+        (raw / f"{name}.dng").write_bytes(b"no RAW file")
+    for words in (("ingest", raw, "--out", tmp_path / "set"), ("ingest", raw, "--out", tmp_path / "set", "--dry-run")):
+        done = sdd(*words, check=False)
+        assert "Traceback" not in done.stderr
+        assert all(letter.isprintable() or letter == "\n" for letter in done.stdout + done.stderr)
+    done = sdd("pack", tmp_path / f"{''.join(names)}.jsonl", "--out", tmp_path / "shards", check=False)
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
+    assert all(letter.isprintable() or letter == "\n" for letter in done.stderr)
+
+
+def test_a_name_that_is_markup_does_not_stop_the_bar_that_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal("align", 1) as advance:
+        advance(note="[/red][link=x]\x1b[31m")
+    assert "\x1b" not in capsys.readouterr().err
