@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST_JSON = 1 << 20
+_LARGEST_STOP = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _realbokeh(root: Path, files: Files) -> Listing:
                 continue
             try:
                 sharp, blurs = _scene_of(root / path, folder)
-            except (OSError, ValueError, KeyError, TypeError, RecursionError, ManifestError) as error:
+            except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, ManifestError) as error:
                 left.append(RejectedFile(path, Reason.UNREADABLE, f"not the facts of a scene: {error}"[:200]))
                 continue
             read.append(path)
@@ -125,7 +126,10 @@ def _scene_of(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
     for name in names:
         check_relative(name, str(path))
     sharp, *blurs = (_joined(folder, str(PurePosixPath(name))) for name in names)
-    return sharp, list(zip(blurs, (float(value) for value in facts["target_avs"]), strict=True))
+    stops = [float(value) for value in facts["target_avs"]]
+    if not all(0 < stop < _LARGEST_STOP for stop in stops):
+        raise ValueError(f"f-numbers {stops}")
+    return sharp, list(zip(blurs, stops, strict=True))
 
 
 SPLITS = ("train", "val", "test")
