@@ -2,8 +2,8 @@
 
 `python benchmarks/interop.py [--pairs 12] [--size 1680x1120] [--table-pairs 2000]` writes pairs in DPDD's layout as
 8-bit PNG, takes them in and gives them out, each time beside OpenCV decoding and encoding the same files; then packs
-`table-pairs` pairs of 8x8 pixels with full records and reads them as tables. CPU seconds of one process; what comes back
-is checked to be what went in.
+`table-pairs` pairs of 8x8 pixels with full records and reads them as tables. CPU seconds of one process; what comes
+back is checked to be what went in.
 """
 
 from __future__ import annotations

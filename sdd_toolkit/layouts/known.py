@@ -140,6 +140,7 @@ SDD = Roles(
     PairKind.FOCUS,
     unless={"train_patches": "train"},
 )
+PLAIN = Roles({split: split for split in SPLITS}, "blur", "sharp", PairKind.AUTO)
 _VIEW = "a dual-pixel view: only the combined picture is taken"
 DPDD = Roles(
     {f"{split}_c": split for split in SPLITS},
@@ -173,6 +174,11 @@ LAYOUTS: dict[str, Layout] = {
         "train|train_patches|val|test/{blur,gt}",
         tuple((f"{folder}/blur", f"{folder}/gt") for folder in SDD.splits),
         partial(_two_folders, SDD),
+    ),
+    "png": Layout(
+        "train|val|test/{blur,sharp}",
+        tuple((f"{folder}/blur", f"{folder}/sharp") for folder in SPLITS),
+        partial(_two_folders, PLAIN),
     ),
     "realdof": Layout("{source,target}", (("source", "target"),), partial(_two_folders, REALDOF)),
 }
