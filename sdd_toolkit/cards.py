@@ -17,12 +17,12 @@ from sdd_toolkit import __version__, croissant
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.files import write_text
-from sdd_toolkit.index_table import CROISSANT, PAIRS
+from sdd_toolkit.index_table import CROISSANT, PAIRS, pairs_frame
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.manifest import reject_counts
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.shards.index import INDEX_NAME, Index
-from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
+from sdd_toolkit.shards.tables import records_in
 from sdd_toolkit.splits import SPLITS
 from sdd_toolkit.statistics import Spread, Summary, spread, summary, table
 from sdd_toolkit.types import REASON_TEXT, Reason, Report, Step
@@ -142,20 +142,22 @@ def run(
     started = time.monotonic()
     usual = shards.parent / "filtered.jsonl"
     manifest = usual if manifest is None and usual.is_file() else manifest
-    with ShardReader(shards) as reader:
-        pairs = {name: reader.record(name) for name in reader.pair_ids}
-        sizes = [reader.shape(name) for name in pairs]
-        index = reader.index
+    index = read_index(shards)
+    found = [entry for shard in index.shards for entry in records_in(shards, shard)]
+    records, sizes = tuple(record for record, _ in found), [size for _, size in found]
+    frame = table(records)
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds)
-    files = croissant.files_of(index, (shards / INDEX_NAME).read_bytes(), tuple(pairs.values()), sizes, config)
+    card = gather(index, records, frame, sizes, config, manifest, thresholds)
+    files = croissant.files_of(
+        index, (shards / INDEX_NAME).read_bytes(), pairs_frame(index, records, sizes, frame), config
+    )
     for name, text in {CARD_NAME: render_card(card), **files}.items():
         write_text(shards / name, text)
     return Report(
         stage="card",
-        total=len(pairs),
-        done=len(pairs),
+        total=len(records),
+        done=len(records),
         skipped=0,
         rejected={},
         seconds=time.monotonic() - started,
@@ -175,13 +177,13 @@ def withdraw(shards: Path) -> None:
 def gather(
     index: Index,
     records: Sequence[PairRecord],
+    frame: pd.DataFrame,
     sizes: Sequence[tuple[int, int]],
     config: CardConfig,
     manifest: Path | None,
     thresholds: FilterConfig | None,
 ) -> Card:
-    """The facts of a data set for the template; see `Card`."""
-    frame = table(records)
+    """The facts of a data set for the template; see `Card`. `frame` is the table of `records`."""
     listed = None if manifest is None else manifest.parent / "rejected_files.csv"
     return Card(
         config=config,

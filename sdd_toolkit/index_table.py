@@ -66,16 +66,22 @@ def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs"
     return pairs_frame(index, [record for record, _ in found], [size for _, size in found])
 
 
-def pairs_frame(index: Index, records: Sequence[PairRecord], sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
+def pairs_frame(
+    index: Index,
+    records: Sequence[PairRecord],
+    sizes: Sequence[tuple[int, int]],
+    measured: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """The table of pairs.
 
     Args:
         index: Of the data set.
         records: Of all its pairs, in reading order.
         sizes: (height, width) as packed, in the same order.
+        measured: `statistics.table` of the records, if it is at hand.
     """
     places = [(shard.split, shard.name) for shard in index.shards for _ in shard.pairs]
-    frame = table(records).assign(
+    frame = (table(records) if measured is None else measured).assign(
         split=pd.Series([split for split, _ in places], dtype=str),
         shard=pd.Series([name for _, name in places], dtype=str),
         packed_height=np.array([height for height, _ in sizes], dtype=np.int64),
