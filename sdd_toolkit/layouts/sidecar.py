@@ -125,7 +125,9 @@ def read(root: Path, files: Files) -> Listing:
         InputError: It is not finished, or holds archives.
     """
     export = read_marker(root)
-    if export is not None and export.layout == "webdataset":
+    if export is None:
+        raise InputError(f"{root} is no export: it has no {MARKER}", hint="name another --layout, or none")
+    if export.layout == "webdataset":
         raise InputError(f"{root} holds archives", hint="import the shards they were made from, or another export")
     if LINES not in files.paths:
         raise InputError(f"{root} is an export that was not finished", hint="run the same `sdd export` again")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.images import write_values
 from sdd_toolkit.layouts.importing import MANIFEST, run, run_manifest
+from sdd_toolkit.layouts.shard_tasks import Frames, build, planned
 from sdd_toolkit.manifest import read
 from sdd_toolkit.pack import PackConfig
 from sdd_toolkit.shards.index import read_index
@@ -167,3 +169,28 @@ def test_the_manifest_route_keeps_splits_as_a_section_to_pack_by(tmp_path: Path)
     assert lists == {"train": ["IMG_1275"], "test": ["IMG_2000"]}
     PackConfig(split=lists)
     assert '"notes, and more.txt",unsupported' in (tmp_path / "out/rejected_files.csv").read_text()
+
+
+def test_nothing_is_written_among_the_files_that_are_read(tmp_path: Path) -> None:
+    root = trees.realdof(tmp_path / "set")
+    with pytest.raises(InputError, match="lies in"):
+        run(root, root / "shards", CONFIG)
+    with pytest.raises(InputError, match="lies in"):
+        run_manifest(root, root)
+
+
+def test_a_folder_that_is_no_export_is_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no export"):
+        run(trees.realdof(tmp_path / "set"), tmp_path / "shards", CONFIG, layout="exported")
+
+
+def test_a_pair_that_kills_its_worker_is_left_out_with_that_reason(tmp_path: Path) -> None:
+    frames = trees.lfdof(tmp_path / "set")
+    run(frames, tmp_path / "shards", CONFIG)
+    with ShardReader(tmp_path / "shards", "test") as reader:
+        record = reader.record("IMG_2000_ap1_00")
+    entry = Frames(record, "test", record.blur, record.sharp, 8)
+    (task,) = planned(frames, tmp_path / "one", [entry], {"IMG_2000": "test"}, CONFIG, Encoding.SRGB8)
+    note = build(replace(task, killers=("IMG_2000_ap1_00",)))
+    assert [(failure.id, failure.reason) for failure in note.failed] == [("IMG_2000_ap1_00", Reason.WORKER_DIED)]
+    assert note.shard.pairs == ()
