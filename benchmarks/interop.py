@@ -107,20 +107,20 @@ def main() -> None:
         print(f"{pairs} pairs of {width}x{height}, 8 bits; {rows} pairs in tables")
         print(f"{'':24s}{'pairs':>8s}{'CPU s':>10s}{'CPU ms a pair':>14s}")
         told("OpenCV, decode", pairs, lambda: by_hand(files, None))
-        told("sdd import", pairs, lambda: importing.run(folder / "set", shards, PackConfig()))
-        told("sdd import, again", pairs, lambda: importing.run(folder / "set", shards, PackConfig()))
+        told("import", pairs, lambda: importing.run(folder / "set", shards, PackConfig()))
+        told("import, again", pairs, lambda: importing.run(folder / "set", shards, PackConfig()))
         told("OpenCV, decode, encode", pairs, lambda: by_hand(files, folder / "copy"))
-        told("sdd export, png", pairs, lambda: exporting.run(shards, png, layout="png"))
-        told("sdd export, webdataset", pairs, lambda: exporting.run(shards, folder / "tar", layout="webdataset"))
-        told("sdd import of export", pairs, lambda: importing.run(png, folder / "back", PackConfig()))
+        told("export, png", pairs, lambda: exporting.run(shards, png, layout="png"))
+        told("export, webdataset", pairs, lambda: exporting.run(shards, folder / "tar", layout="webdataset"))
+        told("import of export", pairs, lambda: importing.run(png, folder / "back", PackConfig()))
         with ShardReader(folder / "back") as reader:
             for number, name in enumerate(reader.pair_ids):
                 assert np.array_equal(reader.read(name).sharp[..., ::-1], cv2.imread(str(files[2 * number])))
-        told("sdd.iterate", pairs, lambda: sum(len(row["id"]) for row in sdd.iterate(shards)))
+        told("iterate", pairs, lambda: sum(len(row["id"]) for row in sdd.iterate(shards)))
         packed = tables(folder / "tables", rows)
         told("read_index, patches", rows, lambda: sdd.read_index(packed, level="patches"))
         told("read_index, shards", rows, lambda: sdd.read_index(packed))
-        told("sdd card", rows, lambda: cards.run(packed, cards.CardConfig()))
+        told("card", rows, lambda: cards.run(packed, cards.CardConfig()))
         told("read_index, pairs.csv", rows, lambda: sdd.read_index(packed))
 
 

@@ -47,12 +47,12 @@ def test_the_first_and_the_second_ingest_have_their_seconds_and_memory() -> None
 
 def test_ways_in_and_out_stand_beside_opencv_and_tables_have_their_price_a_pair() -> None:
     rows = table("interop", "--pairs", "2", "--size", "200x160", "--table-pairs", "30")
-    for name in ("OpenCV, decode", "sdd import", "sdd export, png", "sdd import of export", "sdd.iterate"):
+    for name in ("OpenCV, decode", "import", "export, png", "import of export", "iterate"):
         (row,) = rows[name]
         pairs, cpu_s, cpu_ms_a_pair = row
         assert pairs == 2
         assert cpu_ms_a_pair == pytest.approx(500 * cpu_s, abs=5.1)
-    for name in ("read_index, patches", "read_index, shards", "read_index, pairs.csv", "sdd card"):
+    for name in ("read_index, patches", "read_index, shards", "read_index, pairs.csv", "card"):
         assert rows[name][0][0] == 30
 
 

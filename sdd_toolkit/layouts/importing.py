@@ -193,7 +193,7 @@ def _looked_over(
     export = sidecar.read_marker(root) if found == "exported" else None
     how = ImportConfig(layout=found, blur=blur, sharp=sharp)
     frames: list[Frames] = []
-    failed = [FailedPair(entry.path, entry.reason, entry.detail) for entry in listing.left]
+    failed = [FailedPair(_as_path(entry.path), entry.reason, entry.detail) for entry in listing.left]
     with track("survey", len(listing.pairs)) as advance:
         for outcome in run_tasks(partial(look_at, root=root, how=how, plain=plain), listing.pairs, executor):
             result = outcome.result or FailedPair(outcome.task.id, Reason.WORKER_DIED)
@@ -204,6 +204,11 @@ def _looked_over(
             advance(note=outcome.task.id)
     failed.sort(key=lambda entry: entry.id)
     return found, export, how, sorted(frames, key=lambda entry: entry.record.id), failed
+
+
+def _as_path(path: str) -> str:
+    # Ids of pairs hold no slash: so no file is taken for a pair.
+    return path if "/" in path else f"./{path}"
 
 
 def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> Frames | FailedPair:
