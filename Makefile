@@ -35,6 +35,7 @@ bench: install
 	$(BIN)/python benchmarks/camera.py
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/interop.py
 	$(BIN)/python benchmarks/pairing.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py

@@ -18,12 +18,12 @@ from sdd_toolkit import __version__, croissant, leakage
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.files import write_text
-from sdd_toolkit.index_table import CROISSANT, PAIRS
+from sdd_toolkit.index_table import CROISSANT, PAIRS, pairs_frame
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.manifest import reject_counts
 from sdd_toolkit.select import FilterConfig
-from sdd_toolkit.shards.index import INDEX_NAME, Index
-from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
+from sdd_toolkit.shards.tables import rows_in
 from sdd_toolkit.splits import SPLITS
 from sdd_toolkit.statistics import Spread, Summary, spread, summary, table
 from sdd_toolkit.types import REASON_TEXT, Reason, Report, Step
@@ -147,21 +147,23 @@ def run(
     if manifest is None and isinstance(shards, Path):
         usual = shards.parent / "filtered.jsonl"
         manifest = usual if usual.is_file() else None
-    with ShardReader(shards) as reader:
-        pairs = {name: reader.record(name) for name in reader.pair_ids}
-        sizes = [reader.shape(name) for name in pairs]
-        found = leakage.find(leakage.seen_in(reader, pairs, decode=False))
-        index = reader.index
+    index = read_index(shards)
+    rows = [(shard.split, row) for shard in index.shards for row in rows_in(shards, shard)]
+    records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
+    frame = table(records)
+    found = leakage.find([leakage.seen_of(row.record, split, row.look) for split, row in rows])
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    card = gather(index, tuple(pairs.values()), sizes, config, manifest, thresholds, found)
-    files = croissant.files_of(index, (shards / INDEX_NAME).read_bytes(), tuple(pairs.values()), sizes, config)
+    card = gather(index, records, frame, sizes, config, manifest, thresholds, found)
+    files = croissant.files_of(
+        index, (shards / INDEX_NAME).read_bytes(), pairs_frame(index, records, sizes, frame), config
+    )
     for name, text in {CARD_NAME: render_card(card), **files}.items():
         write_text(shards / name, text)
     return Report(
         stage="card",
-        total=len(pairs),
-        done=len(pairs),
+        total=len(records),
+        done=len(records),
         skipped=0,
         rejected={},
         seconds=time.monotonic() - started,
@@ -181,14 +183,14 @@ def withdraw(shards: Place) -> None:
 def gather(
     index: Index,
     records: Sequence[PairRecord],
+    frame: pd.DataFrame,
     sizes: Sequence[tuple[int, int]],
     config: CardConfig,
     manifest: Path | None,
     thresholds: FilterConfig | None,
     found: Leakage,
 ) -> Card:
-    """The facts of a data set for the template; see `Card`."""
-    frame = table(records)
+    """The facts of a data set for the template; see `Card`. `frame` is the table of `records`."""
     listed = None if manifest is None else manifest.parent / "rejected_files.csv"
     return Card(
         config=config,

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.index_table import CROISSANT, PAIRS, csv_text, pairs_frame
+from sdd_toolkit.index_table import CROISSANT, PAIRS, csv_text
 from sdd_toolkit.shards.index import INDEX_NAME
 from sdd_toolkit.statistics import NUMBER_COLUMNS
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.cards import CardConfig
     from sdd_toolkit.shards.index import Index
-    from sdd_toolkit.types import PairRecord
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 _OWN = (
@@ -45,23 +44,15 @@ _CONTEXT = {
 _INDEX_TEXT = "the index of the shards: splits, scenes, hashes, what could not be packed, configurations"
 
 
-def files_of(
-    index: Index,
-    index_bytes: bytes,
-    records: Sequence[PairRecord],
-    sizes: Sequence[tuple[int, int]],
-    config: CardConfig,
-) -> dict[str, str]:
+def files_of(index: Index, index_bytes: bytes, frame: pd.DataFrame, config: CardConfig) -> dict[str, str]:
     """The texts of `pairs.csv` and `croissant.json`.
 
     Args:
         index: Of the data set.
         index_bytes: Its file.
-        records: Of all pairs, in reading order.
-        sizes: (height, width) as packed, in the same order.
+        frame: Its pairs, see `index_table.pairs_frame`.
         config: What only the makers know.
     """
-    frame = pairs_frame(index, records, sizes)
     pairs = csv_text(frame)
     told = metadata(index, index_bytes, frame, pairs.encode(), config)
     return {PAIRS: pairs, CROISSANT: json.dumps(told, ensure_ascii=False, indent=1) + "\n"}

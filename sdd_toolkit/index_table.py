@@ -15,7 +15,7 @@ from sdd_toolkit.files import sha256_of
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.shards.index import INDEX_NAME, read_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.shards.tables import PATCH_COLUMNS, patches_in, records_in
+from sdd_toolkit.shards.tables import PATCH_COLUMNS, patches_in, rows_in
 from sdd_toolkit.statistics import COLUMNS, NUMBER_COLUMNS, table
 
 if TYPE_CHECKING:
@@ -62,20 +62,26 @@ def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs"
     kept = _kept(folder)
     if kept is not None:
         return kept
-    found = list(chain.from_iterable(records_in(folder, shard) for shard in index.shards))
-    return pairs_frame(index, [record for record, _ in found], [size for _, size in found])
+    rows = list(chain.from_iterable(rows_in(folder, shard) for shard in index.shards))
+    return pairs_frame(index, [row.record for row in rows], [row.size for row in rows])
 
 
-def pairs_frame(index: Index, records: Sequence[PairRecord], sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
+def pairs_frame(
+    index: Index,
+    records: Sequence[PairRecord],
+    sizes: Sequence[tuple[int, int]],
+    measured: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """The table of pairs.
 
     Args:
         index: Of the data set.
         records: Of all its pairs, in reading order.
         sizes: (height, width) as packed, in the same order.
+        measured: `statistics.table` of the records, if it is at hand.
     """
     places = [(shard.split, shard.name) for shard in index.shards for _ in shard.pairs]
-    frame = table(records).assign(
+    frame = (table(records) if measured is None else measured).assign(
         split=pd.Series([split for split, _ in places], dtype=str),
         shard=pd.Series([name for _, name in places], dtype=str),
         packed_height=np.array([height for height, _ in sizes], dtype=np.int64),

@@ -95,14 +95,19 @@ def check(shards: Place, max_distance: int = MAX_DISTANCE, *, decode: bool = Tru
 
 def seen_in(reader: ShardReader, records: Mapping[str, PairRecord], *, decode: bool) -> list[Seen]:
     """What is compared of the pairs of an open set, whose `records` have been read; `decode` as in `check`."""
-    seen = []
+    found = []
     for shard in reader.shards:
         for name in shard.pairs:
             record, look = records[name], reader.look(name)
             if look is None and decode:
                 look = look_of(reader.read(name).sharp)
-            seen.append(Seen(name, record.scene, shard.split, look, (record.blur.sha256, record.sharp.sha256)))
-    return seen
+            found.append(seen_of(record, shard.split, look))
+    return found
+
+
+def seen_of(record: PairRecord, split: str, look: str | None) -> Seen:
+    """What is compared of one pair."""
+    return Seen(record.id, record.scene, split, look, (record.blur.sha256, record.sharp.sha256))
 
 
 def find(seen: Sequence[Seen], max_distance: int = MAX_DISTANCE) -> Leakage:

@@ -71,8 +71,11 @@ def kept(folder: Path) -> Configurations:
         found = json.loads((folder / CONFIGURATIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
+    return fitting(found) if isinstance(found, dict) else {}
+
+
+def fitting(found: Mapping[str, Any]) -> Configurations:
+    """Those entries of `found` that hash to their fingerprint."""
     return {key: entry for key, entry in found.items() if isinstance(entry, dict) and _fits(key, entry)}
 
 

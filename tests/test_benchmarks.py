@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "pairing", "reading", "reblur", "repack")
+SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "interop", "pairing", "reading", "reblur", "repack")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -43,6 +43,17 @@ def test_the_first_and_the_second_ingest_have_their_seconds_and_memory() -> None
         (row,) = rows[name]
         seconds, _, per_second, _, _ = row
         assert per_second == pytest.approx(8 / seconds, rel=0.1, abs=1.0)
+
+
+def test_ways_in_and_out_stand_beside_opencv_and_tables_have_their_price_a_pair() -> None:
+    rows = table("interop", "--pairs", "2", "--size", "200x160", "--table-pairs", "30")
+    for name in ("OpenCV, decode", "import", "export, png", "import of export", "iterate"):
+        (row,) = rows[name]
+        pairs, cpu_s, cpu_ms_a_pair = row
+        assert pairs == 2
+        assert cpu_ms_a_pair == pytest.approx(500 * cpu_s, abs=5.1)
+    for name in ("read_index, patches", "read_index, shards", "read_index, pairs.csv", "card"):
+        assert rows[name][0][0] == 30
 
 
 def test_pairs_without_exif_are_judged_against_the_truth() -> None:

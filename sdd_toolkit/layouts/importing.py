@@ -96,6 +96,7 @@ def run(
     """
     started = time.monotonic()
     workers_of(executor)
+    _check_outside(root, out)
     found, export, how, frames, failed = _looked_over(root, layout, blur, sharp, executor, track)
     encoding = _encoding(config, export, frames)
     fitting = [entry for entry in frames if entry.bits == _BITS[encoding]]
@@ -157,6 +158,7 @@ def run_manifest(
     """
     started = time.monotonic()
     workers_of(executor)
+    _check_outside(root, out)
     found, _, how, frames, failed = _looked_over(root, layout, blur, sharp, executor, track, plain=True)
     if not frames:
         raise InputError(f"{root} holds no pair that can be imported ({found})", hint="see docs/interop.md")
@@ -169,6 +171,12 @@ def run_manifest(
     rows = "".join(f"{_csv(entry.id)},{entry.reason.value},{_csv(entry.detail)}\n" for entry in failed)
     write_text(out / "rejected_files.csv", "path,reason,detail\n" + rows)
     return _report(len(frames), len(frames), 0, failed, started, out / MANIFEST)
+
+
+def _check_outside(root: Path, out: Path) -> None:
+    """What is written among the files that are read would be read the next time."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{out} lies in {root}, which is read", hint="give a folder beside it")
 
 
 def _looked_over(
@@ -185,7 +193,7 @@ def _looked_over(
     export = sidecar.read_marker(root) if found == "exported" else None
     how = ImportConfig(layout=found, blur=blur, sharp=sharp)
     frames: list[Frames] = []
-    failed = [FailedPair(entry.path, entry.reason, entry.detail) for entry in listing.left]
+    failed = [FailedPair(_as_path(entry.path), entry.reason, entry.detail) for entry in listing.left]
     with track("survey", len(listing.pairs)) as advance:
         for outcome in run_tasks(partial(look_at, root=root, how=how, plain=plain), listing.pairs, executor):
             result = outcome.result or FailedPair(outcome.task.id, Reason.WORKER_DIED)
@@ -196,6 +204,11 @@ def _looked_over(
             advance(note=outcome.task.id)
     failed.sort(key=lambda entry: entry.id)
     return found, export, how, sorted(frames, key=lambda entry: entry.record.id), failed
+
+
+def _as_path(path: str) -> str:
+    # Ids of pairs hold no slash: so no file is taken for a pair.
+    return path if "/" in path else f"./{path}"
 
 
 def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> Frames | FailedPair:

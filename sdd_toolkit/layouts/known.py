@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST_JSON = 1 << 20
+_LARGEST_STOP = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +42,22 @@ class Roles:
     """A layout of two folders a split.
 
     Attributes:
-        splits: The split of each folder; the empty folder is the data set itself.
+        splits: The split of each folder; the empty folder is the data set itself, None: no split.
+        named: The split of the data set itself if its folder has one of these names: it is then one split of one.
         kind: What was changed between the shots.
         by_order: See `listing.partners`.
         ignored: Folders (of other views) by what is said of their files.
         unless: Folders that are read only where the other folder is missing: cut out of it.
     """
 
-    splits: Mapping[str, str]
+    splits: Mapping[str, str | None]
     blur: str
     sharp: str
     kind: PairKind
     by_order: bool = False
     ignored: Mapping[str, str] = field(default_factory=dict)
     unless: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
 
 
 def _joined(*parts: str) -> str:
@@ -64,7 +67,8 @@ def _joined(*parts: str) -> str:
 def _two_folders(roles: Roles, root: Path, files: Files) -> Listing:
     drafts: list[SourcePair] = []
     left: list[RejectedFile] = []
-    for folder, split in roles.splits.items():
+    for folder, usual in roles.splits.items():
+        split = usual if folder else roles.named.get(root.resolve().name, usual)
         instead = roles.unless.get(folder)
         if instead is not None and files.below(instead):
             why = f"cut out of {instead}"
@@ -104,7 +108,7 @@ def _realbokeh(root: Path, files: Files) -> Listing:
                 continue
             try:
                 sharp, blurs = _scene_of(root / path, folder)
-            except (OSError, ValueError, KeyError, TypeError, RecursionError, ManifestError) as error:
+            except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, ManifestError) as error:
                 left.append(RejectedFile(path, Reason.UNREADABLE, f"not the facts of a scene: {error}"[:200]))
                 continue
             read.append(path)
@@ -125,27 +129,34 @@ def _scene_of(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
     for name in names:
         check_relative(name, str(path))
     sharp, *blurs = (_joined(folder, str(PurePosixPath(name))) for name in names)
-    return sharp, list(zip(blurs, (float(value) for value in facts["target_avs"]), strict=True))
+    stops = [float(value) for value in facts["target_avs"]]
+    if not all(0 < stop < _LARGEST_STOP for stop in stops):
+        raise ValueError(f"f-numbers {stops}")
+    return sharp, list(zip(blurs, stops, strict=True))
 
 
 SPLITS = ("train", "val", "test")
+_SDD_SPLITS = {"train": "train", "train_patches": "train", "val": "val", "test": "test"}
 SDD = Roles(
-    {"train": "train", "train_patches": "train", "val": "val", "test": "test"},
+    {**_SDD_SPLITS, "": None},
     "blur",
     "gt",
     PairKind.FOCUS,
     unless={"train_patches": "train"},
+    named=_SDD_SPLITS,
 )
+PLAIN = Roles({split: split for split in SPLITS}, "blur", "sharp", PairKind.AUTO)
 _VIEW = "a dual-pixel view: only the combined picture is taken"
+_DPDD_SPLITS = {f"{split}_c": split for split in SPLITS}
 DPDD = Roles(
-    {f"{split}_c": split for split in SPLITS},
+    _DPDD_SPLITS,
     "source",
     "target",
     PairKind.APERTURE,
     by_order=True,
     ignored={f"{split}_{side}": _VIEW for split in SPLITS for side in "lr"},
 )
-REALDOF = Roles({"": "test"}, "source", "target", PairKind.APERTURE, by_order=True)
+REALDOF = Roles({"": "test"}, "source", "target", PairKind.APERTURE, by_order=True, named=_DPDD_SPLITS)
 
 # The order counts: the first layout with a sign in the folder is it.
 LAYOUTS: dict[str, Layout] = {
@@ -166,9 +177,14 @@ LAYOUTS: dict[str, Layout] = {
         _realbokeh,
     ),
     "sdd": Layout(
-        "train|train_patches|val|test/{blur,gt}",
-        tuple((f"{folder}/blur", f"{folder}/gt") for folder in SDD.splits),
+        "train|train_patches|val|test/{blur,gt} or {blur,gt}",
+        tuple((_joined(folder, "blur"), _joined(folder, "gt")) for folder in SDD.splits),
         partial(_two_folders, SDD),
+    ),
+    "png": Layout(
+        "train|val|test/{blur,sharp}",
+        tuple((f"{folder}/blur", f"{folder}/sharp") for folder in SPLITS),
+        partial(_two_folders, PLAIN),
     ),
     "realdof": Layout("{source,target}", (("source", "target"),), partial(_two_folders, REALDOF)),
 }

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.shards.schema import Patch
 
+_LARGEST_EDGE = np.iinfo(np.int32).max
+
 
 @dataclass(frozen=True, slots=True)
 class Frames:
@@ -172,7 +174,7 @@ def packed(task: ShardTask, entry: Frames) -> PackedPair | FailedPair:
     if blur.dtype != sharp.dtype or blur.dtype.itemsize * 8 != entry.bits:
         return FailedPair(record.id, Reason.UNREADABLE, f"its pixels are {blur.dtype} and {sharp.dtype}")
     box = (0, 0, size[1], size[0]) if entry.box is None else entry.box
-    if (box[3] - box[1], box[2] - box[0]) != size:
+    if (box[3] - box[1], box[2] - box[0]) != size or max(map(abs, box)) > _LARGEST_EDGE:
         return FailedPair(record.id, Reason.SIZE_MISMATCH, f"{_by(sharp)} px, exported was the box {box}")
     grid = (-(-size[0] // FLOW_FACTOR), -(-size[1] // FLOW_FACTOR), 2)
     return PackedPair(record.id, blur, sharp, valid, np.zeros(grid, np.float32), record, box)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sdd_toolkit import provenance
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.development import Demosaic, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
@@ -102,10 +103,13 @@ def read_marker(root: Path) -> Export | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise InputError(f"{path} is of an unknown format", hint="use the version of the toolkit that wrote it")
-        return _EXPORT.validate_python(content)
+        export = _EXPORT.validate_python(content)
+        # What JSON can say and no index can: NaN, half a character.
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        return replace(export, configs=provenance.fitting(export.configs))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} does not describe an export", hint="export again, or name --layout") from error
 
 
@@ -121,7 +125,9 @@ def read(root: Path, files: Files) -> Listing:
         InputError: It is not finished, or holds archives.
     """
     export = read_marker(root)
-    if export is not None and export.layout == "webdataset":
+    if export is None:
+        raise InputError(f"{root} is no export: it has no {MARKER}", hint="name another --layout, or none")
+    if export.layout == "webdataset":
         raise InputError(f"{root} holds archives", hint="import the shards they were made from, or another export")
     if LINES not in files.paths:
         raise InputError(f"{root} is an export that was not finished", hint="run the same `sdd export` again")
@@ -134,7 +140,7 @@ def read(root: Path, files: Files) -> Listing:
         try:
             if text.strip():
                 drafts.append(_pair(text, where, present))
-        except (ManifestError, ValidationError, ValueError, KeyError) as error:
+        except (ManifestError, ValidationError, ValueError, RecursionError) as error:
             what = error.what if isinstance(error, ManifestError) else f"{where} does not describe a pair"
             left.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
     return sifted(files, drafts, left, OWN)

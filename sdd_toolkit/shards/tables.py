@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h5py
@@ -9,16 +10,16 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sdd_toolkit.shards.index import damaged
-from sdd_toolkit.shards.reader import open_shard
+from sdd_toolkit.shards.reader import marks_of, open_shard
 from sdd_toolkit.shards.schema import group_name
 from sdd_toolkit.types import PairRecord
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
+    from sdd_toolkit.locations import Place
     from sdd_toolkit.types import ShardInfo
 
 PATCH_COLUMNS = ("pair", "top", "left", "sharpness", "valid_fraction")
@@ -31,8 +32,23 @@ def hdf5_version() -> str:
     return str(h5py.version.hdf5_version)
 
 
-def records_in(folder: Path, shard: ShardInfo) -> list[tuple[PairRecord, tuple[int, int]]]:
-    """The record and (height, width) of every pair of one shard, in reading order.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a shard tells of a pair in few words.
+
+    Attributes:
+        record: Its line of the manifest.
+        size: (height, width) of its arrays.
+        look: Perceptual hash of its sharp frame; None in the first shards.
+    """
+
+    record: PairRecord
+    size: tuple[int, int]
+    look: str | None
+
+
+def rows_in(folder: Place, shard: ShardInfo) -> list[Row]:
+    """A row for every pair of one shard, in reading order.
 
     Raises:
         IntegrityError: The shard is missing or damaged.
@@ -43,13 +59,15 @@ def records_in(folder: Path, shard: ShardInfo) -> list[tuple[PairRecord, tuple[i
             for name in shard.pairs:
                 group = file[group_name(name)]
                 height, width = group["valid"].shape
-                found.append((_RECORD.validate_json(group.attrs["record"]), (int(height), int(width))))
+                marks = marks_of(group)
+                record = _RECORD.validate_json(group.attrs["record"])
+                found.append(Row(record, (int(height), int(width)), None if marks is None else marks.look))
             return found
         except _READ_ERRORS as error:
             raise damaged(shard.name, str(error)) from error
 
 
-def patches_in(folder: Path, shard: ShardInfo) -> dict[str, NDArray[Any]]:
+def patches_in(folder: Place, shard: ShardInfo) -> dict[str, NDArray[Any]]:
     """The columns of one shard's table of patches; `pair` holds texts.
 
     Raises:

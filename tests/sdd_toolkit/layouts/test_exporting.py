@@ -94,7 +94,7 @@ def test_what_is_exported_comes_back_bit_for_bit_under_its_id_in_its_split(
     verify.run(folder / "back")
 
 
-@pytest.mark.parametrize("layout", ["sdd", "dpdd"])
+@pytest.mark.parametrize("layout", FOLDERS)
 def test_without_what_the_export_says_the_layout_alone_brings_back_pixels_ids_and_splits(
     tmp_path: Path, layout: str
 ) -> None:

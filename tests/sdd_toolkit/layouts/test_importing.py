@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 
 from sdd_toolkit import verify
+from sdd_toolkit.cards import CardConfig
+from sdd_toolkit.cards import run as card
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.images import write_values
 from sdd_toolkit.layouts.importing import MANIFEST, run, run_manifest
+from sdd_toolkit.layouts.shard_tasks import Frames, build, planned
 from sdd_toolkit.manifest import read
 from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.shards.index import read_index
@@ -166,4 +170,42 @@ def test_the_manifest_route_keeps_splits_as_a_section_to_pack_by(tmp_path: Path)
     lists = tomllib.loads((tmp_path / "out/splits.toml").read_text())["pack"]["split"]
     assert lists == {"train": ["IMG_1275"], "test": ["IMG_2000"]}
     PackConfig(split=lists)
-    assert '"notes, and more.txt",unsupported' in (tmp_path / "out/rejected_files.csv").read_text()
+    assert '"./notes, and more.txt",unsupported' in (tmp_path / "out/rejected_files.csv").read_text()
+
+
+def test_nothing_is_written_among_the_files_that_are_read(tmp_path: Path) -> None:
+    root = trees.realdof(tmp_path / "set")
+    with pytest.raises(InputError, match="lies in"):
+        run(root, root / "shards", CONFIG)
+    with pytest.raises(InputError, match="lies in"):
+        run_manifest(root, root)
+
+
+def test_a_folder_that_is_no_export_is_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no export"):
+        run(trees.realdof(tmp_path / "set"), tmp_path / "shards", CONFIG, layout="exported")
+
+
+def test_a_pair_that_kills_its_worker_is_left_out_with_that_reason(tmp_path: Path) -> None:
+    frames = trees.lfdof(tmp_path / "set")
+    run(frames, tmp_path / "shards", CONFIG)
+    with ShardReader(tmp_path / "shards", "test") as reader:
+        record = reader.record("IMG_2000_ap1_00")
+    entry = Frames(record, "test", record.blur, record.sharp, 8)
+    (task,) = planned(frames, tmp_path / "one", [entry], {"IMG_2000": "test"}, CONFIG, Encoding.SRGB8)
+    note = build(replace(task, killers=("IMG_2000_ap1_00",)))
+    assert [(failure.id, failure.reason) for failure in note.failed] == [("IMG_2000_ap1_00", Reason.WORKER_DIED)]
+    assert note.shard.pairs == ()
+
+
+def test_the_card_of_a_set_with_many_files_left_out_stays_short(tmp_path: Path) -> None:
+    root = trees.realdof(tmp_path / "set")
+    for number in range(60):
+        (root / f"note-{number:02d}.txt").write_text("x")
+    (root / "a").write_text("called like a pair")
+    run(root, tmp_path / "shards", CONFIG)
+    card(tmp_path / "shards", CardConfig())
+    text = (tmp_path / "shards/README.md").read_text()
+    assert text.count("| ./note-") == 49
+    verify.run(tmp_path / "shards")
+    assert "and 11 more, see `failed` in `index.json`" in text

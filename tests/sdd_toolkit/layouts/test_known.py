@@ -156,3 +156,11 @@ def test_frames_pair_by_name_first_and_by_order_only_where_no_name_agrees() -> N
     ]
     assert partners(blurs, sharps, "s", "t") == []
     assert partners(blurs, ["t/2.png", "t/3.png"], "s", "t", by_order=True) == [("2", "s/2.png", "t/2.png")]
+
+
+def test_one_split_alone_is_known_by_the_name_of_its_folder(tmp_path: Path) -> None:
+    trees.dpdd(tmp_path / "canon")
+    trees.sdd(tmp_path / "SDD", ("train_patches", "mine"))
+    for folder, split in (("canon/val_c", "val"), ("SDD/train_patches", "train"), ("SDD/mine", None)):
+        _, listing = survey(tmp_path / folder, "auto")
+        assert [pair.split for pair in listing.pairs] == [split, split]
