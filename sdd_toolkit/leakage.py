@@ -7,7 +7,7 @@ nothing keeps one place from being two scenes by name.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _SHOWN = 5
+_SAME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,27 @@ def told(found: Leakage) -> list[str]:
 
 
 def _alike(known: Sequence[Seen], max_distance: int) -> Iterable[Leak]:
-    members = {split: [each for each in known if each.split == split] for split in SPLITS}
+    members = {split: _distinct(each for each in known if each.split == split) for split in SPLITS}
     found = []
     for one, other in combinations(SPLITS, 2):
         looks = [to_numbers([each.look or "" for each in members[split]]) for split in (one, other)]
         for first, second, distance in alike(looks[0], looks[1], max_distance).tolist():
             found.append(_leak(members[one][first], members[other][second], distance))
     return sorted(found, key=lambda leak: (leak.distance, leak.pairs))
+
+
+def _distinct(seen: Iterable[Seen]) -> list[Seen]:
+    """One pair of each hash and scene, and no hash more than `_SAME` times: what looks all the same is told once."""
+    firsts: dict[tuple[str | None, str], Seen] = {}
+    for each in seen:
+        firsts.setdefault((each.look, each.scene), each)
+    counts: Counter[str | None] = Counter()
+    kept = []
+    for each in firsts.values():
+        counts[each.look] += 1
+        if counts[each.look] <= _SAME:
+            kept.append(each)
+    return kept
 
 
 def _shared(seen: Sequence[Seen]) -> Iterable[Leak]:
@@ -156,8 +171,9 @@ def _shared(seen: Sequence[Seen]) -> Iterable[Leak]:
     found = set()
     for group in users.values():
         ordered = sorted(group, key=lambda each: (SPLITS.index(each.split), each.id))
-        # One of each split and scene stands for all.
-        some = list({(each.split, each.scene): each for each in reversed(ordered)}.values())[::-1]
+        # One of each scene stands for all, and of each split no more than some.
+        scenes = list({(each.split, each.scene): each for each in reversed(ordered)}.values())[::-1]
+        some = [each for split in SPLITS for each in [one for one in scenes if one.split == split][:_SAME]]
         found |= {_leak(one, other, None) for one, other in combinations(some, 2) if one.split != other.split}
     return sorted(found, key=lambda leak: leak.pairs)
 

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     Looks = NDArray[np.uint64]
+    Indices = NDArray[np.int64]
 
 SIDE_PX = 32
 LOWEST = 8
@@ -25,6 +26,7 @@ LOWEST = 8
 MAX_DISTANCE = 8
 _WORD_BITS = 16
 _BLOCK = 1 << 14
+_FEW = 1 << 16
 _ODD_COLUMNS = np.uint64(0x5555555555555555)
 
 
@@ -64,26 +66,33 @@ def alike(first: Looks, second: Looks, most: int = MAX_DISTANCE) -> NDArray[np.i
         (K, 3): index in `first`, index in `second`, distance in bits; in the order of the indices.
     """
     mine, theirs = np.flatnonzero(first), np.flatnonzero(second)
-    words = np.arange(1 << _WORD_BITS, dtype=np.uint64)
-    masks = words[np.bitwise_count(words) <= most * _WORD_BITS // 64]
     found = [np.empty((0, 3), np.int64)]
-    for shift in np.arange(0, 64, _WORD_BITS, dtype=np.uint64):
-        keys = (second[theirs] >> shift) & words[-1]
-        order = np.argsort(keys, kind="stable")
-        ends = np.searchsorted(keys[order], np.arange(len(words) + 1, dtype=np.uint64))
-        for looks in (first[mine], mirrored(first[mine])):
-            for mask in masks:
-                for start in range(0, len(mine), _BLOCK):
-                    block = looks[start : start + _BLOCK]
-                    wanted = (((block >> shift) & words[-1]) ^ mask).astype(np.int64)
-                    counts = ends[wanted + 1] - ends[wanted]
-                    rows = np.repeat(np.arange(len(block)), counts)
-                    nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-                    columns = theirs[order[np.repeat(ends[wanted], counts) + nth]]
-                    distance = np.bitwise_count(block[rows] ^ second[columns])
-                    near = distance <= most
-                    near_rows = mine[start + rows[near]]
-                    found.append(np.stack([near_rows, columns[near], distance[near]], axis=1).astype(np.int64))
+    for looks in (first[mine], mirrored(first[mine])):
+        for rows, columns in _candidates(looks, second[theirs], most):
+            distance = np.bitwise_count(looks[rows] ^ second[theirs[columns]])
+            near = distance <= most
+            found.append(np.stack([mine[rows[near]], theirs[columns[near]], distance[near]], axis=1).astype(np.int64))
     every = np.unique(np.concatenate(found), axis=0)
     # Sorted by indices, then distance: the first row of each pair is its smallest.
     return every[np.unique(every[:, :2], axis=0, return_index=True)[1]]
+
+
+def _candidates(first: Looks, second: Looks, most: int) -> Iterator[tuple[Indices, Indices]]:
+    """Indices of pairs that may be alike: all of them where these are few, else those with a word in common."""
+    if len(first) * len(second) <= _FEW:
+        rows, columns = np.indices((len(first), len(second))).reshape(2, -1)
+        yield rows, columns
+        return
+    words = np.arange(1 << _WORD_BITS, dtype=np.uint64)
+    masks = words[np.bitwise_count(words) <= most * _WORD_BITS // 64]
+    for shift in np.arange(0, 64, _WORD_BITS, dtype=np.uint64):
+        keys = (second >> shift) & words[-1]
+        order = np.argsort(keys, kind="stable")
+        ends = np.searchsorted(keys[order], np.arange(len(words) + 1, dtype=np.uint64))
+        for mask in masks:
+            for start in range(0, len(first), _BLOCK):
+                wanted = (((first[start : start + _BLOCK] >> shift) & words[-1]) ^ mask).astype(np.int64)
+                counts = ends[wanted + 1] - ends[wanted]
+                rows = np.repeat(np.arange(len(wanted)), counts)
+                nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+                yield start + rows, order[np.repeat(ends[wanted], counts) + nth]

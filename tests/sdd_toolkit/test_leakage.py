@@ -118,6 +118,17 @@ def test_of_two_scenes_only_the_closest_pairs_are_told() -> None:
     assert found.leaks == (Leak(("a0", "b"), ("x", "y"), ("train", "val"), 0),)
 
 
+def test_what_looks_all_the_same_is_told_some_times_not_all() -> None:
+    train = [seen(f"a{number}", f"x{number}", "train", 7) for number in range(1000)]
+    test = [seen(f"b{number}", f"y{number}", "test", 7) for number in range(1000)]
+    found = find([*train, *test])
+    assert found.compared == 2000
+    assert 1 <= len(found.leaks) <= 256
+    one_file = [replace(each, files=("f", each.id), look=f"{number + 1:016x}") for number, each in enumerate(train)]
+    found = find([*one_file, replace(test[0], files=("f", "g"), look="f" * 16)])
+    assert 1 <= len(found.leaks) <= 16
+
+
 def test_a_pair_without_a_hash_is_compared_by_its_files() -> None:
     pairs = [replace(seen("a", "x", "train", 0, ("f", "g")), look=None), seen("b", "y", "test", 9, ("f", "i"))]
     found = find(pairs)
