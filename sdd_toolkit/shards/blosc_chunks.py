@@ -21,7 +21,7 @@ FILTERS = (32026, 3)
 _LEVEL = 9
 _BLOCK_BYTES = 196_608
 # Offsets in a Blosc2 frame: https://github.com/Blosc/c-blosc2/blob/main/README_CFRAME_FORMAT.rst
-_FRAME_BYTES, _CHUNK_BYTES, _HEADER_BYTES, _HEADER_SIZE_AT = 16, 39, 97, 11
+_HEADER_SIZE_AT, _FRAME_BYTES, _CONTENT_BYTES, _CHUNK_BYTES, _HEADER_BYTES = 11, 16, 30, 39, 97
 _SPECIAL_CHUNK_BYTES = 32
 _CHECKSUM_BYTES = 4
 
@@ -98,10 +98,10 @@ def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> Non
         raise ValueError("a chunk is cut")
     (start,) = struct.unpack_from(">I", frame, _HEADER_SIZE_AT)
     (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
+    if struct.unpack_from(">q", frame, _CONTENT_BYTES) != (block.nbytes,):
+        raise ValueError("a chunk has another size than its data set says")
     if size == 0:
         content = blosc2.schunk_from_cframe(bytes(frame))[:]
-        if len(content) != block.nbytes:
-            raise ValueError("a chunk has another size than its data set says")
         block.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
         return
     if not _SPECIAL_CHUNK_BYTES < size <= len(frame) - start:
