@@ -37,7 +37,7 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
 
     Args:
         block: The chunk, contiguous, any shape.
-        element_bytes: Bytes of what is laid apart bit by bit, whole pixels: one gives the smallest chunks, eight
+        element_bytes: Bytes of what is laid apart bit by bit, whole pixels: one gives the smallest chunks, many
             those quickest to read (`quick_element`).
 
     Returns:
@@ -51,8 +51,9 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
 
 
 def quick_element(block_bytes: int, pixel_bytes: int) -> int:
-    """Eight pixels where they fill a block of this size evenly, else one."""
-    return 8 * pixel_bytes if block_bytes % (64 * pixel_bytes) == 0 else pixel_bytes
+    """As many pixels as 192 bytes hold, if those fill a block of this size evenly; else one. Blosc2 takes up to 255."""
+    many = max(1, 192 // pixel_bytes) * pixel_bytes
+    return many if block_bytes % many == 0 else pixel_bytes
 
 
 def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:
