@@ -50,10 +50,15 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
     return frame + struct.pack("<I", fletcher32(frame))
 
 
-def quick_element(block_bytes: int, pixel_bytes: int) -> int:
-    """As many pixels as 192 bytes hold, if those fill a block of this size evenly; else one. Blosc2 takes up to 255."""
-    many = max(1, 192 // pixel_bytes) * pixel_bytes
-    return many if block_bytes % many == 0 else pixel_bytes
+def quick_element(shape: tuple[int, ...], pixel_bytes: int) -> int:
+    """64, 32, 16 or 8 pixels of a chunk (H, W, ...): the most that divide its rows; else one.
+
+    Blosc2 takes elements of up to 255 bytes and leaves a block alone that it cannot fill by eights.
+    """
+    for pixels in (64, 32, 16, 8):
+        if pixels * pixel_bytes <= 255 and shape[1] % pixels == 0 and shape[0] * shape[1] % (8 * pixels) == 0:
+            return pixels * pixel_bytes
+    return pixel_bytes
 
 
 def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:

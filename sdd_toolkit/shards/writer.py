@@ -11,7 +11,7 @@ from sdd_toolkit.files import Sink
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.arrays import create, fill
-from sdd_toolkit.shards.codecs import CODECS, chunk_edge
+from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import ShardHeader, attributes
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, group_name
 
@@ -73,8 +73,8 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
     }
     codec = CODECS[header.codec]
     for name, array in values.items():
-        edges = codec.chunk_px and tuple(chunk_edge(size, codec.chunk_px) for size in array.shape[:2])
-        chunks = (*edges, *array.shape[2:]) if edges else None
+        edge = codec.chunk_px
+        chunks = None if edge is None else (min(edge, array.shape[0]), min(edge, array.shape[1]), *array.shape[2:])
         of_light = name in ("blur", "sharp")
         dataset = create(group, name, array.shape, array.dtype, codec, chunks, image=of_light)
         fill(dataset, array, codec)

@@ -104,9 +104,19 @@ def test_a_chunk_of_another_size_is_refused() -> None:
         unpack_chunk(memoryview(stored), np.empty((8, 9, 3), np.uint8), check=True)
 
 
-def test_quick_elements_are_192_bytes_where_these_fill_the_block() -> None:
-    assert [quick_element(104 * 144 * pixel_bytes, pixel_bytes) for pixel_bytes in (1, 3, 4, 6)] == [192] * 4
-    assert quick_element(97 * 161 * 3, 3) == 3
+@pytest.mark.parametrize(
+    ("shape", "pixel_bytes", "element"),
+    [
+        ((128, 128, 3), 3, 192),
+        ((128, 128, 3), 6, 192),
+        ((128, 128), 1, 64),
+        ((144, 104, 3), 3, 24),
+        ((128, 100, 3), 3, 3),
+        ((97, 161, 3), 3, 3),
+    ],
+)
+def test_quick_elements_divide_the_rows(shape: tuple[int, ...], pixel_bytes: int, element: int) -> None:
+    assert quick_element(shape, pixel_bytes) == element
 
 
 def test_a_block_that_blosc2_would_spoil_is_kept_as_it_is() -> None:
