@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.shards.order import Order, place_in_environment
 from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Sample(TypedDict):
-    """One patch; in a batch all have one more first axis, `pair` is a list.
+    """One patch; in a batch all have one more first axis, `pair` is a list, images are `channels_last` in memory.
 
     `blur` and `sharp` are (3, H, W) uint8 or uint16 as stored; `valid` (1, H, W) bool and `flow` (2, H, W) float32
     only if asked for; `top` and `left` tell where the patch lies in its pair.
@@ -142,6 +142,7 @@ class PatchStream:
         self._loader = DataLoader(
             dataset,
             batch_sampler=_Rest(self),
+            collate_fn=collate,
             num_workers=workers,
             worker_init_fn=_one_thread if workers else None,
             multiprocessing_context=start if workers else None,
@@ -181,6 +182,22 @@ class PatchStream:
         order = self.order
         same = {"batch": order.batch, "seed": order.seed, "world_size": order.world_size}
         return {**same, "shuffle": order.shuffle, "drop_last": order.drop_last, "content": self._content}
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Samples as a batch. Pixels stay as they lie on disk, channel by channel last, which is many times quicker."""
+    batch: dict[str, Any] = default_collate(
+        [{key: _channels_last(value) for key, value in each.items()} for each in samples]
+    )
+    return {key: value.permute(0, 3, 1, 2) if _is_image(value, 4) else value for key, value in batch.items()}
+
+
+def _channels_last(value: object) -> object:
+    return value.permute(1, 2, 0) if isinstance(value, Tensor) and _is_image(value, 3) else value
+
+
+def _is_image(value: object, axes: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim == axes
 
 
 class _Rest(Sampler[list[int]]):

@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "interop", "pairing", "reading", "reblur", "repack")
+SCRIPTS = (
+    "alignment",
+    "build",
+    "camera",
+    "codecs",
+    "develop",
+    "ingest",
+    "interop",
+    "pairing",
+    "reading",
+    "reblur",
+    "repack",
+)
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -78,6 +90,17 @@ def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:
     for name in ("PNG patches", *names[:4]):
         (row,) = rows[f"loader, {name}"]
         assert min(row) > 0
+
+
+def test_every_candidate_for_chunks_gives_them_back_and_has_its_size() -> None:
+    options = ("--size", "320x256", "--edge", "64", "--chunks", "3", "--rounds", "1", "--photographs", "none")
+    rows = table("codecs", *options)
+    for name in ("fast: bits/192 lz4-9", "planes+delta zstd-1", "small: hdf5 htj2k", "portable: hdf5 gzip-4"):
+        (row,) = rows[name]
+        of_raw, of_png, decoded, encoded = row
+        assert 0 < of_raw < 1.1
+        assert of_png > 0.5
+        assert min(decoded, encoded) > 0
 
 
 def test_every_way_to_develop_has_its_seconds_and_bytes(tmp_path: Path) -> None:

@@ -77,10 +77,10 @@ def test_the_table_of_patches_is_a_data_frame_with_ids_as_text(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("profile", "filters", "chunks"),
     [
-        (Profile.FAST, [32026, 3], (152, 136, 3)),  # Blosc2, Fletcher-32
-        (Profile.SMALL, [32033, 3], (152, 136, 3)),  # HTJ2K, Fletcher-32
+        (Profile.FAST, [32026, 3], (128, 128, 3)),  # Blosc2, Fletcher-32
+        (Profile.SMALL, [32033, 3], (128, 128, 3)),  # HTJ2K, Fletcher-32
         (Profile.RAW, [], None),
-        (Profile.PORTABLE, [2, 1, 3], (292, 200, 3)),  # shuffle, deflate, Fletcher-32
+        (Profile.PORTABLE, [2, 1, 3], (256, 256, 3)),  # shuffle, deflate, Fletcher-32
     ],
 )
 def test_chunks_and_filters_are_those_of_the_document(

@@ -8,7 +8,9 @@ from typing import Any
 _PUBLIC = {
     "PackedPair": "schema",
     "Patch": "schema",
+    "PatchReader": "patch_layout",
     "ShardReader": "reader",
+    "write_patches": "patch_layout",
     "write_shard": "writer",
 }
 

@@ -61,9 +61,7 @@ def fill(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: int | No
     chunks = dataset.chunks
     pixel_bytes = array.itemsize * math.prod(array.shape[2:])
     # Frames are cut into small chunks, many of which a window touches; patches are read whole and may be small.
-    element = (
-        pixel_bytes if row is not None else blosc_chunks.quick_element(math.prod(chunks) * array.itemsize, pixel_bytes)
-    )
+    element = pixel_bytes if row is not None else blosc_chunks.quick_element(chunks, pixel_bytes)
     for place in product(*(range(0, size, edge) for size, edge in zip(values.shape, chunks, strict=True))):
         part = values[tuple(slice(at, at + edge) for at, edge in zip(place, chunks, strict=True))]
         if part.shape == chunks:

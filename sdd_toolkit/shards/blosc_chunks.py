@@ -21,7 +21,7 @@ FILTERS = (32026, 3)
 _LEVEL = 9
 _BLOCK_BYTES = 196_608
 # Offsets in a Blosc2 frame: https://github.com/Blosc/c-blosc2/blob/main/README_CFRAME_FORMAT.rst
-_FRAME_BYTES, _CHUNK_BYTES, _HEADER_BYTES, _HEADER_SIZE_AT = 16, 39, 97, 11
+_HEADER_SIZE_AT, _FRAME_BYTES, _CONTENT_BYTES, _CHUNK_BYTES, _HEADER_BYTES = 11, 16, 30, 39, 97
 _SPECIAL_CHUNK_BYTES = 32
 _CHECKSUM_BYTES = 4
 
@@ -37,7 +37,7 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
 
     Args:
         block: The chunk, contiguous, any shape.
-        element_bytes: Bytes of what is laid apart bit by bit, whole pixels: one gives the smallest chunks, eight
+        element_bytes: Bytes of what is laid apart bit by bit, whole pixels: one gives the smallest chunks, many
             those quickest to read (`quick_element`).
 
     Returns:
@@ -50,9 +50,15 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
     return frame + struct.pack("<I", fletcher32(frame))
 
 
-def quick_element(block_bytes: int, pixel_bytes: int) -> int:
-    """Eight pixels where they fill a block of this size evenly, else one."""
-    return 8 * pixel_bytes if block_bytes % (64 * pixel_bytes) == 0 else pixel_bytes
+def quick_element(shape: tuple[int, ...], pixel_bytes: int) -> int:
+    """64, 32, 16 or 8 pixels of a chunk (H, W, ...): the most that divide its rows; else one.
+
+    Blosc2 takes elements of up to 255 bytes and leaves a block alone that it cannot fill by eights.
+    """
+    for pixels in (64, 32, 16, 8):
+        if pixels * pixel_bytes <= 255 and shape[1] % pixels == 0 and shape[0] * shape[1] % (8 * pixels) == 0:
+            return pixels * pixel_bytes
+    return pixel_bytes
 
 
 def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:
@@ -98,10 +104,10 @@ def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> Non
         raise ValueError("a chunk is cut")
     (start,) = struct.unpack_from(">I", frame, _HEADER_SIZE_AT)
     (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
+    if struct.unpack_from(">q", frame, _CONTENT_BYTES) != (block.nbytes,):
+        raise ValueError("a chunk has another size than its data set says")
     if size == 0:
         content = blosc2.schunk_from_cframe(bytes(frame))[:]
-        if len(content) != block.nbytes:
-            raise ValueError("a chunk has another size than its data set says")
         block.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
         return
     if not _SPECIAL_CHUNK_BYTES < size <= len(frame) - start:

@@ -31,7 +31,7 @@ class Codec:
     """How arrays lie in a shard.
 
     Attributes:
-        chunk_px: About the edge of the chunks of a frame, see `chunk_edge`; None: contiguous, no chunks and no filters.
+        chunk_px: Edge of the chunks of a frame; None: contiguous, no chunks and no filters.
         images: Keyword arguments of `create_dataset` for `blur` and `sharp`.
         others: The same for masks and flows.
         direct: Chunks are made and read by `blosc_chunks`, not by HDF5's filters.
@@ -60,12 +60,3 @@ CODECS: Mapping[str, Codec] = {
     "none": Codec(None),
     "gzip": Codec(256, _GZIP, _GZIP),
 }
-
-
-def chunk_edge(size_px: int, wanted_px: int) -> int:
-    """The edge of chunks along an axis of `size_px`: of the multiples of 8 about `wanted_px` what pads least."""
-    most = wanted_px * 5 // 4
-    if size_px <= most:
-        return size_px
-    edges = range(wanted_px * 3 // 4, most + 1, 8)
-    return min(edges, key=lambda edge: (-(-size_px // edge) * edge, abs(edge - wanted_px)))

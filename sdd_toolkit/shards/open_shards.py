@@ -59,6 +59,9 @@ class OpenShards(Generic[PartT]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}
 
+    def __copy__(self) -> OpenShards[PartT]:
+        return OpenShards(self._opener)
+
     def _open(self, shard: ShardInfo) -> OpenShard[PartT]:
         if self._process != os.getpid():
             self._process, self._shards = os.getpid(), {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -366,6 +367,9 @@ class PatchReader:
     def close(self) -> None:
         """Closes the shards this process opened."""
         self._open_shards.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open_shards": copy(self._open_shards)}
 
     def __enter__(self) -> Self:
         return self

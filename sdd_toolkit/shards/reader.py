@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import h5py
 import numpy as np
@@ -279,6 +280,9 @@ class ShardReader:
     def close(self) -> None:
         """Closes the shards this process opened; the reader can still be used and opens them again."""
         self._open_shards.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open_shards": copy(self._open_shards)}
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from sdd_toolkit.files import Sink
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
 from sdd_toolkit.shards.arrays import create, fill
-from sdd_toolkit.shards.codecs import CODECS, chunk_edge
+from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.copying import copy_array, stored
 from sdd_toolkit.shards.index import ShardHeader, attributes, damaged
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
@@ -129,8 +129,9 @@ def _create(
     chunks: tuple[int, ...] | None = None,
 ) -> h5py.Dataset:
     """An empty data set for an array of the shape and type of `like`; `chunks` are those of a stored one."""
-    if chunks is None and codec.chunk_px is not None:
-        chunks = (*(chunk_edge(size, codec.chunk_px) for size in like.shape[:2]), *like.shape[2:])
+    edge = codec.chunk_px
+    if chunks is None and edge is not None:
+        chunks = (*(min(edge, size) for size in like.shape[:2]), *like.shape[2:])
     return create(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jdrl.datasets import PatchDataset, PatchStream, Sample
+from jdrl.datasets import PatchDataset, PatchStream, Sample, collate
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.shards.reader import ShardReader
 
@@ -90,6 +90,15 @@ def test_a_resumed_stream_goes_on_as_if_nothing_had_happened(shards: Path, worke
     while len(before) + len(after) < len(sequence):
         after += [places(batch) for batch in later]
     assert before + after == sequence
+
+
+def test_a_batch_is_its_samples_stacked_and_lies_channels_last(shards: Path) -> None:
+    data = PatchDataset(shards, "train", masks=True)
+    batch = collate([data[3], data[5]])
+    for key in ("blur", "sharp", "valid", "flow"):
+        assert torch.equal(batch[key], torch.stack([data[3][key], data[5][key]]))  # type: ignore[literal-required]
+    assert batch["blur"].is_contiguous(memory_format=torch.channels_last)
+    assert (batch["pair"], batch["left"].tolist()) == ([data.patches[n].pair for n in (3, 5)], [0, 64])
 
 
 def test_ranks_share_an_epoch_without_overlap(shards: Path) -> None:

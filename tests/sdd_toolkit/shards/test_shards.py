@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,6 +146,75 @@ def test_a_reader_with_open_files_survives_a_fork(tmp_path: Path) -> None:
         os._exit(0 if np.array_equal(reader.read("p").blur, expected.blur) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert_equal(reader.read("p"), expected)
+
+
+def test_copies_of_a_reader_read_in_threads_of_their_own(tmp_path: Path) -> None:
+    reader = ShardReader(write_folder(tmp_path, [random_pair("a", 300, 200), random_pair("b", 200, 300)]))
+    expected = {name: reader.read(name).blur for name in reader.pair_ids}
+
+    def all_equal(mine: ShardReader) -> bool:
+        return all(np.array_equal(mine.read(name).blur, expected[name]) for _ in range(5) for name in expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(all_equal, [copy(reader) for _ in range(4)]))
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_images_alone_are_those_of_the_window(tmp_path: Path, codec: str) -> None:
+    pair = random_pair("p", 300, 290)
+    with ShardReader(write_folder(tmp_path, [pair], codec=codec)) as reader:
+        for top, left, height, width in ((0, 0, 300, 290), (17, 5, 200, 201), (299, 289, 1, 1), (100, 0, 60, 290)):
+            blur, sharp = reader.read_images("p", top, left, height, width)
+            rows, columns = slice(top, top + height), slice(left, left + width)
+            np.testing.assert_array_equal(blur, pair.blur[rows, columns])
+            np.testing.assert_array_equal(sharp, pair.sharp[rows, columns])
+        with pytest.raises(ValueError, match="leaves"):
+            reader.read_images("p", 1, 0, 300, 290)
+
+
+def test_a_reader_keeps_no_more_than_32_files_open(tmp_path: Path) -> None:
+    index = read_index(write_folder(tmp_path, [random_pair("p", 8, 8)]))
+    (shard,) = index.shards
+    names = [f"train-{number:05d}-of-00040.h5" for number in range(40)]
+    for number, name in enumerate(names):
+        write_shard(tmp_path / name, index.header("train"), [(random_pair(f"p{number}", 8, 8), [])])
+    listed = (
+        replace(shard, name=name, pairs=(f"p{number}",), bytes=(tmp_path / name).stat().st_size)
+        for number, name in enumerate(names)
+    )
+    write_index(tmp_path, replace(index, shards=tuple(listed)))
+    before = len(os.listdir("/proc/self/fd"))
+    with ShardReader(tmp_path) as reader:
+        for name in (*reader.pair_ids, *reader.pair_ids):
+            assert reader.read(name).record.id == name
+        # HDF5's own and that of the memory map.
+        assert len(os.listdir("/proc/self/fd")) - before <= 2 * 32
+
+
+def test_the_codec_of_the_first_shards_is_still_read(tmp_path: Path) -> None:
+    pair = random_pair("p", 100, 90)
+    path = write_folder(tmp_path, [pair], codec="gzip") / SHARD
+    with h5py.File(path, "r+") as file:
+        file.attrs["codec"] = "bitshuffle-lz4"
+        del file["pairs/p/blur"]
+        file.create_dataset("pairs/p/blur", data=pair.blur, fletcher32=True, **hdf5plugin.Bitshuffle(cname="lz4"))
+    index = read_index(tmp_path)
+    shard = replace(index.shards[0], bytes=path.stat().st_size)
+    write_index(tmp_path, replace(index, codec="bitshuffle-lz4", shards=(shard,)))
+    assert_equal(ShardReader(tmp_path).read("p"), pair)
+
+
+def test_an_unknown_codec_is_refused_in_the_index_and_in_a_shard(tmp_path: Path) -> None:
+    path = write_folder(tmp_path, [random_pair("p", 20, 20)]) / SHARD
+    index = read_index(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["codec"] = "zip"
+    write_index(tmp_path, replace(index, shards=(replace(index.shards[0], bytes=path.stat().st_size),)))
+    with pytest.raises(InputError, match="unknown codec 'zip'"):
+        ShardReader(tmp_path).read("p")
+    write_index(tmp_path, replace(index, codec="zap"))
+    with pytest.raises(InputError, match="unknown codec 'zap'"):
+        ShardReader(tmp_path)
 
 
 def test_a_closed_reader_opens_again(tmp_path: Path) -> None:
