@@ -38,6 +38,7 @@ bench: install
 	$(BIN)/python benchmarks/pairing.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py
+	$(BIN)/python benchmarks/scale.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "pairing", "reading", "reblur")
+SCRIPTS = ("alignment", "build", "camera", "develop", "ingest", "pairing", "reading", "reblur", "scale")
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
 
@@ -82,6 +82,18 @@ def test_a_virtual_pair_has_its_price_at_every_size() -> None:
 def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:
     rows = table("reblur", "--size", "32", "--repeats", "1")
     assert rows["hats, ours"][0][-1] < 0.1 * rows["dense, official form"][0][-1]
+
+
+def test_the_bookkeeping_of_a_large_data_set_has_its_seconds_and_memory() -> None:
+    rows = table("scale", "--pairs", "40", "--files", "8")
+    for name in ("load", "judge again", "split", "card", "report", "ingest"):
+        (row,) = rows[name]
+        cpu_s, peak_mb = row
+        assert 0 <= cpu_s < 60
+        assert peak_mb > 20
+    hours = [cells for name in ("16", "128", "1024") for cells in rows[name]]
+    assert [len(row) for row in hours] == [3, 3, 3]
+    assert hours[0][0] == max(max(row) for row in hours)
 
 
 def test_make_bench_runs_every_benchmark() -> None:
