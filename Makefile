@@ -41,6 +41,7 @@ bench: install
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py
 	$(BIN)/python benchmarks/repack.py
+	$(BIN)/python benchmarks/scale.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache

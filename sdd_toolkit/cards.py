@@ -19,8 +19,7 @@ from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.files import write_text
 from sdd_toolkit.index_table import CROISSANT, PAIRS, pairs_frame
-from sdd_toolkit.manifest import read as read_manifest
-from sdd_toolkit.manifest import reject_counts
+from sdd_toolkit.manifest import reject_counts, stream
 from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
 from sdd_toolkit.shards.tables import rows_in
@@ -206,7 +205,7 @@ def gather(
         ),
         misalignment=_misalignment(frame),
         thresholds=() if thresholds is None else _thresholds(thresholds),
-        rejected_pairs=None if manifest is None else _explained(reject_counts(read_manifest(manifest).records)),
+        rejected_pairs=None if manifest is None else _explained(_rejected_in(manifest)),
         rejected_files=None if listed is None or not listed.is_file() else _explained(_file_counts(listed)),
         steps=tuple(Counter(step for record in records for step in _stages(record)).items()),
         reasons=REASON_TEXT,
@@ -299,6 +298,11 @@ def _file_counts(path: Path) -> dict[str, int]:
         raise ManifestError(
             f"{path} is not a list of rejected files: {error}", hint="run `sdd ingest` again"
         ) from error
+
+
+def _rejected_in(manifest: Path) -> dict[str, int]:
+    _, pairs = stream(manifest)
+    return reject_counts(record for record, _ in pairs)
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:

@@ -125,8 +125,8 @@ def check_relative(relative: str, where: str) -> None:
     Raises:
         ManifestError: The path could leave its root.
     """
-    pure = PurePosixPath(relative)
-    if pure.is_absolute() or ".." in pure.parts or not relative or "\0" in relative:
+    # Spelt out, for it is asked for every file of a manifest and making a Path takes twenty times longer.
+    if not relative or relative[0] == "/" or ".." in relative.split("/") or "\0" in relative:
         raise ManifestError(f"{relative[:200]!r} leaves its root ({where})", hint=_STAY_BELOW)
 
 

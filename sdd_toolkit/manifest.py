@@ -6,35 +6,46 @@ a data set folder and its sources can be moved together.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
 import os
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit import __version__
 from sdd_toolkit.errors import ManifestError
-from sdd_toolkit.files import check_relative, inside, write_text
+from sdd_toolkit.files import check_relative, inside, replacing
 from sdd_toolkit.types import PairRecord, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from _typeshed import DataclassInstance
-
     from sdd_toolkit.config import Section
-    from sdd_toolkit.types import FileRef
+    from sdd_toolkit.types import FileRef, Reason
 
 FORMAT = "sdd-manifest"
 VERSION = 1
 _LONGEST_ID = 200  # bytes; leaves room for suffixes in the 255 that file systems allow
 _RECORD = TypeAdapter(PairRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """As much of a line as it takes to know whose it is."""
+
+    id: str
+
+
+_NAMED = TypeAdapter(_Named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +76,58 @@ def read(path: Path) -> Manifest:
     Raises:
         ManifestError: Missing, not a manifest, another version, or a line that does not fit its schema.
     """
+    root, pairs = stream(path)
+    with _collector_at_rest():
+        return Manifest(root=root, records=tuple(record for record, _ in pairs))
+
+
+def stream(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
+    """The root of a manifest, and its pairs one by one with their lines: a large manifest need not fit into memory.
+
+    Raises:
+        ManifestError: See `read`; what is wrong with a line is raised when its turn comes.
+    """
+    lines = _lines(path)
+    header = _header(path, next(lines, ""))
+    return (path.parent / header["root"]).resolve(), _records(path, lines)
+
+
+def _records(path: Path, lines: Iterator[str]) -> Iterator[tuple[PairRecord, str]]:
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 2):
+        if not line.strip():
+            continue
+        record = record_from(line, f"{path}, line {number}")
+        if record.id in seen:
+            raise ManifestError(f"{path}: the pair {record.id!r} appears twice", hint="make the ids unique")
+        seen.add(record.id)
+        yield record, line
+
+
+def _lines(path: Path) -> Iterator[str]:
     try:
-        # Line by line, for a large manifest takes enough memory once. Lines end with "\n" and nothing else: U+2028,
-        # U+0085 or "\r" in a file's name ends no line.
+        # Lines end with "\n" and nothing else: U+2028, U+0085 or "\r" in a file's name ends no line.
         with path.open(encoding="utf-8", newline="\n") as stream:
-            header = _header(path, stream.readline())
-            records = tuple(
-                record_from(line, f"{path}, line {number}") for number, line in enumerate(stream, 2) if line.strip()
-            )
+            for line in stream:
+                yield line.removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"cannot read the manifest {path}", hint="run `sdd ingest` first, or check the path"
         ) from error
-    if twice := [name for name, count in Counter(record.id for record in records).items() if count > 1]:
-        raise ManifestError(f"{path}: the pair {twice[0]!r} appears twice", hint="make the ids unique")
-    return Manifest(root=(path.parent / header["root"]).resolve(), records=records)
 
 
 def write(path: Path, manifest: Manifest) -> None:
     """Writes the manifest atomically, records sorted by id, so that equal content is equal bytes."""
-    root = os.path.relpath(manifest.root.resolve(), path.parent.resolve())
-    header = to_json({"format": FORMAT, "version": VERSION, "root": root.replace(os.sep, "/")})
-    ordered = sorted(manifest.records, key=lambda record: record.id)
-    write_text(path, "\n".join([header, *map(to_json, ordered)]) + "\n")
+    write_lines(path, manifest.root, map(to_json, sorted(manifest.records, key=lambda record: record.id)))
+
+
+def write_lines(path: Path, root: Path, lines: Iterable[str]) -> None:
+    """Writes a manifest of lines in the order of their pairs' ids, as `write` does."""
+    relative = os.path.relpath(root.resolve(), path.parent.resolve())
+    header = to_json({"format": FORMAT, "version": VERSION, "root": relative.replace(os.sep, "/")})
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(header + "\n")
+        stream.writelines(line + "\n" for line in lines)
 
 
 def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> Step:
@@ -107,14 +147,35 @@ def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:
     return record.history[: names.index(stage)] if stage in names else record.history
 
 
-def done_before(path: Path) -> Mapping[str, PairRecord]:
-    """The records of an earlier run's output by id, for resuming; empty if there is no readable one."""
+def done_before(path: Path) -> dict[str, str]:
+    """The lines of an earlier run's output by id, for resuming; empty if there is no readable one, or it is torn."""
     if not path.is_file():
         return {}
     try:
-        return {record.id: record for record in read(path).records}
-    except ManifestError:
+        lines = _lines(path)
+        _header(path, next(lines, ""))
+        return {_NAMED.validate_json(line).id: line for line in lines if line.strip()}
+    except (ManifestError, ValidationError):
         return {}
+
+
+def lines_by_id(lines: Iterable[str]) -> dict[str, str]:
+    """The lines of a journal by the id they tell; the others, torn by a kill, are left out."""
+    found: dict[str, str] = {}
+    for line in lines:
+        try:
+            found[_NAMED.validate_json(line).id] = line
+        except ValidationError:
+            continue
+    return found
+
+
+def record_of(line: str) -> PairRecord | None:
+    """The record of a line of an earlier run; None if it does not fit."""
+    try:
+        return _RECORD.validate_json(line)
+    except ValidationError:
+        return None
 
 
 def unchanged(record: PairRecord | None, step: Step) -> bool:
@@ -129,13 +190,32 @@ def measured_alike(record: PairRecord, step: Step) -> bool:
     )
 
 
+def reason_of(record: PairRecord) -> Reason | None:
+    """Why the pair was rejected; None if it was not."""
+    return None if record.verdict is None else record.verdict.reason
+
+
 def reject_counts(records: Iterable[PairRecord]) -> dict[str, int]:
     """How many records were rejected for each reason, most frequent first."""
-    counts: dict[str, int] = {}
-    for record in records:
-        if record.verdict is not None and record.verdict.reason is not None:
-            counts[record.verdict.reason] = counts.get(record.verdict.reason, 0) + 1
+    return counted(map(reason_of, records))
+
+
+def counted(reasons: Iterable[Reason | None]) -> dict[str, int]:
+    """How often each reason occurs, most frequent first."""
+    counts = Counter(reason for reason in reasons if reason is not None)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Records hold no cycles; looking for some takes as long as reading them."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _header(path: Path, line: str) -> dict[str, Any]:
@@ -180,19 +260,23 @@ def record_from(line: str, where: str) -> PairRecord:
     return record
 
 
-def _plain(value: object) -> dict[str, Any]:
+def _plain(value: Any) -> dict[str, Any]:
     """A dataclass as a mapping. JSON has no infinity: a lens focused there is spelt out, any other stays an error."""
-    if not is_dataclass(value) or isinstance(value, type):
-        raise TypeError(f"{type(value).__name__} is no part of JSON")
-    found = {name: getattr(value, name) for name in _names(type(value))}
+    kind: Any = type(value)
+    names, values = _shape(kind)
+    found = dict(zip(names, values(value), strict=True))
     if found.get("focus_m") == math.inf:
         found["focus_m"] = "Infinity"
     return found
 
 
-@cache
-def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
-    return tuple(entry.name for entry in fields(kind))
+@lru_cache
+def _shape(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]:
+    """The names of a dataclass's fields, and what gets their values."""
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} is no part of JSON")
+    names = tuple(entry.name for entry in fields(kind))
+    return names, attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
 
 
 # `asdict` copies everything it finds, which takes several times longer.

@@ -41,10 +41,11 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ReportConfig(Section):
-    """What the report shows. The numbers and the table always hold every pair."""
+    """What the report shows. The numbers and the CSV always hold every pair."""
 
     title: str = Field(default="", description="Heading of the page; empty: the name of the data set's folder.")
     max_pictures: int = Field(default=40, ge=0, description="How many pairs are pictured; they make up the file size.")
+    max_rows: int = Field(default=2000, ge=0, description="How many pairs the page's table lists; the CSV lists all.")
     picture_width_px: int = Field(default=640, ge=64, le=4096, description="Width of the slider's pictures.")
     jpeg_quality: int = Field(default=82, ge=1, le=100, description="JPEG quality of all pictures.")
 
@@ -215,6 +216,7 @@ def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], con
         records=found.records,
         frame=frame,
         pictures=shown,
+        listed=frozenset(chosen(found.records, config.max_rows)) | frozenset(shown),
         packed=found.packed,
         rejected_files=found.rejected_files,
         thresholds=found.thresholds,

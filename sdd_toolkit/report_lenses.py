@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.types import PairRecord
 
 _CURVE_POINTS = 60
+_MOST_POINTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def _view(entry: LensPairs) -> LensView:
     model = entry.model
     x = np.linspace(*model.range_dpt, _CURVE_POINTS)
     points = _points(model, entry.observations)
-    svg = curve_svg((x, *_curve(model, x)), points, label=f"Magnification of {name} against its focus position")
+    shown = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int)]
+    svg = curve_svg((x, *_curve(model, x)), shown, label=f"Magnification of {name} against its focus position")
     slope = f"{figure(100 * model.zoom_per_dioptre, 2)} % per dioptre"
     scatter = f"scatter {figure(100 * model.scatter, 3)} %"
     outliers = (f"{model.outliers} without weight",) if model.outliers else ()

@@ -52,6 +52,7 @@ class Page:
         stage: Stem of the manifest shown: `ingested`, `aligned` or `filtered`.
         frame: `statistics.table` of the records, in their order.
         pictures: Of the pairs that are pictured, by id.
+        listed: Ids of the pairs in the table.
         stamp: Identifies what the page was made from.
     """
 
@@ -60,6 +61,7 @@ class Page:
     records: tuple[PairRecord, ...]
     frame: pd.DataFrame
     pictures: dict[str, PairPictures]
+    listed: frozenset[str]
     packed: frozenset[str] | None
     rejected_files: tuple[tuple[str, str, str], ...] | None
     thresholds: dict[str, Any]
@@ -111,8 +113,10 @@ def render(page: Page) -> str:
     """The whole HTML document; equal pages give equal text."""
     environment = _environment()
     script, style = (_source(environment, name) for name in ("report.js", "report.css"))
-    rows = page.frame.to_dict("records")
-    views = [_pair_view(page, number, *pair) for number, pair in enumerate(zip(page.records, rows, strict=True), 1)]
+    places = [place for place, record in enumerate(page.records) if record.id in page.listed]
+    rows = page.frame.iloc[places].to_dict("records")
+    listed = zip(places, rows, strict=True)
+    views = [_pair_view(page, place + 1, page.records[place], row) for place, row in listed]
     pictured = [view for view in views if view.pictures is not None]
     text = environment.get_template("report.html.jinja").render(
         page=page,

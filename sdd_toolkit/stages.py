@@ -12,26 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from sdd_toolkit import manifest, provenance
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.executor import run_tasks, workers_of
 from sdd_toolkit.files import inside, sha256_of, writing_failed
 from sdd_toolkit.progress import silent
-from sdd_toolkit.types import PairRecord, Reason, Report, Verdict
+from sdd_toolkit.types import Reason, Report, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
     from sdd_toolkit.progress import Track
-    from sdd_toolkit.types import FileRef, Step
+    from sdd_toolkit.types import FileRef, PairRecord, Step
 
 JOURNAL = ".journal"
 SectionT = TypeVar("SectionT", bound=Section)
-_RECORD = TypeAdapter(PairRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,45 +116,56 @@ def work_through(
     workers_of(executor)
     if out.resolve() == source.resolve():
         raise InputError(f"{out} is both input and output of `{stage}`", hint="give another --out")
-    pairs = manifest.read(source)
+    root, pairs = manifest.stream(source)
     journal = out.with_name(out.name + JOURNAL)
     before = {} if overwrite else {**manifest.done_before(out), **_recovered(journal)}
-    finished: dict[str, PairRecord] = {}
+    # Lines, not records: of a hundred thousand pairs that saves a gigabyte.
+    finished: dict[str, str] = {}
+    reasons: list[Reason | None] = []
     jobs: list[Job[SectionT]] = []
     steps: dict[str, Step] = {}
-    skipped = 0
-    for record in pairs.records:
-        step = manifest.step_of(stage, config, record, line=manifest.to_json(record), **also_reads(record))
-        earlier = before.get(record.id)
-        if earlier is not None and manifest.unchanged(earlier, step) and not _to_retry(earlier) and intact(earlier):
-            finished[record.id] = earlier
+    total = skipped = 0
+    for record, line in pairs:
+        total += 1
+        step = manifest.step_of(stage, config, record, line=line, **also_reads(record))
+        told = before.pop(record.id, None)
+        earlier = None if told is None else manifest.record_of(told)
+        done = earlier is not None and manifest.unchanged(earlier, step) and not _to_retry(earlier)
+        if told and earlier and done and intact(earlier):
+            finished[record.id] = told
+            reasons.append(manifest.reason_of(earlier))
             skipped += 1
         elif earlier and manifest.measured_alike(earlier, step) and (revised := revise(record, earlier)):
-            finished[record.id] = replace(revised, history=(*manifest.history_before(record, stage), step))
+            revised = replace(revised, history=(*manifest.history_before(record, stage), step))
+            finished[record.id] = manifest.to_json(revised)
+            reasons.append(manifest.reason_of(revised))
         else:
             steps[record.id] = step
-            jobs.append(Job(record=record, root=pairs.root, folder=out.parent.resolve(), config=config))
+            jobs.append(Job(record=record, root=root, folder=out.parent.resolve(), config=config))
     with _opened(journal, overwrite) as lines, track(stage, len(jobs)) as advance:
-        for outcome in run_tasks(work, jobs, executor, sees=(pairs.root, source.resolve())):
+        for outcome in run_tasks(work, jobs, executor, sees=(root, source.resolve())):
             record = outcome.task.record
             if outcome.result is None:
                 # No step: the next run tries this pair again.
                 record = rejected(record, Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED)
+                line = manifest.to_json(record)
             else:
                 history = (*manifest.history_before(record, stage), steps[record.id])
                 record = replace(outcome.result, history=history)
-                _append(lines, record)
-            finished[record.id] = record
+                line = manifest.to_json(record)
+                _append(lines, line)
+            finished[record.id] = line
+            reasons.append(manifest.reason_of(record))
             advance(note=record.id)
     provenance.hand_on(source.parent, out.parent, stage, config)
-    manifest.write(out, manifest.Manifest(root=pairs.root, records=tuple(finished.values())))
+    manifest.write_lines(out, root, (finished[name] for name in sorted(finished)))
     journal.unlink(missing_ok=True)
     return Report(
         stage=stage,
-        total=len(pairs.records),
-        done=len(pairs.records) - skipped,
+        total=total,
+        done=total - skipped,
         skipped=skipped,
-        rejected=manifest.reject_counts(finished.values()),
+        rejected=manifest.counted(reasons),
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
@@ -168,18 +176,11 @@ def _to_retry(record: PairRecord) -> bool:
     return record.verdict is not None and record.verdict.reason in (Reason.CHANGED, Reason.UNREADABLE)
 
 
-def _recovered(journal: Path) -> Mapping[str, PairRecord]:
-    """The records of a killed run; a line torn by the kill is left out."""
+def _recovered(journal: Path) -> dict[str, str]:
+    """The lines of a killed run by id; one torn by the kill is left out."""
     if not journal.is_file():
         return {}
-    records = {}
-    for line in journal.read_bytes().split(b"\n"):
-        try:
-            record = _RECORD.validate_json(line)
-        except ValidationError:
-            continue
-        records[record.id] = record
-    return records
+    return manifest.lines_by_id(journal.read_text(encoding="utf-8", errors="replace").split("\n"))
 
 
 @contextmanager
@@ -203,9 +204,9 @@ def _opened(journal: Path, overwrite: bool) -> Iterator[TextIO]:
         raise writing_failed(journal, error) from error
 
 
-def _append(stream: TextIO, record: PairRecord) -> None:
+def _append(stream: TextIO, line: str) -> None:
     try:
-        stream.write(manifest.to_json(record) + "\n")
+        stream.write(line + "\n")
         stream.flush()
     except OSError as error:
         raise writing_failed(Path(stream.name), error) from error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEPT, REJECTED, OPEN = "kept", "rejected", "open"
 LOG_FLOOR = 1e-2
+_ROWS = 5000
 
 _EXPOSURE = tuple(entry.name for entry in fields(Exposure))
 _QUALITY = tuple(entry.name for entry in fields(Quality))
@@ -137,6 +138,13 @@ def table(records: Iterable[PairRecord]) -> pd.DataFrame:
     Numbers that were not measured are NaN, missing texts empty. The geometry of a pair whose alignment failed is
     left out: its numbers describe nothing.
     """
+    several = list(records)
+    # In parts: a row of a hundred objects takes ten times the memory of a hundred numbers.
+    starts = range(0, len(several), _ROWS) or (0,)
+    return pd.concat([_part(several[start : start + _ROWS]) for start in starts], ignore_index=True)
+
+
+def _part(records: Sequence[PairRecord]) -> pd.DataFrame:
     frame = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
     texts = {
         name: pd.Series([text if isinstance(text, str) else "" for text in frame[name]], dtype=str)

@@ -22,6 +22,7 @@ SCRIPTS = (
     "reading",
     "reblur",
     "repack",
+    "scale",
 )
 NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 
@@ -138,6 +139,18 @@ def test_packing_again_copies_every_pair_and_stands_beside_packing_from_raw_and_
         size_mb, _, _, *_ = row
         assert size_mb > 0
         assert row[5:] == expected
+
+
+def test_the_bookkeeping_of_a_large_data_set_has_its_seconds_and_memory() -> None:
+    rows = table("scale", "--pairs", "40", "--files", "8")
+    for name in ("load", "judge again", "split", "card", "report", "ingest"):
+        (row,) = rows[name]
+        cpu_s, peak_mb = row
+        assert 0 <= cpu_s < 60
+        assert peak_mb > 20
+    hours = [cells for name in ("16", "128", "1024") for cells in rows[name]]
+    assert [len(row) for row in hours] == [3, 3, 3]
+    assert hours[0][0] == max(max(row) for row in hours)
 
 
 def test_make_bench_runs_every_benchmark() -> None:

@@ -298,3 +298,13 @@ def test_the_command_writes_both_files_and_prints_the_report_as_json(tmp_path: P
     printed = json.loads(done.stdout)
     assert (done.exit_code, printed["total"], printed["rejected"]) == (0, 2, {"clipped": 1})
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pairs.csv", "report.html"]
+
+
+def test_a_table_too_long_for_a_page_is_cut_and_says_so_and_the_csv_is_not(tmp_path: Path) -> None:
+    pairs = [record(f"p{number}") for number in range(5)] + [record("x", Reason.MISALIGNED)]
+    run(bare_folder(tmp_path, pairs), tmp_path / "out", ReportConfig(max_pictures=0, max_rows=3))
+    text, _ = read_page(tmp_path / "out")
+    assert text.count("<tr data-verdict=") == 3
+    assert "3 of 6 pairs are listed" in text
+    assert '<td class="wrap">x</td>' in text
+    assert len(cells(tmp_path / "out")) == 6

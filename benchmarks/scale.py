@@ -1,0 +1,251 @@
+"""What the bookkeeping of a large data set costs, on synthetic manifests: no photograph is opened, none exists.
+
+Every row is one step on a manifest of so many pairs, four a scene, each record as full as a real one, in a process
+that does nothing else: CPU seconds and peak memory. `judge again` is `sdd filter` after a threshold was changed.
+`ingest` and `ingest, unchanged` are on small real files, --files of them. The last table is the model of
+docs/scaling.md with what a pair costs put in.
+
+    python benchmarks/scale.py [--pairs 1000 10000 100000] [--files 2000 4000 8000] [--cpu-s 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.build import own_peak_mb  # noqa: E402
+from benchmarks.ingest import multiplied  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sdd_toolkit.pack import ShardPlan
+    from sdd_toolkit.shards.index import Index
+    from sdd_toolkit.types import PairRecord
+
+STEPS = ("load", "write", "filter, unchanged", "judge again", "split", "plan shards", "card", "report", "index")
+
+
+def record(number: int, draw: random.Random) -> PairRecord:
+    """A pair as `sdd align` leaves it; one in twenty is no good."""
+    from sdd_toolkit.types import Alignment, Exposure, FileRef, FrameMeta, PairKind, PairRecord, Step
+
+    scene = f"scene-{number // 4:06d}"
+
+    def ref(role: str) -> FileRef:
+        return FileRef(f"{scene}/{number:07d}_{role}.dng", 48_000_000, f"{draw.getrandbits(256):064x}")
+
+    def meta(f_number: float) -> FrameMeta:
+        exposure = Exposure(100.0, 0.01 * f_number, f_number, 50.0, round(draw.uniform(0.5, 20.0), 3))
+        taken = f"2026-05-{1 + number % 28:02d}T10:{number % 60:02d}:00.250000"
+        return FrameMeta("Canon", "EOS R6", "RF50mm F1.8", taken, 1, (4000, 6000), exposure, "+02:00", "012345")
+
+    def row() -> tuple[float, float, float]:
+        return draw.gauss(0, 1), draw.gauss(0, 1), draw.gauss(0, 1)
+
+    alignment = Alignment(
+        rows=(row(), row(), row()),
+        model="homography",
+        gain=draw.gauss(1, 0.1),
+        size=(4000, 6000),
+        box=(12, 9, 5990, 3991),
+        shift_px=(draw.gauss(0, 5), draw.gauss(0, 5)),
+        zoom=draw.gauss(1, 0.01),
+        rotation_deg=draw.gauss(0, 0.1),
+        perspective_px=draw.random(),
+        before_px=10 * draw.random(),
+        before_p95_px=10 + draw.random(),
+        residual_px=0.3 * draw.random() if number % 20 else 3.0,
+        residual_p95_px=1.0,
+        coc_px=10 * draw.random(),
+        coc_p95_px=15.0,
+        ncc=0.9 + 0.1 * draw.random(),
+        unexplained_fraction=0.001,
+        texture_fraction=0.9,
+        error_px=0.2 * draw.random(),
+        flow_file=f"flow/{number:07d}.npz",
+    )
+    history = (Step("align", "0.1.0", "0123456789abcdef", f"{draw.getrandbits(64):016x}"),)
+    files = (ref("blur"), ref("sharp"), meta(2.8), meta(16.0))
+    return PairRecord(f"{number:07d}", scene, PairKind.APERTURE, *files, alignment, history=history)
+
+
+def synthesised(folder: Path, pairs: int) -> None:
+    """`aligned.jsonl`, `filtered.jsonl` and an index of shards that are not there."""
+    from sdd_toolkit import filter, manifest
+    from sdd_toolkit.select import FilterConfig, judge
+    from sdd_toolkit.types import Quality
+
+    draw = random.Random(0)
+    config = FilterConfig()
+    aligned = [record(number, draw) for number in range(pairs)]
+    manifest.write(folder / "aligned.jsonl", manifest.Manifest(folder, tuple(aligned)))
+    done = []
+    for one in aligned:
+        facts = Quality(draw.uniform(1.2, 3), 0.8, 0.01, 0.6, 0.2, draw.gauss(0, 0.1), 0.01, 0.7, 0.7, 0.9)
+        step = manifest.step_of(filter.STAGE, config, one, line=manifest.to_json(one))
+        verdict = judge(facts, one.alignment, config)
+        done.append(replace(one, quality=facts, verdict=verdict, history=(*one.history, step)))
+    manifest.write(folder / "filtered.jsonl", manifest.Manifest(folder, tuple(done)))
+
+
+def step(name: str, folder: Path) -> None:
+    """One step, from files to files where it has any."""
+    from sdd_toolkit import cards, filter, manifest, pack, report, splits, verify
+    from sdd_toolkit.select import FilterConfig
+    from sdd_toolkit.shards.index import read_index, write_index
+
+    if name in ("judge again", "filter, unchanged"):
+        config = FilterConfig(max_residual_px=0.9) if name == "judge again" else FilterConfig()
+        told = filter.run(folder / "aligned.jsonl", folder, config)
+        assert told.done == (told.total if name == "judge again" else 0)
+        return
+    if name == "report":
+        report.run(folder, folder / "report", report.ReportConfig(max_pictures=0), overwrite=True)
+        return
+    source = manifest.read(folder / "filtered.jsonl")
+    if name == "load":
+        return
+    if name == "write":
+        manifest.write(folder / "copy.jsonl", source)
+        return
+    kept = [one for one in source.records if one.verdict is not None and one.verdict.keep]
+    shares = splits.assign((one.scene for one in kept), splits.SplitConfig())
+    if name == "split":
+        return
+    plans = pack.plan_shards(kept, shares, pack.PackConfig())
+    if name == "plan shards":
+        return
+    index = index_of(plans, shares)
+    if name == "card":
+        card = cards.gather(
+            index, kept, [(3980, 5976)] * len(kept), cards.CardConfig(), folder / "filtered.jsonl", FilterConfig()
+        )
+        cards.render_card(card)
+        return
+    write_index(folder, index)
+    assert not list(verify.index_findings(folder, read_index(folder)))
+
+
+def index_of(plans: Sequence[ShardPlan], shares: dict[str, str]) -> Index:
+    """The index of shards that are not there."""
+    from sdd_toolkit.develop import Encoding
+    from sdd_toolkit.shards.index import TRANSFER, Index
+    from sdd_toolkit.types import ShardInfo
+
+    members: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for scene, split in shares.items():
+        members[split].append(scene)
+    shards = tuple(
+        ShardInfo(plan.name, plan.split, tuple(one.id for one in plan.records), 1000, 10**9, "0" * 64) for plan in plans
+    )
+    encoding = Encoding.SRGB8
+    return Index(
+        name="large",
+        encoding=encoding,
+        transfer=TRANSFER[encoding],
+        patch_size=512,
+        codec="bitshuffle-lz4",
+        toolkit="0",
+        config="0",
+        splits={split: tuple(scenes) for split, scenes in members.items()},
+        shards=shards,
+        plans={plan.name: plan.plan for plan in plans},
+    )
+
+
+def ingest(raw: Path, out: Path) -> None:
+    import capture.ingest
+    from capture.config import IngestConfig
+
+    capture.ingest.run([raw], out, IngestConfig())
+
+
+def cost(work: Callable[[], object]) -> tuple[float, float]:
+    """CPU seconds and peak MB of `work`, imports not counted in the seconds; meant for a fresh process."""
+    import capture.ingest
+    from sdd_toolkit import cards, filter, pack, report, verify
+
+    assert all((capture.ingest, cards, filter, pack, report, verify))
+    before = sum(os.times()[:2])
+    work()
+    return sum(os.times()[:2]) - before, own_peak_mb()
+
+
+def alone(work: Callable[[], object]) -> tuple[float, float]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(cost, work).result()
+
+
+def printed(name: str, costs: list[tuple[float, float]]) -> None:
+    print(f"{name:24s}" + "".join(f"{cpu_s:>12.2f}{peak_mb:>8.0f}" for cpu_s, peak_mb in costs), flush=True)
+
+
+def bookkeeping(folder: Path, counts: list[int]) -> None:
+    print(f"{'pairs':24s}" + "".join(f"{count:>20,}" for count in counts))
+    print(f"{'':24s}" + f"{'CPU s':>12s}{'MB':>8s}" * len(counts))
+    folders = [folder / str(count) for count in counts]
+    for place, count in zip(folders, counts, strict=True):
+        place.mkdir()
+        alone(partial(synthesised, place, count))
+    rows = {}
+    for name in STEPS:
+        rows[name] = [alone(partial(step, name, place)) for place in folders]
+        printed(name, rows[name])
+    four = [[rows[name][column] for name in ("load", "judge again", "split", "card")] for column in range(len(counts))]
+    printed("load … card, together", [(sum(cpu for cpu, _ in one), max(peak for _, peak in one)) for one in four])
+
+
+def files(folder: Path, counts: list[int]) -> None:
+    import capture.virtual.stage
+    from capture.virtual.config import SimulateConfig
+
+    camera = SimulateConfig(width=96, height=64, pixel_pitch_um=100.0)
+    capture.virtual.stage.run(folder / "shot", camera, scenes=2, seed=0)
+    print(f"{'files':24s}" + "".join(f"{count:>20,}" for count in counts))
+    for count in counts:
+        multiplied(folder / "shot", folder / f"raw-{count}", count)
+    for name in ("ingest", "ingest, unchanged"):
+        printed(name, [alone(partial(ingest, folder / f"raw-{count}", folder / f"set-{count}")) for count in counts])
+
+
+def model(cpu_s: float, in_mb: float, out_mb: float) -> None:
+    """Hours for a million pairs: the slower of the cores and the file system; see docs/scaling.md."""
+    moved_mb = 4 * in_mb + 2 * out_mb
+    what = f"{cpu_s:g} CPU s, {in_mb:g} MB in and {out_mb:g} MB out"
+    print(f"hours for 1,000,000 pairs of {what}: {moved_mb:g} MB moved a pair")
+    bandwidths = (0.5, 2.0, 10.0)
+    print(f"{'cores':24s}" + "".join(f"{f'{gigabytes:g} GB/s':>12s}" for gigabytes in bandwidths))
+    for cores in (16, 128, 1024):
+        hours = (max(cpu_s / cores, moved_mb / (1000 * gigabytes)) * 1e6 / 3600 for gigabytes in bandwidths)
+        print(f"{cores:<24d}" + "".join(f"{value:>12.0f}" for value in hours))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--files", type=int, nargs="+", default=[2000, 4000, 8000])
+    parser.add_argument("--cpu-s", type=float, default=20.0, help="of one pair, all stages")
+    parser.add_argument("--in-mb", type=float, default=50.0, help="both RAW files of a pair")
+    parser.add_argument("--out-mb", type=float, default=100.0, help="a packed pair")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bookkeeping(Path(folder), options.pairs)
+        files(Path(folder), options.files)
+    model(options.cpu_s, options.in_mb, options.out_mb)
+
+
+if __name__ == "__main__":
+    main()
