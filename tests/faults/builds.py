@@ -25,7 +25,7 @@ from cli import run_build
 from sdd_toolkit import manifest
 from sdd_toolkit.config import load_section
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.files import sha256_of
+from sdd_toolkit.files import sha256_of, write_text
 from sdd_toolkit.lock import held
 from sdd_toolkit.progress import silent
 from sdd_toolkit.shards.index import read_index
@@ -37,6 +37,7 @@ PRELOADED = (
     *("capture.matches", "capture.survey", "capture.thumbnails", "filelock", "sdd_toolkit.cards", "sdd_toolkit.filter"),
     *("sdd_toolkit.hot_pixel_map", "sdd_toolkit.pack", "sdd_toolkit.report", "sdd_toolkit.verify", "jinja2", "pandas"),
 )
+NOBODY = 65534
 Act = Callable[[str], None]
 TINY = """
 [simulate]
@@ -81,7 +82,7 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     cv2.setNumThreads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        with held(out):
+        with held(out), held(out / "shards"), held(out / "report"):
             run_build(folder / "sdd.toml", (folder / "raw",), out, "serial", overwrite, silent)
     except SddError as error:
         (out.parent / f"{out.name}.error").write_text(f"{error.what}\n{error.hint}")
@@ -157,3 +158,14 @@ def realign(folder: Path) -> None:
     except SddError as error:
         (folder / "set.error").write_text(f"{error.what}\n{error.hint}")
         os._exit(error.exit_code)
+
+
+def write_as_nobody(folder: Path) -> None:
+    """Takes the lock of a folder and writes there, without root's rights."""
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    try:
+        with held(folder):
+            write_text(folder / "file", "mine")
+    except SddError as error:
+        os._exit(error.exit_code if error.what == f"cannot write {folder}: Permission denied" else 1)
