@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from contextlib import contextmanager
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sdd_toolkit.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from concurrent.futures import Executor, Future
+    from multiprocessing.process import BaseProcess
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,6 +35,8 @@ Result = TypeVar("Result")
 _IN_FLIGHT_PER_WORKER = 2
 _PR_SET_PDEATHSIG = 1
 DASK_TIMEOUT_S = 10
+GRACE_S = 10
+"""How long a worker may take to end once there is no work left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,19 @@ def _opened(name: str) -> Iterator[Executor]:
                 worker.kill()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        workers = set(active_children()) - others
+        pool.shutdown(wait=False, cancel_futures=True)
+        _see_off(workers)
+
+
+def _see_off(workers: Collection[BaseProcess]) -> None:
+    """Waits for workers that have nothing left to do; one that was stopped or hangs is killed instead."""
+    end = time.monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, end - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 @contextmanager
