@@ -116,7 +116,7 @@ def undisturbed(folder: Path, out: Path) -> int | None:
     return in_child(build, folder, out)
 
 
-def in_child(function: Callable[..., None], *arguments: object, timeout_s: float = 120) -> int | None:
+def in_child(function: Callable[..., None], *arguments: object, timeout_s: float = 300) -> int | None:
     """The exit code of a process that calls `function`: negative if it was killed, None if it hangs."""
     child = forked().Process(target=function, args=arguments)
     child.start()
