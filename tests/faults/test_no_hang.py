@@ -73,7 +73,7 @@ def test_ctrl_c_twice_ends_a_build_at_once_with_130_and_no_worker_stays(tiny: Pa
     assert builds.content(out) == builds.content(tiny / "whole")
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 def test_a_build_whose_workers_are_killed_ends_and_loses_nothing(tiny: Path, out: Path, number: int) -> None:
     """A worker is killed as soon as one is there, another a while later; what it worked on is done again."""
     build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
