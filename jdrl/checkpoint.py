@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from jdrl.networks import NAFNet, build_network, load_published, localised
+from jdrl.networks import NAFNet, build_network, fitting, load_published, localised
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.files import PARTIAL, write_text, writing_failed
@@ -197,11 +198,16 @@ def load_network(folder: Path) -> tuple[nn.Module, Header]:
         CheckpointError: Missing, malformed, or weights that do not fit the network it names.
     """
     header = read_header(folder)
+    weights = read_tensors(folder / WEIGHTS)
     try:
+        # Without memory first: a header may name a network of any size, the weights are as large as their file.
+        with torch.device("meta"):
+            fitting(build_network(header.network, **header.network_options), weights)
         network = build_network(header.network, **header.network_options)
-    except ConfigError as error:
-        raise CheckpointError(f"{folder / HEADER}: {error.what}", hint=error.hint) from error
-    load_published(network, read_tensors(folder / WEIGHTS))
+    except (ConfigError, TypeError) as error:
+        what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
+        raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
+    load_published(network, weights)
     if isinstance(network, NAFNet) and header.crop_px:
         network = localised(network, header.crop_px)
     return network.eval(), header

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from sdd_toolkit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
     from concurrent.futures import Executor, Future
     from multiprocessing.process import BaseProcess
     from pathlib import Path
@@ -47,6 +48,8 @@ _ALARM = getattr(signal, "SIGALRM", None)
 # What a broken pool does to the workers that are still there; None: it is not known how they ended.
 _ENDED_BY_POOL = (None, -signal.SIGTERM)
 _begun: ctypes.Array[ctypes.c_long] | None = None
+GRACE_S = 10
+"""How long a worker may take to end once there is no work left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +315,19 @@ def _opened(crew: Crew) -> Iterator[Executor]:
             crew.kill()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        workers = set(active_children()) - others
+        pool.shutdown(wait=False, cancel_futures=True)
+        _see_off(workers)
+
+
+def _see_off(workers: Collection[BaseProcess]) -> None:
+    """Waits for workers that have nothing left to do; one that was stopped or hangs is killed instead."""
+    end = time.monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, end - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 @contextmanager

@@ -69,6 +69,15 @@ def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None
     Raises:
         CheckpointError: Missing or extra names, or shapes that differ. The network is then unchanged.
     """
+    network.load_state_dict(fitting(network, state_dict))
+
+
+def fitting(network: nn.Module, state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """The tensors of a published layout by the network's own names; the network may be one on the meta device.
+
+    Raises:
+        CheckpointError: Missing or extra names, or shapes that differ.
+    """
     found = _stripped(_unwrapped(state_dict))
     wanted = network.state_dict()
     kind = type(network).__name__
@@ -89,7 +98,7 @@ def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None
             f" ({len(wrong)} such entries)",
             hint="check the network's width and blocks against those the checkpoint was trained with",
         )
-    network.load_state_dict(tensors)
+    return tensors
 
 
 def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:

@@ -13,8 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Width = Annotated[int, Field(ge=1)]
-Blocks = Annotated[int, Field(ge=0)]
+# Limits far above any published network: a hostile checkpoint may ask for anything.
+Width = Annotated[int, Field(ge=1, le=4096)]
+Blocks = Annotated[int, Field(ge=0, le=100)]
+Levels = Annotated[tuple[Blocks, ...], Field(max_length=8)]
 
 
 class NAFNet(nn.Module):
@@ -30,9 +32,9 @@ class NAFNet(nn.Module):
     def __init__(
         self,
         width: Width = 32,
-        encoder_blocks: tuple[Blocks, ...] = (1, 1, 1, 28),
+        encoder_blocks: Levels = (1, 1, 1, 28),
         middle_blocks: Blocks = 1,
-        decoder_blocks: tuple[Blocks, ...] = (1, 1, 1, 1),
+        decoder_blocks: Levels = (1, 1, 1, 1),
     ) -> None:
         super().__init__()
         if len(encoder_blocks) != len(decoder_blocks):

@@ -28,7 +28,7 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        width: Annotated[int, Field(ge=1)] = 64,
+        width: Annotated[int, Field(ge=1, le=4096)] = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = DROPOUT,
     ) -> None:
         super().__init__()

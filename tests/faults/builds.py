@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -24,12 +25,15 @@ import alignment.stage
 from cli import run_build
 from sdd_toolkit import manifest
 from sdd_toolkit.config import load_section
+from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.files import sha256_of
+from sdd_toolkit.files import replacing, sha256_of, write_text
 from sdd_toolkit.lock import held
 from sdd_toolkit.progress import silent
-from sdd_toolkit.shards.index import read_index
-from tests.faults.points import Points, killed
+from sdd_toolkit.shards.index import ShardHeader, read_index
+from sdd_toolkit.shards.schema import PackedPair, Patch
+from sdd_toolkit.shards.writer import write_shard
+from tests.faults.points import Points, disk_full, killed
 
 # What a build imports on its way: a child should not have to.
 PRELOADED = (
@@ -37,6 +41,7 @@ PRELOADED = (
     *("capture.matches", "capture.survey", "capture.thumbnails", "filelock", "sdd_toolkit.cards", "sdd_toolkit.filter"),
     *("sdd_toolkit.hot_pixel_map", "sdd_toolkit.pack", "sdd_toolkit.report", "sdd_toolkit.verify", "jinja2", "pandas"),
 )
+NOBODY = 65534
 Act = Callable[[str], None]
 TINY = """
 [simulate]
@@ -81,7 +86,7 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     cv2.setNumThreads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        with held(out):
+        with held(out), held(out / "shards"), held(out / "report"):
             run_build(folder / "sdd.toml", (folder / "raw",), out, "serial", overwrite, silent)
     except SddError as error:
         (out.parent / f"{out.name}.error").write_text(f"{error.what}\n{error.hint}")
@@ -111,7 +116,7 @@ def undisturbed(folder: Path, out: Path) -> int | None:
     return in_child(build, folder, out)
 
 
-def in_child(function: Callable[..., None], *arguments: object, timeout_s: float = 120) -> int | None:
+def in_child(function: Callable[..., None], *arguments: object, timeout_s: float = 300) -> int | None:
     """The exit code of a process that calls `function`: negative if it was killed, None if it hangs."""
     child = forked().Process(target=function, args=arguments)
     child.start()
@@ -157,3 +162,34 @@ def realign(folder: Path) -> None:
     except SddError as error:
         (folder / "set.error").write_text(f"{error.what}\n{error.hint}")
         os._exit(error.exit_code)
+
+
+def write_as_nobody(folder: Path) -> None:
+    """Takes the lock of a folder and writes there, without root's rights."""
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    try:
+        with held(folder):
+            write_text(folder / "file", "mine")
+    except SddError as error:
+        os._exit(error.exit_code if error.what == f"cannot write {folder}: Permission denied" else 1)
+
+
+def write_shard_watched(folder: Path, at: int | None, patches: int) -> None:
+    """Writes one shard with a long table of patches on a disk that is full from write number `at` on."""
+    draw = np.random.default_rng(0)
+    codes = draw.integers(0, 255, (2, 96, 128, 3)).astype(np.uint8)
+    flow = np.zeros((24, 32, 2), np.float32)
+    record = replace(manifest.read(folder / "aligned.jsonl").records[0], id="pair")
+    pair = PackedPair("pair", codes[0], codes[1], np.ones((96, 128), np.bool_), flow, record)
+    table = [Patch("pair", number % 32, number % 64, 0.5, 1.0) for number in range(patches)]
+    path = folder / "shard" / "one.h5"
+    points = Points(folder / "shard", at, disk_full, stays=True)
+    points.watch()
+    try:
+        with replacing(path) as partial:
+            write_shard(partial, ShardHeader("train", Encoding.SRGB8, 64), [(pair, table)])
+    except SddError as error:
+        os._exit(error.exit_code if error.what.startswith("no space left while writing ") else 1)
+    sys.setprofile(None)
+    (folder / "shard.points").write_text("\n".join(points.seen))

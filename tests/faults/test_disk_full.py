@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import sdd
 from tests.faults import builds
 from tests.faults.points import disk_full
 
 TMPFS_KIB = (16, 28, 36, 44, 52, 64, 80, 96, 128, 160, 200, 260, 320, 380)
 """Sizes of a small disk; together they fill it in every stage that writes more than a few bytes."""
+SHARD_PATCHES = 3000
 STAGES = (
     *("config", "ingest", "hot_pixels", "flow/", "aligned", "filtered", "shards/train", "shards/test", "index.json"),
     *("README.md", "pairs.csv", "report.html"),
@@ -79,3 +81,29 @@ def test_a_build_on_a_disk_too_small_stops_with_a_message_and_ends_in_the_same_b
         assert builds.in_child(builds.build, tiny, out) == 0
         assert builds.content(out) == builds.content(tiny / "whole")
     assert codes.count(2) >= len(TMPFS_KIB) - 4
+
+
+def test_a_disk_that_fills_at_any_write_of_a_shard_its_table_of_patches_too_does_not_end_the_process(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """HDF5 takes the process with it where it cannot write; every single write fails in turn, and all after it."""
+    shutil.copy(tiny / "whole" / "aligned.jsonl", tmp_path)
+    assert builds.in_child(builds.write_shard_watched, tmp_path, None, SHARD_PATCHES) == 0
+    points = (tmp_path / "shard.points").read_text().splitlines()
+    fails = [number for number, name in enumerate(points) if name.split()[0] in ("open", "write", "truncate")]
+    assert len(fails) > 40
+    codes = {number: builds.in_child(builds.write_shard_watched, tmp_path, number, SHARD_PATCHES) for number in fails}
+    assert {number: code for number, code in codes.items() if code != 2} == {}
+    assert sorted(path.name for path in (tmp_path / "shard").iterdir()) == ["one.h5"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_a_virtual_camera_whose_disk_is_full_says_so_and_goes_on_with_space(tiny: Path, tmp_path: Path) -> None:
+    words = ("capture", "simulate", "--scenes", 3, "--kind", "focus", "--seed", 3, "--config", tiny / "sdd.toml")
+    with small_disk(tmp_path / "disk", 300):
+        done = sdd(*words, "--executor", "serial", "--out", tmp_path / "disk" / "raw", check=False)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-2].startswith("error: no space left while writing ")
+        subprocess.run(["mount", "-o", "remount,size=64m", str(tmp_path / "disk")], check=True)
+        sdd(*words, "--executor", "serial", "--out", tmp_path / "disk" / "raw")
+        assert builds.content(tmp_path / "disk" / "raw") == builds.content(tiny / "raw")

@@ -41,6 +41,7 @@ def test_a_build_killed_at_random_moments_shows_nothing_half_done_and_ends_in_th
             code = killed_after(tiny, out, draw.uniform(0.05, whole_s / 3))
         else:
             code = builds.in_child(builds.build_watched, tiny, out, draw.randrange(len(points) // 5))
+        assert code in (0, -signal.SIGKILL), (out.parent / f"{out.name}.error").read_text()
         assert builds.visible_faults(out) == []
         kills += code == -signal.SIGKILL
         if code == 0:

@@ -36,6 +36,8 @@ CASES: Mapping[str, int] = {
     "hot pixels": 300,
     "residual flow": 300,
     "report": 300,
+    "checkpoint header": 300,
+    "checkpoint weights": 200,
 }
 LEAST_REFUSED: Mapping[str, float] = {
     # These skip what they cannot read and go on.
@@ -55,7 +57,13 @@ LEAST_REFUSED: Mapping[str, float] = {
 
 def run(whole: Path, raw: bytes, name: str, first: int, cases: int, folder: Path) -> None:
     """What the child does; see `cases.attack`."""
-    from tests.fuzz.targets import targets
+    if name.startswith("checkpoint"):
+        from tests.fuzz import checkpoint_targets
 
-    target = next(target for target in targets(whole, raw) if target.name == name)
+        known = checkpoint_targets.targets()
+    else:
+        from tests.fuzz.targets import targets
+
+        known = targets(whole, raw)
+    target = next(target for target in known if target.name == name)
     attack(target, first, cases, folder)

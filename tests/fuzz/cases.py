@@ -82,7 +82,7 @@ def attack(target: Target, first: int, cases: int, folder: Path) -> None:
     """Tries the cases from number `first` on; leaves `at` (the case under way) and `outcome.json` in `folder`."""
     signal.signal(signal.SIGALRM, _hang)
     faulthandler.enable((folder / "crash").open("w"))
-    _limit_memory()
+    limit_memory()
     path = folder / target.file
     path.parent.mkdir(parents=True, exist_ok=True)
     at = os.open(folder / "at", os.O_CREAT | os.O_WRONLY)
@@ -110,7 +110,8 @@ def _hang(number: int, frame: FrameType | None) -> None:
     raise Hang(f"more than {CASE_LIMIT_S} s")
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
+    """From here on the process may grow by no more than the limit."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
     limit = pages * resource.getpagesize() + MEMORY_LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

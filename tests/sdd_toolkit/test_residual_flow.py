@@ -106,3 +106,29 @@ def test_a_flow_at_half_size_is_half_as_long_and_hidden_where_any_of_it_was() ->
     np.testing.assert_allclose(half.flow[:, :, 0], np.broadcast_to((2 * np.arange(40) + 0.5) / 2, (31, 40)))
     np.testing.assert_allclose(half.flow[:, :, 1], -1.0)
     assert np.argwhere(half.occlusion).tolist() == [[3, 4]]
+
+
+def test_a_damaged_file_is_an_input_error_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = tmp_path / "flow.npz"
+    noise = np.random.default_rng(0).normal(size=(12, 16, 2)).astype(np.float16)
+    np.savez_compressed(path, flow=noise)
+    intact = path.read_bytes()
+    found = 0
+    for place in range(0, len(intact), 3):
+        damaged = bytearray(intact)
+        damaged[place] ^= 0x55
+        path.write_bytes(damaged)
+        try:
+            read(path, (48, 64))
+        except InputError:
+            found += 1
+    assert found > len(intact) / 3 * 0.8
+    path.write_bytes(intact)
+    assert np.array_equal(read(path, (48, 64)).flow, noise.astype(np.float32))
+
+
+def test_a_file_that_unpacks_to_more_than_any_flow_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "flow.npz"
+    np.savez_compressed(path, flow=np.zeros((2000, 2000, 2), np.float16))
+    with pytest.raises(InputError, match="it claims 16000"):
+        read(path, (48, 64))

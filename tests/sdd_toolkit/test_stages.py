@@ -145,3 +145,21 @@ def test_a_changed_or_missing_file_is_named(source: Path) -> None:
     assert stages.altered(job) == "sharp file a2 has another SHA-256 than when it was ingested"
     (source.parent / "a1").unlink()
     assert stages.altered(job) == "blur file a1 is missing"
+
+
+def gone_once(job: stages.Job[Options]) -> PairRecord:
+    marker = job.folder / "back"
+    if job.record.id == "b" and not marker.exists():
+        marker.write_text("")
+        return stages.rejected(job.record, Reason.CHANGED, "blur file b1 is missing")
+    return measured(job)
+
+
+def test_a_pair_whose_file_was_gone_is_tried_again_once_it_may_be_back(source: Path) -> None:
+    whole, out = source.with_name("whole.jsonl"), source.with_name("measured.jsonl")
+    stages.work_through("measure", source, whole, Options(), measured)
+    report = stages.work_through("measure", source, out, Options(), gone_once)
+    assert report.rejected == {"changed": 1, "clipped": 1}
+    report = stages.work_through("measure", source, out, Options(), gone_once)
+    assert (report.done, report.skipped, report.rejected) == (1, 2, {"clipped": 1})
+    assert out.read_bytes() == whole.read_bytes()

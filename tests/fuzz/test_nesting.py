@@ -1,0 +1,42 @@
+"""Brackets within brackets, deeper than any parser follows, in every text file that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alignment import transforms
+from capture.last_run import LAST_RUN, last_report
+from capture.tether import plan
+from sdd_toolkit import hot_pixel_map, lenses, manifest
+from sdd_toolkit.config import read_toml
+from sdd_toolkit.errors import SddError
+from sdd_toolkit.shards.index import read_index
+
+DEEP = "[" * 100_000
+READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
+    "manifest": ("m.jsonl", DEEP, manifest.read),
+    "index": ("index.json", DEEP, lambda path: read_index(path.parent)),
+    "hot pixels": ("h.json", DEEP, hot_pixel_map.read),
+    "lens models": ("l.json", DEEP, lenses.read),
+    "transform": ("t.json", DEEP, transforms.read),
+    "configuration": ("c.toml", f"x = {DEEP}", read_toml),
+    "shot list": ("p.toml", f"x = {DEEP}", plan.read),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_nesting_without_end_is_an_error_of_ours(tmp_path: Path, name: str) -> None:
+    file, content, read = READERS[name]
+    (tmp_path / file).write_text(content)
+    with pytest.raises(SddError):
+        read(tmp_path / file)
+
+
+def test_what_a_run_remembers_is_forgotten_if_it_makes_no_sense_or_leads_out(tmp_path: Path) -> None:
+    hostile = ('{"state": "s", "written": {"/dev/zero": "x"}}', '{"state": "s", "written": {"..": ""}}')
+    for content in (DEEP, "{}", *hostile):
+        (tmp_path / LAST_RUN).write_text(content)
+        assert last_report(tmp_path, "s") is None
