@@ -32,9 +32,7 @@ def valid_box(matrix: Matrix, size: tuple[int, int], radial: float = 0.0) -> Box
         return geometry.inner_box(resampling.valid(matrix, size, size, radial=radial))
     coarse = (size[0] // factor, size[1] // factor)
     reach = resampling.REACH_PX / factor + _HALF_PIXEL
-    mask = resampling.valid(
-        geometry.scaled(matrix, 1 / factor), coarse, coarse, radial=radial, reach_px=reach
-    )
+    mask = resampling.valid(geometry.scaled(matrix, 1 / factor), coarse, coarse, radial=radial, reach_px=reach)
     left, top, right, bottom = (factor * edge for edge in geometry.inner_box(mask))
     found = (left, top, right, bottom)
     # With a radial term the corners do not tell about what lies between them.

@@ -36,12 +36,8 @@ _STILL_PX = 0.003
 # Enough where a finer level follows.
 _ABOUT_PX = 0.03
 _LONGEST_STEP_PX = 8.0
-# Standard deviations expected of the affine and perspective parameters and of the radial one.
-_TILT = 5e-3
-_RADIAL = 5e-3
 # How much better than at the expected zoom the frames must correlate at another.
 _CLEARLY = 1.1
-_SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
 # Radii within this share of their median are one radius.
 _UNIFORM_SHARE = 0.12
 _UNIFORM_PX = 0.35
@@ -183,9 +179,9 @@ def estimate(
         soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
         if number == finest or (soft and model == full):
             break
-        if finest < number <= enough and model == full:
-            if 2**number * _choice(levels[number].size, state, fit, full).error_px <= precise_px:
-                break
+        on_trial = finest < number <= enough and model == full
+        if on_trial and 2**number * _choice(levels[number].size, state, fit, full).error_px <= precise_px:
+            break
         used = float(np.percentile(np.abs(signed), 98))
         state = replace(
             state,
@@ -230,7 +226,7 @@ def _refined(
         for _ in range(_STEPS):
             warped = spline.sample(pair.spline, state.homography, size, radial=state.radial)
             systems = tiles.linearise(warped, pair.fixed, pair.softening, pair.weight, side, pair.noise_energy)
-            fit = tiles.fit(systems, basis, _pull(state, size, prior))
+            fit = tiles.fit(systems, basis, homography.pull(state.homography, state.radial, size, prior))
             moved = float(np.abs(homography.jacobian(geometry.corners(size), size) @ fit.step).max())
             # A step that would leave the neighbourhood of the linearisation is a sign of no texture.
             step = fit.step * min(1.0, _LONGEST_STEP_PX / (moved + 1e-12))
@@ -242,31 +238,6 @@ def _refined(
             if moved < (still_px if turn == turns - 1 else _ABOUT_PX):
                 break
     return state, fit, pair
-
-
-def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tuple[Matrix, Matrix]:
-    """What is known of the next step without the pixels.
-
-    A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
-    frame is sky and gives way to the least texture. The zoom is what `prior` says, as far as the shift between the
-    frames leaves it alone: turning the camera by an angle θ magnifies by about θ².
-    """
-    parameters = homography.to_parameters(state.homography, state.radial, size)
-    information = np.diag([0.0] * 6 + [_TILT**-2] * 2 + [_RADIAL**-2])
-    for along in _SHEARS:
-        information += np.outer(along, along) / _TILT**2
-    right = information @ parameters
-    if prior is not None:
-        shift = float(np.hypot(*geometry.decompose(state.homography, size).shift_px)) / max(size)
-        along = np.zeros(9)
-        along[[0, 4]] = 0.5
-        variance = prior.deviation**2 + shift**4
-        # A prior that the pixels contradict gives way (a Cauchy tail).
-        variance *= 1 + (float(along @ parameters) - (prior.zoom - 1)) ** 2 / (9 * variance)
-        information += np.outer(along, along) / variance
-        right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
-    # The step is composed inversely: it takes away what is there.
-    return information, right
 
 
 def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
@@ -311,7 +282,7 @@ def _inside(matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
     inner = np.zeros(size, dtype=np.uint8)
     inner[edge:-edge, edge:-edge] = 1
     seen = cv2.warpPerspective(inner, matrix, size[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray((seen & inner) > 0)
+    return np.asarray(cv2.min(seen, inner) > 0)
 
 
 def _weighted_noise(light: Image, per_brightness: Image) -> Image:

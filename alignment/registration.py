@@ -10,7 +10,6 @@ import numpy as np
 
 from alignment import brightness, dense, estimation, photometric, statistics
 from alignment.box import valid_box
-from alignment.box import valid_box
 from alignment.config import AlignConfig
 from alignment.levels import Frames, first_within, halved, pyramid
 from sdd_toolkit import geometry
