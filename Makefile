@@ -36,6 +36,7 @@ bench: install
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/pairing.py
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py
 
