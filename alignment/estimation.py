@@ -173,7 +173,8 @@ def estimate(
         state = replace(state, photometry=compared or state.photometry)
         # Where the start is a guess, and on small frames, what is compared is chosen twice.
         turns = 2 if number == len(levels) - 1 or (number == finest and max(levels[number].size) <= 400) else 1
-        still_px = _STILL_PX if number <= enough else _ABOUT_PX
+        # Any level that fits the full model may be the last.
+        still_px = _STILL_PX if model == full else _ABOUT_PX
         state, fit, pair = _refined(levels[number], state, model, prior, turns=turns, still_px=still_px)
         signed = _used_radii(pair)
         soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
