@@ -38,6 +38,7 @@ bench: install
 	$(BIN)/python benchmarks/interop.py
 	$(BIN)/python benchmarks/pairing.py
 	$(BIN)/python benchmarks/codecs.py
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/reblur.py
 	$(BIN)/python benchmarks/repack.py

@@ -159,7 +159,8 @@ def cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
     size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
     if min(size) > 1 and not (height % 2 or width % 2):
         # OpenCV is fast at whole factors only.
-        image = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        half = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(half, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 

@@ -99,20 +99,25 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 def enlarged(residual: Residual, size: tuple[int, int]) -> Residual:
     """`residual` of halved frames on the grid and in the pixels of the (height, width) frames they were halved from."""
-
-    def doubled(image: NDArray[Any]) -> Image:
-        height, width = image.shape[:2]
-        # An odd last row or column was cut when the frames were halved.
-        odd = (0, size[0] - 2 * height, 0, size[1] - 2 * width)
-        smooth = _resized(image.astype(np.float32, copy=False), (2 * height, 2 * width))
-        return np.asarray(cv2.copyMakeBorder(smooth, *odd, cv2.BORDER_REPLICATE) if any(odd) else smooth)
-
     return Residual(
-        flow=np.float32(2) * doubled(residual.flow),
-        confidence=doubled(residual.confidence),
-        consistent=doubled(residual.consistent) > 0.5,
-        occlusion=doubled(residual.occlusion) > 0.5,
+        flow=np.float32(2) * _doubled(residual.flow, size),
+        confidence=_doubled(residual.confidence, size),
+        consistent=_doubled(residual.consistent, size) > 0.5,
+        occlusion=_doubled(residual.occlusion, size) > 0.5,
     )
+
+
+def _doubled(image: NDArray[Any], size: tuple[int, int]) -> Image:
+    """An image of halved frames on the (height, width) grid they were halved from, values unchanged."""
+    height, width = image.shape[:2]
+    return _padded(_resized(image.astype(np.float32, copy=False), (2 * height, 2 * width)), size)
+
+
+def _padded(image: NDArray[Any], size: tuple[int, int]) -> Image:
+    """With its last row or column once more where there is one too few: halving cuts an odd one."""
+    missing = (0, size[0] - image.shape[0], 0, size[1] - image.shape[1])
+    image = image.astype(np.float32, copy=False)
+    return np.asarray(cv2.copyMakeBorder(image, *missing, cv2.BORDER_REPLICATE) if any(missing) else image)
 
 
 def halved(residual: Residual) -> Residual:
@@ -173,15 +178,17 @@ def stored(residual: Residual, sizes: tuple[tuple[int, int], ...], unit_px: floa
     """
     if len(sizes) == 1:
         return quartered(residual, unit_px)
-    for size in reversed(sizes[1:-1]):
-        residual = enlarged(residual, size)
-    height, width = sizes[0]
+    grid = ((sizes[0][0] + 1) // 2, (sizes[0][1] + 1) // 2)
 
-    def whole(image: NDArray[Any]) -> Image:
-        odd = (0, height % 2, 0, width % 2)
-        return np.asarray(cv2.copyMakeBorder(image.astype(np.float32, copy=False), *odd, cv2.BORDER_REPLICATE))
+    def on_grid(image: NDArray[Any]) -> Image:
+        if not image.any():
+            return np.zeros((*grid, *image.shape[2:]), dtype=np.float32)
+        for size in (*reversed(sizes[1:-1]), grid):
+            image = _doubled(image, size) if size[0] > image.shape[0] + 1 else _padded(image, size)
+        return np.asarray(image, dtype=np.float32)
 
-    return _stored(whole(residual.flow), whole(residual.confidence), whole(residual.occlusion), 2 * unit_px)
+    unit_px *= 2 ** (len(sizes) - 1)
+    return _stored(on_grid(residual.flow), on_grid(residual.confidence), on_grid(residual.occlusion), unit_px)
 
 
 def _stored(flow: Image, confidence: Image, occlusion: Image, unit_px: float) -> Stored:

@@ -15,7 +15,7 @@ from alignment import blur_match, brightness, homography, photometric, spline, t
 from alignment.levels import Frames, first_fitting, first_within, halved
 from alignment.photometric import Photometry
 from alignment.search import search
-from sdd_toolkit import geometry, resampling
+from sdd_toolkit import geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,13 +33,11 @@ _BORDER_PX = 4.0
 _SMOOTH_SIGMA_PX = 0.7
 _STEPS = 8
 _STILL_PX = 0.003
+# Enough where a finer level follows.
+_ABOUT_PX = 0.03
 _LONGEST_STEP_PX = 8.0
-# Standard deviations expected of the affine and perspective parameters and of the radial one.
-_TILT = 5e-3
-_RADIAL = 5e-3
 # How much better than at the expected zoom the frames must correlate at another.
 _CLEARLY = 1.1
-_SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
 # Radii within this share of their median are one radius.
 _UNIFORM_SHARE = 0.12
 _UNIFORM_PX = 0.35
@@ -173,14 +171,18 @@ def estimate(
             levels[bright], geometry.scaled(state.homography, factor), factor * state.radius_px
         )
         state = replace(state, photometry=compared or state.photometry)
-        state, fit, pair = _refined(levels[number], state, model, prior)
+        # Where the start is a guess, and on small frames, what is compared is chosen twice.
+        turns = 2 if number == len(levels) - 1 or (number == finest and max(levels[number].size) <= 400) else 1
+        # Any level that fits the full model may be the last.
+        still_px = _STILL_PX if model == full else _ABOUT_PX
+        state, fit, pair = _refined(levels[number], state, model, prior, turns=turns, still_px=still_px)
         signed = _used_radii(pair)
         soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
         if number == finest or (soft and model == full):
             break
-        if finest < number <= enough and model == full:
-            if 2**number * _choice(levels[number].size, state, fit, full).error_px <= precise_px:
-                break
+        on_trial = finest < number <= enough and model == full
+        if on_trial and 2**number * _choice(levels[number].size, state, fit, full).error_px <= precise_px:
+            break
         used = float(np.percentile(np.abs(signed), 98))
         state = replace(
             state,
@@ -212,19 +214,20 @@ def _used_radii(pair: _Pair) -> NDArray[np.float32]:
     return radius[counted] if counted.any() else radius.ravel()
 
 
-def _refined(frames: Frames, state: _State, model: str, prior: ZoomPrior | None) -> tuple[_State, Fit, _Pair]:
-    """Blur matching and Gauss-Newton at one level; twice in turn on the smallest, where the start is a guess."""
+def _refined(
+    frames: Frames, state: _State, model: str, prior: ZoomPrior | None, *, turns: int, still_px: float
+) -> tuple[_State, Fit, _Pair]:
+    """Blur matching and Gauss-Newton at one level, in turns, the last one until a step is shorter than `still_px`."""
     size = frames.size
     basis = homography.BASES[model]
     radii = blur_match.radii_up_to(max(state.largest_px, 1.2))
     side = 32 if max(size) > 400 else 16
-    turns = 1 if max(size) > 400 else 2
-    for turn in range(2 - turns, 2):
+    for turn in range(turns):
         pair = _paired(frames, state, radii)
         for _ in range(_STEPS):
             warped = spline.sample(pair.spline, state.homography, size, radial=state.radial)
             systems = tiles.linearise(warped, pair.fixed, pair.softening, pair.weight, side, pair.noise_energy)
-            fit = tiles.fit(systems, basis, _pull(state, size, prior))
+            fit = tiles.fit(systems, basis, homography.pull(state.homography, state.radial, size, prior))
             moved = float(np.abs(homography.jacobian(geometry.corners(size), size) @ fit.step).max())
             # A step that would leave the neighbourhood of the linearisation is a sign of no texture.
             step = fit.step * min(1.0, _LONGEST_STEP_PX / (moved + 1e-12))
@@ -233,34 +236,9 @@ def _refined(frames: Frames, state: _State, model: str, prior: ZoomPrior | None)
                 homography=homography.compose(state.homography, step, size),
                 radial=state.radial + float(step[8]),
             )
-            if moved < (_STILL_PX if turn else 10 * _STILL_PX):
+            if moved < (still_px if turn == turns - 1 else _ABOUT_PX):
                 break
     return state, fit, pair
-
-
-def _pull(state: _State, size: tuple[int, int], prior: ZoomPrior | None) -> tuple[Matrix, Matrix]:
-    """What is known of the next step without the pixels.
-
-    A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
-    frame is sky and gives way to the least texture. The zoom is what `prior` says, as far as the shift between the
-    frames leaves it alone: turning the camera by an angle θ magnifies by about θ².
-    """
-    parameters = homography.to_parameters(state.homography, state.radial, size)
-    information = np.diag([0.0] * 6 + [_TILT**-2] * 2 + [_RADIAL**-2])
-    for along in _SHEARS:
-        information += np.outer(along, along) / _TILT**2
-    right = information @ parameters
-    if prior is not None:
-        shift = float(np.hypot(*geometry.decompose(state.homography, size).shift_px)) / max(size)
-        along = np.zeros(9)
-        along[[0, 4]] = 0.5
-        variance = prior.deviation**2 + shift**4
-        # A prior that the pixels contradict gives way (a Cauchy tail).
-        variance *= 1 + (float(along @ parameters) - (prior.zoom - 1)) ** 2 / (9 * variance)
-        information += np.outer(along, along) / variance
-        right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
-    # The step is composed inversely: it takes away what is there.
-    return information, right
 
 
 def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
@@ -270,25 +248,22 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     fixed_bank = [_softened(frames.sharp, radius) for radius in radii]
     moving_bank = [_softened(blur, radius) for radius in (radii if state.both else radii[:1])]
     per_brightness = _per_brightness(frames.sharp, photometric.white_of(frames.sharp))
-    inside = resampling.valid(state.homography, size, size, reach_px=_BORDER_PX)
-    edge = int(_BORDER_PX)
-    inside[:edge], inside[-edge:], inside[:, :edge], inside[:, -edge:] = False, False, False, False
+    inside = _inside(state.homography, size)
     open_blur = spline.linear(frames.trusted_blur, state.homography, size)
     weight = np.where(inside, per_brightness * open_blur * frames.trusted_sharp, 0).astype(np.float32)
-    splines = [spline.coefficients(image) for image in moving_bank]
-    warped = [spline.sample(splines[0], state.homography, size, radial=state.radial)]
+    softer = spline.coefficients(moving_bank[0])
+    warped = [spline.sample(softer, state.homography, size, radial=state.radial)]
     # What a disc has smoothed, bilinear sampling does not harm.
     warped += [spline.linear(image, state.homography, size) for image in moving_bank[1:]]
     noise = _weighted_noise(blur, per_brightness), _weighted_noise(frames.sharp, per_brightness)
-    radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(noise, radii, len(splines)))
+    radius = blur_match.choose(warped, fixed_bank, weight, radii, _noises(noise, radii, len(moving_bank)))
     radius, fixed = _evened(radius, warped[0], fixed_bank, frames.sharp, weight)
-    softer = splines[0]
-    if len(splines) > 1:
+    if radius.index.min() < 0:
         # The map lies on the sharp frame's grid.
         inverse = np.asarray(np.linalg.inv(state.homography), dtype=np.float64)
         back = geometry.scaled(inverse, 1 / blur_match.CELL_PX)
         index = spline.linear(-radius.index, back, radius.index.shape)
-        softer = blur_match.blend(splines, index, size)
+        softer = spline.coefficients(blur_match.blend(moving_bank, index, size))
     used = float(np.percentile(np.abs(radius.radius_px), 95))
     overlap = _shrunk(inside, used)
     # Light of saturated places reaches as far as the disc.
@@ -300,6 +275,15 @@ def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
     kept = blur_match.noise_slope(0.0, _SMOOTH_SIGMA_PX), blur_match.noise_slope(middle, _SMOOTH_SIGMA_PX)
     energy = np.where(overlap, 0.25 * (noise[0] * kept[0] + noise[1] * kept[1]), 0).astype(np.float32)
     return _Pair(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius, energy)
+
+
+def _inside(matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) pixels of the sharp frame that keep off the border of both frames."""
+    edge = int(_BORDER_PX)
+    inner = np.zeros(size, dtype=np.uint8)
+    inner[edge:-edge, edge:-edge] = 1
+    seen = cv2.warpPerspective(inner, matrix, size[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(cv2.min(seen, inner) > 0)
 
 
 def _weighted_noise(light: Image, per_brightness: Image) -> Image:

@@ -16,6 +16,8 @@ from sdd_toolkit import geometry
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sdd_toolkit.breathing import ZoomPrior
+
     Matrix = NDArray[np.float64]
 
 # Columns of each subspace of (h00 - 1, h01, h02, h10, h11 - 1, h12, h20, h21, k).
@@ -34,6 +36,10 @@ BASES: dict[str, Matrix] = {
 _ERROR_PER_DEVIATION = 1.6
 # How much of what the fullest model leaves open counts.
 _OPEN_SHARE = 0.3
+# Standard deviations expected of the affine and perspective parameters and of the radial one.
+_TILT = 5e-3
+_RADIAL = 5e-3
+_SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
 # A radial term also fits a little parallax: it must earn four times what another parameter must.
 _RADIAL_COST = 4.0
 
@@ -127,6 +133,40 @@ def tile_jacobian(size: tuple[int, int], grid: tuple[int, int], tile: tuple[int,
     xs = np.arange(grid[1]) * tile[1] + (tile[1] - 1) / 2
     centres = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     return jacobian(centres, size).reshape(*grid, 2, 9)
+
+
+def pull(matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior | None = None) -> tuple[Matrix, Matrix]:
+    """What is known of the next step without the pixels.
+
+    A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
+    frame is sky and gives way to the least texture. The zoom is what `prior` says, as far as the shift between the
+    frames leaves it alone: turning the camera by an angle θ magnifies by about θ².
+
+    Args:
+        matrix: The homography so far.
+        radial: The radial coefficient so far.
+        size: (height, width) of the frame.
+        prior: What is known of the zoom beforehand.
+
+    Returns:
+        Information (9, 9) and pull (9,) on the step's parameters.
+    """
+    parameters = to_parameters(matrix, radial, size)
+    information = np.diag([0.0] * 6 + [_TILT**-2] * 2 + [_RADIAL**-2])
+    for along in _SHEARS:
+        information += np.outer(along, along) / _TILT**2
+    right = information @ parameters
+    if prior is not None:
+        shift = float(np.hypot(*geometry.decompose(matrix, size).shift_px)) / max(size)
+        along = np.zeros(9)
+        along[[0, 4]] = 0.5
+        variance = prior.deviation**2 + shift**4
+        # A prior that the pixels contradict gives way (a Cauchy tail).
+        variance *= 1 + (float(along @ parameters) - (prior.zoom - 1)) ** 2 / (9 * variance)
+        information += np.outer(along, along) / variance
+        right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
+    # The step is composed inversely: it takes away what is there.
+    return information, right
 
 
 def choose_model(parameters: Matrix, covariance: Matrix, full: str, observations: int) -> str:

@@ -96,11 +96,12 @@ def band(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
 
 def blurred(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     """Gaussian mean of an (H, W) image; wide ones are computed on a reduced grid."""
-    if sigma_px < 6.0 or min(image.shape) < 64:
+    if sigma_px < 4.0 or min(image.shape) < 64:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101))
     height, width = image.shape
-    small = cv2.resize(image, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), sigma_px / 4, borderType=cv2.BORDER_REFLECT_101)
+    factor = 2 if sigma_px < 6.0 else 4
+    small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma_px / factor, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 

@@ -111,16 +111,21 @@ def measure(
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
     precise_px: float = 0.0,
+    clipped: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> Measured:
     """The alignment with what it rests on. Arguments as of `register`, and:
 
     Args:
         precise_px: No finer level is looked at once its own estimate of the corner error is below this; 0: the finest
             one always is.
+        clipped: (H, W) saturated pixels of the blurred and of the sharp frame; None: told by `photometric.unclipped`.
     """
     _check(blur, sharp, mask)
     size = (sharp.shape[0], sharp.shape[1])
-    trusted = [photometric.unclipped(frame) for frame in (blur, sharp)]
+    if clipped is None:
+        trusted = [photometric.unclipped(frame) for frame in (blur, sharp)]
+    else:
+        trusted = [np.asarray(~saturated, dtype=np.float32) for saturated in clipped]
     if mask is not None:
         trusted[1] *= mask
     levels = pyramid(Frames(photometric.luminance(blur), photometric.luminance(sharp), *trusted))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SEARCH_PX = 108
 _ZOOM_STEP = 0.02
 _ROTATION_STEP_DEG = 1.0
+_CANDIDATES = 3
 
 
 def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotation_deg: float) -> tuple[Matrix, float]:
@@ -40,21 +41,31 @@ def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotat
     padded = (cv2.getOptimalDFTSize(2 * small[1]), cv2.getOptimalDFTSize(2 * small[0]))
     canvas = np.zeros(padded, dtype=np.float32)
     target = _spectrum(b * window, canvas)
-    best, best_score = np.eye(3), -np.inf
-    for zoom in _steps(*zooms, _ZOOM_STEP):
-        for angle in np.radians(_steps(-max_rotation_deg, max_rotation_deg, _ROTATION_STEP_DEG)):
-            turn = _about_centre(float(zoom), float(angle), (small[1], small[0]))
-            turned = cv2.warpPerspective(a, turn, small, flags=cv2.INTER_LINEAR) * window
-            crossed = cv2.mulSpectrums(target, _spectrum(turned, canvas), 0, conjB=True)
-            surface = cv2.idft(crossed, flags=cv2.DFT_REAL_OUTPUT)
-            _, peak, _, (dx, dy) = cv2.minMaxLoc(surface)
-            score = peak / (float(np.linalg.norm(turned)) + 1e-12)
-            if score > best_score:
-                # Shifts beyond half the padded frame are negative ones.
-                dx -= padded[1] if dx > padded[1] // 2 else 0
-                dy -= padded[0] if dy > padded[0] // 2 else 0
-                best_score = score
-                best = np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]) @ turn
+
+    def tried(zoom: float, angle: float) -> tuple[float, Matrix]:
+        turn = _about_centre(zoom, angle, (small[1], small[0]))
+        turned = cv2.warpPerspective(a, turn, small, flags=cv2.INTER_LINEAR) * window
+        crossed = cv2.mulSpectrums(target, _spectrum(turned, canvas), 0, conjB=True)
+        surface = cv2.idft(crossed, flags=cv2.DFT_REAL_OUTPUT)
+        _, peak, _, (dx, dy) = cv2.minMaxLoc(surface)
+        # Shifts beyond half the padded frame are negative ones.
+        dx -= padded[1] if dx > padded[1] // 2 else 0
+        dy -= padded[0] if dy > padded[0] // 2 else 0
+        score = peak / (float(np.linalg.norm(turned)) + 1e-12)
+        return score, np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]) @ turn
+
+    scales = _steps(*zooms, _ZOOM_STEP)
+    angles = np.radians(_steps(-max_rotation_deg, max_rotation_deg, _ROTATION_STEP_DEG))
+    found: dict[tuple[int, int], tuple[float, Matrix]] = {}
+    # Every second step, then all around the best of these: a correlation peak is wider than a step.
+    rough = [(i, j) for i in _every_second(len(scales)) for j in _every_second(len(angles))]
+    for i, j in rough:
+        found[i, j] = tried(float(scales[i]), float(angles[j]))
+    for place in sorted(rough, key=lambda place: -found[place][0])[:_CANDIDATES]:
+        for i, j in _around(place, (len(scales), len(angles))):
+            if (i, j) not in found:
+                found[i, j] = tried(float(scales[i]), float(angles[j]))
+    best_score, best = max(found.values(), key=lambda one: one[0])
     grow = np.array([fixed.shape[1] / small[0], fixed.shape[0] / small[1]])
     up = np.array([[grow[0], 0, (grow[0] - 1) / 2], [0, grow[1], (grow[1] - 1) / 2], [0, 0, 1]])
     return geometry.normalised(up @ best @ np.linalg.inv(up)), best_score
@@ -63,6 +74,17 @@ def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotat
 def _spectrum(image: Image, canvas: Image) -> Image:
     canvas[: image.shape[0], : image.shape[1]] = image
     return np.asarray(cv2.dft(canvas, nonzeroRows=image.shape[0]), dtype=np.float32)
+
+
+def _every_second(count: int) -> range:
+    """Of an odd number of steps, the middle one among them."""
+    return range((count // 2) % 2, count, 2)
+
+
+def _around(place: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The neighbours of a place on a grid."""
+    rows, columns = (range(max(at - 1, 0), min(at + 2, count)) for at, count in zip(place, size, strict=True))
+    return [(row, column) for row in rows for column in columns]
 
 
 def _steps(low: float, high: float, step: float) -> Matrix:

@@ -155,7 +155,8 @@ def align_halves(
     Raises:
         ValueError: The frames are too small.
     """
-    found = measure(blur.rgb, sharp.rgb, config, mask=mask, prior=prior, precise_px=config.precise_px)
+    clipped = (blur.clipped, sharp.clipped)
+    found = measure(blur.rgb, sharp.rgb, config, mask=mask, prior=prior, precise_px=config.precise_px, clipped=clipped)
     alignment = enlarged(found.alignment, 2, sharp.size)
     if found.estimate is None or found.residual is None:
         return alignment, None

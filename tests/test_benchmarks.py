@@ -19,6 +19,7 @@ SCRIPTS = (
     "ingest",
     "interop",
     "pairing",
+    "precision",
     "reading",
     "reblur",
     "repack",
@@ -75,6 +76,16 @@ def test_pairs_without_exif_are_judged_against_the_truth() -> None:
         (row,) = rows[name]
         findable, right, swapped, false = row[:4]
         assert (findable, right, swapped, false) == (8, 8, 0, 0)
+
+
+def test_a_precision_asked_for_has_its_price_beside_sift() -> None:
+    rows = table("precision", "--sizes", "960x640", "--pairs", "1", "--precisions", "0", "0.1")
+    for name in ("960x640, 0 px", "960x640, 0.1 px", "960x640, SIFT"):
+        (row,) = rows[name]
+        seconds, peak_mb, error_px = row[:3]
+        assert seconds > 0
+        assert peak_mb > 20
+        assert error_px < 1.0
 
 
 def test_every_way_to_keep_pairs_gives_equal_pixels_and_its_own_speed() -> None:

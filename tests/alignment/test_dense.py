@@ -99,3 +99,33 @@ def test_an_enlarged_flow_doubles_its_lengths_and_keeps_the_rest() -> None:
     assert larger.occlusion[:, :6].all()
     assert not larger.occlusion[:, 6:].any()
     assert (larger.consistent == ~larger.occlusion).all()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (41, 63), (43, 61)])
+def test_a_flow_found_on_reduced_frames_is_stored_as_if_it_were_enlarged_first(size: tuple[int, int]) -> None:
+    sizes = [size]
+    for _ in range(2):
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    rng = np.random.default_rng(1)
+    small = sizes[-1]
+    hidden = np.zeros(small, bool)
+    hidden[:4] = True
+    flow = cv2.GaussianBlur(rng.normal(0, 3, (*small, 2)).astype(np.float32), (0, 0), 2.0)
+    residual = dense.Residual(flow, rng.uniform(0, 1, small).astype(np.float32), ~hidden, hidden)
+    stored = dense.stored(residual, tuple(sizes), unit_px=2.0)
+    whole = dense.quartered(dense.enlarged(dense.enlarged(residual, sizes[1]), size), unit_px=2.0)
+    assert stored.flow.shape == whole.flow.shape == ((size[0] + 1) // 2, (size[1] + 1) // 2, 2)
+    # Enlarged and averaged again is a little smoother.
+    assert np.abs(stored.flow.astype(float) - whole.flow.astype(float)).max() < 0.05 * np.abs(stored.flow).max()
+    assert np.abs(stored.confidence.astype(int) - whole.confidence.astype(int)).max() < 30
+    assert (stored.occlusion == whole.occlusion).mean() > 0.97
+
+
+def test_a_flow_without_any_motion_is_stored_as_zeros_with_its_confidence() -> None:
+    still = np.zeros((10, 15), bool)
+    residual = dense.Residual(np.zeros((10, 15, 2), np.float32), np.full((10, 15), 0.8, np.float32), ~still, still)
+    stored = dense.stored(residual, ((41, 61), (20, 30), (10, 15)), unit_px=2.0)
+    assert stored.flow.shape == (21, 31, 2)
+    assert not stored.flow.any()
+    assert (stored.confidence == 204).all()
+    assert not stored.occlusion.any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alignment.levels import Frames, first_within, halved, pyramid
+from alignment.levels import Frames, first_fitting, first_within, halved, pyramid
 
 
 def frames(size: tuple[int, int]) -> Frames:
@@ -44,3 +44,8 @@ def test_the_first_level_within_a_number_of_pixels_is_taken_or_the_last(megapixe
     levels = pyramid(frames((250, 250)))
     assert [level.size for level in levels] == [(250, 250), (125, 125)]
     assert first_within(levels, megapixels) == number
+
+
+def test_the_first_level_that_fits_has_no_longer_side() -> None:
+    levels = pyramid(frames((300, 640)))
+    assert [first_fitting(levels, side) for side in (640, 639, 320, 10)] == [0, 1, 1, len(levels) - 1]

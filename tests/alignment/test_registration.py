@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import alignment
-from alignment.registration import enlarged
+from alignment import AlignConfig, photometric
+from alignment.registration import enlarged, measure
 from sdd_toolkit.geometry import corner_error_px, project
 from sdd_toolkit.types import Reason
+from tests.alignment.conftest import leaves
 
 
 @pytest.mark.parametrize(("radius_px", "limit_px"), [(0.0, 0.05), (2.0, 0.05), (4.0, 0.1), (8.0, 0.25)])
@@ -124,6 +126,26 @@ def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixel
     assert found.size == (320, 432)
     assert corner_error_px(found.homography, pair.homography, found.size) < 0.2
     assert found.coc_px == pytest.approx(4.0, abs=0.7)
+
+
+@pytest.mark.parametrize(("precise_px", "reduction"), [(0.0, 1), (1e-6, 1), (0.1, 2)])
+def test_no_finer_level_is_looked_at_than_the_precision_asks_for(plant, precise_px: float, reduction: int) -> None:
+    pair = plant(21, image=leaves(21, (700, 1000)))
+    found = measure(pair.blur, pair.sharp, AlignConfig(), precise_px=precise_px)
+    assert found.estimate is not None
+    assert found.estimate.reduction == reduction
+    assert found.alignment.failure is None
+    assert found.alignment.error_px is not None
+    assert found.alignment.error_px < 0.1
+    assert corner_error_px(found.alignment.homography, pair.homography, found.alignment.size) < 0.1
+
+
+def test_saturated_pixels_may_be_told_instead_of_being_looked_for(plant) -> None:
+    pair = plant(22, gain=1.5)
+    clipped = [photometric.unclipped(frame) == 0 for frame in (pair.blur, pair.sharp)]
+    assert clipped[0].any()
+    told = measure(pair.blur, pair.sharp, AlignConfig(), clipped=(clipped[0], clipped[1]))
+    assert told.alignment == alignment.register(pair.blur, pair.sharp)
 
 
 def test_enlarging_doubles_lengths_and_keeps_ratios(plant) -> None:
