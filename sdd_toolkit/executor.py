@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 
 _IN_FLIGHT_PER_WORKER = 2
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 1 << 30
 DASK_TIMEOUT_S = 10
 
 
@@ -85,6 +87,7 @@ def run_tasks(
     """
     workers = workers_of(executor)
     if executor == "serial":
+        keep_memory()
         for task in tasks:
             yield Outcome(task, function(task))
         return
@@ -201,6 +204,24 @@ def prepare_worker() -> None:
         if parent is not None and os.getppid() != parent.pid:
             # It died before it could be watched.
             os._exit(1)
+    keep_memory()
     import cv2
 
     cv2.setNumThreads(1)
+
+
+def keep_memory() -> None:
+    """Lets this process keep what it freed: the arrays of frames come and go, and new pages cost as much as the work.
+
+    By itself glibc hands every large array back to the system at once. Elsewhere this does nothing.
+    """
+    import ctypes
+
+    if sys.platform != "linux":
+        return
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl
+        return
+    set_option(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -41,7 +41,7 @@ _TAPS = (
     1.1644373385, 0.6727023955, -0.1059724667, -0.2503407299, 0.0344140227, 0.1118655902, -0.0159701019,
     -0.0468844357, 0.0078672242, 0.0155181077, -0.0033844627, -0.0028609621, 0.0008271470,
 )  # fmt: skip
-_TILE_PX = 128
+_TILE_PX = 160
 """Small enough for the arrays of a tile to stay in a core's cache, and on the heap."""
 _WINDOW_PX = 7
 _SHARES = 2.0**20
@@ -379,18 +379,21 @@ def _lookups(points: Image) -> tuple[tuple[Image, Image], tuple[Image, Image]]:
     to the nearest of them, the B-spline weighs that one and its neighbour beyond the point by 2/3 - 4 δ² + 4 |δ|³ and
     4/3 |δ|³.
     """
-    lookups = []
-    for first in (np.float32(0.0), np.float32(0.5)):
-        place = np.rint(points - first)
-        place += first
-        gap = points - place
-        share = gap * gap
-        cube = share * gap
-        share *= np.float32(-4 * _SHARES)
-        share += np.float32(2 / 3 * _SHARES)
-        share += np.abs(cube) * np.float32(16 / 3 * _SHARES)
-        cube *= np.float32(4 / 3 * _SHARES)
-        cube /= share
-        place += cube - first
-        lookups.append((place, share))
-    return lookups[0], lookups[1]
+    on = np.rint(points)
+    gap = points - on
+    share = gap * gap
+    cube = share * gap
+    share *= np.float32(-4 * _SHARES)
+    share += np.float32(2 / 3 * _SHARES)
+    share += np.abs(cube) * np.float32(16 / 3 * _SHARES)
+    cube *= np.float32(4 / 3 * _SHARES)
+    on += np.divide(cube, share, out=cube)
+    between = np.floor(points)
+    gap = points - between
+    gap -= np.float32(0.5)
+    cube = gap * gap
+    cube *= gap
+    cube *= np.float32(4 / 3 * _SHARES)
+    rest = np.float32(_SHARES) - share
+    between += np.divide(cube, rest, out=cube)
+    return (on, share), (between, rest)
