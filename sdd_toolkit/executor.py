@@ -6,7 +6,7 @@ an executor, not the object, because a pool whose worker was killed is broken fo
 | name | what |
 |---|---|
 | `serial` | in this process |
-| `local:N` | N worker processes, one OpenCV thread each |
+| `local:N` | N worker processes, one OpenCV and LibRaw thread each |
 | `dask://HOST:PORT` | a dask.distributed scheduler (extra `cluster`) |
 """
 
@@ -192,7 +192,7 @@ def _dask_client(name: str) -> Iterator[Executor]:
 
 
 def prepare_worker() -> None:
-    """One OpenCV thread a worker process; Ctrl-C is the main process's business, and its death ends the worker."""
+    """One thread of OpenCV and of LibRaw a worker; Ctrl-C is the main process's business, its death ends the worker."""
     import ctypes
     from multiprocessing import parent_process
 
@@ -205,6 +205,8 @@ def prepare_worker() -> None:
             # It died before it could be watched.
             os._exit(1)
     keep_memory()
+    # LibRaw's, read when its library is loaded, which is later.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import cv2
 
     cv2.setNumThreads(1)
