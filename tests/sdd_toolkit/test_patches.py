@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
-from sdd_toolkit.patches import patches_of, sharpness, starts
+from sdd_toolkit.patches import APERTURES_PX, patches_of, sharpness, starts
 from sdd_toolkit.shards.schema import PackedPair
 from tests.small_dataset import texture
 
@@ -54,3 +55,15 @@ def test_the_patch_with_detail_scores_one_and_the_flat_one_zero() -> None:
 
 def test_equal_patches_all_score_one() -> None:
     assert sharpness(np.full((64, 128, 3), 9, np.uint16), [(0, 0), (0, 64)], 64) == [1.0, 1.0]
+
+
+def test_overlapping_patches_score_what_the_whole_frame_filtered_at_once_gives_them() -> None:
+    image = texture(5, (301, 407))
+    corners = [(0, 0), (37, 60), (101, 207), (173, 279), (37, 279)]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    expected = np.ones(len(corners))
+    for aperture in APERTURES_PX:
+        slopes = np.hypot(*(cv2.Sobel(grey, cv2.CV_64F, *order, ksize=aperture) for order in ((1, 0), (0, 1))))
+        sums = np.array([slopes[top : top + 128, left : left + 128].sum() for top, left in corners])
+        expected *= (sums - sums.min()) / np.ptp(sums)
+    np.testing.assert_allclose(sharpness(image, corners, 128), expected, rtol=1e-4, atol=1e-6)
