@@ -1,11 +1,17 @@
-"""What a build costs, stage by stage, beside the least it could cost: LibRaw's own decoding of the same files.
+"""What a build costs, stage by stage, beside the least it could cost and beside what a laboratory would write.
 
-`python benchmarks/build.py [--pairs 6] [--size 1296x864] [--workers 1 2] [--seed 0]` shoots virtual pairs once into a
-temporary folder, then runs every stage of `sdd build` on them with each number of workers.
+`python benchmarks/build.py [--sizes 4096x2160 6000x4000] [--pairs 4] [--workers 1 2] [--photographs FOLDER]
+[--raw FOLDER] [--seed 0]` shoots virtual pairs of each size, then runs every stage of `sdd build` on them with each
+number of workers. In the same run: LibRaw's own decoding of the same files, and the pipeline of `benchmarks/lab.py`
+(SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is held against the truth beside ours.
 
-Every row runs in a fresh process, one worker being that process itself. Seconds start when its modules are loaded; with
-more workers they include starting these, once a stage. The peak is that of the largest process, of which there are as
-many as workers.
+Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
+its modules are loaded; with more workers they include starting these, once a stage. The peak is that of the largest
+process, of which there are as many as workers.
+
+With `--photographs` the camera shoots photographs laid side by side, which SIFT finds more in than in dead leaves; with
+`--raw` the pairs are kept in a folder and shot only once. Their DNG files are uncompressed Bayer: unpacking others
+takes longer, for LibRaw and for a build alike.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 # A script's own folder comes first otherwise, and there a benchmark hides the room `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -61,13 +68,20 @@ def developed(files: list[Path]) -> None:
             )
 
 
+def lab_pipeline(files: list[Path], out: Path) -> None:
+    """What `benchmarks/lab.py` does with the pairs."""
+    from benchmarks import lab
+
+    lab.run(list(zip(files[0::2], files[1::2], strict=True)), out)
+
+
 def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, Callable[[], object]]:
     """The line of `sdd build`; several shards, so that packing has something to share out."""
     import alignment.stage
     import capture.ingest
     from alignment.config import AlignConfig
     from capture.config import IngestConfig
-    from sdd_toolkit import cards, filter, pack, report, verify
+    from sdd_toolkit import cards, filter, hot_pixel_map, pack, report, verify
     from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.select import FilterConfig
 
@@ -75,6 +89,7 @@ def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, 
     how = {"executor": executor}
     return {
         "ingest": partial(capture.ingest.run, [raw], dataset.folder, IngestConfig(), **how),
+        "hotpixels": partial(hot_pixel_map.run, dataset.ingested, dataset.folder, **how),
         "align": partial(alignment.stage.run, dataset.ingested, dataset.folder, AlignConfig(), **how),
         "filter": partial(filter.run, dataset.aligned, dataset.folder, FilterConfig(), **how),
         "pack": partial(pack.run, dataset.filtered, dataset.shards, packing, **how),
@@ -119,44 +134,115 @@ def whole(costs: list[Cost]) -> Cost:
     return Cost(sum(one.wall_s for one in costs), sum(one.cpu_s for one in costs), max(one.peak_mb for one in costs))
 
 
-def main() -> None:
+def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: Path | None, scratch: Path) -> None:
+    """Virtual pairs of dead leaves, or of the photographs of a folder laid side by side."""
     import capture.virtual.stage
     from capture.virtual.config import SimulateConfig
+    from capture.virtual.sources import Source
+
+    sources = []
+    if photographs is not None:
+        import cv2
+        import numpy as np
+
+        from benchmarks.photographs import files, mosaic
+        from sdd_toolkit.develop import Encoding, encode
+
+        for number in range(pairs):
+            scene = encode(mosaic(files(photographs), number, (size[0] + 120, size[1] + 200)), Encoding.SRGB8)
+            path = scratch / f"{size[1]}x{size[0]}-{number}.png"
+            cv2.imwrite(str(path), np.ascontiguousarray(scene[..., ::-1]))
+            sources.append(Source(path))
+    camera = SimulateConfig(width=size[1], height=size[0], pixel_pitch_um=min(100.0, 36000 / size[1]))
+    executor = "local:2" if pairs > 1 else "serial"
+    capture.virtual.stage.run(raw, camera, scenes=pairs, seed=seed, photographs=sources, executor=executor)
+
+
+def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
+    """Against the truth of each scene's folder; infinite where there is none or it is not finite."""
+    import numpy as np
+
+    from sdd_toolkit.geometry import corner_error_px
+
+    errors = []
+    for folder, found in homographies.items():
+        with np.load(folder / "truth.npz") as truth:
+            usable = found is not None and np.all(np.isfinite(found))
+            errors.append(
+                corner_error_px(found, truth["homography"], truth["coc_px"].shape) if usable else float("inf")
+            )
+    return errors
+
+
+def ours(dataset: Dataset) -> dict[Path, Any]:
+    """The homography of every pair by the folder it was shot into."""
     from sdd_toolkit import manifest
 
+    content = manifest.read(dataset.filtered)
+    return {
+        content.locate(record.blur).parent: record.alignment.homography
+        if record.alignment is not None and record.alignment.failure is None
+        else None
+        for record in content.records
+    }
+
+
+def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
+    """Shoots, builds and prints one size."""
+    import numpy as np
+
+    from sdd_toolkit import manifest
+
+    width, height = (int(part) for part in size.split("x"))
+    raw = (options.raw or folder) / f"raw-{size}"
+    shot(raw, (height, width), options.pairs, options.seed, options.photographs, folder)
+    files = sorted(raw.rglob("*.dng"))
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{options.pairs} pairs of {size}, {size_mb:.0f} MB of DNG; everything per pair but the peak")
+    print(f"{'':24s}" + "   ".join(f"{f'{count} worker' + 's' * (count > 1):>28s}" for count in options.workers))
+    print(f"{'':24s}" + "   ".join(f"{'s':>10s}{'CPU s':>9s}{'peak MB':>9s}" for _ in options.workers))
+    datasets = [Dataset(folder / f"{size}-by-{count}") for count in options.workers]
+    plans = [
+        stages(raw, dataset, options.pairs, "serial" if count == 1 else f"local:{count}")
+        for dataset, count in zip(datasets, options.workers, strict=True)
+    ]
+    rows = {}
+    for name in plans[0]:
+        rows[name] = [alone(plan[name]) for plan in plans]
+        printed(name, rows[name], options.pairs)
+    wholes = [whole(list(column)) for column in zip(*rows.values(), strict=True)]
+    printed("all stages", wholes, options.pairs)
+    printed("LibRaw, unpacking", [alone(partial(unpacked, files))], options.pairs)
+    decoding = alone(partial(developed, files))
+    printed("LibRaw, developing", [decoding], options.pairs)
+    lab = alone(partial(lab_pipeline, files, folder / f"{size}-lab"))
+    printed("laboratory's pipeline", [lab], options.pairs)
+    print(f"{'build / developing':24s}{wholes[0].cpu_s / decoding.cpu_s:10.2f}  by CPU seconds, one worker")
+    print(f"{'laboratory / build':24s}{lab.cpu_s / wholes[0].cpu_s:10.2f}  by CPU seconds, one worker")
+    for count, cost_of in zip(options.workers[1:], wholes[1:], strict=True):
+        print(f"{f'speed-up, {count} workers':24s}{wholes[0].wall_s / cost_of.wall_s:10.2f}")
+    theirs = {path.parent: np.load(folder / f"{size}-lab" / f"{n}.npy") for n, path in enumerate(files[0::2])}
+    for name, found in (("corners, ours", ours(datasets[0])), ("corners, laboratory", theirs)):
+        print(f"{name:24s}{np.median(corner_errors_px(found)):10.3f}  px off the truth (RMS of a frame's, median)")
+    records = manifest.read(datasets[0].filtered).records
+    kept = sum(record.verdict is not None and record.verdict.keep for record in records)
+    print(f"{kept} of {len(records)} pairs kept and packed\n", flush=True)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=6)
-    parser.add_argument("--size", default="1296x864", help="WxH of the frames")
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--sizes", default=["4096x2160", "6000x4000"], nargs="+", help="WxH of the frames")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--photographs", type=Path, help="folder of sharp photographs to shoot")
+    parser.add_argument("--raw", type=Path, help="folder that keeps the pairs")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    width, height = (int(part) for part in options.size.split("x"))
+    # Inherited by every process below: one thread each, or workers could not be compared.
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw"
-        camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
-        capture.virtual.stage.run(
-            raw, camera, scenes=options.pairs, seed=options.seed, executor="local:2" if options.pairs > 1 else "serial"
-        )
-        files = sorted(raw.rglob("*.dng"))
-        size_mb = sum(path.stat().st_size for path in files) / 1e6
-        print(f"{options.pairs} pairs of {width}x{height}, {size_mb:.0f} MB of DNG; everything per pair but the peak")
-        print(f"{'':24s}" + "   ".join(f"{f'{count} worker' + 's' * (count > 1):>28s}" for count in options.workers))
-        print(f"{'':24s}" + "   ".join(f"{'s':>10s}{'CPU s':>9s}{'peak MB':>9s}" for _ in options.workers))
-        datasets = [Dataset(Path(folder) / f"built-by-{count}") for count in options.workers]
-        plans = [
-            stages(raw, dataset, options.pairs, "serial" if count == 1 else f"local:{count}")
-            for dataset, count in zip(datasets, options.workers, strict=True)
-        ]
-        rows = {}
-        for name in plans[0]:
-            rows[name] = [alone(plan[name]) for plan in plans]
-            printed(name, rows[name], options.pairs)
-        printed("all stages", [whole(list(column)) for column in zip(*rows.values(), strict=True)], options.pairs)
-        printed("LibRaw, unpacking", [alone(partial(unpacked, files))], options.pairs)
-        printed("LibRaw, developing", [alone(partial(developed, files))], options.pairs)
-        records = manifest.read(datasets[0].filtered).records
-        kept = sum(record.verdict is not None and record.verdict.keep for record in records)
-        print(f"{kept} of {len(records)} pairs kept and packed")
+        for size in options.sizes:
+            measured(size, options, Path(folder))
 
 
 if __name__ == "__main__":

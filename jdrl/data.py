@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from jdrl.deformation import in_bounds, warp
 from sdd_toolkit.errors import ConfigError, InputError
-from sdd_toolkit.executor import prepare_worker
+from sdd_toolkit.local_workers import prepare_worker
 from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:

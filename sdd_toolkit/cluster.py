@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sdd_toolkit import __version__
 from sdd_toolkit.errors import ConfigError, InputError, MissingExtraError
-from sdd_toolkit.executor import Outcome, time_limit
+from sdd_toolkit.local_workers import Outcome, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

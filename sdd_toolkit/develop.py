@@ -116,10 +116,12 @@ def _as_codes(array: NDArray[Any]) -> Codes:
 
 def _srgb8(linear: NDArray[np.float32]) -> Codes:
     """The sRGB codes of light, by its square root in 65536 steps; the few near the border of two codes are reckoned."""
-    root = np.sqrt(np.clip(linear, 0.0, 1.0), dtype=np.float32)
+    root = np.maximum(np.atleast_1d(linear), np.float32(0.0), dtype=np.float32)
+    np.minimum(root, np.float32(1.0), out=root)
+    np.sqrt(root, out=root)
     root *= np.float32(_ROOTS)
     root += np.float32(0.5)
-    found = _looked_up(np.atleast_1d(root.astype(np.uint16)), _code_of_root())
+    found = _looked_up(root.astype(np.uint16), _code_of_root())
     codes = found.astype(np.uint8)
     near = np.flatnonzero(found >= _NEAR_BORDER)
     codes.reshape(-1)[near] = np.rint(Encoding.SRGB8.transfer.encode(linear.reshape(-1)[near]))

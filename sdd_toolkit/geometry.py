@@ -68,9 +68,10 @@ def mapped(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.
     rows = normalised(matrix)
     depth = rows[2, 0] * x + rows[2, 1] * y + 1.0
     ahead = depth > 0
-    depth = np.where(ahead, depth, 1.0)
-    across = (rows[0, 0] * x + rows[0, 1] * y + rows[0, 2]) / depth
-    down = (rows[1, 0] * x + rows[1, 1] * y + rows[1, 2]) / depth
+    if not ahead.all():
+        depth = np.where(ahead, depth, 1.0)
+    across = (rows[0, 0] * x + (rows[0, 1] * y + rows[0, 2])) / depth
+    down = (rows[1, 0] * x + (rows[1, 1] * y + rows[1, 2])) / depth
     return across, down, ahead
 
 

@@ -24,7 +24,7 @@ _SHARE_OF_SCENES = 0.5
 _NOISES = 4.0  # standard deviations of the frame's noise
 _CONTRASTS = 0.25  # of the spread of the neighbours: grows with local noise and texture
 _RANGES = 0.002  # of the sensor's range: less does no harm
-_BAND_ROWS = 256
+_BAND_ROWS = 32
 _WINDOW = 2  # a 5x5 window holds eight samples of the same colour in a Bayer mosaic, and enough of an X-Trans one
 
 
@@ -60,11 +60,14 @@ def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
         least = np.float32(_NOISES * _noise_dn(plane) + _RANGES * range_dn)
         for top, band in _bands(plane):
             low, high = _second_extremes(band)
+            threshold = (high - low).astype(np.float32)
+            threshold *= np.float32(_CONTRASTS)
+            threshold += least
             centre = band[1:-1, 1:-1].astype(np.float32)
-            threshold = least + np.float32(_CONTRASTS) * (high - low)
             for name, mask in (("hot", centre > high + threshold), ("dead", centre < low - threshold)):
-                ys, xs = np.nonzero(mask)
-                found[name].append((2 * (ys + top) + row).astype(np.int64) * width + 2 * xs + column)
+                places = np.flatnonzero(mask)
+                ys, xs = places // mask.shape[1], places % mask.shape[1]
+                found[name].append(2 * ((ys + top) * width + xs) + row * width + column)
     empty = np.zeros(0, dtype=np.int64)
     hot, dead = (np.sort(np.concatenate([empty, *found[name]])) for name in ("hot", "dead"))
     return Outliers(hot, dead)
@@ -126,22 +129,31 @@ def _bands(plane: NDArray[np.uint16]) -> Iterator[tuple[int, NDArray[np.uint16]]
         yield top, np.pad(plane[rows], ((0, 0), (1, 1)), mode="reflect")
 
 
-def _second_extremes(band: NDArray[np.uint16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _second_extremes(band: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Second lowest and second highest of the eight neighbours of every inner sample."""
     height, width = band.shape[0] - 2, band.shape[1] - 2
     shape = (height, width)
     lowest, low = np.full(shape, 65535, np.uint16), np.full(shape, 65535, np.uint16)
     highest, high = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+    between = np.empty(shape, np.uint16)
     for dy, dx in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
         value = band[dy : dy + height, dx : dx + width]
-        high = np.maximum(high, np.minimum(highest, value))
-        highest = np.maximum(highest, value)
-        low = np.minimum(low, np.maximum(lowest, value))
-        lowest = np.minimum(lowest, value)
-    return low.astype(np.float32), high.astype(np.float32)
+        np.maximum(high, np.minimum(highest, value, out=between), out=high)
+        np.maximum(highest, value, out=highest)
+        np.minimum(low, np.maximum(lowest, value, out=between), out=low)
+        np.minimum(lowest, value, out=lowest)
+    return low, high
 
 
 def _noise_dn(plane: NDArray[np.uint16]) -> float:
     """Standard deviation of the noise: the median of how far a sample is from the mean of its two neighbours."""
-    left, centre, right = (plane[:, start : start + plane.shape[1] - 2].astype(np.float32) for start in range(3))
-    return 1.4826 * float(np.median(np.abs(centre - (left + right) / 2))) / float(np.sqrt(1.5))
+    counts = np.zeros(2 * 65536, dtype=np.int64)
+    for top in range(0, len(plane), _BAND_ROWS):
+        left, centre, right = (
+            plane[top : top + _BAND_ROWS, start : start + plane.shape[1] - 2].astype(np.int32) for start in range(3)
+        )
+        twice = np.abs(2 * centre - left - right)
+        counts += np.bincount(twice.ravel(), minlength=len(counts))
+    upto, half = np.cumsum(counts), (plane.shape[0] * (plane.shape[1] - 2) - 1) / 2
+    middle = [int(np.searchsorted(upto, np.floor(half) + extra, side="right")) for extra in (0, half % 1 > 0)]
+    return 1.4826 * (sum(middle) / 4) / float(np.sqrt(1.5))

@@ -56,9 +56,10 @@ def measure(
         clipped_fraction: Share of saturated pixels, the worse frame.
         alignment: The pair's registration in full-size pixels; None or a failed one compares in place.
     """
-    levels = [float(np.percentile(luminance(frame), BRIGHT_PERCENTILE)) for frame in (blur, sharp)]
-    a, b, exposure_ev = _comparable(blur, sharp, alignment)
-    blurred, crisp = detail(a), detail(b)
+    light = [luminance(frame) for frame in (blur, sharp)]
+    levels = [float(np.percentile(plane, BRIGHT_PERCENTILE)) for plane in light]
+    a, b, exposure_ev = _comparable(light[0], light[1], alignment)
+    blurred, crisp = _detail_of_light(a), _detail_of_light(b)
     ratio, textured = _compare(blurred, crisp)
     return Quality(
         sharpness_gain=float(np.median(ratio)) if ratio.size else 1.0,
@@ -81,13 +82,18 @@ def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def detail(frame: NDArray[np.float32]) -> Detail:
     """Detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band."""
-    tone = np.sqrt(luminance(frame))
+    return _detail_of_light(luminance(frame))
+
+
+def _detail_of_light(light: NDArray[np.float32]) -> Detail:
+    """`detail` of an (h, w) brightness."""
+    tone = np.sqrt(np.maximum(light, 0))
     soft = np.asarray(cv2.GaussianBlur(tone, (0, 0), FINE_SIGMA_PX), dtype=np.float32)
     softer = np.asarray(cv2.GaussianBlur(tone, (0, 0), MEDIUM_SIGMA_PX), dtype=np.float32)
     variance = noise_variance(tone)
     fine_noise, medium_noise = variance * _BAND_GAIN[0], variance * _BAND_GAIN[1]
-    fine = _tile_means((tone - soft) ** 2) - fine_noise
-    medium = _tile_means((soft - softer) ** 2) - medium_noise
+    fine = _tile_means(np.square(tone - soft)) - fine_noise
+    medium = _tile_means(np.square(soft - softer)) - medium_noise
     return Detail(np.maximum(fine, 0), np.maximum(medium, 0), fine_noise, medium_noise)
 
 
@@ -145,10 +151,10 @@ def _compare(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64], NDArr
 def _comparable(
     blur: NDArray[np.float32], sharp: NDArray[np.float32], alignment: Alignment | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """The two frames on one grid at one brightness, and log2 of the gain between them."""
+    """The (h, w) light of the two frames on one grid at one brightness, and log2 of the gain between them."""
     if alignment is None or alignment.failure is not None:
         height, width = min(blur.shape[0], sharp.shape[0]), min(blur.shape[1], sharp.shape[1])
-        medians = [max(float(np.median(luminance(frame))), 1e-6) for frame in (blur, sharp)]
+        medians = [max(float(np.median(light)), 1e-6) for light in (blur, sharp)]
         ev = float(np.log2(medians[1] / medians[0]))
         return blur[:height, :width], sharp[:height, :width], ev
     half = geometry.scaled(alignment.homography, 0.5)

@@ -79,7 +79,7 @@ class PairPictures:
 def pictures(task: PictureTask) -> PairPictures:
     """All pictures of one pair; whatever cannot be read becomes a note, never an exception."""
     shown, notes = PairPictures(), list[str]()
-    for part in (_with_sources, _with_shards, _with_flow):
+    for part in (_with_shards, _with_sources, _with_flow):
         try:
             shown = part(task, shown)
         except SddError as error:
@@ -144,25 +144,28 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> str:
 
 
 def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """The slider as the source files show it and, if they could be aligned, the alignment check."""
+    """The slider as the source files show it, unless the shards gave one, and the alignment check if there is one."""
     blur, sharp = (frames.read_half(files.inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp))
     alignment = task.record.alignment
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
+        if shown.blurred is not None:
+            return shown
         pair = [_seen(frame, _narrowed(frame.rgb, task.width_px)) for frame in (blur, sharp)]
         return _with_slider(task, shown, pair[0], pair[1], "Source files as shot, not aligned")
     blur = _matched(blur, sharp, alignment.gain)
-    small_blur, small_sharp = (_narrowed(frame.rgb, task.width_px) for frame in (blur, sharp))
-    factor = small_sharp.shape[1] / alignment.size[1]
-    to_small = geometry.scaled(alignment.homography, factor)
-    moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
-    cut, seen = _slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
-    shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
+    if shown.blurred is None:
+        small_blur, small_sharp = (_narrowed(frame.rgb, task.width_px) for frame in (blur, sharp))
+        factor = small_sharp.shape[1] / alignment.size[1]
+        to_small = geometry.scaled(alignment.homography, factor)
+        moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
+        cut, seen = _slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
+        shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
     before, after = _check(blur, sharp, alignment)
     return replace(shown, before=jpeg(before, task.jpeg_quality), after=jpeg(after, task.jpeg_quality))
 
 
 def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """The slider and the flow map as packed, in place of what the source files gave."""
+    """The slider and the flow map as packed."""
     if task.shards is None:
         return shown
     with ShardReader(task.shards) as reader:

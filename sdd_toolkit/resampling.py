@@ -41,7 +41,7 @@ _TAPS = (
     1.1644373385, 0.6727023955, -0.1059724667, -0.2503407299, 0.0344140227, 0.1118655902, -0.0159701019,
     -0.0468844357, 0.0078672242, 0.0155181077, -0.0033844627, -0.0028609621, 0.0008271470,
 )  # fmt: skip
-_TILE_PX = 128
+_TILE_PX = 160
 """Small enough for the arrays of a tile to stay in a core's cache, and on the heap."""
 _WINDOW_PX = 7
 _SHARES = 2.0**20
@@ -61,7 +61,14 @@ class Interpolation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """Some target pixels and the points of the source they show; `found` is False where there is no such point."""
+    """Some target pixels and the points of the source they show.
+
+    Attributes:
+        place: Rows and columns on the target.
+        x: (h, w) px.
+        y: (h, w) px.
+        found: Where there is such a point; broadcasts.
+    """
 
     place: tuple[slice, slice]
     x: Plane
@@ -142,7 +149,8 @@ def warped_tiles(
         interpolation = Interpolation.NEAREST
     source = (image.shape[0], image.shape[1])
     for tile in _tiles(homography, source, size, radial, flow, through):
-        yield WarpedTile(tile.place, _sampled(image, tile.x, tile.y, interpolation), _is_inside(tile, source, reach_px))
+        values = _sampled(image, tile.x, tile.y, interpolation)
+        yield WarpedTile(tile.place, values, _is_inside(tile, source, reach_px))
 
 
 def valid(
@@ -269,8 +277,9 @@ def _is_inside(tile: _Tile, source: tuple[int, int], reach_px: float) -> NDArray
     shape = tuple(part.stop - part.start for part in tile.place)
     inside: NDArray[np.bool_] = np.broadcast_to(tile.found, shape)
     for points, length in ((tile.x, source[1]), (tile.y, source[0])):
-        if points.min() < reach_px or points.max() > length - 1 - reach_px:
-            inside = inside & (points >= reach_px) & (points <= length - 1 - reach_px)
+        first, last = reach_px, length - 1 - reach_px
+        if points.min() < first or points.max() > last:
+            inside = inside & (points >= first) & (points <= last)
     return inside
 
 
@@ -297,14 +306,11 @@ def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolati
     """Values at the points of one tile, of the part of the image that they need."""
     if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
         # Two channels OpenCV rounds to 1/32 px, more than four it does not take.
-        planes = [_sampled(np.ascontiguousarray(image[..., c]), x, y, interpolation) for c in range(image.shape[2])]
-        return np.stack(planes, axis=-1)
+        planes = [np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[2])]
+        return np.stack([_sampled(plane, x, y, interpolation) for plane in planes], axis=-1)
     height, width = image.shape[:2]
-    # Far out there is only the repeated border pixel.
-    x = np.clip(x, -_WINDOW_PX, width - 1 + _WINDOW_PX)
-    y = np.clip(y, -_WINDOW_PX, height - 1 + _WINDOW_PX)
-    left, right = int(np.floor(x.min())) - _WINDOW_PX, int(np.ceil(x.max())) + _WINDOW_PX + 1
-    top, bottom = int(np.floor(y.min())) - _WINDOW_PX, int(np.ceil(y.max())) + _WINDOW_PX + 1
+    x_near, left, right = _reached(x, width)
+    y_near, top, bottom = _reached(y, height)
     window = image[max(0, top) : bottom, max(0, left) : right]
     colour = image.ndim == 3 and image.shape[2] == 3
     if colour:
@@ -313,16 +319,26 @@ def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolati
     if any(around):
         window = cv2.copyMakeBorder(window, *around, borderType=cv2.BORDER_REPLICATE)
     light = np.asarray(window, dtype=np.float32)
-    across, down = (x - left).astype(np.float32), (y - top).astype(np.float32)
     values: NDArray[Any]
     if interpolation is Interpolation.SPLINE:
-        values = _spline(light, across, down)
+        values = _spline(light, x_near, y_near)
     else:
         flag = cv2.INTER_NEAREST if interpolation is Interpolation.NEAREST else cv2.INTER_LINEAR
-        values = cv2.remap(light, across, down, flag)
+        values = cv2.remap(light, x_near, y_near, flag)
     if colour:
         values = cv2.cvtColor(values, cv2.COLOR_RGBA2RGB)
     return np.asarray(values, dtype=np.float32).reshape(*x.shape, *image.shape[2:])
+
+
+def _reached(points: Plane, length: int) -> tuple[Image, int, int]:
+    """Points of one axis counted from the first pixel that they need, that pixel, and the one after the last."""
+    first, last = points.min(), points.max()
+    if first < -_WINDOW_PX or last > length - 1 + _WINDOW_PX:
+        # Far out there is only the repeated border pixel.
+        points = np.clip(points, -_WINDOW_PX, length - 1 + _WINDOW_PX)
+        first, last = points.min(), points.max()
+    start = int(np.floor(first)) - _WINDOW_PX
+    return np.subtract(points, start).astype(np.float32), start, int(np.ceil(last)) + _WINDOW_PX + 1
 
 
 def _spline(window: Image, x: Image, y: Image) -> Image:
@@ -363,13 +379,21 @@ def _lookups(points: Image) -> tuple[tuple[Image, Image], tuple[Image, Image]]:
     to the nearest of them, the B-spline weighs that one and its neighbour beyond the point by 2/3 - 4 δ² + 4 |δ|³ and
     4/3 |δ|³.
     """
-    lookups = []
-    for first in (np.float32(0.0), np.float32(0.5)):
-        nearest = np.rint(points - first)
-        gap = points - (nearest + first)
-        square = gap * gap
-        cube = square * gap
-        share = np.float32(2 / 3) - np.float32(4) * square + np.float32(16 / 3) * np.abs(cube)
-        nearest += np.float32(4 / 3) * cube / share
-        lookups.append((nearest, share * np.float32(_SHARES)))
-    return lookups[0], lookups[1]
+    on = np.rint(points)
+    gap = points - on
+    share = gap * gap
+    cube = share * gap
+    share *= np.float32(-4 * _SHARES)
+    share += np.float32(2 / 3 * _SHARES)
+    share += np.abs(cube) * np.float32(16 / 3 * _SHARES)
+    cube *= np.float32(4 / 3 * _SHARES)
+    on += np.divide(cube, share, out=cube)
+    between = np.floor(points)
+    gap = points - between
+    gap -= np.float32(0.5)
+    cube = gap * gap
+    cube *= gap
+    cube *= np.float32(4 / 3 * _SHARES)
+    rest = np.float32(_SHARES) - share
+    between += np.divide(cube, rest, out=cube)
+    return (on, share), (between, rest)

@@ -135,7 +135,12 @@ def work_through(
             finished[record.id] = told
             reasons.append(manifest.reason_of(earlier))
             skipped += 1
-        elif earlier and manifest.measured_alike(earlier, step) and (revised := revise(record, earlier)):
+        elif (
+            earlier
+            and not _to_retry(earlier)
+            and manifest.measured_alike(earlier, step)
+            and (revised := revise(record, earlier))
+        ):
             revised = replace(revised, history=(*manifest.history_before(record, stage), step))
             finished[record.id] = manifest.to_json(revised)
             reasons.append(manifest.reason_of(revised))

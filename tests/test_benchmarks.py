@@ -40,14 +40,18 @@ def table(script: str, *options: str) -> dict[str, list[list[float]]]:
 
 
 def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
-    rows = table("build", "--pairs", "1", "--size", "648x432", "--workers", "1")
-    stages = ("ingest", "align", "filter", "pack", "verify", "card", "report")
-    for name in (*stages, "all stages", "LibRaw, unpacking", "LibRaw, developing"):
+    rows = table("build", "--pairs", "1", "--sizes", "648x432", "--workers", "1")
+    stages = ("ingest", "hotpixels", "align", "filter", "pack", "verify", "card", "report")
+    for name in (*stages, "all stages", "LibRaw, unpacking", "LibRaw, developing", "laboratory's pipeline"):
         (row,) = rows[name]
         seconds, _, peak_mb = row
         assert seconds > 0
         assert peak_mb > 20
     assert rows["all stages"][0][0] == pytest.approx(sum(rows[name][0][0] for name in stages), abs=0.01)
+    assert rows["build / developing"][0][0] > 1
+    assert rows["laboratory / build"][0][0] > 0
+    assert rows["corners, ours"][0][0] < 1
+    assert "corners, laboratory" in rows
     assert "1 of 1 pairs kept and pa" in rows
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit.executor import GRACE_S, run_tasks
+from sdd_toolkit.executor import run_tasks
+from sdd_toolkit.local_workers import GRACE_S
 from tests.command_line import ROOT
 from tests.faults import builds
 

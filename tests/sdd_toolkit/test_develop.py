@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdd_toolkit.develop import Encoding, binned, decode, encode, preview, srgb_decode, srgb_encode
+from sdd_toolkit.develop import (
+    Encoding,
+    binned,
+    decode,
+    encode,
+    encode_integers,
+    preview,
+    srgb_decode,
+    srgb_encode,
+)
 from sdd_toolkit.frames import HalfFrame
 from sdd_toolkit.shards.index import ShardHeader, attributes
 
@@ -50,6 +59,22 @@ def test_light_comes_back_within_half_a_code(values: list[float], encoding: Enco
     back = decode(encode(light, encoding), encoding)
     assert np.all(back <= highest + 1e-6)
     assert np.all(back >= lowest - 1e-6)
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_every_sixteen_bit_step_of_linear_light_is_rounded_exactly(encoding: Encoding) -> None:
+    steps = np.arange(65536).astype(np.uint16).reshape(64, 512, 2)
+    exact = np.rint(encoding.transfer.encode(steps.astype(np.float64) / 65535))
+    np.testing.assert_array_equal(encode_integers(steps, encoding), exact)
+    assert encode_integers(steps[:0], encoding).shape == (0, 512, 2)
+
+
+def test_eight_bit_codes_are_rounded_exactly_however_near_the_border_of_two() -> None:
+    borders = Encoding.SRGB8.transfer.decode(np.arange(255) + 0.5)
+    near = (borders[:, None] * (1 + np.linspace(-1e-4, 1e-4, 41))).astype(np.float32)
+    light = np.concatenate([near.ravel(), np.random.default_rng(2).random(20000, dtype=np.float32) ** 3])
+    np.testing.assert_array_equal(encode(light, Encoding.SRGB8), np.rint(Encoding.SRGB8.transfer.encode(light)))
+    assert encode(np.float32([[-1.0, 2.0]]), Encoding.SRGB8).tolist() == [[0, 255]]
 
 
 def test_the_curve_meets_itself_at_its_threshold() -> None:

@@ -17,6 +17,12 @@ def square(value: int) -> int:
     return value * value
 
 
+def threads(_: int) -> tuple[int, str | None]:
+    import cv2
+
+    return cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
+
+
 def die_on_three(value: int) -> int:
     if value == 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -31,6 +37,11 @@ def fail(value: int) -> int:
 def test_every_task_comes_back_once_with_its_result(executor: str) -> None:
     outcomes = {outcome.task: outcome.result for outcome in run_tasks(square, range(7), executor)}
     assert outcomes == {value: value * value for value in range(7)}
+
+
+def test_a_worker_has_one_thread_of_opencv_and_of_libraw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [outcome.result for outcome in run_tasks(threads, [0], "local:1")] == [(1, "1")]
 
 
 def test_a_killed_worker_loses_only_the_task_that_killed_it() -> None:

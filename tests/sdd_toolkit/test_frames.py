@@ -110,6 +110,17 @@ def test_black_levels_of_every_period_up_to_two_are_subtracted(
     np.testing.assert_allclose(binned(read_full(path))[2:-2, 2:-2], half[2:-2, 2:-2], atol=0.008)
 
 
+def test_one_black_level_for_all_gives_the_light_of_unequal_ones(tmp_path: Path) -> None:
+    rgb = scene_rgb(96, 128)
+    one, two = (
+        develop_frame(write_dng(tmp_path / f"{n}.dng", rgb, black_dn=black))
+        for n, black in enumerate([(512, 512, 512, 512), (512, 512, 513, 512)])
+    )
+    assert one.light.dtype == np.uint16
+    assert one.white_balance == two.white_balance
+    assert np.abs(one.linear - two.linear).mean() < 2e-4
+
+
 def test_black_levels_of_a_longer_period_are_refused(tmp_path: Path) -> None:
     extra = ((50713, "H", 2, (4, 4), True), (50714, "H", 16, tuple(range(500, 516)), True))
     path = write_dng(tmp_path / "a.dng", scene_rgb(60, 80), extra=extra)

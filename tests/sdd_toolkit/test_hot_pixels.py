@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdd_toolkit import hot_pixels
 from sdd_toolkit.hot_pixels import Outliers, confirmed, outliers, repair
 
 RANGE_DN = 15000.0
@@ -26,6 +27,14 @@ def places(found: np.ndarray) -> set[tuple[int, int]]:
 def planted(seed: int, count: int = 40) -> set[tuple[int, int]]:
     flat = np.random.default_rng(seed).choice(80 * 120, count, replace=False)
     return {(int(at) // 120, int(at) % 120) for at in flat}
+
+
+@pytest.mark.parametrize("shape", [(80, 120), (41, 35), (3, 4)])
+def test_the_median_of_the_noise_by_counting_is_the_median(shape: tuple[int, int]) -> None:
+    plane = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
+    left, centre, right = (plane[:, start : start + shape[1] - 2].astype(np.float64) for start in range(3))
+    expected = 1.4826 * np.median(np.abs(centre - (left + right) / 2)) / np.sqrt(1.5)
+    assert hot_pixels._noise_dn(plane) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_mosaic_without_defects_has_no_confirmed_ones() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.patches import Sampler, patches_of, patching_of, sharpness, starts
+from sdd_toolkit.patches import APERTURES_PX, Sampler, patches_of, patching_of, sharpness, starts
 from sdd_toolkit.shards.schema import PackedPair
 from tests.small_dataset import texture
 
@@ -96,3 +96,15 @@ def test_the_grid_sampler_drops_nothing() -> None:
     pair = packed(256, 300)
     assert patching_of("train", Sampler.GRID, 128, 0.6).patches(pair) == patches_of(pair, 128, 0.6)
     assert patching_of("val", Sampler.GRID, 128, 0.6).patches(pair) == patches_of(pair, 128, 0.0)
+
+
+def test_overlapping_patches_score_what_the_whole_frame_filtered_at_once_gives_them() -> None:
+    image = texture(5, (301, 407))
+    corners = [(0, 0), (37, 60), (101, 207), (173, 279), (37, 279)]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    expected = np.ones(len(corners))
+    for aperture in APERTURES_PX:
+        slopes = np.hypot(*(cv2.Sobel(grey, cv2.CV_64F, *order, ksize=aperture) for order in ((1, 0), (0, 1))))
+        sums = np.array([slopes[top : top + 128, left : left + 128].sum() for top, left in corners])
+        expected *= (sums - sums.min()) / np.ptp(sums)
+    np.testing.assert_allclose(sharpness(image, corners, 128), expected, rtol=1e-4, atol=1e-6)

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sdd_toolkit import resampling
-from sdd_toolkit.resampling import REACH_PX, Interpolation, sample, valid, warp, warp_by_flow
+from sdd_toolkit.resampling import REACH_PX, Interpolation, sample, valid, warp, warp_by_flow, warped_tiles
 
 SIZE = (96, 120)
 TILTED = np.array([[1.012, 0.004, 1.3], [-0.003, 0.991, -2.2], [1e-5, -2e-5, 1]])
@@ -95,7 +95,7 @@ def test_smooth_content_is_never_misplaced_by_a_thousandth_of_a_pixel() -> None:
 def test_opencv_rounds_cubic_and_lanczos_samples_but_not_linear_ones() -> None:
     x, y = (axis.astype(np.float32) for axis in grid())
     inside = np.s_[8:-8, 8:-8]
-    for channels in (1, 3):
+    for channels in (1, 3, 4):
         ramp = np.repeat(x[..., None], channels, axis=2)
         found = cv2.remap(ramp, x + np.float32(0.123), y, cv2.INTER_LINEAR).reshape(ramp.shape)
         assert np.abs(found - ramp - 0.123)[inside].max() < 1e-4
@@ -285,6 +285,16 @@ def test_tiles_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = warp(image, TILTED, (150, 170), flow=flow)
     monkeypatch.setattr(resampling, "_TILE_PX", 37)
     np.testing.assert_allclose(warp(image, TILTED, (150, 170), flow=flow), whole, atol=3e-4)
+
+
+def test_the_tiles_of_integers_make_up_the_warp_and_its_mask() -> None:
+    codes = np.random.default_rng(5).integers(0, 65536, (210, 300, 3)).astype(np.uint16)
+    whole, mask = np.full((200, 290, 3), np.nan, np.float32), np.zeros((200, 290), np.bool_)
+    for tile in warped_tiles(codes, TILTED, (200, 290), radial=0.01):
+        whole[tile.place], mask[tile.place] = tile.values, tile.valid
+    np.testing.assert_array_equal(whole, warp(codes.astype(np.float32), TILTED, (200, 290), radial=0.01))
+    np.testing.assert_array_equal(mask, valid(TILTED, (210, 300), (200, 290), radial=0.01))
+    assert 0.8 < mask.mean() < 1
 
 
 def test_samples_are_taken_at_the_points_given() -> None:
