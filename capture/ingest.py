@@ -312,12 +312,13 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         from sdd_toolkit.build import Dataset
         from sdd_toolkit.lock import LOCK_FILES
+        from sdd_toolkit.provenance import CONFIGURATIONS
         from sdd_toolkit.stages import JOURNAL
 
         layout = Dataset(out)
         texts = (
             *(layout.ingested, layout.fused, layout.aligned, layout.filtered, layout.config),
-            *(out / REJECTED, out / findings.MEMORY, out / LAST_RUN),
+            *(out / REJECTED, out / findings.MEMORY, out / LAST_RUN, out / CONFIGURATIONS),
         )
         # A killed run leaves journals and partial files.
         endings = ("", JOURNAL, PARTIAL)
