@@ -90,7 +90,7 @@ def work_through(
     """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
 
     A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`; one whose files
-    were missing, changed or unreadable is tried again.
+    were missing or changed is tried again.
 
     Args:
         stage: The stage's name in the provenance.
@@ -177,8 +177,8 @@ def work_through(
 
 
 def _to_retry(record: PairRecord) -> bool:
-    """Whether a pair failed for want of its files: they may be back, or readable, by now."""
-    return record.verdict is not None and record.verdict.reason in (Reason.CHANGED, Reason.UNREADABLE)
+    """Whether a pair failed for want of its files: they may be back by now."""
+    return record.verdict is not None and record.verdict.reason is Reason.CHANGED
 
 
 def _recovered(journal: Path) -> dict[str, str]:
