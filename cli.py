@@ -52,7 +52,7 @@ DOORS = (
     Door(
         "export",
         "sdd_toolkit.layouts.commands:export",
-        "Write packed pairs as folders of PNG or TIFF, or as WebDataset archives.",
+        "Write packed pairs as PNG, TIFF, WebDataset archives or patches for `datasets`.",
     ),
     Door("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
     Door("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),

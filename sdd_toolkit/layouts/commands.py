@@ -20,6 +20,9 @@ from sdd_toolkit.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sdd_toolkit.types import Report
+
+PATCHES = "patches"
 _INTO_MANIFEST = "Write a manifest for `sdd align` instead of shards."
 
 
@@ -64,9 +67,10 @@ def import_(
 
 @click.command()
 @click.argument("shards", type=IN_PATH)
-@click.option("--layout", required=True, metavar="NAME", help="sdd, dpdd, png, tiff or webdataset.")
+@click.option("--layout", required=True, metavar="NAME", help="sdd, dpdd, png, tiff, webdataset or patches.")
 @click.option("--split", metavar="NAME", help="Only train, val or test.")
 @click.option("--patches", is_flag=True, help="Write the training patches as files, too.")
+@click.option("--profile", type=click.Choice(["fast", "small", "raw", "portable"]), help="Of --layout patches.")
 @out_option("An empty folder, or the same export.")
 @executor_option
 @overwrite_option
@@ -76,19 +80,41 @@ def export(
     layout: str,
     split: str | None,
     patches: bool,
+    profile: str | None,
     out: Path,
     executor: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write packed pairs as folders of PNG or TIFF, or as WebDataset archives."""
+    """Write packed pairs as PNG, TIFF, WebDataset archives or patches for `datasets`."""
+    from sdd_toolkit.errors import InputError
     from sdd_toolkit.executor import default_name
     from sdd_toolkit.layouts.exporting import run
     from sdd_toolkit.progress import terminal
 
+    if layout == PATCHES:
+        echo_report(_patch_shards(shards, out, split, patches, profile, overwrite), as_json)
+        return
+    if profile is not None:
+        raise InputError(f"{layout} takes no --profile", hint="only --layout patches has profiles")
     hold(out)
     how = executor or default_name()
     report = run(
         shards, out, layout=layout, split=split, patches=patches, executor=how, overwrite=overwrite, track=terminal
     )
     echo_report(report, as_json)
+
+
+def _patch_shards(
+    shards: Path, out: Path, split: str | None, patches: bool, profile: str | None, overwrite: bool
+) -> Report:
+    from sdd_toolkit.errors import InputError
+    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.shards.codecs import Profile
+    from sdd_toolkit.shards.patch_layout import write_patches
+
+    if patches:
+        raise InputError("patches takes no --patches", hint="the layout is nothing but patches")
+    hold(out)
+    stored = None if profile is None else Profile(profile)
+    return write_patches(shards, out, profile=stored, split=split, overwrite=overwrite, track=terminal)

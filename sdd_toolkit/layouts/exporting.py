@@ -91,7 +91,7 @@ def run(
     workers_of(executor)
     target = TARGETS.get(layout)
     if target is None:
-        raise InputError(f"no layout to export is called {layout!r}", hint=f"layouts: {', '.join(TARGETS)}")
+        raise InputError(f"no layout to export is called {layout!r}", hint=f"layouts: {', '.join(TARGETS)}, patches")
     if patches and target.archive:
         raise InputError(f"{layout} takes no --patches", hint="export patches as sdd, dpdd, png or tiff")
     index = read_index(shards)

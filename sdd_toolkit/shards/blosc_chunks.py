@@ -43,6 +43,18 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
     Returns:
         A Blosc2 frame and its Fletcher-32; equal blocks give equal bytes.
     """
+    if (block == block.flat[0]).all():
+        return _uniform(block.flat[0].tobytes(), block.nbytes, element_bytes)
+    return _packed(block, element_bytes)
+
+
+@lru_cache(maxsize=64)
+def _uniform(value: bytes, block_bytes: int, element_bytes: int) -> bytes:
+    """The chunk of a block that is the same all over, as most of a mask and much of a flow is."""
+    return _packed(np.frombuffer(value * (block_bytes // len(value)), np.uint8), element_bytes)
+
+
+def _packed(block: NDArray[Any], element_bytes: int) -> bytes:
     frame = _framed(block, _parameters(block.nbytes, element_bytes))
     # Blosc2 4.14 was seen to write chunks it cannot read, for blocks that end within an element.
     if not _reads_back(frame, block):
@@ -64,7 +76,7 @@ def quick_element(shape: tuple[int, ...], pixel_bytes: int) -> int:
 def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:
     import blosc2
 
-    chunk: bytes = blosc2.compress2(block, **parameters.keywords())
+    chunk: bytes = blosc2.compress2(block, **_keywords(parameters))
     if len(chunk) <= _SPECIAL_CHUNK_BYTES:
         return _frame(block, parameters)
     header, trailer = _template(block.nbytes, parameters)
@@ -80,7 +92,7 @@ def _reads_back(frame: bytes, block: NDArray[Any]) -> bool:
         unpack_chunk(memoryview(frame + bytes(_CHECKSUM_BYTES)), found, check=False)
     except (ValueError, RuntimeError):
         return False
-    return found.tobytes() == block.tobytes()
+    return bool(np.array_equal(found.view(np.uint8), block.view(np.uint8)))
 
 
 def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> None:
@@ -156,19 +168,21 @@ class _Parameters:
     element_bytes: int
     block_bytes: int
 
-    def keywords(self) -> dict[str, Any]:
-        import blosc2
 
-        nothing = blosc2.Filter.NOFILTER
-        return {
-            "codec": blosc2.Codec.LZ4,
-            "clevel": _LEVEL if self.element_bytes else 0,
-            "typesize": self.element_bytes or 1,
-            "blocksize": self.block_bytes,
-            "filters": [blosc2.Filter.BITSHUFFLE if self.element_bytes else nothing, *[nothing] * 5],
-            "filters_meta": [0] * 6,
-            "nthreads": 1,
-        }
+@lru_cache(maxsize=32)
+def _keywords(parameters: _Parameters) -> dict[str, Any]:
+    import blosc2
+
+    element, nothing = parameters.element_bytes, blosc2.Filter.NOFILTER
+    return {
+        "codec": blosc2.Codec.LZ4,
+        "clevel": _LEVEL if element else 0,
+        "typesize": element or 1,
+        "blocksize": parameters.block_bytes,
+        "filters": [blosc2.Filter.BITSHUFFLE if element else nothing, *[nothing] * 5],
+        "filters_meta": [0] * 6,
+        "nthreads": 1,
+    }
 
 
 def _parameters(chunk_bytes: int, element_bytes: int) -> _Parameters:
@@ -185,7 +199,7 @@ def _frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
         chunksize=content.nbytes,
         data=content,
         contiguous=True,
-        cparams=parameters.keywords(),
+        cparams=_keywords(parameters),
         dparams={"nthreads": 1},
     ).to_cframe()
     return frame

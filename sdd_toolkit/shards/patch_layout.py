@@ -99,6 +99,7 @@ def write_patches(
     out: Path,
     *,
     profile: Profile | None = None,
+    split: str | None = None,
     patches_per_shard: int = 512,
     keep: Callable[[Patch], bool] | None = None,
     overwrite: bool = False,
@@ -112,6 +113,7 @@ def write_patches(
         shards: Folder that `sdd pack` wrote.
         out: Folder of the patches; what lies there of this format is replaced.
         profile: How arrays are stored; None means as the pairs are.
+        split: Only this one.
         patches_per_shard: Rows in one file.
         keep: Which patches to take; None means all.
         overwrite: Write anew even if nothing changed.
@@ -122,13 +124,13 @@ def write_patches(
         IntegrityError: A shard is missing or damaged; names it.
     """
     started = time.monotonic()
-    with ShardReader(shards) as reader:
+    with ShardReader(shards, split) as reader:
         chosen = [
-            (split, tuple(patch for patch in reader.patches if reader.split_of(patch.pair) == split))
-            for split in dict.fromkeys(shard.split for shard in reader.shards)
+            (part, tuple(patch for patch in reader.patches if reader.split_of(patch.pair) == part))
+            for part in dict.fromkeys(shard.split for shard in reader.shards)
         ]
-        chosen = [(split, tuple(patch for patch in mine if keep is None or keep(patch))) for split, mine in chosen]
-        plans = [plan for split, mine in chosen for plan in _cut(split, mine, patches_per_shard)]
+        chosen = [(part, tuple(patch for patch in mine if keep is None or keep(patch))) for part, mine in chosen]
+        plans = [plan for part, mine in chosen for plan in _cut(part, mine, patches_per_shard)]
         total = sum(len(rows) for _, _, rows in plans)
         if not total:
             raise InputError(
