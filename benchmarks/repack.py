@@ -1,6 +1,6 @@
 """Packing a built set again after a threshold changed, beside packing it from RAW and beside copying its files.
 
-`python benchmarks/repack.py [--pairs 8] [--size 1944x1296] [--per-shard 4] [--codec bitshuffle-lz4] [--seed 0]` shoots
+`python benchmarks/repack.py [--pairs 8] [--size 1944x1296] [--per-shard 4] [--profile fast] [--seed 0]` shoots
 virtual RAW pairs and packs them. Then the first pair is rejected, so that every other pair moves and every shard
 changes; then another split is drawn, for which all patches are chosen anew. One process, one thread. A time covers
 everything: hashing the old shards, copying, syncing, hashing the new ones, the index.
@@ -28,6 +28,7 @@ from sdd_toolkit.files import sha256_of
 from sdd_toolkit.manifest import Manifest, write
 from sdd_toolkit.pack import run
 from sdd_toolkit.pack_config import PackConfig
+from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.splits import SplitConfig
 from sdd_toolkit.types import Alignment, FileRef, FrameMeta, PairKind, PairRecord, Reason, Report, Verdict
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=2, help="virtual pairs to shoot; the pairs are these in turn")
     parser.add_argument("--size", default="1944x1296", help="WxH of the frames")
     parser.add_argument("--per-shard", type=int, default=4)
-    parser.add_argument("--codec", default="bitshuffle-lz4")
+    parser.add_argument("--profile", choices=["fast", "small", "raw", "portable"], default="fast")
     parser.add_argument("--repeats", type=int, default=3, help="runs of everything but the first row; the best counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scratch", type=Path, help="folder to work in; the system's temporary one by default")
@@ -125,7 +126,7 @@ def main() -> None:
     width, height = (int(part) for part in options.size.split("x"))
     camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
     train, test = (SplitConfig(train_fraction=share, val_fraction=0.0, test_fraction=1.0 - share) for share in (1, 0))
-    config = PackConfig(codec=options.codec, pairs_per_shard=options.per_shard, split=train)
+    config = PackConfig(profile=Profile(options.profile), pairs_per_shard=options.per_shard, split=train)
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
         shoot(folder / "raw", camera, scenes=options.shots, seed=options.seed, executor="local:2")
@@ -136,7 +137,7 @@ def main() -> None:
             write(folder / "filtered.jsonl", Manifest(folder / "raw", tuple(kept)))
             return run(folder / "filtered.jsonl", shards, how)
 
-        print(f"{options.pairs} pairs of {width}x{height}, {options.per_shard} a shard, {options.codec}")
+        print(f"{options.pairs} pairs of {width}x{height}, {options.per_shard} a shard, {options.profile}")
         print(f"{'':28s}{'MB':>8s}{'wall s':>9s}{'CPU s':>9s}{'MB/wall s':>11s}{'MB/CPU s':>11s}{'copied':>12s}")
         packed, again = folder / "packed", folder / "again"
         show("pack, from RAW", timed(lambda: pack(every, config, packed), packed))

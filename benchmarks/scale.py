@@ -31,7 +31,7 @@ from benchmarks.ingest import multiplied  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sdd_toolkit.pack import ShardPlan
+    from sdd_toolkit.pack_plan import ShardPlan
     from sdd_toolkit.shards.index import Index
     from sdd_toolkit.types import PairRecord
 
@@ -103,9 +103,12 @@ def synthesised(folder: Path, pairs: int) -> None:
 
 def step(name: str, folder: Path) -> None:
     """One step, from files to files where it has any."""
-    from sdd_toolkit import cards, filter, manifest, pack, report, splits, verify
+    from sdd_toolkit import cards, filter, leakage, manifest, report, splits, verify
+    from sdd_toolkit.pack_config import PackConfig
+    from sdd_toolkit.pack_plan import plan_shards
     from sdd_toolkit.select import FilterConfig
     from sdd_toolkit.shards.index import read_index, write_index
+    from sdd_toolkit.statistics import table
 
     if name in ("judge again", "filter, unchanged"):
         config = FilterConfig(max_residual_px=0.9) if name == "judge again" else FilterConfig()
@@ -125,13 +128,14 @@ def step(name: str, folder: Path) -> None:
     shares = splits.assign((one.scene for one in kept), splits.SplitConfig())
     if name == "split":
         return
-    plans = pack.plan_shards(kept, shares, pack.PackConfig())
+    plans = plan_shards(kept, shares, PackConfig())
     if name == "plan shards":
         return
     index = index_of(plans, shares)
     if name == "card":
+        sizes, nothing = [(3980, 5976)] * len(kept), leakage.find([])
         card = cards.gather(
-            index, kept, [(3980, 5976)] * len(kept), cards.CardConfig(), folder / "filtered.jsonl", FilterConfig()
+            index, kept, table(kept), sizes, cards.CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
         )
         cards.render_card(card)
         return

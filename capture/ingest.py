@@ -100,9 +100,10 @@ def run(
     report = last_report(out, state)
     if report is None:
         found = _collected(rows, listing, config, executor=executor, memory=memory, track=track)
+        # First: a run that finds its manifest done does not come here again.
+        _keep(out, config)
         report = _written(out, found)
         note_run(out, state, len(listing.files), report)
-        _keep(out, config)
     return replace(report, seconds=time.monotonic() - started)
 
 

@@ -96,7 +96,8 @@ def pairs_frame(
 
 def csv_text(frame: pd.DataFrame) -> str:
     """The table of pairs as `pairs.csv`: numbers in full, missing ones empty."""
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    # Lines end as RFC 4180 has it: a lone "\r" in a name, which pandas takes for the end of one, is quoted only then.
+    return str(frame.to_csv(index=False, lineterminator="\r\n"))
 
 
 def from_csv(text: str) -> pd.DataFrame:

@@ -130,6 +130,9 @@ def _create(
 ) -> h5py.Dataset:
     """An empty data set for an array of the shape and type of `like`; `chunks` are those of a stored one."""
     edge = codec.chunk_px
+    if edge is None and chunks is not None:
+        # The first shards without compression were cut into chunks, too.
+        return group.create_dataset(name, shape=like.shape, dtype=like.dtype, chunks=chunks, fletcher32=True)
     if chunks is None and edge is not None:
         chunks = (*(min(edge, size) for size in like.shape[:2]), *like.shape[2:])
     return create(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))

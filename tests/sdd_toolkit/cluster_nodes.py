@@ -61,6 +61,8 @@ def _started(command: list[str], log: Path, cwd: Path) -> subprocess.Popen[bytes
 @contextmanager
 def nodes(folder: Path, workers: int = 2) -> Iterator[Nodes]:
     """A scheduler on a free port and so many workers; all killed in the end."""
+    from distributed import Client
+
     file = folder / "scheduler.json"
     found = Nodes(folder)
     command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
@@ -73,6 +75,9 @@ def nodes(folder: Path, workers: int = 2) -> Iterator[Nodes]:
         found.address = json.loads(file.read_text())["address"].removeprefix("tcp://")
         for _ in range(workers):
             found.add_worker("--nthreads", "2")
+        if workers:
+            with Client(f"tcp://{found.address}", set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
         yield found
     finally:
         for process in (*found.workers, found.scheduler):

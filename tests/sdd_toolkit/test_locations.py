@@ -133,7 +133,12 @@ def test_the_commands_take_urls(original: Path, tmp_path: Path) -> None:
     sdd("pack", folder / "filtered.jsonl", "--config", tmp_path / "sdd.toml", "--out", url, "--executor", "serial")
     assert json.loads(sdd("verify", url, "--json").stdout)["done"] == 6
     sdd("card", url, "--manifest", folder / "filtered.jsonl")
-    assert set(contents(tmp_path / "bucket")) == {*contents(original / "shards"), "README.md"}
+    assert set(contents(tmp_path / "bucket")) == {
+        *contents(original / "shards"),
+        "README.md",
+        "croissant.json",
+        "pairs.csv",
+    }
 
 
 def test_a_file_comes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
