@@ -19,6 +19,7 @@ from sdd_toolkit.types import Quality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sdd_toolkit.frames import HalfFrame
     from sdd_toolkit.types import Alignment
 
 TILE_PX = 24
@@ -40,6 +41,12 @@ class Detail:
     medium: NDArray[np.float64]
     fine_noise: float
     medium_noise: float
+
+
+def of_pair(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment | None) -> Quality:
+    """All measures of one pair; arguments as of `measure`."""
+    clipped = max(float(frame.clipped.mean()) for frame in (blur, sharp))
+    return measure(blur.rgb, sharp.rgb, clipped, alignment)
 
 
 def measure(
