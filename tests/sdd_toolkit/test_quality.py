@@ -85,3 +85,18 @@ def test_a_frame_smaller_than_a_tile_has_no_texture_and_no_acuity() -> None:
     tiny = leaves()[:20, :30]
     facts = quality.measure(tiny, tiny, 0.0, None)
     assert (facts.texture_fraction, facts.sharp_acuity, facts.sharpness_gain) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [(97, 150), (240, 131), (24, 24)])
+def test_the_wide_gaussian_made_at_half_size_is_the_one_made_at_full_size(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    tone = cv2.GaussianBlur(rng.random(size, dtype=np.float32), (0, 0), 0.7)
+    soft, softer = quality._softened(tone)
+    wide = cv2.GaussianBlur(tone, (0, 0), quality.MEDIUM_SIGMA_PX)
+    assert float(np.std(softer - wide)) < 0.01 * float(np.std(soft - wide))
+
+
+def test_the_noise_rests_on_the_median_of_each_tile() -> None:
+    image = np.random.default_rng(1).random((100, 130), dtype=np.float32)
+    tiles = [[np.median(image[r : r + 24, c : c + 24]) for c in range(0, 120, 24)] for r in range(0, 96, 24)]
+    assert np.array_equal(quality._tile_medians(image), np.array(tiles, dtype=np.float64))
