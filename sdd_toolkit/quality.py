@@ -30,6 +30,7 @@ _MEDIUM_SIGMA_HALF_PX = ((MEDIUM_SIGMA_PX**2 - FINE_SIGMA_PX**2 - 1.0) / 4.0) **
 # As far as the wide Gaussian reaches: the mirror at the border is that of the full size.
 _PAD_PX = 16
 BRIGHT_PERCENTILE = 99.5
+_SURELY_BELOW_PERCENTILE = 98.0
 _TEXTURE_OVER_NOISE = 3.0
 _TEXTURE_FLOOR = 4e-6
 _CLEARLY = 1.25
@@ -68,7 +69,7 @@ def measure(
         alignment: The pair's registration in full-size pixels; None or a failed one compares in place.
     """
     light = [luminance(frame) for frame in (blur, sharp)]
-    levels = [float(np.percentile(plane, BRIGHT_PERCENTILE)) for plane in light]
+    levels = [bright_level(plane) for plane in light]
     a, b, exposure_ev = _comparable(light[0], light[1], alignment)
     blurred, crisp = _detail_of_light(a), _detail_of_light(b)
     ratio, textured = _compare(blurred, crisp)
@@ -89,6 +90,15 @@ def measure(
 def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """(h, w) mean of the Bayer samples (green counts twice), clipped at 0."""
     return np.asarray(np.maximum(frame @ _GREEN_HEAVY, np.float32(0)), dtype=np.float32)
+
+
+def bright_level(light: NDArray[np.float32]) -> float:
+    """The `BRIGHT_PERCENTILE` of an (h, w) brightness, looked for among its brightest pixels."""
+    place = (light.size - 1) * BRIGHT_PERCENTILE / 100
+    bright = light[light >= np.percentile(light[::4, ::4], _SURELY_BELOW_PERCENTILE)]
+    if bright.size < light.size - place + 1:
+        bright = light.reshape(-1)
+    return float(np.percentile(bright, 100 * (place - (light.size - bright.size)) / max(bright.size - 1, 1)))
 
 
 def detail(frame: NDArray[np.float32]) -> Detail:
