@@ -15,12 +15,13 @@ from alignment import dense
 from alignment.config import AlignConfig
 from alignment.masks import check_masks, mask_of, read_mask
 from alignment.registration import enlarged, measure
-from sdd_toolkit import frames, stages
+from sdd_toolkit import frames, quality, stages
 from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.files import inside, sha256_of, write_bytes
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside, carry
 from sdd_toolkit.lenses import prior_of
+from sdd_toolkit.manifest import measuring_of
 from sdd_toolkit.manifest import read as read_manifest
 from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Reason
@@ -102,8 +103,8 @@ def align_pair(
     masks: Path | None = None,
     hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
 ) -> PairRecord:
-    """Aligns one pair and writes its flow; what cannot be aligned comes back with a verdict."""
-    record = replace(job.record, alignment=None, quality=None, verdict=None)
+    """Aligns one pair, writes its flow and measures what `sdd filter` judges; what cannot be aligned gets a verdict."""
+    record = replace(job.record, alignment=None, quality=None, verdict=None, measured=None)
     if changed := stages.altered(job):
         return stages.rejected(record, Reason.CHANGED, changed)
     mask_file = mask_of(masks, record.id)
@@ -111,7 +112,8 @@ def align_pair(
         files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
         blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
         if blur.size != sharp.size:
-            return stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
+            record = stages.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
+            return _measured(record, blur, sharp, hot_pixels)
         mask = None if mask_file is None else read_mask(mask_file, sharp.size)
     except InputError as error:
         # A manifest names no absolute path: the data set may be moved.
@@ -122,7 +124,7 @@ def align_pair(
         prior = prior_of(record, job.config.breathing)
         alignment, residual = align_halves(blur, sharp, job.config, mask=mask, prior=prior)
     except ValueError as error:
-        return stages.rejected(record, Reason.NOT_ALIGNED, str(error))
+        return _measured(stages.rejected(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
     flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
     path = inside(job.folder, flow_file)
     if residual is None:
@@ -130,10 +132,17 @@ def align_pair(
     else:
         alignment = replace(alignment, flow_file=flow_file)
         write_bytes(path, packed(residual))
-    record = replace(record, alignment=alignment)
+    record = _measured(replace(record, alignment=alignment), blur, sharp, hot_pixels)
     if alignment.failure is None:
         return record
     return stages.rejected(record, alignment.failure, alignment.detail)
+
+
+def _measured(
+    record: PairRecord, blur: frames.HalfFrame, sharp: frames.HalfFrame, hot_pixels: HotPixelMap
+) -> PairRecord:
+    facts = quality.of_pair(blur, sharp, record.alignment)
+    return replace(record, quality=facts, measured=measuring_of(record, hot_pixels.inputs(record)))
 
 
 def align_halves(

@@ -11,6 +11,7 @@ from sdd_toolkit.development import DevelopConfig
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.frames import read_half
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
+from sdd_toolkit.manifest import measuring_of
 from sdd_toolkit.progress import silent
 from sdd_toolkit.select import FilterConfig, judge
 from sdd_toolkit.stages import Job, altered, rejected, work_through
@@ -39,8 +40,10 @@ def run(
 ) -> Report:
     """Writes `out/filtered.jsonl`: every pair of `manifest` with its `Quality` and `Verdict`.
 
-    Where nothing but thresholds changed since an earlier run, its measurements are judged anew and no photograph is
-    opened. So a file that changed since is not noticed here; `sdd ingest` does, and `sdd pack` before it develops one.
+    `sdd align` measures too, while it has the frames. Where its measurements, or those of an earlier run that differs
+    in nothing but thresholds, are of these files, this alignment and these hot pixels, they are judged and no
+    photograph is opened. So a file that changed since is not noticed here; `sdd ingest` does, and `sdd pack` before it
+    develops one. `overwrite` measures all anew.
 
     Raises:
         ManifestError: `manifest` cannot be read.
@@ -58,6 +61,7 @@ def run(
         track=track,
         also_reads=hot_pixels.inputs,
         revise=partial(judged, config=config),
+        known=partial(judged_as_measured, config=config, hot_pixels=hot_pixels),
     )
 
 
@@ -73,17 +77,29 @@ def examine(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> 
         blur, sharp = (read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
     except RawError as error:
         return rejected(record, Reason.UNREADABLE, error.what)
-    clipped = max(float(frame.clipped.mean()) for frame in (blur, sharp))
-    return _judged(record, quality.measure(blur.rgb, sharp.rgb, clipped, record.alignment), job.config)
+    measured = measuring_of(record, hot_pixels.inputs(record))
+    return _judged(record, quality.of_pair(blur, sharp, record.alignment), measured, job.config)
 
 
 def judged(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> PairRecord | None:
     """`record` under the thresholds of `config` by what was measured of it before; None if that was nothing."""
     unmeasured = earlier.verdict is not None and earlier.verdict.reason in _FINAL
-    return None if earlier.quality is None or unmeasured else _judged(record, earlier.quality, config)
+    if earlier.quality is None or unmeasured:
+        return None
+    return _judged(record, earlier.quality, earlier.measured, config)
 
 
-def _judged(record: PairRecord, facts: Quality, config: FilterConfig) -> PairRecord:
+def judged_as_measured(record: PairRecord, config: FilterConfig, hot_pixels: HotPixelMap) -> PairRecord | None:
+    """`record` judged by what it says was measured; None if that was of anything else than `examine` would open."""
+    if record.verdict is not None and record.verdict.reason in _FINAL:
+        return record
+    if record.quality is None or record.measured != measuring_of(record, hot_pixels.inputs(record)):
+        return None
+    return _judged(record, record.quality, record.measured, config)
+
+
+def _judged(record: PairRecord, facts: Quality, measured: str | None, config: FilterConfig) -> PairRecord:
+    record = replace(record, quality=facts, measured=measured)
     if record.alignment is None and record.verdict is not None:
-        return replace(record, quality=facts)
-    return replace(record, quality=facts, verdict=judge(facts, record.alignment, config))
+        return record
+    return replace(record, verdict=judge(facts, record.alignment, config))

@@ -13,7 +13,7 @@ import math
 import os
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from sdd_toolkit.files import check_relative, inside, replacing
 from sdd_toolkit.types import PairRecord, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from sdd_toolkit.config import Section
@@ -136,9 +136,19 @@ def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> 
     The inputs are the two files' hashes, the history before this stage and `more`.
     """
     before = history_before(record, stage)
-    inputs = to_json({"files": [record.blur.sha256, record.sharp.sha256], "history": before, **more})
-    digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
+    digest = _digest({"files": [record.blur.sha256, record.sharp.sha256], "history": before, **more})
     return Step(stage=stage, version=__version__, config=config.fingerprint(), inputs=digest)
+
+
+def measuring_of(record: PairRecord, more: Mapping[str, str]) -> str:
+    """Fingerprint of all that the `Quality` of a pair rests on: version, both files, the alignment and `more`."""
+    aligned = record.alignment and replace(record.alignment, flow_file=None)
+    files = [record.blur.sha256, record.sharp.sha256]
+    return _digest({"version": __version__, "files": files, "alignment": aligned, **more})
+
+
+def _digest(inputs: Mapping[str, object]) -> str:
+    return hashlib.sha256(to_json(inputs).encode()).hexdigest()[:16]
 
 
 def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:

@@ -19,12 +19,18 @@ from sdd_toolkit.types import Quality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sdd_toolkit.frames import HalfFrame
     from sdd_toolkit.types import Alignment
 
 TILE_PX = 24
 FINE_SIGMA_PX = 1.0
 MEDIUM_SIGMA_PX = 4.0
+# Halving and doubling an image spread it by variances of 1/4 and 3/4 px².
+_MEDIUM_SIGMA_HALF_PX = ((MEDIUM_SIGMA_PX**2 - FINE_SIGMA_PX**2 - 1.0) / 4.0) ** 0.5
+# As far as the wide Gaussian reaches: the mirror at the border is that of the full size.
+_PAD_PX = 16
 BRIGHT_PERCENTILE = 99.5
+_SURELY_BELOW_PERCENTILE = 98.0
 _TEXTURE_OVER_NOISE = 3.0
 _TEXTURE_FLOOR = 4e-6
 _CLEARLY = 1.25
@@ -42,6 +48,12 @@ class Detail:
     medium_noise: float
 
 
+def of_pair(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment | None) -> Quality:
+    """All measures of one pair; arguments as of `measure`."""
+    clipped = max(float(frame.clipped.mean()) for frame in (blur, sharp))
+    return measure(blur.rgb, sharp.rgb, clipped, alignment)
+
+
 def measure(
     blur: NDArray[np.float32],
     sharp: NDArray[np.float32],
@@ -57,7 +69,7 @@ def measure(
         alignment: The pair's registration in full-size pixels; None or a failed one compares in place.
     """
     light = [luminance(frame) for frame in (blur, sharp)]
-    levels = [float(np.percentile(plane, BRIGHT_PERCENTILE)) for plane in light]
+    levels = [bright_level(plane) for plane in light]
     a, b, exposure_ev = _comparable(light[0], light[1], alignment)
     blurred, crisp = _detail_of_light(a), _detail_of_light(b)
     ratio, textured = _compare(blurred, crisp)
@@ -77,7 +89,16 @@ def measure(
 
 def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """(h, w) mean of the Bayer samples (green counts twice), clipped at 0."""
-    return np.asarray(np.maximum(frame @ _GREEN_HEAVY, 0), dtype=np.float32)
+    return np.asarray(np.maximum(frame @ _GREEN_HEAVY, np.float32(0)), dtype=np.float32)
+
+
+def bright_level(light: NDArray[np.float32]) -> float:
+    """The `BRIGHT_PERCENTILE` of an (h, w) brightness, looked for among its brightest pixels."""
+    place = (light.size - 1) * BRIGHT_PERCENTILE / 100
+    bright = light[light >= np.percentile(light[::4, ::4], _SURELY_BELOW_PERCENTILE)]
+    if bright.size < light.size - place + 1:
+        bright = light.reshape(-1)
+    return float(np.percentile(bright, 100 * (place - (light.size - bright.size)) / max(bright.size - 1, 1)))
 
 
 def detail(frame: NDArray[np.float32]) -> Detail:
@@ -88,13 +109,24 @@ def detail(frame: NDArray[np.float32]) -> Detail:
 def _detail_of_light(light: NDArray[np.float32]) -> Detail:
     """`detail` of an (h, w) brightness."""
     tone = np.sqrt(np.maximum(light, 0))
-    soft = np.asarray(cv2.GaussianBlur(tone, (0, 0), FINE_SIGMA_PX), dtype=np.float32)
-    softer = np.asarray(cv2.GaussianBlur(tone, (0, 0), MEDIUM_SIGMA_PX), dtype=np.float32)
+    soft, softer = _softened(tone)
     variance = noise_variance(tone)
     fine_noise, medium_noise = variance * _BAND_GAIN[0], variance * _BAND_GAIN[1]
     fine = _tile_means(np.square(tone - soft)) - fine_noise
     medium = _tile_means(np.square(soft - softer)) - medium_noise
     return Detail(np.maximum(fine, 0), np.maximum(medium, 0), fine_noise, medium_noise)
+
+
+def _softened(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """An (h, w) image blurred by the Gaussians that bound the bands; the wide one at half size, where it is cheap."""
+    soft = cv2.GaussianBlur(tone, (0, 0), FINE_SIGMA_PX)
+    height, width = tone.shape
+    pad = _PAD_PX
+    wide = cv2.copyMakeBorder(soft, pad, pad + height % 2, pad, pad + width % 2, cv2.BORDER_REFLECT_101)
+    small = cv2.resize(wide, (wide.shape[1] // 2, wide.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), _MEDIUM_SIGMA_HALF_PX)
+    softer = cv2.resize(small, wide.shape[::-1], interpolation=cv2.INTER_LINEAR)[pad : pad + height, pad : pad + width]
+    return np.asarray(soft, dtype=np.float32), np.asarray(softer, dtype=np.float32)
 
 
 def noise_variance(tone: NDArray[np.float32]) -> float:
@@ -166,27 +198,34 @@ def _comparable(
 
 
 def _tile_means(image: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(_tiles(image).mean(axis=(1, 3), dtype=np.float64))
+    rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
+    if not rows or not columns:
+        return np.zeros((rows, columns))
+    cut = image[: rows * TILE_PX, : columns * TILE_PX]
+    return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float64)
 
 
 def _tile_medians(image: NDArray[np.float32]) -> NDArray[np.float64]:
-    tiles = _tiles(image).transpose(0, 2, 1, 3)
-    return np.median(tiles.reshape(*tiles.shape[:2], TILE_PX * TILE_PX), axis=2).astype(np.float64)
-
-
-def _tiles(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of an image without negative values or -0."""
     rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
-    cut = image[: rows * TILE_PX, : columns * TILE_PX]
-    return cut.reshape(rows, TILE_PX, columns, TILE_PX)
+    cut = image[: rows * TILE_PX, : columns * TILE_PX].reshape(rows, TILE_PX, columns, TILE_PX)
+    tiles = cut.transpose(0, 2, 1, 3).reshape(rows, columns, TILE_PX * TILE_PX)
+    middle = TILE_PX * TILE_PX // 2
+    # As integers they have the same order and are selected faster; `median` looks for NaN besides.
+    ordered = np.partition(tiles.view(np.int32), middle, axis=2).view(np.float32)
+    return np.asarray((ordered[..., :middle].max(axis=2) + ordered[..., middle]) / 2, dtype=np.float64)
 
 
 def _noise_gain_of_bands() -> tuple[float, float]:
     """How much of unit white-noise variance passes the fine and the medium band."""
-    impulse = np.zeros((65, 65), dtype=np.float32)
-    impulse[32, 32] = 1.0
-    soft = cv2.GaussianBlur(impulse, (0, 0), FINE_SIGMA_PX)
-    softer = cv2.GaussianBlur(impulse, (0, 0), MEDIUM_SIGMA_PX)
-    return float(np.sum((impulse - soft) ** 2)), float(np.sum((soft - softer) ** 2))
+    fine = medium = 0.0
+    for row, column in ((32, 32), (32, 33), (33, 32), (33, 33)):
+        impulse = np.zeros((66, 66), dtype=np.float32)
+        impulse[row, column] = 1.0
+        soft, softer = _softened(impulse)
+        fine += float(np.sum((impulse - soft) ** 2)) / 4
+        medium += float(np.sum((soft - softer) ** 2)) / 4
+    return fine, medium
 
 
 _BAND_GAIN = _noise_gain_of_bands()

@@ -45,6 +45,7 @@ _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.De
 _X_TRANS_SIDE, _BAYER_SIDE = 6, 2
 _CFA_DIM, _BLACK_DIM = 33421, 50713
 _BAND_ROWS = 256
+_BINNED_ROWS = 128
 _SAME_SHAPE = 0.03
 
 
@@ -294,25 +295,37 @@ def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     mosaic = raw.raw_image_visible[:height, :width]
     rgb = np.empty((height // 2, width // 2, 3), dtype=np.float32)
     clipped = np.empty((height // 2, width // 2), dtype=np.bool_)
-    phases = list(_phases(raw))
-    for top in range(0, height, _BAND_ROWS):
-        band = mosaic[top : top + _BAND_ROWS]
+    phases = [(channel, np.float32(black), scale) for _, channel, black, scale in _phases(raw)]
+    least = [_first_saturated(black, scale) for _, black, scale in phases]
+    for top in range(0, height, _BINNED_ROWS):
+        band = mosaic[top : top + _BINNED_ROWS]
         rows = slice(top // 2, top // 2 + len(band) // 2)
         planes: dict[int, NDArray[np.float32]] = {}
         saturated = np.zeros(clipped[rows].shape, dtype=np.bool_)
-        for place, channel, black, scale in phases:
-            samples = band[place].astype(np.float32)
-            samples -= np.float32(black)
+        # OpenCV takes even and odd columns apart as two channels, several times faster than numpy's strides.
+        codes = [plane for row in (0, 1) for plane in cv2.split(band[row::2].reshape(len(band) // 2, width // 2, 2))]
+        for plane, (channel, black, scale), level in zip(codes, phases, least, strict=True):
+            saturated |= plane >= level
+            samples = plane.astype(np.float32)
+            samples -= black
             samples *= scale
-            saturated |= samples >= CLIPPED
-            np.minimum(samples, np.float32(1.0), out=samples)
+            # `minimum` and `maximum` by a scalar take ten times as long as `clip`.
+            np.clip(samples, -np.inf, np.float32(1.0), out=samples)
             if channel in planes:
                 samples += planes[channel]
                 samples *= np.float32(0.5)
             planes[channel] = samples
         clipped[rows] = saturated
-        rgb[rows] = cv2.merge([np.maximum(planes[channel], np.float32(0.0)) for channel in range(3)])
+        for channel in range(3):
+            np.clip(planes[channel], np.float32(0.0), np.float32(1.0), out=planes[channel])
+        rgb[rows] = cv2.merge([planes[channel] for channel in range(3)])
     return rgb, clipped
+
+
+def _first_saturated(black: np.float32, scale: np.float32) -> int:
+    """The least code of 16 bits that counts as saturated; 65536 if none does."""
+    light = (np.arange(65536, dtype=np.float32) - black) * scale
+    return int(np.searchsorted(light, np.float32(CLIPPED)))
 
 
 def _stretch(raw: Any) -> None:

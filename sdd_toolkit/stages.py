@@ -86,6 +86,7 @@ def work_through(
     intact: Callable[[PairRecord], bool] = lambda record: True,
     also_reads: Callable[[PairRecord], Mapping[str, str]] = lambda record: {},
     revise: Callable[[PairRecord, PairRecord], PairRecord | None] = lambda record, earlier: None,
+    known: Callable[[PairRecord], PairRecord | None] = lambda record: None,
 ) -> Report:
     """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
 
@@ -106,6 +107,8 @@ def work_through(
         also_reads: SHA-256, by a name, of what `work` reads for a record besides its two files.
         revise: What `work` would make of a record, from what an earlier run made of it under another configuration;
             None if it takes the files to tell.
+        known: What `work` would make of a record, from what the record says; None if it takes the files to tell. Not
+            asked with `overwrite`.
 
     Raises:
         ManifestError: `source` is not a manifest.
@@ -135,15 +138,10 @@ def work_through(
             finished[record.id] = told
             reasons.append(manifest.reason_of(earlier))
             skipped += 1
-        elif (
-            earlier
-            and not _to_retry(earlier)
-            and manifest.measured_alike(earlier, step)
-            and (revised := revise(record, earlier))
-        ):
-            revised = replace(revised, history=(*manifest.history_before(record, stage), step))
-            finished[record.id] = manifest.to_json(revised)
-            reasons.append(manifest.reason_of(revised))
+        elif told_already := _without_files(record, earlier, step, revise) or (None if overwrite else known(record)):
+            told_already = replace(told_already, history=(*manifest.history_before(record, stage), step))
+            finished[record.id] = manifest.to_json(told_already)
+            reasons.append(manifest.reason_of(told_already))
         else:
             steps[record.id] = step
             jobs.append(Job(record=record, root=root, folder=out.parent.resolve(), config=config))
@@ -174,6 +172,18 @@ def work_through(
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
+
+
+def _without_files(
+    record: PairRecord,
+    earlier: PairRecord | None,
+    step: Step,
+    revise: Callable[[PairRecord, PairRecord], PairRecord | None],
+) -> PairRecord | None:
+    """What `revise` makes of an earlier run's measurements, where they are of the same files."""
+    if earlier is None or _to_retry(earlier) or not manifest.measured_alike(earlier, step):
+        return None
+    return revise(record, earlier)
 
 
 def _to_retry(record: PairRecord) -> bool:

@@ -260,7 +260,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PairRecord:
-    """One line of a manifest: two frames of one scene and everything learnt about them."""
+    """One line of a manifest: two frames of one scene and everything learnt about them.
+
+    Attributes:
+        measured: Fingerprint of what `quality` was measured on (`manifest.measuring_of`); None in records of earlier
+            versions and where nothing was measured.
+    """
 
     id: str
     scene: str
@@ -273,6 +278,7 @@ class PairRecord:
     quality: Quality | None = None
     verdict: Verdict | None = None
     history: tuple[Step, ...] = ()
+    measured: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ import pytest
 
 from alignment.config import AlignConfig
 from alignment.stage import run
+from sdd_toolkit import filter as filter_stage
 from sdd_toolkit import manifest
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.geometry import corner_error_px, scaled
 from sdd_toolkit.images import write_values
+from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, Reason
 
 CONFIG = AlignConfig(max_radius_px=6.0)
@@ -155,6 +157,61 @@ def test_a_mask_of_another_size_rejects_its_pair_and_names_no_absolute_path(sour
     by_id = {record.id: record for record in manifest.read(source.with_name("aligned.jsonl")).records}
     assert by_id["good"].verdict is not None
     assert by_id["good"].verdict.detail == "the mask good.png has 100x100 px, the frame 864x640 px"
+
+
+def filtered(folder: Path, **options: bool) -> bytes:
+    filter_stage.run(folder / "aligned.jsonl", folder, FilterConfig(), **options)
+    return (folder / "filtered.jsonl").read_bytes()
+
+
+def without_measures(source: Path) -> None:
+    """The manifest as versions before wrote it."""
+    before = manifest.read(source.with_name("aligned.jsonl"))
+    records = tuple(replace(record, quality=None, measured=None) for record in before.records)
+    manifest.write(source.with_name("aligned.jsonl"), replace(before, records=records))
+
+
+def facts(content: Path) -> list[tuple[object, ...]]:
+    records = manifest.read(content / "filtered.jsonl").records
+    return [(record.id, record.quality, record.verdict, record.measured) for record in records]
+
+
+def test_the_filter_judges_what_was_measured_here_as_if_it_had_measured_it(source: Path) -> None:
+    folder = source.parent
+    told = filtered(folder)
+    judged = facts(folder)
+    assert [quality is not None for _, quality, _, _ in judged] == [False, True, True, True]
+    assert filtered(folder, overwrite=True) == told
+    without_measures(source)
+    filtered(folder)
+    assert facts(folder) == judged
+
+
+def test_the_filter_opens_no_photograph_of_what_was_measured_here(source: Path) -> None:
+    told = filtered(source.parent)
+    (source.parent / "filtered.jsonl").unlink()
+    for path in source.parent.glob("*.png"):
+        path.unlink()
+    assert filtered(source.parent) == told
+
+
+def test_the_filter_measures_anew_what_was_measured_by_another_alignment(source: Path) -> None:
+    folder = source.parent
+    filtered(folder)
+    before = facts(folder)
+    aligned = manifest.read(folder / "aligned.jsonl")
+    records = tuple(
+        replace(one, alignment=one.alignment and replace(one.alignment, gain=2 * one.alignment.gain))
+        for one in aligned.records
+    )
+    manifest.write(folder / "aligned.jsonl", replace(aligned, records=records))
+    filtered(folder)
+    changed = {new[0] for new, old in zip(facts(folder), before, strict=True) if new[1] != old[1]}
+    assert changed == {"good"}
+    (folder / "good_b.png").unlink()
+    (folder / "filtered.jsonl").unlink()
+    filtered(folder)
+    assert {one[0]: one[2].reason for one in facts(folder)}["good"] is Reason.CHANGED
 
 
 def test_real_frames_without_texture_are_rejected_as_such(real_data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.files import sha256_of
-from sdd_toolkit.filter import run
+from sdd_toolkit.filter import judged_as_measured, run
+from sdd_toolkit.hot_pixel_map import CameraPixels, HotPixelMap, camera_of
 from sdd_toolkit.manifest import Manifest, read, write
 from sdd_toolkit.select import FilterConfig
 from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
@@ -126,3 +127,27 @@ def test_another_alignment_is_measured_anew(judged: dict[str, PairRecord], tmp_p
     run(tmp_path / "aligned.jsonl", tmp_path, FilterConfig(max_exposure_ev=0.5))
     (good,) = read(tmp_path / "filtered.jsonl").records
     assert good.quality != judged["good"].quality
+
+
+def test_measures_count_only_for_the_files_alignment_and_hot_pixels_that_they_are_of(
+    judged: dict[str, PairRecord],
+) -> None:
+    good = judged["good"]
+    config, clean = FilterConfig(min_sharpness_gain=1000.0), HotPixelMap()
+    told = judged_as_measured(good, config, clean)
+    assert told is not None
+    assert told.quality == good.quality
+    assert told.verdict is not None
+    assert told.verdict.reason is Reason.NOT_SHARPER
+    meta = FrameMeta(model="C", size=SIZE)
+    hot = HotPixelMap((CameraPixels(camera_of(meta), SIZE, 3, ((1, 2),)),))
+    others = (
+        (replace(good, sharp=replace(good.sharp, sha256="0" * 64)), clean),
+        (replace(good, alignment=replace(IDENTITY, gain=2.0)), clean),
+        (replace(good, measured=None), clean),
+        (replace(good, quality=None), clean),
+        (replace(good, blur_meta=meta), hot),
+    )
+    assert judged_as_measured(replace(good, blur_meta=meta), config, clean) is not None
+    assert [judged_as_measured(record, config, pixels) for record, pixels in others] == [None] * 5
+    assert judged_as_measured(judged["died"], config, hot) == judged["died"]

@@ -85,3 +85,35 @@ def test_a_frame_smaller_than_a_tile_has_no_texture_and_no_acuity() -> None:
     tiny = leaves()[:20, :30]
     facts = quality.measure(tiny, tiny, 0.0, None)
     assert (facts.texture_fraction, facts.sharp_acuity, facts.sharpness_gain) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [(97, 150), (240, 131), (24, 24)])
+def test_the_wide_gaussian_made_at_half_size_is_the_one_made_at_full_size(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    tone = cv2.GaussianBlur(rng.random(size, dtype=np.float32), (0, 0), 0.7)
+    soft, softer = quality._softened(tone)
+    wide = cv2.GaussianBlur(tone, (0, 0), quality.MEDIUM_SIGMA_PX)
+    assert float(np.std(softer - wide)) < 0.01 * float(np.std(soft - wide))
+
+
+def test_the_noise_rests_on_the_median_of_each_tile() -> None:
+    image = np.random.default_rng(1).random((100, 130), dtype=np.float32)
+    tiles = [[np.median(image[r : r + 24, c : c + 24]) for c in range(0, 120, 24)] for r in range(0, 96, 24)]
+    assert np.array_equal(quality._tile_medians(image), np.array(tiles, dtype=np.float64))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 60), (400, 300)])
+@pytest.mark.parametrize("levels", [1, 3, 65536])
+def test_the_bright_level_is_the_percentile_of_all_pixels(size: tuple[int, int], levels: int) -> None:
+    light = (np.random.default_rng(2).integers(levels, size=size) / 65536).astype(np.float32) ** 2
+    light[0, 0] = 0.9  # the sample sees this pixel, whatever the others are
+    expected = np.percentile(light, quality.BRIGHT_PERCENTILE)
+    assert quality.bright_level(light) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_bright_level_is_right_where_the_sample_misses_the_dark() -> None:
+    light = np.random.default_rng(3).random((100, 100), dtype=np.float32) * np.float32(0.1)
+    light[::4, ::4] = 1.0
+    assert quality.bright_level(light) == pytest.approx(np.percentile(light, quality.BRIGHT_PERCENTILE), rel=1e-5)
+    light[::4, ::4] = np.float32(0.0)
+    assert quality.bright_level(light) == pytest.approx(np.percentile(light, quality.BRIGHT_PERCENTILE), rel=1e-5)
