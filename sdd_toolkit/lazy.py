@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import signal
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ def run_cli(group: click.Group) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        # A second Ctrl-C would meet Python at its own end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         click.echo("interrupted: run the same command again to resume", err=True)
         sys.exit(130)
     except BrokenPipeError:
