@@ -6,8 +6,8 @@ number of workers. In the same run: LibRaw's own decoding of the same files, and
 (SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is held against the truth beside ours.
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
-its modules are loaded; with more workers they include starting these, and their server, once a row. The peak is that of the largest
-process, of which there are as many as workers.
+its modules are loaded; with more workers they include starting these and the server that forks them, once a row. The
+peak is that of the largest process, of which there are as many as workers.
 
 With `--photographs` the camera shoots photographs laid side by side, which SIFT finds more in than in dead leaves; with
 `--raw` the pairs are kept in a folder and shot only once. Their DNG files are uncompressed Bayer: unpacking others

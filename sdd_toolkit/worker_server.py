@@ -7,6 +7,7 @@ Workers get today's environment and folder, but the server's resource limits, um
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -46,6 +47,8 @@ def context(*, forking: bool = True) -> ForkServerContext | SpawnContext:
             forkserver.ensure_running()
     except OSError:
         return get_context("spawn")
+    atexit.unregister(_stop_own)
+    atexit.register(_stop_own, os.getpid())
     return server
 
 
@@ -61,6 +64,12 @@ def stop() -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         server._stop()  # type: ignore[attr-defined]
+
+
+def _stop_own(owner: int) -> None:
+    """At the end, so that `time sdd build` counts everything; a fork of the main process leaves the server alone."""
+    if os.getpid() == owner:
+        stop()
 
 
 def let_go() -> None:
