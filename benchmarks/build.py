@@ -6,8 +6,8 @@ number of workers. In the same run: LibRaw's own decoding of the same files, and
 (SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is held against the truth beside ours.
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
-its modules are loaded; with more workers they include starting these, once a stage. The peak is that of the largest
-process, of which there are as many as workers.
+its modules are loaded; with more workers they include starting these and the server that forks them, once a row. The
+peak is that of the largest process, of which there are as many as workers.
 
 With `--photographs` the camera shoots photographs laid side by side, which SIFT finds more in than in dead leaves; with
 `--raw` the pairs are kept in a folder and shot only once. Their DNG files are uncompressed Bayer: unpacking others
@@ -103,10 +103,14 @@ def cost(work: Callable[[], object]) -> Cost:
     """Runs `work` here; meant for a process that does nothing else."""
     import cv2
 
+    from sdd_toolkit import worker_server
+
     cv2.setNumThreads(1)
     wall, cpu = time.perf_counter(), sum(os.times()[:4])
     work()
-    wall, cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+    wall = time.perf_counter() - wall
+    worker_server.stop()  # what it and the workers cost is counted once it has ended
+    cpu = sum(os.times()[:4]) - cpu
     return Cost(wall, cpu, max(own_peak_mb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * BYTES / 1e6))
 
 

@@ -63,15 +63,13 @@ def ingested(raw: Path, out: Path, workers: int) -> Cost:
 
 
 def resident_mb(pid: int) -> float:
-    """Of a process and its children; 0 where the system does not tell."""
-    pages = 0
+    """Of a process and all below it; 0 where the system does not tell."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for one in (str(pid), *children):
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 + sum(resident_mb(int(child)) for child in children)
 
 
 def printed(name: str, costs: list[Cost], files: int, first_s: float) -> float:

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from sdd_toolkit import worker_server
 from sdd_toolkit.errors import InputError
 
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Executor, Future
     from multiprocessing.process import BaseProcess
 
@@ -64,7 +65,8 @@ def run_locally(
     while waiting or alone:
         trial = bool(alone)
         queue = deque([alone.popleft()]) if trial else waiting
-        crew = Crew(1 if trial else workers, timeout_s)
+        # Where the server's workers do not even begin, those that need no server may.
+        crew = Crew(1 if trial else workers, timeout_s, forking=not fruitless)
         flight = yield from _drain(crew, function, queue, pairs)
         killers, late, others = crew.blame(flight)
         yield from (Outcome(task, None, timed_out=True) for task in late)
@@ -88,6 +90,7 @@ class Crew:
 
     workers: int
     timeout_s: float
+    forking: bool = True
     begun: ctypes.Array[ctypes.c_long] = field(init=False)
     strangers: frozenset[BaseProcess] = field(init=False)
     processes: set[BaseProcess] = field(default_factory=set)
@@ -154,7 +157,7 @@ def _drain(
                     with _deaf_to_interrupts():
                         future = pool.submit(_begin, function, task, place, crew.timeout_s * pairs(task))
                     flying[future] = place, task
-                except (BrokenExecutor, OSError):
+                except (BrokenExecutor, OSError, EOFError):
                     # Nothing of it was begun: the process for it could not be made.
                     waiting.appendleft(task)
                     free.append(place)
@@ -194,11 +197,13 @@ def _awaited(
 def _opened(crew: Crew) -> Iterator[Executor]:
     # Here, not above: a command that finds nothing to do need not load what makes processes.
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from multiprocessing import resource_tracker
 
-    # spawn, not fork: OpenCV and torch threads of the parent do not survive a fork.
-    spawning = get_context("spawn")
-    pool = ProcessPoolExecutor(crew.workers, spawning, initializer=_enlist, initargs=(crew.begun,))
+    # First: when this starts, it lets SIGINT through again.
+    resource_tracker.ensure_running()
+    with _deaf_to_interrupts():
+        context = worker_server.context(forking=crew.forking)
+    pool = ProcessPoolExecutor(crew.workers, context, initializer=_enlist, initargs=(crew.begun, dict(os.environ)))
     try:
         yield pool
     except BaseException as error:
@@ -235,9 +240,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _enlist(begun: ctypes.Array[ctypes.c_long]) -> None:
+def _enlist(begun: ctypes.Array[ctypes.c_long], environment: Mapping[str, str]) -> None:
+    """The environment is that of the main process now, not when it started the server."""
     global _begun
     _begun = begun
+    os.environ.clear()
+    os.environ.update(environment)
     prepare_worker()
 
 
@@ -272,10 +280,13 @@ def prepare_worker() -> None:
     if sys.platform == "linux":
         # Without this the workers of a killed run would wait for ever, or write beside those of the next run.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        parent = parent_process()
-        if parent is not None and os.getppid() != parent.pid:
+        main = parent_process()
+        server = sys.modules.get("sdd_toolkit.worker_modules")
+        if main is not None and os.getppid() not in (main.pid, getattr(server, "SERVER_PID", None)):
             # It died before it could be watched.
             os._exit(1)
+        # From here on the server dies with the main process, and this worker with the server.
+        worker_server.let_go()
     keep_memory()
     # LibRaw's, read when its library is loaded, which is later.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -34,16 +34,18 @@ def when(condition: Callable[[], object]) -> None:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Processes below `pid` that were spawned to work."""
-    found = []
+    """Processes that work for `pid`: spawned below it, or forked below its server."""
+    parents, commands = {}, {}
     for entry in Path("/proc").iterdir():
         try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) if entry.name.isdigit() else 0
-            if parent == pid and b"spawn_main" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+            if entry.name.isdigit():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                commands[int(entry.name)] = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-    return found
+    servers = {one for one, parent in parents.items() if parent == pid and b"forkserver" in commands.get(one, b"")}
+    spawned = {one for one, parent in parents.items() if parent == pid and b"spawn_main" in commands.get(one, b"")}
+    return [*spawned, *(one for one, parent in parents.items() if parent in servers)]
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
@@ -103,8 +105,10 @@ def test_workers_and_lock_go_with_a_main_process_that_is_killed(tiny: Path, out:
 def test_two_builds_at_once_one_works_and_the_other_says_so(tiny: Path, out: Path) -> None:
     first = started(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     when((out / ".sdd.lock.json").exists)
+    os.kill(first.pid, signal.SIGSTOP)  # or it may have finished before the second looks
     second = started(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, told = second.communicate(timeout=LIMIT_S)
+    os.kill(first.pid, signal.SIGCONT)
     assert first.wait(LIMIT_S) == 0
     assert second.returncode == 2
     assert f"is in use by process {first.pid} on ".encode() in told
