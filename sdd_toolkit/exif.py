@@ -79,8 +79,8 @@ def read(path: Path, stream: BinaryIO, structure: Structure) -> Told:
     if is_raw:
         try:
             exposure = told.exposure
-            silent = None in (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, told.taken_at)
-            told = _completed(told, frames.probe(path, exposure=silent), tags)
+            shot = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, told.lens, told.taken_at)
+            told = _completed(told, frames.probe(path, shot=None in shot), tags)
         except RawError:
             if not tags or structure.kind is not Kind.UNKNOWN:
                 raise

@@ -94,25 +94,24 @@ def libraw_version() -> str:
     return ".".join(str(number) for number in rawpy.libraw_version)
 
 
-def meta_of(raw: Any, *, exposure: bool = True) -> FrameMeta:
+def meta_of(raw: Any, *, shot: bool = True) -> FrameMeta:
     """What LibRaw knows of an open file; zeros, and the placeholders LibRaw puts in their place, become None.
 
-    Without `exposure` its numbers and the time are left out: rawpy unpacks all pixels to tell them.
+    Without `shot` lens, exposure and time are left out: rawpy unpacks all pixels to tell them.
     """
-    sizes, lens = raw.sizes, raw.lens
-    bare = FrameMeta(
-        lens=lens.model.strip() or None,
-        orientation=_ORIENTATION_OF_FLIP[sizes.flip & 7],
-        size=(sizes.iheight // 2 * 2, sizes.iwidth // 2 * 2),
+    sizes = raw.sizes
+    frame = FrameMeta(
+        orientation=_ORIENTATION_OF_FLIP[sizes.flip & 7], size=(sizes.iheight // 2 * 2, sizes.iwidth // 2 * 2)
     )
-    if not exposure:
-        return bare
+    if not shot:
+        return frame
     other = raw.other
     # LibRaw turns absent or zero EXIF into exactly 1 s at f/1 (APEX 0).
     placeholder = other.shutter_speed == 1.0 and other.aperture == 1.0 and not other.focal_length
     taken = other.timestamp
     return replace(
-        bare,
+        frame,
+        lens=raw.lens.model.strip() or None,
         taken_at=taken.isoformat() if taken is not None and taken.year > 1970 else None,
         exposure=Exposure(
             iso=_known(other.iso_speed),

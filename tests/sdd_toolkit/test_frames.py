@@ -308,8 +308,8 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, share: float, read:
 
 def test_what_is_known_without_unpacking_the_pixels_is_the_same(tmp_path: Path) -> None:
     path = write_dng(tmp_path / "a.dng", scene_rgb(60, 80))
-    whole, quick = probe(path), probe(path, exposure=False)
-    assert quick == replace(whole, exposure=quick.exposure, taken_at=None)
+    whole, quick = probe(path), probe(path, shot=False)
+    assert quick == replace(whole, exposure=quick.exposure, lens=None, taken_at=None)
     assert set(asdict(quick.exposure).values()) == {None}
 
 
