@@ -27,7 +27,7 @@ _CONTRASTS = 0.25  # of the spread of the neighbours: grows with local noise and
 _RANGES = 0.002  # of the sensor's range: less does no harm
 _BAND_ROWS = 64
 _SMALLEST_PLANE = 3
-_NOISE_SAMPLES = 1 << 19
+_NOISE_SAMPLES = 1 << 18
 _WINDOW = 2  # a 5x5 window holds eight samples of the same colour in a Bayer mosaic, and enough of an X-Trans one
 
 
@@ -137,12 +137,14 @@ def _candidates(
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns of what may be hot, and of what may be dead: every outlier, and not much else.
 
-    One neighbour may be as bright as a hot sample, so either both beside it or both above and below are darker.
+    One neighbour may be as bright as a hot sample. So both beside it are darker, or both above and below, and both of
+    one diagonal.
     """
-    centre, left, right = band[2:-2, 2:-2], band[2:-2, :-4], band[2:-2, 4:]
-    above, below = band[:-4, 2:-2], band[4:, 2:-2]
-    bright = cv2.min(cv2.max(left, right), cv2.max(above, below))
-    dark = cv2.max(cv2.min(left, right), cv2.min(above, below))
+    centre = band[2:-2, 2:-2]
+    straight = (band[2:-2, :-4], band[2:-2, 4:]), (band[:-4, 2:-2], band[4:, 2:-2])
+    oblique = (band[:-4, :-4], band[4:, 4:]), (band[:-4, 4:], band[4:, :-4])
+    bright = cv2.max(*(cv2.min(cv2.max(*one), cv2.max(*other)) for one, other in (straight, oblique)))
+    dark = cv2.min(*(cv2.max(cv2.min(*one), cv2.min(*other)) for one, other in (straight, oblique)))
     hot, dead = (
         np.divmod(np.flatnonzero(excess > least_dn), centre.shape[1])
         for excess in (cv2.subtract(centre, bright), cv2.subtract(dark, centre))
