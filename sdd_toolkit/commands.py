@@ -106,13 +106,16 @@ def pack(
 
 @click.command()
 @click.argument("shards", type=PLACE)
+@click.option("--quick", is_flag=True, help="Compare bytes with the index, decode no pixels.")
+@executor_option
 @json_option
-def verify(shards: Place, as_json: bool) -> None:
+def verify(shards: Place, quick: bool, executor: str | None, as_json: bool) -> None:
     """Re-read every shard and compare it with the index."""
+    from sdd_toolkit.executor import default_name
     from sdd_toolkit.progress import terminal
     from sdd_toolkit.verify import run
 
-    echo_report(run(shards, track=terminal), as_json)
+    echo_report(run(shards, pixels=not quick, executor=executor or default_name(), track=terminal), as_json)
 
 
 @click.command()

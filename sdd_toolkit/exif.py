@@ -78,7 +78,9 @@ def read(path: Path, stream: BinaryIO, structure: Structure) -> Told:
     is_raw = path.suffix.lower() in RAW_SUFFIXES
     if is_raw:
         try:
-            told = _completed(told, frames.probe(path), tags)
+            exposure = told.exposure
+            shot = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, told.lens, told.taken_at)
+            told = _completed(told, frames.probe(path, shot=None in shot), tags)
         except RawError:
             if not tags or structure.kind is not Kind.UNKNOWN:
                 raise

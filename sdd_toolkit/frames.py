@@ -121,10 +121,14 @@ class RawMosaic:
     range_dn: float
 
 
-def probe(path: Path) -> FrameMeta:
+def probe(path: Path, *, shot: bool = True) -> FrameMeta:
     """What the decoding library itself knows of a file, for where EXIF is missing.
 
     LibRaw does not tell rawpy the maker. Zeros, and the placeholders LibRaw puts in their place, become None.
+
+    Args:
+        path: A RAW file or an image.
+        shot: Whether to ask for lens, exposure and time, for which rawpy unpacks a RAW file's pixels.
 
     Raises:
         RawError: The file is missing, or not what its suffix says.
@@ -133,7 +137,7 @@ def probe(path: Path) -> FrameMeta:
         height, width = read_image(path).shape[:2]
         return FrameMeta(size=(height // 2 * 2, width // 2 * 2))
     with raw_files.opened(path, unpack=False) as raw:
-        return raw_files.meta_of(raw)
+        return raw_files.meta_of(raw, shot=shot)
 
 
 def read_mosaic(path: Path) -> RawMosaic | None:

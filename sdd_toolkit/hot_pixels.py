@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ _SHARE_OF_SCENES = 0.5
 _NOISES = 4.0  # standard deviations of the frame's noise
 _CONTRASTS = 0.25  # of the spread of the neighbours: grows with local noise and texture
 _RANGES = 0.002  # of the sensor's range: less does no harm
-_BAND_ROWS = 32
+_BAND_ROWS = 64
+_SMALLEST_PLANE = 3
+_NOISE_SAMPLES = 1 << 18
 _WINDOW = 2  # a 5x5 window holds eight samples of the same colour in a Bayer mosaic, and enough of an X-Trans one
 
 
@@ -51,26 +54,18 @@ def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
         mosaic: (H, W) samples of a 2x2 Bayer mosaic.
         range_dn: White minus black.
     """
+    least = [np.float32(_NOISES * _noise_dn(plane) + _RANGES * range_dn) for plane in _planes(mosaic)]
+    usable = [min(plane.shape) >= _SMALLEST_PLANE for plane in _planes(mosaic)]
     found: dict[str, list[NDArray[np.int64]]] = {"hot": [], "dead": []}
-    width = mosaic.shape[1]
-    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        plane = mosaic[row::2, column::2]
-        if min(plane.shape) < 3:
-            continue
-        least = np.float32(_NOISES * _noise_dn(plane) + _RANGES * range_dn)
-        for top, band in _bands(plane):
-            low, high = _second_extremes(band)
-            threshold = (high - low).astype(np.float32)
-            threshold *= np.float32(_CONTRASTS)
-            threshold += least
-            centre = band[1:-1, 1:-1].astype(np.float32)
-            for name, mask in (("hot", centre > high + threshold), ("dead", centre < low - threshold)):
-                places = np.flatnonzero(mask)
-                ys, xs = places // mask.shape[1], places % mask.shape[1]
-                found[name].append(2 * ((ys + top) * width + xs) + row * width + column)
-    empty = np.zeros(0, dtype=np.int64)
-    hot, dead = (np.sort(np.concatenate([empty, *found[name]])) for name in ("hot", "dead"))
-    return Outliers(hot, dead)
+    if not any(usable):
+        return Outliers(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    surely = int(min(value for value, large in zip(least, usable, strict=True) if large))
+    for top, band in _bands(mosaic):
+        for name, (ys, xs) in zip(found, _candidates(band, surely), strict=True):
+            number = 2 * ((ys + top) % 2) + xs % 2
+            sticks = _sticks_out(band, ys, xs, np.array(least)[number], hot=name == "hot") & np.array(usable)[number]
+            found[name].append((ys[sticks] + top) * mosaic.shape[1] + xs[sticks])
+    return Outliers(np.concatenate(found["hot"]), np.concatenate(found["dead"]))
 
 
 def confirmed(scenes: Sequence[Outliers], width: int) -> Places:
@@ -120,40 +115,70 @@ def repair(mosaic: NDArray[np.uint16], colours: NDArray[np.uint8], places: Place
     mosaic[rows[mendable], columns[mendable]] = np.rint(np.nanmedian(values[mendable], axis=1)).astype(np.uint16)
 
 
-def _bands(plane: NDArray[np.uint16]) -> Iterator[tuple[int, NDArray[np.uint16]]]:
-    """Some rows of a plane at a time, with a border of one mirrored sample, and their first row."""
-    for top in range(0, len(plane), _BAND_ROWS):
-        bottom = min(top + _BAND_ROWS, len(plane))
-        rows = np.abs(np.arange(top - 1, bottom + 1))
-        rows = np.where(rows >= len(plane), 2 * len(plane) - 2 - rows, rows)
-        yield top, np.pad(plane[rows], ((0, 0), (1, 1)), mode="reflect")
+def _planes(mosaic: NDArray[np.uint16]) -> list[NDArray[np.uint16]]:
+    return [mosaic[row::2, column::2] for row in (0, 1) for column in (0, 1)]
 
 
-def _second_extremes(band: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Second lowest and second highest of the eight neighbours of every inner sample."""
-    height, width = band.shape[0] - 2, band.shape[1] - 2
-    shape = (height, width)
-    lowest, low = np.full(shape, 65535, np.uint16), np.full(shape, 65535, np.uint16)
-    highest, high = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
-    between = np.empty(shape, np.uint16)
-    for dy, dx in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
-        value = band[dy : dy + height, dx : dx + width]
-        np.maximum(high, np.minimum(highest, value, out=between), out=high)
-        np.maximum(highest, value, out=highest)
-        np.minimum(low, np.maximum(lowest, value, out=between), out=low)
-        np.minimum(lowest, value, out=lowest)
-    return low, high
+def _bands(mosaic: NDArray[np.uint16]) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+    """Some rows of a mosaic at a time, with a border of one mirrored sample of each colour, and their first row."""
+    height, width = mosaic.shape
+    padded = np.empty((_BAND_ROWS + 4, width + 4), dtype=np.uint16)
+    for top in range(0, height, _BAND_ROWS):
+        rows = np.arange(top - 2, min(top + _BAND_ROWS, height) + 2)
+        rows = np.clip(np.where(rows < 0, rows + 4, np.where(rows >= height, rows - 4, rows)), 0, height - 1)
+        band = padded[: len(rows)]
+        band[:, 2:-2] = mosaic[rows]
+        band[:, :2], band[:, -2:] = band[:, 4:6], band[:, -6:-4]
+        yield top, band
+
+
+def _candidates(
+    band: NDArray[np.uint16], least_dn: int
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows and columns of what may be hot, and of what may be dead: every outlier, and not much else.
+
+    One neighbour may be as bright as a hot sample. So both beside it are darker, or both above and below, and both of
+    one diagonal.
+    """
+    centre = band[2:-2, 2:-2]
+    straight = (band[2:-2, :-4], band[2:-2, 4:]), (band[:-4, 2:-2], band[4:, 2:-2])
+    oblique = (band[:-4, :-4], band[4:, 4:]), (band[:-4, 4:], band[4:, :-4])
+    bright = cv2.max(*(cv2.min(cv2.max(*one), cv2.max(*other)) for one, other in (straight, oblique)))
+    dark = cv2.min(*(cv2.max(cv2.min(*one), cv2.min(*other)) for one, other in (straight, oblique)))
+    hot, dead = (
+        np.divmod(np.flatnonzero(excess > least_dn), centre.shape[1])
+        for excess in (cv2.subtract(centre, bright), cv2.subtract(dark, centre))
+    )
+    return hot, dead
+
+
+def _sticks_out(
+    band: NDArray[np.uint16],
+    ys: NDArray[np.int64],
+    xs: NDArray[np.int64],
+    least_dn: NDArray[np.float32],
+    *,
+    hot: bool,
+) -> NDArray[np.bool_]:
+    """Which samples of a band are beyond the second extreme of their eight neighbours by more than the threshold."""
+    around = [(dy, dx) for dy in (0, 2, 4) for dx in (0, 2, 4) if (dy, dx) != (2, 2)]
+    neighbours = np.sort(np.stack([band[ys + dy, xs + dx] for dy, dx in around], axis=-1), axis=-1)
+    low, high = neighbours[:, 1].astype(np.float32), neighbours[:, -2].astype(np.float32)
+    threshold = (high - low) * np.float32(_CONTRASTS) + least_dn
+    centre = band[ys + 2, xs + 2].astype(np.float32)
+    return centre > high + threshold if hot else centre < low - threshold
 
 
 def _noise_dn(plane: NDArray[np.uint16]) -> float:
-    """Standard deviation of the noise: the median of how far a sample is from the mean of its two neighbours."""
-    counts = np.zeros(2 * 65536, dtype=np.int64)
-    for top in range(0, len(plane), _BAND_ROWS):
-        left, centre, right = (
-            plane[top : top + _BAND_ROWS, start : start + plane.shape[1] - 2].astype(np.int32) for start in range(3)
-        )
-        twice = np.abs(2 * centre - left - right)
-        counts += np.bincount(twice.ravel(), minlength=len(counts))
-    upto, half = np.cumsum(counts), (plane.shape[0] * (plane.shape[1] - 2) - 1) / 2
+    """Standard deviation of the noise: the median of how far a sample is from the mean of its two neighbours.
+
+    Of a large plane some rows tell it to a fraction of a percent.
+    """
+    some = plane[:: max(1, plane.size // _NOISE_SAMPLES)]
+    left, centre, right = (some[:, start : start + some.shape[1] - 2].astype(np.int32) for start in range(3))
+    twice = np.abs(2 * centre - left - right).ravel()
+    if not len(twice):
+        return 0.0
+    upto, half = np.cumsum(np.bincount(twice)), (len(twice) - 1) / 2
     middle = [int(np.searchsorted(upto, np.floor(half) + extra, side="right")) for extra in (0, half % 1 > 0)]
     return 1.4826 * (sum(middle) / 4) / float(np.sqrt(1.5))

@@ -123,7 +123,11 @@ def find(seen: Sequence[Seen], max_distance: int = MAX_DISTANCE) -> Leakage:
 
 def warn(shards: Place) -> None:
     """Logs the leakage of a packed set; pairs without a hash are compared by their files only."""
-    found = check(shards, decode=False)
+    warn_of(check(shards, decode=False), shards)
+
+
+def warn_of(found: Leakage, shards: Place) -> None:
+    """Logs what was found in a packed set, the first of it."""
     for line in told(found)[:_SHOWN]:
         log.warning("%s", line)
     if len(found.leaks) > _SHOWN:

@@ -8,6 +8,7 @@ LibRaw only demosaics, balances and converts. Nothing it does depends on what a 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -94,24 +95,31 @@ def libraw_version() -> str:
     return ".".join(str(number) for number in rawpy.libraw_version)
 
 
-def meta_of(raw: Any) -> FrameMeta:
-    """What LibRaw knows of an open file; zeros, and the placeholders LibRaw puts in their place, become None."""
-    sizes, other, lens = raw.sizes, raw.other, raw.lens
+def meta_of(raw: Any, *, shot: bool = True) -> FrameMeta:
+    """What LibRaw knows of an open file; zeros, and the placeholders LibRaw puts in their place, become None.
+
+    Without `shot` lens, exposure and time are left out: rawpy unpacks all pixels to tell them.
+    """
+    sizes = raw.sizes
+    frame = FrameMeta(
+        orientation=_ORIENTATION_OF_FLIP[sizes.flip & 7], size=(sizes.iheight // 2 * 2, sizes.iwidth // 2 * 2)
+    )
+    if not shot:
+        return frame
+    other = raw.other
     # LibRaw turns absent or zero EXIF into exactly 1 s at f/1 (APEX 0).
     placeholder = other.shutter_speed == 1.0 and other.aperture == 1.0 and not other.focal_length
-    exposure = Exposure(
-        iso=_known(other.iso_speed),
-        shutter_s=None if placeholder else _known(other.shutter_speed),
-        f_number=None if placeholder else _known(other.aperture),
-        focal_mm=_known(other.focal_length),
-    )
     taken = other.timestamp
-    return FrameMeta(
-        lens=lens.model.strip() or None,
+    return replace(
+        frame,
+        lens=raw.lens.model.strip() or None,
         taken_at=taken.isoformat() if taken is not None and taken.year > 1970 else None,
-        orientation=_ORIENTATION_OF_FLIP[sizes.flip & 7],
-        size=(sizes.iheight // 2 * 2, sizes.iwidth // 2 * 2),
-        exposure=exposure,
+        exposure=Exposure(
+            iso=_known(other.iso_speed),
+            shutter_s=None if placeholder else _known(other.shutter_speed),
+            f_number=None if placeholder else _known(other.aperture),
+            focal_mm=_known(other.focal_length),
+        ),
     )
 
 

@@ -20,7 +20,6 @@ from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.executor import run_tasks
 from sdd_toolkit.files import write_text
 from sdd_toolkit.progress import silent
-from sdd_toolkit.report_page import Page, render
 from sdd_toolkit.report_pictures import PairPictures, PictureTask, pictures
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import REASON_TEXT, Report
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.locations import Place
     from sdd_toolkit.progress import Track
+    from sdd_toolkit.report_page import Page
     from sdd_toolkit.types import PairRecord
 
 REJECTED_FILES = "rejected_files.csv"
@@ -111,6 +111,9 @@ def run(
         frame = statistics.table(found.records)
         write_text(outputs[1], to_csv(frame))
         shown = _pictured(found, config, executor, track)
+        # Here, not above: what draws the figures takes as long to load as some pairs to picture.
+        from sdd_toolkit.report_page import render
+
         write_text(outputs[0], render(_page(found, frame, shown, config, stamp)))
     return Report(
         stage="report",
@@ -210,6 +213,8 @@ def _pictured(found: Found, config: ReportConfig, executor: str, track: Track) -
 
 
 def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str) -> Page:
+    from sdd_toolkit.report_page import Page
+
     return Page(
         title=config.title or found.manifest.parent.resolve().name or "data set",
         stage=found.manifest.stem,

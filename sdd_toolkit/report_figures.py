@@ -1,4 +1,4 @@
-"""Numbers to pictures: histograms as SVG that takes its colours from the page, flow fields as colours. Pure.
+"""Numbers to pictures: histograms and curves as SVG that takes its colours from the page. Pure.
 
 Matplotlib draws with the placeholder colours of `_PALETTE`; they are then replaced by CSS variables, so that a
 figure follows the page into dark mode.
@@ -31,12 +31,9 @@ _PALETTE = {
 }
 _SERIES, _MUTED, _RULE = ("#010101", "#010102"), "#010103", "#010104"
 _METADATA = ("Date", "Creator", "Format", "Type")
-_UNSURE = 168.0
 _SIZE_IN = (3.5, 1.75)
 _CURVE_SIZE_IN, _CURVE_AXES, _DOT_IN = (6.0, 2.6), (0.07, 0.12, 0.91, 0.84), 0.075
 _AXES = (0.085, 0.17, 0.89, 0.76)
-# Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011: steps between the six hues.
-_WHEEL = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
 
 
 def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
@@ -89,65 +86,6 @@ def curve_svg(
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
     return _inlined(stream.getvalue(), label)
-
-
-def nice_scale_px(magnitude_px: float) -> float:
-    """The smallest of … 0.5, 1, 2, 5, 10 … pixels that is at least `magnitude_px` (and at least 0.5)."""
-    if not np.isfinite(magnitude_px) or magnitude_px <= 0.5:
-        return 0.5
-    power = 10.0 ** np.floor(np.log10(magnitude_px))
-    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= magnitude_px * (1 - 1e-9)))
-
-
-def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint8]:
-    """A flow field in the colours of Baker et al. (IJCV 2011): hue is direction, saturation is length.
-
-    Args:
-        flow: (h, w, 2), (x, y) in pixels; not finite means unknown and becomes black.
-        scale_px: Length of full saturation; longer vectors keep their hue and are darkened.
-
-    Returns:
-        (h, w, 3) RGB; zero motion is white.
-    """
-    known = np.isfinite(flow).all(axis=-1)
-    vector = np.where(known[..., None], flow, 0.0).astype(np.float64) / scale_px
-    radius = np.hypot(vector[..., 0], vector[..., 1])
-    wheel = _colour_wheel()
-    # The authors' code spans one colour less and so jumps between the last and the first; here the wheel is closed.
-    position = (np.arctan2(-vector[..., 1], -vector[..., 0]) / np.pi + 1.0) / 2.0 * len(wheel)
-    below = np.floor(position).astype(np.int64) % len(wheel)
-    part = (position - np.floor(position))[..., None]
-    hue = (1.0 - part) * wheel[below] + part * wheel[(below + 1) % len(wheel)]
-    within = (radius <= 1.0)[..., None]
-    colour = np.where(within, 1.0 - radius[..., None] * (1.0 - hue), 0.75 * hue)
-    return np.asarray(np.rint(255.0 * colour * known[..., None]), dtype=np.uint8)
-
-
-def faded(colours: NDArray[np.uint8], confidence: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """(h, w, 3) `colours` where (h, w) `confidence` is 1, grey where it is 0: no colour of a flow is grey."""
-    trust = np.clip(confidence, 0.0, 1.0)[..., None]
-    return np.asarray(np.rint(trust * colours + (1.0 - trust) * _UNSURE), dtype=np.uint8)
-
-
-def flow_wheel(size: int) -> NDArray[np.uint8]:
-    """(size, size, 3) the key to `flow_colours`: each pixel shows the vector that leads to it."""
-    axis = np.linspace(-1.0, 1.0, size)
-    flow = np.stack(np.meshgrid(axis, axis), axis=-1)
-    colours = flow_colours(flow, 1.0)
-    colours[np.hypot(flow[..., 0], flow[..., 1]) > 1.0] = 255
-    return colours
-
-
-def _colour_wheel() -> NDArray[np.float64]:
-    """(55, 3): red, yellow, green, cyan, blue, magenta in perceptually uneven steps."""
-    rows: list[NDArray[np.float64]] = []
-    for steps, full, moving, sign in _WHEEL:
-        part = np.zeros((steps, 3))
-        ramp = np.arange(steps) / steps
-        part[:, full] = 1.0
-        part[:, moving] = ramp if sign > 0 else 1.0 - ramp
-        rows.append(part)
-    return np.concatenate(rows)
 
 
 def _bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:

@@ -18,7 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sdd_toolkit import __version__, statistics
-from sdd_toolkit.report_figures import flow_wheel, histogram_svg
+from sdd_toolkit.report_figures import histogram_svg
+from sdd_toolkit.report_flow import flow_wheel
 from sdd_toolkit.report_lenses import group_rows, lens_views
 from sdd_toolkit.report_pictures import jpeg
 from sdd_toolkit.report_words import (

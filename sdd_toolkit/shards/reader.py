@@ -108,6 +108,21 @@ class PairFacts:
     development: PairDevelopment | None
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a shard's own structures say of a pair, no array looked into.
+
+    Attributes:
+        look: Perceptual hash of its sharp frame; None in the first shards.
+        arrays: Type and shape of `blur`, `sharp`, `valid` and `flow`.
+    """
+
+    record: PairRecord
+    box: tuple[int, int, int, int] | None
+    look: str | None
+    arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+
+
 class ShardReader:
     """Reads the pairs and patches of a folder of shards, or of one split of it.
 
@@ -194,6 +209,15 @@ class ShardReader:
         """Everything that is told of a pair, without reading pixels."""
         with self._stored(pair_id) as pair:
             return PairFacts(pair.told["record"], pair.told["box"], pair.told["development"])
+
+    def outline(self, pair_id: str) -> Outline:
+        """What the shard says of a pair without a look at its arrays, which takes longer the more chunks they have."""
+        shard = self._shard(pair_id)
+        with self._open_shards.reading(shard) as opened:
+            group = opened.file[group_name(pair_id)]
+            arrays = {name: (group[name].dtype, group[name].shape) for name in ("blur", "sharp", "valid", "flow")}
+            told, marks = _told(group), marks_of(group)
+            return Outline(told["record"], told["box"], None if marks is None else marks.look, arrays)
 
     def look(self, pair_id: str) -> str | None:
         """The perceptual hash of the pair's sharp frame; None in the first shards."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -303,6 +304,13 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, share: float, read:
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(RawError, match=r"cut\.dng"):
         read(path)  # type: ignore[operator]
+
+
+def test_what_is_known_without_unpacking_the_pixels_is_the_same(tmp_path: Path) -> None:
+    path = write_dng(tmp_path / "a.dng", scene_rgb(60, 80))
+    whole, quick = probe(path), probe(path, shot=False)
+    assert quick == replace(whole, exposure=quick.exposure, lens=None, taken_at=None)
+    assert set(asdict(quick.exposure).values()) == {None}
 
 
 @pytest.mark.parametrize("name", ["noise.dng", "noise.cr3", "noise.png", "noise.jpg", "noise.tif", "missing.nef"])

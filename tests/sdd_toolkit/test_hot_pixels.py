@@ -124,6 +124,35 @@ def test_a_defect_in_a_flat_field_is_repaired_exactly_whatever_it_read(row: int,
     np.testing.assert_array_equal(mosaic, whole)
 
 
+def by_the_book(mosaic: np.ndarray, range_dn: float) -> tuple[set[int], set[int]]:
+    """The definition of `outliers`, sample by sample."""
+    found: tuple[set[int], set[int]] = (set(), set())
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        plane = mosaic[row::2, column::2]
+        if min(plane.shape) < 3:
+            continue
+        padded = np.pad(plane, 1, mode="reflect").astype(float)
+        least = 4.0 * hot_pixels._noise_dn(plane) + 0.002 * range_dn
+        for y, x in np.ndindex(plane.shape):
+            around = sorted(np.delete(padded[y : y + 3, x : x + 3].ravel(), 4))
+            threshold = 0.25 * (around[-2] - around[1]) + least
+            place = (2 * y + row) * mosaic.shape[1] + 2 * x + column
+            found[0].update([place] * bool(plane[y, x] > around[-2] + threshold))
+            found[1].update([place] * bool(plane[y, x] < around[1] - threshold))
+    return found
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 70), st.integers(1, 40), st.sampled_from([0.0, 0.02, 0.3]), st.integers(0, 1000))
+def test_the_outliers_are_those_of_the_definition(height: int, width: int, share: float, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    mosaic = chance.normal(9000, 30, (height, width)).astype(np.uint16)
+    spots = chance.random(mosaic.shape) < share
+    mosaic[spots] = chance.integers(0, 65536, mosaic.shape)[spots]
+    found = outliers(mosaic, RANGE_DN)
+    assert (found.hot.tolist(), found.dead.tolist()) == tuple(map(sorted, by_the_book(mosaic, RANGE_DN)))
+
+
 @pytest.mark.parametrize("shape", [(2, 2), (5, 3), (7, 9)])
 def test_tiny_and_odd_mosaics_are_looked_at_without_complaint(shape: tuple[int, int]) -> None:
     found = outliers(np.full(shape, 100, dtype=np.uint16), RANGE_DN)

@@ -35,9 +35,9 @@ def shards(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "shards"))
 
 
-def findings(shards: Path) -> str:
+def findings(shards: Path, *, pixels: bool = True) -> str:
     with pytest.raises(IntegrityError) as caught:
-        run(shards)
+        run(shards, pixels=pixels)
     assert caught.value.exit_code == 3
     return caught.value.what
 
@@ -64,6 +64,44 @@ def test_a_byte_flipped_anywhere_is_found_and_its_shard_named(shards: Path) -> N
         damaged[position] ^= 1 << int(position) % 8
         (shards / SHARD).write_bytes(damaged)
         assert findings(shards).startswith(f"{SHARD}: SHA-256 differs")
+
+
+def test_without_pixels_a_byte_flipped_anywhere_is_found_all_the_same(shards: Path) -> None:
+    assert run(shards, pixels=False).done == 4
+    content = (shards / SHARD).read_bytes()
+    for position in np.random.default_rng(1).integers(0, len(content), 12):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(position) % 8
+        (shards / SHARD).write_bytes(damaged)
+        assert findings(shards, pixels=False).startswith(f"{SHARD}: SHA-256 differs")
+
+
+def test_without_pixels_the_layout_is_checked_and_no_array_is_looked_into(shards: Path) -> None:
+    with h5py.File(shards / SHARD, "r+") as file:
+        file["pairs/scene-0000-00/flow"][...] = np.nan
+        file["patches/top"][0] = 9999
+        file["pairs/scene-0000-01"].attrs["box"] = np.array([0, 0, 8, 8], np.int32)
+        del file["pairs/scene-0000-01/flow"]
+        file["pairs/scene-0000-01/flow"] = np.zeros((3, 3, 2), np.float16)
+    rewrite(shards)
+    quick, whole = findings(shards, pixels=False), findings(shards)
+    assert "leaves the frame" in quick
+    assert "scene-0000-01: its box is (0, 0, 8, 8)" in quick
+    assert "scene-0000-01: flow is (3, 3, 2), expected" in quick
+    assert "not finite" not in quick
+    assert "flow is not finite" in whole
+
+
+def test_workers_find_what_one_process_finds_in_the_same_order(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(shards / SHARD, "r+") as file:
+        file["patches/sharpness"][...] = 2.0
+    rewrite(shards)
+    (shards / "test-00000-of-00001.h5").write_bytes(b"cut")
+    alone = findings(shards)
+    monkeypatch.setattr("sdd_toolkit.verify._FEW_BYTES", 0)
+    with pytest.raises(IntegrityError) as caught:
+        run(shards, executor="local:2")
+    assert caught.value.what == alone
 
 
 def test_a_byte_flipped_anywhere_in_the_index_is_found(shards: Path) -> None:
