@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.provenance import Origin
 
 pairs_per_shard_option = click.option(
-    "--pairs-per-shard", type=click.IntRange(min=1), default=16, show_default=True, help="Pairs in one HDF5 file."
+    "--pairs-per-shard", type=click.IntRange(min=1), default=4, show_default=True, help="Pairs in one HDF5 file."
 )
 
 

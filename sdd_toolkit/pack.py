@@ -186,7 +186,9 @@ def _of(plan: ShardPlan, stored: Mapping[str, tuple[Source, ...]]) -> Mapping[st
 def _built(tasks: Sequence[_Task], executor: str) -> Iterator[_Built]:
     """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
     dead = []
-    for outcome in run_tasks(_build_shard, tasks, executor, pairs=_pairs_of, sees=_seen(tasks)):
+    for outcome in run_tasks(
+        _build_shard, sorted(tasks, key=_pairs_of, reverse=True), executor, pairs=_pairs_of, sees=_seen(tasks)
+    ):
         if outcome.result is None:
             dead.append(outcome.task)
         else:

@@ -21,7 +21,7 @@ class PackConfig(Section):
         default=Profile.FAST,
         description="fast (to train from), small (to keep, to send), raw (largest, quickest) or portable (no plugin).",
     )
-    pairs_per_shard: int = Field(default=16, ge=1, description="Pairs in one HDF5 file.")
+    pairs_per_shard: int = Field(default=4, ge=1, description="Pairs in one HDF5 file.")
     patch_size: int = Field(default=512, ge=16, description="Edge of the training patches in packed px.")
     patches: Sampler = Field(
         default=Sampler.GRID,

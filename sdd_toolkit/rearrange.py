@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.progress import Track
     from sdd_toolkit.where import Values
 
-PAIRS_PER_SHARD = 16
+PAIRS_PER_SHARD = 4
 # Short names of columns; the long ones are in `statistics.COLUMNS`.
 ALIASES = {"blur_gain": "sharpness_gain", "f_number": "blur_f_number"}
 

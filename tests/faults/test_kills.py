@@ -15,7 +15,7 @@ from tests.faults import builds
 
 RANDOM_KILLS = 100
 KILLS_A_CHAIN = 10
-CHAINS = 3
+CHAINS = 6
 SEED = int(os.environ.get("SDD_FAULT_SEED", "0"))
 ROUNDS = int(os.environ.get("SDD_FAULT_ROUNDS", "1"))
 

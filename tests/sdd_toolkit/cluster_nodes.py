@@ -59,8 +59,8 @@ def _started(command: list[str], log: Path, cwd: Path) -> subprocess.Popen[bytes
 
 
 @contextmanager
-def nodes(folder: Path, workers: int = 2) -> Iterator[Nodes]:
-    """A scheduler on a free port and so many workers; all killed in the end."""
+def nodes(folder: Path, workers: int = 2, threads: int = 2) -> Iterator[Nodes]:
+    """A scheduler on a free port and so many workers of so many threads; all killed in the end."""
     from distributed import Client
 
     file = folder / "scheduler.json"
@@ -74,7 +74,7 @@ def nodes(folder: Path, workers: int = 2) -> Iterator[Nodes]:
             time.sleep(0.1)
         found.address = json.loads(file.read_text())["address"].removeprefix("tcp://")
         for _ in range(workers):
-            found.add_worker("--nthreads", "2")
+            found.add_worker("--nthreads", str(threads))
         if workers:
             with Client(f"tcp://{found.address}", set_as_default=False) as client:
                 client.wait_for_workers(workers, timeout=60)

@@ -96,16 +96,18 @@ def test_a_task_that_takes_too_long_is_lost_alone(running: Nodes) -> None:
     assert {outcome.task: outcome.result for outcome in outcomes} == {0: 0, 1: 1, 2: None, 3: 9}
 
 
-def test_a_task_whose_client_went_away_knows_it(running: Nodes, tmp_path: Path) -> None:
+def test_a_task_whose_client_went_away_knows_it(tmp_path: Path) -> None:
     slow = tmp_path / "slow"
-    outcomes = run_tasks(tells_if_it_is_still_wanted, [slow, tmp_path / "quick"], running.name)
-    assert next(outcomes).task.name == "quick"
-    while not slow.is_file():
-        time.sleep(0.05)
-    assert slow.read_text() == "begun"
-    outcomes.close()  # type: ignore[attr-defined]
-    while slow.read_text() != "abandoned":
-        time.sleep(0.05)
+    # Of one thread each: two tasks on one worker of two would take turns.
+    with nodes(tmp_path, threads=1) as running:
+        outcomes = run_tasks(tells_if_it_is_still_wanted, [slow, tmp_path / "quick"], running.name)
+        assert next(outcomes).task.name == "quick"
+        while not slow.is_file():
+            time.sleep(0.05)
+        assert slow.read_text() == "begun"
+        outcomes.close()  # type: ignore[attr-defined]
+        while slow.read_text() != "abandoned":
+            time.sleep(0.05)
 
 
 def test_workers_of_other_versions_are_refused(running: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
