@@ -5,7 +5,7 @@ that does nothing else: CPU seconds and peak memory. `judge again` is `sdd filte
 `ingest` and `ingest, unchanged` are on small real files, --files of them. The last table is the model of
 docs/scaling.md with what a pair costs put in.
 
-    python benchmarks/scale.py [--pairs 1000 10000 100000] [--files 2000 4000 8000] [--cpu-s 20]
+    python benchmarks/scale.py [--pairs 1000 10000 100000] [--files 2000 4000 8000] [--cpu-s 8]
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def files(folder: Path, counts: list[int]) -> None:
 
 def model(cpu_s: float, in_mb: float, out_mb: float) -> None:
     """Hours for a million pairs: the slower of the cores and the file system; see docs/scaling.md."""
-    moved_mb = 4 * in_mb + 2 * out_mb
+    moved_mb = 3 * in_mb + 2 * out_mb
     what = f"{cpu_s:g} CPU s, {in_mb:g} MB in and {out_mb:g} MB out"
     print(f"hours for 1,000,000 pairs of {what}: {moved_mb:g} MB moved a pair")
     bandwidths = (0.5, 2.0, 10.0)
@@ -246,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--files", type=int, nargs="+", default=[2000, 4000, 8000])
-    parser.add_argument("--cpu-s", type=float, default=20.0, help="of one pair, all stages")
+    parser.add_argument("--cpu-s", type=float, default=8.0, help="of one pair, all stages")
     parser.add_argument("--in-mb", type=float, default=50.0, help="both RAW files of a pair")
     parser.add_argument("--out-mb", type=float, default=100.0, help="a packed pair")
     options = parser.parse_args()
