@@ -6,9 +6,11 @@ import atexit
 import gc
 import importlib
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from sdd_toolkit.worker_server import MODULES
 
@@ -53,3 +55,12 @@ def tidy() -> None:
 
 load(os.environ.get(MODULES, "").split())
 atexit.register(tidy)
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A worker that finds its pool gone before it has begun, after Ctrl-C, has nothing to tell."""
+    if not isinstance(error, FileNotFoundError | EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _told
