@@ -49,7 +49,7 @@ Pixels = NDArray[Any]
 Both = tuple[Pixels, Pixels]
 Window = tuple[int, int, int]
 SHARD = "train-00000-of-00001.h5"
-PHOTOGRAPHS = Path("/work/shared/data/natural")
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data" / "natural"
 SIDES = ("blur", "sharp")
 
 

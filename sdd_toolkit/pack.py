@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from sdd_toolkit import __version__, lens_correction, provenance
 from sdd_toolkit.development import DevelopConfig, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.executor import abandoned, on_cluster, run_tasks, workers_of
-from sdd_toolkit.files import inside, replacing, sha256_of
+from sdd_toolkit.executor import workers_of
+from sdd_toolkit.files import inside
 from sdd_toolkit.hot_pixel_map import HotPixelMap, beside
 from sdd_toolkit.looks import look_of
 from sdd_toolkit.manifest import Manifest, reject_counts
@@ -28,7 +28,7 @@ from sdd_toolkit.pack_plan import ShardPlan, plan_shards
 from sdd_toolkit.progress import silent
 from sdd_toolkit.reuse import patches_again, pixels_of, sources
 from sdd_toolkit.shards import previous
-from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays, write_note
+from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays
 from sdd_toolkit.shards.index import (
     INDEX_NAME,
     TRANSFER,
@@ -36,11 +36,11 @@ from sdd_toolkit.shards.index import (
     Index,
     ShardHeader,
 )
+from sdd_toolkit.shards.making import finish, made
 from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, StoredPair
-from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.splits import SPLITS, assign
 from sdd_toolkit.stages import Job, altered
-from sdd_toolkit.types import PairRecord, Reason, Report, ShardInfo
+from sdd_toolkit.types import PairRecord, Reason, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from sdd_toolkit.locations import Place
     from sdd_toolkit.progress import Track
     from sdd_toolkit.shards.previous import Source
-
-_MEMORY_HINT = "run the same again with fewer workers, e.g. --executor local:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,22 @@ class _Task:
     develop: DevelopConfig
     hot_pixels: HotPixelMap
     sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
-    killers: tuple[FailedPair, ...] = ()
+    lost: tuple[FailedPair, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(record.id for record in self.plan.records)
+
+    def only(self, pair_id: str) -> _Task:
+        mine = tuple(record for record in self.plan.records if record.id == pair_id)
+        return replace(self, plan=replace(self.plan, records=mine))
+
+    def without(self, lost: tuple[FailedPair, ...]) -> _Task:
+        return replace(self, lost=lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +151,7 @@ def run(
     ]
     copied = 0
     with track("pack", sum(len(task.plan.records) for task in tasks)) as advance:
-        for built in _built(tasks, executor):
+        for built in made(_build_shard, _try, tasks, executor, sees=(source.root, folder)):
             note = notes[built.note.shard.name] = built.note
             copied += built.copied
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
@@ -183,37 +196,6 @@ def _of(plan: ShardPlan, stored: Mapping[str, tuple[Source, ...]]) -> Mapping[st
     return {record.id: stored[record.id] for record in plan.records if record.id in stored}
 
 
-def _built(tasks: Sequence[_Task], executor: str) -> Iterator[_Built]:
-    """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
-    dead = []
-    for outcome in run_tasks(
-        _build_shard, sorted(tasks, key=_pairs_of, reverse=True), executor, pairs=_pairs_of, sees=_seen(tasks)
-    ):
-        if outcome.result is None:
-            dead.append(outcome.task)
-        else:
-            yield outcome.result
-    for task in dead:
-        alone = [replace(task, plan=replace(task.plan, records=(record,))) for record in task.plan.records]
-        killers = tuple(
-            FailedPair(trial.task.plan.records[0].id, Reason.TIMED_OUT if trial.timed_out else Reason.WORKER_DIED)
-            for trial in run_tasks(_try, alone, executor)
-            if trial.result is None
-        )
-        for outcome in run_tasks(_build_shard, [replace(task, killers=killers)], executor, pairs=_pairs_of):
-            if outcome.result is None:
-                raise InputError(f"the worker that writes {task.plan.name} dies again and again", hint=_MEMORY_HINT)
-            yield outcome.result
-
-
-def _pairs_of(task: _Task) -> int:
-    return len(task.plan.records)
-
-
-def _seen(tasks: Sequence[_Task]) -> tuple[Path, ...]:
-    return (tasks[0].root, tasks[0].folder) if tasks else ()
-
-
 def _try(task: _Task) -> bool:
     return not isinstance(_packed(task, task.plan.records[0]), FailedPair)
 
@@ -235,7 +217,6 @@ def _build_shard(task: _Task) -> _Built:
             else:
                 yield pair, patching.patches(pair)
 
-    path = task.out / plan.name
     header = ShardHeader(
         plan.split,
         config.encoding,
@@ -246,21 +227,14 @@ def _build_shard(task: _Task) -> _Built:
         task.develop.demosaic,
         task.develop.lens_correction,
     )
-    with replacing(path, shared=on_cluster()) as partial:
-        ids, patches = write_shard(partial, header, pairs())
-        if abandoned():
-            raise InputError(f"nobody waits for {plan.name} any more", hint="run the same again")
-        size, digest = partial.stat().st_size, sha256_of(partial)
-    shard = ShardInfo(plan.name, plan.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
-    note = Note(plan=plan.plan, shard=shard, failed=tuple(failed))
-    write_note(task.out, note)
+    note = finish(task.out, plan.name, plan.plan, header, pairs(), failed)
     return _Built(note, len(copied))
 
 
 def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | FailedPair:
-    for killer in task.killers:
-        if killer.id == record.id:
-            return killer
+    for failure in task.lost:
+        if failure.id == record.id:
+            return failure
     pixels = pixels_of(record, task.folder, task.config, task.develop, task.hot_pixels)
     patching = task.config.patching(task.plan.split).fingerprint()
     for source in task.sources.get(record.id, ()):

@@ -12,6 +12,7 @@ from sdd_toolkit.hot_pixel_map import HotPixelMap
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.reuse import developed
 from sdd_toolkit.shards.index import VERSION
+from sdd_toolkit.shards.making import cut
 from sdd_toolkit.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -58,10 +59,7 @@ def plan_shards(
     plans = []
     for split in SPLITS:
         members = sorted((r for r in records if splits[r.scene] == split), key=lambda record: record.id)
-        count = -(-len(members) // config.pairs_per_shard)
-        for number in range(count):
-            mine = tuple(members[number * config.pairs_per_shard : (number + 1) * config.pairs_per_shard])
-            name = f"{split}-{number:05d}-of-{count:05d}.h5"
+        for name, mine in cut(split, members, config.pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed(develop)}
             facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
             facts["records"] = [to_json(record) for record in mine]

@@ -139,6 +139,8 @@ def merge(
         config=_fingerprint([each.config for each in indexes]),
         splits=_joined_splits(sets),
         failed=tuple(failure for each in indexes for failure in each.failed),
+        configs=dict(sorted((key, entry) for each in indexes for key, entry in each.configs.items())),
+        libraries=_joined_versions([each.libraries for each in indexes]),
         history=(
             *dict.fromkeys(line for each in indexes for line in each.history),
             f"merged, of {' and '.join(map(_named, sets))}",
@@ -262,6 +264,12 @@ def _check_alike(first: _Set, other: _Set) -> None:
                 f"{first.folder} has {name} = {value}, {other.folder} has {name} = {theirs[name]}",
                 hint="pack one of them again with the settings of the other",
             )
+
+
+def _joined_versions(sets: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The libraries of several sets; where they differ, every version."""
+    names = sorted({name for each in sets for name in each}, key=str.lower)
+    return {name: ", ".join(dict.fromkeys(each[name] for each in sets if name in each)) for name in names}
 
 
 def _joined_splits(sets: Sequence[_Set]) -> dict[str, tuple[str, ...]]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from sdd_toolkit import __version__
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.executor import run_tasks, workers_of
-from sdd_toolkit.files import replacing, sha256_of
+from sdd_toolkit.files import sha256_of
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.reuse import patches_again
 from sdd_toolkit.shards.copying import read_patches
-from sdd_toolkit.shards.folder import Note, clear, finished, intact, publish, strays, write_note
+from sdd_toolkit.shards.folder import Note, clear, finished, intact, publish, strays
 from sdd_toolkit.shards.index import VERSION, damaged
+from sdd_toolkit.shards.making import cut, finish
 from sdd_toolkit.shards.schema import StoredPair
-from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.splits import SPLITS
 from sdd_toolkit.types import ShardInfo
 
@@ -131,10 +131,7 @@ def _plans(members: Sequence[Member], index: Index, pairs_per_shard: int) -> tup
     plans = []
     for split in SPLITS:
         mine = sorted((each for each in members if each.split == split), key=lambda each: each.pair.id)
-        count = -(-len(mine) // pairs_per_shard)
-        for number in range(count):
-            part = tuple(mine[number * pairs_per_shard : (number + 1) * pairs_per_shard])
-            name = f"{split}-{number:05d}-of-{count:05d}.h5"
+        for name, part in cut(split, mine, pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "name": name, "header": asdict(index.header(split))}
             facts["pairs"] = [_facts(member) for member in part]
             fingerprint = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
@@ -175,14 +172,7 @@ def _build(task: _Task) -> Note:
         for member in task.plan.members:
             yield member.pair, _patches(member)
 
-    path = task.out / task.plan.name
-    with replacing(path) as partial:
-        ids, patches = write_shard(partial, task.header, pairs())
-        size, digest = partial.stat().st_size, sha256_of(partial)
-    shard = ShardInfo(task.plan.name, task.plan.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
-    note = Note(plan=task.plan.fingerprint, shard=shard, failed=())
-    write_note(task.out, note)
-    return note
+    return finish(task.out, task.plan.name, task.plan.fingerprint, task.header, pairs())
 
 
 def _patches(member: Member) -> tuple[Patch, ...]:

@@ -45,7 +45,6 @@ class _Task:
     patches: bool
     patch_size: int
     overwrite: bool
-    killers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,17 @@ import numpy as np
 
 from sdd_toolkit import __version__
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.executor import run_tasks
-from sdd_toolkit.files import inside, replacing, sha256_of
+from sdd_toolkit.files import inside, sha256_of
 from sdd_toolkit.layouts.pixels import read_frame, read_mask
 from sdd_toolkit.layouts.sidecar import Export
 from sdd_toolkit.manifest import to_json
 from sdd_toolkit.residual_flow import FLOW_FACTOR
-from sdd_toolkit.shards.folder import Note, write_note
+from sdd_toolkit.shards.folder import Note
 from sdd_toolkit.shards.index import VERSION, FailedPair, ShardHeader
+from sdd_toolkit.shards.making import cut, finish, made
 from sdd_toolkit.shards.schema import PackedPair
-from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.splits import SPLITS
-from sdd_toolkit.types import FileRef, PairRecord, Reason, ShardInfo
+from sdd_toolkit.types import FileRef, PairRecord, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +64,20 @@ class ShardTask:
     root: Path
     out: Path
     config: PackConfig
-    killers: tuple[str, ...] = ()
+    lost: tuple[FailedPair, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The pairs it is to hold."""
+        return tuple(entry.record.id for entry in self.frames)
+
+    def only(self, pair_id: str) -> ShardTask:
+        """The same with one pair."""
+        return replace(self, frames=tuple(entry for entry in self.frames if entry.record.id == pair_id))
+
+    def without(self, lost: tuple[FailedPair, ...]) -> ShardTask:
+        """The same, these pairs left out with their reasons."""
+        return replace(self, lost=lost)
 
 
 def planned(
@@ -94,10 +106,7 @@ def planned(
     for split in SPLITS:
         members = sorted((f for f in frames if splits[f.record.scene] == split), key=lambda entry: entry.record.id)
         header = told.header(split, config.patch_size, config.profile.codec)
-        count = -(-len(members) // config.pairs_per_shard)
-        for number in range(count):
-            mine = tuple(members[number * config.pairs_per_shard : (number + 1) * config.pairs_per_shard])
-            name = f"{split}-{number:05d}-of-{count:05d}.h5"
+        for name, mine in cut(split, members, config.pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "config": values, "header": asdict(header)}
             facts |= {"name": name, "frames": [asdict(entry) for entry in mine]}
             plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
@@ -106,24 +115,8 @@ def planned(
 
 
 def built(tasks: Sequence[ShardTask], executor: str) -> Iterator[Note]:
-    """The notes of the shards as they get ready. A pair that kills its worker is found and left out."""
-    dead = []
-    for outcome in run_tasks(build, tasks, executor):
-        if outcome.result is None:
-            dead.append(outcome.task)
-        else:
-            yield outcome.result
-    for task in dead:
-        alone = [replace(task, frames=(entry,)) for entry in task.frames]
-        trials = list(run_tasks(_try, alone, executor))
-        killers = tuple(trial.task.frames[0].record.id for trial in trials if trial.result is None)
-        for outcome in run_tasks(build, [replace(task, killers=killers)], executor):
-            if outcome.result is None:
-                raise InputError(
-                    f"the worker that writes {task.name} dies again and again",
-                    hint="run the same again with fewer workers, e.g. --executor local:1",
-                )
-            yield outcome.result
+    """The notes of the shards as they get ready."""
+    return made(build, _try, tasks, executor, sees=tuple({task.root for task in tasks}))
 
 
 def _try(task: ShardTask) -> bool:
@@ -142,21 +135,15 @@ def build(task: ShardTask) -> Note:
             else:
                 yield pair, task.config.patching(task.header.split).patches(pair)
 
-    path = task.out / task.name
-    with replacing(path) as partial:
-        ids, patches = write_shard(partial, task.header, pairs())
-        size, digest = partial.stat().st_size, sha256_of(partial)
-    shard = ShardInfo(task.name, task.header.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
-    note = Note(plan=task.plan, shard=shard, failed=tuple(failed))
-    write_note(task.out, note)
-    return note
+    return finish(task.out, task.name, task.plan, task.header, pairs(), failed)
 
 
 def packed(task: ShardTask, entry: Frames) -> PackedPair | FailedPair:
     """The pair with its pixels as they are, or why it cannot be had."""
     record = entry.record
-    if record.id in task.killers:
-        return FailedPair(record.id, Reason.WORKER_DIED)
+    for failure in task.lost:
+        if failure.id == record.id:
+            return failure
     try:
         for ref in (entry.blur, entry.sharp):
             path = inside(task.root, ref.path)

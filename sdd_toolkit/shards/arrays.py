@@ -88,16 +88,14 @@ class StoredArray:
         content: The file's bytes, see `mapped`.
     """
 
-    __slots__ = ("_checked", "_contiguous", "_dataset", "_file", "_places", "dtype", "shape")
+    __slots__ = ("_chunks", "_contiguous", "_dataset", "dtype", "shape")
 
     def __init__(self, dataset: h5py.Dataset, content: memoryview | None) -> None:
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype
         self._dataset = dataset
-        self._file = content
         self._contiguous: NDArray[Any] | None = None
-        self._places: dict[tuple[int, ...], tuple[int, int]] | None = None
-        self._checked: set[tuple[int, ...]] = set()
+        self._chunks: _Chunks | None = None
         if content is None:
             return
         offset = dataset.id.get_offset()
@@ -105,8 +103,7 @@ class StoredArray:
             plain = np.frombuffer(content, self.dtype, math.prod(self.shape), offset)
             self._contiguous = plain.reshape(self.shape)
         elif _filters(dataset) == blosc_chunks.FILTERS and blosc_chunks.available():
-            self._places = {}
-            dataset.id.chunk_iter(self._note_chunk)
+            self._chunks = _Chunks(dataset, content)
 
     def read(self, window: Window | None = None) -> NDArray[Any]:
         """A copy of what lies between (start, stop) of every axis named, all of the others.
@@ -118,39 +115,48 @@ class StoredArray:
         limits = (*given, *((0, size) for size in self.shape[len(given) :]))
         if self._contiguous is not None:
             return np.array(self._contiguous[tuple(slice(*limit) for limit in limits)])
-        if self._places is None:
+        if self._chunks is None:
             return np.asarray(self._dataset[tuple(slice(*limit) for limit in limits)])
-        return self._decoded(limits, self._places)
+        return self._chunks.read(limits)
 
-    def _decoded(
-        self, limits: Sequence[tuple[int, int]], places: dict[tuple[int, ...], tuple[int, int]]
-    ) -> NDArray[Any]:
-        edges: tuple[int, ...] = self._dataset.chunks
-        found = np.empty(tuple(stop - start for start, stop in limits), self.dtype)
-        block = np.empty(edges, self.dtype)
+
+class _Chunks:
+    """The chunks of `blosc_chunks` of one data set, in a mapped file."""
+
+    __slots__ = ("_checked", "_content", "_dataset", "_edges", "_places")
+
+    def __init__(self, dataset: h5py.Dataset, content: memoryview) -> None:
+        self._dataset = dataset
+        self._content = content
+        self._edges: tuple[int, ...] = dataset.chunks
+        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._checked: set[tuple[int, ...]] = set()
+
+    def read(self, limits: Sequence[tuple[int, int]]) -> NDArray[Any]:
+        if not self._places:
+            # Only now: HDF5 takes milliseconds to tell, and much is opened for what else it holds.
+            self._dataset.id.chunk_iter(self._note)
+        edges = self._edges
+        found = np.empty(tuple(stop - start for start, stop in limits), self._dataset.dtype)
         if found.shape == edges and all(start % edge == 0 for (start, _), edge in zip(limits, edges, strict=True)):
-            self._decode(tuple(start // edge for (start, _), edge in zip(limits, edges, strict=True)), places, found)
+            self._decode(tuple(start // edge for (start, _), edge in zip(limits, edges, strict=True)), found)
             return found
+        block = np.empty(edges, self._dataset.dtype)
         axes = [_pieces(start, stop, edge) for (start, stop), edge in zip(limits, edges, strict=True)]
         for pieces in product(*axes):
-            self._decode(tuple(number for number, _, _ in pieces), places, block)
+            self._decode(tuple(number for number, _, _ in pieces), block)
             found[tuple(to for _, to, _ in pieces)] = block[tuple(of for _, _, of in pieces)]
         return found
 
-    def _decode(
-        self, number: tuple[int, ...], places: dict[tuple[int, ...], tuple[int, int]], block: NDArray[Any]
-    ) -> None:
-        assert self._file is not None
-        offset, size = places[number]
-        stored = self._file[offset : offset + size]
-        blosc_chunks.unpack_chunk(stored, block, check=number not in self._checked)
+    def _decode(self, number: tuple[int, ...], block: NDArray[Any]) -> None:
+        offset, size = self._places[number]
+        blosc_chunks.unpack_chunk(self._content[offset : offset + size], block, check=number not in self._checked)
         self._checked.add(number)
 
-    def _note_chunk(self, chunk: Any) -> None:
+    def _note(self, chunk: Any) -> None:
         if chunk.filter_mask:
             raise ValueError("a chunk was stored without its filters")
-        assert self._places is not None
-        number = tuple(at // edge for at, edge in zip(chunk.chunk_offset, self._dataset.chunks, strict=True))
+        number = tuple(at // edge for at, edge in zip(chunk.chunk_offset, self._edges, strict=True))
         self._places[number] = (chunk.byte_offset, chunk.size)
 
 

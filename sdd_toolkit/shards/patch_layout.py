@@ -37,6 +37,7 @@ from sdd_toolkit.shards.index import (
     sealed,
     unsealed,
 )
+from sdd_toolkit.shards.making import cut
 from sdd_toolkit.shards.open_shards import OpenShards
 from sdd_toolkit.shards.reader import ShardReader, open_shard
 from sdd_toolkit.shards.schema import DTYPE, Patch
@@ -130,7 +131,7 @@ def write_patches(
             for part in dict.fromkeys(shard.split for shard in reader.shards)
         ]
         chosen = [(part, tuple(patch for patch in mine if keep is None or keep(patch))) for part, mine in chosen]
-        plans = [plan for part, mine in chosen for plan in _cut(part, mine, patches_per_shard)]
+        plans = [(name, part, rows) for part, mine in chosen for name, rows in cut(part, mine, patches_per_shard)]
         total = sum(len(rows) for _, _, rows in plans)
         if not total:
             raise InputError(
@@ -156,14 +157,6 @@ def write_patches(
 
 
 _Plan = tuple[str, str, tuple[Patch, ...]]
-
-
-def _cut(split: str, patches: Sequence[Patch], per_shard: int) -> list[_Plan]:
-    count = -(-len(patches) // per_shard)
-    return [
-        (f"{split}-{number:05d}-of-{count:05d}.h5", split, tuple(patches[number * per_shard :][:per_shard]))
-        for number in range(count)
-    ]
 
 
 def _is_there(out: Path, reader: ShardReader, source: str, codec: str, plans: Sequence[_Plan]) -> bool:

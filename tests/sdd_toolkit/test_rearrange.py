@@ -178,6 +178,26 @@ def test_sets_that_were_packed_differently_are_not_merged_and_the_setting_is_nam
         merge([original / "shards", tmp_path / "deep"], tmp_path / "both", ["a-", "b-"])
 
 
+def test_a_merged_set_keeps_the_configurations_of_all_its_parts(folder: Path, other: Path, tmp_path: Path) -> None:
+    merge([folder / "shards", other], tmp_path / "out", ["a-", "b-"])
+    parts = [read_index(folder / "shards"), read_index(other)]
+    assert parts[0].config != parts[1].config
+    assert read_index(tmp_path / "out").configs == parts[0].configs | parts[1].configs
+
+
+def test_a_merged_set_tells_every_version_of_a_library_that_made_its_parts(
+    folder: Path, other: Path, tmp_path: Path
+) -> None:
+    index = read_index(other)
+    old = Path(shutil.copytree(other, tmp_path / "old"))
+    write_index(old, replace(index, libraries={**index.libraries, "numpy": "0.1"}))
+    merge([folder / "shards", old], tmp_path / "out", ["a-", "b-"])
+    assert read_index(tmp_path / "out").libraries == {
+        **index.libraries,
+        "numpy": f"{index.libraries['numpy']}, 0.1",
+    }
+
+
 def test_the_parts_of_a_set_merged_hold_the_same_pixels_in_the_same_shards(original: Path, tmp_path: Path) -> None:
     subset(original / "shards", tmp_path / "first", "residual_px < 0.5")
     subset(original / "shards", tmp_path / "rest", "residual_px > 0.5")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,7 @@ from sdd_toolkit.layouts.importing import MANIFEST, run, run_manifest
 from sdd_toolkit.layouts.shard_tasks import Frames, build, planned
 from sdd_toolkit.manifest import read
 from sdd_toolkit.pack_config import PackConfig
-from sdd_toolkit.shards.index import read_index
+from sdd_toolkit.shards.index import FailedPair, read_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import Reason
 from tests.sdd_toolkit.layouts import trees
@@ -193,7 +192,7 @@ def test_a_pair_that_kills_its_worker_is_left_out_with_that_reason(tmp_path: Pat
         record = reader.record("IMG_2000_ap1_00")
     entry = Frames(record, "test", record.blur, record.sharp, 8)
     (task,) = planned(frames, tmp_path / "one", [entry], {"IMG_2000": "test"}, CONFIG, Encoding.SRGB8)
-    note = build(replace(task, killers=("IMG_2000_ap1_00",)))
+    note = build(task.without((FailedPair("IMG_2000_ap1_00", Reason.WORKER_DIED),)))
     assert [(failure.id, failure.reason) for failure in note.failed] == [("IMG_2000_ap1_00", Reason.WORKER_DIED)]
     assert note.shard.pairs == ()
 
