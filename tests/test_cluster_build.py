@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -11,39 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import ROOT, sdd
+from tests.command_line import ROOT
 from tests.sdd_toolkit.cluster_nodes import Nodes, nodes
+from tests.small_build import content, small_build
 
 pytest.importorskip("distributed", reason="the cluster extra is not installed")
-
-SMALL = """
-[simulate]
-width = 640
-height = 448
-[pack]
-pairs_per_shard = 1
-patch_size = 256
-[report]
-title = "Small"
-[build]
-sources = ["raw"]
-"""
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six small virtual pairs, their configuration, and the data set that this machine builds of them."""
-    folder = tmp_path_factory.mktemp("cluster-build")
-    (folder / "sdd.toml").write_text(SMALL)
-    simulate = ["--scenes", 6, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
-    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
-    sdd("build", folder / "sdd.toml", "--out", folder / "whole")
-    return folder
-
-
-def content(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return small_build(tmp_path_factory.mktemp("cluster-build"), scenes=6, pairs_per_shard=1)
 
 
 def started(small: Path, out: str, running: Nodes) -> subprocess.Popen[bytes]:

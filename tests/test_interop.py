@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from sdd_toolkit.images import read_image, write_values
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
 from tests.command_line import ROOT, sdd
+from tests.small_build import content
 from tests.small_dataset import texture
 
 PLAN = (("train", 3), ("val", 1), ("test", 1))
@@ -41,11 +41,6 @@ def canon(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 write_values(path, image)
             number += 2
     return root
-
-
-def content(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -16,35 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import ROOT, sdd
-
-SMALL = """
-[simulate]
-width = 640
-height = 448
-[pack]
-pairs_per_shard = 2
-patch_size = 256
-[report]
-title = "Small"
-[build]
-sources = ["raw"]
-"""
+from tests.small_build import SMALL, content, small_build
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five small virtual pairs and their configuration."""
-    folder = tmp_path_factory.mktemp("kill")
-    (folder / "sdd.toml").write_text(SMALL)
-    simulate = ["--scenes", 5, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
-    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
-    sdd("build", folder / "sdd.toml", "--out", folder / "whole")
-    return folder
-
-
-def content(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return small_build(tmp_path_factory.mktemp("kill"), scenes=5, pairs_per_shard=2)
 
 
 def test_a_build_makes_shards_a_card_and_a_report_and_a_second_run_changes_nothing(small: Path) -> None:
@@ -72,7 +49,7 @@ def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, see
 def test_a_build_that_keeps_nothing_says_so_and_leaves_a_report_but_no_shards_of_an_earlier_one(small: Path) -> None:
     out = small / "strict"
     shutil.copytree(small / "whole", out)
-    (small / "strict.toml").write_text(SMALL + "[filter]\nmin_level = 0.999\n")
+    (small / "strict.toml").write_text(SMALL.format(pairs_per_shard=2) + "[filter]\nmin_level = 0.999\n")
     done = sdd("build", small / "strict.toml", "--out", out, check=False)
     error, hint = done.stderr.strip().splitlines()[-2:]
     assert done.returncode == 2

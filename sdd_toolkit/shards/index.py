@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.locations import Place
 
+Fields = TypeVar("Fields")
 FORMAT = "sdd-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
@@ -206,22 +207,32 @@ def read_index(folder: Place) -> Index:
         InputError: No index there, or one of another format or version.
         IntegrityError: The index is damaged.
     """
-    path = folder / INDEX_NAME
-    content = unsealed(path)
-    refuse_unknown(path, content, FORMAT)
-    try:
-        return _INDEX.validate_python(content)
-    except ValidationError as error:
-        raise misfitting(path, error) from error
+    return read_sealed(folder, FORMAT, _INDEX)
 
 
-def unsealed(path: Place) -> dict[str, Any]:
-    """The content of an index of any format and version, checked against its own sha256.
+def read_sealed(folder: Place, kind: str, fields: TypeAdapter[Fields]) -> Fields:
+    """Reads the `index.json` of a folder in the format `kind`, which tells `fields`.
 
     Raises:
-        InputError: No index there.
+        InputError: No index there, or one of another format, version or codec than can be read.
         IntegrityError: The index is damaged.
     """
+    path = folder / INDEX_NAME
+    content = _unsealed(path)
+    if (content["format"], content["version"]) != (kind, VERSION):
+        raise unknown_format(path, content["format"], content["version"], kind)
+    if content.get("codec") not in KNOWN_CODECS:
+        raise unknown_codec(path, content.get("codec"))
+    try:
+        return fields.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=_AGAIN) from error
+
+
+def _unsealed(path: Place) -> dict[str, Any]:
+    """The content of an index of any format and version, checked against its own sha256."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["format"], content["version"]
@@ -233,21 +244,6 @@ def unsealed(path: Place) -> dict[str, Any]:
     if content.pop("sha256", None) != _digest(content):
         raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=_AGAIN)
     return content
-
-
-def refuse_unknown(path: Place, content: Mapping[str, Any], kind: str) -> None:
-    """Raises InputError unless this is an index of format `kind`, in a version and codec that can be read."""
-    if (content["format"], content["version"]) != (kind, VERSION):
-        raise unknown_format(path, content["format"], content["version"], kind)
-    if content.get("codec") not in KNOWN_CODECS:
-        raise unknown_codec(path, content.get("codec"))
-
-
-def misfitting(path: Place, error: ValidationError) -> IntegrityError:
-    """The error for an index whose keys are not what they should be."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return IntegrityError(f"{path}: {where}: {first['msg']}", hint=_AGAIN)
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import cv2
 import h5py
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from sdd_toolkit import __version__
 from sdd_toolkit.develop import Encoding
@@ -32,10 +32,8 @@ from sdd_toolkit.shards.index import (
     VERSION,
     ShardHeader,
     attributes,
-    misfitting,
-    refuse_unknown,
+    read_sealed,
     sealed,
-    unsealed,
 )
 from sdd_toolkit.shards.making import cut
 from sdd_toolkit.shards.open_shards import OpenShards
@@ -282,13 +280,7 @@ def read_patch_index(folder: Path) -> PatchIndex:
         InputError: No index there, or one of another format (such as pairs) or version.
         IntegrityError: The index is damaged.
     """
-    path = folder / INDEX_NAME
-    content = unsealed(path)
-    refuse_unknown(path, content, PATCH_FORMAT)
-    try:
-        return _INDEX.validate_python(content)
-    except ValidationError as error:
-        raise misfitting(path, error) from error
+    return read_sealed(folder, PATCH_FORMAT, _INDEX)
 
 
 class PatchReader:

@@ -5,7 +5,6 @@ The fork server has imported everything once; a child starts in milliseconds and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -34,6 +33,7 @@ from sdd_toolkit.shards.index import ShardHeader, read_index
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
 from tests.faults.points import Points, disk_full, killed
+from tests.small_build import content  # noqa: F401 as builds.content
 
 # What a build imports on its way: a child should not have to.
 PRELOADED = (
@@ -94,12 +94,6 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     except Exception:
         (out.parent / f"{out.name}.error").write_text(traceback.format_exc())
         os._exit(1)
-
-
-def content(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file by its path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def build_watched(folder: Path, out: Path, at: int | str | None, act: Act = killed, stays: bool = False) -> None:
