@@ -123,6 +123,9 @@ class Outline:
     arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
+_ARRAYS = ("blur", "sharp", "valid", "flow")
+
+
 class ShardReader:
     """Reads the pairs and patches of a folder of shards, or of one split of it.
 
@@ -211,13 +214,12 @@ class ShardReader:
             return PairFacts(pair.told["record"], pair.told["box"], pair.told["development"])
 
     def outline(self, pair_id: str) -> Outline:
-        """What the shard says of a pair without a look at its arrays, which takes longer the more chunks they have."""
-        shard = self._shard(pair_id)
-        with self._open_shards.reading(shard) as opened:
-            group = opened.file[group_name(pair_id)]
-            arrays = {name: (group[name].dtype, group[name].shape) for name in ("blur", "sharp", "valid", "flow")}
-            told, marks = _told(group), marks_of(group)
-            return Outline(told["record"], told["box"], None if marks is None else marks.look, arrays)
+        """What the shard says of a pair, without reading pixels."""
+        with self._stored(pair_id) as pair:
+            told, marks = pair.told, pair.told["marks"]
+            arrays = {name: getattr(pair, name) for name in _ARRAYS}
+            kinds = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+            return Outline(told["record"], told["box"], None if marks is None else marks.look, kinds)
 
     def look(self, pair_id: str) -> str | None:
         """The perceptual hash of the pair's sharp frame; None in the first shards."""
@@ -327,7 +329,7 @@ class ShardReader:
             pair = opened.parts.get(pair_id)
             if pair is None:
                 group = opened.file[group_name(pair_id)]
-                arrays = {key: StoredArray(group[key], opened.content) for key in ("blur", "sharp", "valid", "flow")}
+                arrays = {key: StoredArray(group[key], opened.content) for key in _ARRAYS}
                 pair = opened.parts[pair_id] = _StoredPair(**arrays, told=_told(group))
             yield pair
 
