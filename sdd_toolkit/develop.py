@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sdd_toolkit.frames import CameraFrame, HalfFrame
     from sdd_toolkit.types import Row
 
+XYZ_FROM_SRGB = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+"""(3, 3): linear sRGB to CIE XYZ, D65 (IEC 61966-2-1)."""
 _SRGB_DISPLAY_THRESHOLD = 0.04045
 _ROOTS = 65535
 _NEAR_BORDER = 256

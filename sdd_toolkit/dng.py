@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
+from sdd_toolkit.develop import XYZ_FROM_SRGB
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
@@ -27,10 +29,6 @@ _PACKING = {_BYTE: "B", _ASCII: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", _U
 _EXIF_IFD = 34665
 # tifffile refuses to write that pointer; its neighbour keeps the place in the sorted directory until it is patched.
 _STAND_IN = 34664
-XYZ_FROM_SRGB = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
-"""(3, 3): linear sRGB to CIE XYZ, D65 (IEC 61966-2-1)."""
 _D65 = 21
 _CFA, _LINEAR_RAW = 32803, 34892
 

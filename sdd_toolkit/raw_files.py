@@ -1,8 +1,9 @@
 """RAW files through LibRaw: the only importer of rawpy.
 
-Everything here is in the sensor's own orientation and covers the visible area, cut to even sides. Samples of a Bayer
-mosaic whose colours have unequal black levels are brought to 0 … 65535 by this module, each colour by its own, so that
-LibRaw only demosaics, balances and converts. Nothing it does depends on what a frame shows.
+Everything here is in the sensor's own orientation and covers the visible area, cut to even sides. Bayer mosaics that
+LibRaw tells enough of are developed by `demosaic`, which is faster, everything else by LibRaw. For LibRaw, samples of a
+mosaic whose colours have unequal black levels are brought to 0 … 65535, each colour by its own. Nothing depends on
+what a frame shows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 import rawpy
 
-from sdd_toolkit import tiff_directory
+from sdd_toolkit import bayer, demosaic, tiff_directory
 from sdd_toolkit.containers import LARGEST_PX, examine
 from sdd_toolkit.decoding import check_is_file, preview_of_jpeg
 from sdd_toolkit.develop import any_of_block, binned
@@ -45,7 +46,6 @@ _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
 _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}
 _X_TRANS_SIDE, _BAYER_SIDE = 6, 2
 _CFA_DIM, _BLACK_DIM = 33421, 50713
-_BAND_ROWS = 256
 _BINNED_ROWS = 128
 _SAME_SHAPE = 0.03
 
@@ -157,11 +157,11 @@ def repaired(raw: Any, places: Places | None) -> int:
     return len(places)
 
 
-def facts_of(raw: Any, demosaic: Demosaic, repaired_count: int) -> FrameFacts:
-    """How an open file is developed when `demosaic` is asked for."""
+def facts_of(raw: Any, algorithm: Demosaic, repaired_count: int) -> FrameFacts:
+    """How an open file is developed when `algorithm` is asked for."""
     pattern = raw.raw_pattern
     if is_bayer(raw):
-        done = demosaic.value
+        done = algorithm.value
     elif pattern is not None and pattern.shape[0] == _X_TRANS_SIDE:
         done = "x-trans"
     else:
@@ -178,9 +178,12 @@ def halved(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     return binned(pixels), any_of_block(pixels.max(axis=-1) >= CLIPPED)
 
 
-def developed(raw: Any, balance: Row, demosaic: Demosaic) -> NDArray[np.uint16]:
+def developed(raw: Any, balance: Row, algorithm: Demosaic) -> NDArray[np.uint16]:
     """The frame at full size with sRGB primaries: (H, W, 1 or 3), linear, 65535 = white. Changes the open file."""
-    return _postprocessed(raw, balance, rawpy.ColorSpace.sRGB, demosaic)
+    if algorithm is Demosaic.AHD and _is_known(raw):
+        mosaic = bayer.mosaic_of(raw, balance, min(balance))
+        return _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw))))
+    return _postprocessed(raw, balance, rawpy.ColorSpace.sRGB, algorithm)
 
 
 def in_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
@@ -190,7 +193,11 @@ def in_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
         raw: The open file.
         balance: Its white balance: demosaicing looks at hues. It is taken out again, and nothing is clipped by it.
     """
-    codes = _postprocessed(raw, balance, rawpy.ColorSpace.raw, Demosaic.AHD, rawpy.HighlightMode.Ignore)
+    if _is_known(raw):
+        mosaic = bayer.mosaic_of(raw, balance, max(balance))
+        codes = _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw)), convert=False))
+    else:
+        codes = _postprocessed(raw, balance, rawpy.ColorSpace.raw, Demosaic.AHD, rawpy.HighlightMode.Ignore)
     pixels = linear(codes) * (np.float32(max(balance)) / np.array(balance, dtype=np.float32))
     return np.minimum(pixels, np.float32(1.0))
 
@@ -241,12 +248,8 @@ def white_balance(raw: Any) -> Row:
 
 
 def to_srgb(raw: Any) -> tuple[Row, Row, Row]:
-    """Matrix from white-balanced camera RGB to linear sRGB, row by row."""
-    matrix = np.asarray(raw.color_matrix, dtype=np.float64)[:, :3]
-    if raw.num_colors != 3 or not np.all(np.isfinite(matrix)) or not np.any(matrix):
-        return NO_MATRIX
-    rows = [(float(row[0]), float(row[1]), float(row[2])) for row in matrix]
-    return (rows[0], rows[1], rows[2])
+    """Matrix from white-balanced camera RGB to linear sRGB, row by row; unity where LibRaw tells none."""
+    return bayer.known_matrix(raw) or NO_MATRIX
 
 
 def oriented(image: NDArray[Any], flip: int) -> NDArray[Any]:
@@ -287,23 +290,13 @@ def _black_periods(tiff: Tiff) -> Iterator[int]:
             yield from map(int, tiff_directory.numbers(tiff, entries.get(_BLACK_DIM), 2))
 
 
-def _phases(raw: Any) -> Iterator[tuple[tuple[slice, slice], int, float, np.float32]]:
-    """The four phases of a Bayer mosaic in the visible area: where, channel, black level, 1 / (white - black)."""
-    sizes, blacks, colours = raw.sizes, raw.black_level_per_channel, raw.color_desc.decode()
-    for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        index = raw.raw_color(sizes.top_margin + top, sizes.left_margin + left)
-        black = float(blacks[index])
-        scale = np.float32(1.0 / max(raw.white_level - black, 1.0))
-        yield (slice(top, None, 2), slice(left, None, 2)), "RGB".index(colours[index]), black, scale
-
-
 def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(h, w, 3) means of each colour's samples in a 2x2 block, and whether any sample is saturated."""
     height, width = raw.sizes.height // 2 * 2, raw.sizes.width // 2 * 2
     mosaic = raw.raw_image_visible[:height, :width]
     rgb = np.empty((height // 2, width // 2, 3), dtype=np.float32)
     clipped = np.empty((height // 2, width // 2), dtype=np.bool_)
-    phases = [(channel, np.float32(black), scale) for _, channel, black, scale in _phases(raw)]
+    phases = [(channel, np.float32(black), scale) for _, channel, black, scale in bayer.phases(raw)]
     least = [_first_saturated(black, scale) for _, black, scale in phases]
     for top in range(0, height, _BINNED_ROWS):
         band = mosaic[top : top + _BINNED_ROWS]
@@ -336,33 +329,25 @@ def _first_saturated(black: np.float32, scale: np.float32) -> int:
     return int(np.searchsorted(light, np.float32(CLIPPED)))
 
 
-def _stretch(raw: Any) -> None:
-    """Brings the samples of a Bayer mosaic to 0 … 65535 in place, each colour by its own black level.
-
-    LibRaw subtracts each colour's black but divides all of them by the range of the lowest one.
-    """
-    mosaic = raw.raw_image_visible
-    for (rows, columns), _, black, scale in _phases(raw):
-        plane = mosaic[rows, columns]
-        for top in range(0, len(plane), _BAND_ROWS):
-            band = plane[top : top + _BAND_ROWS]
-            light = (band.astype(np.float32) - np.float32(black)) * (scale * np.float32(65535))
-            band[...] = np.rint(np.clip(light, 0, 65535))
+def _is_known(raw: Any) -> bool:
+    """Whether an open file is a Bayer mosaic of which LibRaw tells all that it develops it with."""
+    # Of some makers it takes zeros for dead samples, and does not say of which.
+    return is_bayer(raw) and bayer.known_matrix(raw) is not None and bool(raw.raw_image_visible.min() > 0)
 
 
 def _postprocessed(
-    raw: Any, balance: Row, space: Any, demosaic: Demosaic, highlights: Any = rawpy.HighlightMode.Clip
+    raw: Any, balance: Row, space: Any, algorithm: Demosaic, highlights: Any = rawpy.HighlightMode.Clip
 ) -> NDArray[np.uint16]:
     """LibRaw's development with nothing automatic, not oriented, even-sized: (H, W, 1 or 3) uint16."""
     red, green, blue = balance
     levels: dict[str, Any] = {}
-    if is_bayer(raw) and len({black for _, _, black, _ in _phases(raw)}) > 1:
+    if is_bayer(raw) and len({black for _, _, black, _ in bayer.phases(raw)}) > 1:
         # With one level for all, LibRaw does the same in its own pass.
-        _stretch(raw)
+        bayer.stretch(raw)
         levels = {"user_black": 0, "user_cblack": [0, 0, 0, 0], "user_sat": 65535}
     pixels: NDArray[np.uint16] = raw.postprocess(
         # LibRaw takes its own way for what is no Bayer mosaic.
-        demosaic_algorithm=_ALGORITHMS.get(demosaic, rawpy.DemosaicAlgorithm.AHD)
+        demosaic_algorithm=_ALGORITHMS.get(algorithm, rawpy.DemosaicAlgorithm.AHD)
         if is_bayer(raw)
         else rawpy.DemosaicAlgorithm.AHD,
         user_wb=[red, green, blue, green],
@@ -375,8 +360,12 @@ def _postprocessed(
         highlight_mode=highlights,
         **levels,
     )
+    return _even_sided(pixels.reshape(*pixels.shape[:2], -1))
+
+
+def _even_sided(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
     height, width = (side // 2 * 2 for side in pixels.shape[:2])
-    return pixels[:height, :width].reshape(height, width, -1)
+    return pixels[:height, :width]
 
 
 def _known(value: float) -> float | None:
