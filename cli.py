@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from sdd_toolkit.progress import Track
     from sdd_toolkit.types import Report
 
+_OF_WORKERS = (
+    "capture.ingest",
+    "sdd_toolkit.hot_pixel_map",
+    "alignment.stage",
+    "sdd_toolkit.filter",
+    "sdd_toolkit.pack",
+    "sdd_toolkit.report_pictures",
+)
+"""Where the tasks are that a build has for worker processes."""
+
 CAPTURE_DOORS = (
     Door("plan", "capture.tether.commands:plan", "Write a commented shot list to edit."),
     Door("run", "capture.tether.commands:run", "Shoot a plan with a tethered camera, resuming."),
@@ -146,21 +156,26 @@ def run_build(
         breathing: File of `sdd breathing`; None means `[align] breathing`.
         mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
     """
+    from sdd_toolkit.build import BuildConfig, record_config, resolve
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.executor import make_ready
+
+    recipe = load_section(BuildConfig, "build", config)
+    sources, dataset = resolve(config, source, out, recipe)
+    if not dataset.ingested.exists():
+        # Workers import as long as this process does.
+        make_ready(executor, _OF_WORKERS)
     import alignment.config
     import alignment.fuse_stage
     import alignment.stage
     import capture.config
     import capture.ingest
     from sdd_toolkit import cards, filter, hot_pixel_map, lenses, pack, report, verify
-    from sdd_toolkit.build import BuildConfig, record_config, resolve
-    from sdd_toolkit.config import load_section
     from sdd_toolkit.development import DevelopConfig
     from sdd_toolkit.errors import SddError
     from sdd_toolkit.pack_config import PackConfig
     from sdd_toolkit.select import FilterConfig
 
-    recipe = load_section(BuildConfig, "build", config)
-    sources, dataset = resolve(config, source, out, recipe)
     hold(dataset.folder, dataset.shards, dataset.report)
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
     develop = load_section(DevelopConfig, "develop", config)

@@ -7,6 +7,7 @@ number of workers. In the same run: LibRaw's own decoding of the same files, and
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
 its modules are loaded; with more workers they include starting these and the server that forks them, once a row. The
+row `sdd build` is the command as it is typed, from the start of Python to its end; there the workers start once. The
 peak is that of the largest process, of which there are as many as workers.
 
 With `--photographs` the camera shoots photographs laid side by side, which SIFT finds more in than in dead leaves; with
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -66,6 +68,28 @@ def developed(files: list[Path]) -> None:
             raw.postprocess(
                 demosaic_algorithm=rawpy.DemosaicAlgorithm.AHD, output_bps=16, gamma=(1, 1), no_auto_bright=True
             )
+
+
+def command(raw: Path, folder: Path, pairs: int, executor: str) -> Cost:
+    """`sdd build` as it is typed: start of Python, imports and start of the workers included."""
+    import json
+
+    config = folder / "sdd.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"[pack]\npairs_per_shard = {max(1, pairs // 4)}\npatch_size = 256\nmin_size_px = 64\n")
+    measure = (
+        "import json, resource, subprocess, sys, time; began = time.perf_counter(); subprocess.run(sys.argv[1:], "
+        "check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); end = time.perf_counter(); "
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(json.dumps([end - began, used.ru_utime + used.ru_stime, used.ru_maxrss]))"
+    )
+    build = [sys.executable, "-m", "cli", "build", config, "--source", raw, "--out", folder, "--executor", executor]
+    root = Path(__file__).resolve().parent.parent
+    told = subprocess.run(  # in a process of its own, whose children are only these
+        [sys.executable, "-c", measure, *build], check=True, cwd=root, capture_output=True
+    )
+    wall_s, cpu_s, peak = json.loads(told.stdout)
+    return Cost(wall_s, cpu_s, peak * BYTES / 1e6)
 
 
 def lab_pipeline(files: list[Path], out: Path) -> None:
@@ -216,6 +240,11 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
         printed(name, rows[name], options.pairs)
     wholes = [whole(list(column)) for column in zip(*rows.values(), strict=True)]
     printed("all stages", wholes, options.pairs)
+    commands = [
+        command(raw, folder / f"{size}-command-{count}", options.pairs, "serial" if count == 1 else f"local:{count}")
+        for count in options.workers
+    ]
+    printed("sdd build", commands, options.pairs)
     printed("LibRaw, unpacking", [alone(partial(unpacked, files))], options.pairs)
     decoding = alone(partial(developed, files))
     printed("LibRaw, developing", [decoding], options.pairs)
@@ -223,8 +252,8 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     printed("laboratory's pipeline", [lab], options.pairs)
     print(f"{'build / developing':24s}{wholes[0].cpu_s / decoding.cpu_s:10.2f}  by CPU seconds, one worker")
     print(f"{'laboratory / build':24s}{lab.cpu_s / wholes[0].cpu_s:10.2f}  by CPU seconds, one worker")
-    for count, cost_of in zip(options.workers[1:], wholes[1:], strict=True):
-        print(f"{f'speed-up, {count} workers':24s}{wholes[0].wall_s / cost_of.wall_s:10.2f}")
+    for count, cost_of in zip(options.workers[1:], commands[1:], strict=True):
+        print(f"{f'speed-up, {count} workers':24s}{commands[0].wall_s / cost_of.wall_s:10.2f}  of sdd build")
     theirs = {path.parent: np.load(folder / f"{size}-lab" / f"{n}.npy") for n, path in enumerate(files[0::2])}
     for name, found in (("corners, ours", ours(datasets[0])), ("corners, laboratory", theirs)):
         print(f"{name:24s}{np.median(corner_errors_px(found)):10.3f}  px off the truth (RMS of a frame's, median)")

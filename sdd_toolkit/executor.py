@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import ConfigError
-from sdd_toolkit.local_workers import Outcome, Result, Task, keep_memory, run_locally
+from sdd_toolkit.local_workers import Outcome, Result, Task, keep_memory, run_locally, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,6 +132,18 @@ def run_tasks(
         from sdd_toolkit import cluster
 
         yield from cluster.run_tasks(function, tasks, where, pairs, sees)
+
+
+def make_ready(executor: str, modules: Sequence[str]) -> None:
+    """Has worker processes of this machine prepared while this process goes on, for a run that will have tasks.
+
+    Args:
+        executor: See the module's table.
+        modules: What they will need.
+    """
+    where = parse(executor)
+    if where.kind == "local":
+        start_server(modules)
 
 
 def abandoned() -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Executor, Future
+    from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
 Task = TypeVar("Task")
@@ -193,16 +194,22 @@ def _awaited(
     return done
 
 
-@contextmanager
-def _opened(crew: Crew) -> Iterator[Executor]:
+def start_server(modules: Sequence[str] | None = None, *, forking: bool = True) -> BaseContext:
+    """See `worker_server.context`; the server imports while this process goes on."""
     # Here, not above: a command that finds nothing to do need not load what makes processes.
-    from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import resource_tracker
 
     # First: when this starts, it lets SIGINT through again.
     resource_tracker.ensure_running()
     with _deaf_to_interrupts():
-        context = worker_server.context(forking=crew.forking)
+        return worker_server.context(forking=forking, modules=modules)
+
+
+@contextmanager
+def _opened(crew: Crew) -> Iterator[Executor]:
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = start_server(forking=crew.forking)
     pool = ProcessPoolExecutor(crew.workers, context, initializer=_enlist, initargs=(crew.begun, dict(os.environ)))
     try:
         yield pool

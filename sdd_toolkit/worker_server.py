@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from multiprocessing.context import ForkServerContext, SpawnContext
 
 MODULES = "SDD_WORKER_MODULES"
@@ -28,10 +28,14 @@ _SHARED = ("sdd_toolkit", "capture", "alignment", "cli")
 _LATE = {"sdd_toolkit.shards.blosc_chunks": "blosc2"}
 
 
-def context(*, forking: bool = True) -> ForkServerContext | SpawnContext:
+def context(*, forking: bool = True, modules: Sequence[str] | None = None) -> ForkServerContext | SpawnContext:
     """What starts processes: the server, which runs from now on, or with `forking=False` nothing but spawning.
 
     Call it with SIGINT blocked: the server and what it forks inherit that.
+
+    Args:
+        forking: Whether to use the server.
+        modules: What a server that does not run yet is to import; None: what this process has imported.
     """
     from multiprocessing import get_context
 
@@ -43,7 +47,7 @@ def context(*, forking: bool = True) -> ForkServerContext | SpawnContext:
     server = get_context("forkserver")
     server.set_forkserver_preload([_PRELOADED])
     try:
-        with _told_what_to_import():
+        with _told_what_to_import(_imported() if modules is None else [*modules, *_LATE.values()]):
             forkserver.ensure_running()
     except OSError:
         return get_context("spawn")
@@ -82,11 +86,15 @@ def let_go() -> None:
         os.close(held)
 
 
-@contextmanager
-def _told_what_to_import() -> Iterator[None]:
-    """The environment of a starting server: it finds modules where this process does, never in the working folder."""
+def _imported() -> list[str]:
+    """What this process has imported of what workers need."""
     names = [name for name in sys.modules if name.partition(".")[0] in _SHARED]
-    names += [late for name, late in _LATE.items() if name in sys.modules]
+    return names + [late for name, late in _LATE.items() if name in sys.modules]
+
+
+@contextmanager
+def _told_what_to_import(names: Sequence[str]) -> Iterator[None]:
+    """The environment of a starting server: it finds modules where this process does, never in the working folder."""
     path = os.pathsep.join(str(Path(entry).resolve()) if entry else str(Path.cwd()) for entry in sys.path)
     before = dict(os.environ)
     os.environ.update({MODULES: " ".join(names), "PYTHONPATH": path, "PYTHONSAFEPATH": "1"})

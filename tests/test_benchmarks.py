@@ -42,7 +42,14 @@ def table(script: str, *options: str) -> dict[str, list[list[float]]]:
 def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
     rows = table("build", "--pairs", "1", "--sizes", "648x432", "--workers", "1")
     stages = ("ingest", "hotpixels", "align", "filter", "pack", "verify", "card", "report")
-    for name in (*stages, "all stages", "LibRaw, unpacking", "LibRaw, developing", "laboratory's pipeline"):
+    for name in (
+        *stages,
+        "all stages",
+        "sdd build",
+        "LibRaw, unpacking",
+        "LibRaw, developing",
+        "laboratory's pipeline",
+    ):
         (row,) = rows[name]
         seconds, _, peak_mb = row
         assert seconds > 0

@@ -14,10 +14,11 @@ import pytest
 
 # What a server imports because this process has: OpenCV, LibRaw, HDF5, Blosc2, pandas and all threads of theirs.
 import alignment.stage  # noqa: F401
+import cli
 import sdd_toolkit.cards
 import sdd_toolkit.pack  # noqa: F401
 from sdd_toolkit import worker_server
-from sdd_toolkit.executor import run_tasks
+from sdd_toolkit.executor import make_ready, run_tasks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned")
 
@@ -47,6 +48,25 @@ def test_pools_share_one_server_that_has_imported_everything_and_has_one_thread(
     assert threads == 1
     assert {"cv2", "rawpy", "h5py", "blosc2", "pandas", "alignment.stage", "sdd_toolkit.pack"} <= modules
     assert seen()[0] == parent
+
+
+def test_a_build_has_its_server_import_what_workers_need_and_no_more() -> None:
+    make_ready("serial", cli._OF_WORKERS)
+    assert server_pid() is None
+    make_ready("local:1", cli._OF_WORKERS)
+    server, threads, modules, _ = seen()
+    assert server == server_pid()
+    assert threads == 1
+    assert set(cli._OF_WORKERS) <= modules
+    libraries = Path(f"/proc/{server}/maps").read_text()
+    assert [name for name in ("/cv2/", "/rawpy/", "/h5py/", "/blosc2/") if name not in libraries] == []
+    assert [name for name in ("/pandas/", "/torch/", "/matplotlib/") if name in libraries] == []
+
+
+def server_pid() -> int | None:
+    from multiprocessing import forkserver
+
+    return getattr(forkserver._forkserver, "_forkserver_pid", None)
 
 
 def test_a_worker_has_the_environment_of_now_not_of_when_the_server_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +100,7 @@ def test_without_a_folder_for_its_socket_workers_are_spawned(monkeypatch: pytest
 
 
 PLAIN = """
-from sdd_toolkit.executor import run_tasks
+from sdd_toolkit.executor import make_ready, run_tasks
 if __name__ == "__main__":
     print([one.result for one in run_tasks(abs, [-7], "local:1")])
 """
@@ -101,7 +121,7 @@ def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None
 
 ASLEEP = """
 import os, sys, time
-from sdd_toolkit.executor import run_tasks
+from sdd_toolkit.executor import make_ready, run_tasks
 def sleep(seconds):
     os.write(1, f"{os.getppid()} {os.getpid()}\\n".encode())
     time.sleep(seconds)
