@@ -10,14 +10,8 @@ import pytest
 
 from sdd_toolkit import manifest, pack
 from sdd_toolkit.pack_config import PackConfig
-from sdd_toolkit.report_pictures import (
-    PictureTask,
-    disc_blurred,
-    jpeg,
-    overlay,
-    pictures,
-    telling_window,
-)
+from sdd_toolkit.report_check import disc_blurred, overlay, telling_window
+from sdd_toolkit.report_pictures import PictureTask, jpeg, pictures
 from sdd_toolkit.types import FileRef, Reason
 from tests.planted_pairs import alignment, build_folder, record, write_pair
 
