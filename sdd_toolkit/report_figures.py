@@ -75,7 +75,7 @@ def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
         values = _log_ticks(float(histogram.edges[0]), float(histogram.edges[-1]))
         below = zip(np.log10(values), (f"{value:.3g}" for value in values), strict=True)
     else:
-        places = _ticks(*x, 6)
+        places = _ticks(*x, 5)
         below = zip(places, _labels(places), strict=True)
     bars = list[str]()
     base = np.zeros(len(edges) - 1)
