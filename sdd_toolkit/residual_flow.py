@@ -66,10 +66,9 @@ def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
     grid = _grid(size)
     with _opened(path, grid) as stored:
         flow = stored["flow"].astype(np.float32)
-        confidence, occlusion = _confidence(stored, grid)
         if flow.shape != (*grid, 2) or not np.isfinite(flow).all():
             raise ValueError(f"{flow.shape}, expected finite values of {(*grid, 2)}")
-    return ResidualFlow(flow, confidence, occlusion)
+        return ResidualFlow(flow, *_confidence(stored, grid))
 
 
 def read_trust(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:

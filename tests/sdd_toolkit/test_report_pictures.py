@@ -3,13 +3,14 @@ from __future__ import annotations
 import base64
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
 from sdd_toolkit import manifest, pack
+from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.pack_config import PackConfig
 from sdd_toolkit.report_check import disc_blurred, overlay, telling_window
 from sdd_toolkit.report_pictures import PictureTask, jpeg, pictures
@@ -111,19 +112,20 @@ def test_a_packed_flow_is_as_unsure_as_the_alignment_found_it(tmp_path: Path) ->
     assert np.ptp(image(pictures(packed).flow), axis=-1).max() == 0
 
 
-def packed_task(folder: Path, pair: PairRecord, config: PackConfig | None = None) -> PictureTask:
+def packed_task(folder: Path, pair: PairRecord, demosaic: Demosaic = Demosaic.AHD, **packing: str) -> PictureTask:
     """The task of a pair that was packed, its sources gone since."""
     build_folder(folder, [pair])
-    pack.run(folder / "filtered.jsonl", folder / "shards", config or PackConfig(patch_size=32, min_size_px=32))
+    config, develop = PackConfig(patch_size=32, min_size_px=32, **packing), DevelopConfig(demosaic=demosaic)
+    pack.run(folder / "filtered.jsonl", folder / "shards", config, develop=develop)
     shutil.rmtree(folder / "raw")
     return replace(task(folder, manifest.read(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
 
 
-@pytest.mark.parametrize("packing", [{}, {"encoding": "linear16"}, {"profile": "raw"}])
-def test_a_packed_pair_is_moved_back_to_where_it_was_shot(tmp_path: Path, packing: dict[str, str]) -> None:
+@pytest.mark.parametrize("packing", [{}, {"encoding": "linear16"}, {"profile": "raw"}, {"demosaic": Demosaic.HALF}])
+def test_a_packed_pair_is_moved_back_to_where_it_was_shot(tmp_path: Path, packing: dict[str, Any]) -> None:
     unblurred = record("a", alignment=replace(alignment(), coc_px=0.0))
     as_shot = pictures(task(tmp_path / "shot", write_pair(tmp_path / "shot", unblurred)))
-    shown = pictures(packed_task(tmp_path, unblurred, PackConfig(patch_size=32, min_size_px=32, **packing)))
+    shown = pictures(packed_task(tmp_path, unblurred, **packing))
     assert (shown.notes, shown.moved_back, as_shot.moved_back) == ((), True, False)
     fringes = [
         [np.abs(image(uri)[..., 0] - image(uri)[..., 1]).mean() for uri in (one.before, one.after)]
