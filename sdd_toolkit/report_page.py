@@ -119,12 +119,13 @@ def render(page: Page) -> str:
     listed = zip(places, rows, strict=True)
     views = [_pair_view(page, place + 1, page.records[place], row) for place, row in listed]
     pictured = [view for view in views if view.pictures is not None]
+    summary = statistics.summary(page.frame)
     text = environment.get_template("report.html.jinja").render(
         page=page,
         version=__version__,
-        summary=statistics.summary(page.frame),
+        summary=summary,
         funnel=_funnel(page),
-        reasons=_reason_bars(statistics.summary(page.frame).reasons),
+        reasons=_reason_bars(summary.reasons),
         file_reasons=_reason_bars(_file_reasons(page)),
         panels=_panels(page.frame),
         components=COMPONENTS,

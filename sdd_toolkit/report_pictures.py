@@ -1,7 +1,7 @@
 """The pictures of one pair for the report: slider, flow map and alignment check, as data URIs.
 
-A pair that was packed is shown as it lies in the shards; every other one as its source files show it, aligned if
-it could be. A picture that cannot be made is left out with the reason.
+A pair that was packed is shown as it lies in the shards, and its source files are not looked at; every other one as
+these show it, aligned if it could be. A picture that cannot be made is left out with the reason.
 """
 
 from __future__ import annotations
@@ -15,6 +15,17 @@ import numpy as np
 
 from sdd_toolkit import develop, files, frames, geometry, resampling, residual_flow
 from sdd_toolkit.errors import SddError
+from sdd_toolkit.report_check import (
+    LARGEST_DISC_PX,
+    box_of_both,
+    disc_blurred,
+    grown,
+    joined,
+    overlays,
+    part,
+    slices,
+    window_to_check,
+)
 from sdd_toolkit.report_flow import faded, flow_colours, nice_scale_px, reduced
 from sdd_toolkit.shards.reader import ShardReader
 
@@ -27,11 +38,11 @@ if TYPE_CHECKING:
     from sdd_toolkit.locations import Place
     from sdd_toolkit.types import Alignment, PairRecord
 
-CHECK_WINDOW_PX = (180, 240)
-_CHECK_ENLARGED = 2
+    Check = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
 _FLOW_WIDTH_PX = 320
 _SEARCH_WIDTH_PX = 480
-_LARGEST_DISC_PX = 40.0
+_BAND_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ class PairPictures:
         caption: What the slider shows and where it comes from.
         flow_scale_px: Length of flow that is drawn in full colour, full-size pixels.
         before: Red-cyan overlay of a textured window as shot; `after` the same once aligned.
+        moved_back: Whether `before` shows the packed frame moved back to where it was shot.
         notes: Why something is missing.
     """
 
@@ -72,65 +84,19 @@ class PairPictures:
     flow_scale_px: float = 0.0
     before: str | None = None
     after: str | None = None
+    moved_back: bool = False
     notes: tuple[str, ...] = ()
 
 
 def pictures(task: PictureTask) -> PairPictures:
     """All pictures of one pair; whatever cannot be read becomes a note, never an exception."""
     shown, notes = PairPictures(), list[str]()
-    for part in (_with_shards, _with_sources, _with_flow):
+    for add in (_with_shards, _with_sources, _with_flow):
         try:
-            shown = part(task, shown)
+            shown = add(task, shown)
         except SddError as error:
             notes.append(error.what.replace(f"{task.root}/", "").replace(f"{task.folder}/", ""))
     return replace(shown, notes=tuple(notes))
-
-
-def overlay(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Red-cyan overlay of two (H, W) brightnesses: grey where they agree, coloured fringes where they do not.
-
-    Returns:
-        (H, W, 3) RGB, the blurred frame in red, the sharp one in green and blue.
-    """
-    return np.stack([blurred, sharp, sharp], axis=-1)
-
-
-def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.float32]:
-    """`image` (H, W[, C]) out of focus by a disc of `radius_px`; pixels on its rim count as far as it covers them."""
-    reach = int(np.ceil(radius_px))
-    if reach < 1:
-        return image
-    axis = np.arange(-reach, reach + 1, dtype=np.float32)
-    disc = np.clip(radius_px + 0.5 - np.hypot(axis[:, None], axis[None, :]), 0.0, 1.0)
-    blurred = cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(blurred, dtype=np.float32)
-
-
-def telling_window(
-    brightness: NDArray[np.uint8],
-    displacement_px: NDArray[np.float32],
-    box: tuple[int, int, int, int],
-    size: tuple[int, int],
-) -> tuple[int, int, int, int]:
-    """The window with most texture that moved most, where an alignment shows best.
-
-    Args:
-        brightness: (H, W).
-        displacement_px: (H, W) length of the motion before alignment.
-        box: (left, top, right, bottom) the window must lie in.
-        size: (height, width) wished for; cut to the box.
-
-    Returns:
-        (top, left, height, width).
-    """
-    left, top, right, bottom = box
-    height, width = min(size[0], bottom - top), min(size[1], right - left)
-    plane = brightness[top:bottom, left:right].astype(np.float32)
-    slope = np.hypot(cv2.Sobel(plane, cv2.CV_32F, 1, 0), cv2.Sobel(plane, cv2.CV_32F, 0, 1))
-    total = cv2.integral(slope * (1.0 + displacement_px[top:bottom, left:right]))
-    score = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
-    row, column = np.unravel_index(int(np.argmax(score)), score.shape)
-    return top + int(row), left + int(column), height, width
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> str:
@@ -143,7 +109,9 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> str:
 
 
 def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """The slider as the source files show it, unless the shards gave one, and the alignment check if there is one."""
+    """What the shards did not give as the source files show it: the slider, the alignment check if there is one."""
+    if shown.blurred is not None and shown.before is not None:
+        return shown
     blur, sharp = (frames.read_half(files.inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp))
     alignment = task.record.alignment
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
@@ -157,27 +125,26 @@ def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
         factor = small_sharp.shape[1] / alignment.size[1]
         to_small = geometry.scaled(alignment.homography, factor)
         moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
-        cut, seen = _slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
+        cut, seen = slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
         shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
-    before, after = _check(blur, sharp, alignment)
-    return replace(shown, before=jpeg(before, task.jpeg_quality), after=jpeg(after, task.jpeg_quality))
+    return _with_check(task, shown, *_source_check(blur, sharp, alignment))
 
 
 def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """The slider and the flow map as packed."""
+    """All of it as packed."""
     if task.shards is None:
         return shown
-    with ShardReader(task.shards) as reader:
-        encoding, reduction = reader.encoding, reader.index.reduction
-        outline, size = reader.outline(task.record.id), reader.shape(task.record.id)
-        blur, sharp = (
-            develop.encode(develop.decode(_narrowed(packed, task.width_px), encoding), develop.Encoding.SRGB8)
-            for packed in reader.read_images(task.record.id, 0, 0, *size)
-        )
-        flow = reader.read_flow(task.record.id)
-    shown = _with_slider(task, shown, blur, sharp, "The packed pair, as training sees it")
-    confidence = _packed_confidence(task, flow.shape[:2], outline.box, reduction)
-    return _with_flow_map(task, shown, flow * np.float32(reduction), confidence)
+    with ShardReader(task.shards, past_hdf5=False) as reader:
+        blur, sharp = (_light(picture, reader) for picture in _packed_pair(reader, task.record.id, task.width_px))
+        shown = _with_slider(task, shown, _picture(blur), _picture(sharp), "The packed pair, as training sees it")
+        outline, flow = reader.outline(task.record.id), reader.read_flow(task.record.id)
+        confidence = _packed_confidence(task, flow.shape[:2], outline.box, reader.index.reduction)
+        shown = _with_flow_map(task, shown, flow * np.float32(reader.index.reduction), confidence)
+        alignment = outline.record.alignment
+        if alignment is None or alignment.failure is not None or outline.box is None:
+            return shown
+        check = _packed_check(reader, task.record.id, _narrowed(sharp, _SEARCH_WIDTH_PX), alignment, outline.box)
+    return replace(_with_check(task, shown, *check), moved_back=True)
 
 
 def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
@@ -186,8 +153,8 @@ def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
     if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
         return shown
     residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
-    seen = _slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
-    return _with_flow_map(task, shown, residual.flow[seen], _sure(residual)[seen])
+    seen = slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
+    return _with_flow_map(task, shown, residual.flow[seen], residual.trust[seen])
 
 
 def _with_slider(
@@ -199,6 +166,28 @@ def _with_slider(
     return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
 
 
+def _with_check(
+    task: PictureTask,
+    shown: PairPictures,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    sharp: NDArray[np.uint8],
+) -> PairPictures:
+    first, second = (jpeg(picture, task.jpeg_quality) for picture in overlays(before, after, sharp))
+    return replace(shown, before=first, after=second)
+
+
+def _packed_pair(reader: ShardReader, pair_id: str, width_px: int) -> list[NDArray[Any]]:
+    """Both packed frames at most `width_px` wide, read some rows at a time and halved while these are in the cache."""
+    height, width = reader.shape(pair_id)
+    halvings = _halvings((height, width), width_px)
+    bands = [
+        [_halved(part, halvings) for part in reader.read_images(pair_id, top, 0, min(_BAND_ROWS, height - top), width)]
+        for top in range(0, height, _BAND_ROWS)
+    ]
+    return [_narrowed(np.concatenate(parts), width_px) for parts in zip(*bands, strict=True)]
+
+
 def _packed_confidence(
     task: PictureTask, size: tuple[int, ...], box: tuple[int, int, int, int] | None, reduction: int
 ) -> NDArray[np.float32]:
@@ -207,18 +196,14 @@ def _packed_confidence(
     if alignment is None or alignment.flow_file is None or box is None:
         return everything
     try:
-        residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
+        trust = residual_flow.read_trust(files.inside(task.folder, alignment.flow_file), alignment.size)
     except SddError:
         return everything
     if reduction == 2:
-        residual = residual_flow.halved(residual)
+        trust = develop.binned(np.pad(trust, [(0, side % 2) for side in trust.shape], mode="edge"))
     left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in box)
-    found = _sure(residual)[top:bottom, left:right]
+    found = trust[top:bottom, left:right]
     return found if found.shape == everything.shape else everything
-
-
-def _sure(residual: residual_flow.ResidualFlow) -> NDArray[np.float32]:
-    return np.where(residual.occlusion, np.float32(0), residual.confidence)
 
 
 def _with_flow_map(
@@ -237,43 +222,77 @@ def _with_flow_map(
     return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 
 
-def _check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Overlays of the most telling window before and after alignment, half-size pixels enlarged twice.
+def _source_check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> Check:
+    """The most telling window of two half-size frames: the blurred one as shot, aligned, and the sharp one.
 
     The sharp frame is given the measured blur, so that a coloured fringe means misplaced, not out of focus.
     """
-    top, left, height, width = _where_to_check(sharp, alignment)
-    radius_px = min(alignment.coc_px / 2.0, _LARGEST_DISC_PX)
-    margin = int(np.ceil(radius_px))
-    first_row, first_column = max(0, top - margin), max(0, left - margin)
-    around = sharp.rgb[first_row : top + height + margin, first_column : left + width + margin]
-    softened = disc_blurred(np.ascontiguousarray(around), radius_px)[top - first_row :, left - first_column :]
-    target = _brightness(_seen(sharp, softened[:height, :width]))
-    to_window = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float64)
-    to_window = to_window @ geometry.scaled(alignment.homography, 0.5)
-    moved = resampling.warp(blur.rgb, to_window, (height, width), radial=alignment.radial)
-    as_shot = blur.rgb[top : top + height, left : left + width]
-    size = (height * _CHECK_ENLARGED, width * _CHECK_ENLARGED)
-    before, after = (
-        _resized(overlay(_brightness(_seen(blur, rgb)), target), size, cv2.INTER_CUBIC) for rgb in (as_shot, moved)
-    )
-    return before, after
-
-
-def _where_to_check(sharp: HalfFrame, alignment: Alignment) -> tuple[int, int, int, int]:
-    """`telling_window` on the half-size grid, searched at thumbnail size in the texture that the blur leaves."""
+    homography = geometry.scaled(alignment.homography, 0.5)
+    left, top, right, bottom = (edge / 2 for edge in alignment.box)
+    height, width = sharp.rgb.shape[:2]
     small = _narrowed(sharp.rgb, _SEARCH_WIDTH_PX)
-    factor = small.shape[1] / alignment.size[1]
-    seen = _brightness(_seen(sharp, disc_blurred(small, min(alignment.coc_px * factor, _LARGEST_DISC_PX))))
-    moved = geometry.displacement(geometry.scaled(alignment.homography, factor), seen.shape)
-    rows, columns = _slices(alignment.box, factor, seen.shape)
-    box = (columns.start, rows.start, min(columns.stop, seen.shape[1]), min(rows.stop, seen.shape[0]))
-    wished = (max(1, round(CHECK_WINDOW_PX[0] * 2 * factor)), max(1, round(CHECK_WINDOW_PX[1] * 2 * factor)))
-    found = telling_window(seen, np.linalg.norm(moved, axis=-1), box, wished)
-    top, left = (round(edge / (2 * factor)) for edge in found[:2])
-    full = sharp.rgb.shape
-    height, width = min(CHECK_WINDOW_PX[0], full[0]), min(CHECK_WINDOW_PX[1], full[1])
-    return min(top, full[0] - height), min(left, full[1] - width), height, width
+    seen = _seen(sharp, disc_blurred(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
+    window = window_to_check(seen, homography, (left, top, right, bottom), (height, width))
+    radius_px = _disc_px(alignment, 0.5)
+    around = grown(window, radius_px, (height, width))
+    target = disc_blurred(np.ascontiguousarray(sharp.rgb[part(around)]), radius_px)[part(window, around)]
+    to_window = _shift(-window[1], -window[0]) @ homography
+    moved = resampling.warp(blur.rgb, to_window, target.shape[:2], radial=alignment.radial)
+    return _seen(blur, blur.rgb[part(window)]), _seen(blur, moved), _seen(sharp, target)
+
+
+def _packed_check(
+    reader: ShardReader, pair_id: str, small: NDArray[np.float32], alignment: Alignment, box: tuple[int, int, int, int]
+) -> Check:
+    """`_source_check` of a packed pair, its blurred frame moved back to where it was shot.
+
+    Args:
+        reader: Of its shards.
+        pair_id: Its id.
+        small: (h, w, 3) linear light of the packed sharp frame, narrowed.
+        alignment: What it was packed by. A residual flow that was applied, or a lens model, is not undone.
+        box: What of the frame was packed.
+    """
+    bins = 2 // reader.index.reduction
+    height, width = (side // bins for side in reader.shape(pair_id))
+    left, top = box[0] / bins, box[1] / bins
+    homography = geometry.scaled(alignment.homography, 0.5)
+    in_box = _shift(-left, -top) @ homography @ _shift(left, top)
+    seen = _picture(disc_blurred(small, _disc_px(alignment, small.shape[1] / (2 * width))))
+    window = window_to_check(seen, in_box, box_of_both(in_box, (height, width)), (height, width))
+    ys, xs = (axis.astype(np.float64) for axis in np.mgrid[part(window)])
+    frame = (alignment.size[0] // 2, alignment.size[1] // 2)
+    x, y, _ = geometry.mapped(homography, *geometry.bent(xs + left, ys + top, -alignment.radial, frame))
+    x, y = np.clip(np.nan_to_num(x - left), 0, width - 1), np.clip(np.nan_to_num(y - top), 0, height - 1)
+    first_row, first_column = int(y.min()), int(x.min())
+    moved = (first_row, first_column, int(y.max()) - first_row + 1, int(x.max()) - first_column + 1)
+    radius_px = _disc_px(alignment, 0.5)
+    margin_px = max(radius_px, resampling.REACH_PX + 1)
+    around = grown(joined(window, moved), margin_px, (height, width))
+    read = reader.read_images(pair_id, *(bins * edge for edge in around))
+    blur, sharp = (light if bins == 1 else develop.binned(light) for light in (_light(codes, reader) for codes in read))
+    within = part(window, around)
+    before = resampling.sample(blur, x - around[1], y - around[0])
+    return _picture(before), _picture(blur[within]), _picture(disc_blurred(sharp, radius_px)[within])
+
+
+def _disc_px(alignment: Alignment, factor: float) -> float:
+    """Radius of the blur on a grid `factor` times as large as the frame."""
+    return min(LARGEST_DISC_PX, alignment.coc_px * factor)
+
+
+def _shift(x: float, y: float) -> NDArray[np.float64]:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=np.float64)
+
+
+def _light(codes: NDArray[Any], reader: ShardReader) -> NDArray[np.float32]:
+    """Linear light of packed pixels."""
+    return develop.decode(codes, reader.encoding)
+
+
+def _picture(light: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Linear light as people see it."""
+    return np.asarray(develop.encode(light, develop.Encoding.SRGB8), dtype=np.uint8)
 
 
 def _seen(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -281,20 +300,9 @@ def _seen(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     return develop.preview(replace(frame, rgb=rgb))
 
 
-def _brightness(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-
-
 def _matched(blur: HalfFrame, sharp: HalfFrame, gain: float) -> HalfFrame:
     """The blurred frame at the sharp one's brightness and white balance."""
     return replace(blur, rgb=blur.rgb * np.float32(gain), white_balance=sharp.white_balance)
-
-
-def _slices(box: tuple[int, int, int, int], factor: float, size: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of the full-size `box` on a grid `factor` times as large, of `size`; at least one pixel."""
-    left, top, right, bottom = (round(edge * factor) for edge in box)
-    first_row, first_column = min(max(top, 0), size[0] - 1), min(max(left, 0), size[1] - 1)
-    return slice(first_row, max(bottom, first_row + 1)), slice(first_column, max(right, first_column + 1))
 
 
 def _narrowed(image: NDArray[Any], width_px: int) -> NDArray[Any]:
@@ -302,12 +310,24 @@ def _narrowed(image: NDArray[Any], width_px: int) -> NDArray[Any]:
     height, width = image.shape[:2]
     if width <= width_px:
         return image
-    # OpenCV halves ten times as fast as it averages over other blocks.
-    if width >= 4 * width_px and height % 2 == width % 2 == 0:
-        return _narrowed(_resized(image, (height // 2, width // 2)), width_px)
+    image = _halved(image, _halvings((height, width), width_px))
     return _resized(image, (max(1, round(height * width_px / width)), width_px))
 
 
-def _resized(image: NDArray[Any], size: tuple[int, int], interpolation: int = cv2.INTER_AREA) -> NDArray[Any]:
-    resized = cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+def _halvings(size: tuple[int, int], width_px: int) -> int:
+    """How often a picture can be halved and is still as wide: OpenCV halves ten times as fast as it averages."""
+    times = 0
+    while size[1] >> times >= 2 * width_px and all(side % (2 << times) == 0 for side in size):
+        times += 1
+    return times
+
+
+def _halved(image: NDArray[Any], times: int) -> NDArray[Any]:
+    for _ in range(times):
+        image = _resized(image, (image.shape[0] // 2, image.shape[1] // 2))
+    return image
+
+
+def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, dtype=image.dtype)

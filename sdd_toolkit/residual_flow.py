@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.resampling import Interpolation, origins, sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.lib.npyio import NpzFile
@@ -45,6 +47,11 @@ class ResidualFlow:
     confidence: NDArray[np.float32]
     occlusion: NDArray[np.bool_]
 
+    @property
+    def trust(self) -> NDArray[np.float32]:
+        """(h, w) `confidence` where nothing is hidden, else 0."""
+        return _trust(self.confidence, self.occlusion)
+
 
 def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
     """Reads `flow/ID.npz`.
@@ -56,25 +63,48 @@ def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
     Raises:
         InputError: Missing, damaged, not finite or of another size.
     """
-    grid = (-(-size[0] // FLOW_FACTOR), -(-size[1] // FLOW_FACTOR))
-    hint = "run `sdd align` again"
+    grid = _grid(size)
+    with _opened(path, grid) as stored:
+        flow = stored["flow"].astype(np.float32)
+        if flow.shape != (*grid, 2) or not np.isfinite(flow).all():
+            raise ValueError(f"{flow.shape}, expected finite values of {(*grid, 2)}")
+        return ResidualFlow(flow, *_confidence(stored, grid))
+
+
+def read_trust(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
+    """`ResidualFlow.trust` of a stored flow, which is not looked at itself; arguments and errors as for `read`."""
+    grid = _grid(size)
+    with _opened(path, grid) as stored:
+        return _trust(*_confidence(stored, grid))
+
+
+def _grid(size: tuple[int, int]) -> tuple[int, int]:
+    return -(-size[0] // FLOW_FACTOR), -(-size[1] // FLOW_FACTOR)
+
+
+@contextmanager
+def _opened(path: Path, grid: tuple[int, int]) -> Iterator[NpzFile]:
+    """The archive; whatever it raises, now or in the block, becomes an InputError."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             _check_claims(stored, grid)
-            flow = stored["flow"].astype(np.float32)
-            confidence = stored["confidence"] if "confidence" in stored else np.full(grid, 255, np.uint8)
-            occlusion = stored["occlusion"] > 0 if "occlusion" in stored else np.zeros(grid, np.bool_)
+            yield stored
     # What zipfile and zlib raise on damage, beside their own: a method or a flag nobody knows, a password.
     except (
         *(OSError, KeyError, ValueError, EOFError, MemoryError, RuntimeError, AttributeError, TypeError),
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise InputError(f"{path.parent.name}/{path.name} holds no residual flow: {error}", hint=hint) from error
-    if (flow.shape, confidence.shape, occlusion.shape) != ((*grid, 2), grid, grid) or not np.isfinite(flow).all():
         raise InputError(
-            f"{path.parent.name}/{path.name}: {flow.shape}, expected finite values of {(*grid, 2)}", hint=hint
-        )
-    return ResidualFlow(flow, confidence.astype(np.float32) / np.float32(255), occlusion)
+            f"{path.parent.name}/{path.name} holds no residual flow: {error}", hint="run `sdd align` again"
+        ) from error
+
+
+def _confidence(stored: NpzFile, grid: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    confidence = stored["confidence"] if "confidence" in stored else np.full(grid, 255, np.uint8)
+    occlusion = stored["occlusion"] > 0 if "occlusion" in stored else np.zeros(grid, np.bool_)
+    if not confidence.shape == occlusion.shape == grid:
+        raise ValueError(f"a confidence of {confidence.shape}, an occlusion of {occlusion.shape}, expected {grid}")
+    return confidence.astype(np.float32) / np.float32(255), occlusion
 
 
 def _check_claims(stored: NpzFile, grid: tuple[int, int]) -> None:
@@ -108,7 +138,7 @@ def applicable(residual: ResidualFlow) -> NDArray[np.float32]:
     Returns:
         (h, w, 2) float32, full-size pixels.
     """
-    trust = np.where(residual.occlusion, 0, residual.confidence)[..., None].astype(np.float32)
+    trust = residual.trust[..., None]
     around = _spread(trust[..., 0])[..., None]
     neighbours = _spread(trust * residual.flow) / (around + np.float32(_NO_EVIDENCE))
     return np.asarray(trust * residual.flow + (1 - trust) * neighbours, dtype=np.float32)
@@ -124,6 +154,10 @@ def carried(values: NDArray[np.float32], applied: NDArray[np.float32]) -> NDArra
     ys, xs = np.mgrid[0 : applied.shape[0], 0 : applied.shape[1]].astype(np.float64)
     x, y, _ = origins(applied / np.float32(FLOW_FACTOR), xs, ys)
     return sample(values, x, y, Interpolation.LINEAR)
+
+
+def _trust(confidence: NDArray[np.float32], occlusion: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(occlusion, np.float32(0), confidence)
 
 
 def _spread(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -263,8 +263,9 @@ def test_a_packed_pair_is_shown_from_the_shards_even_when_its_sources_are_gone(t
     text, _ = read_page(tmp_path / "out")
     assert text.count("The packed pair, as training sees it") == 2
     assert "<b>Packed</b><span>2</span>" in text
-    assert text.count("Overlay before alignment") == 1
-    assert "raw/a_blur.png" in text
+    assert text.count("Overlay before alignment") == text.count("Overlay after alignment") == 2
+    assert text.count("moved back to where it was shot") == 2
+    assert "No picture" not in text
 
 
 def test_missing_sources_leave_a_page_that_says_so(tmp_path: Path) -> None:

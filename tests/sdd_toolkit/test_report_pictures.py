@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
 from sdd_toolkit import manifest, pack
+from sdd_toolkit.development import Demosaic, DevelopConfig
 from sdd_toolkit.pack_config import PackConfig
-from sdd_toolkit.report_pictures import (
-    PictureTask,
-    disc_blurred,
-    jpeg,
-    overlay,
-    pictures,
-    telling_window,
-)
+from sdd_toolkit.report_check import disc_blurred, overlay, telling_window
+from sdd_toolkit.report_pictures import PictureTask, jpeg, pictures
 from sdd_toolkit.types import FileRef, Reason
 from tests.planted_pairs import alignment, build_folder, record, write_pair
 
@@ -114,6 +110,43 @@ def test_a_packed_flow_is_as_unsure_as_the_alignment_found_it(tmp_path: Path) ->
         flow = stored["flow"]
     np.savez(folder / "flow" / "a.npz", flow=flow, confidence=np.zeros(flow.shape[:2], np.uint8))
     assert np.ptp(image(pictures(packed).flow), axis=-1).max() == 0
+
+
+def packed_task(folder: Path, pair: PairRecord, demosaic: Demosaic = Demosaic.AHD, **packing: str) -> PictureTask:
+    """The task of a pair that was packed, its sources gone since."""
+    build_folder(folder, [pair])
+    config, develop = PackConfig(patch_size=32, min_size_px=32, **packing), DevelopConfig(demosaic=demosaic)
+    pack.run(folder / "filtered.jsonl", folder / "shards", config, develop=develop)
+    shutil.rmtree(folder / "raw")
+    return replace(task(folder, manifest.read(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
+
+
+@pytest.mark.parametrize("packing", [{}, {"encoding": "linear16"}, {"profile": "raw"}, {"demosaic": Demosaic.HALF}])
+def test_a_packed_pair_is_moved_back_to_where_it_was_shot(tmp_path: Path, packing: dict[str, Any]) -> None:
+    unblurred = record("a", alignment=replace(alignment(), coc_px=0.0))
+    as_shot = pictures(task(tmp_path / "shot", write_pair(tmp_path / "shot", unblurred)))
+    shown = pictures(packed_task(tmp_path, unblurred, **packing))
+    assert (shown.notes, shown.moved_back, as_shot.moved_back) == ((), True, False)
+    fringes = [
+        [np.abs(image(uri)[..., 0] - image(uri)[..., 1]).mean() for uri in (one.before, one.after)]
+        for one in (shown, as_shot)
+    ]
+    assert fringes[0][0] > 5 * fringes[0][1]
+    assert fringes[0][0] == pytest.approx(fringes[1][0], rel=0.25)
+
+
+def test_a_packed_pair_is_moved_back_by_all_of_its_motion(tmp_path: Path) -> None:
+    """The red of both pictures is the same content: as shot, and moved to the sharp frame and back."""
+    rows = ((1.03, 0.02, 6.0), (-0.02, 1.03, -4.0), (0.0, 0.0, 1.0))
+    turned = replace(alignment(), rows=rows, radial=0.02, box=(16, 16, 224, 144), coc_px=0.0)
+    shot = pictures(task(tmp_path / "shot", write_pair(tmp_path / "shot", record("a", alignment=turned))))
+    shown = pictures(packed_task(tmp_path, record("a", alignment=turned)))
+    red, red_as_shot = image(shown.before)[..., 0], image(shot.before)[..., 0]
+    # The window is as large as the frame, or what was packed of it: half-size pixels 8 … 112 by 8 … 72, shown twice.
+    assert (red.shape, red_as_shot.shape) == ((128, 208), (160, 240))
+    inner = (slice(16, -16), slice(24, -24))
+    assert np.abs(red - red_as_shot[16:144, 16:224])[inner].mean() < 3
+    assert np.abs(image(shown.after)[..., 0] - red_as_shot[16:144, 16:224])[inner].mean() > 15
 
 
 def test_an_overlay_of_equal_frames_is_grey() -> None:

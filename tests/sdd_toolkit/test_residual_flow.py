@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.residual_flow import ResidualFlow, applicable, carried, halved, read
+from sdd_toolkit.residual_flow import ResidualFlow, applicable, carried, halved, read, read_trust
 
 GRID = (60, 80)
 
@@ -77,6 +77,19 @@ def test_a_stored_flow_is_read_with_its_confidence_and_occlusion(tmp_path: Path)
     older = read(tmp_path / "b.npz", (239, 320))
     assert older.confidence.min() == 1
     assert not older.occlusion.any()
+
+
+def test_the_trust_of_a_stored_flow_is_its_confidence_where_nothing_is_hidden(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    confidence, occlusion = rng.integers(0, 256, GRID, np.uint8), rng.integers(0, 2, GRID, np.uint8)
+    np.savez(tmp_path / "a.npz", flow=np.zeros((*GRID, 2), np.float16), confidence=confidence, occlusion=occlusion)
+    found = read_trust(tmp_path / "a.npz", (240, 320))
+    np.testing.assert_array_equal(found, np.where(occlusion, 0, confidence / np.float32(255)))
+    np.testing.assert_array_equal(found, read(tmp_path / "a.npz", (240, 320)).trust)
+    np.savez(tmp_path / "b.npz", confidence=confidence[1:])
+    for name in ("b", "missing"):
+        with pytest.raises(InputError, match=rf"{name}\.npz"):
+            read_trust(tmp_path / f"{name}.npz", (240, 320))
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "size", "infinite", "no flow", "pickled"])
