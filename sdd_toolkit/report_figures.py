@@ -1,58 +1,39 @@
-"""Numbers to pictures: histograms and curves as SVG that takes its colours and its font from the page. Pure."""
+"""Numbers to pictures: histograms and curves as SVG that takes its colours from the page. Pure.
+
+Matplotlib draws with the placeholder colours of `_PALETTE`; they are then replaced by CSS variables, so that a
+figure follows the page into dark mode.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
-
-from sdd_toolkit.report_words import figure
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, Polygon
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from sdd_toolkit.statistics import Histogram
 
-    Numbers = NDArray[np.float64]
-
-_SERIES, _MUTED, _RULE = ("var(--series-1)", "var(--series-2)"), "var(--muted)", "var(--rule)"
-_BAR_SHARE, _BEHIND = 0.88, 0.72
-_BAND, _DOT_RADIUS = 0.16, 2.7
-_HEADROOM = 0.05
-_TICK_STEPS = (1, 2, 5, 10)
-_MOST_LOG_TICKS = 8
-_LARGEST_PLAIN = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class _Axes:
-    """Where numbers lie in a figure, in its own units.
-
-    Attributes:
-        size: (width, height) of the figure.
-        frame: (left, top, right, bottom) of the axes in it.
-        x: The numbers at the left and the right.
-        y: The numbers at the bottom and the top.
-    """
-
-    size: tuple[int, int]
-    frame: tuple[float, float, float, float]
-    x: tuple[float, float]
-    y: tuple[float, float]
-
-    def across(self, value: ArrayLike) -> Numbers:
-        """Where numbers lie from left to right."""
-        left, _, right, _ = self.frame
-        return left + (right - left) * _part(value, self.x)
-
-    def down(self, value: ArrayLike) -> Numbers:
-        """Where numbers lie from top to bottom."""
-        _, top, _, bottom = self.frame
-        return bottom - (bottom - top) * _part(value, self.y)
+_PALETTE = {
+    "#010101": "var(--series-1)",
+    "#010102": "var(--series-2)",
+    "#010103": "var(--muted)",
+    "#010104": "var(--rule)",
+}
+_SERIES, _MUTED, _RULE = ("#010101", "#010102"), "#010103", "#010104"
+_METADATA = ("Date", "Creator", "Format", "Type")
+_SIZE_IN = (3.5, 1.75)
+_CURVE_SIZE_IN, _CURVE_AXES, _DOT_IN = (6.0, 2.6), (0.07, 0.12, 0.91, 0.84), 0.075
+_AXES = (0.085, 0.17, 0.89, 0.76)
 
 
 def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
@@ -64,29 +45,19 @@ def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
         stacked: Groups are parts of one whole (kept, rejected); otherwise two measurements (before, after).
         label: What a screen reader says.
     """
-    # On a logarithmic axis the bars are drawn over the exponents: equal widths.
-    edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
-    tallest = np.sum(histogram.counts, axis=0) if stacked else np.max(histogram.counts, axis=0)
-    most = max(1.0, float(np.max(tallest)))
-    x = (float(edges[0]), float(edges[-1]))
-    axes = _Axes((252, 126), (21.4, 8.8, 245.7, 104.6), x, (0.0, most * (1 + _HEADROOM)))
-    heights = _ticks(0.0, most, 3, whole=True)
-    if histogram.logarithmic:
-        values = _log_ticks(float(histogram.edges[0]), float(histogram.edges[-1]))
-        below = zip(np.log10(values), (f"{value:.3g}" for value in values), strict=True)
-    else:
-        places = _ticks(*x, 5)
-        below = zip(places, _labels(places), strict=True)
-    bars = list[str]()
-    base = np.zeros(len(edges) - 1)
-    for counts, colour in zip(histogram.counts, _SERIES, strict=False):
-        shown = counts > 0
-        bars += _bars(axes, edges, base, counts, shown, f"fill: {colour}" if stacked else _glass(colour, _BEHIND))
-        base = base + counts if stacked else base
-    return _svg(axes, label, [*_grid(axes, heights), *bars, _floor(axes), *_row(axes, below)])
+    with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
+        figure = Figure(figsize=_SIZE_IN)
+        axes = figure.add_axes(_AXES)
+        _bars(axes, histogram, stacked)
+        _calm(axes, histogram)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    return _inlined(stream.getvalue(), label)
 
 
-def curve_svg(curve: tuple[Numbers, Numbers, Numbers], points: Numbers, label: str) -> str:
+def curve_svg(
+    curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], points: NDArray[np.float64], label: str
+) -> str:
     """An `<svg>` element: a curve with the band it lies in, and points about it.
 
     Args:
@@ -95,102 +66,83 @@ def curve_svg(curve: tuple[Numbers, Numbers, Numbers], points: Numbers, label: s
         label: What a screen reader says.
     """
     x, y, half = curve
-    low, high = (float(edge(np.concatenate([y - half, y + half, points[:, 1]]))) for edge in (np.min, np.max))
-    margin = _HEADROOM * (high - low) or 1.0
-    limits = (float(x[0]), float(x[-1])), (low - margin, high + margin)
-    axes = _Axes((432, 187), (30.2, 7.5, 423.4, 164.7), *limits)
-    places = _ticks(*axes.x, 8)
-    around = np.concatenate([x, x[::-1]]), np.concatenate([y - half, (y + half)[::-1]])
-    dots = zip(axes.across(points[:, 0]), axes.down(points[:, 1]), strict=True)
-    drawn = [
-        f'<path d="{_line(axes, *around)} Z" style="{_glass(_SERIES[0], _BAND)}"/>',
-        f'<path d="{_line(axes, x, y)}" style="fill: none; stroke: {_SERIES[0]}; stroke-width: 1.4"/>',
-        *(f'<circle cx="{cx:.2f}" cy="{cy:.2f}" r="{_DOT_RADIUS}" style="fill: {_SERIES[1]}"/>' for cx, cy in dots),
-        _floor(axes),
-        *_row(axes, zip(places, _labels(places), strict=True)),
-    ]
-    return _svg(axes, label, [*_grid(axes, _ticks(*axes.y, 5)), *drawn])
+    with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
+        figure = Figure(figsize=_CURVE_SIZE_IN)
+        axes = figure.add_axes(_CURVE_AXES)
+        low, high = (float(edge(np.concatenate([y - half, y + half, points[:, 1]]))) for edge in (np.min, np.max))
+        margin = 0.05 * (high - low) or 1.0
+        axes.set(xlim=(float(x[0]), float(x[-1])), ylim=(low - margin, high + margin))
+        band = np.concatenate([np.column_stack([x, y - half]), np.column_stack([x, y + half])[::-1]])
+        axes.add_patch(Polygon(band, facecolor=_SERIES[0], alpha=0.16, linewidth=0, clip_on=False))
+        axes.plot(x, y, color=_SERIES[0], linewidth=1.4, clip_on=False)
+        # Markers would be drawn by reference to an id, and a page has many figures.
+        width = _DOT_IN / (_CURVE_SIZE_IN[0] * _CURVE_AXES[2]) * float(np.ptp(axes.get_xlim()))
+        height = _DOT_IN / (_CURVE_SIZE_IN[1] * _CURVE_AXES[3]) * float(np.ptp(axes.get_ylim()))
+        for point in points:
+            axes.add_patch(Ellipse(tuple(point), width, height, facecolor=_SERIES[1], linewidth=0, clip_on=False))
+        _quiet(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    return _inlined(stream.getvalue(), label)
 
 
-def _part(value: ArrayLike, limits: tuple[float, float]) -> Numbers:
-    """How far numbers are from the first limit to the second, 0 … 1."""
-    return np.asarray((np.asarray(value, dtype=np.float64) - limits[0]) / (limits[1] - limits[0]), dtype=np.float64)
+def _bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:
+    # On a logarithmic axis the bars are drawn over the exponents: equal widths.
+    edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
+    widths = np.diff(edges) * 0.88
+    left = edges[:-1] + np.diff(edges) * 0.06
+    base = np.zeros(len(left))
+    for counts, colour in zip(histogram.counts, _SERIES, strict=False):
+        shown = counts > 0
+        axes.bar(
+            left[shown],
+            counts[shown],
+            widths[shown],
+            bottom=base[shown],
+            align="edge",
+            color=colour,
+            alpha=1.0 if stacked else 0.72,
+            clip_on=False,
+        )
+        base = base + counts if stacked else base
 
 
-def _ticks(low: float, high: float, most: int, *, whole: bool = False) -> Numbers:
-    """Multiples of 1, 2 or 5 times a power of ten between two numbers, at most `most` steps of them."""
-    rough = (high - low) / most
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = next(times * power for times in _TICK_STEPS if times * power >= rough * (1 - 1e-9))
-    step = max(1.0, step) if whole else step
-    return np.asarray(step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1), dtype=np.float64)
+def _calm(axes: Axes, histogram: Histogram) -> None:
+    edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
+    axes.set_xlim(float(edges[0]), float(edges[-1]))
+    axes.set_ylim(0, axes.get_ylim()[1])
+    _quiet(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    if histogram.logarithmic:
+        ticks = LogLocator(subs=(1.0, 2.0, 5.0), numticks=7).tick_values(histogram.edges[0], histogram.edges[-1])
+        inside = [float(tick) for tick in ticks if histogram.edges[0] <= tick <= histogram.edges[-1]]
+        axes.set_xticks([float(np.log10(tick)) for tick in inside])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda exponent, _: f"{10**exponent:.3g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
-def _log_ticks(low: float, high: float) -> Numbers:
-    """1, 2 and 5 times the powers of ten between two numbers; the powers only, and not all, if these are many."""
-    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    every, tens = (
-        values[(values >= low * (1 - 1e-9)) & (values <= high * (1 + 1e-9))]
-        for values in (np.outer(powers, _TICK_STEPS[:3]).ravel(), powers)
-    )
-    return every if len(every) <= _MOST_LOG_TICKS else tens[:: -(-len(tens) // _MOST_LOG_TICKS)]
+def _quiet(axes: Axes) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
+    axes.tick_params(length=0, colors=_MUTED, pad=3)
+    axes.grid(axis="y", color=_RULE, linewidth=0.6, clip_on=False)
+    axes.set_axisbelow(True)
 
 
-def _labels(ticks: Numbers) -> list[str]:
-    """The ticks as people write them, with the digits that tell them apart."""
-    if len(ticks) < 2 or np.abs(ticks).max() >= _LARGEST_PLAIN:
-        return [f"{tick:.3g}" for tick in ticks]
-    digits = max(0, int(-np.floor(np.log10(ticks[1] - ticks[0]) + 1e-9)))
-    return [figure(float(tick), digits) for tick in ticks]
-
-
-def _bars(
-    axes: _Axes, edges: Numbers, base: Numbers, counts: NDArray[np.int64], shown: NDArray[np.bool_], style: str
-) -> Iterable[str]:
-    widths = np.diff(edges)
-    left = axes.across(edges[:-1] + widths * (1 - _BAR_SHARE) / 2)[shown]
-    right = axes.across(edges[1:] - widths * (1 - _BAR_SHARE) / 2)[shown]
-    bottom, top = axes.down(base)[shown], axes.down(base + counts)[shown]
-    for x, y, width, height in zip(left, top, right - left, bottom - top, strict=True):
-        yield f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" style="{style}"/>'
-
-
-def _grid(axes: _Axes, ticks: Numbers) -> list[str]:
-    """Horizontal lines, and at their left what they stand for."""
-    left, _, right, _ = axes.frame
-    heights = axes.down(ticks)
-    return [
-        f'<path d="M{left} {y:.2f}H{right}" style="stroke: {_RULE}; stroke-width: 0.6"/>'
-        f"{_text(left - 3, y + 3.2, 'end', label)}"
-        for y, label in zip(heights, _labels(ticks), strict=True)
-    ]
-
-
-def _floor(axes: _Axes) -> str:
-    left, _, right, bottom = axes.frame
-    return f'<path d="M{left} {bottom}H{right}" style="stroke: {_RULE}; stroke-width: 0.8"/>'
-
-
-def _row(axes: _Axes, ticks: Iterable[tuple[float, str]]) -> list[str]:
-    """What stands below the axes."""
-    return [_text(float(axes.across(place)), axes.frame[3] + 9.5, "middle", label) for place, label in ticks]
-
-
-def _line(axes: _Axes, x: Numbers, y: Numbers) -> str:
-    points = zip(axes.across(x), axes.down(y), strict=True)
-    return "M" + "L".join(f"{across:.2f} {down:.2f}" for across, down in points)
-
-
-def _text(x: float, y: float, anchor: str, text: str) -> str:
-    style = f"font-size: 8.5px; text-anchor: {anchor}; fill: {_MUTED}"
-    return f'<text x="{x:.2f}" y="{y:.2f}" style="{style}">{escape(text)}</text>'
-
-
-def _glass(colour: str, opacity: float) -> str:
-    return f"fill: {colour}; opacity: {opacity}"
-
-
-def _svg(axes: _Axes, label: str, elements: Sequence[str]) -> str:
-    width, height = axes.size
-    head = f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}">'
-    return f"{head}{''.join(elements)}</svg>"
+def _inlined(svg: str, label: str) -> str:
+    """The bare element: no prolog, metadata, style, ids, size or font of its own; colours become CSS variables."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<defs>\s*</defs>", "", svg)
+    svg = re.sub(r'\s(?:id|xmlns|xmlns:xlink|version)="[^"]*"', "", svg)
+    svg = re.sub(r"font: [^;\"]*;?|font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    for placeholder, variable in _PALETTE.items():
+        svg = svg.replace(placeholder, variable)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
