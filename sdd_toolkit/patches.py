@@ -101,7 +101,9 @@ def patches_of(
     height, width = pair.valid.shape
     stride = max(1, int(round((1.0 - overlap) * size_px, 6)))
     corners = list(product(starts(height, size_px, stride), starts(width, size_px, stride)))
-    shares = [float(pair.valid[top : top + size_px, left : left + size_px].mean()) for top, left in corners]
+    # Not the mean of booleans: it takes six times as long.
+    counts = [np.count_nonzero(pair.valid[top : top + size_px, left : left + size_px]) for top, left in corners]
+    shares = [float(count / size_px**2) for count in counts]
     kept = [(corner, share) for corner, share in zip(corners, shares, strict=True) if share >= min_valid_fraction]
     scores = sharpness(pair.sharp, [corner for corner, _ in kept], size_px, alone=alone)
     return tuple(

@@ -196,6 +196,7 @@ def _keywords(parameters: _Parameters) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=32)
 def _parameters(chunk_bytes: int, element_bytes: int) -> _Parameters:
     """`element_bytes` of 0: stored as it is."""
     most = _BLOCK_BYTES // (8 * (element_bytes or 1)) * 8 * (element_bytes or 1)
