@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -275,8 +274,7 @@ def _tiles(
 
 def _is_inside(tile: _Tile, source: tuple[int, int], reach_px: float) -> NDArray[np.bool_]:
     """Which pixels of a tile show points that far from the border of the source; broadcast to the tile."""
-    shape = tuple(part.stop - part.start for part in tile.place)
-    inside: NDArray[np.bool_] = np.broadcast_to(tile.found, shape)
+    inside: NDArray[np.bool_] = np.broadcast_to(tile.found, tuple(part.stop - part.start for part in tile.place))
     for points, length in ((tile.x, source[1]), (tile.y, source[0])):
         first, last = reach_px, length - 1 - reach_px
         if points.min() < first or points.max() > last:
@@ -313,6 +311,9 @@ def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolati
     x_near, left, right = _reached(x, width)
     y_near, top, bottom = _reached(y, height)
     window = image[max(0, top) : bottom, max(0, left) : right]
+    colour = image.ndim == 3 and image.shape[2] == 3
+    if colour:
+        window = cv2.cvtColor(window, cv2.COLOR_RGB2RGBA)
     around = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
     if any(around):
         window = cv2.copyMakeBorder(window, *around, borderType=cv2.BORDER_REPLICATE)
@@ -322,16 +323,10 @@ def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolati
         values = _spline(light, x_near, y_near)
     else:
         flag = cv2.INTER_NEAREST if interpolation is Interpolation.NEAREST else cv2.INTER_LINEAR
-        values = _remapped(light, x_near, y_near, flag)
-    if image.ndim == 3 and image.shape[2] == 3:
+        values = cv2.remap(light, x_near, y_near, flag)
+    if colour:
         values = cv2.cvtColor(values, cv2.COLOR_RGBA2RGB)
     return np.asarray(values, dtype=np.float32).reshape(*x.shape, *image.shape[2:])
-
-
-def _remapped(window: NDArray[Any], x: Image, y: Image, flag: int) -> Image:
-    """OpenCV's samples; of colour as RGBA: it takes four channels three times as fast as three."""
-    colour = window.ndim == 3 and window.shape[2] == 3
-    return np.asarray(cv2.remap(cv2.cvtColor(window, cv2.COLOR_RGB2RGBA) if colour else window, x, y, flag))
 
 
 def _reached(points: Plane, length: int) -> tuple[Image, int, int]:
@@ -346,20 +341,19 @@ def _reached(points: Plane, length: int) -> tuple[Image, int, int]:
 
 
 def _spline(window: Image, x: Image, y: Image) -> Image:
-    """The cubic B-spline through a window, which reaches 7 px beyond the points on every side; colour becomes RGBA.
+    """The cubic B-spline through a window, which reaches 7 px beyond the points on every side.
 
     Its coefficients at whole pixels and halfway between are four images. In each, the two coefficients next to a
     point on either axis make one linear sample.
     """
     on, between = _taps()
-    columns, rows = _lookups(x), _lookups(y)
-    rim = len(on) // 2
+    columns, rows, rim = _lookups(x), _lookups(y), len(on) // 2
     lines = []
     for down, (place_down, _) in zip((on, between), rows, strict=True):
         filtered = cv2.filter2D(window, cv2.CV_32F, down[:, None], anchor=(0, (len(down) - 1) // 2))[rim:-rim]
         place_down -= rim
         samples = [
-            _remapped(
+            cv2.remap(
                 cv2.filter2D(filtered, cv2.CV_32F, across[None, :], anchor=((len(across) - 1) // 2, 0)),
                 place_across,
                 place_down,
@@ -371,7 +365,6 @@ def _spline(window: Image, x: Image, y: Image) -> Image:
     return np.asarray(cv2.blendLinear(*lines, *(share for _, share in rows)), dtype=np.float32)
 
 
-@cache
 def _taps() -> tuple[Image, Image]:
     """The filters to the coefficients at whole pixels and to those half a pixel after them."""
     taps = np.array(_TAPS, dtype=np.float32)
