@@ -120,8 +120,8 @@ def _as_codes(array: NDArray[Any]) -> Codes:
 
 def _srgb8(linear: NDArray[np.float32]) -> Codes:
     """The sRGB codes of light, by its square root in 65536 steps; the few near the border of two codes are reckoned."""
-    root = np.maximum(np.atleast_1d(linear), np.float32(0.0), dtype=np.float32)
-    np.minimum(root, np.float32(1.0), out=root)
+    # Not minimum and maximum: with a number, each takes three times as long.
+    root = np.clip(np.atleast_1d(linear), np.float32(0.0), np.float32(1.0), dtype=np.float32)
     np.sqrt(root, out=root)
     root *= np.float32(_ROOTS)
     root += np.float32(0.5)

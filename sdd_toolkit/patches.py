@@ -15,9 +15,13 @@ import numpy as np
 from sdd_toolkit.shards.schema import Patch
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from sdd_toolkit.shards.schema import PackedPair
+
+    Grey = NDArray[Any]  # of uint8 or uint16
 
 APERTURES_PX = (3, 7, 11, 15)
 _BAND_ROWS = 96
@@ -101,7 +105,9 @@ def patches_of(
     height, width = pair.valid.shape
     stride = max(1, int(round((1.0 - overlap) * size_px, 6)))
     corners = list(product(starts(height, size_px, stride), starts(width, size_px, stride)))
-    shares = [float(pair.valid[top : top + size_px, left : left + size_px].mean()) for top, left in corners]
+    # Not the mean of booleans: it takes six times as long.
+    counts = [np.count_nonzero(pair.valid[top : top + size_px, left : left + size_px]) for top, left in corners]
+    shares = [float(count / size_px**2) for count in counts]
     kept = [(corner, share) for corner, share in zip(corners, shares, strict=True) if share >= min_valid_fraction]
     scores = sharpness(pair.sharp, [corner for corner, _ in kept], size_px, alone=alone)
     return tuple(
@@ -135,7 +141,7 @@ def sharpness(
     """
     if not corners:
         return []
-    grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY)
     cuts = [np.s_[top : top + size_px, left : left + size_px] for top, left in corners]
     scores = np.ones(len(corners), dtype=np.float64)
     for sums in _patch_energies(grey, cuts, size_px) if alone else _energies(grey, corners, size_px):
@@ -144,7 +150,7 @@ def sharpness(
     return [float(score) for score in scores]
 
 
-def _energies(grey: NDArray[np.float32], corners: list[tuple[int, int]], size_px: int) -> list[NDArray[np.float64]]:
+def _energies(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> list[NDArray[np.float64]]:
     """The summed gradient magnitude of each patch, for every aperture.
 
     Patches overlap: the edges of all of them part the frame into cells, and each cell is summed once.
@@ -166,9 +172,7 @@ def _energies(grey: NDArray[np.float32], corners: list[tuple[int, int]], size_px
     return [np.array([plane[place].sum() for place in places]) for plane in cells]
 
 
-def _patch_energies(
-    grey: NDArray[np.float32], cuts: list[tuple[slice, slice]], size_px: int
-) -> list[NDArray[np.float64]]:
+def _patch_energies(grey: Grey, cuts: list[tuple[slice, slice]], size_px: int) -> list[NDArray[np.float64]]:
     """The same for patches cut out of the frame: nothing beyond their rims is looked at."""
     whole = slice(0, size_px)
     # Copied: Sobel of a window looks beyond its rim where there is something.
@@ -179,10 +183,11 @@ def _patch_energies(
     ]
 
 
-def _slopes(grey: NDArray[np.float32], rows: slice, aperture_px: int) -> NDArray[np.float32]:
+def _slopes(grey: Grey, rows: slice, aperture_px: int) -> NDArray[np.float32]:
     """The magnitude of the Sobel gradient in some rows."""
     margin = aperture_px // 2
     above, below = min(rows.start, margin), min(len(grey) - rows.stop, margin)
+    # Integers as they are: Sobel takes a quarter less time than of the same numbers as floats.
     band = grey[rows.start - above : rows.stop + below]
     across, down = (
         np.asarray(cv2.Sobel(band, cv2.CV_32F, *order, ksize=aperture_px), dtype=np.float32)[above : len(band) - below]

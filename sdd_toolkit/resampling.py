@@ -258,7 +258,7 @@ def _tiles(
         x: Plane = np.arange(columns.start, columns.stop, dtype=np.float64)[None, :]
         if through is not None:
             x, y = (through[*place, axis].astype(np.float64) for axis in (0, 1))
-        settled: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
+        settled: NDArray[np.bool_] | None = None
         if flow is not None:
             # Steps of the search are no longer than the flow, and it starts on the tile.
             top, bottom = _around(y, longest, flow.shape[0])
@@ -269,13 +269,12 @@ def _tiles(
             x, y = x + left, y + top
         x, y, ahead = geometry.mapped(back, x, y)
         x, y = geometry.bent(x, y, radial, source)
-        yield _Tile(place, x, y, ahead & settled)
+        yield _Tile(place, x, y, ahead if settled is None else ahead & settled)
 
 
 def _is_inside(tile: _Tile, source: tuple[int, int], reach_px: float) -> NDArray[np.bool_]:
     """Which pixels of a tile show points that far from the border of the source; broadcast to the tile."""
-    shape = tuple(part.stop - part.start for part in tile.place)
-    inside: NDArray[np.bool_] = np.broadcast_to(tile.found, shape)
+    inside: NDArray[np.bool_] = np.broadcast_to(tile.found, tuple(part.stop - part.start for part in tile.place))
     for points, length in ((tile.x, source[1]), (tile.y, source[0])):
         first, last = reach_px, length - 1 - reach_px
         if points.min() < first or points.max() > last:
@@ -348,10 +347,11 @@ def _spline(window: Image, x: Image, y: Image) -> Image:
     point on either axis make one linear sample.
     """
     on, between = _taps()
-    columns, rows = _lookups(x), _lookups(y)
+    columns, rows, rim = _lookups(x), _lookups(y), len(on) // 2
     lines = []
     for down, (place_down, _) in zip((on, between), rows, strict=True):
-        filtered = cv2.filter2D(window, cv2.CV_32F, down[:, None], anchor=(0, (len(down) - 1) // 2))
+        filtered = cv2.filter2D(window, cv2.CV_32F, down[:, None], anchor=(0, (len(down) - 1) // 2))[rim:-rim]
+        place_down -= rim
         samples = [
             cv2.remap(
                 cv2.filter2D(filtered, cv2.CV_32F, across[None, :], anchor=((len(across) - 1) // 2, 0)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _BLOCK_BYTES = 196_608
 _HEADER_SIZE_AT, _FRAME_BYTES, _CONTENT_BYTES, _CHUNK_BYTES, _HEADER_BYTES = 11, 16, 30, 39, 97
 _SPECIAL_CHUNK_BYTES = 32
 _CHECKSUM_BYTES = 4
+_ROW_WORDS = 256
 
 
 @lru_cache(maxsize=1)
@@ -43,8 +45,9 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
     Returns:
         A Blosc2 frame and its Fletcher-32; equal blocks give equal bytes.
     """
-    if (block == block.flat[0]).all():
-        return _uniform(block.flat[0].tobytes(), block.nbytes, element_bytes)
+    value = block.flat[0]
+    if block.flat[-1] == value and (block == value).all():
+        return _uniform(value.tobytes(), block.nbytes, element_bytes)
     return _packed(block, element_bytes)
 
 
@@ -55,10 +58,14 @@ def _uniform(value: bytes, block_bytes: int, element_bytes: int) -> bytes:
 
 
 def _packed(block: NDArray[Any], element_bytes: int) -> bytes:
-    frame = _framed(block, _parameters(block.nbytes, element_bytes))
+    stored = _checkable(_framed(block, _parameters(block.nbytes, element_bytes)))
     # Blosc2 4.14 was seen to write chunks it cannot read, for blocks that end within an element.
-    if not _reads_back(frame, block):
-        frame = _framed(block, _parameters(block.nbytes, 0))
+    if not _reads_back(stored, block):
+        stored = _checkable(_framed(block, _parameters(block.nbytes, 0)))
+    return stored
+
+
+def _checkable(frame: bytes) -> bytes:
     return frame + struct.pack("<I", fletcher32(frame))
 
 
@@ -83,16 +90,16 @@ def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:
     head = bytearray(header)
     struct.pack_into(">Q", head, _FRAME_BYTES, len(header) + len(chunk) + len(trailer))
     struct.pack_into(">q", head, _CHUNK_BYTES, len(chunk))
-    return bytes(head) + chunk + trailer
+    return b"".join((head, chunk, trailer))
 
 
-def _reads_back(frame: bytes, block: NDArray[Any]) -> bool:
+def _reads_back(stored: bytes, block: NDArray[Any]) -> bool:
     found = np.empty_like(block)
     try:
-        unpack_chunk(memoryview(frame + bytes(_CHECKSUM_BYTES)), found, check=False)
+        unpack_chunk(memoryview(stored), found, check=False)
     except (ValueError, RuntimeError):
         return False
-    return bool(np.array_equal(found.view(np.uint8), block.view(np.uint8)))
+    return found.tobytes() == block.tobytes()
 
 
 def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> None:
@@ -141,26 +148,30 @@ def fletcher32(data: bytes | memoryview) -> int:
 
 
 def _sums(data: bytes | memoryview) -> tuple[int, int]:
-    """The two sums over little-endian words; those over big-endian ones are 256 times as much, their bytes swapped."""
-    even = len(data) // 2 * 2
-    words = np.frombuffer(data, "<u2", even // 2).astype(np.float64)
-    if len(data) > even:
-        words = np.append(words, float(data[even]))
-    # Exact: the sums stay below 2^53 up to chunks of 1 GB; einsum, since BLAS would wake its threads.
-    return int(words.sum()), int(np.einsum("i,i", words, _weights(len(words))))
+    """The two sums over little-endian words; those over big-endian ones are 256 times as much, their bytes swapped.
+
+    The second counts each word as often as there are words from it to the end: by the rows and columns of a table.
+    """
+    count = -(-len(data) // 2)
+    padded = b"".join((data, bytes(-len(data) % (2 * _ROW_WORDS))))
+    table = np.frombuffer(padded, "<u2").reshape(-1, _ROW_WORDS)
+    if not len(table):
+        return 0, 0
+    # Exact: 256 words stay below 2^24, a column below 2^53 up to chunks of terabytes.
+    rows = cv2.reduce(table, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[:, 0].astype(np.int64)
+    columns = cv2.reduce(table, 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[0].astype(np.int64)
+    first = int(rows.sum())
+    before = _ROW_WORDS * int(rows @ _counted(len(rows))) + int(columns @ _counted(_ROW_WORDS))
+    return first, count * first - before
 
 
 def _swapped(word: int) -> int:
     return word >> 8 | (word & 0xFF) << 8
 
 
-def _weights(count: int) -> NDArray[np.float64]:
-    return _countdown(1 << max(count - 1, 1).bit_length())[-count:] if count else np.empty(0)
-
-
-@lru_cache(maxsize=8)
-def _countdown(count: int) -> NDArray[np.float64]:
-    return np.arange(count, 0, -1, dtype=np.float64)
+@lru_cache(maxsize=1024)
+def _counted(count: int) -> NDArray[np.int64]:
+    return np.arange(count, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +184,19 @@ class _Parameters:
 def _keywords(parameters: _Parameters) -> dict[str, Any]:
     import blosc2
 
-    element, nothing = parameters.element_bytes, blosc2.Filter.NOFILTER
+    element = parameters.element_bytes
     return {
         "codec": blosc2.Codec.LZ4,
         "clevel": _LEVEL if element else 0,
         "typesize": element or 1,
         "blocksize": parameters.block_bytes,
-        "filters": [blosc2.Filter.BITSHUFFLE if element else nothing, *[nothing] * 5],
-        "filters_meta": [0] * 6,
+        "filters": [blosc2.Filter.BITSHUFFLE if element else blosc2.Filter.NOFILTER],
+        "filters_meta": [0],
         "nthreads": 1,
     }
 
 
+@lru_cache(maxsize=32)
 def _parameters(chunk_bytes: int, element_bytes: int) -> _Parameters:
     """`element_bytes` of 0: stored as it is."""
     most = _BLOCK_BYTES // (8 * (element_bytes or 1)) * 8 * (element_bytes or 1)

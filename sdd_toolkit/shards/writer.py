@@ -117,7 +117,7 @@ def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]
             raise ValueError(f"{name}: {image.dtype} {image.shape}, expected {dtype} {(height, width, 3)}")
     if pair.flow.shape != quarter:
         raise ValueError(f"flow: {pair.flow.shape}, expected {quarter}")
-    arrays = (pair.blur, pair.sharp, pair.valid.astype(np.uint8), pair.flow.astype(np.float16))
+    arrays = (pair.blur, pair.sharp, pair.valid.view(np.uint8), pair.flow.astype(np.float16))
     return dict(zip(_ARRAYS, arrays, strict=True))
 
 

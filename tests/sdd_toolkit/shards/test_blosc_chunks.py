@@ -65,6 +65,15 @@ def test_a_patch_as_large_as_they_come_is_read_back() -> None:
 
 @given(st.binary(min_size=1, max_size=600))
 def test_the_checksum_is_the_one_hdf5_puts_behind_a_chunk(content: bytes) -> None:
+    assert_checksum_of_hdf5(content)
+
+
+@pytest.mark.parametrize("size", [511, 512, 513, 131_072, 2_000_001])
+def test_the_checksum_is_exact_where_its_sums_are_largest(size: int) -> None:
+    assert_checksum_of_hdf5(b"\xff" * size)
+
+
+def assert_checksum_of_hdf5(content: bytes) -> None:
     with h5py.File("memory", "w", driver="core", backing_store=False) as file:
         data = file.create_dataset("x", data=np.frombuffer(content, np.uint8), chunks=(len(content),), fletcher32=True)
         stored = data.id.read_direct_chunk((0,))[1]
