@@ -197,7 +197,7 @@ def blend(
     if first == position.max():
         return bank[first].copy()
     for k in range(first, min(last + 2, len(bank))):
-        mixed += np.maximum(1 - np.abs(position - np.float32(k)), 0) * bank[k]
+        mixed += np.clip(1 - np.abs(position - np.float32(k)), 0, 1) * bank[k]
     return mixed
 
 

@@ -84,12 +84,12 @@ def _gap_px(views: Views, found: Layers, forward: Motion) -> Image:
 
 
 def _confidence(views: Views, motion: Motion, gap_px: Image, found: Layers, reduction: int) -> Image:
-    inner = cv2.morphologyEx(found.label.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), dtype=np.uint8)) == 0
-    nearness = np.exp(-cv2.distanceTransform(inner.astype(np.uint8), cv2.DIST_L2, 3) / _EDGE_PX)
     constant, by_deviation, by_mismatch, by_gap, by_edge = _LOGIT
     logit = constant + by_deviation * np.log(reduction * views.factor * motion.deviation_px + 0.02)
     logit += by_mismatch * motion.mismatch + by_gap * np.minimum(reduction * gap_px, 3.0)
-    logit += by_edge * (nearness if found.label.any() else 0.0)
+    if found.label.any():
+        inner = cv2.morphologyEx(found.label.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), dtype=np.uint8)) == 0
+        logit += by_edge * np.exp(-cv2.distanceTransform(inner.astype(np.uint8), cv2.DIST_L2, 3) / _EDGE_PX)
     return np.asarray(np.where(views.overlap, 1.0, _UNSEEN) / (1 + np.exp(-logit)), dtype=np.float32)
 
 

@@ -358,7 +358,8 @@ def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, r
     warped = spline.sample(pair.spline, matrix, size, radial=radial)
     white = photometric.white_of(frames.sharp)
     moving, fixed = (
-        photometric.band(photometric.tone(np.maximum(image, 0), white), BAND_SIGMA_PX) for image in (warped, pair.fixed)
+        photometric.band(photometric.tone(np.clip(image, 0, np.inf), white), BAND_SIGMA_PX)
+        for image in (warped, pair.fixed)
     )
     noises = [
         photometric.noise_sigma(photometric.tone(light, photometric.white_of(light)))

@@ -58,6 +58,8 @@ class Layers:
 
     def motion(self) -> Image:
         """(H, W, 2) u[moving→fixed] of each pixel's layer."""
+        if len(self.shifts) == 1:
+            return np.zeros((*self.label.shape, 2), dtype=np.float32)
         return np.array(self.shifts, dtype=np.float32)[self.label]
 
     def return_motion(self) -> Image:
@@ -67,6 +69,8 @@ class Layers:
     def hidden(self) -> Mask:
         """(H, W) pixels of the moving frame where another layer is seen once they have arrived."""
         height, width = self.label.shape
+        if len(self.shifts) == 1:
+            return np.zeros((height, width), dtype=np.bool_)
         steps = np.rint(self.motion()).astype(np.intp)
         xs = np.clip(np.arange(width)[None] + steps[..., 0], 0, width - 1)
         ys = np.clip(np.arange(height)[:, None] + steps[..., 1], 0, height - 1)

@@ -66,7 +66,8 @@ class Photometry:
 
 def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """(H, W) mean of the Bayer samples (green counts twice) of an (H, W, 3) linear frame, clipped at 0."""
-    return np.asarray(np.maximum(cv2.transform(frame, _GREEN_HEAVY), 0), dtype=np.float32)
+    light = np.asarray(cv2.transform(frame, _GREEN_HEAVY), dtype=np.float32)
+    return np.clip(light, np.float32(0), np.float32(np.inf), out=light)
 
 
 def unclipped(frame: Image) -> Image:

@@ -346,7 +346,8 @@ def _check(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:
         raise ValueError(f"frames of {blur.shape[:2]} px are too small, need {_SMALLEST_PX} px a side")
     if mask is not None and mask.shape != sharp.shape[:2]:
         raise ValueError(f"a mask of {mask.shape} px for frames of {sharp.shape[:2]} px")
-    if not (np.isfinite(blur).all() and np.isfinite(sharp).all()):
+    # A sum of float32 in double precision is finite if all of them are, and takes no mask as large as a frame.
+    if not (np.isfinite(cv2.sumElems(blur)).all() and np.isfinite(cv2.sumElems(sharp)).all()):
         raise ValueError("frames hold values that are not finite")
 
 

@@ -84,9 +84,11 @@ def tile_statistics(
         noise: Standard deviation of the noise of both frames together.
         explained_shift_px: Flow beyond this is cut down to it before the frames are compared.
     """
-    length = np.linalg.norm(residual.flow, axis=2, keepdims=True)
-    short = residual.flow * np.minimum(1.0, explained_shift_px / np.maximum(length, 1e-6)).astype(np.float32)
-    shifted = resampling.warp_by_flow(matched.fixed, short)
+    shifted = matched.fixed
+    if residual.flow.any():
+        length = np.linalg.norm(residual.flow, axis=2, keepdims=True)
+        short = residual.flow * np.minimum(1.0, explained_shift_px / np.maximum(length, 1e-6)).astype(np.float32)
+        shifted = resampling.warp_by_flow(shifted, short)
     floor = _NOISE_KEPT * noise**2 + _FLOOR
     power_moving, power_fixed = means(matched.moving**2), means(shifted**2)
     product = means(matched.moving * shifted)

@@ -107,30 +107,28 @@ def linearise(
     high, wide = min(tile_px, height), min(tile_px, width)
     rows, columns = height // high, width // wide
     total = np.asarray(0.5 * (moving + fixed), dtype=np.float32)
-    images = (
-        *slopes(total),
-        np.ones((high, width), dtype=np.float32),
-        total,
-        softening,
-        fixed - moving,
-    )
-    parts = np.empty((columns, len(images), high * wide), dtype=np.float32)
-    products = np.empty((rows * columns, len(images), len(images)), dtype=np.float64)
+    along_x, along_y = slopes(total)
+    difference = fixed - moving
+    # Six parts, of which number 2 is one everywhere.
+    images = {0: along_x, 1: along_y, 3: total, 4: softening, 5: difference}
+    parts = np.ones((columns, 6, high, wide), dtype=np.float32)
+    flat = parts.reshape(columns, 6, -1)
+    products = np.empty((rows * columns, 6, 6), dtype=np.float64)
     mass = np.empty(rows * columns, dtype=np.float64)
     for row in range(rows):
         strip = slice(row * high, (row + 1) * high)
-        for number, image in enumerate(images):
-            lines = image if number == 2 else image[strip]
-            parts[:, number] = _cut(lines, columns, wide)
-        weights = _cut(weight[strip], columns, wide) * _agreeing(parts[:, -1], _cut(weight[strip], columns, wide))
+        for number, image in images.items():
+            parts[:, number] = _tiled(image[strip], columns, wide)
+        weights = np.ascontiguousarray(_tiled(weight[strip], columns, wide)).reshape(columns, -1)
+        weights = weights * _agreeing(flat[:, -1], weights)
         here = slice(row * columns, (row + 1) * columns)
-        products[here] = np.matmul(parts * weights[:, None], parts.transpose(0, 2, 1))
+        products[here] = np.matmul(flat * weights[:, None], flat.transpose(0, 2, 1))
         mass[here] = weights.sum(axis=1, dtype=np.float64)
     grid, tile = (rows, columns), (high, wide)
     covered = _sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
     noise = np.zeros_like(mass)
     if noise_energy is not None:
-        along_x, along_y = slopes(images[-1])
+        along_x, along_y = slopes(difference)
         # Both frames' noise is in their difference, at four times the strength it has in their mean, and more.
         bound = _sums(weight * (along_x * along_x + along_y * along_y), grid, tile) / 4
         share = mass / np.maximum(_sums(weight, grid, tile), 1e-30)
@@ -138,10 +136,9 @@ def linearise(
     return _reduced(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
 
 
-def _cut(strip: Image, columns: int, wide: int) -> Image:
-    """(columns, pixels) of one row of tiles."""
-    tiles = strip[:, : columns * wide].reshape(strip.shape[0], columns, wide).transpose(1, 0, 2)
-    return np.ascontiguousarray(tiles).reshape(columns, -1)
+def _tiled(strip: Image, columns: int, wide: int) -> Image:
+    """(columns, high, wide) one row of tiles, a view."""
+    return strip[:, : columns * wide].reshape(strip.shape[0], columns, wide).transpose(1, 0, 2)
 
 
 def _agreeing(residual: Image, weight: Image) -> Image:
@@ -152,7 +149,8 @@ def _agreeing(residual: Image, weight: Image) -> Image:
     ordered = np.sort(relative[:, ::3], axis=1)
     index = np.clip(((1 - 0.5 * share) * ordered.shape[1]).astype(np.intp), 0, ordered.shape[1] - 1)
     scale = 1.4826 * np.take_along_axis(ordered, index[:, None], axis=1) + np.float32(1e-9)
-    ratio = np.minimum(relative / (np.float32(_TUKEY) * scale), 1)
+    # `minimum` by a scalar takes three times as long as `clip`.
+    ratio = np.clip(relative / (np.float32(_TUKEY) * scale), 0, 1)
     return np.asarray((1 - ratio * ratio) ** 2, dtype=np.float32)
 
 

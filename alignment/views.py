@@ -86,7 +86,7 @@ def views_of(estimate: Estimate, finest_side_px: int) -> Views:
     used_px = float(np.percentile(np.abs(estimate.matched.radius.radius_px), 98))
     radii = blur_match.radii_up_to(max((_MARGIN * used_px + 0.7) / factor, 1.0))
     blur = spline.coefficients(estimate.photometry.applied(frames.blur))
-    moved = np.maximum(spline.sample(blur, matrix, size, radial=estimate.radial), 0)
+    moved = np.clip(spline.sample(blur, matrix, size, radial=estimate.radial), 0, np.inf)
     white = photometric.white_of(frames.sharp)
     banks = [
         [_comparable(blur_match.disc_blurred(light, radius), white) for radius in radii]

@@ -56,16 +56,18 @@ def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
     """
     least = [np.float32(_NOISES * _noise_dn(plane) + _RANGES * range_dn) for plane in _planes(mosaic)]
     usable = [min(plane.shape) >= _SMALLEST_PLANE for plane in _planes(mosaic)]
-    found: dict[str, list[NDArray[np.int64]]] = {"hot": [], "dead": []}
     if not any(usable):
         return Outliers(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     surely = int(min(value for value, large in zip(least, usable, strict=True) if large))
+    found_hot, found_dead = [], []
     for top, band in _bands(mosaic):
-        for name, (ys, xs) in zip(found, _candidates(band, surely), strict=True):
-            number = 2 * ((ys + top) % 2) + xs % 2
-            sticks = _sticks_out(band, ys, xs, np.array(least)[number], hot=name == "hot") & np.array(usable)[number]
-            found[name].append((ys[sticks] + top) * mosaic.shape[1] + xs[sticks])
-    return Outliers(np.concatenate(found["hot"]), np.concatenate(found["dead"]))
+        ys, xs = _candidates(band, surely)
+        plane = 2 * ((ys + top) % 2) + xs % 2
+        hot, dead = _sticks_out(band, ys, xs, np.array(least)[plane])
+        places, counted = (ys + top) * mosaic.shape[1] + xs, np.array(usable)[plane]
+        found_hot.append(places[hot & counted])
+        found_dead.append(places[dead & counted])
+    return Outliers(np.concatenate(found_hot), np.concatenate(found_dead))
 
 
 def confirmed(scenes: Sequence[Outliers], width: int) -> Places:
@@ -132,41 +134,40 @@ def _bands(mosaic: NDArray[np.uint16]) -> Iterator[tuple[int, NDArray[np.uint16]
         yield top, band
 
 
-def _candidates(
-    band: NDArray[np.uint16], least_dn: int
-) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows and columns of what may be hot, and of what may be dead: every outlier, and not much else.
+def _candidates(band: NDArray[np.uint16], least_dn: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of what may be hot or dead: every outlier, and not much else.
 
-    One neighbour may be as bright as a hot sample. So both beside it are darker, or both above and below, and both of
-    one diagonal.
+    One neighbour may be as bright as a hot sample. So of the three pairs to the left and right of it, above, beside and
+    below, two are darker.
     """
     centre = band[2:-2, 2:-2]
-    straight = (band[2:-2, :-4], band[2:-2, 4:]), (band[:-4, 2:-2], band[4:, 2:-2])
-    oblique = (band[:-4, :-4], band[4:, 4:]), (band[:-4, 4:], band[4:, :-4])
-    bright = cv2.max(*(cv2.min(cv2.max(*one), cv2.max(*other)) for one, other in (straight, oblique)))
-    dark = cv2.min(*(cv2.max(cv2.min(*one), cv2.min(*other)) for one, other in (straight, oblique)))
-    hot, dead = (
-        np.divmod(np.flatnonzero(excess > least_dn), centre.shape[1])
-        for excess in (cv2.subtract(centre, bright), cv2.subtract(dark, centre))
-    )
-    return hot, dead
+    bright, dark = (_middle(pairs[:-4], pairs[2:-2], pairs[4:]) for pairs in _extremes(band[:, :-4], band[:, 4:]))
+    excess = cv2.max(cv2.subtract(centre, bright), cv2.subtract(dark, centre))
+    return np.divmod(np.flatnonzero(excess > least_dn), centre.shape[1])
+
+
+def _extremes(one: NDArray[np.uint16], other: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """The larger and the smaller of two samples."""
+    return np.asarray(cv2.max(one, other), dtype=np.uint16), np.asarray(cv2.min(one, other), dtype=np.uint16)
+
+
+def _middle(above: NDArray[np.uint16], beside: NDArray[np.uint16], below: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The second of three samples by size."""
+    larger, smaller = _extremes(above, below)
+    return np.asarray(cv2.max(smaller, cv2.min(larger, beside)), dtype=np.uint16)
 
 
 def _sticks_out(
-    band: NDArray[np.uint16],
-    ys: NDArray[np.int64],
-    xs: NDArray[np.int64],
-    least_dn: NDArray[np.float32],
-    *,
-    hot: bool,
-) -> NDArray[np.bool_]:
-    """Which samples of a band are beyond the second extreme of their eight neighbours by more than the threshold."""
-    around = [(dy, dx) for dy in (0, 2, 4) for dx in (0, 2, 4) if (dy, dx) != (2, 2)]
-    neighbours = np.sort(np.stack([band[ys + dy, xs + dx] for dy, dx in around], axis=-1), axis=-1)
+    band: NDArray[np.uint16], ys: NDArray[np.int64], xs: NDArray[np.int64], least_dn: NDArray[np.float32]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which samples of a band are far enough above, and which below, the second extreme of their eight neighbours."""
+    width = band.shape[1]
+    around = [dy * width + dx for dy in (0, 2, 4) for dx in (0, 2, 4) if (dy, dx) != (2, 2)]
+    neighbours = np.sort(band.reshape(-1)[(ys * width + xs)[:, None] + np.array(around)], axis=-1)
     low, high = neighbours[:, 1].astype(np.float32), neighbours[:, -2].astype(np.float32)
     threshold = (high - low) * np.float32(_CONTRASTS) + least_dn
     centre = band[ys + 2, xs + 2].astype(np.float32)
-    return centre > high + threshold if hot else centre < low - threshold
+    return centre > high + threshold, centre < low - threshold
 
 
 def _noise_dn(plane: NDArray[np.uint16]) -> float:

@@ -295,31 +295,31 @@ def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     height, width = raw.sizes.height // 2 * 2, raw.sizes.width // 2 * 2
     mosaic = raw.raw_image_visible[:height, :width]
     rgb = np.empty((height // 2, width // 2, 3), dtype=np.float32)
-    clipped = np.empty((height // 2, width // 2), dtype=np.bool_)
+    clipped = np.zeros((height // 2, width // 2), dtype=np.bool_)
     phases = [(channel, np.float32(black), scale) for _, channel, black, scale in bayer.phases(raw)]
     least = [_first_saturated(black, scale) for _, black, scale in phases]
     for top in range(0, height, _BINNED_ROWS):
         band = mosaic[top : top + _BINNED_ROWS]
         rows = slice(top // 2, top // 2 + len(band) // 2)
         planes: dict[int, NDArray[np.float32]] = {}
-        saturated = np.zeros(clipped[rows].shape, dtype=np.bool_)
         # OpenCV takes even and odd columns apart as two channels, several times faster than numpy's strides.
-        codes = [plane for row in (0, 1) for plane in cv2.split(band[row::2].reshape(len(band) // 2, width // 2, 2))]
+        columns = cv2.split(band.reshape(len(band), width // 2, 2))
+        codes = [column[row::2] for row in (0, 1) for column in columns]
         for plane, (channel, black, scale), level in zip(codes, phases, least, strict=True):
-            saturated |= plane >= level
-            samples = plane.astype(np.float32)
-            samples -= black
+            samples = np.subtract(plane, black, dtype=np.float32)
             samples *= scale
-            # `minimum` and `maximum` by a scalar take ten times as long as `clip`.
-            np.clip(samples, -np.inf, np.float32(1.0), out=samples)
+            saturated = plane >= level
+            if saturated.any():
+                clipped[rows] |= saturated
+                # `minimum` and `maximum` by a scalar take ten times as long as `clip`.
+                np.clip(samples, -np.inf, np.float32(1.0), out=samples)
             if channel in planes:
                 samples += planes[channel]
                 samples *= np.float32(0.5)
             planes[channel] = samples
-        clipped[rows] = saturated
         for channel in range(3):
             np.clip(planes[channel], np.float32(0.0), np.float32(1.0), out=planes[channel])
-        rgb[rows] = cv2.merge([planes[channel] for channel in range(3)])
+        cv2.merge([planes[channel] for channel in range(3)], rgb[rows])
     return rgb, clipped
 
 

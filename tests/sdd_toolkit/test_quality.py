@@ -96,6 +96,21 @@ def test_the_wide_gaussian_made_at_half_size_is_the_one_made_at_full_size(size: 
     assert float(np.std(softer - wide)) < 0.01 * float(np.std(soft - wide))
 
 
+@pytest.mark.parametrize("size", [(97, 60), (241, 131), (433, 75), (200, 49)])
+def test_detail_and_noise_do_not_show_the_bands_they_are_computed_in(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    light = cv2.GaussianBlur(np.random.default_rng(3).random((*size, 3), dtype=np.float32), (0, 0), 0.8)
+    monkeypatch.setattr(quality, "_BAND_ROWS", 2 * quality.TILE_PX)
+    banded = quality.detail(light)
+    monkeypatch.setattr(quality, "_BAND_ROWS", 1000 * quality.TILE_PX)
+    monkeypatch.setattr(quality, "_NOISE_ROWS", 1000 * quality.TILE_PX)
+    whole = quality.detail(light)
+    assert np.array_equal(banded.fine, whole.fine)
+    assert np.array_equal(banded.medium, whole.medium)
+    assert (banded.fine_noise, banded.medium_noise) == (whole.fine_noise, whole.medium_noise)
+
+
 def test_the_noise_rests_on_the_median_of_each_tile() -> None:
     image = np.random.default_rng(1).random((100, 130), dtype=np.float32)
     tiles = [[np.median(image[r : r + 24, c : c + 24]) for c in range(0, 120, 24)] for r in range(0, 96, 24)]
