@@ -5,7 +5,7 @@ an executor, not the object, because a pool whose worker was killed is broken fo
 
 | name | what |
 |---|---|
-| `serial` | in this process |
+| `serial` | in this process, with one OpenCV thread |
 | `local:N` | N worker processes, one OpenCV and LibRaw thread each |
 | `dask://HOST:PORT` | a dask.distributed scheduler (extra `cluster`), see `sdd_toolkit.cluster` |
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import ConfigError
-from sdd_toolkit.local_workers import Outcome, Result, Task, keep_memory, run_locally, start_server
+from sdd_toolkit.local_workers import Outcome, Result, Task, keep_memory, one_opencv_thread, run_locally, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -122,13 +122,16 @@ def run_tasks(
         MissingExtraError: dask is not installed.
     """
     where = parse(executor)
+    if not tasks:
+        return
     if where.kind == "serial":
         keep_memory()
-        for task in tasks:
-            yield Outcome(task, function(task))
+        with one_opencv_thread():
+            for task in tasks:
+                yield Outcome(task, function(task))
     elif where.kind == "local":
         yield from run_locally(function, tasks, pairs, where.workers, where.timeout_s)
-    elif tasks:
+    else:
         from sdd_toolkit import cluster
 
         yield from cluster.run_tasks(function, tasks, where, pairs, sees)

@@ -302,6 +302,19 @@ def prepare_worker() -> None:
     cv2.setNumThreads(1)
 
 
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Work in small tiles is slower in several: they wait for each other more than they do."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def keep_memory() -> None:
     """Lets this process keep what it freed: the arrays of frames come and go, and new pages cost as much as the work.
 
