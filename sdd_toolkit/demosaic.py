@@ -148,7 +148,8 @@ def _along(block: tuple[float, float, float, float], row: int, width: int) -> Pl
 
 def _interpolated(mosaic: Codes, colours: Block, to_xyz: Plane) -> Codes:
     """(h, w, 3) camera RGB of a tile, right where the tile reaches 5 px further."""
-    rows, columns = (_candidate(mosaic, colours, to_xyz, axis) for axis in (1, 0))
+    light = mosaic.astype(np.float32)
+    rows, columns = (_candidate(mosaic, light, colours, to_xyz, axis) for axis in (1, 0))
     lightness = [_lightness_steps(one) for one in (rows, columns)]
     colour = [_colour_steps(one) for one in (rows, columns)]
     # Even is what changes no more than the better of the two does along its own axis.
@@ -166,15 +167,15 @@ def _interpolated(mosaic: Codes, colours: Block, to_xyz: Plane) -> Codes:
     return chosen
 
 
-def _candidate(mosaic: Codes, colours: Block, to_xyz: Plane, axis: int) -> _Candidate:
+def _candidate(mosaic: Codes, light: Plane, colours: Block, to_xyz: Plane, axis: int) -> _Candidate:
     """A tile whose green is interpolated along one axis, and the other colours by their differences from it."""
-    green = _green(mosaic, colours, axis)
-    difference = cv2.subtract(mosaic, green, dtype=cv2.CV_32F)
+    green = _green(mosaic, light, colours, axis)
+    base = green.astype(np.float32)
     # A row holds differences of one colour only, the next row those of the other.
-    own = cv2.filter2D(difference, cv2.CV_32F, _ACROSS, delta=_DOWNWARDS)
+    own = cv2.filter2D(light - base, cv2.CV_32F, _ACROSS, delta=_DOWNWARDS)
     other = own.copy()
     cv2.addWeighted(own[:-2], 0.5, own[2:], 0.5, 0, other[1:-1])
-    own, other = (cv2.add(plane, green, dtype=cv2.CV_16U) for plane in (own, other))
+    own, other = (cv2.add(plane, base, dtype=cv2.CV_16U) for plane in (own, other))
     rgb = np.empty((*green.shape, 3), dtype=np.uint16)
     red, blue = (colours.index(channel) // 2 for channel in (0, 2))
     cv2.merge([own[red::2], green[red::2], other[red::2]], rgb[red::2])
@@ -189,10 +190,10 @@ def _candidate(mosaic: Codes, colours: Block, to_xyz: Plane, axis: int) -> _Cand
     return _Candidate(rgb, lightness, np.trunc(a, out=a), np.trunc(y, out=y))
 
 
-def _green(mosaic: Codes, colours: Block, axis: int) -> Codes:
+def _green(mosaic: Codes, light: Plane, colours: Block, axis: int) -> Codes:
     """Green along one axis: the mean of both neighbours and half the other colour's curvature, kept between the two."""
     kernel = _GREEN if axis == 1 else _GREEN.reshape(-1, 1)
-    estimate = cv2.filter2D(mosaic.astype(np.float32), cv2.CV_32F, kernel)
+    estimate = cv2.filter2D(light, cv2.CV_32F, kernel)
     green = np.clip(estimate, 0, WHITE, out=estimate).astype(np.uint16)
     inner, before, after = (
         (green[:, 1:-1], mosaic[:, :-2], mosaic[:, 2:]) if axis == 1 else (green[1:-1], mosaic[:-2], mosaic[2:])
@@ -216,16 +217,16 @@ def _lightness_steps(one: _Candidate) -> list[Lightness]:
 def _colour_steps(one: _Candidate) -> list[Plane]:
     """Squared changes of a and b, in the same way."""
     across, down = (
-        _squared_gap(one.a, first, second) + _squared_gap(one.b, first, second)
+        _squared_gap(one, first, second)
         for first, second in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:, :], np.s_[:-1, :]))
     )
     return _of_neighbours(across, down)
 
 
-def _squared_gap(plane: Plane, first: Place, second: Place) -> Plane:
-    gap = np.asarray(cv2.subtract(plane[first], plane[second]), dtype=np.float32)
+def _squared_gap(one: _Candidate, first: Place, second: Place) -> Plane:
+    gap = np.asarray(cv2.subtract(one.a[first], one.a[second]), dtype=np.float32)
     gap *= gap
-    return gap
+    return np.asarray(cv2.accumulateSquare(cv2.subtract(one.b[first], one.b[second]), gap), dtype=np.float32)
 
 
 def _of_neighbours(across: NDArray[_Number], down: NDArray[_Number]) -> list[NDArray[_Number]]:
@@ -243,8 +244,8 @@ def _votes(
             cv2.compare(step, allowed_lightness, cv2.CMP_LE), cv2.compare(square, allowed_colour, cv2.CMP_LE)
         )
         even -= np.asarray(alike, dtype=np.uint8)  # 255 is -1
-    rows = even[:-2] + even[1:-1] + even[2:]
-    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:], dtype=np.uint8)
+    rows = cv2.add(cv2.add(even[:-2], even[1:-1]), even[2:])
+    return np.asarray(cv2.add(cv2.add(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:]), dtype=np.uint8)
 
 
 def _averaged(mosaic: Codes, colours: Block) -> Codes:
