@@ -176,13 +176,12 @@ def align_halves(
 def packed(stored: dense.Stored) -> bytes:
     """The npz file of a residual flow; equal flows are equal bytes."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as archive:
+    with zipfile.ZipFile(content, "w") as archive:
         for name in ("flow", "confidence", "occlusion"):
+            array = io.BytesIO()
+            np.lib.format.write_array(array, getattr(stored, name), allow_pickle=False)
             # Every member has the same date, so equal arrays are equal bytes.
-            member = zipfile.ZipInfo(f"{name}.npy")
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w") as stream:
-                np.lib.format.write_array(stream, getattr(stored, name), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), array.getvalue(), zipfile.ZIP_DEFLATED, _COMPRESSION)
     return content.getvalue()
 
 

@@ -119,7 +119,7 @@ def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, 
         "align": partial(alignment.stage.run, dataset.ingested, dataset.folder, AlignConfig(), **how),
         "filter": partial(filter.run, dataset.aligned, dataset.folder, FilterConfig(), **how),
         "pack": partial(pack.run, dataset.filtered, dataset.shards, packing, **how),
-        "verify": partial(verify.run, dataset.shards, pixels=False),
+        "verify": partial(verify.run, dataset.shards, pixels=False, hashes=False),
         "card": partial(cards.run, dataset.shards, cards.CardConfig(), manifest=dataset.filtered),
         "report": partial(report.run, dataset.folder, dataset.report, report.ReportConfig(), **how),
     }
