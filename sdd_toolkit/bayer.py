@@ -28,6 +28,12 @@ def phases(raw: Any) -> Iterator[tuple[tuple[slice, slice], int, float, np.float
         yield (slice(top, None, 2), slice(left, None, 2)), "RGB".index(colours[index]), black, scale
 
 
+def is_checkered(raw: Any) -> bool:
+    """Whether every second sample is green, red and blue in rows of their own: not all 2x2 mosaics are."""
+    upper_left, upper_right, lower_left, lower_right = (channel for _, channel, _, _ in phases(raw))
+    return upper_left == lower_right == 1 or upper_right == lower_left == 1
+
+
 def mosaic_of(raw: Any, balance: Row, unity: float) -> Mosaic:
     """The visible mosaic of an open file.
 

@@ -331,8 +331,10 @@ def _first_saturated(black: np.float32, scale: np.float32) -> int:
 
 def _is_known(raw: Any) -> bool:
     """Whether an open file is a Bayer mosaic of which LibRaw tells all that it develops it with."""
+    if not is_bayer(raw) or not bayer.is_checkered(raw) or bayer.known_matrix(raw) is None:
+        return False
     # Of some makers it takes zeros for dead samples, and does not say of which.
-    return is_bayer(raw) and bayer.known_matrix(raw) is not None and bool(raw.raw_image_visible.min() > 0)
+    return bool(raw.raw_image_visible.min() > 0)
 
 
 def _postprocessed(

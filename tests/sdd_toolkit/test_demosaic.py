@@ -182,6 +182,12 @@ def test_a_mosaic_with_zeros_is_left_to_libraw(tmp_path: Path) -> None:
     np.testing.assert_array_equal(light, of_libraw(path, rawpy.ColorSpace.sRGB))
 
 
+def test_a_2x2_mosaic_that_is_no_bayer_pattern_is_left_to_libraw(tmp_path: Path) -> None:
+    path = write_dng(tmp_path / "a.dng", textured(120, 160, seed=7), (0, 2, 1, 1))
+    light = frames.develop_frame(path).light
+    np.testing.assert_array_equal(light, of_libraw(path, rawpy.ColorSpace.sRGB))
+
+
 def test_unequal_black_levels_each_count(tmp_path: Path) -> None:
     light = np.full((64, 64, 3), 0.25)
     path = write_dng(tmp_path / "a.dng", light, black_dn=(500, 700, 600, 400))
