@@ -8,7 +8,7 @@ truth beside ours. What a build costs once (loading what draws the report, for o
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
 its modules are loaded; with more workers they include starting these and the server that forks them, once a row. The
-row `sdd build` is the command as it is typed, from the start of Python to its end; there the workers start once. The
+row `the whole command` is `sdd build` as it is typed, from the start of Python to its end; there the workers start once. The
 peak is that of the largest process, of which there are as many as workers.
 
 With `--photographs` the camera shoots photographs laid side by side, which SIFT finds more in than in dead leaves; with
@@ -246,7 +246,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
         command(raw, folder / f"{size}-command-{count}", options.pairs, "serial" if count == 1 else f"local:{count}")
         for count in options.workers
     ]
-    printed("sdd build", commands, options.pairs)
+    printed("the whole command", commands, options.pairs)
     printed("LibRaw, unpacking", [alone(partial(unpacked, files))], options.pairs)
     decoding = alone(partial(developed, files))
     printed("LibRaw, developing", [decoding], options.pairs)
@@ -257,7 +257,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     lab_ratio = lab.cpu_s / (len(few) // 2) / (wholes[0].cpu_s / options.pairs)
     print(f"{'laboratory / build':24s}{lab_ratio:10.2f}  by CPU seconds, one worker")
     for count, cost_of in zip(options.workers[1:], commands[1:], strict=True):
-        print(f"{f'speed-up, {count} workers':24s}{commands[0].wall_s / cost_of.wall_s:10.2f}  of sdd build")
+        print(f"{f'speed-up, {count} workers':24s}{commands[0].wall_s / cost_of.wall_s:10.2f}  of the whole command")
     theirs = {path.parent: np.load(folder / f"{size}-lab" / f"{n}.npy") for n, path in enumerate(few[0::2])}
     for name, found in (("corners, ours", ours(datasets[0])), ("corners, laboratory", theirs)):
         print(f"{name:24s}{np.median(corner_errors_px(found)):10.3f}  px off the truth (RMS of a frame's, median)")
