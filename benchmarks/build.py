@@ -8,8 +8,8 @@ truth beside ours. What a build costs once (loading what draws the report, for o
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
 its modules are loaded; with more workers they include starting these and the server that forks them, once a row. The
-row `the whole command` is `sdd build` as it is typed, from the start of Python to its end; there the workers start once. The
-peak is that of the largest process, of which there are as many as workers.
+row `the whole command` is `sdd build` as it is typed, from the start of Python to its end; there the workers start
+once. The peak is that of the largest process, of which there are as many as workers.
 
 With `--photographs` the camera shoots photographs laid side by side, which SIFT finds more in than in dead leaves; with
 `--raw` the pairs are kept in a folder and shot only once. Their DNG files are uncompressed Bayer: unpacking others

@@ -45,7 +45,7 @@ def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
     for name in (
         *stages,
         "all stages",
-        "sdd build",
+        "the whole command",
         "LibRaw, unpacking",
         "LibRaw, developing",
         "laboratory's pipeline",
