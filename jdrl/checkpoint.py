@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from jdrl.networks import NAFNet, build_network, fitting, load_published, localised
+from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.files import PARTIAL, write_text, writing_failed
@@ -189,20 +190,31 @@ def read_header(folder: Path) -> Header:
         raise CheckpointError(f"{path}: {where}: {first['msg']}", hint=hint) from error
 
 
-def load_network(folder: Path) -> tuple[nn.Module, Header]:
+def load_network(folder: Path, trusted: str | None = None) -> tuple[nn.Module, Header]:
     """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
 
     A NAFNet averages over windows of the side of its training crops; on such a crop it answers as in training.
 
+    Args:
+        folder: The checkpoint.
+        trusted: The `module:factory` that it may name: making a network of a user's own runs code.
+
     Raises:
-        CheckpointError: Missing, malformed, or weights that do not fit the network it names.
+        CheckpointError: Missing, malformed, weights that do not fit the network it names, or one not trusted.
     """
     header = read_header(folder)
+    own = is_factory(header.network)
+    if own and header.network != trusted:
+        raise CheckpointError(
+            f"{folder / HEADER} names a network of somebody's own, {header.network!r}: loading it runs that code",
+            hint=f"if you trust it: --network {header.network}",
+        )
     weights = read_tensors(folder / WEIGHTS)
     try:
-        # Without memory first: a header may name a network of any size, the weights are as large as their file.
-        with torch.device("meta"):
-            fitting(build_network(header.network, **header.network_options), weights)
+        if not own:
+            # Without memory first: a header may name a network of any size, the weights are as large as their file.
+            with torch.device("meta"):
+                fitting(build_network(header.network, **header.network_options), weights)
         network = build_network(header.network, **header.network_options)
     except (ConfigError, TypeError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")

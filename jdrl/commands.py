@@ -1,4 +1,4 @@
-"""The commands `train`, `evaluate` and `deblur`. torch is imported only when one of them runs."""
+"""The commands `train`, `evaluate`, `deblur` and `networks`. torch is imported only when one of them runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None, help="auto (default) takes CUDA if present."
 )
+trusted_option = click.option(
+    "--network",
+    default=None,
+    metavar="NAME",
+    help="The network; needed for --weights, and for a checkpoint of your own module:factory, whose code it runs.",
+)
 
 
 @click.command()
@@ -31,7 +37,7 @@ device_option = click.option(
 @click.option("--resume", is_flag=True, help="Go on from the run's latest checkpoint.")
 @overwrite_option
 @click.option("--steps", type=int, default=None, help="Optimiser steps in all.")
-@click.option("--network", default=None, metavar="NAME", help="nafnet or unet.")
+@click.option("--network", default=None, metavar="NAME", help="See `sdd networks`; or package.module:factory.")
 @click.option("--seed", type=int, default=None, help="Every random draw follows from it.")
 @device_option
 @json_option
@@ -59,11 +65,19 @@ def train(
 @click.argument("shards", type=IN_PATH)
 @out_option("Folder for evaluation.csv, evaluation.json and before/after pictures.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
+@trusted_option
 @config_option
 @device_option
 @json_option
 def evaluate(
-    checkpoint: Path, shards: Path, out: Path, split: str, config: Path | None, as_json: bool, **flags: object
+    checkpoint: Path,
+    shards: Path,
+    out: Path,
+    split: str,
+    network: str | None,
+    config: Path | None,
+    as_json: bool,
+    **flags: object,
 ) -> None:
     """Score a checkpoint on the test pairs of a data set.
 
@@ -77,14 +91,15 @@ def evaluate(
     with training_extra():
         from jdrl.evaluate import run
 
-        evaluation = run(checkpoint, shards, out, section, split=split, track=terminal)
+        evaluation = run(checkpoint, shards, out, section, split=split, network=network, track=terminal)
     echo_evaluation(evaluation, as_json)
 
 
 @click.command()
-@click.argument("checkpoint", type=IN_PATH)
-@click.argument("files", type=IN_PATH, nargs=-1, required=True)
+@click.argument("paths", type=IN_PATH, nargs=-1, required=True, metavar="[CHECKPOINT] FILES...")
 @out_option("Folder for the deblurred images.")
+@click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
+@trusted_option
 @click.option("--tile", type=int, default=1024, show_default=True, help="Side of the tiles, px; 0: the whole image.")
 @click.option(
     "--overlap", type=int, default=None, help="How far tiles overlap, px; by default the training crop, at least 128."
@@ -92,23 +107,75 @@ def evaluate(
 @click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
 @device_option
 @json_option
-def deblur(checkpoint: Path, files: tuple[Path, ...], out: Path, as_json: bool, **options: object) -> None:
+def deblur(
+    paths: tuple[Path, ...], out: Path, weights: Path | None, network: str | None, as_json: bool, **options: object
+) -> None:
     """Deblur photographs: RAW or images of any size.
 
-    Bit depth and metadata are kept; RAW becomes 16-bit TIFF. A file that cannot be read stops none of the others.
+    By a checkpoint of `sdd train`, or by weights that others have published (--weights FILE --network NAME). Bit depth
+    and metadata are kept; RAW becomes 16-bit TIFF. A file that cannot be read stops none of the others.
     """
     from jdrl.config import DeblurConfig
     from sdd_toolkit.config import load_section
     from sdd_toolkit.progress import terminal
 
+    if weights is not None and network is None:
+        raise click.UsageError("--weights needs --network: whose weights are they? see `sdd networks`")
+    if weights is None and len(paths) < 2:
+        raise click.UsageError("give a checkpoint and at least one photograph, or --weights and --network")
     config = load_section(DeblurConfig, "deblur", None, **options)
     with training_extra():
+        from jdrl.deblurrer import of_checkpoint, of_weights
         from jdrl.infer import run
 
-        report, failures = run(checkpoint, files, out, config, track=terminal)
+        if weights is not None and network is not None:
+            deblurrer, files = of_weights(weights, network), paths
+        else:
+            deblurrer, files = of_checkpoint(paths[0], network), paths[1:]
+        report, failures = run(deblurrer, files, out, config, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)
+
+
+@click.command()
+@json_option
+def networks(as_json: bool) -> None:
+    """List the deblurring networks: size, cost, paper, licence.
+
+    Parameters in millions, and 10^9 multiply-accumulates for a megapixel. The licence is that of the published code
+    and weights, which are yours to bring; the code here is written anew. Packages add networks by entry points in the
+    group sdd_toolkit.networks; --network package.module:factory takes any other.
+    """
+    from sdd_toolkit.errors import ConfigError
+
+    with training_extra():
+        from jdrl.networks import names
+        from jdrl.networks.listing import describe
+
+        rows = []
+        for name in names():
+            try:
+                rows.append(describe(name))
+            except ConfigError as error:
+                click.echo(f"{name}: {error.what}", err=True)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("network", title="Deblurring networks")
+    for title in ("parameters", "GMAC/MP", "multiple of"):
+        table.add_column(title, justify="right")
+    for title in ("paper", "licence"):
+        table.add_column(title)
+    for row in rows:
+        cost = "–" if row.gmac_per_megapixel is None else f"{row.gmac_per_megapixel:.0f}"
+        table.add_row(
+            row.name, f"{row.parameters / 1e6:.2f} M", cost, f"{row.size_multiple} px", row.paper, row.licence
+        )
+    Console().print(table)
 
 
 @contextmanager

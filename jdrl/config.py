@@ -21,7 +21,10 @@ NetworkOptions = dict[str, JsonValue]
 class TrainConfig(Section):
     """How a deblurring network is trained: the network, the two phases, the optimiser, the data, the notes."""
 
-    network: str = Field("nafnet", description="Name of the deblurring network, as in `jdrl.networks.NETWORKS`.")
+    network: str = Field(
+        "nafnet",
+        description="Name of the deblurring network: see `sdd networks`, or your own as package.module:factory.",
+    )
     network_options: NetworkOptions = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
     reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")

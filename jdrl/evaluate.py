@@ -107,6 +107,7 @@ def run(
     config: EvaluateConfig,
     *,
     split: str = "test",
+    network: str | None = None,
     track: Track = silent,
 ) -> Evaluation:
     """Scores a checkpoint and writes evaluation.csv, evaluation.json and before/after pictures to `out`.
@@ -117,6 +118,7 @@ def run(
         out: Folder for the results.
         config: The `[evaluate]` section.
         split: Which split to score on.
+        network: The `module:factory` that the checkpoint may name: making a network of a user's own runs code.
         track: Shows progress.
 
     Raises:
@@ -126,8 +128,8 @@ def run(
     """
     started = time.monotonic()
     folder = locate(checkpoint)
-    network, header = load_network(folder)
-    network.to(device_name(config.device))
+    loaded, header = load_network(folder, trusted=network)
+    loaded.to(device_name(config.device))
     overlap = config.overlap_px(header.crop_px)
     scores: list[Score] = []
     shown: list[Comparison] = []
@@ -142,7 +144,7 @@ def run(
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
                 truth = whole_pair(reader, pair)
-                deblurred = deblurred_frame(network, truth.blur, reader.encoding.white, config.tile, overlap)
+                deblurred = deblurred_frame(loaded, truth.blur, reader.encoding.white, config.tile, overlap)
                 scores += scores_of(pair, truth, deblurred)
                 shown.append(cut_out(pair, truth, deblurred, config.picture_crop, reader.encoding))
                 advance(note=pair)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jdrl.checkpoint import load_network, locate
 from jdrl.device import device_name
 from jdrl.networks import restore
 from sdd_toolkit.develop import Encoding, srgb_decode, srgb_encode
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from jdrl.config import DeblurConfig
+    from jdrl.deblurrer import Deblurrer
     from sdd_toolkit.progress import Track
 
 _TRIM, _BLEND = 3 / 8, 1 / 4
@@ -67,7 +67,7 @@ class Failure:
 
 
 def run(
-    checkpoint: Path,
+    deblurrer: Deblurrer,
     files: Sequence[Path],
     out: Path,
     config: DeblurConfig,
@@ -79,7 +79,7 @@ def run(
     8-bit stays 8-bit, 16-bit stays 16-bit, RAW becomes 16-bit TIFF; metadata is copied from the source.
 
     Args:
-        checkpoint: A checkpoint folder or a training run.
+        deblurrer: See `jdrl.deblurrer`.
         files: What to deblur.
         out: Folder for the results, FILE + suffix.
         config: Tiles, suffix and device.
@@ -89,20 +89,18 @@ def run(
         What was done, and the files that failed.
 
     Raises:
-        CheckpointError: The checkpoint cannot be used.
         InputError: CUDA was asked for and there is none.
     """
     started = time.monotonic()
-    network, header = load_network(locate(checkpoint))
-    network.to(device_name(config.device))
-    overlap = config.overlap_px(header.crop_px)
+    network = deblurrer.network.to(device_name(config.device))
+    overlap = config.overlap_px(deblurrer.crop_px)
     written: dict[Path, Path] = {}
     failures: list[Failure] = []
     with track("deblur", len(files)) as advance:
         for path in files:
             try:
                 target = target_of(path, out, config.suffix, written)
-                deblur_file(network, header.encoding, path, target, tile=config.tile, overlap=overlap)
+                deblur_file(network, deblurrer.encoding, path, target, tile=config.tile, overlap=overlap)
                 written[target] = path
             except (SddError, OSError, MemoryError) as error:
                 failures.append(Failure(str(path), str(error)))

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from jdrl.networks.build import NETWORKS, build_network, fitting, load_published, restore
+from jdrl.networks.build import build_network, fitting, load_published, restore
+from jdrl.networks.catalogue import KNOWN, names
 from jdrl.networks.nafnet import NAFNet, localised
 from jdrl.networks.unet import UNet
 
-__all__ = ["NETWORKS", "NAFNet", "UNet", "build_network", "fitting", "load_published", "localised", "restore"]
+__all__ = [
+    "KNOWN",
+    "NAFNet",
+    "UNet",
+    "build_network",
+    "fitting",
+    "load_published",
+    "localised",
+    "names",
+    "restore",
+]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,12 @@ from pydantic import create_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jdrl.networks.nafnet import NAFNet
-from jdrl.networks.unet import UNet
+from jdrl.networks.catalogue import KNOWN, factory_of
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nafnet": NAFNet}
 
 _CONTAINERS = ("G_state_dict", "state_dict", "params")
 _PREFIXES = ("module.", "Network.")
@@ -29,34 +25,48 @@ def build_network(name: str, **options: object) -> nn.Module:
     """A new network.
 
     Args:
-        name: `unet` (the official one) or `nafnet`.
+        name: One of `jdrl.networks.names()`, or `package.module:factory` for a class or function of the user's own. It
+            answers `B -> D` or `B -> [D_0, D_1, …]`, first output final; its attribute `size_multiple`, if there is
+            one, says of which number the sides of B must be multiples.
         **options: The network's own keyword arguments, e.g. `width=32, encoder_blocks=[1, 1, 1, 28]`.
 
     Raises:
         ConfigError: No such network, or options it does not take.
     """
-    factory = NETWORKS.get(name)
-    if factory is None:
-        close = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"unknown network {name!r}", hint=f"{hint}valid: {', '.join(NETWORKS)}")
+    factory = factory_of(name)
+    published = KNOWN[name].options if name in KNOWN else {}
     checked = validate(options_model(name), options, where=f"network_options of {name!r}")
     try:
-        return factory(**{option: getattr(checked, option) for option in options})
+        network = factory(**{**published, **{option: getattr(checked, option) for option in options}})
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"network {name!r}: {error}", hint="check the network's options") from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"network {name!r} is a {type(network).__name__}, no torch module", hint="name what makes one"
+        )
+    return network
 
 
 def options_model(name: str) -> type[Section]:
     """The options of a network as a configuration section, read off its factory's signature."""
     fields: dict[str, Any] = {
         option.name: (
-            Any if option.annotation is Parameter.empty else option.annotation,
+            Any if option.annotation is Parameter.empty or isinstance(option.annotation, str) else option.annotation,
             ... if option.default is Parameter.empty else option.default,
         )
-        for option in signature(NETWORKS[name], eval_str=True).parameters.values()
+        for option in _parameters(name)
+        if option.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     }
     return create_model(f"{name}_options", __base__=Section, **fields)
+
+
+def _parameters(name: str) -> list[Parameter]:
+    factory = factory_of(name)
+    try:
+        return list(signature(factory, eval_str=True).parameters.values())
+    except NameError:
+        # Annotations that only a type checker can resolve say nothing here.
+        return list(signature(factory).parameters.values())
 
 
 def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None:

@@ -1,0 +1,91 @@
+"""A trained network ready for photographs: from a checkpoint of ours, or from published weights."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from jdrl.checkpoint import HEADER, load_network, locate, read_header, read_tensors
+from jdrl.networks import build_network, fitting
+from sdd_toolkit.develop import Encoding
+from sdd_toolkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Deblurrer:
+    """What deblurs images.
+
+    Attributes:
+        network: In evaluation mode, on the CPU.
+        encoding: Of the images it was trained on.
+        crop_px: Side of the crops it was trained on, pixels; None where nobody knows.
+    """
+
+    network: nn.Module
+    encoding: Encoding
+    crop_px: int | None
+
+
+def of_checkpoint(path: Path, network: str | None = None) -> Deblurrer:
+    """A checkpoint folder's, or that of a training run.
+
+    Args:
+        path: The folder.
+        network: Name of its network; None: as the checkpoint says. A checkpoint whose network is a user's own
+            `module:factory` is loaded only if this names it, since that runs code.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used, or is of another network.
+    """
+    folder = locate(path)
+    named = read_header(folder).network
+    if network is not None and network != named:
+        raise CheckpointError(
+            f"{folder / HEADER} is of the network {named!r}, not {network!r}", hint=f"leave --network out, or {named}"
+        )
+    loaded, header = load_network(folder, trusted=network)
+    return Deblurrer(loaded, header.encoding, header.crop_px)
+
+
+def of_weights(path: Path, network: str) -> Deblurrer:
+    """Published weights in the layout their authors gave them, for images as people see them (sRGB).
+
+    Args:
+        path: A `.safetensors` file, or what `torch.save` wrote.
+        network: See `jdrl.networks.build_network`; with its published configuration.
+
+    Raises:
+        CheckpointError: The file cannot be read, holds more than tensors and plain values, or does not fit.
+        ConfigError: There is no such network.
+    """
+    built = build_network(network)
+    built.load_state_dict(fitting(built, _read(path)))
+    return Deblurrer(built.eval(), Encoding.SRGB16, None)
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    """What a file of weights holds; nothing in it is run."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    hint = "is it the whole file of weights that its authors published?"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors and plain values, which could run code: refused",
+            hint="ask its authors for a file of tensors only, or save its state dict again where you trust it",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}", hint=hint) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, no weights by name", hint=hint)
+    return {str(name): value for name, value in content.items()}
