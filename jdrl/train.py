@@ -315,7 +315,9 @@ def loss_of(
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Moves the averaged weights towards the network's; whole-number buffers are copied."""
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+    # Not by `state_dict`, which lists a weight that several modules share once for each.
+    theirs, ours = ((*one.parameters(), *one.buffers()) for one in (average, network))
+    for mean, value in zip(theirs, ours, strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1.0 - decay)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import multiprocessing
 import os
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jdrl import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.train import run
+from jdrl.train import run, update_average
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
 from sdd_toolkit.progress import Advance, Track
 
@@ -222,3 +224,13 @@ def test_ctrl_c_on_the_program_saves_and_exits_130(shards: Path, tmp_path: Path)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert checkpoint.read_header(checkpoint.latest(out)).step >= 1
+
+
+def test_a_weight_that_two_modules_share_is_averaged_once() -> None:
+    shared = torch.nn.PReLU(init=1.0)
+    network = torch.nn.Sequential(shared, torch.nn.Conv2d(3, 3, 1), shared)
+    average = copy.deepcopy(network)
+    shared.weight.data.fill_(0.0)
+    update_average(average, network, 0.5)
+    assert float(average[0].weight) == 0.5
+    torch.testing.assert_close(average[1].weight, network[1].weight)
