@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jdrl.networks import load_published, restore
 from jdrl.networks.ifan import IFAN
-from tests.jdrl.test_networks import deterministic_weights, golden
+from tests.jdrl.test_networks import all_learn, deterministic_weights, golden
 
 
 def small_ifan() -> IFAN:
@@ -55,13 +55,7 @@ def test_a_new_networks_filters_pass_features_on() -> None:
 
 def test_after_three_steps_every_parameter_learns() -> None:
     network = small_ifan()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
-    for _ in range(3):
-        optimiser.zero_grad()
-        (network(torch.rand(1, 3, 32, 32)) - 0.3).square().mean().backward()
-        optimiser.step()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    assert all_learn(network)
 
 
 def test_only_the_first_of_a_steps_two_filters_is_used() -> None:

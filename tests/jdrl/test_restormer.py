@@ -6,7 +6,7 @@ import torch
 
 from jdrl.networks import load_published
 from jdrl.networks.restormer import Restormer
-from tests.jdrl.test_networks import deterministic_weights, golden
+from tests.jdrl.test_networks import all_learn, deterministic_weights, golden
 
 
 def new_restormer() -> Restormer:
@@ -48,13 +48,7 @@ def test_a_new_restormer_returns_its_input() -> None:
 def test_after_three_steps_every_parameter_learns() -> None:
     torch.manual_seed(0)
     network = new_restormer()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
-    for _ in range(3):
-        optimiser.zero_grad()
-        (network(torch.rand(1, 3, 32, 32)) - 0.3).square().mean().backward()
-        optimiser.step()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    assert all_learn(network)
 
 
 def test_each_image_of_a_batch_is_answered_alone() -> None:
