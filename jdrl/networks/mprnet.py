@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -67,20 +67,34 @@ class MPRNet(nn.Module):
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
         """The deblurred image as of the third stage, the second, the first."""
-        halves = _split(blurred, 2)
-        encoded = [_join(x, 3) for x in self.stage1_encoder(self.shallow_feat1(_split(halves, 3)))]
-        decoded: list[Tensor] = self.stage1_decoder(encoded)
-        attended, first = self.sam12(decoded[0], halves)
-
-        x: Tensor = self.concat12(torch.cat([self.shallow_feat2(halves), attended], dim=1))
-        earlier = self.stage2_encoder.fused(encoded, decoded)
-        encoded = [_join(x, 2) for x in self.stage2_encoder(x, *earlier)]
-        decoded = self.stage2_decoder(encoded)
+        halves = blurred.chunk(2, dim=2)
+        firsts = [self._first_stage(half) for half in halves]
+        encoded = _joined([self._encoded_again(half, first) for half, first in zip(halves, firsts, strict=True)], 2)
+        decoded: list[Tensor] = self.stage2_decoder(encoded)
         attended, second = self.sam23(decoded[0], blurred)
-
         x = self.concat23(torch.cat([self.shallow_feat3(blurred), attended], dim=1))
         residual: Tensor = self.tail(self.stage3_orsnet(x, encoded, decoded))
-        return [blurred + residual, second, _join(first, 2)]
+        return [blurred + residual, second, torch.cat([first.deblurred for first in firsts], dim=2)]
+
+    def _first_stage(self, half: Tensor) -> _Stage:
+        # Quarter by quarter, as the authors did it: a batch of quarters is summed in another order.
+        encoded = _joined([self.stage1_encoder(self.shallow_feat1(part)) for part in half.chunk(2, dim=3)], 3)
+        decoded: list[Tensor] = self.stage1_decoder(encoded)
+        return _Stage(encoded, decoded, *self.sam12(decoded[0], half))
+
+    def _encoded_again(self, half: Tensor, first: _Stage) -> list[Tensor]:
+        x = self.concat12(torch.cat([self.shallow_feat2(half), first.attended], dim=1))
+        levels: list[Tensor] = self.stage2_encoder(x, first.encoded, first.decoded)
+        return levels
+
+
+class _Stage(NamedTuple):
+    """What a stage hands on: its levels, finest first, the features weighted by its image, and that image."""
+
+    encoded: list[Tensor]
+    decoded: list[Tensor]
+    attended: Tensor
+    deblurred: Tensor
 
 
 class _AttentionBlock(nn.Module):
@@ -126,23 +140,25 @@ class _SupervisedAttention(nn.Module):
         return x + self.conv1(x) * torch.sigmoid(self.conv3(deblurred)), deblurred
 
 
-class _Encoder(nn.Module):
-    """Features at full, half and quarter resolution."""
+class _Levels(nn.Module):
+    """Blocks at full, half and quarter resolution, and the ways down."""
 
     def __init__(self, levels: tuple[int, int, int], block: _Block) -> None:
         super().__init__()
         self.encoder_level1, self.encoder_level2, self.encoder_level3 = (_pair(channels, block) for channels in levels)
         self.down12, self.down23 = _Down(levels[0], levels[1]), _Down(levels[1], levels[2])
 
-    def forward(self, x: Tensor, *earlier: Tensor) -> list[Tensor]:
-        """The levels, finest first; `earlier` holds what to add to each, or nothing."""
-        first: Tensor = sum(earlier[:1], start=self.encoder_level1(x))
-        second: Tensor = sum(earlier[1:2], start=self.encoder_level2(self.down12(first)))
-        third: Tensor = sum(earlier[2:], start=self.encoder_level3(self.down23(second)))
+
+class _Encoder(_Levels):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The levels, finest first."""
+        first: Tensor = self.encoder_level1(x)
+        second: Tensor = self.encoder_level2(self.down12(first))
+        third: Tensor = self.encoder_level3(self.down23(second))
         return [first, second, third]
 
 
-class _SecondEncoder(_Encoder):
+class _SecondEncoder(_Levels):
     """The encoder of a stage that has another before it (with the paper's cross-stage feature fusion, CSFF)."""
 
     def __init__(self, levels: tuple[int, int, int], block: _Block) -> None:
@@ -150,13 +166,12 @@ class _SecondEncoder(_Encoder):
         self.csff_enc1, self.csff_enc2, self.csff_enc3 = (_conv(channels, channels, 1) for channels in levels)
         self.csff_dec1, self.csff_dec2, self.csff_dec3 = (_conv(channels, channels, 1) for channels in levels)
 
-    def fused(self, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> list[Tensor]:
-        """What the stage before gives to each level of this one."""
-        return [
-            self.csff_enc1(encoded[0]) + self.csff_dec1(decoded[0]),
-            self.csff_enc2(encoded[1]) + self.csff_dec2(decoded[1]),
-            self.csff_enc3(encoded[2]) + self.csff_dec3(decoded[2]),
-        ]
+    def forward(self, x: Tensor, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> list[Tensor]:
+        """The levels, finest first; `encoded` and `decoded` are those of the stage before."""
+        first = self.encoder_level1(x) + self.csff_enc1(encoded[0]) + self.csff_dec1(decoded[0])
+        second = self.encoder_level2(self.down12(first)) + self.csff_enc2(encoded[1]) + self.csff_dec2(decoded[1])
+        third = self.encoder_level3(self.down23(second)) + self.csff_enc3(encoded[2]) + self.csff_dec3(decoded[2])
+        return [first, second, third]
 
 
 class _Decoder(nn.Module):
@@ -209,8 +224,7 @@ class _Group(nn.Module):
 class _Down(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        # Halving bilinearly is the mean of 2x2 pixels.
-        self.down = nn.Sequential(nn.AvgPool2d(2), _conv(inputs, outputs, 1))
+        self.down = nn.Sequential(nn.Upsample(scale_factor=0.5, mode="bilinear"), _conv(inputs, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         smaller: Tensor = self.down(x)
@@ -235,11 +249,6 @@ def _pair(channels: int, block: _Block) -> nn.Sequential:
     return nn.Sequential(block(channels), block(channels))
 
 
-def _split(x: Tensor, dim: int) -> Tensor:
-    """The two halves of every image along `dim`, as images of a batch: no block mixes those."""
-    return torch.cat(x.chunk(2, dim))
-
-
-def _join(x: Tensor, dim: int) -> Tensor:
-    """The inverse of `_split`."""
-    return torch.cat(x.chunk(2), dim)
+def _joined(parts: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
+    """The levels of neighbouring parts of an image side by side."""
+    return [torch.cat(level, dim) for level in zip(*parts, strict=True)]
