@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,16 +75,18 @@ def _read(path: Path) -> Mapping[str, object]:
     """What a file of weights holds; nothing in it is run."""
     if path.suffix == ".safetensors":
         return read_tensors(path)
-    hint = "is it the whole file of weights that its authors published?"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error}", hint="check the path") from error
+    except Exception as error:  # what a damaged file makes the reader raise is anybody's guess
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors and plain values, which could run code: refused",
-            hint="ask its authors for a file of tensors only, or save its state dict again where you trust it",
+            hint="fetch it again; or ask its authors for a file of tensors only",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}", hint=hint) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, no weights by name", hint=hint)
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, no weights by name",
+            hint="give the file that its authors published",
+        )
     return {str(name): value for name, value in content.items()}

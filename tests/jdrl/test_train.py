@@ -232,5 +232,5 @@ def test_a_weight_that_two_modules_share_is_averaged_once() -> None:
     average = copy.deepcopy(network)
     shared.weight.data.fill_(0.0)
     update_average(average, network, 0.5)
-    assert float(average[0].weight) == 0.5
+    assert average[0].weight.item() == 0.5
     torch.testing.assert_close(average[1].weight, network[1].weight)
