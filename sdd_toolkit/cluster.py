@@ -157,7 +157,7 @@ def run_tasks(
 
 
 class _Lost:
-    """The worker died on it, more often than the scheduler allows."""
+    """The worker died on it, more often than the scheduler allows, or the scheduler has forgotten it."""
 
 
 class _Later(Exception):  # noqa: N818 it is no error
@@ -227,7 +227,9 @@ class Cluster:
         from distributed.scheduler import KilledWorker
 
         if future.status not in ("finished", "error"):
-            raise self.gone()
+            # All of them when the connection breaks, and at times one that a dying worker was at.
+            self.check(now=True)
+            return _Lost()
         try:
             return future.result(timeout=CONNECT_S)
         except KilledWorker:

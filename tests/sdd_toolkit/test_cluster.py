@@ -91,6 +91,13 @@ def test_a_task_that_kills_its_workers_is_lost_alone(running: Nodes) -> None:
     assert outcomes == {value: None if value == 3 else value * value for value in range(6)}
 
 
+def test_a_task_that_a_scheduler_at_work_has_forgotten_is_lost_not_the_scheduler(running: Nodes) -> None:
+    with cluster._connected(running.address) as connection:
+        future = connection.client.submit(time.sleep, 60)
+        connection.client.cancel([future])
+        assert isinstance(connection.outcome(future), cluster._Lost)
+
+
 def test_a_task_that_takes_too_long_is_lost_alone(running: Nodes) -> None:
     outcomes = run_tasks(hang_on_two, range(4), f"{running.name}?timeout_s=1")
     assert {outcome.task: outcome.result for outcome in outcomes} == {0: 0, 1: 1, 2: None, 3: 9}
