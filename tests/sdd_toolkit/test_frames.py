@@ -153,7 +153,10 @@ def test_equal_light_gets_equal_codes_whatever_the_black_levels_the_as_shot_bala
     for demosaic in Demosaic:
         one, two = (develop_frame(path, balance, demosaic).linear for path in (first, second))
         middle = np.s_[len(one) // 2, one.shape[1] // 2]
-        assert np.abs(one[middle] - two[middle]).max() < 3 / (WHITE_DN - max(black))
+        # Half a step of each file's numbers, times white balance and matrix. LibRaw's DHT multiplies by ratios of
+        # neighbours, whose steps add theirs: 3.5 in 1,500 draws, with this toolkit's own code beside LibRaw or not.
+        steps = 4 if demosaic is Demosaic.DHT else 3
+        assert np.abs(one[middle] - two[middle]).max() < steps / (WHITE_DN - max(black))
 
 
 @pytest.mark.parametrize("demosaic", Demosaic)
