@@ -3,8 +3,10 @@
 `python benchmarks/develop.py [FOLDER] [--megapixels 24]` develops every decodable RAW file of FOLDER (default:
 ../shared/data/raw) to sRGB of 16 bits twice: as `sdd pack` does, and by LibRaw alone with equal settings (sRGB curve,
 as-shot white balance, clipped highlights, nothing automatic, equal demosaic). It prints the mean and the 99.9th
-percentile of the absolute difference in percent of full scale. Then it develops a planted mosaic of so many megapixels
-in processes of their own, one thread each, and prints CPU seconds and peak memory; `LibRaw's AHD` is LibRaw alone.
+percentile of the absolute difference in percent of full scale, and how many pixels lie more than a step of linear light
+apart before the curve: those that took the other of two directions. Then it develops a planted mosaic of so many
+megapixels in processes of their own, one thread each, and prints CPU seconds and peak memory; `LibRaw's AHD` is LibRaw
+alone.
 """
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ class Difference:
     size: tuple[int, int]
     mean: float
     high: float
+    other: float
 
 
-def reference(path: Path, demosaic: Demosaic) -> NDArray[np.uint16]:
-    """LibRaw's own 16-bit sRGB, curve and all."""
+def reference(path: Path, demosaic: Demosaic, gamma: tuple[float, float] = (2.4, 12.92)) -> NDArray[np.uint16]:
+    """LibRaw's own 16-bit sRGB, curve and all; (1, 1) is no curve."""
     red, green, blue = as_shot_white_balance(path)
     with rawpy.imread(str(path)) as raw:
         return np.asarray(
@@ -57,7 +60,7 @@ def reference(path: Path, demosaic: Demosaic) -> NDArray[np.uint16]:
                 demosaic_algorithm=_LIBRAW[demosaic],
                 user_wb=[red, green, blue, green],
                 output_bps=16,
-                gamma=(2.4, 12.92),
+                gamma=gamma,
                 no_auto_bright=True,
                 adjust_maximum_thr=0.0,
                 highlight_mode=rawpy.HighlightMode.Clip,
@@ -71,9 +74,15 @@ def difference(path: Path, demosaic: Demosaic) -> Difference:
     frame = develop_frame(path, demosaic=demosaic)
     ours = encode(frame.linear, Encoding.SRGB16).astype(np.float64)
     height, width = ours.shape[:2]
-    theirs = reference(path, demosaic)[:height, :width].reshape(height, width, -1).astype(np.float64)
-    gap = 100 * np.abs(ours - theirs) / 65535
-    return Difference(path.name, frame.facts.demosaic, (height, width), gap.mean(), float(np.percentile(gap, 99.9)))
+    curved, plain = (
+        reference(path, demosaic, gamma)[:height, :width].reshape(height, width, -1).astype(np.float64)
+        for gamma in ((2.4, 12.92), (1, 1))
+    )
+    gap = 100 * np.abs(ours - curved) / 65535
+    other = 100 * np.mean(np.abs(frame.linear * 65535 - plain).max(axis=-1) > 1.5)
+    return Difference(
+        path.name, frame.facts.demosaic, (height, width), gap.mean(), float(np.percentile(gap, 99.9)), float(other)
+    )
 
 
 def differences(folder: Path) -> Iterator[Difference]:
@@ -125,9 +134,10 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
     parser.add_argument("--megapixels", type=float, default=24.0)
     options = parser.parse_args()
-    print("| file | pixels | demosaic | mean % | 99.9th percentile % |\n|---|---|---|---|---|")
+    print("| file | pixels | demosaic | mean % | 99.9th percentile % | other pixels % |\n" + 6 * "|---" + "|")
     for row in differences(options.folder):
-        print(f"| {row.name} | {row.size[1]} x {row.size[0]} | {row.demosaic} | {row.mean:.4f} | {row.high:.3f} |")
+        size = f"{row.size[1]} x {row.size[0]}"
+        print(f"| {row.name} | {size} | {row.demosaic} | {row.mean:.4f} | {row.high:.3f} | {row.other:.3f} |")
     height = round((options.megapixels * 1e6 / 1.5) ** 0.5 / 2) * 2
     width = round(1.5 * height / 2) * 2
     print(f"\n| {width} x {height} | CPU s | peak bytes a pixel |\n|---|---|---|")

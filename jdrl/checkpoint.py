@@ -190,21 +190,27 @@ def read_header(folder: Path) -> Header:
         raise CheckpointError(f"{path}: {where}: {first['msg']}", hint=hint) from error
 
 
-def load_network(folder: Path, trusted: str | None = None) -> tuple[nn.Module, Header]:
+def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, Header]:
     """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
 
     A NAFNet averages over windows of the side of its training crops; on such a crop it answers as in training.
 
     Args:
         folder: The checkpoint.
-        trusted: The `module:factory` that it may name: making a network of a user's own runs code.
+        network: Name of its network; None: as the checkpoint says. One whose network is a user's own `module:factory`
+            is loaded only if this names it: that runs code.
 
     Raises:
-        CheckpointError: Missing, malformed, weights that do not fit the network it names, or one not trusted.
+        CheckpointError: Missing, malformed, of another network, or weights that do not fit the one it names.
     """
     header = read_header(folder)
     own = is_factory(header.network)
-    if own and header.network != trusted:
+    if network not in (None, header.network):
+        raise CheckpointError(
+            f"{folder / HEADER} is of the network {header.network!r}, not {network!r}",
+            hint=f"leave --network out, or {header.network}",
+        )
+    if own and network is None:
         raise CheckpointError(
             f"{folder / HEADER} names a network of somebody's own, {header.network!r}: loading it runs that code",
             hint=f"if you trust it: --network {header.network}",
@@ -215,14 +221,14 @@ def load_network(folder: Path, trusted: str | None = None) -> tuple[nn.Module, H
             # Without memory first: a header may name a network of any size, the weights are as large as their file.
             with torch.device("meta"):
                 fitting(build_network(header.network, **header.network_options), weights)
-        network = build_network(header.network, **header.network_options)
+        built = build_network(header.network, **header.network_options)
     except (ConfigError, TypeError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
         raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
-    load_published(network, weights)
-    if isinstance(network, NAFNet) and header.crop_px:
-        network = localised(network, header.crop_px)
-    return network.eval(), header
+    load_published(built, weights)
+    if isinstance(built, NAFNet) and header.crop_px:
+        built = localised(built, header.crop_px)
+    return built.eval(), header
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

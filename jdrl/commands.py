@@ -22,11 +22,11 @@ _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None, help="auto (default) takes CUDA if present."
 )
-trusted_option = click.option(
+network_option = click.option(
     "--network",
     default=None,
     metavar="NAME",
-    help="The network; needed for --weights, and for a checkpoint of your own module:factory, whose code it runs.",
+    help="The network: needed where it is your own module:factory, whose code is run, and for published weights.",
 )
 
 
@@ -65,7 +65,7 @@ def train(
 @click.argument("shards", type=IN_PATH)
 @out_option("Folder for evaluation.csv, evaluation.json and before/after pictures.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
-@trusted_option
+@network_option
 @config_option
 @device_option
 @json_option
@@ -99,7 +99,7 @@ def evaluate(
 @click.argument("paths", type=IN_PATH, nargs=-1, required=True, metavar="[CHECKPOINT] FILES...")
 @out_option("Folder for the deblurred images.")
 @click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
-@trusted_option
+@network_option
 @click.option("--tile", type=int, default=1024, show_default=True, help="Side of the tiles, px; 0: the whole image.")
 @click.option(
     "--overlap", type=int, default=None, help="How far tiles overlap, px; by default the training crop, at least 128."

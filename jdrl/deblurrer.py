@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jdrl.checkpoint import HEADER, load_network, locate, read_header, read_tensors
-from jdrl.networks import build_network, fitting
+from jdrl.checkpoint import load_network, locate, read_tensors
+from jdrl.networks import build_network, load_published
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError
 
@@ -35,23 +35,8 @@ class Deblurrer:
 
 
 def of_checkpoint(path: Path, network: str | None = None) -> Deblurrer:
-    """A checkpoint folder's, or that of a training run.
-
-    Args:
-        path: The folder.
-        network: Name of its network; None: as the checkpoint says. A checkpoint whose network is a user's own
-            `module:factory` is loaded only if this names it, since that runs code.
-
-    Raises:
-        CheckpointError: The checkpoint cannot be used, or is of another network.
-    """
-    folder = locate(path)
-    named = read_header(folder).network
-    if network is not None and network != named:
-        raise CheckpointError(
-            f"{folder / HEADER} is of the network {named!r}, not {network!r}", hint=f"leave --network out, or {named}"
-        )
-    loaded, header = load_network(folder, trusted=network)
+    """A checkpoint folder's, or that of a training run; arguments and errors as of `jdrl.checkpoint.load_network`."""
+    loaded, header = load_network(locate(path), network)
     return Deblurrer(loaded, header.encoding, header.crop_px)
 
 
@@ -67,7 +52,7 @@ def of_weights(path: Path, network: str) -> Deblurrer:
         ConfigError: There is no such network.
     """
     built = build_network(network)
-    built.load_state_dict(fitting(built, _read(path)))
+    load_published(built, _read(path))
     return Deblurrer(built.eval(), Encoding.SRGB16, None)
 
 

@@ -118,7 +118,7 @@ def run(
         out: Folder for the results.
         config: The `[evaluate]` section.
         split: Which split to score on.
-        network: The `module:factory` that the checkpoint may name: making a network of a user's own runs code.
+        network: See `load_network`.
         track: Shows progress.
 
     Raises:
@@ -128,7 +128,7 @@ def run(
     """
     started = time.monotonic()
     folder = locate(checkpoint)
-    loaded, header = load_network(folder, trusted=network)
+    loaded, header = load_network(folder, network)
     loaded.to(device_name(config.device))
     overlap = config.overlap_px(header.crop_px)
     scores: list[Score] = []

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.index_table import iterate
     from sdd_toolkit.index_table import pairs_table as read_index
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "iterate", "read_index"]
 
 

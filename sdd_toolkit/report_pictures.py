@@ -134,7 +134,7 @@ def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
     """All of it as packed."""
     if task.shards is None:
         return shown
-    with ShardReader(task.shards, past_hdf5=False) as reader:
+    with ShardReader(task.shards) as reader:
         blur, sharp = (_light(picture, reader) for picture in _packed_pair(reader, task.record.id, task.width_px))
         shown = _with_slider(task, shown, _picture(blur), _picture(sharp), "The packed pair, as training sees it")
         outline, flow = reader.outline(task.record.id), reader.read_flow(task.record.id)

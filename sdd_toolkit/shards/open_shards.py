@@ -23,7 +23,7 @@ PartT = TypeVar("PartT")
 
 @dataclass(frozen=True, slots=True)
 class OpenShard(Generic[PartT]):
-    """An open file, its bytes if they are mapped, and what a reader keeps of it until it is closed."""
+    """An open file, its bytes if it can be mapped, and what a reader keeps of it until it is closed."""
 
     file: h5py.File
     content: memoryview | None
@@ -35,11 +35,10 @@ class OpenShards(Generic[PartT]):
 
     Args:
         opener: Opens a shard after checking it.
-        maps: Whether the bytes of files that can be mapped are.
     """
 
-    def __init__(self, opener: Callable[[ShardInfo], h5py.File], *, maps: bool = True) -> None:
-        self._opener, self._maps = opener, maps
+    def __init__(self, opener: Callable[[ShardInfo], h5py.File]) -> None:
+        self._opener = opener
         self._shards: dict[str, OpenShard[PartT]] = {}
         self._process = os.getpid()
 
@@ -61,7 +60,7 @@ class OpenShards(Generic[PartT]):
         return {**self.__dict__, "_shards": {}}
 
     def __copy__(self) -> OpenShards[PartT]:
-        return OpenShards(self._opener, maps=self._maps)
+        return OpenShards(self._opener)
 
     def _open(self, shard: ShardInfo) -> OpenShard[PartT]:
         if self._process != os.getpid():
@@ -69,7 +68,7 @@ class OpenShards(Generic[PartT]):
         opened = self._shards.pop(shard.name, None)
         if opened is None:
             file = self._opener(shard)
-            opened = OpenShard(file, mapped(file) if self._maps else None)
+            opened = OpenShard(file, mapped(file))
         while len(self._shards) >= _MOST:
             self._shards.pop(next(iter(self._shards))).file.close()
         self._shards[shard.name] = opened

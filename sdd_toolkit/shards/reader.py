@@ -139,17 +139,13 @@ class ShardReader:
         check: Compares the SHA-256 of every shard with the index when it is first opened: costs reading it once, and
             no damaged byte comes through. Without it only chunks have a checksum: HDF5 reads what its own structures
             say, and a flipped bit in them can end the process.
-        past_hdf5: Whether bytes are read past HDF5 where that is quicker. Without it whole frames take no longer and
-            windows do, but blosc2, which takes 0.3 s to load, is not needed: for who reads some frames once.
 
     Raises:
         InputError: No index, an unknown version, or no such split.
         IntegrityError: The index is damaged.
     """
 
-    def __init__(
-        self, folder: Place | str, split: str | None = None, *, check: bool = False, past_hdf5: bool = True
-    ) -> None:
+    def __init__(self, folder: Place | str, split: str | None = None, *, check: bool = False) -> None:
         self.folder = place(folder)
         self.split = split
         self.index = read_index(self.folder)
@@ -159,8 +155,7 @@ class ShardReader:
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._shard_of = {pair: shard for shard in self.shards for pair in shard.pairs}
         self._patches: tuple[Patch, ...] | None = None
-        opener = partial(open_shard, self.folder, check=check)
-        self._open_shards: OpenShards[_StoredPair] = OpenShards(opener, maps=past_hdf5)
+        self._open_shards: OpenShards[_StoredPair] = OpenShards(partial(open_shard, self.folder, check=check))
 
     @property
     def encoding(self) -> Encoding:

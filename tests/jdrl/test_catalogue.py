@@ -133,6 +133,7 @@ def test_a_checkpoint_of_another_network_than_named_is_refused(tmp_path: Path) -
     folder = saved(tmp_path / "run", "nafnet", build_network("nafnet", **SMALL), **SMALL)
     with pytest.raises(CheckpointError, match="is of the network 'nafnet', not 'unet'"):
         of_checkpoint(folder, "unet")
+    assert of_checkpoint(folder, "nafnet").crop_px == 32
 
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])

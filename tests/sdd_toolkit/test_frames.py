@@ -130,7 +130,7 @@ def test_black_levels_of_a_longer_period_are_refused(tmp_path: Path) -> None:
 
 
 NEUTRALS = st.tuples(st.floats(0.3, 0.9), st.just(1.0), st.floats(0.3, 0.9))
-# Ranges of a multiple of 59, as the first file's: light of so many 59ths is a whole number in both, and no step is lost.
+# Ranges of a multiple of 59, as the first file's: so many 59ths of light are a whole number in both, and exact.
 EXACT_BLACKS = st.tuples(*[st.integers(227, 277).map(lambda times: WHITE_DN - 59 * times)] * 4)
 
 

@@ -172,23 +172,6 @@ def test_images_alone_are_those_of_the_window(tmp_path: Path, codec: str) -> Non
             reader.read_images("p", 1, 0, 300, 290)
 
 
-@pytest.mark.parametrize("codec", sorted(CODECS))
-def test_hdf5_alone_reads_the_same_and_sees_the_same_damage(tmp_path: Path, codec: str) -> None:
-    pair = random_pair("p", 150, 140)
-    folder = write_folder(tmp_path, [pair], codec=codec)
-    with ShardReader(folder, past_hdf5=False) as alone, ShardReader(folder) as past:
-        assert_equal(copy(alone).read("p"), pair)
-        for first, second in zip(*(reader.read_images("p", 7, 9, 140, 130) for reader in (alone, past)), strict=True):
-            np.testing.assert_array_equal(first, second)
-    if not CODECS[codec].images:
-        return  # has no checksums of its own
-    content = bytearray((folder / SHARD).read_bytes())
-    content[len(content) // 2] ^= 0x10
-    (folder / SHARD).write_bytes(content)
-    with pytest.raises(IntegrityError, match=SHARD):
-        ShardReader(folder, past_hdf5=False).read("p")
-
-
 def test_a_reader_keeps_no_more_than_32_files_open(tmp_path: Path) -> None:
     index = read_index(write_folder(tmp_path, [random_pair("p", 8, 8)]))
     (shard,) = index.shards
