@@ -7,6 +7,7 @@ neither worker processes nor interruptions can change it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from jdrl.deformation import in_bounds, warp
 from sdd_toolkit.errors import ConfigError, InputError
+from sdd_toolkit.files import sha256_of
 from sdd_toolkit.local_workers import prepare_worker
 from sdd_toolkit.shards.reader import ShardReader
 
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jdrl.config import TrainConfig
+    from sdd_toolkit.develop import Encoding
     from sdd_toolkit.shards.schema import PackedPair, Patch
 
+_LOG = logging.getLogger(__name__)
 _MARGIN_PX = 8
 
 
@@ -64,6 +68,16 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class DataSet:
+    """What is learnt from: numbered crops, and a fixed list of crops to validate on (maybe empty)."""
+
+    crops: Crops
+    validation: list[Batch]
+    encoding: Encoding
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spot:
     """Where a crop is cut, and which of the eight turns it gets."""
 
@@ -71,6 +85,25 @@ class Spot:
     top: int
     left: int
     turn: int
+
+
+def set_up_data(shards: Path, config: TrainConfig) -> DataSet:
+    """The training crops and the validation crops: from the `val` split, else from held-out training scenes."""
+    with ShardReader(shards, split="train") as reader:
+        train, held_out = training_patches(reader, config)
+        validation = validation_batches(reader, held_out, config) if held_out else []
+        encoding = reader.encoding
+        has_own = any(shard.split == "val" and shard.patches for shard in reader.index.shards)
+        if has_own:
+            train = reader.patches
+    if has_own:
+        with ShardReader(shards, split="val") as reader:
+            check_crop(reader, config)
+            validation = validation_batches(reader, reader.patches, config)
+    if not validation:
+        _LOG.warning("too few scenes to hold one out: training without validation")
+    crops = Crops(shards, train, config, length=config.steps * config.batch)
+    return DataSet(crops, validation, encoding, sha256_of(shards / "index.json"))
 
 
 def collate(samples: Sequence[Batch]) -> Batch:

@@ -9,70 +9,41 @@ Nothing here opens any split but `train` and `val`.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import signal
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor
 
 from jdrl import checkpoint, schedule
-from jdrl.config import FREE_ON_RESUME, TrainConfig
-from jdrl.data import Batch, Crops, batch_of, check_crop, loader, training_patches, validation_batches
+from jdrl.config import TrainConfig
+from jdrl.data import Batch, DataSet, batch_of, loader, set_up_data
 from jdrl.device import device_name
-from jdrl.flow import FlowEstimator, flow_estimator
+from jdrl.flow import flow_estimator
 from jdrl.logs import Logs, opened
-from jdrl.losses import LossTerms, joint_loss, warm_up_loss
 from jdrl.metrics import psnr
-from jdrl.networks import build_network, load_published, restore
-from jdrl.reblur import ReblurNetwork
-from sdd_toolkit.errors import CheckpointError, InputError, SddError
-from sdd_toolkit.files import replacing, sha256_of, write_text
+from jdrl.networks import restore
+from jdrl.step import COLUMNS, train_step
+from jdrl.training_state import State, restore_state, save, set_up_state
+from sdd_toolkit.errors import InputError, SddError
+from sdd_toolkit.files import replacing, write_text
 from sdd_toolkit.progress import silent
-from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sdd_toolkit.develop import Encoding
     from sdd_toolkit.progress import Track
 
 _LOG = logging.getLogger(__name__)
-COLUMNS = ("loss", "deblur_blur_frame", "deblur_sharp_frame", "reblur", "gradient_norm")
-
-
-@dataclass(slots=True)
-class State:
-    """Everything that a step changes and a checkpoint holds."""
-
-    network: nn.Module
-    average: nn.Module
-    reblur_network: ReblurNetwork
-    optimiser: Optimizer
-    step: int = 0
-    validation_psnr_db: float | None = None
-    best_psnr_db: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DataSet:
-    """What is learnt from: numbered crops, and a fixed list of crops to validate on (maybe empty)."""
-
-    crops: Crops
-    validation: list[Batch]
-    encoding: Encoding
-    sha256: str
 
 
 def run(
@@ -123,39 +94,6 @@ def run(
     )
 
 
-def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
-    """New networks and a new optimiser on the device."""
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, **config.network_options)
-    reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
-    average = copy.deepcopy(network).to(fabric.device).eval().requires_grad_(False)
-    parameters = [*network.parameters(), *reblur_network.parameters()]
-    optimiser = AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
-    # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
-    wrapped = cast("ReblurNetwork", fabric.setup_module(reblur_network))
-    prepared = cast("Optimizer", fabric.setup_optimizers(optimiser))
-    return State(fabric.setup_module(network), average, wrapped, prepared)
-
-
-def set_up_data(shards: Path, config: TrainConfig) -> DataSet:
-    """The training crops and the validation crops: from the `val` split, else from held-out training scenes."""
-    with ShardReader(shards, split="train") as reader:
-        train, held_out = training_patches(reader, config)
-        validation = validation_batches(reader, held_out, config) if held_out else []
-        encoding = reader.encoding
-        has_own = any(shard.split == "val" and shard.patches for shard in reader.index.shards)
-        if has_own:
-            train = reader.patches
-    if has_own:
-        with ShardReader(shards, split="val") as reader:
-            check_crop(reader, config)
-            validation = validation_batches(reader, reader.patches, config)
-    if not validation:
-        _LOG.warning("too few scenes to hold one out: training without validation")
-    crops = Crops(shards, train, config, length=config.steps * config.batch)
-    return DataSet(crops, validation, encoding, sha256_of(shards / "index.json"))
-
-
 def begin(out: Path, state: State, config: TrainConfig, data: DataSet, *, resume: bool, overwrite: bool) -> int:
     """Restores the latest checkpoint, or sees to it that none is in the way. Returns the steps already done."""
     present = checkpoint.checkpoints(out)
@@ -172,31 +110,6 @@ def begin(out: Path, state: State, config: TrainConfig, data: DataSet, *, resume
         checkpoint.remove_all(out)
     write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
     return state.step
-
-
-def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet) -> None:
-    """Puts a checkpoint into `state`.
-
-    Raises:
-        CheckpointError: It was made with another configuration or data set, or is damaged.
-    """
-    header = checkpoint.read_header(folder)
-    wanted = config.model_dump(mode="json")
-    for key in wanted.keys() - FREE_ON_RESUME:
-        if header.config.get(key) != wanted[key]:
-            raise CheckpointError(
-                f"{folder} was trained with {key} = {header.config.get(key)!r}, now it is {wanted[key]!r}",
-                hint="resume with the configuration of the run (config.json in its folder), or start a new run",
-            )
-    if (header.shards_sha256, header.encoding) != (data.sha256, data.encoding):
-        raise CheckpointError(f"{folder} was trained on another data set", hint="give the run's own SHARDS folder")
-    tensors = checkpoint.read_tensors(folder / checkpoint.TRAINING)
-    load_published(state.average, checkpoint.read_tensors(folder / checkpoint.WEIGHTS))
-    load_published(state.network, checkpoint.unflattened(tensors, "network"))
-    load_published(state.reblur_network, checkpoint.unflattened(tensors, "reblur"))
-    checkpoint.load_optimiser(state.optimiser, checkpoint.unflattened(tensors, "optimiser"))
-    state.step = header.step
-    state.validation_psnr_db, state.best_psnr_db = header.validation_psnr_db, header.best_psnr_db
 
 
 @contextmanager
@@ -266,64 +179,6 @@ def due(step: int, every: int, config: TrainConfig) -> bool:
     return step % every == 0 or step == config.steps
 
 
-def train_step(fabric: Fabric, state: State, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Tensor:
-    """One optimiser step. Returns the values of `COLUMNS`, still on the device."""
-    # Dropout draws from the step's own seed: a resumed run draws the same.
-    torch.manual_seed(int(np.random.SeedSequence([config.seed, state.step]).generate_state(1)[0]))
-    for group in state.optimiser.param_groups:
-        group["lr"] = schedule.learning_rate(state.step, config)
-    state.network.train()
-    outputs = restore(state.network, batch.blur)
-    terms = loss_of(outputs, batch, state, config, estimate_flow)
-    fabric.backward(terms.total)
-    parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
-    state.optimiser.step()
-    state.optimiser.zero_grad(set_to_none=True)
-    update_average(state.average, state.network, schedule.ema_decay(state.step, config))
-    parts = (terms.total, terms.deblur_blur_frame, terms.deblur_sharp_frame, terms.reblur, norm)
-    return torch.stack([part.detach() for part in parts])
-
-
-def loss_of(
-    outputs: list[Tensor], batch: Batch, state: State, config: TrainConfig, estimate_flow: FlowEstimator
-) -> LossTerms:
-    """The loss of the phase that `state.step` lies in."""
-    if state.step < schedule.joint_from(config):
-        # Already warped, with a margin around the crop: what is left to warp by is nothing.
-        still = torch.zeros_like(batch.blur[:, :2])
-        return warm_up_loss(
-            outputs,
-            batch.blur,
-            batch.sharp_on_blur,
-            still,
-            batch.valid,
-            state.reblur_network,
-            reblur_weight=config.reblur_weight,
-        )
-    return joint_loss(
-        outputs,
-        batch.blur,
-        batch.sharp,
-        batch.valid,
-        state.reblur_network,
-        estimate_flow,
-        reblur_weight=schedule.reblur_weight(state.step, config),
-    )
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Moves the averaged weights towards the network's; whole-number buffers are copied."""
-    # Not by `state_dict`, which lists a weight that several modules share once for each.
-    theirs, ours = ((*one.parameters(), *one.buffers()) for one in (average, network))
-    for mean, value in zip(theirs, ours, strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1.0 - decay)
-        else:
-            mean.copy_(value)
-
-
 def log_rows(rows: list[Tensor], state: State, data: DataSet, config: TrainConfig, out: Path, logs: Logs) -> str:
     """Checks the latest steps' numbers and logs their means. Returns a word for the progress bar.
 
@@ -367,29 +222,3 @@ def validate(fabric: Fabric, state: State, data: DataSet, logs: Logs) -> None:
     # No valid pixel in any crop: no number that a later one could improve on.
     state.validation_psnr_db = None if math.isnan(deblurred_db) else deblurred_db
     logs.write("val", state.step, {"psnr_db": deblurred_db, "input_psnr_db": input_db})
-
-
-def save(out: Path, state: State, config: TrainConfig, data: DataSet) -> None:
-    """Writes the checkpoint of this step and moves the pointers."""
-    latest, best = state.validation_psnr_db, state.best_psnr_db
-    improved = latest is not None and (best is None or latest > best)
-    state.best_psnr_db = latest if improved else best
-    header = checkpoint.Header(
-        step=state.step,
-        network=config.network,
-        network_options=config.network_options,
-        encoding=data.encoding,
-        shards_sha256=data.sha256,
-        config=config.model_dump(mode="json"),
-        validation_psnr_db=latest,
-        best_psnr_db=state.best_psnr_db,
-    )
-    training = {
-        **checkpoint.flattened("network", state.network.state_dict()),
-        **checkpoint.flattened("reblur", state.reblur_network.state_dict()),
-        **checkpoint.optimiser_tensors(state.optimiser),
-    }
-    folder = checkpoint.save(out, header, state.average.state_dict(), training)
-    if improved:
-        checkpoint.point(out, checkpoint.BEST, folder)
-    checkpoint.prune(out, config.keep)

@@ -20,7 +20,8 @@ import torch
 
 from jdrl import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.train import run, update_average
+from jdrl.step import update_average
+from jdrl.train import run
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
 from sdd_toolkit.progress import Advance, Track
 

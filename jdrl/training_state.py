@@ -1,0 +1,102 @@
+"""What a training run changes step by step: made anew, put back from a checkpoint, saved to one."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch.optim import AdamW, Optimizer
+
+from jdrl import checkpoint
+from jdrl.config import FREE_ON_RESUME, TrainConfig
+from jdrl.networks import build_network, load_published
+from jdrl.reblur import ReblurNetwork
+from sdd_toolkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+    from torch import nn
+
+    from jdrl.data import DataSet
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that a step changes and a checkpoint holds."""
+
+    network: nn.Module
+    average: nn.Module
+    reblur_network: ReblurNetwork
+    optimiser: Optimizer
+    step: int = 0
+    validation_psnr_db: float | None = None
+    best_psnr_db: float | None = None
+
+
+def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
+    """New networks and a new optimiser on the device."""
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, **config.network_options)
+    reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
+    average = copy.deepcopy(network).to(fabric.device).eval().requires_grad_(False)
+    parameters = [*network.parameters(), *reblur_network.parameters()]
+    optimiser = AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+    # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
+    wrapped = cast("ReblurNetwork", fabric.setup_module(reblur_network))
+    prepared = cast("Optimizer", fabric.setup_optimizers(optimiser))
+    return State(fabric.setup_module(network), average, wrapped, prepared)
+
+
+def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet) -> None:
+    """Puts a checkpoint into `state`.
+
+    Raises:
+        CheckpointError: It was made with another configuration or data set, or is damaged.
+    """
+    header = checkpoint.read_header(folder)
+    wanted = config.model_dump(mode="json")
+    for key in wanted.keys() - FREE_ON_RESUME:
+        if header.config.get(key) != wanted[key]:
+            raise CheckpointError(
+                f"{folder} was trained with {key} = {header.config.get(key)!r}, now it is {wanted[key]!r}",
+                hint="resume with the configuration of the run (config.json in its folder), or start a new run",
+            )
+    if (header.shards_sha256, header.encoding) != (data.sha256, data.encoding):
+        raise CheckpointError(f"{folder} was trained on another data set", hint="give the run's own SHARDS folder")
+    tensors = checkpoint.read_tensors(folder / checkpoint.TRAINING)
+    load_published(state.average, checkpoint.read_tensors(folder / checkpoint.WEIGHTS))
+    load_published(state.network, checkpoint.unflattened(tensors, "network"))
+    load_published(state.reblur_network, checkpoint.unflattened(tensors, "reblur"))
+    checkpoint.load_optimiser(state.optimiser, checkpoint.unflattened(tensors, "optimiser"))
+    state.step = header.step
+    state.validation_psnr_db, state.best_psnr_db = header.validation_psnr_db, header.best_psnr_db
+
+
+def save(out: Path, state: State, config: TrainConfig, data: DataSet) -> None:
+    """Writes the checkpoint of this step and moves the pointers."""
+    latest, best = state.validation_psnr_db, state.best_psnr_db
+    improved = latest is not None and (best is None or latest > best)
+    state.best_psnr_db = latest if improved else best
+    header = checkpoint.Header(
+        step=state.step,
+        network=config.network,
+        network_options=config.network_options,
+        encoding=data.encoding,
+        shards_sha256=data.sha256,
+        config=config.model_dump(mode="json"),
+        validation_psnr_db=latest,
+        best_psnr_db=state.best_psnr_db,
+    )
+    training = {
+        **checkpoint.flattened("network", state.network.state_dict()),
+        **checkpoint.flattened("reblur", state.reblur_network.state_dict()),
+        **checkpoint.optimiser_tensors(state.optimiser),
+    }
+    folder = checkpoint.save(out, header, state.average.state_dict(), training)
+    if improved:
+        checkpoint.point(out, checkpoint.BEST, folder)
+    checkpoint.prune(out, config.keep)
