@@ -33,31 +33,43 @@ network_option = click.option(
 @click.command()
 @click.argument("shards", type=IN_PATH)
 @out_option("Folder of the run: checkpoints, logs, configuration.")
+@click.option("--recipe", default=None, metavar="NAME", help="official, sdd or fine_tune: see docs/training.md.")
 @config_option
 @click.option("--resume", is_flag=True, help="Go on from the run's latest checkpoint.")
 @overwrite_option
+@click.option("--weights", type=IN_PATH, default=None, help="Start from a run, a checkpoint or published weights.")
 @click.option("--steps", type=int, default=None, help="Optimiser steps in all.")
+@click.option("--epochs", type=float, default=None, help="Passes over the training patches, instead of --steps.")
 @click.option("--network", default=None, metavar="NAME", help="See `sdd networks`; or package.module:factory.")
 @click.option("--seed", type=int, default=None, help="Every random draw follows from it.")
 @device_option
 @json_option
 def train(
-    shards: Path, out: Path, config: Path | None, resume: bool, overwrite: bool, as_json: bool, **flags: object
+    shards: Path,
+    out: Path,
+    recipe: str | None,
+    config: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **flags: object,
 ) -> None:
     """Train a deblurring network with JDRL on shards.
 
     SHARDS is the folder that `sdd pack` wrote. Only its train and val splits are read. Ctrl-C saves a checkpoint.
+    Settings: defaults, then --recipe, then --config, then options.
     """
-    from jdrl.config import TrainConfig
-    from sdd_toolkit.config import load_section
+    from jdrl.recipe import train_config
     from sdd_toolkit.progress import terminal
 
-    section = load_section(TrainConfig, "train", config, **flags)
+    section = train_config(recipe, config, **flags)
     with training_extra():
+        from lightning_fabric.utilities.rank_zero import rank_zero_only
+
         from jdrl.train import run
 
         report = run(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
-    echo_report(report, as_json)
+    rank_zero_only(echo_report)(report, as_json)
 
 
 @click.command()

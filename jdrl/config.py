@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from sdd_toolkit.config import Section
 
-# What may differ between a run and its continuation: none of it changes what a step computes.
+# What may differ between a run and its continuation: none of it changes what a step computes, but for rounding.
 FREE_ON_RESUME = frozenset(
-    {"steps", "workers", "device", "log_every", "validate_every", "validation_crops", "save_every", "keep"}
+    {
+        *("steps", "epochs", "weights", "workers", "prefetch", "device", "devices", "nodes", "accumulate"),
+        *("channels_last", "compile", "gradient_checkpointing"),
+        *("log_every", "sample_every", "validate_every", "validation_crops", "save_every", "keep"),
+    }
 )
 
 
 # `jdrl.networks.build` checks their names and types against the network's own signature.
 NetworkOptions = dict[str, JsonValue]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class TrainConfig(Section):
@@ -29,7 +36,15 @@ class TrainConfig(Section):
     reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
 
-    steps: int = Field(200_000, ge=1, description="Optimiser steps in all, both phases.")
+    weights: Path | None = Field(
+        None, description="Where the network starts: a run, a checkpoint, or a file of published weights."
+    )
+
+    steps: int = Field(200_000, ge=1, description="Optimiser steps in all, every phase.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the training patches, instead of `steps`.")
+    frozen_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Share of the steps, at the start, in which only the reblurring network learns."
+    )
     warm_up_fraction: float = Field(
         0.15, ge=0, le=1, description="Share of the steps in phase 1: the sharp frame warped by the stored flow."
     )
@@ -39,24 +54,42 @@ class TrainConfig(Section):
         0.05, ge=0, le=1, description="Share of the steps over which that weight grows from zero."
     )
 
-    learning_rate: float = Field(2e-4, gt=0, description="Peak rate of AdamW, for both networks.")
+    optimiser: Literal["adamw", "adam"] = Field("adamw", description="adamw decouples the weight decay.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak rate, for both networks.")
+    frozen_learning_rate: float = Field(2e-4, gt=0, description="Rate while the deblurring network is frozen.")
+    rate_schedule: Literal["cosine", "step"] = Field("cosine", description="How the rate falls from its peak.")
     final_learning_rate: float = Field(1e-6, ge=0, description="Where the cosine ends.")
+    rate_drops: tuple[tuple[Share, Positive], ...] = Field(
+        ((0.6, 0.5),), description="step: the share of the steps at which the rate is multiplied, and by what."
+    )
     rate_ramp_steps: int = Field(500, ge=0, description="Linear rise of the rate at the start.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay.")
-    betas: tuple[float, float] = Field((0.9, 0.9), description="AdamW's moment decays.")
-    gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    weight_decay: float = Field(0.0, ge=0, description="The optimiser's weight decay.")
+    betas: tuple[float, float] = Field((0.9, 0.9), description="The optimiser's moment decays.")
+    gradient_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0 scales none.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights that are saved; 0 averages none.")
 
     crop: int = Field(256, ge=16, description="Side of the training crops, pixels.")
-    batch: int = Field(8, ge=1, description="Crops a step.")
+    batch: int = Field(8, ge=1, description="Crops a step, of all processes together.")
+    accumulate: int = Field(1, ge=1, description="Parts in which each process takes its crops, to save memory.")
     augment: bool = Field(True, description="Eight-fold flips and quarter turns.")
     seed: int = Field(0, ge=0, description="Every draw follows from it, the step and the sample's place.")
-    workers: int = Field(0, ge=0, description="Loader processes; 0 reads in the training process.")
+    workers: int = Field(0, ge=0, description="Loader processes of each process; 0 reads in the training process.")
+    prefetch: int = Field(2, ge=1, description="Batches that each loader process keeps ready.")
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one.")
+    devices: int = Field(
+        1, ge=1, description="Devices of each node (on the CPU: processes); `torchrun` and `fabric run` overrule it."
+    )
+    nodes: int = Field(1, ge=1, description="Machines; `torchrun` and `fabric run` overrule it.")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Fabric's name of the precision.")
+    channels_last: bool = Field(False, description="Keep the colours of a pixel together: quicker on tensor cores.")
+    compile: bool = Field(False, description="Put the deblurring network through torch.compile.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute the network's blocks again for the gradient instead of keeping what they made."
+    )
 
     log_every: int = Field(10, ge=1, description="Steps between rows of train.csv.")
+    sample_every: int = Field(1000, ge=1, description="Steps between pictures in RUN/samples.")
     validate_every: int = Field(1000, ge=1, description="Steps between validations.")
     validation_crops: int = Field(32, ge=1, description="How many crops a validation scores.")
     validation_fraction: float = Field(
@@ -71,6 +104,10 @@ class TrainConfig(Section):
             raise ValueError("final_learning_rate is above learning_rate")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas must lie in [0, 1)")
+        if self.frozen_fraction + self.warm_up_fraction > 1:
+            raise ValueError("frozen_fraction and warm_up_fraction exceed 1 together")
+        if self.epochs is not None and "steps" in self.model_fields_set:
+            raise ValueError("steps and epochs are two ways to say the same: leave one out")
         return self
 
 

@@ -25,7 +25,7 @@ from sdd_toolkit.local_workers import prepare_worker
 from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -147,19 +147,33 @@ class Crops(Dataset[Batch]):
         return Spot(patch.pair, patch.top + down, patch.left + right, turn)
 
 
-def loader(crops: Crops, first_step: int, config: TrainConfig, *, pin_memory: bool) -> DataLoader[Batch]:
-    """Batches from `first_step` to the last one, in order."""
+def loader(
+    crops: Crops, first_step: int, config: TrainConfig, *, pin_memory: bool, rank: int = 0, ranks: int = 1
+) -> DataLoader[Batch]:
+    """What one of `ranks` processes computes from `first_step` to the last one, in order: `accumulate` parts a step.
+
+    Together the parts of all processes are the batch of the step, whoever takes them. A loader process holds at most
+    `prefetch` parts, and none of the pixels it has read before.
+    """
     return DataLoader(
         crops,
-        batch_size=config.batch,
-        sampler=range(first_step * config.batch, config.steps * config.batch),
+        batch_sampler=shares(first_step, config, rank, ranks),
         collate_fn=collate,
         num_workers=config.workers,
         worker_init_fn=_prepare_loader if config.workers else None,
         # spawn, not fork: OpenCV's and torch's threads do not survive a fork.
         multiprocessing_context="spawn" if config.workers else None,
+        prefetch_factor=config.prefetch if config.workers else None,
         pin_memory=pin_memory,
     )
+
+
+def shares(first_step: int, config: TrainConfig, rank: int, ranks: int) -> Iterator[list[int]]:
+    """The numbers of the crops that process `rank` takes through the network, pass by pass."""
+    count = config.batch // (ranks * config.accumulate)
+    for part in range(first_step * config.accumulate, config.steps * config.accumulate):
+        start = (part * ranks + rank) * count
+        yield list(range(start, start + count))
 
 
 def batch_of(crops: Crops, step: int, batch: int) -> Batch:

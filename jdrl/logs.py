@@ -1,4 +1,4 @@
-"""The two notebooks of a run: TensorBoard for looking, CSV for computing."""
+"""The notebooks of a run: TensorBoard and pictures for looking, CSV for computing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from torch.utils.tensorboard import SummaryWriter
 
 from sdd_toolkit.files import write_text
+from sdd_toolkit.images import write_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Logs:
@@ -40,12 +44,28 @@ class Logs:
         for name, value in values.items():
             self.board.add_scalar(f"{table}/{name}", value, step)
 
+    def picture(self, name: str, step: int, image: NDArray[np.uint8]) -> None:
+        """Writes a picture to RUN/samples/ and to TensorBoard.
+
+        Args:
+            name: What it shows.
+            step: Optimiser steps done.
+            image: (H, W, 3).
+        """
+        folder = self.run / "samples"
+        folder.mkdir(exist_ok=True)
+        write_image(folder / f"step-{step:08d}.png", image)
+        self.board.add_image(name, image, step, dataformats="HWC")
+
 
 @contextmanager
 def opened(run: Path, step: int) -> Iterator[Logs]:
-    """The logs of a run that starts or goes on after `step`; later rows of an interrupted run are dropped."""
+    """The logs of a run that starts or goes on after `step`; later rows and pictures of an earlier one are dropped."""
     for path in (run / "train.csv", run / "val.csv"):
         _cut_after(path, step)
+    for path in (run / "samples").glob("step-*.png"):
+        if path.stem.removeprefix("step-").isdigit() and int(path.stem.removeprefix("step-")) > step:
+            path.unlink()
     board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
     try:
         yield Logs(run, board)

@@ -40,7 +40,10 @@ class LossTerms:
 
 
 def charbonnier(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of sqrt(z² + ε²), ε = 1e-3, over the pixels the mask trusts.
+    """Mean of sqrt(z² + ε²), ε = 1e-3, over the pixels the mask trusts, crop by crop.
+
+    Each crop counts alike, however much of it is trusted, so a batch may be computed in parts: the mean of the parts'
+    losses is the batch's.
 
     Args:
         first: (B, C, H, W).
@@ -48,8 +51,8 @@ def charbonnier(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Te
         mask: (B, 1, H, W) weights in [0, 1]; None trusts every pixel. No gradient flows into it.
 
     Returns:
-        Σ m ρ / (C Σ m + 1e-6), a scalar; zero, with zero gradient, where the mean of m is below 0.05: too few
-        trusted pixels to learn from.
+        The mean over the crops of Σ m ρ / (C Σ m + 1e-6), a scalar; a crop in which the mean of m is below 0.05 adds
+        zero, with zero gradient: too few trusted pixels to learn from.
     """
     difference = first - second
     if mask is None:
@@ -57,8 +60,9 @@ def charbonnier(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Te
     trust = mask.detach().to(difference.dtype)
     # `where` keeps a non-finite value without weight out of the sum and out of the gradient.
     distance = _rho(torch.where(trust > 0, difference, torch.zeros_like(difference)))
-    mean = (trust * distance).sum() / (first.shape[1] * trust.sum() + 1e-6)
-    return torch.where(trust.mean() >= MIN_MASK_MEAN, mean, torch.zeros_like(mean))
+    inside = (1, 2, 3)
+    means = (trust * distance).sum(inside) / (first.shape[1] * trust.sum(inside) + 1e-6)
+    return torch.where(trust.mean(inside) >= MIN_MASK_MEAN, means, torch.zeros_like(means)).mean()
 
 
 def warm_up_loss(
@@ -91,6 +95,28 @@ def warm_up_loss(
     weights: Tensor = reblur_network(target, blurred)
     reblurred = charbonnier(reblur(target, weights), blurred, mask)
     return _terms(deblur, torch.zeros_like(deblur), reblurred, reblur_weight)
+
+
+def reblur_loss(
+    outputs: Sequence[Tensor],
+    blurred: Tensor,
+    valid: Tensor | None,
+    reblur_network: ReblurNetwork,
+    *,
+    reblur_weight: float = REBLUR_WEIGHT,
+) -> LossTerms:
+    """What the reblurring network learns from while the deblurring network is frozen: the last term of `joint_loss`.
+
+    Args:
+        outputs: Of the frozen network, final first, each (B, 3, H, W); their losses are averaged.
+        blurred: (B, 3, H, W).
+        valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
+        reblur_network: Predicts kernel weights.
+        reblur_weight: Of the term in the total.
+    """
+    losses = [charbonnier(reblur(output, reblur_network(output, blurred)), blurred, valid) for output in outputs]
+    reblurred = _mean(losses)
+    return _terms(torch.zeros_like(reblurred), torch.zeros_like(reblurred), reblurred, reblur_weight)
 
 
 def joint_loss(

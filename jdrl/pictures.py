@@ -62,7 +62,7 @@ def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Enc
     columns = slice(column * _STRIDE_PX, column * _STRIDE_PX + side)
     parts = [image[..., rows, columns] for image in (truth.blur, deblurred, target, valid)]
     before, after = (float(psnr(image, parts[2], parts[3])) for image in parts[:2])
-    blurred, restored, sharp = (_as_picture(image, encoding) for image in parts[:3])
+    blurred, restored, sharp = (as_picture(image, encoding) for image in parts[:3])
     return Comparison(pair, blurred, restored, sharp, before, after)
 
 
@@ -93,7 +93,8 @@ def draw_comparison(rows: Sequence[Comparison], path: Path) -> None:
         figure.savefig(partial, format="png", metadata={"Software": None})
 
 
-def _as_picture(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:
+def as_picture(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:
+    """(1, 3, H, W) values of `encoding` as (H, W, 3) to look at."""
     plane = np.ascontiguousarray(image[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy())
     display = srgb_encode(plane) if encoding is Encoding.LINEAR16 else plane
     return np.rint(display * np.float32(255)).astype(np.uint8)

@@ -1,4 +1,7 @@
-"""What changes from step to step, as pure functions of the step and the configuration."""
+"""What changes from step to step, as pure functions of the step and the configuration.
+
+A run has up to three phases, in this order: frozen (fine-tuning), warm-up, joint.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,49 @@ if TYPE_CHECKING:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear rise, then half a cosine down (Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, without restarts).
+    """The frozen phase's own rate; from then on a linear rise and the fall that `rate_schedule` names.
+
+    cosine: half a cosine down (Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, without restarts). step: times the factor
+    of every drop behind it.
 
     Args:
         step: 0 … config.steps - 1.
         config: The run's.
     """
-    rise = min(config.rate_ramp_steps, config.steps // 2)
-    if step < rise:
-        return config.learning_rate * (step + 1) / rise
-    progress = (step - rise) / max(1, config.steps - 1 - rise)
+    since, steps = step - learns_from(config), config.steps - learns_from(config)
+    if since < 0:
+        return config.frozen_learning_rate
+    rise = min(config.rate_ramp_steps, steps // 2)
+    if since < rise:
+        return config.learning_rate * (since + 1) / rise
+    if config.rate_schedule == "step":
+        # In whole steps: 0.6 of 100 is a hair below 60 to a computer.
+        behind = (factor for share, factor in config.rate_drops if step >= round(share * config.steps))
+        return config.learning_rate * math.prod(behind)
+    progress = (since - rise) / max(1, steps - 1 - rise)
     low, high = config.final_learning_rate, config.learning_rate
     return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
+def learns_from(config: TrainConfig) -> int:
+    """The first step in which the deblurring network learns: before it, only the reblurring network does."""
+    return math.ceil(config.frozen_fraction * config.steps)
+
+
 def joint_from(config: TrainConfig) -> int:
     """The first step of the joint phase; config.steps if there is none."""
-    return math.ceil(config.warm_up_fraction * config.steps)
+    return min(config.steps, learns_from(config) + math.ceil(config.warm_up_fraction * config.steps))
+
+
+def phase(step: int, config: TrainConfig) -> str:
+    """The name of the phase that a step lies in."""
+    if step < learns_from(config):
+        return "frozen"
+    return "warm-up" if step < joint_from(config) else "joint"
 
 
 def reblur_weight(step: int, config: TrainConfig) -> float:
-    """Weight of the reblurring term: 0 while warming up, then a linear rise to config.reblur_weight."""
+    """Weight of the reblurring term in the joint phase: a linear rise to config.reblur_weight; 0 before."""
     since = step - joint_from(config)
     if since < 0:
         return 0.0

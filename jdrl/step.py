@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from jdrl import schedule
-from jdrl.losses import LossTerms, joint_loss, warm_up_loss
+from jdrl.losses import LossTerms, joint_loss, reblur_loss, warm_up_loss
 from jdrl.networks import restore
+from jdrl.processes import gradients_kept_here
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lightning_fabric import Fabric
 
     from jdrl.config import TrainConfig
@@ -23,29 +27,58 @@ if TYPE_CHECKING:
 COLUMNS = ("loss", "deblur_blur_frame", "deblur_sharp_frame", "reblur", "gradient_norm")
 
 
-def train_step(fabric: Fabric, state: State, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Tensor:
-    """One optimiser step. Returns the values of `COLUMNS`, still on the device."""
-    # Dropout draws from the step's own seed: a resumed run draws the same.
-    torch.manual_seed(int(np.random.SeedSequence([config.seed, state.step]).generate_state(1)[0]))
+def train_step(
+    fabric: Fabric, state: State, parts: Iterable[Batch], config: TrainConfig, estimate_flow: FlowEstimator
+) -> Tensor:
+    """One optimiser step on this process's share of the batch, whose gradients are averaged over all parts.
+
+    Args:
+        fabric: Of this process.
+        state: Is moved on, but for its count of steps.
+        parts: `config.accumulate` of them, on the device.
+        config: The run's.
+        estimate_flow: From `jdrl.flow.flow_estimator`.
+
+    Returns:
+        The values of `COLUMNS`, means over this process's parts, still on the device.
+    """
+    rate = schedule.learning_rate(state.step, config)
     for group in state.optimiser.param_groups:
-        group["lr"] = schedule.learning_rate(state.step, config)
-    state.network.train()
-    outputs = restore(state.network, batch.blur)
-    terms = loss_of(outputs, batch, state, config, estimate_flow)
-    fabric.backward(terms.total)
+        group["lr"] = rate
+    terms = [part_gradient(fabric, state, batch, number, config, estimate_flow) for number, batch in enumerate(parts)]
     parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
+    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_norm or math.inf)
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
     update_average(state.average, state.network, schedule.ema_decay(state.step, config))
-    parts = (terms.total, terms.deblur_blur_frame, terms.deblur_sharp_frame, terms.reblur, norm)
-    return torch.stack([part.detach() for part in parts])
+    return torch.cat([torch.stack(terms).mean(0), norm.detach().view(1)])
+
+
+def part_gradient(
+    fabric: Fabric, state: State, batch: Batch, part: int, config: TrainConfig, estimate_flow: FlowEstimator
+) -> Tensor:
+    """Adds the gradient of one part of the batch. Returns the first four values of `COLUMNS`."""
+    # Dropout draws from a seed of the step, the part and the process: a resumed run draws the same.
+    seed = [config.seed, state.step, part * fabric.world_size + fabric.global_rank]
+    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    frozen = state.step < schedule.learns_from(config)
+    state.network.train(not frozen)
+    more = part < config.accumulate - 1
+    with gradients_kept_here(fabric, (state.network, state.reblur_network), more):
+        with torch.set_grad_enabled(not frozen):
+            outputs = restore(state.network, batch.blur)
+        terms = loss_of(outputs, batch, state, config, estimate_flow)
+        fabric.backward(terms.total / config.accumulate)
+    values = (terms.total, terms.deblur_blur_frame, terms.deblur_sharp_frame, terms.reblur)
+    return torch.stack([value.detach() for value in values])
 
 
 def loss_of(
     outputs: list[Tensor], batch: Batch, state: State, config: TrainConfig, estimate_flow: FlowEstimator
 ) -> LossTerms:
     """The loss of the phase that `state.step` lies in."""
+    if state.step < schedule.learns_from(config):
+        return reblur_loss(outputs, batch.blur, batch.valid, state.reblur_network, reblur_weight=config.reblur_weight)
     if state.step < schedule.joint_from(config):
         # Already warped, with a margin around the crop: what is left to warp by is nothing.
         still = torch.zeros_like(batch.blur[:, :2])

@@ -2,8 +2,10 @@
 
 Two phases (JDRL, Li et al., AAAI 2023). Warm-up: the output is compared with the sharp frame warped by the flow
 stored in the shards, while the reblurring network learns on the side. Joint: output and sharp frame are warped onto
-each other by flow estimated on the fly, and the output, reblurred, must give back the blurred frame.
+each other by flow estimated on the fly, and the output, reblurred, must give back the blurred frame. Fine-tuning has a
+phase before them, in which the reblurring network alone learns.
 
+Several processes do the same steps side by side, each on its share of the crops; the first one writes all files.
 Nothing here opens any split but `train` and `val`.
 """
 
@@ -14,36 +16,40 @@ import math
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from jdrl import checkpoint, schedule
 from jdrl.config import TrainConfig
-from jdrl.data import Batch, DataSet, batch_of, loader, set_up_data
-from jdrl.device import device_name
+from jdrl.data import DataSet, batch_of, loader, set_up_data
+from jdrl.divergence import diverged
 from jdrl.flow import flow_estimator
 from jdrl.logs import Logs, opened
 from jdrl.metrics import psnr
 from jdrl.networks import restore
+from jdrl.processes import agreement, mean_over_processes, set_up_processes, sum_over_processes
+from jdrl.samples import draw_sample, sample_of
 from jdrl.step import COLUMNS, train_step
-from jdrl.training_state import State, restore_state, save, set_up_state
-from sdd_toolkit.errors import InputError, SddError
-from sdd_toolkit.files import replacing, write_text
+from jdrl.training_state import State, restore_state, save, set_up_state, start_from
+from sdd_toolkit.errors import ConfigError, InputError
+from sdd_toolkit.files import write_text
 from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lightning_fabric import Fabric
+
     from sdd_toolkit.progress import Track
 
 _LOG = logging.getLogger(__name__)
+_ONE_PRESS_S = 1.0
 
 
 def run(
@@ -58,7 +64,7 @@ def run(
     """Trains on the `train` split of `shards` and writes checkpoints and logs to `out`.
 
     A run that was interrupted and resumed gives, on a CPU with the same number of threads, the bytes of one that
-    was not. Ctrl-C and SIGTERM finish the step, save and raise KeyboardInterrupt.
+    was not. Ctrl-C and SIGTERM, to any of its processes, finish the step, save and raise KeyboardInterrupt.
 
     Args:
         shards: Folder with index.json.
@@ -76,13 +82,15 @@ def run(
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    fabric = Fabric(accelerator=device_name(config.device), devices=1, precision=config.precision)
+    fabric = set_up_processes(config)
     state = set_up_state(fabric, config)
     data = set_up_data(shards, config)
-    first = begin(out, state, config, data, resume=resume, overwrite=overwrite)
+    config = in_steps(config, len(data.crops.patches))
+    first = begin(fabric, out, state, config, data, resume=resume, overwrite=overwrite)
     if state.step < config.steps:
-        with opened(out, state.step) as logs, stop_requested() as stop:
-            fit(fabric, state, data, config, out, logs, stop, track)
+        writes = fabric.is_global_zero
+        with opened(out, state.step) if writes else nullcontext() as logs, stop_requested(fabric) as stop:
+            fit(fabric, state, data, config, out, logs, stop, track if writes else silent)
     return Report(
         stage="train",
         total=config.steps,
@@ -94,9 +102,20 @@ def run(
     )
 
 
-def begin(out: Path, state: State, config: TrainConfig, data: DataSet, *, resume: bool, overwrite: bool) -> int:
+def in_steps(config: TrainConfig, patches: int) -> TrainConfig:
+    """`config` with `epochs`, if it counts in them, as steps: an epoch takes as many crops as there are patches."""
+    if config.epochs is None:
+        return config
+    steps = max(1, math.ceil(config.epochs * patches / config.batch))
+    return config.model_copy(update={"steps": steps, "epochs": None})
+
+
+def begin(
+    fabric: Fabric, out: Path, state: State, config: TrainConfig, data: DataSet, *, resume: bool, overwrite: bool
+) -> int:
     """Restores the latest checkpoint, or sees to it that none is in the way. Returns the steps already done."""
-    present = checkpoint.checkpoints(out)
+    # As the first process sees the folder before it changes anything there.
+    present = fabric.broadcast(checkpoint.checkpoints(out))
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other", hint="leave one of them out")
     if resume:
@@ -106,28 +125,41 @@ def begin(out: Path, state: State, config: TrainConfig, data: DataSet, *, resume
             f"{out} already holds a training run ({present[-1].name})",
             hint="--resume goes on with it, --overwrite starts anew; or give another --out",
         )
-    else:
-        checkpoint.remove_all(out)
-    write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
+    elif config.weights is not None:
+        start_from(config.weights, state)
+    elif config.frozen_fraction:
+        raise ConfigError(
+            f"frozen_fraction = {config.frozen_fraction} freezes a network that has not learnt anything yet",
+            hint="give the weights it starts from (--weights), or set [train] frozen_fraction to 0",
+        )
+    fabric.barrier()
+    if fabric.is_global_zero:
+        if not resume:
+            checkpoint.remove_all(out)
+        write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
     return state.step
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C or SIGTERM came; a second one interrupts at once. Only the main thread can listen."""
-    came: list[int] = []
+def stop_requested(fabric: Fabric) -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C or SIGTERM came, to any process. Only the main thread can listen.
+
+    A second one interrupts at once, but not within a second: `torchrun` passes on what its children got already.
+    """
+    on_any = agreement(fabric)
+    came: list[float] = []
 
     def note(number: int, frame: object) -> None:
-        if came:
+        if came and time.monotonic() > came[0] + _ONE_PRESS_S:
             raise KeyboardInterrupt
-        came.append(number)
+        came.append(time.monotonic())
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: on_any(False)
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: on_any(bool(came))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -139,38 +171,54 @@ def fit(
     data: DataSet,
     config: TrainConfig,
     out: Path,
-    logs: Logs,
+    logs: Logs | None,
     stop: Callable[[], bool],
     track: Track,
 ) -> None:
-    """All remaining steps; logs, validates and saves at their intervals and at the end.
+    """All remaining steps; logs, draws, validates and saves at their intervals and at the end.
+
+    `logs` is None in every process but the first.
 
     Raises:
         KeyboardInterrupt: It was asked to stop; the checkpoint is written.
     """
     estimate_flow = flow_estimator(config.flow)
+    fixed = (data.validation[0] if data.validation else batch_of(data.crops, 0, 1)).to(fabric.device)
+    on_cuda = fabric.device.type == "cuda"
+    batches = loader(
+        data.crops, state.step, config, pin_memory=on_cuda, rank=fabric.global_rank, ranks=fabric.world_size
+    )
+    parts = (batch.to(fabric.device) for batch in batches)
     rows: list[Tensor] = []
     with track("train", config.steps - state.step) as advance:
-        for batch in loader(data.crops, state.step, config, pin_memory=fabric.device.type == "cuda"):
-            rows.append(train_step(fabric, state, batch.to(fabric.device), config, estimate_flow))
+        while state.step < config.steps:
+            rows.append(train_step(fabric, state, islice(parts, config.accumulate), config, estimate_flow))
             state.step += 1
             note = ""
-            ending = stop() or state.step == config.steps
+            stopping = stop()
+            ending = stopping or state.step == config.steps
             validating = bool(data.validation) and due(state.step, config.validate_every, config)
             saving = ending or validating or due(state.step, config.save_every, config)
             # Numbers are looked at only now and then: each look waits for the device.
             if saving or due(state.step, config.log_every, config):
-                note = log_rows(rows, state, data, config, out, logs)
+                note = log_rows(fabric, rows, state, data, config, out, logs)
                 rows = []
+            if state.step % config.sample_every == 0:
+                sample = sample_of(fabric, state, fixed, estimate_flow)
+                if logs is not None:
+                    draw_sample(sample, data.encoding, config.reblur_radius_px, logs, state.step)
             if validating:
                 validate(fabric, state, data, logs)
-            if saving:
+            if saving and fabric.is_global_zero:
                 save(out, state, config, data)
+            if saving:
+                fabric.barrier()
             advance(note=note)
-            if ending:
+            if stopping:
                 break
     if state.step < config.steps:
-        _LOG.warning("stopped after step %d; add --resume to go on from there", state.step)
+        if fabric.is_global_zero:
+            _LOG.warning("stopped after step %d; add --resume to go on from there", state.step)
         raise KeyboardInterrupt
 
 
@@ -179,46 +227,45 @@ def due(step: int, every: int, config: TrainConfig) -> bool:
     return step % every == 0 or step == config.steps
 
 
-def log_rows(rows: list[Tensor], state: State, data: DataSet, config: TrainConfig, out: Path, logs: Logs) -> str:
+def log_rows(
+    fabric: Fabric,
+    rows: list[Tensor],
+    state: State,
+    data: DataSet,
+    config: TrainConfig,
+    out: Path,
+    logs: Logs | None,
+) -> str:
     """Checks the latest steps' numbers and logs their means. Returns a word for the progress bar.
 
     Raises:
         SddError: One is not finite; the batch that made it is saved.
     """
-    values = torch.stack(rows).cpu()
+    values = mean_over_processes(fabric, torch.stack(rows)).cpu()
     wrong = (~torch.isfinite(values).all(dim=1)).nonzero()
     if len(wrong):
         step = state.step - len(rows) + int(wrong[0])
-        raise diverged(step, batch_of(data.crops, step, config.batch), out)
+        raise diverged(step, data.crops, config.batch, out, write=fabric.is_global_zero)
     means = dict(zip(COLUMNS, values.mean(dim=0).tolist(), strict=True))
     step = state.step - 1
     plan = {"learning_rate": schedule.learning_rate(step, config), "joint": step >= schedule.joint_from(config)}
-    logs.write("train", state.step, {**means, **plan})
-    return f"{'joint' if plan['joint'] else 'warm-up'}, loss {means['loss']:.4f}"
-
-
-def diverged(step: int, batch: Batch, out: Path) -> SddError:
-    """Saves the batch of a step whose loss is no number, and the error that names it."""
-    path = out / f"diverged-step-{step:08d}.npz"
-    blur, sharp, sharp_on_blur, valid = (part.numpy() for part in batch.parts())
-    with replacing(path) as partial, partial.open("wb") as stream:
-        np.savez(stream, blur=blur, sharp=sharp, sharp_on_blur=sharp_on_blur, valid=valid)
-    return SddError(
-        f"the loss or its gradient is not finite at step {step}; the batch is saved in {path}",
-        hint="look at that batch; then lower [train] learning_rate or gradient_norm and start anew with --overwrite",
-    )
+    if logs is not None:
+        logs.write("train", state.step, {**means, **plan})
+    return f"{schedule.phase(step, config)}, loss {means['loss']:.4f}"
 
 
 @torch.no_grad()
-def validate(fabric: Fabric, state: State, data: DataSet, logs: Logs) -> None:
-    """Mean PSNR of the averaged network, and of its input, against the aligned sharp crops."""
-    scores = []
-    for batch in (crop.to(fabric.device) for crop in data.validation):
+def validate(fabric: Fabric, state: State, data: DataSet, logs: Logs | None) -> None:
+    """Mean PSNR of the averaged network, and of its input, against the aligned sharp crops, shared by all processes."""
+    scores = torch.zeros(len(data.validation), 2, device=fabric.device)
+    for number in range(fabric.global_rank, len(data.validation), fabric.world_size):
+        batch = data.validation[number].to(fabric.device)
         with fabric.autocast():
             deblurred = restore(state.average, batch.blur)[0].float().clamp(0, 1)
         pair = (deblurred, batch.blur)
-        scores.append(torch.cat([psnr(image, batch.sharp_on_blur, batch.valid) for image in pair]))
-    deblurred_db, input_db = torch.stack(scores).nanmean(dim=0).tolist()
+        scores[number] = torch.cat([psnr(image, batch.sharp_on_blur, batch.valid) for image in pair])
+    deblurred_db, input_db = sum_over_processes(fabric, scores).nanmean(dim=0).tolist()
     # No valid pixel in any crop: no number that a later one could improve on.
     state.validation_psnr_db = None if math.isnan(deblurred_db) else deblurred_db
-    logs.write("val", state.step, {"psnr_db": deblurred_db, "input_psnr_db": input_db})
+    if logs is not None:
+        logs.write("val", state.step, {"psnr_db": deblurred_db, "input_psnr_db": input_db})

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from jdrl import checkpoint
+from jdrl.acceleration import compiled, recompute_blocks
 from jdrl.config import FREE_ON_RESUME, TrainConfig
+from jdrl.deblurrer import read_weights
 from jdrl.networks import build_network, load_published
 from jdrl.reblur import ReblurNetwork
 from sdd_toolkit.errors import CheckpointError
@@ -38,17 +40,46 @@ class State:
 
 
 def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
-    """New networks and a new optimiser on the device."""
+    """New networks and a new optimiser on the device.
+
+    Raises:
+        ConfigError: There is no such network, or no compiler for it.
+    """
     torch.manual_seed(config.seed)
     network = build_network(config.network, **config.network_options)
     reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
+    if config.channels_last:
+        for module in (network, reblur_network):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).to(fabric.device).eval().requires_grad_(False)
     parameters = [*network.parameters(), *reblur_network.parameters()]
-    optimiser = AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+    kind = AdamW if config.optimiser == "adamw" else Adam
+    optimiser = kind(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+    if config.gradient_checkpointing:
+        recompute_blocks(network)
+    if config.compile:
+        network = compiled(network, fabric.device)
     # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
     wrapped = cast("ReblurNetwork", fabric.setup_module(reblur_network))
     prepared = cast("Optimizer", fabric.setup_optimizers(optimiser))
     return State(fabric.setup_module(network), average, wrapped, prepared)
+
+
+def start_from(path: Path, state: State) -> None:
+    """Puts weights that were learnt elsewhere into the deblurring network and its average.
+
+    Args:
+        path: A training run (its best checkpoint counts), one of its checkpoints, or a file of published weights.
+        state: A new one.
+
+    Raises:
+        CheckpointError: There is nothing to read, or it is of another network.
+    """
+    found = (
+        read_weights(path) if path.is_file() else checkpoint.read_tensors(checkpoint.locate(path) / checkpoint.WEIGHTS)
+    )
+    for network in (state.average, state.network):
+        load_published(network, found)
 
 
 def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet) -> None:

@@ -10,7 +10,19 @@ import pytest
 import torch
 
 from jdrl.config import TrainConfig
-from jdrl.data import Crops, aligned, as_tensor, batch_of, collate, cut, held_out, loader, training_patches, turned
+from jdrl.data import (
+    Crops,
+    aligned,
+    as_tensor,
+    batch_of,
+    collate,
+    cut,
+    held_out,
+    loader,
+    shares,
+    training_patches,
+    turned,
+)
 from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import Patch
@@ -140,3 +152,20 @@ def test_batches_join_in_order(shards: Path, tiny: TrainConfig) -> None:
     joined = collate([crops[0], crops[1]])
     assert joined.blur.shape == (2, 3, 32, 32)
     assert torch.equal(joined.valid[1:], crops[1].valid)
+
+
+def test_processes_and_parts_share_every_batch_without_gap_or_overlap(tiny: TrainConfig) -> None:
+    config = tiny.model_copy(update={"batch": 12, "steps": 5, "accumulate": 2})
+    parts = [list(shares(3, config, rank, 3)) for rank in range(3)]
+    assert [len(mine) for mine in parts] == [4, 4, 4]
+    for step in range(2):
+        taken = [number for mine in parts for part in mine[2 * step : 2 * step + 2] for number in part]
+        assert sorted(taken) == list(range(12 * (3 + step), 12 * (4 + step)))
+
+
+def test_a_loader_of_one_of_two_processes_answers_with_its_half(shards: Path, tiny: TrainConfig) -> None:
+    crops = Crops(shards, ShardReader(shards, split="train").patches, tiny, length=12)
+    whole = batch_of(crops, 4, 2)
+    for rank in range(2):
+        half = next(iter(loader(crops, 4, tiny, pin_memory=False, rank=rank, ranks=2)))
+        assert torch.equal(half.blur, whole.blur[rank : rank + 1])

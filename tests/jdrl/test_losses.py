@@ -27,17 +27,36 @@ def test_charbonnier_of_a_constant_difference() -> None:
     assert float(charbonnier(first, first + 0.3)) == pytest.approx(math.sqrt(0.09 + 1e-6))
 
 
-def test_masked_charbonnier_is_the_mean_over_trusted_pixels_as_in_a_loop() -> None:
+def test_masked_charbonnier_is_each_crops_mean_over_trusted_pixels_as_in_a_loop() -> None:
     torch.manual_seed(0)
     first, second, mask = torch.rand(2, 3, 5, 6), torch.rand(2, 3, 5, 6), torch.rand(2, 1, 5, 6)
-    above = below = 0.0
+    # The second crop is trusted a third as much, and counts as much.
+    mask[1] /= 3
+    crops = []
     for b in range(2):
+        above = below = 0.0
         for y in range(5):
             for x in range(6):
                 m = float(mask[b, 0, y, x])
                 below += 3 * m
                 above += m * sum(math.hypot(float(first[b, c, y, x] - second[b, c, y, x]), 1e-3) for c in range(3))
-    assert float(charbonnier(first, second, mask)) == pytest.approx(above / below, rel=1e-5)
+        crops.append(above / below)
+    assert float(charbonnier(first, second, mask)) == pytest.approx(sum(crops) / 2, rel=1e-5)
+    for b in range(2):
+        alone = charbonnier(first[b : b + 1], second[b : b + 1], mask[b : b + 1])
+        assert float(alone) == pytest.approx(crops[b], rel=1e-5)
+
+
+def test_a_crop_with_too_few_trusted_pixels_adds_nothing_to_its_batch() -> None:
+    first = torch.rand(2, 3, 10, 10, requires_grad=True)
+    mask = torch.ones(2, 1, 10, 10)
+    mask[1], mask[1, 0, 0, :4] = 0, 1
+    loss = charbonnier(first, torch.zeros(2, 3, 10, 10), mask)
+    (gradient,) = torch.autograd.grad(loss, first)
+    alone = charbonnier(first[:1], torch.zeros(1, 3, 10, 10), mask[:1])
+    assert loss.item() == pytest.approx(alone.item() / 2)
+    assert gradient[0].abs().min() > 0
+    assert gradient[1].abs().max() == 0
 
 
 def test_too_few_trusted_pixels_give_zero_loss_and_zero_gradient() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jdrl.config import TrainConfig
-from jdrl.schedule import ema_decay, joint_from, learning_rate, reblur_weight
+from jdrl.schedule import ema_decay, joint_from, learning_rate, phase, reblur_weight
 
 
 def plan(**values: object) -> TrainConfig:
@@ -52,3 +52,22 @@ def test_the_average_forgets_its_start() -> None:
     assert ema_decay(0, plan()) == pytest.approx(0.1)
     assert ema_decay(10**6, plan()) == 0.999
     assert ema_decay(10**6, plan(ema=0.0)) == 0.0
+
+
+def test_the_rate_drops_by_its_factors_at_its_places() -> None:
+    config = plan(rate_schedule="step", rate_drops=[[0.6, 0.5], [0.9, 0.1]])
+    rates = [learning_rate(step, config) for step in (0, 9, 59, 60, 89, 90, 99)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.5, 0.05, 0.05])
+
+
+def test_phases_follow_each_other_and_the_frozen_one_has_its_own_rate() -> None:
+    config = plan(frozen_fraction=0.2, warm_up_fraction=0.3, frozen_learning_rate=7.0, reblur_ramp_fraction=0.0)
+    assert [phase(step, config) for step in (0, 19, 20, 49, 50, 99)] == [
+        *("frozen", "frozen"),
+        *("warm-up", "warm-up"),
+        *("joint", "joint"),
+    ]
+    # The rise and the cosine begin where the deblurring network begins to learn.
+    assert [learning_rate(step, config) for step in (0, 19, 20, 29)] == pytest.approx([7.0, 7.0, 0.1, 1.0])
+    assert learning_rate(99, config) == pytest.approx(1e-6)
+    assert [reblur_weight(step, config) for step in (49, 50)] == [0.0, 0.5]

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,28 +22,10 @@ from jdrl.config import TrainConfig
 from jdrl.step import update_average
 from jdrl.train import run
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
-from sdd_toolkit.progress import Advance, Track
+from tests.jdrl.ctrl_c import interrupting
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("network.safetensors", "training.safetensors", "checkpoint.json")
-
-
-def interrupting(after: int, number: int = signal.SIGINT) -> Track:
-    """A progress display during whose step `after` somebody presses Ctrl-C."""
-
-    @contextmanager
-    def track(label: str, total: int) -> Iterator[Advance]:
-        done = 0
-
-        def advance(steps: int = 1, note: str = "") -> None:
-            nonlocal done
-            done += steps
-            if done == after:
-                signal.raise_signal(number)
-
-        yield advance
-
-    return track
 
 
 def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(
@@ -100,7 +81,7 @@ def test_the_test_split_is_never_opened(make_shards: Callable[..., Path], tiny: 
 
 
 def test_training_code_names_no_test_split() -> None:
-    for name in ("train", "data", "checkpoint", "schedule", "logs"):
+    for name in ("train", "data", "checkpoint", "schedule", "logs", "step", "samples", "training_state", "divergence"):
         source = (ROOT / "jdrl" / f"{name}.py").read_text()
         assert '"test"' not in source
         assert "'test'" not in source
@@ -163,7 +144,10 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_saved(shards: Path, tiny:
         run(shards, tmp_path, wild)
     (saved,) = tmp_path.glob("diverged-step-*.npz")
     assert str(saved) in caught.value.what
-    assert np.load(saved)["blur"].shape == (2, 3, 32, 32)
+    batch = np.load(saved)
+    assert batch["blur"].shape == (2, 3, 32, 32)
+    for pair, top, left in zip(batch["pair"], batch["top"], batch["left"], strict=True):
+        assert f"{pair} at ({left}, {top})" in caught.value.what
 
 
 def test_only_the_newest_and_the_best_checkpoints_are_kept(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
