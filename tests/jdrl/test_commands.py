@@ -46,6 +46,17 @@ def test_a_flag_wins_over_the_file_and_a_bad_one_is_named(shards: Path, tmp_path
         CliRunner().invoke(train, arguments, catch_exceptions=False)
 
 
+def test_a_recipe_is_trained_with_what_the_file_and_the_flags_change(shards: Path, tmp_path: Path) -> None:
+    config, out = tmp_path / "sdd.toml", tmp_path / "run"
+    config.write_text("[train]\ncrop = 32\nreblur_width = 4\nnetwork_options = {width = 2}\nsteps = 9\n")
+    options = ["--recipe", "official", "--config", str(config), "--epochs", "0.1", "--device", "cpu", "--json"]
+    trained = CliRunner().invoke(train, [str(shards), "--out", str(out), *options], catch_exceptions=False)
+    # A tenth of the twelve patches that are not held out for validation, one a step.
+    assert json.loads(trained.stdout)["done"] == 2
+    kept = json.loads((out / "config.json").read_text())
+    assert (kept["network"], kept["optimiser"], kept["steps"], kept["epochs"]) == ("unet", "adam", 2, None)
+
+
 def test_a_network_that_does_not_exist_is_answered_with_those_that_do(shards: Path, tmp_path: Path) -> None:
     arguments = [str(shards), "--out", str(tmp_path / "run"), "--network", "nafnett"]
     with pytest.raises(ConfigError, match="unknown network 'nafnett'") as caught:
