@@ -122,6 +122,16 @@ def test_resuming_with_another_rate_or_data_set_is_refused(
         run(make_shards(tmp_path / "other", flow=(1, 1)), tmp_path / "run", one, resume=True)
 
 
+def test_a_run_may_go_on_with_less_memory_but_not_with_another_optimiser(
+    shards: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    thrifty = tiny.model_copy(update={"steps": 2, "accumulate": 2, "gradient_checkpointing": True})
+    assert run(shards, tmp_path, thrifty, resume=True).skipped == 1
+    with pytest.raises(CheckpointError, match="optimiser = 'adamw', now it is 'adam'"):
+        run(shards, tmp_path, tiny.model_copy(update={"optimiser": "adam"}), resume=True)
+
+
 def test_resuming_from_nothing_says_so(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         run(shards, tmp_path, tiny, resume=True)
