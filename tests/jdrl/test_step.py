@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from jdrl.config import TrainConfig
-from jdrl.data import Batch, set_up_data
+from jdrl.data import Batch, batch_of, set_up_data
 from jdrl.flow import flow_estimator
 from jdrl.losses import joint_loss
 from jdrl.networks import restore
@@ -25,13 +25,9 @@ def state_of(config: TrainConfig) -> tuple[Fabric, State]:
 
 
 def batches(shards: Path, config: TrainConfig, parts: int) -> list[Batch]:
-    crops = set_up_data(shards, config).crops
+    whole = batch_of(set_up_data(shards, config).crops, 0, config.batch).parts()
     size = config.batch // parts
-    singles = [crops[number] for number in range(config.batch)]
-    joined = [Batch(*(torch.cat(part) for part in zip(*(one.parts() for one in singles), strict=True)))]
-    return [
-        Batch(*(part[start : start + size] for part in joined[0].parts())) for start in range(0, config.batch, size)
-    ]
+    return [Batch(*(part[start : start + size] for part in whole)) for start in range(0, config.batch, size)]
 
 
 @pytest.mark.parametrize("step", [0, 4])
