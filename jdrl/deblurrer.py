@@ -52,12 +52,16 @@ def of_weights(path: Path, network: str) -> Deblurrer:
         ConfigError: There is no such network.
     """
     built = build_network(network)
-    load_published(built, _read(path))
+    load_published(built, read_weights(path))
     return Deblurrer(built.eval(), Encoding.SRGB16, None)
 
 
-def _read(path: Path) -> Mapping[str, object]:
-    """What a file of weights holds; nothing in it is run."""
+def read_weights(path: Path) -> Mapping[str, object]:
+    """What a file of weights, `.safetensors` or by `torch.save`, holds; nothing in it is run.
+
+    Raises:
+        CheckpointError: It cannot be read, or holds more than tensors and plain values.
+    """
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,7 @@ def fit(
     Raises:
         KeyboardInterrupt: It was asked to stop; the checkpoint is written.
     """
-    estimate_flow = flow_estimator(config.flow)
+    estimate_flow = flow_estimator(config.flow, config.flow_weights)
     rows: list[Tensor] = []
     with track("train", config.steps - state.step) as advance:
         for batch in loader(data.crops, state.step, config, pin_memory=fabric.device.type == "cuda"):
@@ -200,9 +201,9 @@ def log_rows(rows: list[Tensor], state: State, data: DataSet, config: TrainConfi
 def diverged(step: int, batch: Batch, out: Path) -> SddError:
     """Saves the batch of a step whose loss is no number, and the error that names it."""
     path = out / f"diverged-step-{step:08d}.npz"
-    blur, sharp, sharp_on_blur, valid = (part.numpy() for part in batch.parts())
+    arrays = {field.name: getattr(batch, field.name).numpy() for field in fields(batch)}
     with replacing(path) as partial, partial.open("wb") as stream:
-        np.savez(stream, blur=blur, sharp=sharp, sharp_on_blur=sharp_on_blur, valid=valid)
+        np.savez(stream, **arrays)
     return SddError(
         f"the loss or its gradient is not finite at step {step}; the batch is saved in {path}",
         hint="look at that batch; then lower [train] learning_rate or gradient_norm and start anew with --overwrite",
