@@ -38,6 +38,9 @@ network_option = click.option(
 @click.option("--resume", is_flag=True, help="Go on from the run's latest checkpoint.")
 @overwrite_option
 @click.option("--weights", type=IN_PATH, default=None, help="Start from a run, a checkpoint or published weights.")
+@click.option(
+    "--flow-weights", type=IN_PATH, default=None, help="Published weights of PWC-Net or RAFT, where it is the flow."
+)
 @click.option("--steps", type=int, default=None, help="Optimiser steps in all.")
 @click.option("--epochs", type=float, default=None, help="Passes over the training patches, instead of --steps.")
 @click.option("--network", default=None, metavar="NAME", help="See `sdd networks`; or package.module:factory.")

@@ -48,7 +48,17 @@ class TrainConfig(Section):
     warm_up_fraction: float = Field(
         0.15, ge=0, le=1, description="Share of the steps in phase 1: the sharp frame warped by the stored flow."
     )
-    flow: Literal["pyramid", "dis"] = Field("pyramid", description="Flow estimator of the joint phase.")
+    flow: Literal["cached", "pyramid", "dis", "pwcnet", "raft"] = Field(
+        "cached",
+        description="Flow of the joint phase: cached (the stored one plus a residual), or an estimator of it all.",
+    )
+    flow_weights: Path | None = Field(None, description="Published weights of pwcnet or raft, a file of your own.")
+    mask: Literal["consistency", "official", "none"] = Field(
+        "consistency", description="Where warped images are compared: flow there and back, and what both show, agree."
+    )
+    warp: Literal["exact", "official"] = Field(
+        "exact", description="official zooms every warped crop of W px by W/(W - 1), as the published code does."
+    )
     reblur_weight: float = Field(0.5, ge=0, description="Weight of the reblurring term in the joint phase.")
     reblur_ramp_fraction: float = Field(
         0.05, ge=0, le=1, description="Share of the steps over which that weight grows from zero."
