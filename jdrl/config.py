@@ -14,6 +14,8 @@ FREE_ON_RESUME = frozenset(
 )
 
 
+BasisName = Literal["hats", "discs", "rings", "official"]
+
 # `jdrl.networks.build` checks their names and types against the network's own signature.
 NetworkOptions = dict[str, JsonValue]
 
@@ -27,7 +29,13 @@ class TrainConfig(Section):
     )
     network_options: NetworkOptions = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
     reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
+    reblur_basis: BasisName = Field(
+        "hats", description="What a kernel is made of: hats, discs, rings, or official (of radius 7, for comparison)."
+    )
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
+    reblur_scale: Literal[2, 4] = Field(
+        2, description="The reblurring network works at 1/2 or 1/4 of the images' resolution."
+    )
 
     steps: int = Field(200_000, ge=1, description="Optimiser steps in all, both phases.")
     warm_up_fraction: float = Field(
@@ -71,6 +79,8 @@ class TrainConfig(Section):
             raise ValueError("final_learning_rate is above learning_rate")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas must lie in [0, 1)")
+        if self.reblur_basis == "official" and self.reblur_radius_px != 7:
+            raise ValueError(f"reblur_basis = official has reblur_radius_px = 7, not {self.reblur_radius_px}")
         return self
 
 

@@ -89,7 +89,7 @@ def warm_up_loss(
     target = warp(sharp, flow)
     deblur = _mean([charbonnier(output, target, mask) for output in outputs])
     weights: Tensor = reblur_network(target, blurred)
-    reblurred = charbonnier(reblur(target, weights), blurred, mask)
+    reblurred = charbonnier(reblur(target, weights, reblur_network.basis), blurred, mask)
     return _terms(deblur, torch.zeros_like(deblur), reblurred, reblur_weight)
 
 
@@ -135,7 +135,7 @@ def joint_loss(
         blur_frame.append(charbonnier(output, target, final_mask))
         sharp_frame.append(charbonnier(warp(output, to_final), sharp, sharp_mask))
         weights: Tensor = reblur_network(output, blurred)
-        reblurred.append(charbonnier(reblur(output, weights), blurred, valid))
+        reblurred.append(charbonnier(reblur(output, weights, reblur_network.basis), blurred, valid))
     return _terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)
 
 

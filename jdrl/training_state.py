@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 from jdrl import checkpoint
 from jdrl.config import FREE_ON_RESUME, TrainConfig
 from jdrl.networks import build_network, load_published
-from jdrl.reblur import ReblurNetwork
+from jdrl.reblur_network import ReblurNetwork, reblur_network_of
 from sdd_toolkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
     """New networks and a new optimiser on the device."""
     torch.manual_seed(config.seed)
     network = build_network(config.network, **config.network_options)
-    reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
+    reblur_network = reblur_network_of(config)
     average = copy.deepcopy(network).to(fabric.device).eval().requires_grad_(False)
     parameters = [*network.parameters(), *reblur_network.parameters()]
     optimiser = AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
