@@ -1,6 +1,6 @@
 """The circle of confusion that a reblurring network tells, against the virtual camera's truth.
 
-`python benchmarks/blur_map.py [--pairs 12] [--steps 1500] [--picture FILE]` trains one small reblurring network a basis
+`python benchmarks/blur_map.py [--pairs 24] [--steps 2000] [--picture FILE]` trains one small reblurring network a basis
 on (warped sharp, blurred) crops of virtual pairs, never seeing a radius, and prints the error of its radius on other
 pairs, where there is texture: nothing tells the blur of a flat place. Beside it the best that one radius can do.
 """
@@ -91,16 +91,15 @@ def trained(
     basis: BasisName,
     *,
     steps: int,
-    width: int = 32,
-    blocks: int = 4,
+    width: int = 16,
     scale: int = 2,
-    crop: int = 96,
-    batch: int = 4,
+    crop: int = 64,
+    batch: int = 2,
     rate: float = 2e-3,
 ) -> ReblurNetwork:
     """A reblurring network after `steps` of reblurring the sharp crops into the blurred ones."""
     torch.manual_seed(0)
-    network = ReblurNetwork(RADIUS_PX, width, blocks, basis=basis, scale=scale)
+    network = ReblurNetwork(RADIUS_PX, width, basis=basis, scale=scale)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.9), weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     draw = np.random.default_rng(0)
@@ -156,17 +155,17 @@ def draw_picture(network: ReblurNetwork, pair: Pair, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=12, help="to train on; half as many are judged")
-    parser.add_argument("--size", default="648x432", help="WxH of the frames")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--width", type=int, default=32, help="channels of the network")
+    parser.add_argument("--pairs", type=int, default=24, help="to train on; a third as many are judged")
+    parser.add_argument("--size", default="324x216", help="WxH of the frames")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--width", type=int, default=16, help="channels of the network")
     parser.add_argument("--scale", type=int, default=2, choices=(2, 4))
     parser.add_argument("--bases", nargs="+", choices=BASES, default=list(BASES), metavar="BASIS")
     parser.add_argument("--picture", type=Path, help="where to draw a judged pair, by the first basis")
     options = parser.parse_args()
     width, height = (int(part) for part in options.size.split("x"))
     seen = shoot(1, options.pairs, (height, width))
-    unseen = shoot(2, max(1, options.pairs // 2), (height, width))
+    unseen = shoot(2, max(1, options.pairs // 3), (height, width))
     truth = torch.cat([pair.radius_px[pair.textured] for pair in unseen])
     share = float(torch.stack([pair.textured.float().mean() for pair in unseen]).mean())
     print(f"{len(unseen)} unseen pairs of {options.size}, {share:.0%} of the pixels textured; {options.steps} steps")

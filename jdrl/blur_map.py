@@ -108,8 +108,9 @@ def load_reblur_network(folder: Path, header: Header) -> ReblurNetwork:
         # Without memory first: a header may name a network of any size, the weights are as large as their file.
         with torch.device("meta"):
             fitting(reblur_network_of(config), weights)
-    except ConfigError as error:
-        raise CheckpointError(error.what, hint="take another checkpoint of the run, or train again") from error
+    except (ConfigError, RuntimeError) as error:
+        what = error.what if isinstance(error, ConfigError) else f"{folder / HEADER}: {error}"
+        raise CheckpointError(what, hint="take another checkpoint of the run, or train again") from error
     network = reblur_network_of(config)
     load_published(network, weights)
     return network.eval()

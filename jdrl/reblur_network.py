@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from jdrl.config import BasisName, TrainConfig
 
 IDENTITY_WEIGHT = 0.75
+# Brings the difference of the images, some hundredths, to the size of the images themselves.
+DIFFERENCE_GAIN = 8.0
 
 
 class ReblurNetwork(nn.Module):
     """Kernel weights for `reblur`: one trunk at 1/2 or 1/4 resolution instead of the official two towers at full.
 
     The blur radius varies smoothly, so the images enter through space-to-depth and the logits are enlarged. A new
-    network answers near-identity weights everywhere. The receptive field is about 4 `scale` (`blocks` + 1.5) px, which
+    network answers near-identity weights everywhere. The receptive field is about 2 `scale` (`blocks` + 2.5) px, which
     must exceed the largest kernel.
 
     Args:
         radius_px: R, the largest blur radius.
         width: Channels of the trunk.
-        blocks: Residual blocks of the trunk.
+        blocks: Gated blocks of the trunk.
         basis: What the weights are of, see `jdrl.reblur_basis.Basis`.
         scale: Of how many pixels a side the trunk makes one, 2 or 4.
 
@@ -37,7 +39,7 @@ class ReblurNetwork(nn.Module):
     """
 
     def __init__(
-        self, radius_px: int = 7, width: int = 48, blocks: int = 4, *, basis: BasisName = "hats", scale: int = 2
+        self, radius_px: int = 7, width: int = 48, blocks: int = 6, *, basis: BasisName = "hats", scale: int = 2
     ) -> None:
         super().__init__()
         self.basis: BasisName = basis
@@ -47,7 +49,7 @@ class ReblurNetwork(nn.Module):
         count = len(planes(Basis(basis, radius_px)))
         identity, rivals = (PROFILE_MAPS, MIXING_MAPS - 1) if official else (0, count - 1)
         self.intro = nn.Conv2d(9 * scale**2, width, 3, padding=1)
-        self.trunk = nn.Sequential(*(_ResidualBlock(width) for _ in range(blocks)))
+        self.trunk = nn.Sequential(*(_GatedBlock(width) for _ in range(blocks)))
         self.head = nn.Conv2d(width, PROFILE_MAPS + MIXING_MAPS if official else count, 3, padding=1)
         nn.init.normal_(self.head.weight, std=1e-3)
         with torch.no_grad():
@@ -65,7 +67,7 @@ class ReblurNetwork(nn.Module):
             (B, K, H, W) for the K planes of the basis, non-negative, summing to one over dim 1.
         """
         height, width = blurred.shape[-2:]
-        images = torch.cat([deblurred, blurred, deblurred - blurred], dim=1)
+        images = torch.cat([deblurred - 0.5, blurred - 0.5, DIFFERENCE_GAIN * (deblurred - blurred)], dim=1)
         whole = F.pad(images, (0, -width % self.scale, 0, -height % self.scale), mode="replicate")
         features: Tensor = self.trunk(self.intro(F.pixel_unshuffle(whole, self.scale)))
         logits: Tensor = self.head(features)
@@ -83,12 +85,18 @@ def reblur_network_of(config: TrainConfig) -> ReblurNetwork:
     )
 
 
-class _ResidualBlock(nn.Module):
+class _GatedBlock(nn.Module):
+    """Half of the features multiply the others (the SimpleGate of NAFNet, Chen et al., ECCV 2022).
+
+    Blur is told by how much local contrast is lost, and contrast is a square.
+    """
+
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.second(F.relu(self.first(x)))
+        values, gates = self.first(x).chunk(2, dim=1)
+        change: Tensor = self.second(values * gates)
         return x + change

@@ -124,7 +124,7 @@ def test_a_checkpoint_of_before_there_were_bases_has_hats(tmp_path: Path) -> Non
     [
         ({"reblur_radius_px": 5}, "does not fit"),
         ({"reblur_basis": "gaussians"}, "reblur_basis"),
-        ({"reblur_width": 10**9}, "does not fit"),
+        ({"reblur_width": 10**9}, "overflow"),
     ],
 )
 def test_a_header_that_does_not_fit_its_weights_is_named(
@@ -143,10 +143,11 @@ def test_a_checkpoint_without_a_reblurring_network_says_so(tmp_path: Path) -> No
 
 
 def test_a_network_that_never_saw_a_radius_tells_the_virtual_cameras() -> None:
-    seen, unseen = virtual.shoot(1, 4, (216, 324)), virtual.shoot(2, 2, (216, 324))
-    network = virtual.trained(seen, "discs", steps=300, width=16, batch=2)
+    seen, unseen = virtual.shoot(1, 24, (128, 192)), virtual.shoot(2, 4, (128, 192))
+    network = virtual.trained(seen, "hats", steps=600)
     truth = torch.cat([pair.radius_px[pair.textured] for pair in unseen])
     found = float(virtual.errors_px(network, unseen).abs().median())
-    constant = float((truth - truth.median()).abs().median())
-    assert found < 0.6
-    assert found < 0.5 * constant
+    one_for_all = float((truth - truth.median()).abs().median())
+    # 0.48 px where this was written, the best single radius 0.99 px.
+    assert found < 0.65
+    assert found < 0.75 * one_for_all

@@ -179,8 +179,9 @@ def test_radius_seven_equals_plain_convolution() -> None:
 @pytest.mark.parametrize("basis", BASES)
 def test_the_custom_backward_passes_gradcheck(basis: BasisName, formulation: Formulation) -> None:
     radius = 7 if basis == "official" else 2
-    image = torch.rand(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
-    weights = random_weights(1, radius, (3, 4), basis).requires_grad_()
+    size = (1, 2) if basis == "official" else (3, 4)
+    image = torch.rand(1, 2, *size, dtype=torch.float64, requires_grad=True)
+    weights = random_weights(1, radius, size, basis).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda *inputs: differentiable(*inputs, Basis(basis, radius), formulation), (image, weights)
     )
