@@ -148,6 +148,6 @@ def test_a_network_that_never_saw_a_radius_tells_the_virtual_cameras() -> None:
     truth = torch.cat([pair.radius_px[pair.textured] for pair in unseen])
     found = float(virtual.errors_px(network, unseen).abs().median())
     one_for_all = float((truth - truth.median()).abs().median())
-    # 0.48 px where this was written, the best single radius 0.99 px.
+    # 0.45 px where this was written, the best single radius 1.14 px.
     assert found < 0.65
-    assert found < 0.75 * one_for_all
+    assert found < 0.6 * one_for_all
