@@ -49,7 +49,8 @@ from jdrl.reblur_network import ReblurNetwork
 
 RADIUS_PX = 7
 SECTIONS = ("operator", "step", "cuda")
-RIVALS: dict[str, Operator] = {"official, loops": by_loops, "official, whole tensors": by_whole_tensors}
+OFFICIAL = "official, loops"
+RIVALS: dict[str, Operator] = {OFFICIAL: by_loops, "official, whole tensors": by_whole_tensors}
 BASES: tuple[BasisName, ...] = ("hats", "discs", "rings")
 FRAME = (2160, 4096)
 
@@ -222,7 +223,7 @@ def step_section(options: argparse.Namespace) -> None:
     heads = (("s", 13), ("MB", 12), ("s", 13), ("MB", 12), ("step", 12), ("s beyond", 10), ("MB beyond", 10))
     print(" " * 24 + "".join(f"{head:>{width}}" for head, width in heads))
     found = {}
-    for name in ("network alone", ours, *RIVALS):
+    for name in ("network alone", ours, OFFICIAL):
         # A fresh process each: a peak is the largest ever.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             found[name] = pool.submit(step_cost, name, options).result()
@@ -234,7 +235,7 @@ def step_section(options: argparse.Namespace) -> None:
         line = f"{name:24s}{spent:13.2f}{peak_mb:12.0f}"
         if name != "network alone":
             line += f"{beyond[name][0]:13.2f}{beyond[name][1]:12.0f}"
-        if name in RIVALS:
+        if name == OFFICIAL:
             times = [theirs / mine for theirs, mine in zip(beyond[name], beyond[ours], strict=True)]
             line += f"{spent / found[ours][0]:12.1f}{times[0]:10.1f}{times[1]:10.1f}"
         print(line)

@@ -86,9 +86,10 @@ def reblur_network_of(config: TrainConfig) -> ReblurNetwork:
 
 
 class _GatedBlock(nn.Module):
-    """Half of the features multiply the others (the SimpleGate of NAFNet, Chen et al., ECCV 2022).
+    """Half of the features multiply the others, as in NAFNet (Chen et al., ECCV 2022), here by a bounded factor.
 
-    Blur is told by how much local contrast is lost, and contrast is a square.
+    Blur is told by how much local contrast is lost, and contrast is a square; plain products would be one of degree
+    2^blocks and explode on what was never seen.
     """
 
     def __init__(self, width: int) -> None:
@@ -98,5 +99,5 @@ class _GatedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         values, gates = self.first(x).chunk(2, dim=1)
-        change: Tensor = self.second(values * gates)
+        change: Tensor = self.second(values * gates.tanh())
         return x + change
