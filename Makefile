@@ -31,17 +31,18 @@ lint: install
 # One command a benchmark; each prints its table.
 bench: install
 	$(BIN)/python benchmarks/alignment.py
+	$(BIN)/python benchmarks/blur_map.py
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/camera.py
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/flow.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/interop.py
+	$(BIN)/python benchmarks/jdrl.py
 	$(BIN)/python benchmarks/pairing.py
 	$(BIN)/python benchmarks/codecs.py
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/reading.py
-	$(BIN)/python benchmarks/reblur.py
 	$(BIN)/python benchmarks/repack.py
 	$(BIN)/python benchmarks/scale.py
 

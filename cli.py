@@ -67,6 +67,11 @@ DOORS = (
     Door("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
     Door("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),
     Door("deblur", "jdrl.commands:deblur", "Deblur photographs: RAW or images of any size."),
+    Door(
+        "blurmap",
+        "jdrl.commands:blurmap",
+        "Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.",
+    ),
     Door("networks", "jdrl.commands:networks", "List the deblurring networks: size, cost, paper, licence."),
 )
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from jdrl.networks import NAFNet, build_network, fitting, load_published, localised
@@ -239,6 +239,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"
+        ) from error
+
+
+def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose names start with `prefix.`, without it; no other is read.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(f"{prefix}.")]  # noqa: SIM118, no mapping
+            return unflattened({name: file.get_tensor(name) for name in names}, prefix)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"

@@ -1,4 +1,4 @@
-"""The commands `train`, `evaluate`, `deblur` and `networks`. torch is imported only when one of them runs."""
+"""The commands `train`, `evaluate`, `deblur`, `blurmap`, `networks`. torch is imported only when one of them runs."""
 
 from __future__ import annotations
 
@@ -148,6 +148,39 @@ def deblur(
         else:
             deblurrer, files = of_checkpoint(paths[0], network), paths[1:]
         report, failures = run(deblurrer, files, out, config, track=terminal)
+    echo_report(report, as_json)
+    if failures:
+        raise click.exceptions.Exit(2)
+
+
+@click.command()
+@click.argument("checkpoint", type=IN_PATH)
+@click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="FILES...")
+@out_option("Folder for the maps: NAME_blurmap.tif in pixels, NAME_blurmap.png in colours.")
+@network_option
+@click.option("--tile", type=int, default=1024, show_default=True, help="Side of the tiles, px; 0: the whole image.")
+@click.option(
+    "--overlap", type=int, default=None, help="How far tiles overlap, px; by default the training crop, at least 128."
+)
+@device_option
+@json_option
+def blurmap(
+    checkpoint: Path, files: tuple[Path, ...], out: Path, network: str | None, as_json: bool, **options: object
+) -> None:
+    """Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.
+
+    CHECKPOINT is a run of `sdd train` or one of its step-… folders: its reblurring network tells the radius. FILES are
+    RAW or images of any size. A file that cannot be read stops none of the others.
+    """
+    from jdrl.config import Tiling
+    from sdd_toolkit.config import load_section
+    from sdd_toolkit.progress import terminal
+
+    tiling = load_section(Tiling, "blurmap", None, **options)
+    with training_extra():
+        from jdrl.blur_map import of_checkpoint, run
+
+        report, failures = run(of_checkpoint(checkpoint, tiling, network), files, out, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)

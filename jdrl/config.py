@@ -19,6 +19,8 @@ FREE_ON_RESUME = frozenset(
 )
 
 
+BasisName = Literal["hats", "discs", "rings", "official"]
+
 # `jdrl.networks.build` checks their names and types against the network's own signature.
 NetworkOptions = dict[str, JsonValue]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,7 +36,13 @@ class TrainConfig(Section):
     )
     network_options: NetworkOptions = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
     reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
+    reblur_basis: BasisName = Field(
+        "hats", description="What a kernel is made of: hats, discs, rings, or official (of radius 7, for comparison)."
+    )
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
+    reblur_scale: Literal[2, 4] = Field(
+        2, description="The reblurring network works at 1/2 or 1/4 of the images' resolution."
+    )
 
     weights: Path | None = Field(
         None, description="Where the network starts: a run, a checkpoint, or a file of published weights."
@@ -118,6 +126,8 @@ class TrainConfig(Section):
             raise ValueError("frozen_fraction and warm_up_fraction exceed 1 together")
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("steps and epochs are two ways to say the same: leave one out")
+        if self.reblur_basis == "official" and self.reblur_radius_px != 7:
+            raise ValueError(f"reblur_basis = official has reblur_radius_px = 7, not {self.reblur_radius_px}")
         return self
 
 

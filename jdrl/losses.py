@@ -95,8 +95,7 @@ def warm_up_loss(
     mask = _joined(in_bounds(flow, -margin), valid)
     target = warp(sharp, flow, margin_px=margin, official=official_warp)
     deblur = _mean([charbonnier(output, target, mask) for output in outputs])
-    weights: Tensor = reblur_network(target, blurred)
-    reblurred = charbonnier(reblur(target, weights), blurred, mask)
+    reblurred = charbonnier(_reblurred(target, blurred, reblur_network), blurred, mask)
     return _terms(deblur, torch.zeros_like(deblur), reblurred, reblur_weight)
 
 
@@ -117,7 +116,7 @@ def reblur_loss(
         reblur_network: Predicts kernel weights.
         reblur_weight: Of the term in the total.
     """
-    losses = [charbonnier(reblur(output, reblur_network(output, blurred)), blurred, valid) for output in outputs]
+    losses = [charbonnier(_reblurred(output, blurred, reblur_network), blurred, valid) for output in outputs]
     reblurred = _mean(losses)
     return _terms(torch.zeros_like(reblurred), torch.zeros_like(reblurred), reblurred, reblur_weight)
 
@@ -156,9 +155,13 @@ def joint_loss(
         blur_frame.append(charbonnier(output, deformation.target, deformation.target_mask))
         moved = warp(output, deformation.to_deblurred, official=official_warp)
         sharp_frame.append(charbonnier(moved, deformation.sharp, deformation.sharp_mask))
-        weights: Tensor = reblur_network(output, blurred)
-        reblurred.append(charbonnier(reblur(output, weights), blurred, valid))
+        reblurred.append(charbonnier(_reblurred(output, blurred, reblur_network), blurred, valid))
     return _terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)
+
+
+def _reblurred(sharp: Tensor, blurred: Tensor, reblur_network: ReblurNetwork) -> Tensor:
+    weights: Tensor = reblur_network(sharp, blurred)
+    return reblur(sharp, weights, reblur_network.basis)
 
 
 def _rho(difference: Tensor) -> Tensor:

@@ -67,9 +67,9 @@ def sample_of(fabric: Fabric, state: State, crop: Batch, config: TrainConfig, es
         blur=crop.blur,
         deblurred=deblurred,
         truth=deformation.target,
-        reblurred=reblur(deblurred, weights),
+        reblurred=reblur(deblurred, weights, config.reblur_basis),
         mask=deformation.target_mask,
-        radius_px=coc_radius_px(weights),
+        radius_px=coc_radius_px(weights, config.reblur_basis),
     )
 
 

@@ -14,7 +14,7 @@ from jdrl.acceleration import compiled, recompute_blocks
 from jdrl.config import FREE_ON_RESUME, TrainConfig
 from jdrl.deblurrer import read_weights
 from jdrl.networks import build_network, load_published
-from jdrl.reblur import ReblurNetwork
+from jdrl.reblur_network import ReblurNetwork, reblur_network_of
 from sdd_toolkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
     """
     torch.manual_seed(config.seed)
     network = build_network(config.network, **config.network_options)
-    reblur_network = ReblurNetwork(config.reblur_radius_px, config.reblur_width)
+    reblur_network = reblur_network_of(config)
     if config.channels_last:
         for module in (network, reblur_network):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

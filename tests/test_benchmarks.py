@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
     "alignment",
+    "blur_map",
     "build",
     "camera",
     "codecs",
@@ -19,10 +20,10 @@ SCRIPTS = (
     "flow",
     "ingest",
     "interop",
+    "jdrl",
     "pairing",
     "precision",
     "reading",
-    "reblur",
     "repack",
     "scale",
 )
@@ -144,9 +145,24 @@ def test_a_virtual_pair_has_its_price_at_every_size() -> None:
         assert min(row) > 0.1
 
 
-def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:
-    rows = table("reblur", "--size", "32", "--repeats", "1")
-    assert rows["hats, ours"][0][-1] < 0.1 * rows["dense, official form"][0][-1]
+def test_reblurring_and_a_step_stand_beside_the_official_formulation_and_keep_less() -> None:
+    rows = table("jdrl", "--size", "32", "--crop", "64", "--width", "4", "--repeats", "1")
+    kept_mb = {name: rows[name][0][2] for name in ("official, loops", "hats, ours", "discs, ours", "rings, ours")}
+    assert kept_mb["official, loops"] > 10 * max(kept_mb["hats, ours"], kept_mb["discs, ours"])
+    assert kept_mb["official, loops"] > 5 * kept_mb["rings, ours"]
+    for name in ("network alone", "ours, hats", "official, loops"):
+        seconds, peak_mb, *_ = rows[name][-1]
+        assert seconds > 0
+        assert peak_mb > 20
+    assert "cuda: skipped, there is" in rows or "unet, bf16" in rows
+
+
+def test_a_reblurring_network_that_never_saw_a_radius_stands_beside_one_radius_for_all() -> None:
+    options = ("--pairs", "1", "--size", "128x128", "--steps", "2", "--width", "4", "--bases", "discs")
+    rows = table("blur_map", *options)
+    for name in ("one radius for all", "discs"):
+        median_px, ninth_px, _, _ = rows[name][0]
+        assert 0 < median_px < ninth_px < 7
 
 
 def test_flow_estimators_are_compared_and_the_pyramid_is_as_good_as_dis() -> None:

@@ -1,0 +1,368 @@
+"""JDRL's costs: our reblurring and our training step beside the official formulation, in one run.
+
+`python benchmarks/jdrl.py` prints a table for every section; `--only operator step` runs these.
+
+  operator  reblurring of 1 x 3 x 256 x 256: forward and backward seconds, bytes that autograd keeps between them
+  step      one joint training step of the U-Net on a crop: seconds, and peak memory beyond the network's own
+  cuda      on a GPU: the network's share of a step, bf16 beside fp32, waiting for data, a frame of 4096 x 2160
+
+The official formulation is in `benchmarks/official_reblurring.py`, as published (loops over the entries of a kernel)
+and with whole tensors instead of the loops. Before the operator is timed, both are compared with our `official` basis:
+values within 2e-6, gradients within 2e-5 of their largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+# A script's own folder comes first otherwise, and there this very file would hide the room `jdrl`.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# Large tensors of every process come and go with their memory, so that peaks are theirs.
+os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cost import resident_mb
+from benchmarks.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
+from jdrl.config import BasisName, TrainConfig
+from jdrl.data import loader, set_up_data
+from jdrl.deformation import consistency_mask, warp
+from jdrl.flow import FlowEstimator, flow_estimator
+from jdrl.infer import deblur
+from jdrl.losses import charbonnier, joint_loss
+from jdrl.networks import build_network, restore
+from jdrl.official_reblur import official_weights
+from jdrl.reblur import reblur
+from jdrl.reblur_basis import Basis, planes
+from jdrl.reblur_network import ReblurNetwork
+
+RADIUS_PX = 7
+SECTIONS = ("operator", "step", "cuda")
+OFFICIAL = "official, loops"
+RIVALS: dict[str, Operator] = {OFFICIAL: by_loops, "official, whole tensors": by_whole_tensors}
+BASES: tuple[BasisName, ...] = ("hats", "discs", "rings")
+FRAME = (2160, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Random crops, (B, 3, H, W) each: smooth in part, so that there is something for the flow to find."""
+
+    blurred: Tensor
+    sharp: Tensor
+
+
+def batch_of(size: int, count: int = 1, device: str = "cpu") -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, size // 4, size // 4, generator=generator)
+    blurred = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1).to(device)
+    return Batch(blurred, blurred.roll((2, -1), (2, 3)))
+
+
+# --- the operator ---
+
+
+def ours_official(image: Tensor, profiles: Tensor, mixing: Tensor) -> Tensor:
+    return reblur(image, official_weights(profiles, mixing), "official")
+
+
+def check_equality(size: int) -> None:
+    """The official formulations and our `official` basis are one operator."""
+    torch.manual_seed(1)
+    inputs = [torch.rand(1, 3, size, size), 2 * torch.randn(1, 35, size, size), torch.randn(1, 8, size, size)]
+    inputs = [value.requires_grad_() for value in inputs]
+    ours = ours_official(*inputs)
+    probe = torch.randn_like(ours)
+    gradients = torch.autograd.grad(ours, inputs, probe)
+    for name, operator in RIVALS.items():
+        dense = operator(*inputs)
+        worst = float((ours - dense).detach().abs().max())
+        expected = torch.autograd.grad(dense, inputs, probe)
+        relative = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(gradients, expected, strict=True))
+        if worst >= 2e-6 or relative >= 2e-5:
+            raise SystemExit(f"{name} differs from ours: {worst:.1e}, gradients {relative:.1e}")
+        print(f"{name}: equal to ours at {size} px, |diff| {worst:.1e}, gradients {relative:.1e} of their largest")
+
+
+def kept_bytes(run: Callable[[], Tensor]) -> int:
+    """Bytes of distinct storages that autograd keeps between forward and backward."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = run()
+    del output
+    return sum(storages.values())
+
+
+def seconds(run: Callable[[], Tensor], repeats: int) -> tuple[float, float]:
+    """Median forward and backward time after one warm-up."""
+    forward, backward = [], []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        output = run()
+        middle = time.perf_counter()
+        output.sum().backward()
+        forward.append(middle - start)
+        backward.append(time.perf_counter() - middle)
+    return statistics.median(forward[1:]), statistics.median(backward[1:])
+
+
+def operator_section(options: argparse.Namespace) -> None:
+    size = (options.size, options.size)
+    check_equality(min(options.size, 64))
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, *size, requires_grad=True)
+    maps = [torch.randn(1, count, *size, requires_grad=True) for count in (35, 8)]
+    rows: dict[str, Callable[[], Tensor]] = {
+        **{name: partial(operator, image, *maps) for name, operator in RIVALS.items()},
+        "official, ours": partial(ours_official, image, *maps),
+    }
+    for basis in BASES:
+        logits = torch.randn(1, len(planes(Basis(basis, RADIUS_PX))), *size, requires_grad=True)
+        rows[f"{basis}, ours"] = partial(by_basis, image, logits, basis)
+    print(f"\noperator, 1x3x{size[0]}x{size[1]}, R = {RADIUS_PX}, float32, {torch.get_num_threads()} threads")
+    print(f"{'':24s}{'forward s':>11s}{'backward s':>12s}{'kept MB':>10s}{'x loops':>9s}{'x tensors':>11s}")
+    spent: dict[str, float] = {}
+    for name, run in rows.items():
+        kept = kept_bytes(run) / 1e6
+        there, back = seconds(run, options.repeats)
+        spent[name] = there + back
+        faster = [spent[rival] / spent[name] for rival in RIVALS if rival in spent]
+        times = "".join(f"{factor:{width}.1f}" for factor, width in zip(faster, (9, 11), strict=False))
+        print(f"{name:24s}{there:11.3f}{back:12.3f}{kept:10.1f}{times}", flush=True)
+
+
+def by_basis(image: Tensor, logits: Tensor, basis: BasisName) -> Tensor:
+    return reblur(image, logits.softmax(1), basis)
+
+
+# --- one joint training step ---
+
+
+def our_loss(network: nn.Module, reblurring: nn.Module, batch: Batch, flow: FlowEstimator) -> Tensor:
+    outputs = restore(network, batch.blurred)
+    assert isinstance(reblurring, ReblurNetwork)
+    return joint_loss(outputs, batch.blurred, batch.sharp, None, reblurring, flow).total
+
+
+def official_loss(
+    network: nn.Module, towers: nn.Module, batch: Batch, flow: FlowEstimator, operator: Operator
+) -> Tensor:
+    """Both deformations and reblurring; with our masks, since theirs goes by way of NumPy on the CPU."""
+    output = restore(network, batch.blurred)[0]
+    final = output.detach().clamp(0, 1)
+    with torch.no_grad():
+        to_sharp, to_final = flow(final, batch.sharp), flow(batch.sharp, final)
+        target = warp(batch.sharp, to_sharp)
+        masks = consistency_mask(to_sharp, to_final), consistency_mask(to_final, to_sharp)
+    blur_frame = charbonnier(masks[0] * output, masks[0] * target)
+    sharp_frame = charbonnier(masks[1] * batch.sharp, masks[1] * warp(output, to_final))
+    reblurred = operator(output, *towers(output, batch.blurred))
+    return blur_frame + sharp_frame + 0.5 * charbonnier(reblurred, batch.blurred)
+
+
+def network_loss(network: nn.Module, _: nn.Module, batch: Batch) -> Tensor:
+    return charbonnier(restore(network, batch.blurred)[0], batch.sharp)
+
+
+def stepper(name: str, options: argparse.Namespace) -> Callable[[], None]:
+    """One optimiser step, ready to be repeated: of the network alone, of ours, or of an official formulation."""
+    torch.manual_seed(0)
+    network = build_network("unet", width=options.width).train()
+    batch = batch_of(options.crop)
+    if name == "network alone":
+        reblurring, loss = nn.Module(), network_loss
+    elif name in RIVALS:
+        reblurring = Towers()
+        loss = partial(official_loss, flow=flow_estimator(options.rival_flow), operator=RIVALS[name])
+    else:
+        reblurring = ReblurNetwork(RADIUS_PX, width=32, basis=options.basis)
+        loss = partial(our_loss, flow=flow_estimator(options.flow))
+    optimiser = torch.optim.AdamW([*network.parameters(), *reblurring.parameters()], lr=2e-5)
+
+    def step() -> None:
+        loss(network, reblurring, batch).backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def step_cost(name: str, options: argparse.Namespace) -> tuple[float, float]:
+    """In a process of its own: median seconds after a warm-up, peak resident megabytes."""
+    step = stepper(name, options)
+    spent = []
+    for _ in range(options.repeats + 1):
+        start = time.perf_counter()
+        step()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent[1:]), resident_mb("VmHWM")
+
+
+def step_section(options: argparse.Namespace) -> None:
+    ours = f"ours, {options.basis}"
+    flows = f"our flow {options.flow}, theirs {options.rival_flow}"
+    print(f"\njoint step, U-Net, one crop of {options.crop} px, {torch.get_num_threads()} threads; {flows}")
+    print(f"{'':24s}{'whole step':>25s}{'beyond the network':>25s}{'of ours, times':>32s}")
+    heads = (("s", 13), ("MB", 12), ("s", 13), ("MB", 12), ("step", 12), ("s beyond", 10), ("MB beyond", 10))
+    print(" " * 24 + "".join(f"{head:>{width}}" for head, width in heads))
+    found = {}
+    for name in ("network alone", ours, OFFICIAL):
+        # A fresh process each: a peak is the largest ever.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found[name] = pool.submit(step_cost, name, options).result()
+    beyond = {
+        name: [mine - own for mine, own in zip(cost, found["network alone"], strict=True)]
+        for name, cost in found.items()
+    }
+    for name, (spent, peak_mb) in found.items():
+        line = f"{name:24s}{spent:13.2f}{peak_mb:12.0f}"
+        if name != "network alone":
+            line += f"{beyond[name][0]:13.2f}{beyond[name][1]:12.0f}"
+        if name == OFFICIAL:
+            times = [theirs / mine for theirs, mine in zip(beyond[name], beyond[ours], strict=True)]
+            line += f"{spent / found[ours][0]:12.1f}{times[0]:10.1f}{times[1]:10.1f}"
+        print(line)
+
+
+# --- on a GPU ---
+
+
+def cuda_section(options: argparse.Namespace) -> None:
+    if not torch.cuda.is_available():
+        print("\ncuda: skipped, there is no CUDA device")
+        return
+    print(f"\n{torch.cuda.get_device_name()}, {options.batch} crops of {options.crop} px, flow {options.flow}")
+    print(f"{'':24s}{'step ms':>9s}{'network ms':>12s}{'share':>8s}{'peak GB':>9s}")
+    for name in ("unet", "nafnet"):
+        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            torch.cuda.reset_peak_memory_stats()
+            whole = cuda_step(name, dtype, options, alone=False)
+            peak_gb = torch.cuda.max_memory_allocated() / 1e9
+            alone = cuda_step(name, dtype, options, alone=True)
+            label = f"{name}, {precision}"
+            print(f"{label:24s}{1e3 * whole:9.1f}{1e3 * alone:12.1f}{alone / whole:8.2f}{peak_gb:9.1f}", flush=True)
+    official_on_cuda(options)
+    frame_seconds()
+    if options.shards is None:
+        print("loader: skipped, give --shards")
+    else:
+        loader_wait(options)
+
+
+def cuda_step(name: str, dtype: torch.dtype, options: argparse.Namespace, *, alone: bool) -> float:
+    """Seconds of an optimiser step; `alone`: of the deblurring network and a plain loss."""
+    network, reblurring = build_network(name).cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
+    batch, flow = batch_of(options.crop, options.batch, "cuda"), flow_estimator(options.flow)
+    parameters = [*network.parameters(), *([] if alone else reblurring.parameters())]
+    optimiser = torch.optim.AdamW(parameters, lr=2e-5, fused=True)
+
+    def step() -> None:
+        with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
+            whole = network_loss(network, reblurring, batch) if alone else our_loss(network, reblurring, batch, flow)
+        whole.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return cuda_seconds(step, options.cuda_steps)
+
+
+def official_on_cuda(options: argparse.Namespace) -> None:
+    """One crop a step, all that the official formulation has memory for on many devices, in fp32."""
+    batch, flow = batch_of(options.crop, 1, "cuda"), flow_estimator(options.flow)
+    ours, theirs = ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda(), Towers().cuda()
+    for name, reblurring, loss in (
+        (f"one crop, {options.basis}", ours, our_loss),
+        ("one crop, official loops", theirs, partial(official_loss, operator=by_loops)),
+    ):
+        network = build_network("unet").cuda().train()
+        torch.cuda.reset_peak_memory_stats()
+
+        def step(network=network, reblurring=reblurring, loss=loss) -> None:
+            loss(network, reblurring, batch, flow).backward()
+            network.zero_grad(set_to_none=True)
+
+        spent = cuda_seconds(step, options.cuda_steps)
+        print(f"{name:24s}{1e3 * spent:9.1f}{torch.cuda.max_memory_allocated() / 1e9:29.1f}", flush=True)
+
+
+def cuda_seconds(run: Callable[[], None], repeats: int) -> float:
+    """Mean seconds of `repeats` runs after three, by the clock, the device waited for."""
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def frame_seconds() -> None:
+    network, image = build_network("unet").cuda().eval(), torch.rand(3, *FRAME)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
+            spent = cuda_seconds(lambda: deblur(network, image, tile=0, overlap=0), 3)
+        print(f"{f'frame, unet, {precision}':24s}{1e3 * spent:9.1f} ms for {FRAME[1]}x{FRAME[0]}, copies included")
+
+
+def loader_wait(options: argparse.Namespace) -> None:
+    """How long bf16 steps on real shards wait for their batch."""
+    config = TrainConfig(crop=options.crop, batch=options.batch, workers=options.workers, steps=options.cuda_steps + 5)
+    data = set_up_data(options.shards, config)
+    network, reblurring = build_network("unet").cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
+    flow = flow_estimator(options.flow)
+    waited, started, batches = 0.0, 0.0, iter(loader(data.crops, 0, config, pin_memory=True))
+    for number in range(config.steps):
+        if number == 5:
+            torch.cuda.synchronize()
+            waited, started = 0.0, time.perf_counter()
+        asked = time.perf_counter()
+        crops = next(batches).to(torch.device("cuda"))
+        waited += time.perf_counter() - asked
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            our_loss(network, reblurring, Batch(crops.blur, crops.sharp), flow).backward()
+        network.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+    whole = time.perf_counter() - started
+    print(f"{'loader':24s}{1e3 * waited / options.cuda_steps:9.1f} ms a step waited, {1 - waited / whole:.1%} busy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", type=int, default=256, help="side of the operator's image, px")
+    parser.add_argument("--crop", type=int, default=256, help="side of the training crops, px")
+    parser.add_argument("--width", type=int, default=64, help="of the U-Net of the CPU step")
+    parser.add_argument("--basis", choices=(*BASES, "official"), default="hats", help="of our step")
+    parser.add_argument("--flow", default="pyramid", help="of our step")
+    parser.add_argument("--rival-flow", default="dis", help="of the official step, each direction on its own")
+    parser.add_argument("--batch", type=int, default=8, help="crops of a step on the GPU")
+    parser.add_argument("--cuda-steps", type=int, default=20)
+    parser.add_argument("--shards", type=Path, help="a packed data set, to time waiting for it")
+    parser.add_argument("--workers", type=int, default=8, help="loader processes with --shards")
+    options = parser.parse_args()
+    sections = {"operator": operator_section, "step": step_section, "cuda": cuda_section}
+    for name in options.only:
+        sections[name](options)
+
+
+if __name__ == "__main__":
+    main()
