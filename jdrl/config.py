@@ -48,7 +48,17 @@ class TrainConfig(Section):
     warm_up_fraction: float = Field(
         0.15, ge=0, le=1, description="Share of the steps in phase 1: the sharp frame warped by the stored flow."
     )
-    flow: Literal["pyramid", "dis"] = Field("pyramid", description="Flow estimator of the joint phase.")
+    flow: Literal["cached", "pyramid", "dis", "pwcnet", "raft"] = Field(
+        "cached",
+        description="Flow of the joint phase: cached (the stored one plus a residual), or an estimator of it all.",
+    )
+    flow_weights: Path | None = Field(None, description="Published weights of pwcnet or raft, a file of your own.")
+    mask: Literal["consistency", "official", "none"] = Field(
+        "consistency", description="Where warped images are compared: flow there and back, and what both show, agree."
+    )
+    warp: Literal["exact", "official"] = Field(
+        "exact", description="official zooms every warped crop of W px by W/(W - 1), as the published code does."
+    )
     reblur_weight: float = Field(0.5, ge=0, description="Weight of the reblurring term in the joint phase.")
     reblur_ramp_fraction: float = Field(
         0.05, ge=0, le=1, description="Share of the steps over which that weight grows from zero."
@@ -102,6 +112,8 @@ class TrainConfig(Section):
     def _fits_together(self) -> Self:
         if self.final_learning_rate > self.learning_rate:
             raise ValueError("final_learning_rate is above learning_rate")
+        if self.flow in ("pwcnet", "raft") and self.flow_weights is None:
+            raise ValueError(f"flow = {self.flow!r} needs flow_weights, the file of its published weights")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas must lie in [0, 1)")
         if self.frozen_fraction + self.warm_up_fraction > 1:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from jdrl.deformation import in_bounds, warp
@@ -35,24 +36,39 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.schema import PackedPair, Patch
 
 _LOG = logging.getLogger(__name__)
-_MARGIN_PX = 8
+_MARGIN_STEP_PX = 8
+_RESIDUAL_PX = 4  # how far beyond the stored flow the joint phase may look
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Crops of one step, values in [0, 1] of the data set's encoding.
+    """Crops of one step, values in [0, 1] of the data set's encoding; M is the margin of the wide frame.
 
     Attributes:
         blur: (B, 3, H, W) blurred frame.
-        sharp: (B, 3, H, W) sharp frame, same window, not warped.
+        wide_sharp: (B, 3, H + 2M, W + 2M) sharp frame, not warped, reaching M px beyond the window on each side.
         sharp_on_blur: (B, 3, H, W) sharp frame warped by the stored flow onto the blurred frame's grid.
         valid: (B, 1, H, W) 1 where the blurred frame and `sharp_on_blur` hold real content, else 0.
+        flow: (B, 2, H, W) stored u[blur→sharp], pixels.
+        wide_valid: (B, 1, H + 2M, W + 2M) 1 where `wide_sharp` holds real content: inside the photograph.
     """
 
     blur: Tensor
-    sharp: Tensor
+    wide_sharp: Tensor
     sharp_on_blur: Tensor
     valid: Tensor
+    flow: Tensor
+    wide_valid: Tensor
+
+    @property
+    def margin_px(self) -> int:
+        """M: how far `wide_sharp` reaches beyond the window."""
+        return (self.wide_sharp.shape[-1] - self.blur.shape[-1]) // 2
+
+    @property
+    def sharp(self) -> Tensor:
+        """(B, 3, H, W) sharp frame, same window as `blur`, not warped."""
+        return _without(self.wide_sharp, self.margin_px)
 
     def to(self, device: torch.device) -> Self:
         """The same batch on `device`."""
@@ -62,9 +78,20 @@ class Batch:
         """The same batch in page-locked memory; the loader calls this."""
         return type(self)(*(part.pin_memory() for part in self.parts()))
 
-    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def turned(self, turn: int) -> Self:
+        """All of it after one of the eight symmetries of `turned`."""
+        parts = {field.name: turned(getattr(self, field.name), turn) for field in fields(self)}
+        return type(self)(**{**parts, "flow": turned_flow(self.flow, turn)})
+
+    def widened(self, margin_px: int) -> Self:
+        """The same with a margin of at least `margin_px`; what is added holds no real content."""
+        more = (max(0, margin_px - self.margin_px),) * 4
+        wide_sharp = F.pad(self.wide_sharp, more, mode="replicate")
+        return replace(self, wide_sharp=wide_sharp, wide_valid=F.pad(self.wide_valid, more))
+
+    def parts(self) -> tuple[Tensor, ...]:
         """Its tensors in the order of the fields."""
-        return self.blur, self.sharp, self.sharp_on_blur, self.valid
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +134,10 @@ def set_up_data(shards: Path, config: TrainConfig) -> DataSet:
 
 
 def collate(samples: Sequence[Batch]) -> Batch:
-    """Batches of one or more crops, joined."""
-    return Batch(*(torch.cat(parts) for parts in zip(*(sample.parts() for sample in samples), strict=True)))
+    """Batches of one or more crops, joined, with the largest of their margins."""
+    margin_px = max(sample.margin_px for sample in samples)
+    parts = zip(*(sample.widened(margin_px).parts() for sample in samples), strict=True)
+    return Batch(*(torch.cat(part) for part in parts))
 
 
 class Crops(Dataset[Batch]):
@@ -133,8 +162,7 @@ class Crops(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         spot = self.spot(number)
-        batch = cut(self.reader, spot.pair, spot.top, spot.left, self.config.crop)
-        return Batch(*(turned(part, spot.turn) for part in batch.parts()))
+        return cut(self.reader, spot.pair, spot.top, spot.left, self.config.crop).turned(spot.turn)
 
     def spot(self, number: int) -> Spot:
         """Where crop `number` is cut: its offset is uniform over the whole patch."""
@@ -233,22 +261,33 @@ def validation_batches(reader: ShardReader, patches: Sequence[Patch], config: Tr
 def cut(reader: ShardReader, pair: str, top: int, left: int, size: int) -> Batch:
     """One crop of a pair. The sharp frame is read with a margin and warped before it is cut: no border is made up.
 
+    The margin is a multiple of 8 px, wide enough for the stored flow and 4 px more, unless the photograph ends before.
+
     Raises:
         IntegrityError: A shard is missing or damaged.
     """
     height, width = reader.shape(pair)
-    margin = _MARGIN_PX
+    margin = _MARGIN_STEP_PX
     while True:
         row, column = max(0, top - margin), max(0, left - margin)
         bottom, right = min(height, top + size + margin), min(width, left + size + margin)
         packed = reader.read_window(pair, row, column, bottom - row, right - column)
         inner = slice(top - row, top - row + size), slice(left - column, left - column + size)
-        reach = math.ceil(float(np.abs(packed.flow[inner]).max(initial=0.0))) + 1
+        reach = math.ceil(float(np.abs(packed.flow[inner]).max(initial=0.0))) + 1 + _RESIDUAL_PX
         if reach <= margin or margin >= max(height, width):
             break
-        margin = reach
+        margin = -(-reach // _MARGIN_STEP_PX) * _MARGIN_STEP_PX
     whole = aligned(packed)
-    return Batch(*(part[..., inner[0], inner[1]] for part in whole.parts()))
+    # What of the margin lies beyond the photograph is filled, and known to be.
+    missing = (margin - left + column, left + size + margin - right, margin - top + row, top + size + margin - bottom)
+    return Batch(
+        blur=whole.blur[..., inner[0], inner[1]],
+        wide_sharp=F.pad(whole.wide_sharp, missing, mode="replicate"),
+        sharp_on_blur=whole.sharp_on_blur[..., inner[0], inner[1]],
+        valid=whole.valid[..., inner[0], inner[1]],
+        flow=whole.flow[..., inner[0], inner[1]],
+        wide_valid=F.pad(whole.wide_valid, missing),
+    )
 
 
 def aligned(packed: PackedPair) -> Batch:
@@ -258,12 +297,19 @@ def aligned(packed: PackedPair) -> Batch:
         packed: As `ShardReader.read_window` returns it: its flow has the size of its images.
 
     Returns:
-        A batch of one. `valid` is 0 also where the flow points outside the window.
+        A batch of one without a margin. `valid` is 0 also where the flow points outside the window.
     """
     flow = torch.from_numpy(np.ascontiguousarray(packed.flow, dtype=np.float32)).permute(2, 0, 1)[None]
     sharp = as_tensor(packed.sharp)
     valid = torch.from_numpy(np.ascontiguousarray(packed.valid, dtype=np.float32))[None, None]
-    return Batch(as_tensor(packed.blur), sharp, warp(sharp, flow), valid * in_bounds(flow))
+    return Batch(
+        blur=as_tensor(packed.blur),
+        wide_sharp=sharp,
+        sharp_on_blur=warp(sharp, flow),
+        valid=valid * in_bounds(flow),
+        flow=flow,
+        wide_valid=torch.ones_like(valid),
+    )
 
 
 def as_tensor(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
@@ -276,6 +322,20 @@ def turned(image: Tensor, turn: int) -> Tensor:
     """One of the square's eight symmetries: turn 0 … 3 quarter turns, 4 … 7 the same after a left-right flip."""
     flipped = image.flip(-1) if turn >= 4 else image
     return torch.rot90(flipped, turn % 4, dims=(-2, -1)).contiguous()
+
+
+def turned_flow(flow: Tensor, turn: int) -> Tensor:
+    """A flow field (B, 2, H, W) between two images after `turned` was applied to both: its vectors turn, too."""
+    x, y = turned(flow, turn).unbind(1)
+    x = -x if turn >= 4 else x
+    for _ in range(turn % 4):
+        x, y = y, -x
+    return torch.stack([x, y], 1)
+
+
+def _without(image: Tensor, margin_px: int) -> Tensor:
+    height, width = image.shape[-2:]
+    return image[..., margin_px : height - margin_px, margin_px : width - margin_px]
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""Warping by a flow field, and how far to trust it.
+"""Warping by a flow field, composing and inverting such fields.
 
 A flow `u[a→b]` lives on the grid of `a`, in pixels, channels (x, y): `warp(b, u)` looks like `a`.
 Pixel centres lie at integers (x = 0 … W - 1).
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-RELATIVE_TOLERANCE = 0.01
-FLOOR_PX2 = 0.5
+INVERSE_ROUNDS = 5
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
+def warp(image: Tensor, flow: Tensor, *, margin_px: int = 0, official: bool = False) -> Tensor:
     """Samples `image` at x + flow(x), bilinearly; beyond the frame the border pixel is repeated.
 
     Indices are integers and only the fractional part of the flow is interpolated, so a zero flow returns the
@@ -21,31 +21,60 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     rounds, and with the wrong `align_corners` zooms.)
 
     Args:
-        image: (B, C, H, W).
+        image: (B, C, H + 2 margin_px, W + 2 margin_px).
         flow: (B, 2, H, W), pixels, (x, y).
+        margin_px: By how much the image reaches beyond the flow's grid on each of the four sides.
+        official: Sample where the published code does: at W (x + u) / (W - 1) - 0.5, which zooms by W / (W - 1).
 
     Returns:
         (B, C, H, W), differentiable with respect to both.
     """
-    batch, channels, height, width = image.shape
+    batch, channels, rows, columns = image.shape
+    height, width = rows - 2 * margin_px, columns - 2 * margin_px
     if flow.shape != (batch, 2, height, width):
         raise ValueError(f"flow is {tuple(flow.shape)}, not {(batch, 2, height, width)}")
+    if official:
+        flow = _zoomed(flow)
     whole = flow.detach().floor()
     fraction = flow - whole
     fx, fy = fraction[:, :1], fraction[:, 1:]
-    left = whole[:, 0].long() + torch.arange(width, device=flow.device)
-    top = whole[:, 1].long() + torch.arange(height, device=flow.device)[:, None]
-    columns = left.clamp(0, width - 1), (left + 1).clamp(0, width - 1)
-    rows = top.clamp(0, height - 1) * width, (top + 1).clamp(0, height - 1) * width
-    pixels = image.reshape(batch, channels, height * width)
+    left = whole[:, 0].long() + torch.arange(margin_px, margin_px + width, device=flow.device)
+    top = whole[:, 1].long() + torch.arange(margin_px, margin_px + height, device=flow.device)[:, None]
+    across = left.clamp(0, columns - 1), (left + 1).clamp(0, columns - 1)
+    down = top.clamp(0, rows - 1) * columns, (top + 1).clamp(0, rows - 1) * columns
+    pixels = image.reshape(batch, channels, rows * columns)
 
     def at(row: Tensor, column: Tensor) -> Tensor:
         index = (row + column).view(batch, 1, height * width).expand(-1, channels, -1)
         return pixels.gather(2, index).view(batch, channels, height, width)
 
-    upper = torch.lerp(at(rows[0], columns[0]), at(rows[0], columns[1]), fx)
-    lower = torch.lerp(at(rows[1], columns[0]), at(rows[1], columns[1]), fx)
+    upper = torch.lerp(at(down[0], across[0]), at(down[0], across[1]), fx)
+    lower = torch.lerp(at(down[1], across[0]), at(down[1], across[1]), fx)
     return torch.lerp(upper, lower, fy)
+
+
+def sampled(image: Tensor, flow: Tensor) -> Tensor:
+    """`warp` to within some 1e-5 px, in a few operations: for fields and images that are estimates themselves."""
+    height, width = flow.shape[-2:]
+    x = 2 * (flow[:, 0] + torch.arange(width, device=flow.device)) / max(width - 1, 1) - 1
+    y = 2 * (flow[:, 1] + torch.arange(height, device=flow.device)[:, None]) / max(height - 1, 1) - 1
+    return F.grid_sample(image, torch.stack([x, y], -1), padding_mode="border", align_corners=True)
+
+
+def composed(first: Tensor, second: Tensor) -> Tensor:
+    """u[a→c](x) = u[a→b](x) + u[b→c](x + u[a→b](x)), all (B, 2, H, W) on grids of one size."""
+    return first + sampled(second, first)
+
+
+def inverse(flow: Tensor, rounds: int = INVERSE_ROUNDS) -> Tensor:
+    """u[b→a] of a smooth u[a→b], (B, 2, H, W): the fixed point of v(y) = -u(y + v(y)), found by iteration.
+
+    The error shrinks in every round by the flow's largest derivative, which must be below 1: nothing folds.
+    """
+    back = -flow
+    for _ in range(rounds):
+        back = -sampled(flow, back)
+    return back
 
 
 def in_bounds(flow: Tensor, margin_px: float = 0.0) -> Tensor:
@@ -53,7 +82,8 @@ def in_bounds(flow: Tensor, margin_px: float = 0.0) -> Tensor:
 
     Args:
         flow: (B, 2, H, W), pixels.
-        margin_px: Distance from the outermost pixel centres; 0 is complete bilinear support.
+        margin_px: Distance from the outermost pixel centres; 0 is complete bilinear support. Below 0: by how much
+            the image that is sampled reaches beyond the flow's grid.
 
     Returns:
         (B, 1, H, W) of 0 and 1 in the flow's dtype.
@@ -66,23 +96,9 @@ def in_bounds(flow: Tensor, margin_px: float = 0.0) -> Tensor:
     return (inside_x & inside_y).to(flow.dtype)
 
 
-@torch.no_grad()
-def consistency_mask(forward: Tensor, backward: Tensor) -> Tensor:
-    """How well the flow there and the flow back agree, times `in_bounds`.
-
-    With e = |u_ab(x) + u_ba(x + u_ab(x))| the weight is exp(-e² / 2τ²), τ² = 0.01 (|u_ab|² + |u_ba|²) + 0.5 px²
-    (the tolerance of Sundaram, Brox & Keutzer, ECCV 2010). Occlusions and failures of the estimator disagree; a
-    shift or zoom of any size agrees.
-
-    Args:
-        forward: (B, 2, H, W) u[a→b].
-        backward: (B, 2, H, W) u[b→a].
-
-    Returns:
-        (B, 1, H, W) soft weights in [0, 1] on the grid of a, without gradient.
-    """
-    back = warp(backward, forward)
-    error = (forward + back).square().sum(1, keepdim=True)
-    length = forward.square().sum(1, keepdim=True) + back.square().sum(1, keepdim=True)
-    tolerance = RELATIVE_TOLERANCE * length + FLOOR_PX2
-    return torch.exp(-0.5 * error / tolerance) * in_bounds(forward)
+def _zoomed(flow: Tensor) -> Tensor:
+    """The flow that leads to where the published code samples for this one."""
+    height, width = flow.shape[-2:]
+    x = flow[:, :1] + (flow[:, :1] + torch.arange(width, device=flow.device)) / max(width - 1, 1) - 0.5
+    y = flow[:, 1:] + (flow[:, 1:] + torch.arange(height, device=flow.device)[:, None]) / max(height - 1, 1) - 0.5
+    return torch.cat([x, y], 1)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from jdrl.deformation import consistency_mask, in_bounds, warp
+from jdrl.deformation import in_bounds, warp
 from jdrl.reblur import reblur
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jdrl.flow import FlowEstimator
+    from jdrl.mutual_deformation import Deformation
     from jdrl.reblur_network import ReblurNetwork
 
 CHARBONNIER_EPS = 1e-3
@@ -74,6 +74,7 @@ def warm_up_loss(
     reblur_network: ReblurNetwork,
     *,
     reblur_weight: float = REBLUR_WEIGHT,
+    official_warp: bool = False,
 ) -> LossTerms:
     """Phase 1: outputs against the sharp image warped by the *stored* flow; the reblurring network on the side.
 
@@ -83,14 +84,16 @@ def warm_up_loss(
     Args:
         outputs: Of the deblurring network, final first, each (B, 3, H, W); their losses are averaged.
         blurred: (B, 3, H, W).
-        sharp: (B, 3, H, W), not yet warped.
+        sharp: (B, 3, H + 2M, W + 2M), not yet warped, reaching M px beyond the window on each side.
         flow: (B, 2, H, W) stored u[blur→sharp], pixels; zeros if the pair is aligned.
         valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
         reblur_network: Predicts kernel weights.
         reblur_weight: Of the reblurring term in the total.
+        official_warp: See `jdrl.deformation.warp`.
     """
-    mask = _joined(in_bounds(flow), valid)
-    target = warp(sharp, flow)
+    margin = (sharp.shape[-1] - flow.shape[-1]) // 2
+    mask = _joined(in_bounds(flow, -margin), valid)
+    target = warp(sharp, flow, margin_px=margin, official=official_warp)
     deblur = _mean([charbonnier(output, target, mask) for output in outputs])
     weights: Tensor = reblur_network(target, blurred)
     reblurred = charbonnier(reblur(target, weights), blurred, mask)
@@ -122,17 +125,17 @@ def reblur_loss(
 def joint_loss(
     outputs: Sequence[Tensor],
     blurred: Tensor,
-    sharp: Tensor,
+    deformation: Deformation,
     valid: Tensor | None,
     reblur_network: ReblurNetwork,
-    estimate_flow: FlowEstimator,
     *,
     reblur_weight: float = REBLUR_WEIGHT,
+    official_warp: bool = False,
 ) -> LossTerms:
     """Phase 2: both deformations and reblurring.
 
-    With D the final output, S the sharp and B the blurred image, u from `estimate_flow` (no gradient), m the
-    forward-backward masks and R the reblurring:
+    With D the final output, S the sharp and B the blurred image, u and the masks m from `deformation` (no gradient)
+    and R the reblurring:
 
         L = ρ(D - W(S, u[D→S]); m1) + ρ(S - W(D, u[S→D]); m2) + reblur_weight ρ(R(D, B) - B)
 
@@ -142,24 +145,17 @@ def joint_loss(
     Args:
         outputs: Of the deblurring network, final first, each (B, 3, H, W).
         blurred: (B, 3, H, W).
-        sharp: (B, 3, H, W).
+        deformation: Of the final output and the sharp image.
         valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
         reblur_network: Predicts kernel weights.
-        estimate_flow: From `jdrl.flow.flow_estimator`.
         reblur_weight: Of the reblurring term in the total; ramp it up from zero at the start of the phase.
+        official_warp: See `jdrl.deformation.warp`.
     """
-    final = outputs[0].detach().float().clamp(0, 1)
-    with torch.no_grad():
-        # Both directions in one batch: an estimator's cost is mostly its many small operations.
-        both = estimate_flow(torch.cat([final, sharp]), torch.cat([sharp, final]))
-        to_sharp, to_final = both.chunk(2)
-        final_mask = _joined(consistency_mask(to_sharp, to_final), valid)
-        sharp_mask = _joined(consistency_mask(to_final, to_sharp), None if valid is None else warp(valid, to_final))
-        target = warp(sharp, to_sharp)
     blur_frame, sharp_frame, reblurred = [], [], []
     for output in outputs:
-        blur_frame.append(charbonnier(output, target, final_mask))
-        sharp_frame.append(charbonnier(warp(output, to_final), sharp, sharp_mask))
+        blur_frame.append(charbonnier(output, deformation.target, deformation.target_mask))
+        moved = warp(output, deformation.to_deblurred, official=official_warp)
+        sharp_frame.append(charbonnier(moved, deformation.sharp, deformation.sharp_mask))
         weights: Tensor = reblur_network(output, blurred)
         reblurred.append(charbonnier(reblur(output, weights), blurred, valid))
     return _terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.deformation import in_bounds, warp
+from jdrl.deformation import in_bounds, sampled
 
 # Chosen on warped, partly defocused photographs and on FlyingChairs.
 COARSEST_PX = 16  # shorter side of the coarsest level, at least
@@ -24,41 +24,41 @@ NOISE_FLOOR = 0.01  # deviation below which a place counts as flat
 OUTLIER = 0.3  # normalised difference at which a pixel's weight is halved
 
 
-@torch.no_grad()
-def pyramid_flow(first: Tensor, second: Tensor) -> Tensor:
-    """Flow between two batches of images.
+def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Tensor:
+    """Flow between two batches of images; differentiable.
 
     Where nothing can be seen the field is the smooth continuation of its surroundings.
 
     Args:
         first: (B, C, H, W) in [0, 1], a.
         second: (B, C, H, W) in [0, 1], b.
+        levels: How many of the finest levels to use, each reaching twice as far; None: all, down to 16 px.
 
     Returns:
         (B, 2, H, W) u[a→b] in pixels (x, y), float32: b(x + u(x)) looks like a(x).
     """
     batch, _, height, width = first.shape
-    levels = max(1, (min(height, width) // COARSEST_PX).bit_length())
+    all_levels = max(1, (min(height, width) // COARSEST_PX).bit_length())
+    levels = all_levels if levels is None else min(levels, all_levels)
     multiple = 2 ** (levels - 1)
     pad = (0, -width % multiple, 0, -height % multiple)
-    with torch.autocast(first.device.type, enabled=False):
-        grey = torch.cat([first.float().mean(1, keepdim=True), second.float().mean(1, keepdim=True)])
-        pyramid = [F.pad(grey, pad, mode="replicate")]
-        for _ in range(levels - 1):
-            pyramid.append(F.avg_pool2d(_smoothed(pyramid[-1], 0.7), 2))
-        flow = pyramid[-1].new_zeros(batch, 2, *pyramid[-1].shape[-2:])
-        for level in reversed(pyramid):
-            if flow.shape[-2:] != level.shape[-2:]:
-                flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
-            a, b = _normalised(level).chunk(2)
-            for _ in range(WARPS if level is not pyramid[0] else FINEST_WARPS):
-                flow = _refined(a, b, flow)
+    grey = torch.cat([first.mean(1, keepdim=True), second.mean(1, keepdim=True)])
+    pyramid = [F.pad(grey, pad, mode="replicate")]
+    for _ in range(levels - 1):
+        pyramid.append(F.avg_pool2d(_smoothed(pyramid[-1], 0.7), 2))
+    flow = pyramid[-1].new_zeros(batch, 2, *pyramid[-1].shape[-2:])
+    for level in reversed(pyramid):
+        if flow.shape[-2:] != level.shape[-2:]:
+            flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
+        a, b = _normalised(level).chunk(2)
+        for _ in range(WARPS if level is not pyramid[0] else FINEST_WARPS):
+            flow = _refined(a, b, flow)
     return flow[..., :height, :width].contiguous()
 
 
 def _refined(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     """One linearisation about `flow`: the field that minimises local constancy plus smoothness."""
-    moved = warp(b, flow)
+    moved = sampled(b, flow)
     difference = moved - a
     dx, dy = _gradient(0.5 * (moved + a))
     trust = in_bounds(flow) / (1 + (difference / OUTLIER).square())
@@ -71,12 +71,14 @@ def _refined(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     bu = (xx - SMOOTHNESS) * u + xy * v - xt
     bv = xy * u + (yy - SMOOTHNESS) * v - yt
     constant = torch.cat([yy * bu - xy * bv, xx * bv - xy * bu], 1) / determinant
-    own = SMOOTHNESS * torch.cat([yy, xx], 1) / determinant
-    cross = -SMOOTHNESS * xy / determinant
-    neighbours = (flow.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12).expand(2, 1, 3, 3)
+    # What u and v take from the neighbours' u and v, then from those of the other. No neighbours beyond the frame.
+    ring = flow.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]])
+    present = F.conv2d(torch.ones_like(u[:1]), ring[None, None], padding=1).clamp(min=1)
+    share = SMOOTHNESS * torch.cat([yy, xx, -xy, -xy], 1) / (determinant * present)
+    neighbours = ring * flow.new_tensor([[1, 0], [0, 1], [0, 1], [1, 0]])[..., None, None]
     for _ in range(SWEEPS):
-        mean = F.conv2d(F.pad(flow, (1, 1, 1, 1), mode="replicate"), neighbours, groups=2)
-        flow = torch.addcmul(constant, own, mean).addcmul_(cross, mean.flip(1))
+        own, cross = (share * F.conv2d(flow, neighbours, padding=1)).chunk(2, 1)
+        flow = constant + own + cross
     return flow
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jdrl import schedule
 from jdrl.losses import LossTerms, joint_loss, reblur_loss, warm_up_loss
+from jdrl.mutual_deformation import deformed
 from jdrl.networks import restore
 from jdrl.processes import gradients_kept_here
 
@@ -79,26 +80,36 @@ def loss_of(
     """The loss of the phase that `state.step` lies in."""
     if state.step < schedule.learns_from(config):
         return reblur_loss(outputs, batch.blur, batch.valid, state.reblur_network, reblur_weight=config.reblur_weight)
+    official_warp = config.warp == "official"
     if state.step < schedule.joint_from(config):
-        # Already warped, with a margin around the crop: what is left to warp by is nothing.
-        still = torch.zeros_like(batch.blur[:, :2])
         return warm_up_loss(
             outputs,
             batch.blur,
-            batch.sharp_on_blur,
-            still,
+            batch.wide_sharp,
+            batch.flow,
             batch.valid,
             state.reblur_network,
             reblur_weight=config.reblur_weight,
+            official_warp=official_warp,
         )
+    deformation = deformed(
+        outputs[0].detach().float().clamp(0, 1),
+        batch.wide_sharp,
+        batch.valid,
+        batch.wide_valid,
+        estimate_flow,
+        stored_flow=batch.flow if config.flow == "cached" else None,
+        mask=config.mask,
+        official_warp=official_warp,
+    )
     return joint_loss(
         outputs,
         batch.blur,
-        batch.sharp,
+        deformation,
         batch.valid,
         state.reblur_network,
-        estimate_flow,
         reblur_weight=schedule.reblur_weight(state.step, config),
+        official_warp=official_warp,
     )
 
 

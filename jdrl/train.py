@@ -182,7 +182,7 @@ def fit(
     Raises:
         KeyboardInterrupt: It was asked to stop; the checkpoint is written.
     """
-    estimate_flow = flow_estimator(config.flow)
+    estimate_flow = flow_estimator(config.flow, config.flow_weights)
     fixed = (data.validation[0] if data.validation else batch_of(data.crops, 0, 1)).to(fabric.device)
     on_cuda = fabric.device.type == "cuda"
     batches = loader(

@@ -11,6 +11,7 @@ import torch
 
 from jdrl.config import TrainConfig
 from jdrl.data import (
+    Batch,
     Crops,
     aligned,
     as_tensor,
@@ -22,7 +23,9 @@ from jdrl.data import (
     shares,
     training_patches,
     turned,
+    turned_flow,
 )
+from jdrl.deformation import warp
 from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import Patch
@@ -66,6 +69,39 @@ def test_crop_offsets_are_uniform_over_the_patch(shards: Path, tiny: TrainConfig
         assert np.sum((counts - expected) ** 2) / expected < 62.5
 
 
+def test_crops_of_256_px_start_anywhere_in_patches_of_512_px(
+    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+) -> None:
+    folder = make_shards(tmp_path, scenes={"train": 1}, size=(512, 512), patch=512)
+    patch = Patch("scene-00", 0, 0, 1.0, 1.0)
+    crops = Crops(folder, [patch], tiny.model_copy(update={"crop": 256}), length=8000)
+    spots = [crops.spot(number) for number in range(8000)]
+    for offsets in ([spot.top for spot in spots], [spot.left for spot in spots]):
+        counts = np.bincount(offsets, minlength=257)
+        expected = 8000 / 257
+        assert len(counts) == 257
+        # 256 degrees of freedom: above 330.5 once in a thousand.
+        assert np.sum((counts - expected) ** 2) / expected < 330.5
+
+
+def test_a_patch_is_cut_elsewhere_in_every_epoch(shards: Path, tiny: TrainConfig) -> None:
+    patches = ShardReader(shards, split="train").patches
+    crops = Crops(shards, patches, tiny, length=40 * len(patches))
+    epochs = [[crops.spot(epoch * len(patches) + n) for n in range(len(patches))] for epoch in range(40)]
+    # Where patch 0 starts in each epoch, and at which place of it: 33 x 33 offsets, 18 places.
+    first = [next((n, s) for n, s in enumerate(spots) if s.pair == "scene-00") for spots in epochs]
+    assert len({(spot.top, spot.left) for _, spot in first}) > 30
+    assert len({tuple(spot.pair for spot in spots) for spots in epochs}) == 40
+
+
+def test_two_workers_cut_different_crops(shards: Path, tiny: TrainConfig) -> None:
+    crops = Crops(shards, ShardReader(shards, split="train").patches, tiny, length=200)
+    # A loader gives its workers batches in turn.
+    first, second = ({crops.spot(2 * step + n) for step in range(w, 100, 2) for n in range(2)} for w in range(2))
+    assert len(first) == len(second) == 100
+    assert first.isdisjoint(second)
+
+
 def test_the_sharp_crop_lands_on_the_blurred_one_without_made_up_borders(shards: Path) -> None:
     with ShardReader(shards, split="train") as reader:
         crop = cut(reader, "scene-00", 20, 40, 32)
@@ -76,6 +112,29 @@ def test_the_sharp_crop_lands_on_the_blurred_one_without_made_up_borders(shards:
     assert torch.equal(crop.sharp, as_tensor(pair.sharp[20:52, 40:72]))
     assert torch.equal(crop.blur, as_tensor(pair.blur[20:52, 40:72]))
     assert crop.valid.min() == 1
+
+
+def test_the_wide_sharp_frame_reaches_as_far_as_the_stored_flow_and_four_pixels_more(
+    make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_shards(tmp_path, scenes={"train": 1}, flow=(13, 0))
+    with ShardReader(folder, split="train") as reader:
+        crop = cut(reader, "scene-00", 32, 40, 32)
+        sharp = as_tensor(reader.read("scene-00").sharp)
+    assert crop.margin_px == 24
+    assert torch.equal(crop.wide_sharp, sharp[..., 8:88, 16:96])
+    assert crop.wide_valid.min() == 1
+    assert torch.equal(crop.flow, torch.tensor([13.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 32, 32))
+    assert torch.equal(warp(crop.wide_sharp, crop.flow, margin_px=24), crop.sharp_on_blur)
+
+
+def test_a_margin_beyond_the_photograph_is_known_to_hold_nothing(shards: Path) -> None:
+    with ShardReader(shards, split="train") as reader:
+        crop = cut(reader, "scene-00", 0, 92, 32)
+    assert crop.margin_px == 8
+    assert crop.wide_valid[0, 0, 8:, :44].min() == 1
+    assert crop.wide_valid[..., :8, :].max() == 0
+    assert crop.wide_valid[..., 44:].max() == 0
 
 
 def test_a_displacement_beyond_the_usual_margin_is_followed(make_shards: Callable[..., Path], tmp_path: Path) -> None:
@@ -111,6 +170,40 @@ def test_all_images_of_a_sample_are_turned_alike(
         sample = crops[number]
         assert torch.equal(sample.blur, sample.sharp_on_blur)
         assert torch.equal(sample.blur, sample.sharp)
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_turned_flow_moves_a_turned_image_as_the_flow_moves_the_image(turn: int) -> None:
+    torch.manual_seed(turn)
+    image, flow = torch.rand(2, 3, 12, 12), torch.randint(-3, 4, (2, 2, 12, 12)).float()
+    moved = warp(turned(image, turn), turned_flow(flow, turn))
+    assert torch.equal(moved, turned(warp(image, flow), turn))
+
+
+def test_a_turned_batch_still_fits_together(make_shards: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_shards(tmp_path, scenes={"train": 1}, flow=(3, -2))
+    with ShardReader(folder, split="train") as reader:
+        crop = cut(reader, "scene-00", 32, 40, 32)
+    for turn in range(8):
+        batch = crop.turned(turn)
+        assert torch.equal(warp(batch.wide_sharp, batch.flow, margin_px=batch.margin_px), batch.sharp_on_blur)
+        assert torch.equal(batch.sharp, turned(crop.sharp, turn))
+
+
+def test_batches_of_unequal_margins_join_around_the_same_window() -> None:
+    def sample(margin: int) -> Batch:
+        side = 4 + 2 * margin
+        plain, one = torch.rand(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
+        return Batch(
+            plain, torch.rand(1, 3, side, side), plain, one, torch.zeros(1, 2, 4, 4), torch.ones(1, 1, side, side)
+        )
+
+    samples = sample(8), sample(16)
+    joined = collate(samples)
+    assert joined.margin_px == 16
+    assert torch.equal(joined.sharp, torch.cat([samples[0].sharp, samples[1].sharp]))
+    assert joined.wide_valid[0].sum() == 20**2
+    assert joined.wide_valid[1].sum() == 36**2
 
 
 def test_held_out_scenes_share_no_patch_with_the_others(shards: Path, tiny: TrainConfig) -> None:

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from jdrl.deformation import consistency_mask, in_bounds, warp
+from jdrl.deformation import composed, in_bounds, inverse, sampled, warp
 
 
 def constant_flow(x: float, y: float, size: tuple[int, int]) -> Tensor:
@@ -68,28 +69,55 @@ def test_in_bounds_drops_exactly_the_columns_that_leave_the_frame() -> None:
     assert in_bounds(torch.zeros(1, 2, 6, 10)).min() == 1
 
 
-def test_agreeing_flows_are_trusted_and_the_frame_edge_is_not() -> None:
-    there = constant_flow(3, 2, (64, 64))
-    mask = consistency_mask(there, -there)
-    assert mask[..., :62, :61].min() > 0.999
-    assert mask[..., 62:, :].max() == 0
+def test_a_margin_of_the_image_is_sampled_where_the_flow_leaves_its_grid() -> None:
+    wide = torch.rand(1, 3, 20, 26)
+    moved = warp(wide, constant_flow(-4, 5, (10, 16)), margin_px=5)
+    assert torch.equal(moved, wide[..., 10:20, 1:17])
+    assert in_bounds(constant_flow(-4, 5, (10, 16)), -5).min() == 1
+    assert in_bounds(constant_flow(-6, 0, (10, 16)), -5)[0, 0, 0].tolist() == [0] + [1] * 15
 
 
-def test_a_zoom_keeps_its_centre_and_its_flanks() -> None:
-    mask = consistency_mask(zoom_flow(1.02, 256), zoom_flow(1 / 1.02, 256))
-    assert mask[..., 16:-16, 16:-16].min() > 0.99
+def as_the_published_code(image: Tensor, flow: Tensor) -> Tensor:
+    """A grid made for align_corners=True, sampled with the default."""
+    height, width = image.shape[-2:]
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    grid = torch.stack([x + flow[:, 0] / ((width - 1) / 2), y + flow[:, 1] / ((height - 1) / 2)], -1)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-@pytest.mark.parametrize("block", [(-3.0, -2.0), (-2.0, 3.0)], ids=["reversed", "rotated"])
-def test_a_block_that_moves_another_way_is_rejected(block: tuple[float, float]) -> None:
-    there = constant_flow(3, 2, (128, 128))
-    back = -there
-    there[:, :, 32:96, 32:96] = torch.tensor(block).view(1, 2, 1, 1)
-    mask = consistency_mask(there, back)
-    assert mask[..., 32:96, 32:96].max() < 0.01
-    assert mask[..., :30, :120].min() > 0.99
+@pytest.mark.parametrize("size", [(64, 64), (33, 70), (256, 256)])
+def test_the_official_warp_is_that_of_the_published_code(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    image, flow = torch.rand(2, 3, *size), 6 * torch.randn(2, 2, *size)
+    torch.testing.assert_close(
+        warp(image, flow, official=True), as_the_published_code(image, flow), rtol=0, atol=size[1] * 1e-6
+    )
 
 
-def test_the_mask_carries_no_gradient() -> None:
-    flow = torch.zeros(1, 2, 8, 8, requires_grad=True)
-    assert not consistency_mask(flow, flow).requires_grad
+def test_the_official_warp_zooms_where_the_exact_one_stands_still() -> None:
+    ramp, still = torch.arange(64.0).expand(1, 1, 64, 64), torch.zeros(1, 2, 64, 64)
+    assert warp(ramp, still)[0, 0, 0, 16] == 16
+    assert float(warp(ramp, still, official=True)[0, 0, 0, 16]) == pytest.approx(64 * 16 / 63 - 0.5, abs=1e-4)
+
+
+def test_fields_of_their_own_are_sampled_like_images() -> None:
+    torch.manual_seed(0)
+    image, flow = torch.rand(2, 2, 40, 50), 5 * torch.randn(2, 2, 40, 50)
+    torch.testing.assert_close(sampled(image, flow), warp(image, flow), rtol=0, atol=1e-4)
+    assert sampled(torch.rand(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)).isfinite().all()
+
+
+def test_two_zooms_follow_one_another() -> None:
+    together = composed(zoom_flow(1.02, 65), zoom_flow(1.01, 65))
+    torch.testing.assert_close(together[..., 4:-4, 4:-4], zoom_flow(1.02 * 1.01, 65)[..., 4:-4, 4:-4])
+
+
+def test_a_zoom_and_shift_there_and_back_is_no_motion() -> None:
+    flow = zoom_flow(1.02, 128) + constant_flow(5, -4, (128, 128))
+    back = inverse(flow)
+    expected = (torch.stack(torch.meshgrid(*(torch.arange(128.0),) * 2, indexing="xy")) - 63.5)[None] / 1.02
+    shift = torch.tensor([5.0, -4.0]).view(1, 2, 1, 1) / 1.02
+    torch.testing.assert_close(
+        back[..., 16:-16, 16:-16], (expected * (1 - 1.02) - shift)[..., 16:-16, 16:-16], rtol=0, atol=1e-3
+    )
+    assert composed(back, flow)[..., 16:-16, 16:-16].abs().max() < 1e-3

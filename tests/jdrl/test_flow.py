@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
+from jdrl.config import TrainConfig
 from jdrl.deformation import warp
 from jdrl.flow import flow_estimator
-from sdd_toolkit.errors import ConfigError
+from sdd_toolkit.errors import ConfigError, MissingExtraError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -79,9 +82,88 @@ def test_no_gradient_flows_through_an_estimate() -> None:
     assert not flow_estimator("dis")(image, image).requires_grad
 
 
+def test_gradients_reach_the_images_where_they_are_asked_for() -> None:
+    second = scene(48).requires_grad_()
+    first = warp(second.detach(), zoom_and_shift(48, 1.0, 1.0, 0.0))
+    flow = flow_estimator("pyramid", differentiable=True)(first, second)
+    (gradient,) = torch.autograd.grad(flow.sum(), second)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+    with torch.no_grad():
+        assert not flow_estimator("pyramid", differentiable=True)(first, second).requires_grad
+    with pytest.raises(ConfigError, match="dis has no gradient"):
+        flow_estimator("dis", differentiable=True)
+
+
+def test_the_finest_levels_find_a_small_residual() -> None:
+    second, truth = scene(), zoom_and_shift(160, 1.005, 1.5, -1.0)
+    assert endpoint_error(flow_estimator("cached")(warp(second, truth), second), truth) < 0.05
+
+
 def test_an_unknown_estimator_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="pyramid, dis"):
-        flow_estimator("raft")
+        flow_estimator("farneback")
+
+
+@pytest.mark.parametrize("name", ["pwcnet", "raft"])
+def test_a_network_without_weights_says_which_key_is_missing(name: str, torchvision: Path) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        flow_estimator(name)
+    assert "flow_weights" in caught.value.hint
+    with pytest.raises(ValidationError, match="needs flow_weights"):
+        TrainConfig(flow=name)
+
+
+@pytest.fixture
+def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of that name whose RAFT answers weights that a checkpoint holds; its path is `tmp_path`."""
+    folder = tmp_path / "torchvision" / "models"
+    folder.mkdir(parents=True)
+    (tmp_path / "torchvision" / "__init__.py").write_text("")
+    (folder / "__init__.py").write_text("")
+    (folder / "optical_flow.py").write_text(FAKE_RAFT)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path
+
+
+FAKE_RAFT = """
+import torch
+
+class Raft(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flow = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, first, second):
+        assert min(first.shape[-2:]) >= 128 and first.shape[-1] % 8 == first.shape[-2] % 8 == 0
+        assert first.min() == -1 and first.max() == 1 and not self.training
+        flow = self.flow.view(1, 2, 1, 1).expand(len(first), 2, *first.shape[-2:])
+        return [torch.zeros_like(flow), flow]
+
+def raft_large(*, weights, progress):
+    assert weights is None
+    return Raft()
+"""
+
+
+def test_raft_takes_torchvisions_network_and_the_users_weights(torchvision: Path) -> None:
+    torch.save({"flow": torch.tensor([3.0, -2.0])}, torchvision / "raft.pth")
+    first = torch.zeros(2, 3, 60, 131)
+    first[..., 0] = 1
+    flow = flow_estimator("raft", torchvision / "raft.pth")(first, first)
+    assert flow.shape == (2, 2, 60, 131)
+    assert (flow == torch.tensor([3.0, -2.0]).view(1, 2, 1, 1)).all()
+
+
+def test_raft_without_torchvision_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torchvision", "torchvision.models", "torchvision.models.optical_flow"):
+        # None in sys.modules is Python's own way to say that a module is not there.
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match="torchvision") as caught:
+        flow_estimator("raft", Path("raft.pth"))
+    assert "pip install torchvision" in caught.value.hint
 
 
 def read_ppm(path: Path) -> Tensor:

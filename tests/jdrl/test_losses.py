@@ -6,14 +6,32 @@ import pytest
 import torch
 from torch import Tensor
 
-from jdrl.flow import flow_estimator
-from jdrl.losses import charbonnier, joint_loss, warm_up_loss
+from jdrl.deformation import warp
+from jdrl.flow import FlowEstimator, flow_estimator
+from jdrl.losses import LossTerms, charbonnier, joint_loss, warm_up_loss
+from jdrl.mutual_deformation import Deformation, deformed
 from jdrl.reblur import ReblurNetwork
 
 
 def still(first: Tensor, second: Tensor) -> Tensor:
     """The flow of an aligned pair."""
     return first.new_zeros(first.shape[0], 2, *first.shape[-2:])
+
+
+def joint(
+    outputs: list[Tensor],
+    blurred: Tensor,
+    sharp: Tensor,
+    valid: Tensor | None,
+    network: ReblurNetwork,
+    estimate_flow: FlowEstimator,
+    reblur_weight: float = 0.5,
+) -> LossTerms:
+    """The joint loss of crops without a margin."""
+    everywhere = torch.ones_like(blurred[:, :1])
+    content = everywhere if valid is None else valid
+    deformation = deformed(outputs[0].detach(), sharp, content, everywhere, estimate_flow)
+    return joint_loss(outputs, blurred, deformation, valid, network, reblur_weight=reblur_weight)
 
 
 def smooth_image(size: int = 48) -> Tensor:
@@ -106,7 +124,7 @@ def test_warm_up_trains_the_reblurring_network_without_touching_the_output() -> 
 def test_the_joint_loss_is_the_weighted_sum_of_its_terms_with_gradient_to_both_networks() -> None:
     output, network = smooth_image().requires_grad_(), ReblurNetwork()
     sharp = smooth_image().roll(1, dims=3)
-    terms = joint_loss([output], smooth_image(), sharp, None, network, still, reblur_weight=0.25)
+    terms = joint([output], smooth_image(), sharp, None, network, still, reblur_weight=0.25)
     parts = terms.deblur_blur_frame + terms.deblur_sharp_frame + 0.25 * terms.reblur
     assert float(terms.total.detach()) == pytest.approx(float(parts), rel=1e-6)
     terms.total.backward()
@@ -120,16 +138,16 @@ def test_the_joint_loss_forgives_a_shift_of_the_sharp_image() -> None:
     scene = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 24), size=96, mode="bicubic").clamp(0, 1)
     sharp = scene.roll((2, -3), dims=(2, 3))
     network = ReblurNetwork()
-    misaligned = joint_loss([scene], scene, sharp, None, network, still)
-    forgiven = joint_loss([scene], scene, sharp, None, network, flow_estimator("pyramid"))
+    misaligned = joint([scene], scene, sharp, None, network, still)
+    forgiven = joint([scene], scene, sharp, None, network, flow_estimator("pyramid"))
     assert forgiven.deblur_blur_frame < 0.15 * misaligned.deblur_blur_frame
     assert forgiven.deblur_sharp_frame < 0.15 * misaligned.deblur_sharp_frame
 
 
 def test_losses_of_several_outputs_are_averaged() -> None:
     blurred, sharp, network = smooth_image(), smooth_image() + 0.1, ReblurNetwork()
-    one = joint_loss([blurred], blurred, sharp, None, network, still)
-    three = joint_loss([blurred] * 3, blurred, sharp, None, network, still)
+    one = joint([blurred], blurred, sharp, None, network, still)
+    three = joint([blurred] * 3, blurred, sharp, None, network, still)
     assert float(three.total.detach()) == pytest.approx(float(one.total.detach()), rel=1e-6)
 
 
@@ -139,6 +157,57 @@ def test_pixels_without_valid_content_do_not_count() -> None:
     spoiled[..., :12] = 5.0
     valid = torch.ones(1, 1, 48, 48)
     valid[..., :24] = 0
-    terms = joint_loss([blurred], blurred, spoiled, valid, network, still)
+    terms = joint([blurred], blurred, spoiled, valid, network, still)
     assert float(terms.deblur_blur_frame) == pytest.approx(1e-3, rel=1e-3)
     assert float(terms.deblur_sharp_frame) == pytest.approx(1e-3, rel=1e-3)
+
+
+def only(deformation_part: str, flow: Tensor, target: Tensor) -> Deformation:
+    """A deformation by `flow` in which one of the two masks trusts nothing."""
+    keep, drop = torch.ones_like(target[:, :1]), torch.zeros_like(target[:, :1])
+    masks = (keep, drop) if deformation_part == "target" else (drop, keep)
+    return Deformation(target, masks[0], flow, target, masks[1])
+
+
+def test_what_differs_in_the_sharp_frame_teaches_the_place_the_flow_leads_to() -> None:
+    output, flow = smooth_image().requires_grad_(), torch.zeros(1, 2, 48, 48)
+    flow[:, 0] = 3
+    sharp = warp(output.detach(), flow)
+    sharp[..., 20, 10] += 0.5
+    terms = joint_loss([output], smooth_image(), only("sharp", flow, sharp), None, ReblurNetwork(), reblur_weight=0.0)
+    (gradient,) = torch.autograd.grad(terms.total, output)
+    strongest = gradient.abs().sum((0, 1)).argmax()
+    assert divmod(int(strongest), 48) == (20, 13)
+    assert (gradient[0, :, 20, 13] < 0).all()
+
+
+def test_the_blurred_frames_target_stands_still_while_the_output_moves() -> None:
+    output, target = smooth_image().requires_grad_(), smooth_image() + 0.1
+    still_field = torch.zeros(1, 2, 48, 48)
+    terms = joint_loss(
+        [output], smooth_image(), only("target", still_field, target), None, ReblurNetwork(), reblur_weight=0
+    )
+    (gradient,) = torch.autograd.grad(terms.total, output)
+    # d/dD of ρ(D - target)/(3 H W): the target itself has no share in it.
+    slope = -0.1 / math.hypot(0.1, 1e-3) / (3 * 48 * 48)
+    torch.testing.assert_close(gradient, torch.full_like(gradient, slope), rtol=1e-3, atol=0)
+
+
+def test_a_crop_that_is_masked_altogether_gives_no_loss_and_no_gradient() -> None:
+    output, sharp = smooth_image().requires_grad_(), smooth_image() + 0.2
+
+    def torn(first: Tensor, second: Tensor) -> Tensor:
+        return torch.full_like(still(first, second), 5.0)
+
+    terms = joint([output], smooth_image(), sharp, None, ReblurNetwork(), torn, reblur_weight=0.0)
+    (gradient,) = torch.autograd.grad(terms.total, output)
+    assert terms.total.item() == 0
+    assert gradient.abs().max() == 0
+
+
+def test_warm_up_takes_real_content_from_the_margin() -> None:
+    wide = torch.rand(1, 3, 64, 64)
+    blurred, flow = wide[..., 8:56, 2:50], torch.full((1, 2, 48, 48), -6.0)
+    flow[:, 1] = 0
+    terms = warm_up_loss([blurred], blurred, wide, flow, None, ReblurNetwork())
+    assert float(terms.deblur_blur_frame) == pytest.approx(1e-3, rel=1e-3)

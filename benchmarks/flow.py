@@ -1,0 +1,193 @@
+"""Optical flow between a blurred or deblurred frame and a sharp one: endpoint errors, CPU seconds, seconds on a GPU.
+
+`python benchmarks/flow.py [--pairs 6] [--size 384x256] [--pwcnet FILE] [--raft FILE]` prints three tables.
+
+Virtual pairs: the virtual camera's focus pairs (shift, zoom, roll, unequal exposure and vignetting), and the same with
+a smooth local motion of up to 2 px on top. The first frame is the blurred one, or the truth in its geometry, as if
+perfectly deblurred; the second is the sharp one. Errors are over pixels whose partner lies in the frame, 8 px from its
+border; `still` is the error of no flow at all. Where there are FlyingChairs pairs, their mean error follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from capture.virtual.config import SimulateConfig
+from capture.virtual.shoot import render_pair
+from jdrl.deformation import composed, in_bounds, inverse
+from jdrl.flow import FlowEstimator, flow_estimator
+from sdd_toolkit.develop import srgb_encode
+
+BORDER_PX = 8
+LOCAL_PX = 2.0
+LOCAL_GRID_PX = 64
+NOISE = 0.005
+CHAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "flow"
+BATCH = 8
+REPEATS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Two frames (1, 3, H, W) and the truth (1, 2, H, W) on the grid of the first."""
+
+    name: str
+    first: Tensor
+    second: Tensor
+    flow: Tensor
+
+
+def virtual_cases(pairs: int, size: tuple[int, int], seed: int = 0) -> list[Case]:
+    """Four cases of every pair."""
+    width, height = size
+    camera = SimulateConfig(width=width, height=height)
+    cases = []
+    for index in range(pairs):
+        pair = render_pair(camera, "focus", seed=seed, index=index)
+        draw = np.random.default_rng([seed, index])
+        blurred, deblurred, sharp = (
+            encoded(image + draw.normal(0, noise, image.shape))
+            for image, noise in ((pair.blur_linear, NOISE), (pair.truth.aligned, 0.0), (pair.sharp_linear, NOISE))
+        )
+        flow = torch.from_numpy(pair.truth.displacement).permute(2, 0, 1)[None]
+        local = smooth_field(draw, size)
+        # S(y + w(y)) shows at y what was at y + w(y).
+        pushed = cubic_warp(sharp, local)
+        for motion, second, truth in (("global", sharp, flow), ("local", pushed, composed(flow, inverse(local, 20)))):
+            for name, first in (("blurred", blurred), ("deblurred", deblurred)):
+                cases.append(Case(f"{name}, {motion}", first, second, truth))
+    return cases
+
+
+def encoded(linear: NDArray[np.float64]) -> Tensor:
+    image = srgb_encode(np.clip(linear, 0, 1).astype(np.float32))
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+
+
+def smooth_field(draw: np.random.Generator, size: tuple[int, int]) -> Tensor:
+    """(1, 2, H, W), the longest vector LOCAL_PX."""
+    width, height = size
+    coarse = draw.normal(size=(1, 2, height // LOCAL_GRID_PX + 3, width // LOCAL_GRID_PX + 3))
+    field = F.interpolate(torch.from_numpy(coarse).float(), size=(height, width), mode="bicubic", align_corners=True)
+    return field * (LOCAL_PX / field.square().sum(1).sqrt().max())
+
+
+def cubic_warp(image: Tensor, flow: Tensor) -> Tensor:
+    """`image` at x + flow(x), by a kernel that blurs less than a bilinear one."""
+    height, width = image.shape[-2:]
+    x = (flow[0, 0] + torch.arange(width)).numpy()
+    y = (flow[0, 1] + torch.arange(height)[:, None]).numpy()
+    plane = image[0].permute(1, 2, 0).numpy()
+    moved = cv2.remap(plane, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(moved).permute(2, 0, 1)[None].clamp(0, 1)
+
+
+def chairs_cases(folder: Path) -> list[Case]:
+    """FlyingChairs pairs with their truth; none where they are not."""
+    cases = []
+    for path in sorted(folder.glob("*-gt.flo")):
+        values = np.fromfile(path, np.float32)
+        width, height = values[1:3].view(np.int32)
+        truth = torch.from_numpy(values[3:].reshape(height, width, 2)).permute(2, 0, 1)[None]
+        files = (path.with_name(f"{path.name[:7]}-img{number}.ppm") for number in (0, 1))
+        first, second = (
+            torch.from_numpy(cv2.imread(str(file))[..., ::-1].copy()).permute(2, 0, 1)[None] for file in files
+        )
+        cases.append(Case("FlyingChairs", first / 255, second / 255, truth))
+    return cases
+
+
+def endpoint_error_px(flow: Tensor, case: Case) -> float:
+    """Mean over the pixels that are judged."""
+    inside = in_bounds(case.flow, BORDER_PX) * in_bounds(torch.zeros_like(case.flow), BORDER_PX)
+    error = (flow - case.flow).square().sum(1, keepdim=True).sqrt()
+    return float((error * inside).sum() / inside.sum())
+
+
+def estimators(options: argparse.Namespace) -> dict[str, FlowEstimator]:
+    found: dict[str, FlowEstimator] = {"still": lambda a, b: torch.zeros_like(a[:, :2])}
+    found |= {name: flow_estimator(name) for name in ("pyramid", "dis")}
+    for name in ("pwcnet", "raft"):
+        if path := getattr(options, name):
+            found[name] = flow_estimator(name, path)
+    return found
+
+
+def device_s(run: Callable[[], Tensor]) -> float:
+    """Wall seconds of one call on the GPU, the least of some, after a warm-up."""
+    taken = []
+    for _ in range(REPEATS + 1):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
+
+
+def print_errors(cases: list[Case], methods: dict[str, FlowEstimator]) -> None:
+    names = list(dict.fromkeys(case.name for case in cases))
+    errors: dict[str, dict[str, list[float]]] = {method: {name: [] for name in names} for method in methods}
+    spent = dict.fromkeys(methods, 0.0)
+    for method, estimate in methods.items():
+        for case in cases:
+            start = time.process_time()
+            flow = estimate(case.first, case.second)
+            spent[method] += time.process_time() - start
+            errors[method][case.name].append(endpoint_error_px(flow, case))
+    print(f"{'endpoint error, px':24s}" + "".join(f"{name:>19s}" for name in names) + f"{'CPU ms a pair':>16s}")
+    for method, found in errors.items():
+        cells = "".join(f"{np.mean(values):19.3f}" for values in found.values())
+        print(f"{method:24s}{cells}{1000 * spent[method] / len(cases):16.1f}")
+
+
+def print_device_times(cases: list[Case], methods: dict[str, FlowEstimator]) -> None:
+    """A joint step's call: BATCH crops, both directions."""
+    sides = [torch.cat([getattr(cases[n % len(cases)], side) for n in range(BATCH)]) for side in ("first", "second")]
+    first, second = (torch.cat(order).cuda() for order in (sides, sides[::-1]))
+    print(f"{'GPU, 2 x ' + str(BATCH) + ' crops':24s}{'ms':>12s}{'of dis':>12s}")
+    taken = {name: device_s(lambda run=run: run(first, second)) for name, run in methods.items() if name != "still"}  # type: ignore[misc]
+    for name, seconds in taken.items():
+        print(f"{name:24s}{1000 * seconds:12.2f}{seconds / taken['dis']:12.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--size", default="384x256")
+    parser.add_argument("--pwcnet", type=Path, help="published weights of PWC-Net")
+    parser.add_argument("--raft", type=Path, help="torchvision's weights of raft_large")
+    parser.add_argument(
+        "--chairs", type=Path, default=CHAIRS, help="FlyingChairs pairs, NUMBER-img0.ppm, -img1.ppm, -gt.flo"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    width, height = (int(side) for side in options.size.split("x"))
+    methods = estimators(options)
+    cases = virtual_cases(options.pairs, (width, height))
+    print(f"{options.pairs} virtual pairs of {width}x{height}, one thread")
+    print_errors(cases, methods)
+    if chairs := chairs_cases(options.chairs):
+        print(f"\n{len(chairs)} FlyingChairs pairs")
+        print_errors(chairs, methods)
+    print()
+    if torch.cuda.is_available():
+        print_device_times(cases, methods)
+    else:
+        print("no GPU here: seconds on one are not measured")
+
+
+if __name__ == "__main__":
+    main()
