@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import render_pair
@@ -34,6 +35,7 @@ LOCAL_PX = 2.0
 LOCAL_GRID_PX = 64
 NOISE = 0.005
 CHAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "flow"
+SOFT_SD_PX = 2.5
 BATCH = 8
 REPEATS = 10
 
@@ -118,10 +120,36 @@ def endpoint_error_px(flow: Tensor, case: Case) -> float:
 def estimators(options: argparse.Namespace) -> dict[str, FlowEstimator]:
     found: dict[str, FlowEstimator] = {"still": lambda a, b: torch.zeros_like(a[:, :2])}
     found |= {name: flow_estimator(name) for name in ("pyramid", "dis")}
+    found["pyramid, second soft"] = lambda a, b: found["pyramid"](a, softened(b))
     for name in ("pwcnet", "raft"):
         if path := getattr(options, name):
             found[name] = flow_estimator(name, path)
     return found
+
+
+def softened(image: Tensor) -> Tensor:
+    """As soft as a disc of 5 px radius makes it."""
+    plane = image[0].permute(1, 2, 0).numpy()
+    return torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), SOFT_SD_PX)).permute(2, 0, 1)[None]
+
+
+class _Counted(TorchDispatchMode):
+    """Counts operations but not views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.operations += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def operations(estimate: FlowEstimator, case: Case) -> int:
+    """What a GPU is asked to do for one call, however large the batch."""
+    with _Counted() as counted:
+        estimate(case.first, case.second)
+    return counted.operations
 
 
 def device_s(run: Callable[[], Tensor]) -> float:
@@ -146,10 +174,16 @@ def print_errors(cases: list[Case], methods: dict[str, FlowEstimator]) -> None:
             flow = estimate(case.first, case.second)
             spent[method] += time.process_time() - start
             errors[method][case.name].append(endpoint_error_px(flow, case))
-    print(f"{'endpoint error, px':24s}" + "".join(f"{name:>19s}" for name in names) + f"{'CPU ms a pair':>16s}")
+    print(
+        f"{'endpoint error, px':24s}"
+        + "".join(f"{name:>19s}" for name in names)
+        + f"{'CPU ms a pair':>16s}{'operations':>12s}"
+    )
     for method, found in errors.items():
         cells = "".join(f"{np.mean(values):19.3f}" for values in found.values())
-        print(f"{method:24s}{cells}{1000 * spent[method] / len(cases):16.1f}")
+        print(
+            f"{method:24s}{cells}{1000 * spent[method] / len(cases):16.1f}{operations(methods[method], cases[0]):12d}"
+        )
 
 
 def print_device_times(cases: list[Case], methods: dict[str, FlowEstimator]) -> None:
@@ -157,7 +191,11 @@ def print_device_times(cases: list[Case], methods: dict[str, FlowEstimator]) -> 
     sides = [torch.cat([getattr(cases[n % len(cases)], side) for n in range(BATCH)]) for side in ("first", "second")]
     first, second = (torch.cat(order).cuda() for order in (sides, sides[::-1]))
     print(f"{'GPU, 2 x ' + str(BATCH) + ' crops':24s}{'ms':>12s}{'of dis':>12s}")
-    taken = {name: device_s(lambda run=run: run(first, second)) for name, run in methods.items() if name != "still"}  # type: ignore[misc]
+    taken = {
+        name: device_s(lambda run=run: run(first, second))
+        for name, run in methods.items()
+        if name not in ("still", "pyramid, second soft")
+    }  # type: ignore[misc]
     for name, seconds in taken.items():
         print(f"{name:24s}{1000 * seconds:12.2f}{seconds / taken['dis']:12.3f}")
 

@@ -1,27 +1,31 @@
 """A weight-free optical-flow estimator in torch: combined local-global, coarse to fine, batched, on any device.
 
 Bruhn, Weickert & Schnörr, "Lucas/Kanade meets Horn/Schunck" (IJCV 2005), with local contrast normalisation, which
-makes it blind to gain, offset and most of the contrast that defocus takes away.
+makes it blind to gain, offset and most of the contrast that defocus takes away; softening the sharper image on top
+made it no better (docs/benchmarks/flow.md). On a GPU time goes by the number of operations, so there are few: the
+field lives on cells of 2x2 pixels, and two sweeps, over farther and over nearest neighbours, replace many.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.deformation import in_bounds, sampled
-
-# Chosen on warped, partly defocused photographs and on FlyingChairs.
+# Chosen on the pairs of benchmarks/flow.py.
 COARSEST_PX = 16  # shorter side of the coarsest level, at least
-WARPS = 4  # linearisations per level
-FINEST_WARPS = 2
-SWEEPS = 20  # Jacobi sweeps per linearisation
-SMOOTHNESS = 1.0  # weight of the neighbours, in squared gradients of the normalised images
+CELL_PX = 2  # side of the cells the field is constant in while it is estimated
+WARPS = 2  # linearisations per level
+FINEST_WARPS = 1
+REACHES = (2, 1)  # of the sweeps per linearisation: how many cells away the neighbours are
+SMOOTHNESS = 0.15  # weight of the neighbours, in squared gradients of the normalised images
 WINDOW_SD_PX = 4.0  # within which the flow is taken to be constant
 NORMALISE_PX = 9  # side of the box of the contrast normalisation
 NOISE_FLOOR = 0.01  # deviation below which a place counts as flat
 OUTLIER = 0.3  # normalised difference at which a pixel's weight is halved
+ANTIALIAS_SD_PX = 0.7  # before every halving
 
 
 def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Tensor:
@@ -40,53 +44,54 @@ def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Te
     batch, _, height, width = first.shape
     all_levels = max(1, (min(height, width) // COARSEST_PX).bit_length())
     levels = all_levels if levels is None else min(levels, all_levels)
-    multiple = 2 ** (levels - 1)
+    multiple = CELL_PX * 2 ** (levels - 1)
     pad = (0, -width % multiple, 0, -height % multiple)
     grey = torch.cat([first.mean(1, keepdim=True), second.mean(1, keepdim=True)])
     pyramid = [F.pad(grey, pad, mode="replicate")]
     for _ in range(levels - 1):
-        pyramid.append(F.avg_pool2d(_smoothed(pyramid[-1], 0.7), 2))
-    flow = pyramid[-1].new_zeros(batch, 2, *pyramid[-1].shape[-2:])
+        pyramid.append(F.avg_pool2d(_smoothed(pyramid[-1], ANTIALIAS_SD_PX), 2))
+    flow = grey.new_zeros(batch, 2, *(side // CELL_PX for side in pyramid[-1].shape[-2:]))
     for level in reversed(pyramid):
-        if flow.shape[-2:] != level.shape[-2:]:
-            flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
+        if level is not pyramid[-1]:
+            flow = 2 * _enlarged(flow, 2)
         a, b = _normalised(level).chunk(2)
-        for _ in range(WARPS if level is not pyramid[0] else FINEST_WARPS):
+        for _ in range(FINEST_WARPS if level is pyramid[0] else WARPS):
             flow = _refined(a, b, flow)
-    return flow[..., :height, :width].contiguous()
+    return _enlarged(flow, CELL_PX)[..., :height, :width].contiguous()
 
 
 def _refined(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     """One linearisation about `flow`: the field that minimises local constancy plus smoothness."""
-    moved = sampled(b, flow)
+    grid = _pixels(*a.shape[-2:], a.device)
+    place = (_enlarged(flow, CELL_PX) + grid[:, :2]) * grid[:, 2:] - 1
+    moved = F.grid_sample(b, place.permute(0, 2, 3, 1), padding_mode="border", align_corners=True)
     difference = moved - a
-    dx, dy = _gradient(0.5 * (moved + a))
-    trust = in_bounds(flow) / (1 + (difference / OUTLIER).square())
-    products = torch.cat([dx * dx, dx * dy, dy * dy, dx * difference, dy * difference], 1) * trust
-    xx, xy, yy, xt, yt = _smoothed(products, WINDOW_SD_PX).chunk(5, 1)
+    trust = (place.abs().amax(1, keepdim=True) <= 1) / (1 + (difference / OUTLIER).square())
+    slopes = F.conv2d(F.pad(moved + a, (1, 1, 1, 1), mode="replicate"), _slope_kernels(a.device))
+    known = torch.cat([slopes, difference], 1)
+    products = torch.cat([slopes[:, :1] * known, slopes[:, 1:] * known[:, 1:]], 1) * trust
+    averaged = _smoothed(F.avg_pool2d(products, CELL_PX), WINDOW_SD_PX / CELL_PX)
+    xx, xy, xt, yy, yt = averaged.chunk(5, 1)
     xx, yy = xx + SMOOTHNESS, yy + SMOOTHNESS
-    determinant = xx * yy - xy * xy
-    # J (w - w0) = -t and smoothness towards the neighbours' mean: (J + αI) w = J w0 - t + α mean.
-    u, v = flow.chunk(2, 1)
-    bu = (xx - SMOOTHNESS) * u + xy * v - xt
-    bv = xy * u + (yy - SMOOTHNESS) * v - yt
-    constant = torch.cat([yy * bu - xy * bv, xx * bv - xy * bu], 1) / determinant
-    # What u and v take from the neighbours' u and v, then from those of the other. No neighbours beyond the frame.
-    ring = flow.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]])
-    present = F.conv2d(torch.ones_like(u[:1]), ring[None, None], padding=1).clamp(min=1)
-    share = SMOOTHNESS * torch.cat([yy, xx, -xy, -xy], 1) / (determinant * present)
-    neighbours = ring * flow.new_tensor([[1, 0], [0, 1], [0, 1], [1, 0]])[..., None, None]
-    for _ in range(SWEEPS):
-        own, cross = (share * F.conv2d(flow, neighbours, padding=1)).chunk(2, 1)
-        flow = constant + own + cross
+    # J (w - w0) = -t and smoothness towards the neighbours' mean: w = w0 + (J + αI)⁻¹ (α (mean - w0) - t).
+    solve = torch.cat([yy, xx, -xy, -xy], 1) / (xx * yy - xy * xy)
+    slack = torch.cat([xt, yt], 1) + SMOOTHNESS * flow
+    constant = flow - _solved(solve, torch.cat([slack, slack.flip(1)], 1))
+    for reach in REACHES:
+        # Of u, v, v and u, for `_solved`; beyond the frame there are no neighbours.
+        total = F.conv2d(flow, _ring_kernels(a.device), padding=reach, dilation=reach)
+        flow = constant + _solved(solve, total * _weights(reach, *flow.shape[-2:], a.device))
     return flow
 
 
-def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    dx = 0.5 * (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2])
-    dy = 0.5 * (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1])
-    return dx, dy
+def _solved(solve: Tensor, right: Tensor) -> Tensor:
+    """(J + αI)⁻¹ times a vector field whose channels are given as x, y, y, x."""
+    own, cross = (solve * right).chunk(2, 1)
+    return own + cross
+
+
+def _enlarged(flow: Tensor, factor: int) -> Tensor:
+    return F.interpolate(flow, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def _normalised(image: Tensor) -> Tensor:
@@ -94,17 +99,63 @@ def _normalised(image: Tensor) -> Tensor:
     size, half = NORMALISE_PX, NORMALISE_PX // 2
 
     def mean(values: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(values, (half,) * 4, mode="replicate"), size, stride=1)
+        rows = F.avg_pool2d(F.pad(values, (half,) * 4, mode="replicate"), (1, size), stride=1)
+        return F.avg_pool2d(rows, (size, 1), stride=1)
 
     centred = image - mean(image)
     return centred / (mean(centred * centred) + NOISE_FLOOR**2).sqrt()
 
 
 def _smoothed(image: Tensor, sd_px: float) -> Tensor:
-    half = max(1, round(2 * sd_px))
-    line = torch.exp(-0.5 * (torch.arange(-half, half + 1, device=image.device) / sd_px).square())
-    line = (line / line.sum()).to(image.dtype)
-    channels = image.shape[1]
+    line = _gaussian(sd_px, image.device)
+    half, channels = len(line) // 2, image.shape[1]
     padded = F.pad(image, (half,) * 4, mode="replicate")
     rows = F.conv2d(padded, line.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
     return F.conv2d(rows, line.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
+# What depends on sizes alone is made once for every device: making it is as slow as using it.
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _pixels(height: int, width: int, device: torch.device) -> Tensor:
+    """(1, 4, H, W): x, y, and what turns them into `grid_sample`'s units of half the frame, -1 … 1."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    units = [torch.full((height, width), 2 / max(side - 1, 1)) for side in (width, height)]
+    return torch.stack([x, y, *units])[None].to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _weights(reach: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(1, 1, h, w): the smoothness, shared among the neighbours that a cell has."""
+    there = F.conv2d(torch.ones(1, 1, height, width), _RING[None, None], padding=reach, dilation=reach)
+    return SMOOTHNESS / there.clamp(min=1).to(device)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _gaussian(sd_px: float, device: torch.device) -> Tensor:
+    half = max(1, round(2 * sd_px))
+    line = torch.exp(-0.5 * (torch.arange(-half, half + 1) / sd_px).square())
+    return (line / line.sum()).to(device)
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def _slope_kernels(device: torch.device) -> Tensor:
+    """Of the mean of two images, from their sum: half the difference of the neighbours, along x and along y."""
+    across = torch.tensor([[0, 0, 0], [-0.25, 0, 0.25], [0, 0, 0]])
+    return torch.stack([across, across.T])[:, None].to(device)
+
+
+_RING = torch.tensor([[1.0, 2.0, 1.0], [2.0, 0.0, 2.0], [1.0, 2.0, 1.0]])
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def _ring_kernels(device: torch.device) -> Tensor:
+    """From (u, v) to the neighbours' sums of u, v, v and u."""
+    which = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    return (which[..., None, None] * _RING).to(device)
