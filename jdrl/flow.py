@@ -25,7 +25,6 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) RGB in [0, 1] twice, to (B, 2, H, W) u[first→second] in pixels, (x, y), float32."""
 
 NAMES = ("cached", "pyramid", "dis", "pwcnet", "raft")
-WEIGHTS_NEEDED = frozenset({"pwcnet", "raft"})
 RESIDUAL_LEVELS = 3
 RAFT_LEAST_PX = 128
 RAFT_MULTIPLE_PX = 8
@@ -78,9 +77,9 @@ _ESTIMATORS: dict[str, FlowEstimator] = {
 
 
 def _network_flow(name: str, weights: Path | None) -> FlowEstimator:
-    network = PWCNet() if name == "pwcnet" else _raft()
     if weights is None:
         raise ConfigError(f"{name} needs its published weights", hint="give the file as [train] flow_weights")
+    network = PWCNet() if name == "pwcnet" else _raft()
     published = read_weights(weights)
     load_published(network, by_our_names(published) if name == "pwcnet" else published)
     network.eval().requires_grad_(False)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Chosen on the pairs of benchmarks/flow.py.
-COARSEST_PX = 16  # shorter side of the coarsest level, at least
+COARSEST_PX = 8  # shorter side of the coarsest level, at least
 CELL_PX = 2  # side of the cells the field is constant in while it is estimated
 WARPS = 2  # linearisations per level
 FINEST_WARPS = 1
@@ -36,7 +36,7 @@ def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Te
     Args:
         first: (B, C, H, W) in [0, 1], a.
         second: (B, C, H, W) in [0, 1], b.
-        levels: How many of the finest levels to use, each reaching twice as far; None: all, down to 16 px.
+        levels: How many of the finest levels to use, each reaching twice as far; None: all, down to 8 px.
 
     Returns:
         (B, 2, H, W) u[a→b] in pixels (x, y), float32: b(x + u(x)) looks like a(x).

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jdrl import schedule
 from jdrl.losses import LossTerms, joint_loss, reblur_loss, warm_up_loss
-from jdrl.mutual_deformation import deformed
+from jdrl.mutual_deformation import Deformation, deformed
 from jdrl.networks import restore
 from jdrl.processes import gradients_kept_here
 
@@ -92,16 +92,7 @@ def loss_of(
             reblur_weight=config.reblur_weight,
             official_warp=official_warp,
         )
-    deformation = deformed(
-        outputs[0].detach().float().clamp(0, 1),
-        batch.wide_sharp,
-        batch.valid,
-        batch.wide_valid,
-        estimate_flow,
-        stored_flow=batch.flow if config.flow == "cached" else None,
-        mask=config.mask,
-        official_warp=official_warp,
-    )
+    deformation = deformation_of(outputs[0].detach().float().clamp(0, 1), batch, config, estimate_flow)
     return joint_loss(
         outputs,
         batch.blur,
@@ -110,6 +101,20 @@ def loss_of(
         state.reblur_network,
         reblur_weight=schedule.reblur_weight(state.step, config),
         official_warp=official_warp,
+    )
+
+
+def deformation_of(deblurred: Tensor, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Deformation:
+    """A deblurred batch (B, 3, H, W) in [0, 1] and its sharp frames brought onto each other, as `config` says."""
+    return deformed(
+        deblurred,
+        batch.wide_sharp,
+        batch.valid,
+        batch.wide_valid,
+        estimate_flow,
+        stored_flow=batch.flow if config.flow == "cached" else None,
+        mask=config.mask,
+        official_warp=config.warp == "official",
     )
 
 

@@ -16,6 +16,7 @@ SCRIPTS = (
     "camera",
     "codecs",
     "develop",
+    "flow",
     "ingest",
     "interop",
     "pairing",
@@ -146,6 +147,15 @@ def test_a_virtual_pair_has_its_price_at_every_size() -> None:
 def test_both_reblurring_operators_are_timed_and_ours_keeps_less() -> None:
     rows = table("reblur", "--size", "32", "--repeats", "1")
     assert rows["hats, ours"][0][-1] < 0.1 * rows["dense, official form"][0][-1]
+
+
+def test_flow_estimators_are_compared_and_the_pyramid_is_as_good_as_dis() -> None:
+    rows = table("flow", "--pairs", "1", "--size", "256x192", "--chairs", "none")
+    errors = {name: rows[name][0][:4] for name in ("still", "pyramid", "dis")}
+    for ours, dis, still in zip(errors["pyramid"], errors["dis"], errors["still"], strict=True):
+        assert ours < 1.1 * dis
+        assert dis < still
+    assert rows["pyramid"][0][-1] < 700
 
 
 def test_packing_again_copies_every_pair_and_stands_beside_packing_from_raw_and_cp() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from jdrl.config import TrainConfig
 from jdrl.deformation import warp
-from jdrl.flow import flow_estimator
+from jdrl.flow import NAMES, flow_estimator
 from sdd_toolkit.errors import ConfigError, MissingExtraError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -106,12 +107,16 @@ def test_an_unknown_estimator_is_a_configuration_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["pwcnet", "raft"])
-def test_a_network_without_weights_says_which_key_is_missing(name: str, torchvision: Path) -> None:
+def test_a_network_without_weights_says_which_key_is_missing(name: str) -> None:
     with pytest.raises(ConfigError, match=name) as caught:
         flow_estimator(name)
     assert "flow_weights" in caught.value.hint
     with pytest.raises(ValidationError, match="needs flow_weights"):
         TrainConfig(flow=name)
+
+
+def test_every_estimator_can_be_configured_and_no_other() -> None:
+    assert get_args(TrainConfig.model_fields["flow"].annotation) == NAMES
 
 
 @pytest.fixture
