@@ -115,8 +115,8 @@ def official_mask(flow: Tensor) -> Tensor:
 
 def _low_passed(image: Tensor) -> Tensor:
     small = F.avg_pool2d(image, LOW_PASS_PX, ceil_mode=True, count_include_pad=False)
-    weights = small.new_tensor([1.0, 2.0, 1.0]) / 4
-    return F.conv2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), torch.outer(weights, weights)[None, None])
+    weights = small.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    return F.conv2d(F.pad(small, (2, 2, 2, 2), mode="replicate"), torch.outer(weights, weights)[None, None])
 
 
 @dataclass(frozen=True, slots=True)
