@@ -155,7 +155,7 @@ def test_flow_estimators_are_compared_and_the_pyramid_is_as_good_as_dis() -> Non
     for ours, dis, still in zip(errors["pyramid"], errors["dis"], errors["still"], strict=True):
         assert ours < 1.1 * dis
         assert dis < still
-    assert rows["pyramid"][0][-1] < 700
+    assert rows["pyramid"][0][-1] < 1000
 
 
 def test_packing_again_copies_every_pair_and_stands_beside_packing_from_raw_and_cp() -> None:
