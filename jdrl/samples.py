@@ -11,14 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jdrl.deformation import consistency_mask, warp
 from jdrl.networks import restore
 from jdrl.pictures import as_picture
 from jdrl.reblur import coc_radius_px, reblur
+from jdrl.step import deformation_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from jdrl.config import TrainConfig
     from jdrl.data import Batch
     from jdrl.flow import FlowEstimator
     from jdrl.logs import Logs
@@ -48,22 +49,27 @@ class Sample:
 
 
 @torch.no_grad()
-def sample_of(fabric: Fabric, state: State, crop: Batch, estimate_flow: FlowEstimator) -> Sample:
+def sample_of(fabric: Fabric, state: State, crop: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Sample:
     """What a run makes of one crop now; every process must ask.
 
     Args:
         fabric: Of this process.
         state: Of the run.
         crop: A batch of one, on the device.
+        config: The run's.
         estimate_flow: As for training.
     """
     with fabric.autocast():
         deblurred = restore(state.average, crop.blur)[0].float().clamp(0, 1)
-    to_sharp = estimate_flow(deblurred, crop.sharp)
-    mask = consistency_mask(to_sharp, estimate_flow(crop.sharp, deblurred)) * crop.valid
+    deformation = deformation_of(deblurred, crop, config, estimate_flow)
     weights = state.reblur_network(deblurred, crop.blur)
     return Sample(
-        crop.blur, deblurred, warp(crop.sharp, to_sharp), reblur(deblurred, weights), mask, coc_radius_px(weights)
+        crop.blur,
+        deblurred,
+        deformation.target,
+        reblur(deblurred, weights),
+        deformation.target_mask,
+        coc_radius_px(weights),
     )
 
 

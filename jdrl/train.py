@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from lightning_fabric import Fabric
 
+    from jdrl.flow import FlowEstimator
     from sdd_toolkit.progress import Track
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def run(
         InputError: No usable data, or `out` holds another run.
         SddError: The loss is no longer a number; the batch that made it is saved.
         ConfigError: A value of `config` does not fit the data or the network.
-        CheckpointError: The checkpoint to resume from does not fit `config` or `shards`.
+        CheckpointError: The checkpoint to resume from does not fit `config` or `shards`, or weights do not fit.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
@@ -86,11 +87,13 @@ def run(
     state = set_up_state(fabric, config)
     data = set_up_data(shards, config)
     config = in_steps(config, len(data.crops.patches))
+    # Before anything is written or deleted: its weights may be missing.
+    estimate_flow = flow_estimator(config.flow, config.flow_weights)
     first = begin(fabric, out, state, config, data, resume=resume, overwrite=overwrite)
     if state.step < config.steps:
         writes = fabric.is_global_zero
         with opened(out, state.step) if writes else nullcontext() as logs, stop_requested(fabric) as stop:
-            fit(fabric, state, data, config, out, logs, stop, track if writes else silent)
+            fit(fabric, state, data, config, estimate_flow, out, logs, stop, track if writes else silent)
     return Report(
         stage="train",
         total=config.steps,
@@ -170,6 +173,7 @@ def fit(
     state: State,
     data: DataSet,
     config: TrainConfig,
+    estimate_flow: FlowEstimator,
     out: Path,
     logs: Logs | None,
     stop: Callable[[], bool],
@@ -182,7 +186,6 @@ def fit(
     Raises:
         KeyboardInterrupt: It was asked to stop; the checkpoint is written.
     """
-    estimate_flow = flow_estimator(config.flow, config.flow_weights)
     fixed = (data.validation[0] if data.validation else batch_of(data.crops, 0, 1)).to(fabric.device)
     on_cuda = fabric.device.type == "cuda"
     batches = loader(
@@ -204,7 +207,7 @@ def fit(
                 note = log_rows(fabric, rows, state, data, config, out, logs)
                 rows = []
             if state.step % config.sample_every == 0:
-                sample = sample_of(fabric, state, fixed, estimate_flow)
+                sample = sample_of(fabric, state, fixed, config, estimate_flow)
                 if logs is not None:
                     draw_sample(sample, data.encoding, config.reblur_radius_px, logs, state.step)
             if validating:

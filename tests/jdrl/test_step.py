@@ -10,12 +10,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from jdrl import schedule
 from jdrl.config import TrainConfig
 from jdrl.data import Batch, batch_of, set_up_data
 from jdrl.flow import flow_estimator
-from jdrl.losses import joint_loss
 from jdrl.networks import restore
-from jdrl.step import train_step
+from jdrl.step import loss_of, train_step
 from jdrl.training_state import State, set_up_state
 
 
@@ -77,7 +77,8 @@ def test_in_half_precision_the_networks_alone_are_computed_in_half(
         return first.new_zeros(first.shape[0], 2, *first.shape[-2:])
 
     outputs = restore(state.network, batch.blur)
-    terms = joint_loss(outputs, batch.blur, batch.sharp, batch.valid, state.reblur_network, estimate_flow)
+    state.step = schedule.joint_from(config)
+    terms = loss_of(outputs, batch, state, config, estimate_flow)
     assert inside == [torch.bfloat16]
     assert {output.dtype for output in outputs} == {torch.float32}
     assert set(seen) == {torch.float32}
