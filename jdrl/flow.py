@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +24,6 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) RGB in [0, 1] twice, to (B, 2, H, W) u[first→second] in pixels, (x, y), float32."""
 
 NAMES = ("cached", "pyramid", "dis", "pwcnet", "raft")
-RESIDUAL_LEVELS = 3
 RAFT_LEAST_PX = 128
 RAFT_MULTIPLE_PX = 8
 
@@ -34,8 +32,8 @@ def flow_estimator(name: str, weights: Path | None = None, *, differentiable: bo
     """An estimator.
 
     Args:
-        name: `pyramid`: weight-free, in torch. `cached`: its three finest levels, for the little that a stored field
-            leaves. `dis`: OpenCV's, on the CPU. `pwcnet`: PWC-Net. `raft`: torchvision's large RAFT.
+        name: `pyramid`: weight-free, in torch. `cached`: the same, for what a stored field leaves. `dis`: OpenCV's,
+            on the CPU. `pwcnet`: PWC-Net. `raft`: torchvision's large RAFT.
         weights: Published weights of `pwcnet` or `raft`, the user's own to bring; nothing in the file is run.
         differentiable: Whether gradients reach the images; by default none do.
 
@@ -69,11 +67,7 @@ def dis_flow(first: Tensor, second: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(fields)).permute(0, 3, 1, 2).contiguous().to(first.device)
 
 
-_ESTIMATORS: dict[str, FlowEstimator] = {
-    "cached": partial(pyramid_flow, levels=RESIDUAL_LEVELS),
-    "pyramid": pyramid_flow,
-    "dis": dis_flow,
-}
+_ESTIMATORS: dict[str, FlowEstimator] = {"cached": pyramid_flow, "pyramid": pyramid_flow, "dis": dis_flow}
 
 
 def _network_flow(name: str, weights: Path | None) -> FlowEstimator:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 # Chosen on the pairs of benchmarks/flow.py.
 COARSEST_PX = 8  # shorter side of the coarsest level, at least
 CELL_PX = 2  # side of the cells the field is constant in while it is estimated
-WARPS = 2  # linearisations per level
+COARSEST_WARPS = 6  # linearisations: there until nothing moves any more, where it costs least
+WARPS = 2
 FINEST_WARPS = 1
 REACHES = (2, 1)  # of the sweeps per linearisation: how many cells away the neighbours are
 SMOOTHNESS = 0.15  # weight of the neighbours, in squared gradients of the normalised images
@@ -28,7 +29,7 @@ OUTLIER = 0.3  # normalised difference at which a pixel's weight is halved
 ANTIALIAS_SD_PX = 0.7  # before every halving
 
 
-def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Tensor:
+def pyramid_flow(first: Tensor, second: Tensor) -> Tensor:
     """Flow between two batches of images; differentiable.
 
     Where nothing can be seen the field is the smooth continuation of its surroundings.
@@ -42,8 +43,7 @@ def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Te
         (B, 2, H, W) u[a→b] in pixels (x, y), float32: b(x + u(x)) looks like a(x).
     """
     batch, _, height, width = first.shape
-    all_levels = max(1, (min(height, width) // COARSEST_PX).bit_length())
-    levels = all_levels if levels is None else min(levels, all_levels)
+    levels = max(1, (min(height, width) // COARSEST_PX).bit_length())
     multiple = CELL_PX * 2 ** (levels - 1)
     pad = (0, -width % multiple, 0, -height % multiple)
     grey = torch.cat([first.mean(1, keepdim=True), second.mean(1, keepdim=True)])
@@ -51,11 +51,12 @@ def pyramid_flow(first: Tensor, second: Tensor, levels: int | None = None) -> Te
     for _ in range(levels - 1):
         pyramid.append(F.avg_pool2d(_smoothed(pyramid[-1], ANTIALIAS_SD_PX), 2))
     flow = grey.new_zeros(batch, 2, *(side // CELL_PX for side in pyramid[-1].shape[-2:]))
-    for level in reversed(pyramid):
+    counts = (COARSEST_WARPS, *(WARPS for _ in pyramid[2:]), FINEST_WARPS)
+    for level, count in zip(reversed(pyramid), counts, strict=False):
         if level is not pyramid[-1]:
             flow = 2 * _enlarged(flow, 2)
         a, b = _normalised(level).chunk(2)
-        for _ in range(FINEST_WARPS if level is pyramid[0] else WARPS):
+        for _ in range(count):
             flow = _refined(a, b, flow)
     return _enlarged(flow, CELL_PX)[..., :height, :width].contiguous()
 

@@ -79,15 +79,16 @@ def run(
         InputError: No usable data, or `out` holds another run.
         SddError: The loss is no longer a number; the batch that made it is saved.
         ConfigError: A value of `config` does not fit the data or the network.
-        CheckpointError: The checkpoint to resume from does not fit `config` or `shards`.
+        CheckpointError: The checkpoint to resume from does not fit `config` or `shards`, or weights do not fit.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
     fabric = set_up_processes(config)
-    estimate_flow = flow_estimator(config.flow, config.flow_weights)
     state = set_up_state(fabric, config)
     data = set_up_data(shards, config)
     config = in_steps(config, len(data.crops.patches))
+    # Before anything is written or deleted: its weights may be missing.
+    estimate_flow = flow_estimator(config.flow, config.flow_weights)
     first = begin(fabric, out, state, config, data, resume=resume, overwrite=overwrite)
     if state.step < config.steps:
         writes = fabric.is_global_zero

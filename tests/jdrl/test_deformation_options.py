@@ -14,6 +14,7 @@ from jdrl.data import cut
 from jdrl.networks.pwcnet import PWCNet
 from jdrl.step import deformation_of
 from jdrl.train import run
+from sdd_toolkit.errors import CheckpointError
 from sdd_toolkit.shards.reader import ShardReader
 
 
@@ -38,6 +39,16 @@ def test_a_joint_step_runs_with(options: dict[str, str], shards: Path, tiny: Tra
     (row,) = csv.DictReader((tmp_path / "run" / "train.csv").open())
     assert float(row["joint"]) == 1
     assert float(row["deblur_blur_frame"]) > 0
+
+
+def test_missing_flow_weights_are_told_before_an_earlier_run_is_deleted(
+    shards: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    lost = TrainConfig(**{**tiny.model_dump(), "flow": "pwcnet", "flow_weights": tmp_path / "lost.pth"})
+    with pytest.raises(CheckpointError, match=r"lost\.pth"):
+        run(shards, tmp_path, lost, overwrite=True)
+    assert (tmp_path / "step-00000001").is_dir()
 
 
 def still(first: Tensor, second: Tensor) -> Tensor:

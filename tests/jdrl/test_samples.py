@@ -20,7 +20,7 @@ def test_a_sample_is_the_crop_as_the_joint_loss_sees_it(shards: Path, tiny: Trai
     config = tiny.model_copy(update={"crop": 64})
     fabric = set_up_processes(config)
     crop = batch_of(set_up_data(shards, config).crops, 0, 1)
-    sample = sample_of(fabric, set_up_state(fabric, config), crop, config, flow_estimator("pyramid"))
+    sample = sample_of(fabric, set_up_state(fabric, config), crop, config, flow_estimator(config.flow))
     # A new network is the identity, and new kernels are close to it.
     assert torch.equal(sample.deblurred, crop.blur)
     assert (sample.reblurred - crop.blur).abs().mean() < 0.02
