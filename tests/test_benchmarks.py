@@ -171,15 +171,6 @@ def test_flow_estimators_are_compared_and_the_pyramid_is_as_good_as_dis() -> Non
     for ours, dis, still in zip(errors["pyramid"], errors["dis"], errors["still"], strict=True):
         assert ours < 1.1 * dis
         assert dis < still
-    assert rows["pyramid"][0][-1] < 700
-
-
-def test_flow_estimators_are_compared_and_the_pyramid_is_as_good_as_dis() -> None:
-    rows = table("flow", "--pairs", "1", "--size", "192x128", "--chairs", "none")
-    errors = {name: rows[name][0][:4] for name in ("still", "pyramid", "dis")}
-    for ours, dis, still in zip(errors["pyramid"], errors["dis"], errors["still"], strict=True):
-        assert ours < 1.1 * dis
-        assert dis < still
     assert rows["pyramid"][0][-1] < 1000
 
 
