@@ -56,6 +56,10 @@ class TrainConfig(Section):
     warm_up_fraction: float = Field(
         0.15, ge=0, le=1, description="Share of the steps in phase 1: the sharp frame warped by the stored flow."
     )
+    warm_up_flow: Literal["auto", "stored", "estimated"] = Field(
+        "auto",
+        description="Flow of phase 1: what the shards hold; auto estimates it where pairs came without alignment.",
+    )
     flow: Literal["cached", "pyramid", "dis", "pwcnet", "raft"] = Field(
         "cached",
         description="Flow of the joint phase: cached (the stored one plus a residual), or an estimator of it all.",

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from jdrl.deformation import in_bounds, warp
+from jdrl.registration import registered
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.files import sha256_of
 from sdd_toolkit.local_workers import prepare_worker
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _MARGIN_STEP_PX = 8
 _RESIDUAL_PX = 4  # how far beyond the stored flow the joint phase may look
+_SEARCH_PX = 32  # how far all of them may where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class Crops(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         spot = self.spot(number)
-        return cut(self.reader, spot.pair, spot.top, spot.left, self.config.crop).turned(spot.turn)
+        margin_px = least_margin_px(self.config)
+        return cut(self.reader, spot.pair, spot.top, spot.left, self.config.crop, margin_px).turned(spot.turn)
 
     def spot(self, number: int) -> Spot:
         """Where crop `number` is cut: its offset is uniform over the whole patch."""
@@ -255,19 +258,27 @@ def validation_batches(reader: ShardReader, patches: Sequence[Patch], config: Tr
     count = min(config.validation_crops, len(patches))
     picked = [patches[number * len(patches) // count] for number in range(count)]
     inset = (reader.index.patch_size - config.crop) // 2
-    return [cut(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop) for patch in picked]
+    margin_px = least_margin_px(config)
+    crops = [cut(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop, margin_px) for patch in picked]
+    return [registered(crop) for crop in crops] if config.warm_up_flow == "estimated" else crops
 
 
-def cut(reader: ShardReader, pair: str, top: int, left: int, size: int) -> Batch:
+def least_margin_px(config: TrainConfig) -> int:
+    """How much of the sharp frame around a crop is read at least: more where nobody knows how far off it lies."""
+    return _SEARCH_PX if config.warm_up_flow == "estimated" else _MARGIN_STEP_PX
+
+
+def cut(reader: ShardReader, pair: str, top: int, left: int, size: int, margin_px: int = _MARGIN_STEP_PX) -> Batch:
     """One crop of a pair. The sharp frame is read with a margin and warped before it is cut: no border is made up.
 
-    The margin is a multiple of 8 px, wide enough for the stored flow and 4 px more, unless the photograph ends before.
+    The margin is `margin_px`, a multiple of 8, or more: wide enough for the stored flow and 4 px more, unless the
+    photograph ends before.
 
     Raises:
         IntegrityError: A shard is missing or damaged.
     """
     height, width = reader.shape(pair)
-    margin = _MARGIN_STEP_PX
+    margin = margin_px
     while True:
         row, column = max(0, top - margin), max(0, left - margin)
         bottom, right = min(height, top + size + margin), min(width, left + size + margin)

@@ -24,6 +24,7 @@ class Deformation:
     """What the joint phase compares, D the deblurred crop and S the sharp one. Nothing carries a gradient.
 
     Attributes:
+        to_sharp: (B, 2, H, W) u[D→S], pixels, on D's grid.
         target: (B, 3, H, W) W(S, u[D→S]), on D's grid.
         target_mask: (B, 1, H, W) where D may be compared with it.
         to_deblurred: (B, 2, H, W) u[S→D], pixels, on S's grid.
@@ -31,6 +32,7 @@ class Deformation:
         sharp_mask: (B, 1, H, W) where S may be compared with W(D, u[S→D]).
     """
 
+    to_sharp: Tensor
     target: Tensor
     target_mask: Tensor
     to_deblurred: Tensor
@@ -91,4 +93,4 @@ def deformed(
         target_mask, sharp_mask = target_mask * alike.chunk(2)[0], sharp_mask * alike.chunk(2)[1]
     elif mask == "official":
         target_mask, sharp_mask = target_mask * official_mask(to_sharp), sharp_mask * official_mask(to_deblurred)
-    return Deformation(target, target_mask, to_deblurred, centre, sharp_mask)
+    return Deformation(to_sharp, target, target_mask, to_deblurred, centre, sharp_mask)

@@ -82,12 +82,13 @@ def loss_of(
     if state.step < schedule.learns_from(config):
         return reblur_loss(outputs, batch.blur, batch.valid, state.reblur_network, reblur_weight=config.reblur_weight)
     if state.step < schedule.joint_from(config):
+        flow, mask = warm_up_flow(batch, config, estimate_flow)
         return warm_up_loss(
             outputs,
             batch.blur,
             batch.wide_sharp,
-            batch.flow,
-            batch.valid,
+            flow,
+            mask,
             state.reblur_network,
             reblur_weight=config.reblur_weight,
             official_warp=official_warp,
@@ -102,6 +103,15 @@ def loss_of(
         reblur_weight=schedule.reblur_weight(state.step, config),
         official_warp=official_warp,
     )
+
+
+def warm_up_flow(batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> tuple[Tensor, Tensor]:
+    """u[B→S] of phase 1 and where to trust it: stored, or estimated, by the published code without a mask."""
+    if config.warm_up_flow != "estimated":
+        return batch.flow, batch.valid
+    unmasked = config.model_copy(update={"mask": "none"}) if config.mask == "official" else config
+    found = deformation_of(batch.blur, batch, unmasked, estimate_flow)
+    return found.to_sharp, found.target_mask
 
 
 def deformation_of(deblurred: Tensor, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Deformation:

@@ -33,12 +33,14 @@ from jdrl.logs import Logs, opened
 from jdrl.metrics import psnr
 from jdrl.networks import restore
 from jdrl.processes import agreement, mean_over_processes, set_up_processes, sum_over_processes
+from jdrl.registration import is_registered
 from jdrl.samples import draw_sample, sample_of
 from jdrl.step import COLUMNS, train_step
 from jdrl.training_state import State, restore_state, save, set_up_state, start_from
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.files import write_text
 from sdd_toolkit.progress import silent
+from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def run(
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
+    config = with_warm_up_flow(config, shards)
     fabric = set_up_processes(config)
     state = set_up_state(fabric, config)
     data = set_up_data(shards, config)
@@ -103,6 +106,15 @@ def run(
         seconds=time.monotonic() - started,
         outputs=(str(checkpoint.locate(out)),),
     )
+
+
+def with_warm_up_flow(config: TrainConfig, shards: Path) -> TrainConfig:
+    """`config` with "auto" decided: the flow of phase 1 is estimated where a training pair came without alignment."""
+    if config.warm_up_flow != "auto":
+        return config
+    with ShardReader(shards, split="train") as reader:
+        known = all(is_registered(reader, pair) for pair in reader.pair_ids)
+    return config.model_copy(update={"warm_up_flow": "stored" if known else "estimated"})
 
 
 def in_steps(config: TrainConfig, patches: int) -> TrainConfig:

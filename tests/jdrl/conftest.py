@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,19 @@ def write_data_set(
     flow: tuple[int, int] = (0, 0),
     radius_px: float = 2.0,
     encoding: Encoding = Encoding.SRGB8,
+    stored: bool = True,
 ) -> Path:
-    """A folder of shards, one a split, of pairs whose sharp frame lies off by the whole-pixel `flow` (x, y)."""
+    """A folder of shards, one a split, of pairs whose sharp frame lies off by the whole-pixel `flow` (x, y).
+
+    Not `stored`: nobody knows, as of imported pairs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards, number = [], 0
     for split, count in (scenes or {"train": 3, "test": 1}).items():
         pairs = []
         for _ in range(count):
-            pairs.append(planted_pair(f"scene-{number:02d}", number, size, flow, radius_px, encoding, patch))
+            pair, patches = planted_pair(f"scene-{number:02d}", number, size, flow, radius_px, encoding, patch)
+            pairs.append((pair if stored else replace(pair, flow=0 * pair.flow), patches))
             number += 1
         path = folder / f"{split}-0000.h5"
         ids, patches = write_shard(path, ShardHeader(split=split, encoding=encoding, patch_size=patch), pairs)
