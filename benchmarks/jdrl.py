@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,16 +35,19 @@ from torch import Tensor, nn
 from benchmarks.cost import resident_mb
 from benchmarks.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
 from jdrl.config import BasisName, TrainConfig
-from jdrl.data import loader, set_up_data
-from jdrl.deformation import consistency_mask, warp
+from jdrl.data import Batch, loader, set_up_data
+from jdrl.deformation import warp
 from jdrl.flow import FlowEstimator, flow_estimator
 from jdrl.infer import deblur
 from jdrl.losses import charbonnier, joint_loss
+from jdrl.mutual_deformation import deformed
 from jdrl.networks import build_network, restore
+from jdrl.networks.pwcnet import PWCNet
 from jdrl.official_reblur import official_weights
 from jdrl.reblur import reblur
 from jdrl.reblur_basis import Basis, planes
 from jdrl.reblur_network import ReblurNetwork
+from jdrl.step import deformation_of
 
 RADIUS_PX = 7
 SECTIONS = ("operator", "step", "cuda")
@@ -55,19 +57,21 @@ BASES: tuple[BasisName, ...] = ("hats", "discs", "rings")
 FRAME = (2160, 4096)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Random crops, (B, 3, H, W) each: smooth in part, so that there is something for the flow to find."""
-
-    blurred: Tensor
-    sharp: Tensor
-
-
 def batch_of(size: int, count: int = 1, device: str = "cpu") -> Batch:
+    """Smooth random crops and the same moved by a pixel or two, so that there is something for the flow to find."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, size // 4, size // 4, generator=generator)
-    blurred = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1).to(device)
-    return Batch(blurred, blurred.roll((2, -1), (2, 3)))
+    blurred = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+    sharp, valid = blurred.roll((2, -1), (2, 3)), torch.ones_like(blurred[:, :1])
+    return Batch(blurred, sharp, blurred, valid, torch.zeros_like(blurred[:, :2]), valid).to(torch.device(device))
+
+
+def flow_of(name: str) -> FlowEstimator:
+    """An estimator of `jdrl.flow`; `pwcnet` with random weights, which cost what the published ones do."""
+    if name != "pwcnet":
+        return flow_estimator(name)
+    network = PWCNet().eval().requires_grad_(False)
+    return lambda first, second: network.to(first.device)(first, second)
 
 
 # --- the operator ---
@@ -155,30 +159,27 @@ def by_basis(image: Tensor, logits: Tensor, basis: BasisName) -> Tensor:
 # --- one joint training step ---
 
 
-def our_loss(network: nn.Module, reblurring: nn.Module, batch: Batch, flow: FlowEstimator) -> Tensor:
-    outputs = restore(network, batch.blurred)
-    assert isinstance(reblurring, ReblurNetwork)
-    return joint_loss(outputs, batch.blurred, batch.sharp, None, reblurring, flow).total
+def our_loss(network: nn.Module, reblurring: ReblurNetwork, batch: Batch, flow: FlowEstimator) -> Tensor:
+    outputs = restore(network, batch.blur)
+    found = deformation_of(outputs[0].detach().float().clamp(0, 1), batch, TrainConfig(), flow)
+    return joint_loss(outputs, batch.blur, found, batch.valid, reblurring).total
 
 
-def official_loss(
-    network: nn.Module, towers: nn.Module, batch: Batch, flow: FlowEstimator, operator: Operator
-) -> Tensor:
-    """Both deformations and reblurring; with our masks, since theirs goes by way of NumPy on the CPU."""
-    output = restore(network, batch.blurred)[0]
+def official_loss(network: nn.Module, towers: Towers, batch: Batch, flow: FlowEstimator, operator: Operator) -> Tensor:
+    """Both deformations with the published warp and mask, means over all pixels, and reblurring."""
+    output = restore(network, batch.blur)[0]
     final = output.detach().clamp(0, 1)
-    with torch.no_grad():
-        to_sharp, to_final = flow(final, batch.sharp), flow(batch.sharp, final)
-        target = warp(batch.sharp, to_sharp)
-        masks = consistency_mask(to_sharp, to_final), consistency_mask(to_final, to_sharp)
-    blur_frame = charbonnier(masks[0] * output, masks[0] * target)
-    sharp_frame = charbonnier(masks[1] * batch.sharp, masks[1] * warp(output, to_final))
-    reblurred = operator(output, *towers(output, batch.blurred))
-    return blur_frame + sharp_frame + 0.5 * charbonnier(reblurred, batch.blurred)
+    valid = batch.valid, batch.wide_valid
+    found = deformed(final, batch.wide_sharp, *valid, flow, mask="official", official_warp=True)
+    moved = warp(output, found.to_deblurred, official=True)
+    blur_frame = charbonnier(found.target_mask * output, found.target_mask * found.target)
+    sharp_frame = charbonnier(found.sharp_mask * found.sharp, found.sharp_mask * moved)
+    reblurred = operator(output, *towers(output, batch.blur))
+    return blur_frame + sharp_frame + 0.5 * charbonnier(reblurred, batch.blur)
 
 
 def network_loss(network: nn.Module, _: nn.Module, batch: Batch) -> Tensor:
-    return charbonnier(restore(network, batch.blurred)[0], batch.sharp)
+    return charbonnier(restore(network, batch.blur)[0], batch.sharp)
 
 
 def stepper(name: str, options: argparse.Namespace) -> Callable[[], None]:
@@ -190,10 +191,10 @@ def stepper(name: str, options: argparse.Namespace) -> Callable[[], None]:
         reblurring, loss = nn.Module(), network_loss
     elif name in RIVALS:
         reblurring = Towers()
-        loss = partial(official_loss, flow=flow_estimator(options.rival_flow), operator=RIVALS[name])
+        loss = partial(official_loss, flow=flow_of(options.rival_flow), operator=RIVALS[name])
     else:
         reblurring = ReblurNetwork(RADIUS_PX, width=32, basis=options.basis)
-        loss = partial(our_loss, flow=flow_estimator(options.flow))
+        loss = partial(our_loss, flow=flow_of(options.flow))
     optimiser = torch.optim.AdamW([*network.parameters(), *reblurring.parameters()], lr=2e-5)
 
     def step() -> None:
@@ -269,7 +270,7 @@ def cuda_section(options: argparse.Namespace) -> None:
 def cuda_step(name: str, dtype: torch.dtype, options: argparse.Namespace, *, alone: bool) -> float:
     """Seconds of an optimiser step; `alone`: of the deblurring network and a plain loss."""
     network, reblurring = build_network(name).cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
-    batch, flow = batch_of(options.crop, options.batch, "cuda"), flow_estimator(options.flow)
+    batch, flow = batch_of(options.crop, options.batch, "cuda"), flow_of(options.flow)
     parameters = [*network.parameters(), *([] if alone else reblurring.parameters())]
     optimiser = torch.optim.AdamW(parameters, lr=2e-5, fused=True)
 
@@ -285,17 +286,17 @@ def cuda_step(name: str, dtype: torch.dtype, options: argparse.Namespace, *, alo
 
 def official_on_cuda(options: argparse.Namespace) -> None:
     """One crop a step, all that the official formulation has memory for on many devices, in fp32."""
-    batch, flow = batch_of(options.crop, 1, "cuda"), flow_estimator(options.flow)
+    batch = batch_of(options.crop, 1, "cuda")
     ours, theirs = ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda(), Towers().cuda()
     for name, reblurring, loss in (
-        (f"one crop, {options.basis}", ours, our_loss),
-        ("one crop, official loops", theirs, partial(official_loss, operator=by_loops)),
+        (f"one crop, {options.basis}", ours, partial(our_loss, flow=flow_of(options.flow))),
+        ("one crop, official", theirs, partial(official_loss, flow=flow_of(options.rival_flow), operator=by_loops)),
     ):
         network = build_network("unet").cuda().train()
         torch.cuda.reset_peak_memory_stats()
 
         def step(network=network, reblurring=reblurring, loss=loss) -> None:
-            loss(network, reblurring, batch, flow).backward()
+            loss(network, reblurring, batch).backward()
             network.zero_grad(set_to_none=True)
 
         spent = cuda_seconds(step, options.cuda_steps)
@@ -327,7 +328,7 @@ def loader_wait(options: argparse.Namespace) -> None:
     config = TrainConfig(crop=options.crop, batch=options.batch, workers=options.workers, steps=options.cuda_steps + 5)
     data = set_up_data(options.shards, config)
     network, reblurring = build_network("unet").cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
-    flow = flow_estimator(options.flow)
+    flow = flow_of(options.flow)
     waited, started, batches = 0.0, 0.0, iter(loader(data.crops, 0, config, pin_memory=True))
     for number in range(config.steps):
         if number == 5:
@@ -337,7 +338,7 @@ def loader_wait(options: argparse.Namespace) -> None:
         crops = next(batches).to(torch.device("cuda"))
         waited += time.perf_counter() - asked
         with torch.autocast("cuda", dtype=torch.bfloat16):
-            our_loss(network, reblurring, Batch(crops.blur, crops.sharp), flow).backward()
+            our_loss(network, reblurring, crops, flow).backward()
         network.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
     whole = time.perf_counter() - started
@@ -353,7 +354,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="of the U-Net of the CPU step")
     parser.add_argument("--basis", choices=(*BASES, "official"), default="hats", help="of our step")
     parser.add_argument("--flow", default="pyramid", help="of our step")
-    parser.add_argument("--rival-flow", default="dis", help="of the official step, each direction on its own")
+    parser.add_argument("--rival-flow", default="pwcnet", help="of the official step")
     parser.add_argument("--batch", type=int, default=8, help="crops of a step on the GPU")
     parser.add_argument("--cuda-steps", type=int, default=20)
     parser.add_argument("--shards", type=Path, help="a packed data set, to time waiting for it")
