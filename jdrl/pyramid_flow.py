@@ -37,7 +37,6 @@ def pyramid_flow(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first: (B, C, H, W) in [0, 1], a.
         second: (B, C, H, W) in [0, 1], b.
-        levels: How many of the finest levels to use, each reaching twice as far; None: all, down to 8 px.
 
     Returns:
         (B, 2, H, W) u[a→b] in pixels (x, y), float32: b(x + u(x)) looks like a(x).
