@@ -14,8 +14,9 @@ from test_docs import SECTIONS, default_text  # noqa: E402
 HEAD = """# Configuration
 
 One TOML file, one section per stage; every command takes it as `--config sdd.toml`, `sdd build` as its argument.
-Precedence: the defaults below, then the file, then flags that were given. An unknown key is an error that names
-the nearest valid one. This page is written by `python docs/make_configuration.py`; a test compares it with the code.
+Precedence: the defaults below, then (`sdd train --recipe`) a [recipe](training.md), then the file, then flags that were
+given. An unknown key is an error that names the nearest valid one. This page is written by
+`python docs/make_configuration.py`; a test compares it with the code.
 """
 
 

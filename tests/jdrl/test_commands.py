@@ -48,7 +48,7 @@ def test_a_flag_wins_over_the_file_and_a_bad_one_is_named(shards: Path, tmp_path
 
 def test_a_recipe_is_trained_with_what_the_file_and_the_flags_change(shards: Path, tmp_path: Path) -> None:
     config, out = tmp_path / "sdd.toml", tmp_path / "run"
-    config.write_text("[train]\ncrop = 32\nreblur_width = 4\nnetwork_options = {width = 2}\nsteps = 9\n")
+    config.write_text('[train]\ncrop = 32\nreblur_width = 4\nnetwork_options = {width = 2}\nsteps = 9\nflow = "dis"\n')
     options = ["--recipe", "official", "--config", str(config), "--epochs", "0.1", "--device", "cpu", "--json"]
     trained = CliRunner().invoke(train, [str(shards), "--out", str(out), *options], catch_exceptions=False)
     # A tenth of the twelve patches that are not held out for validation, one a step.

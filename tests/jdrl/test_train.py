@@ -111,6 +111,13 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume_or_overwrite(
     assert len((tmp_path / "train.csv").read_text().splitlines()) == 2
 
 
+def test_what_cannot_be_trained_leaves_the_earlier_run_alone(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    with pytest.raises(ConfigError, match="pwcnet needs"):
+        run(shards, tmp_path, tiny.model_copy(update={"flow": "pwcnet"}), overwrite=True)
+    assert checkpoint.read_header(checkpoint.latest(tmp_path)).step == 1
+
+
 def test_resuming_with_another_rate_or_data_set_is_refused(
     shards: Path, make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
 ) -> None:
