@@ -56,7 +56,7 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
     kind = AdamW if config.optimiser == "adamw" else Adam
     optimiser = kind(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
     if config.gradient_checkpointing:
-        recompute_blocks(network)
+        recompute_blocks(unguided(network))
     if config.compile:
         network = compiled(network, fabric.device)
     # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
@@ -65,8 +65,13 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
     return State(fabric.setup_module(network), average, wrapped, prepared)
 
 
+def guide_of(config: TrainConfig) -> Guide | None:
+    """What guides the network, if anything does."""
+    return Guide(config.reblur_radius_px, config.estimator_width, config.fusion) if config.method == "triplet" else None
+
+
 def start_from(path: Path, state: State) -> None:
-    """Puts weights that were learnt elsewhere into the deblurring network and its average.
+    """Puts weights that were learnt elsewhere, with their guide if they have one, into the network and its average.
 
     Args:
         path: A training run (its best checkpoint counts), one of its checkpoints, or a file of published weights.
@@ -78,8 +83,9 @@ def start_from(path: Path, state: State) -> None:
     found = (
         read_weights(path) if path.is_file() else checkpoint.read_tensors(checkpoint.locate(path) / checkpoint.WEIGHTS)
     )
+    alone = not any(name.startswith("estimator.") for name in found)
     for network in (state.average, state.network):
-        load_published(network, found)
+        load_published(unguided(network) if alone else network, found)
 
 
 def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet) -> None:
@@ -121,6 +127,7 @@ def save(out: Path, state: State, config: TrainConfig, data: DataSet) -> None:
         config=config.model_dump(mode="json"),
         validation_psnr_db=latest,
         best_psnr_db=state.best_psnr_db,
+        guide=guide_of(config),
     )
     training = {
         **checkpoint.flattened("network", state.network.state_dict()),
