@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jdrl.reblur import coc_radius_px
-from jdrl.reblur_network import IDENTITY_LOGIT
+from jdrl.reblur_basis import Basis, planes
+from jdrl.reblur_network import IDENTITY_WEIGHT
+
+if TYPE_CHECKING:
+    from jdrl.config import BasisName
 
 CELL_PX = 4
 CONTRAST_REACH_PX = 8
@@ -24,13 +31,20 @@ class BlurEstimator(nn.Module):
         radius_px: R, the largest blur radius.
         width: Channels of the trunk.
         blocks: Residual blocks of the trunk.
+        basis: What the weights are of, see `jdrl.reblur_basis.Basis`.
+
+    Raises:
+        ValueError: There is no such basis.
     """
 
-    def __init__(self, radius_px: int = 7, width: int = 32, blocks: int = 3) -> None:
+    def __init__(self, radius_px: int = 7, width: int = 32, blocks: int = 3, *, basis: BasisName = "hats") -> None:
         super().__init__()
+        self.basis: BasisName = basis
+        self.largest_px = radius_px
+        count = len(planes(Basis(basis, radius_px)))
         self.intro = nn.Conv2d(3 * CELL_PX**2, width, 3, padding=1)
         self.trunk = nn.Sequential(*(_ResidualBlock(width) for _ in range(blocks)))
-        self.head = nn.Conv2d(width, radius_px + 1, 3, padding=1)
+        self.head = nn.Conv2d(width, count, 3, padding=1)
         for module in (*self.trunk.modules(), self.intro):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -38,9 +52,8 @@ class BlurEstimator(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.head.weight, std=1e-3)
         with torch.no_grad():
-            bias = torch.zeros(radius_px + 1)
-            bias[0] = IDENTITY_LOGIT
-            self.head.bias = nn.Parameter(bias)
+            self.head.bias = nn.Parameter(torch.zeros(count))
+            self.head.bias[0] = math.log(IDENTITY_WEIGHT / (1 - IDENTITY_WEIGHT) * (count - 1))
 
     def features(self, blurred: Tensor) -> Tensor:
         """What it knows of every cell of `CELL_PX` x `CELL_PX` pixels.
@@ -70,13 +83,13 @@ class BlurEstimator(nn.Module):
             blurred: (B, 3, H, W) in [0, 1].
 
         Returns:
-            (B, R + 1, H, W), non-negative, summing to one over dim 1.
+            (B, K, H, W) for the K planes of the basis, non-negative, summing to one over dim 1.
         """
         return self.weights(self.features(blurred), blurred.shape[-2:])
 
     def radius_px(self, blurred: Tensor) -> Tensor:
         """The map of blur: (B, 3, H, W) to (B, 1, H, W) circle-of-confusion radii in pixels."""
-        return coc_radius_px(self(blurred))
+        return coc_radius_px(self(blurred), self.basis)
 
 
 def estimator_of(network: nn.Module) -> BlurEstimator | None:

@@ -139,6 +139,8 @@ class TrainConfig(Section):
             raise ValueError("frozen_fraction and warm_up_fraction exceed 1 together")
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("steps and epochs are two ways to say the same: leave one out")
+        if self.method == "triplet" and self.reblur_basis == "official":
+            raise ValueError("method = triplet learns radii; reblur_basis = official, with square corners, tells none")
         if self.reblur_basis == "official" and self.reblur_radius_px != 7:
             raise ValueError(f"reblur_basis = official has reblur_radius_px = 7, not {self.reblur_radius_px}")
         return self

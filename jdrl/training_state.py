@@ -13,7 +13,7 @@ from jdrl import checkpoint
 from jdrl.acceleration import compiled, recompute_blocks
 from jdrl.config import FREE_ON_RESUME, TrainConfig
 from jdrl.deblurrer import read_weights
-from jdrl.networks import build_network, load_published
+from jdrl.networks import Guide, build_network, guided, load_published, unguided
 from jdrl.reblur_network import ReblurNetwork, reblur_network_of
 from sdd_toolkit.errors import CheckpointError
 
@@ -46,7 +46,7 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
         ConfigError: There is no such network, or no compiler for it.
     """
     torch.manual_seed(config.seed)
-    network = build_network(config.network, **config.network_options)
+    network = guided(build_network(config.network, **config.network_options), guide_of(config))
     reblur_network = reblur_network_of(config)
     if config.channels_last:
         for module in (network, reblur_network):
@@ -67,7 +67,9 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
 
 def guide_of(config: TrainConfig) -> Guide | None:
     """What guides the network, if anything does."""
-    return Guide(config.reblur_radius_px, config.estimator_width, config.fusion) if config.method == "triplet" else None
+    if config.method != "triplet":
+        return None
+    return Guide(config.reblur_radius_px, config.estimator_width, config.fusion, config.reblur_basis)
 
 
 def start_from(path: Path, state: State) -> None:

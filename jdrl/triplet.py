@@ -18,6 +18,7 @@ from jdrl.losses import MIN_MASK_MEAN
 from jdrl.reblur import coc_radius_px, reblur
 
 if TYPE_CHECKING:
+    from jdrl.config import BasisName
     from jdrl.reblur_network import ReblurNetwork
 
 TEXTURE = 0.02
@@ -31,12 +32,14 @@ class PseudoLabel:
     """What the estimator should have answered; no gradient leads out of it.
 
     Attributes:
-        weights: (B, R + 1, H, W) kernel weights, summing to one over dim 1.
+        weights: (B, K, H, W) kernel weights, summing to one over dim 1.
         confidence: (B, 1, H, W) in [0, 1].
+        basis: What the weights are of.
     """
 
     weights: Tensor
     confidence: Tensor
+    basis: BasisName
 
 
 @torch.no_grad()
@@ -59,14 +62,15 @@ def pseudo_label(
         reblur_network: Predicts kernel weights; it learns nothing here.
     """
     weights: Tensor = reblur_network(deblurred, blurred)
-    trust = confidence(deblurred, blurred, reblur(deblurred, weights))
+    trust = confidence(deblurred, blurred, reblur(deblurred, weights, reblur_network.basis))
     if valid is not None:
         trust = trust * valid
     around = window_mean(trust, SMOOTHING_PX)
     smooth = window_mean(trust * weights, SMOOTHING_PX) / around.clamp(min=1e-6)
     # Where nothing around is trusted there is no mean either; the label then keeps its own, without weight.
     smooth = torch.where(around > 1e-6, smooth, weights)
-    return PseudoLabel(torch.lerp(smooth, weights, trust), torch.lerp(around, torch.ones_like(trust), trust))
+    certainty = torch.lerp(around, torch.ones_like(trust), trust)
+    return PseudoLabel(torch.lerp(smooth, weights, trust), certainty, reblur_network.basis)
 
 
 def confidence(deblurred: Tensor, blurred: Tensor, reblurred: Tensor) -> Tensor:
@@ -95,14 +99,15 @@ def estimator_loss(weights: Tensor, label: PseudoLabel) -> Tensor:
     """The error of log(1 + radius) plus the cross-entropy of the kernel weights, weighted by confidence.
 
     Args:
-        weights: (B, R + 1, H, W), the estimator's.
+        weights: (B, K, H, W), the estimator's.
         label: What they should be.
 
     Returns:
         Σ t (|log(1 + c) - log(1 + c')| - Σ_r a'_r log a_r) / Σ t of every crop, and zero of one in which the mean of t
         is below 0.05; the mean over crops, a scalar.
     """
-    error = (coc_radius_px(weights).log1p() - coc_radius_px(label.weights).log1p()).abs()
+    radii = (coc_radius_px(each, label.basis).log1p() for each in (weights, label.weights))
+    error = torch.sub(*radii).abs()
     surprise = -(label.weights * weights.clamp(min=1e-12).log()).sum(1, keepdim=True)
     trust = label.confidence
     means = (trust * (error + surprise)).sum((1, 2, 3)) / (trust.sum((1, 2, 3)) + 1e-6)

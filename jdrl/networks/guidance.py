@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jdrl.blur_estimator import CELL_PX, BlurEstimator
-from jdrl.config import Fusion
+from jdrl.config import BasisName, Fusion
+from jdrl.reblur_basis import LARGEST_RADIUS_PX
 from sdd_toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ class Guide:
         radius_px: R, the largest radius the estimator can express, that of the reblurring it learns from.
         width: Channels of its features.
         fusion: How they enter the network, see `GuidedNetwork`.
+        basis: What the kernel weights are of, likewise that of the reblurring.
     """
 
-    radius_px: Annotated[int, Field(ge=1, le=16)]
+    radius_px: Annotated[int, Field(ge=1, le=LARGEST_RADIUS_PX)]
     width: Annotated[int, Field(ge=1, le=4096)]
     fusion: Fusion = "modulation"
+    basis: BasisName = "hats"
 
 
 class GuidedNetwork(nn.Module):
@@ -59,19 +62,19 @@ class GuidedNetwork(nn.Module):
     def __init__(self, network: nn.Module, guide: Guide) -> None:
         super().__init__()
         self.network = network
-        self.estimator = BlurEstimator(guide.radius_px, guide.width)
+        self.estimator = BlurEstimator(guide.radius_px, guide.width, basis=guide.basis)
         self.size_multiple = int(getattr(network, "size_multiple", 1))
         levels: Mapping[str, int] = getattr(network, "guided_levels", {})
         self.fusion: nn.Module
         if guide.fusion == "concat":
-            self.fusion = _Concatenation(guide.radius_px + 1)
+            self.fusion = _Concatenation(self.estimator.head.out_channels)
         elif levels:
             self.fusion = _Modulation(network, levels, guide.width)
         else:
             self.fusion = _Shift(guide.width)
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
-        """The network's outputs; while training, the estimator's kernel weights, (B, R + 1, H, W), after them."""
+        """The network's outputs; while training, the estimator's kernel weights, (B, K, H, W), after them."""
         features = self.estimator.features(blurred)
         outputs = self.fusion(self.network, self.estimator, blurred, features)
         listed = [outputs] if isinstance(outputs, Tensor) else list(outputs)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jdrl import checkpoint
+from jdrl.blur_estimator import estimator_of
 from jdrl.config import TrainConfig
 from jdrl.deblurrer import of_checkpoint
 from jdrl.infer import deblur
@@ -90,7 +91,7 @@ def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
 ) -> None:
     run(shards, tmp_path, triplet)
     header = json.loads((checkpoint.latest(tmp_path) / "checkpoint.json").read_text())
-    assert header["guide"] == {"radius_px": 3, "width": 4, "fusion": "modulation"}
+    assert header["guide"] == {"radius_px": 3, "width": 4, "fusion": "modulation", "basis": "hats"}
     assert header["config"]["method"] == "triplet"
     deblurrer = of_checkpoint(tmp_path)
     assert isinstance(deblurrer.network, GuidedNetwork)
@@ -106,6 +107,22 @@ def test_the_published_fusion_trains_and_comes_back(shards: Path, triplet: Train
     network = of_checkpoint(tmp_path).network
     weights = checkpoint.read_tensors(checkpoint.latest(tmp_path) / checkpoint.WEIGHTS)
     assert torch.equal(network.state_dict()["fusion.change.weight"], weights["fusion.change.weight"])
+
+
+@pytest.mark.parametrize("basis", ["discs", "rings"])
+def test_every_basis_that_tells_a_radius_teaches(
+    shards: Path, triplet: TrainConfig, tmp_path: Path, basis: str
+) -> None:
+    run(shards, tmp_path, triplet.model_copy(update={"reblur_basis": basis, "steps": 2}))
+    estimator = estimator_of(of_checkpoint(tmp_path).network)
+    assert estimator is not None
+    assert estimator.basis == basis
+    assert estimator.radius_px(torch.rand(1, 3, 16, 16)).shape == (1, 1, 16, 16)
+
+
+def test_the_published_kernels_whose_corners_are_square_tell_no_radius() -> None:
+    with pytest.raises(ValueError, match="learns radii"):
+        TrainConfig(method="triplet", reblur_basis="official")
 
 
 def test_half_precision_trains_both_phases(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_loss_is_the_error_of_the_log_radius_and_the_cross_entropy_where_it_
     truth, guess = one_ring(2, size), torch.full((1, 4, *size), 0.25)
     guess[..., 1] = 0.1
     guess[:, 2, :, 1] = 0.7
-    label = PseudoLabel(truth, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2))
+    label = PseudoLabel(truth, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), "hats")
     radii = [coc_radius_px(weights)[0, 0, 0, 0].log1p() for weights in (truth, guess)]
     expected = (radii[0] - radii[1]).abs() + torch.tensor(4.0).log()
     torch.testing.assert_close(estimator_loss(guess, label), expected)
@@ -98,7 +98,7 @@ def test_the_loss_is_the_error_of_the_log_radius_and_the_cross_entropy_where_it_
 def test_the_right_answer_has_the_least_loss() -> None:
     torch.manual_seed(0)
     truth = torch.softmax(torch.randn(1, 4, 8, 8), dim=1)
-    label = PseudoLabel(truth, torch.ones(1, 1, 8, 8))
+    label = PseudoLabel(truth, torch.ones(1, 1, 8, 8), "hats")
     least = estimator_loss(truth, label)
     for _ in range(5):
         other = torch.softmax(truth.log() + 0.3 * torch.randn_like(truth), dim=1)
