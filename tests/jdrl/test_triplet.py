@@ -148,5 +148,5 @@ def test_from_the_labels_of_reblurring_it_learns_the_blur_of_frames_it_has_never
             optimiser.step()
     with torch.no_grad():
         found = [rank_correlation(estimator.radius_px(blurred), truth) for blurred, _, truth in unseen]
-    # 0.49, 0.38 and 0.56 when this was written.
-    assert min(found) > 0.25
+    # 0.54, 0.51 and 0.64 when this was written.
+    assert min(found) > 0.3
