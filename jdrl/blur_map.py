@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jdrl import deblurrer
+from jdrl import blur_estimator, deblurrer
 from jdrl.checkpoint import HEADER, TRAINING, Header, locate, read_header, read_part
 from jdrl.config import TrainConfig
 from jdrl.device import device_name
@@ -52,7 +52,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BlurEstimator:
+class BlurMapper:
     """What sees how blurred an image is.
 
     Attributes:
@@ -66,8 +66,10 @@ class BlurEstimator:
     radius_px: Callable[[Tensor], Tensor]
 
 
-def of_checkpoint(path: Path, tiling: Tiling, network: str | None = None) -> BlurEstimator:
-    """The estimator of a checkpoint folder, or of that of a training run: by deblurring and reblurring.
+def of_checkpoint(path: Path, tiling: Tiling, network: str | None = None) -> BlurMapper:
+    """What sees blur of a checkpoint folder, or of that of a training run.
+
+    That is its own estimator where it was trained with one (method = "triplet"); else deblurring and reblurring.
 
     Args:
         path: The folder.
@@ -81,16 +83,15 @@ def of_checkpoint(path: Path, tiling: Tiling, network: str | None = None) -> Blu
     folder = locate(path)
     header = read_header(folder)
     trained = deblurrer.of_checkpoint(folder, network)
-    reblur_network = load_reblur_network(folder, header)
     device = device_name(tiling.device)
-    estimate = partial(
-        radius_by_reblurring,
-        trained.network.to(device),
-        reblur_network.to(device),
-        tile=tiling.tile,
-        overlap=tiling.overlap_px(trained.crop_px),
-    )
-    return BlurEstimator(trained.encoding, reblur_network.radius_px, estimate)
+    tile, overlap = tiling.tile, tiling.overlap_px(trained.crop_px)
+    alone = blur_estimator.estimator_of(trained.network)
+    if alone is not None:
+        estimate = partial(radius_at_sight, alone.to(device), tile=tile, overlap=overlap)
+        return BlurMapper(trained.encoding, alone.largest_px, estimate)
+    reblur_network = load_reblur_network(folder, header).to(device)
+    estimate = partial(radius_by_reblurring, trained.network.to(device), reblur_network, tile=tile, overlap=overlap)
+    return BlurMapper(trained.encoding, reblur_network.radius_px, estimate)
 
 
 def load_reblur_network(folder: Path, header: Header) -> ReblurNetwork:
@@ -139,21 +140,41 @@ def radius_by_reblurring(
     )
 
 
-@torch.inference_mode()
+def radius_at_sight(estimator: blur_estimator.BlurEstimator, image: Tensor, *, tile: int, overlap: int) -> Tensor:
+    """What an estimator sees in an image, (3, H, W), alone; for the rest see `radius_by_reblurring`."""
+    return _in_tiles(estimator, estimator.radius_px, (image,), blur_estimator.CELL_PX, tile, overlap)
+
+
 def kernel_radius(
     reblur_network: ReblurNetwork, deblurred: Tensor, blurred: Tensor, *, tile: int, overlap: int
 ) -> Tensor:
     """The radius of the kernels between two images, (3, H, W) each; for the rest see `radius_by_reblurring`."""
-    device = next(reblur_network.parameters()).device
-    height, width = blurred.shape[-2:]
-    rows, columns = (spans(length, tile, overlap, reblur_network.scale) for length in (height, width))
+
+    def radius_px(*pieces: Tensor) -> Tensor:
+        return coc_radius_px(reblur_network(*pieces), reblur_network.basis)
+
+    return _in_tiles(reblur_network, radius_px, (deblurred, blurred), reblur_network.scale, tile, overlap)
+
+
+@torch.inference_mode()
+def _in_tiles(
+    network: nn.Module,
+    radius_px: Callable[..., Tensor],
+    images: tuple[Tensor, ...],
+    multiple: int,
+    tile: int,
+    overlap: int,
+) -> Tensor:
+    """(H, W) of what `radius_px` tells of tiles of the images, (3, H, W) each, on the device of its network."""
+    device = next(network.parameters()).device
+    height, width = images[0].shape[-2:]
+    rows, columns = (spans(length, tile, overlap, multiple) for length in (height, width))
     total, weights = torch.zeros(height, width), torch.zeros(height, width)
     for top, bottom in rows:
         down = ramp(top, bottom, height, overlap)
         for left, right in columns:
             place = (..., slice(top, bottom), slice(left, right))
-            pieces = (image[None][place].to(device) for image in (deblurred, blurred))
-            radius = coc_radius_px(reblur_network(*pieces), reblur_network.basis)[0, 0].float().cpu()
+            radius = radius_px(*(image[None][place].to(device) for image in images))[0, 0].float().cpu()
             weight = down[:, None] * ramp(left, right, width, overlap)[None]
             total[place] += weight * radius
             weights[place] += weight
@@ -161,14 +182,14 @@ def kernel_radius(
 
 
 def run(
-    estimator: BlurEstimator, files: Sequence[Path], out: Path, *, track: Track = silent
+    mapper: BlurMapper, files: Sequence[Path], out: Path, *, track: Track = silent
 ) -> tuple[Report, tuple[Failure, ...]]:
     """Writes NAME_blurmap.tif (float32, pixels) and NAME_blurmap.png (in colours) for every photograph NAME.
 
     A bad file stops none of the others.
 
     Args:
-        estimator: See `of_checkpoint`.
+        mapper: See `of_checkpoint`.
         files: RAW or PNG, TIFF, JPEG.
         out: Folder for the results.
         track: Shows progress.
@@ -185,7 +206,7 @@ def run(
             try:
                 if target in written:
                     raise InputError(f"{target} is already the map of {written[target]}", hint="give another --out")
-                map_file(estimator, path, target)
+                map_file(mapper, path, target)
                 written[target] = path
             except (SddError, OSError, MemoryError) as error:
                 failures.append(Failure(str(path), str(error)))
@@ -204,7 +225,7 @@ def run(
     return report, tuple(failures)
 
 
-def map_file(estimator: BlurEstimator, path: Path, target: Path) -> None:
+def map_file(mapper: BlurMapper, path: Path, target: Path) -> None:
     """One photograph from file to map, and the picture of the map beside it.
 
     Raises:
@@ -212,11 +233,11 @@ def map_file(estimator: BlurEstimator, path: Path, target: Path) -> None:
         InputError: The result cannot be written.
     """
     display = read_photograph(path).display
-    values = srgb_decode(display) if estimator.encoding is Encoding.LINEAR16 else display
+    values = srgb_decode(display) if mapper.encoding is Encoding.LINEAR16 else display
     image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-    radius_px = estimator.radius_px(image).numpy()
+    radius_px = mapper.radius_px(image).numpy()
     write_values(target, radius_px)
-    draw_blur_map(radius_px, estimator.largest_px, target.with_suffix(".png"))
+    draw_blur_map(radius_px, mapper.largest_px, target.with_suffix(".png"))
 
 
 def draw_blur_map(radius_px: NDArray[np.float32], largest_px: float, path: Path) -> None:

@@ -4,7 +4,8 @@
 RUN/latest, RUN/best             names of checkpoints, one line each
 RUN/step-00001000/
     checkpoint.json              format, version, step, network, encoding, data set, configuration
-    network.safetensors          the (averaged) weights of the deblurring network: all that inference needs
+    network.safetensors          the (averaged) weights of the deblurring network: all that inference needs;
+                                 network.*, estimator.*, fusion.* where a blur estimator guides it
     training.safetensors         network.*, reblur.*, average.*, optimiser.INDEX.NAME: all that resuming needs
 ```
 """
@@ -24,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from jdrl.networks import NAFNet, build_network, fitting, load_published, localised
+from jdrl.networks import Guide, GuidedNetwork, NAFNet, build_network, fitting, guided, load_published, localised
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError
@@ -55,6 +56,7 @@ class Header:
         config: The `TrainConfig` as plain values.
         validation_psnr_db: Latest validation, and the best one up to it; None before the first.
         best_psnr_db: See there.
+        guide: What guides the network (method = "triplet"); None where nothing does.
     """
 
     step: int
@@ -65,6 +67,7 @@ class Header:
     config: dict[str, Any]
     validation_psnr_db: float | None = None
     best_psnr_db: float | None = None
+    guide: Guide | None = None
 
     @property
     def crop_px(self) -> int | None:
@@ -220,15 +223,25 @@ def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, H
         if not own:
             # Without memory first: a header may name a network of any size, the weights are as large as their file.
             with torch.device("meta"):
-                fitting(build_network(header.network, **header.network_options), weights)
-        built = build_network(header.network, **header.network_options)
+                fitting(_built(header), weights)
+        built = _built(header)
     except (ConfigError, TypeError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
         raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
     load_published(built, weights)
-    if isinstance(built, NAFNet) and header.crop_px:
-        built = localised(built, header.crop_px)
+    if header.crop_px:
+        built = _localised(built, header.crop_px)
     return built.eval(), header
+
+
+def _built(header: Header) -> nn.Module:
+    return guided(build_network(header.network, **header.network_options), header.guide)
+
+
+def _localised(network: nn.Module, window_px: int) -> nn.Module:
+    if isinstance(network, GuidedNetwork):
+        network.network = _localised(network.network, window_px)
+    return localised(network, window_px) if isinstance(network, NAFNet) else network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

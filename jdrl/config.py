@@ -27,14 +27,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+Fusion = Literal["modulation", "concat"]
+
+
 class TrainConfig(Section):
     """How a deblurring network is trained: the network, the two phases, the optimiser, the data, the notes."""
 
+    method: Literal["jdrl", "triplet"] = Field(
+        "jdrl", description="triplet adds a blur estimator that guides the network: see [triplets](triplet.md)."
+    )
     network: str = Field(
         "nafnet",
         description="Name of the deblurring network: see `sdd networks`, or your own as package.module:factory.",
     )
     network_options: NetworkOptions = Field(default_factory=dict, description="Its own options, e.g. {width = 32}.")
+    fusion: Fusion = Field(
+        "modulation", description="How the estimator guides the network: by scales and shifts, or concat; triplet only."
+    )
+    estimator_width: int = Field(32, ge=1, le=4096, description="Channels of the blur estimator; triplet only.")
+    estimator_weight: float = Field(
+        0.5, ge=0, description="Weight of the blur estimator's loss, once reblurring can teach it; triplet only."
+    )
     reblur_radius_px: int = Field(7, ge=1, le=16, description="Largest circle-of-confusion radius R can express.")
     reblur_basis: BasisName = Field(
         "hats", description="What a kernel is made of: hats, discs, rings, or official (of radius 7, for comparison)."
@@ -130,6 +143,8 @@ class TrainConfig(Section):
             raise ValueError("frozen_fraction and warm_up_fraction exceed 1 together")
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("steps and epochs are two ways to say the same: leave one out")
+        if self.method == "triplet" and self.reblur_basis == "official":
+            raise ValueError("method = triplet learns radii; reblur_basis = official, with square corners, tells none")
         if self.reblur_basis == "official" and self.reblur_radius_px != 7:
             raise ValueError(f"reblur_basis = official has reblur_radius_px = 7, not {self.reblur_radius_px}")
         return self

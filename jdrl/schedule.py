@@ -38,7 +38,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def learns_from(config: TrainConfig) -> int:
-    """The first step in which the deblurring network learns: before it, only the reblurring network does."""
+    """The first step in which the deblurring network learns: before it, the reblurring network and a guide do."""
     return math.ceil(config.frozen_fraction * config.steps)
 
 
@@ -61,6 +61,17 @@ def reblur_weight(step: int, config: TrainConfig) -> float:
         return 0.0
     ramp = config.reblur_ramp_fraction * config.steps
     return config.reblur_weight * (min(1.0, (since + 1) / ramp) if ramp >= 1 else 1.0)
+
+
+def estimator_weight(step: int, config: TrainConfig) -> float:
+    """Weight of the blur estimator's loss: it rises to config.estimator_weight while reblurring becomes fit to teach.
+
+    That is in the frozen phase where there is one, for its output is good already; else with the reblurring term.
+    """
+    frozen = learns_from(config)
+    first = 0 if frozen else joint_from(config)
+    ramp = max(1.0, frozen or config.reblur_ramp_fraction * config.steps)
+    return config.estimator_weight * min(1.0, max(0, step + 1 - first) / ramp)
 
 
 def ema_decay(step: int, config: TrainConfig) -> float:

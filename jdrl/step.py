@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from jdrl import schedule
 from jdrl.losses import LossTerms, joint_loss, reblur_loss, warm_up_loss
 from jdrl.mutual_deformation import Deformation, deformed
-from jdrl.networks import restore
+from jdrl.networks import restore, unguided
 from jdrl.processes import gradients_kept_here
+from jdrl.triplet import estimator_loss, pseudo_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from jdrl.flow import FlowEstimator
     from jdrl.training_state import State
 
-COLUMNS = ("loss", "deblur_blur_frame", "deblur_sharp_frame", "reblur", "gradient_norm")
+COLUMNS = ("loss", "deblur_blur_frame", "deblur_sharp_frame", "reblur", "estimator", "gradient_norm")
 
 
 def train_step(
@@ -58,20 +59,32 @@ def train_step(
 def part_gradient(
     fabric: Fabric, state: State, batch: Batch, part: int, config: TrainConfig, estimate_flow: FlowEstimator
 ) -> Tensor:
-    """Adds the gradient of one part of the batch. Returns the first four values of `COLUMNS`."""
+    """Adds the gradient of one part of the batch. Returns all values of `COLUMNS` but the last."""
     # Dropout draws from a seed of the step, the part and the process: a resumed run draws the same.
     seed = [config.seed, state.step, part * fabric.world_size + fabric.global_rank]
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    frozen = state.step < schedule.learns_from(config)
-    state.network.train(not frozen)
+    frozen, triplet = state.step < schedule.learns_from(config), config.method == "triplet"
+    freeze(state.network, frozen, triplet)
     more = part < config.accumulate - 1
     with gradients_kept_here(fabric, (state.network, state.reblur_network), more):
-        with torch.set_grad_enabled(not frozen):
+        with torch.set_grad_enabled(triplet or not frozen):
             outputs = restore(state.network, batch.blur)
+        kernels = outputs.pop() if triplet else None
         terms = loss_of(outputs, batch, state, config, estimate_flow)
-        fabric.backward(terms.total / config.accumulate)
-    values = (terms.total, terms.deblur_blur_frame, terms.deblur_sharp_frame, terms.reblur)
+        estimator = estimator_loss_of(kernels, outputs[0], batch, state, config)
+        total = terms.total + schedule.estimator_weight(state.step, config) * estimator
+        fabric.backward(total / config.accumulate)
+    values = (total, terms.deblur_blur_frame, terms.deblur_sharp_frame, terms.reblur, estimator)
     return torch.stack([value.detach() for value in values])
+
+
+def freeze(network: nn.Module, frozen: bool, guided: bool) -> None:
+    """Freezes the deblurring network or lets it learn; what guides it always learns."""
+    own = unguided(network)
+    network.train(guided or not frozen)
+    own.train(not frozen)
+    if guided:
+        own.requires_grad_(not frozen)
 
 
 def loss_of(
@@ -79,7 +92,7 @@ def loss_of(
 ) -> LossTerms:
     """The loss of the phase that `state.step` lies in."""
     official_warp = config.warp == "official"
-    if state.step < schedule.learns_from(config):
+    if state.step < schedule.learns_from(config) and config.method == "jdrl":
         return reblur_loss(outputs, batch.blur, batch.valid, state.reblur_network, reblur_weight=config.reblur_weight)
     if state.step < schedule.joint_from(config):
         flow, mask = warm_up_flow(batch, config, estimate_flow)
@@ -126,6 +139,15 @@ def deformation_of(deblurred: Tensor, batch: Batch, config: TrainConfig, estimat
         mask=config.mask,
         official_warp=config.warp == "official",
     )
+
+
+def estimator_loss_of(
+    kernels: Tensor | None, deblurred: Tensor, batch: Batch, state: State, config: TrainConfig
+) -> Tensor:
+    """The loss of the blur estimator's `kernels`; zero while it has no weight."""
+    if kernels is None or schedule.estimator_weight(state.step, config) == 0:
+        return torch.zeros_like(deblurred[0, 0, 0, 0])
+    return estimator_loss(kernels, pseudo_label(deblurred, batch.blur, batch.valid, state.reblur_network))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from jdrl import checkpoint
 from jdrl.acceleration import compiled, recompute_blocks
 from jdrl.config import FREE_ON_RESUME, TrainConfig
 from jdrl.deblurrer import read_weights
-from jdrl.networks import build_network, load_published
+from jdrl.networks import Guide, build_network, guided, load_published, unguided
 from jdrl.reblur_network import ReblurNetwork, reblur_network_of
 from sdd_toolkit.errors import CheckpointError
 
@@ -46,7 +46,7 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
         ConfigError: There is no such network, or no compiler for it.
     """
     torch.manual_seed(config.seed)
-    network = build_network(config.network, **config.network_options)
+    network = guided(build_network(config.network, **config.network_options), guide_of(config))
     reblur_network = reblur_network_of(config)
     if config.channels_last:
         for module in (network, reblur_network):
@@ -56,7 +56,7 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
     kind = AdamW if config.optimiser == "adamw" else Adam
     optimiser = kind(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
     if config.gradient_checkpointing:
-        recompute_blocks(network)
+        recompute_blocks(unguided(network))
     if config.compile:
         network = compiled(network, fabric.device)
     # Fabric's wrappers stand in for what they wrap; its stubs do not say so.
@@ -65,8 +65,15 @@ def set_up_state(fabric: Fabric, config: TrainConfig) -> State:
     return State(fabric.setup_module(network), average, wrapped, prepared)
 
 
+def guide_of(config: TrainConfig) -> Guide | None:
+    """What guides the network, if anything does."""
+    if config.method != "triplet":
+        return None
+    return Guide(config.reblur_radius_px, config.estimator_width, config.fusion, config.reblur_basis)
+
+
 def start_from(path: Path, state: State) -> None:
-    """Puts weights that were learnt elsewhere into the deblurring network and its average.
+    """Puts weights that were learnt elsewhere, with their guide if they have one, into the network and its average.
 
     Args:
         path: A training run (its best checkpoint counts), one of its checkpoints, or a file of published weights.
@@ -78,8 +85,9 @@ def start_from(path: Path, state: State) -> None:
     found = (
         read_weights(path) if path.is_file() else checkpoint.read_tensors(checkpoint.locate(path) / checkpoint.WEIGHTS)
     )
+    alone = not any(name.startswith("estimator.") for name in found)
     for network in (state.average, state.network):
-        load_published(network, found)
+        load_published(unguided(network) if alone else network, found)
 
 
 def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet) -> None:
@@ -121,6 +129,7 @@ def save(out: Path, state: State, config: TrainConfig, data: DataSet) -> None:
         config=config.model_dump(mode="json"),
         validation_psnr_db=latest,
         best_psnr_db=state.best_psnr_db,
+        guide=guide_of(config),
     )
     training = {
         **checkpoint.flattened("network", state.network.state_dict()),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from jdrl.networks.build import build_network, fitting, load_published, restore
 from jdrl.networks.catalogue import KNOWN, names
+from jdrl.networks.guidance import Guide, GuidedNetwork, guided, unguided
 from jdrl.networks.nafnet import NAFNet, localised
 from jdrl.networks.unet import UNet
 
 __all__ = [
     "KNOWN",
+    "Guide",
+    "GuidedNetwork",
     "NAFNet",
     "UNet",
     "build_network",
     "fitting",
+    "guided",
     "load_published",
     "localised",
     "names",
     "restore",
+    "unguided",
 ]

@@ -27,7 +27,7 @@ def build_network(name: str, **options: object) -> nn.Module:
     Args:
         name: One of `jdrl.networks.names()`, or `package.module:factory` for a class or function of the user's own. It
             answers `B -> D` or `B -> [D_0, D_1, …]`, first output final; its attribute `size_multiple`, if there is
-            one, says of which number the sides of B must be multiples.
+            one, says of which number the sides of B must be multiples; for `guided_levels` see `GuidedNetwork`.
         **options: The network's own keyword arguments, e.g. `width=32, encoder_blocks=[1, 1, 1, 28]`.
 
     Raises:

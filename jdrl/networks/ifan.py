@@ -50,6 +50,7 @@ class IFAN(nn.Module):
         if filter_size % 2 == 0:
             raise ValueError(f"a filter of an even size, {filter_size}, has no centre")
         deep = 4 * width
+        self.guided_levels = {"conv1_3": width, "conv2_3": 2 * width}
         self._add_levels(width)
         self.DME = nn.Sequential(*_trunk(deep, deep, residual_blocks), nn.Conv2d(deep, 1, 3, padding=1))
         self.conv_DME = _conv(1, deep)

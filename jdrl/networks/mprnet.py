@@ -52,6 +52,8 @@ class MPRNet(nn.Module):
         block = partial(_AttentionBlock, reduction=reduction, activation=nn.PReLU())
         levels = (width, width + unet_growth, width + 2 * unet_growth)
         full = width + orsnet_growth
+        # Of the third stage, for the others see the image in parts.
+        self.guided_levels = {"shallow_feat3": width, "concat23": full}
         self.shallow_feat1, self.shallow_feat2, self.shallow_feat3 = (
             nn.Sequential(_conv(3, width, 3), block(width)) for _ in range(3)
         )

@@ -40,6 +40,7 @@ class NAFNet(nn.Module):
         if len(encoder_blocks) != len(decoder_blocks):
             raise ValueError(f"{len(encoder_blocks)} encoder levels but {len(decoder_blocks)} decoder levels")
         self.size_multiple = 2 ** len(encoder_blocks)
+        self.guided_levels = {f"encoders.{level}": width << level for level in range(min(2, len(encoder_blocks)))}
         self.intro = nn.Conv2d(3, width, 3, padding=1)
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()

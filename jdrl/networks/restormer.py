@@ -46,6 +46,7 @@ class Restormer(nn.Module):
         expansion: Expansion = 2.66,
     ) -> None:
         super().__init__()
+        self.guided_levels = {"encoder_level1": width, "encoder_level2": 2 * width}
 
         def stage(channels: int, count: int, heads: int) -> nn.Sequential:
             return nn.Sequential(*(_TransformerBlock(channels, heads, expansion) for _ in range(count)))

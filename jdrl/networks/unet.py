@@ -32,6 +32,7 @@ class UNet(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = DROPOUT,
     ) -> None:
         super().__init__()
+        self.guided_levels = {"encoder.block1": width, "encoder.block2": 2 * width}
         self.encoder = _Encoder(width, dropout)
         self.up6, self.block6 = _up(16 * width, 8 * width), _block(16 * width, 8 * width)
         self.up7, self.block7 = _up(8 * width, 4 * width), _block(8 * width, 4 * width)

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from benchmarks import blur_map as virtual
 from jdrl import checkpoint
-from jdrl.blur_map import BlurEstimator, kernel_radius, of_checkpoint, run
+from jdrl.blur_map import BlurMapper, kernel_radius, of_checkpoint, run
 from jdrl.commands import blurmap
 from jdrl.config import BasisName, Tiling
-from jdrl.networks import build_network
+from jdrl.networks import Guide, GuidedNetwork, build_network
 from jdrl.reblur_basis import Basis, planes
 from jdrl.reblur_network import ReblurNetwork
 from sdd_toolkit.develop import Encoding
@@ -74,9 +74,24 @@ def test_tiles_show_no_seam(scale: int) -> None:
     assert (whole - tiled).abs().max() < 1e-3
 
 
+def test_a_guided_networks_own_estimator_tells_the_map_at_sight(tmp_path: Path) -> None:
+    guide = Guide(radius_px=7, width=4)
+    network = GuidedNetwork(build_network("nafnet", **OPTIONS), guide)
+    torch.nn.init.normal_(network.estimator.head.weight)
+    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {"crop": 32}, guide=guide)
+    checkpoint.save(tmp_path / "model", header, network.state_dict(), {"optimiser.0.step": torch.ones(1)})
+    mapper = of_checkpoint(tmp_path / "model", Tiling(tile=256, overlap=128, device="cpu"))
+    image = torch.rand(3, 300, 60)
+    with torch.no_grad():
+        whole = network.estimator.radius_px(image[None])[0, 0]
+    assert mapper.largest_px == 7
+    assert whole.std() > 0.05
+    torch.testing.assert_close(mapper.radius_px(image), whole, rtol=0, atol=1e-3)
+
+
 def test_the_picture_has_the_colours_of_small_and_large_radii(tmp_path: Path) -> None:
     step = torch.cat([torch.zeros(40, 40), torch.full((40, 40), 7.0)], 1)
-    estimator = BlurEstimator(Encoding.SRGB8, 7, lambda _: step)
+    estimator = BlurMapper(Encoding.SRGB8, 7, lambda _: step)
     run(estimator, [photograph(tmp_path / "a.png")], tmp_path)
     picture = read_image(tmp_path / "a_blurmap.png")
     left, right = picture[picture.shape[0] // 2, 60], picture[picture.shape[0] // 2, 1000]
@@ -89,7 +104,7 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing more")
     (tmp_path / "b").mkdir()
     files = [tmp_path / "broken.png", photograph(tmp_path / "a.png"), photograph(tmp_path / "b" / "a.png")]
-    estimator = BlurEstimator(Encoding.SRGB8, 7, lambda image: image.mean(0))
+    estimator = BlurMapper(Encoding.SRGB8, 7, lambda image: image.mean(0))
     report, failures = run(estimator, files, tmp_path / "out")
     assert (report.total, report.done, report.rejected) == (3, 1, {"unreadable": 2})
     assert [Path(failure.path).name for failure in failures] == ["broken.png", "a.png"]

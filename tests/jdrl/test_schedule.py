@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jdrl.config import TrainConfig
-from jdrl.schedule import ema_decay, joint_from, learning_rate, phase, reblur_weight
+from jdrl.schedule import ema_decay, estimator_weight, joint_from, learning_rate, phase, reblur_weight
 
 
 def plan(**values: object) -> TrainConfig:
@@ -38,6 +38,16 @@ def test_reblurring_is_off_while_warming_up_and_ramps_to_its_weight() -> None:
     assert reblur_weight(40, config) == pytest.approx(0.05)
     assert reblur_weight(49, config) == pytest.approx(0.5)
     assert reblur_weight(99, config) == 0.5
+
+
+def test_the_blur_estimator_learns_from_reblurring_as_that_comes_in() -> None:
+    config = plan(warm_up_fraction=0.4, reblur_ramp_fraction=0.1, estimator_weight=2.0)
+    assert [estimator_weight(step, config) for step in (0, 39, 40, 49, 99)] == pytest.approx([0, 0, 0.2, 2, 2])
+
+
+def test_the_blur_estimator_learns_in_the_frozen_phase_where_there_is_one() -> None:
+    config = plan(frozen_fraction=0.2, warm_up_fraction=0.1, estimator_weight=2.0)
+    assert [estimator_weight(step, config) for step in (0, 9, 19, 25, 99)] == pytest.approx([0.1, 1, 2, 2, 2])
 
 
 def test_without_a_ramp_reblurring_starts_at_its_weight() -> None:
