@@ -19,14 +19,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jdrl import deblurrer
+from jdrl import deblurrer, tiles
 from jdrl.checkpoint import HEADER, TRAINING, Header, locate, read_header, read_part
 from jdrl.config import TrainConfig
 from jdrl.device import device_name
-from jdrl.infer import Failure, deblur, ramp, read_photograph, spans
+from jdrl.infer import Failure, deblur, read_photograph
 from jdrl.networks import fitting, load_published
 from jdrl.reblur import coc_radius_px
 from jdrl.reblur_network import ReblurNetwork, reblur_network_of
+from jdrl.tiles import ramp, spans
 from sdd_toolkit.config import validate
 from sdd_toolkit.develop import Encoding, srgb_decode
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
@@ -83,13 +84,9 @@ def of_checkpoint(path: Path, tiling: Tiling, network: str | None = None) -> Blu
     trained = deblurrer.of_checkpoint(folder, network)
     reblur_network = load_reblur_network(folder, header)
     device = device_name(tiling.device)
-    estimate = partial(
-        radius_by_reblurring,
-        trained.network.to(device),
-        reblur_network.to(device),
-        tile=tiling.tile,
-        overlap=tiling.overlap_px(trained.crop_px),
-    )
+    built = trained.network.to(device)
+    tile, overlap = tiles.tiling(built, tiling)
+    estimate = partial(radius_by_reblurring, built, reblur_network.to(device), tile=tile, overlap=overlap)
     return BlurEstimator(trained.encoding, reblur_network.radius_px, estimate)
 
 

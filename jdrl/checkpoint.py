@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from jdrl.networks import NAFNet, build_network, fitting, load_published, localised
+from jdrl.networks import build_network, fitting, load_published, localised
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError
@@ -193,7 +193,8 @@ def read_header(folder: Path) -> Header:
 def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, Header]:
     """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
 
-    A NAFNet averages over windows of the side of its training crops; on such a crop it answers as in training.
+    What averages over its whole input does so over windows of its training crops' side; on such a crop it answers as
+    in training.
 
     Args:
         folder: The checkpoint.
@@ -226,7 +227,7 @@ def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, H
         what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
         raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
     load_published(built, weights)
-    if isinstance(built, NAFNet) and header.crop_px:
+    if header.crop_px:
         built = localised(built, header.crop_px)
     return built.eval(), header
 

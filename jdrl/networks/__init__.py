@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from jdrl.networks.build import build_network, fitting, load_published, restore
+from jdrl.networks.build import build_network, fitting, load_published, reach_px, restore
 from jdrl.networks.catalogue import KNOWN, names
-from jdrl.networks.nafnet import NAFNet, localised
+from jdrl.networks.localised import Localised, localised
+from jdrl.networks.nafnet import NAFNet
 from jdrl.networks.unet import UNet
 
 __all__ = [
     "KNOWN",
+    "Localised",
     "NAFNet",
     "UNet",
     "build_network",
@@ -16,5 +18,6 @@ __all__ = [
     "load_published",
     "localised",
     "names",
+    "reach_px",
     "restore",
 ]
