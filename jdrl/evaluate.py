@@ -30,6 +30,7 @@ from jdrl.device import device_name
 from jdrl.infer import deblur
 from jdrl.metrics import mae, psnr, ssim
 from jdrl.pictures import Comparison, cut_out, draw_comparison, row_picture
+from jdrl.tiles import tiling
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, InputError
 from sdd_toolkit.files import write_text
@@ -130,7 +131,7 @@ def run(
     folder = locate(checkpoint)
     loaded, header = load_network(folder, network)
     loaded.to(device_name(config.device))
-    overlap = config.overlap_px(header.crop_px)
+    tile, overlap = tiling(loaded, config)
     scores: list[Score] = []
     shown: list[Comparison] = []
     with ShardReader(shards, split=split) as reader:
@@ -144,7 +145,7 @@ def run(
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
                 truth = whole_pair(reader, pair)
-                deblurred = deblurred_frame(loaded, truth.blur, reader.encoding.white, config.tile, overlap)
+                deblurred = deblurred_frame(loaded, truth.blur, reader.encoding.white, tile, overlap)
                 scores += scores_of(pair, truth, deblurred)
                 shown.append(cut_out(pair, truth, deblurred, config.picture_crop, reader.encoding))
                 advance(note=pair)
