@@ -87,7 +87,7 @@ def drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None, *, block
     kept = torch.ones_like(b) if valid is None else (valid[0, 0] > 0.5).float()
     rows, columns = (size // block for size in b.shape)
     corners = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(b.device) * block
-    found = [_displacements(a, b, kept, part, block) for part in corners.split(_AT_ONCE) if len(part)]
+    found = [_displacements(a, b, kept, part, block) for part in torch.split(corners, _AT_ONCE) if len(part)]
     field = torch.cat(found).cpu() if found else torch.empty(0, 2)
     return Drift(field.view(rows, columns, 2).numpy(), block)
 

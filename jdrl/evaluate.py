@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from jdrl.checkpoint import load_network, locate, read_header
@@ -122,9 +121,8 @@ def run(
                 scores += scores_of(pair, truth, outputs, metrics, official)
                 shown.append(seen(pair, truth, outputs, config.picture_crop, encoding))
                 if misalignment:
-                    flow = stored_flow(reader, pair).to(device)
-                    probes += probes_of(pair, truth, flow, outputs, config)
-                    blocks += [block for one in outputs for block in blocks_of(pair, truth, flow, one)]
+                    probes += probes_of(pair, truth, outputs, config)
+                    blocks += [block for one in outputs for block in blocks_of(pair, truth, one)]
                 advance(note=pair)
     best = best_shown(shown, config.pictures)
     drifts = write_drifts(out, shown, labels)
@@ -210,13 +208,6 @@ def whole_pair(reader: ShardReader, pair: str) -> Batch:
     """A whole pair as tensors, the sharp frame warped by the stored flow beside the plain one."""
     height, width = reader.shape(pair)
     return aligned(reader.read_window(pair, 0, 0, height, width))
-
-
-def stored_flow(reader: ShardReader, pair: str) -> Tensor:
-    """(1, 2, H, W) of a pair, pixels."""
-    height, width = reader.shape(pair)
-    flow = reader.read_window(pair, 0, 0, height, width).flow
-    return torch.from_numpy(np.ascontiguousarray(flow, dtype=np.float32)).permute(2, 0, 1)[None]
 
 
 def candidate(contestant: Contestant, truth: Batch, tile: int) -> Candidate:

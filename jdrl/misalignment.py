@@ -129,20 +129,17 @@ class Misalignment:
 
 
 @torch.no_grad()
-def probes_of(
-    pair: str, truth: Batch, flow: Tensor, outputs: Sequence[Candidate], config: EvaluateConfig
-) -> list[Probe]:
+def probes_of(pair: str, truth: Batch, outputs: Sequence[Candidate], config: EvaluateConfig) -> list[Probe]:
     """Scores of every output of a pair against the sharp frame, moved by every planted amount.
 
     Args:
         pair: The pair's id.
         truth: The pair.
-        flow: (1, 2, H, W) stored with it, u[blurred→sharp].
         outputs: The deblurred images.
         config: What is planted, and on how much of the frame.
     """
     window = _centre(truth.blur.shape[-2:], config.planted_crop)
-    blur, sharp, valid, flow = (part[..., *window] for part in (truth.blur, truth.sharp, truth.valid, flow))
+    blur, sharp, valid, flow = (part[..., *window] for part in (truth.blur, truth.sharp, truth.valid, truth.flow))
     side = max(blur.shape[-2:])
     furthest = max((0.0, *config.planted_shifts_px, *(zoom * side / 2 for zoom in config.planted_zooms)))
     scored = valid * in_bounds(flow, margin_px=math.ceil(furthest) + 2) * _interior(valid, math.ceil(furthest) + 2)
@@ -163,7 +160,7 @@ def probes_of(
 
 
 @torch.no_grad()
-def blocks_of(pair: str, truth: Batch, flow: Tensor, output: Candidate) -> list[Block]:
+def blocks_of(pair: str, truth: Batch, output: Candidate) -> list[Block]:
     """The blocks of a pair that are valid throughout; arguments as for `probes_of`."""
 
     def means(values: Tensor) -> Tensor:
@@ -174,7 +171,7 @@ def blocks_of(pair: str, truth: Batch, flow: Tensor, output: Candidate) -> list[
     losses = [
         means((output.image - target).square().add(_EPSILON**2).sqrt()) for target in (truth.sharp, truth.sharp_on_blur)
     ]
-    lengths = means(flow.square().sum(1, keepdim=True).sqrt())
+    lengths = means(truth.flow.square().sum(1, keepdim=True).sqrt())
     grey = truth.sharp_on_blur.mean(1, keepdim=True).double()
     texture = (means(grey.square()) - means(grey).square()).clamp(min=0).sqrt()
     kept = means(truth.valid) == 1

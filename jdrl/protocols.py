@@ -32,10 +32,7 @@ def official_pair(output: Tensor, sharp: Tensor, estimate: FlowEstimator) -> tup
     """
     height, width = (side // _MULTIPLE_PX * _MULTIPLE_PX for side in output.shape[-2:])
     output, sharp = (image[..., :height, :width] for image in (output, sharp))
-    flow = estimate(output, sharp)
-    x = flow[:, :1] + (flow[:, :1] + torch.arange(width, device=flow.device)) / max(width - 1, 1) - 0.5
-    y = flow[:, 1:] + (flow[:, 1:] + torch.arange(height, device=flow.device)[:, None]) / max(height - 1, 1) - 0.5
-    return output, warp(sharp, torch.cat([x, y], 1))
+    return output, warp(sharp, estimate(output, sharp), official=True)
 
 
 def linear_light(image: Tensor, encoding: Encoding) -> Tensor:

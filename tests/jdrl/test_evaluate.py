@@ -19,7 +19,9 @@ from jdrl.config import EvaluateConfig
 from jdrl.data import Batch
 from jdrl.evaluate import Evaluation, Score, run, scores_of, whole_pair
 from jdrl.evaluation_page import render
+from jdrl.flow import flow_estimator
 from jdrl.networks import build_network
+from jdrl.networks.pwcnet import PWCNet
 from jdrl.pictures import cut_out
 from jdrl.protocols import official_pair
 from jdrl.scores import Candidate, Metrics
@@ -221,6 +223,18 @@ def test_the_official_protocol_scores_every_pixel_against_the_frame_warped_to_th
     assert found(evaluation, "deblurred", "official").psnr_db == pytest.approx(expected, abs=1e-4)
     assert [mean.protocol for mean in evaluation.means] == ["unwarped"] * 2 + ["aligned"] * 2 + ["official"] * 2
     assert not any("PWC-Net" in note for note in evaluation.notes)
+
+
+def test_the_official_protocol_takes_pwc_net_from_a_file(identity: Path, shards: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(PWCNet().state_dict(), tmp_path / "pwcnet.pth")
+    evaluation = run(identity, shards, tmp_path / "out", CONFIG.model_copy(update={"pwcnet": tmp_path / "pwcnet.pth"}))
+    estimated = run(
+        identity, shards, tmp_path / "same", CONFIG, official=flow_estimator("pwcnet", tmp_path / "pwcnet.pth")
+    )
+    score, same = (found(one, "deblurred", "official") for one in (evaluation, estimated))
+    assert score.psnr_db is not None
+    assert score == same
 
 
 def test_without_pwc_net_a_line_says_why_there_is_no_official_protocol(

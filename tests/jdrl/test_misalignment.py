@@ -29,7 +29,7 @@ def scene() -> Tensor:
 def truth(flow: Tensor) -> Batch:
     """A pair whose blurred frame is sharp and whose sharp frame lies off by `flow` (1, 2, H, W)."""
     sharp = sampled_at(scene(), -flow)
-    return Batch(scene(), sharp, warp(sharp, flow), torch.ones(1, 1, *SIZE))
+    return Batch(scene(), sharp, warp(sharp, flow), torch.ones(1, 1, *SIZE), flow, torch.ones(1, 1, *SIZE))
 
 
 @pytest.mark.parametrize(("kind", "amount"), [("shift", 3.0), ("shift", 2.5), ("zoom", 0.02)])
@@ -53,7 +53,7 @@ def test_a_point_moves_to_the_right_by_the_shift_and_outwards_by_the_zoom() -> N
 def test_the_score_falls_with_what_is_planted_and_alignment_brings_it_back() -> None:
     flow = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, *SIZE)
     output = Candidate("deblurred", "run", scene())
-    found = summed_up(probes_of("p", truth(flow), flow, [output], CONFIG), []).means
+    found = summed_up(probes_of("p", truth(flow), [output], CONFIG), []).means
     scores = {(one.kind, one.amount, one.protocol): one.psnr_db for one in found}
     assert len(scores) == 4 * 4
     for kind, amount in (("shift", 3.0), ("zoom", 0.02)):
@@ -69,7 +69,7 @@ def test_the_loss_follows_the_flow_where_nothing_is_aligned_and_not_where_it_is(
     across = torch.linspace(0, 4, SIZE[1]).expand(1, 1, *SIZE)
     flow = torch.cat([across, torch.zeros_like(across)], 1)
     noise = 0.03 * torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(5))
-    blocks = blocks_of("p", truth(flow), flow, Candidate("deblurred", "run", scene() + noise))
+    blocks = blocks_of("p", truth(flow), Candidate("deblurred", "run", scene() + noise))
     assert len(blocks) == 5 * 6
     assert blocks[1].flow_px == pytest.approx(float(across[0, 0, 0, 32:64].mean()))
     unwarped, aligned = summed_up([], blocks).correlations
