@@ -227,11 +227,10 @@ def test_the_official_protocol_scores_every_pixel_against_the_frame_warped_to_th
 
 def test_the_official_protocol_takes_pwc_net_from_a_file(identity: Path, shards: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    torch.save(PWCNet().state_dict(), tmp_path / "pwcnet.pth")
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG.model_copy(update={"pwcnet": tmp_path / "pwcnet.pth"}))
-    estimated = run(
-        identity, shards, tmp_path / "same", CONFIG, official=flow_estimator("pwcnet", tmp_path / "pwcnet.pth")
-    )
+    weights = tmp_path / "pwcnet.pth"
+    torch.save(PWCNet().state_dict(), weights)
+    evaluation = run(identity, shards, tmp_path / "out", CONFIG.model_copy(update={"pwcnet": weights}))
+    estimated = run(identity, shards, tmp_path / "same", CONFIG, official=flow_estimator("pwcnet", weights))
     score, same = (found(one, "deblurred", "official") for one in (evaluation, estimated))
     assert score.psnr_db is not None
     assert score == same
@@ -249,7 +248,8 @@ def test_without_pwc_net_a_line_says_why_there_is_no_official_protocol(
 def test_a_change_of_brightness_costs_nothing_once_colours_are_fitted() -> None:
     sharp = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).repeat_interleave(16, 2)
     sharp = 0.1 + 0.8 * sharp.repeat_interleave(16, 3)
-    truth = Batch(0.7 * sharp, sharp, sharp, torch.ones(1, 1, 128, 128))
+    everywhere = torch.ones(1, 1, 128, 128)
+    truth = Batch(0.7 * sharp, sharp, sharp, everywhere, torch.zeros(1, 2, 128, 128), everywhere)
     scores = scores_of("p", truth, [Candidate("deblurred", "run", 0.7 * sharp)], Metrics(), None)
     for score in scores:
         assert score.psnr_db < 20
