@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from pathlib import Path
+
+# A script's own folder comes first otherwise, and `benchmarks/jdrl.py` would hide the room of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 import numpy as np
