@@ -35,6 +35,7 @@ bench: install
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/camera.py
 	$(BIN)/python benchmarks/develop.py
+	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/flow.py
 	$(BIN)/python benchmarks/infer.py
 	$(BIN)/python benchmarks/ingest.py

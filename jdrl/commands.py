@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jdrl.deblurrer import Deblurrer
-    from jdrl.evaluate import Evaluation
+    from jdrl.evaluation import Evaluation
 
 _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 
@@ -86,19 +86,20 @@ def train(
 
 
 @click.command()
-@click.argument("checkpoint", type=IN_PATH)
-@click.argument("shards", type=IN_PATH)
-@out_option("Folder for evaluation.csv, evaluation.json and before/after pictures.")
+@click.argument("paths", type=IN_PATH, nargs=-1, required=True, metavar="CHECKPOINT... SHARDS")
+@out_option("Folder for evaluation.csv, .json and .html, further tables and pictures.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
+@click.option("--misalignment", is_flag=True, help="Also plant shifts and zooms: what do they do to the scores?")
+@click.option("--pwcnet", type=IN_PATH, default=None, help="Weights of PWC-Net, for the protocol of the official code.")
 @network_option
 @config_option
 @device_option
 @json_option
 def evaluate(
-    checkpoint: Path,
-    shards: Path,
+    paths: tuple[Path, ...],
     out: Path,
     split: str,
+    misalignment: bool,
     network: str | None,
     config: Path | None,
     as_json: bool,
@@ -106,17 +107,23 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on the test pairs of a data set.
 
-    CHECKPOINT is the folder of a training run (its best checkpoint counts) or one of its step-… folders.
+    CHECKPOINT is the folder of a training run (its best checkpoint counts) or one of its step-… folders. Several are
+    compared to the first. SHARDS is the folder that `sdd pack` wrote.
     """
     from jdrl.config import EvaluateConfig
     from sdd_toolkit.config import load_section
     from sdd_toolkit.progress import terminal
 
+    *checkpoints, shards = paths
+    if not checkpoints:
+        raise click.UsageError("give at least one checkpoint, and the folder of shards last")
     section = load_section(EvaluateConfig, "evaluate", config, **flags)
     with training_extra():
         from jdrl.evaluate import run
 
-        evaluation = run(checkpoint, shards, out, section, split=split, network=network, track=terminal)
+        evaluation = run(
+            checkpoints, shards, out, section, split=split, network=network, misalignment=misalignment, track=terminal
+        )
     echo_evaluation(evaluation, as_json)
 
 
@@ -283,26 +290,26 @@ def training_extra() -> Iterator[None]:
 
 
 def echo_evaluation(evaluation: Evaluation, as_json: bool) -> None:
-    """The means as JSON beside the report, or as a table above it."""
+    """The means as JSON beside the report, or as tables above it."""
     if as_json:
-        means = [asdict(score) for score in evaluation.means]
-        click.echo(
-            json.dumps(
-                {**asdict(evaluation.report), "split": evaluation.split, "domain": evaluation.domain, "means": means}
-            )
-        )
+        told = {
+            **asdict(evaluation.report),
+            "split": evaluation.split,
+            "domain": evaluation.domain,
+            "means": [asdict(score) for score in evaluation.means],
+            "standings": [asdict(standing) for standing in evaluation.standings],
+            "drifts": [asdict(row) for row in evaluation.drifts if row.pair == "mean"],
+            "notes": evaluation.notes,
+        }
+        click.echo(json.dumps(told))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(
-        "protocol", "image", title=f"{evaluation.split}: {evaluation.report.total} pairs, {evaluation.domain}"
-    )
-    for name in ("PSNR dB", "SSIM", "SSIM gaussian", "MAE"):
-        table.add_column(name, justify="right")
-    for score in evaluation.means:
-        numbers = ((score.psnr_db, 2), (score.ssim, 4), (score.ssim_gaussian, 4), (score.mae, 4))
-        cells = ("–" if value is None else f"{value:.{digits}f}" for value, digits in numbers)
-        table.add_row(score.protocol, score.image, *cells)
-    Console().print(table)
+    from jdrl.evaluation_tables import tables
+
+    console = Console()
+    for table in tables(evaluation):
+        console.print(table)
+    for note in evaluation.notes:
+        click.echo(note)
     echo_report(evaluation.report, as_json)

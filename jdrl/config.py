@@ -174,10 +174,38 @@ class Tiling(Section):
 
 
 class EvaluateConfig(Tiling):
-    """How a checkpoint is scored."""
+    """How checkpoints are scored."""
 
     pictures: int = Field(4, ge=0, description="Before/after pictures written beside the tables.")
     picture_crop: int = Field(256, ge=32, description="Side of their cut-outs, pixels.")
+    bootstrap: int = Field(10_000, ge=100, description="Draws of the bootstrap behind the confidence intervals.")
+    seed: int = Field(0, ge=0, description="Of these draws.")
+    pwcnet: Path | None = Field(None, description="Weights of PWC-Net, for the protocol `official`.")
+    lpips_backbone: Path | None = Field(None, description="torchvision's weights of AlexNet, for LPIPS.")
+    lpips_weights: Path | None = Field(None, description="The linear weights of LPIPS 0.1 for AlexNet.")
+    dists_backbone: Path | None = Field(None, description="torchvision's weights of VGG-16, for DISTS.")
+    dists_weights: Path | None = Field(None, description="The weights alpha and beta of DISTS.")
+    planted_shifts_px: tuple[float, ...] = Field(
+        (0.0, 1.0, 2.0, 4.0, 8.0), description="By how much --misalignment moves the sharp frame, pixels."
+    )
+    planted_zooms: tuple[float, ...] = Field(
+        (0.0, 0.005, 0.01, 0.02), description="By how much --misalignment magnifies it."
+    )
+    planted_crop: int = Field(
+        1024, ge=64, description="Side of the centre of each frame that --misalignment works on, pixels."
+    )
+
+    @model_validator(mode="after")
+    def _files_come_in_pairs(self) -> Self:
+        for name in ("lpips", "dists"):
+            backbone, weights = f"{name}_backbone", f"{name}_weights"
+            if (getattr(self, backbone) is None) != (getattr(self, weights) is None):
+                raise ValueError(f"{backbone} and {weights} go together: give both or neither")
+        if not all(0 <= shift <= 16 for shift in self.planted_shifts_px):
+            raise ValueError("planted_shifts_px must lie in 0 … 16")
+        if not all(0 <= zoom <= 0.1 for zoom in self.planted_zooms):
+            raise ValueError("planted_zooms must lie in 0 … 0.1")
+        return self
 
 
 class DeblurConfig(Tiling):

@@ -1,40 +1,48 @@
-"""`sdd evaluate`: PSNR, SSIM and MAE of a checkpoint's output, and of its input, on one split of a data set.
+"""`sdd evaluate`: checkpoints' outputs, and their input, scored on one split of a data set.
 
-Two protocols, side by side:
+Protocols, side by side:
 
 * `unwarped`: against the sharp frame as it is packed, globally aligned;
 * `aligned`: against the sharp frame warped by the flow stored with the data set onto the blurred frame. The flow was
-  estimated once per pair, from the pair alone, so it favours no method.
+  estimated once per pair, from the pair alone, so it favours no method;
+* `official`, given PWC-Net: against the sharp frame warped to each output, as the published code scores.
+
+Beside them stands the geometry drift of each output against its input (`jdrl.drift`).
 
 Values are those of the data set's encoding: sRGB-encoded ones, as papers report them, or for linear16 linear light,
-whose scores compare with no sRGB score. Only valid pixels count. Outputs are rounded to the data set's bit depth
-first, as files of them would be.
+whose scores compare with no sRGB score. Only valid pixels count, except in `official`. Outputs are rounded to the data
+set's bit depth first, as files of them would be.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from jdrl.checkpoint import load_network, locate
+from jdrl.checkpoint import load_network, locate, read_header
+from jdrl.colour import colour_fit
+from jdrl.comparison import standings
 from jdrl.data import aligned
 from jdrl.device import device_name
+from jdrl.drift import Drift, drift
+from jdrl.evaluation import Evaluation, Model, Shown
+from jdrl.evaluation_files import best_shown, drift_scale_px, write_drifts, write_pictures, write_tables
+from jdrl.evaluation_page import write_page
+from jdrl.flow import flow_estimator
 from jdrl.infer import deblur
-from jdrl.metrics import mae, psnr, ssim
-from jdrl.pictures import Comparison, cut_out, draw_comparison, row_picture
+from jdrl.misalignment import Block, Probe, blocks_of, probes_of, summed_up
+from jdrl.perceptual import dists_of, lpips_of
+from jdrl.pictures import cut_out, place_of_gain
+from jdrl.protocols import ALIGNED, OFFICIAL, UNWARPED, linear_light, official_pair
+from jdrl.registration import is_registered, registered
+from jdrl.scores import Candidate, Metrics, Score, mean_of, score
 from jdrl.tiles import tiling
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, InputError
-from sdd_toolkit.files import write_text
-from sdd_toolkit.images import write_image
 from sdd_toolkit.progress import silent
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.types import Report
@@ -42,215 +50,216 @@ from sdd_toolkit.types import Report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from jdrl.config import EvaluateConfig
     from jdrl.data import Batch
+    from jdrl.flow import FlowEstimator
     from sdd_toolkit.progress import Track
 
-IMAGES = ("input", "deblurred")
-PROTOCOLS = ("unwarped", "aligned")
-_SSIM_WINDOW_PX = 11
+NO_OFFICIAL = "The protocol official is left out: it needs the weights of PWC-Net (--pwcnet FILE)."
+NO_PERCEPTUAL = "LPIPS and DISTS are left out: they need weights (docs/evaluation.md)."
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One image under one protocol.
+@dataclass(frozen=True, slots=True, eq=False)
+class Contestant:
+    """A checkpoint at work: its network, and the tiles it works in."""
 
-    Attributes:
-        pair: The pair's id; `mean` for the mean over all pairs.
-        image: `input` (the blurred frame) or `deblurred`.
-        protocol: `unwarped` or `aligned`.
-        psnr_db: Peak signal-to-noise ratio.
-        ssim: Structural similarity, 7x7 uniform window (scikit-image's default, the official code's).
-        ssim_gaussian: The same with the Gaussian 11x11 window of the SSIM paper.
-        mae: Mean absolute error, 0 … 1.
-    """
-
-    pair: str
-    image: str
-    protocol: str
-    psnr_db: float | None
-    ssim: float | None
-    ssim_gaussian: float | None
-    mae: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What was scored: one mean per image kind and protocol, and every single score.
-
-    Attributes:
-        report: Counts, time and outputs.
-        checkpoint: Name of the checkpoint.
-        step: Its optimiser steps.
-        split: Which split was scored.
-        encoding: Of the data set.
-        domain: Of the values that were scored: `sRGB` or `linear light`.
-        means: Over all pairs.
-        images: Pair by pair.
-    """
-
-    report: Report
-    checkpoint: str
-    step: int
-    split: str
-    encoding: str
-    domain: str
-    means: tuple[Score, ...]
-    images: tuple[Score, ...]
+    model: Model
+    folder: Path
+    encoding: Encoding
+    network: nn.Module
+    tile_px: int
+    overlap_px: int
 
 
 def run(
-    checkpoint: Path,
+    checkpoint: Path | Sequence[Path],
     shards: Path,
     out: Path,
     config: EvaluateConfig,
     *,
     split: str = "test",
     network: str | None = None,
+    misalignment: bool = False,
+    official: FlowEstimator | None = None,
     track: Track = silent,
 ) -> Evaluation:
-    """Scores a checkpoint and writes evaluation.csv, evaluation.json and before/after pictures to `out`.
+    """Scores checkpoints and writes evaluation.csv, .json and .html, further tables and pictures to `out`.
 
     Args:
-        checkpoint: A checkpoint folder or a training run.
+        checkpoint: A checkpoint folder or a training run; or several, the others being compared to the first.
         shards: Folder with index.json.
         out: Folder for the results.
         config: The `[evaluate]` section.
         split: Which split to score on.
         network: See `load_network`.
+        misalignment: Whether to plant misalignment too (`jdrl.misalignment`).
+        official: The estimator of the protocol `official`; None: PWC-Net, if `config` names its weights.
         track: Shows progress.
 
     Raises:
         InputError: The split does not exist or is empty.
-        CheckpointError: The checkpoint cannot be used, or was trained on another encoding.
+        CheckpointError: A checkpoint or a file of weights cannot be used, or was trained on another encoding.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    folder = locate(checkpoint)
-    loaded, header = load_network(folder, network)
-    loaded.to(device_name(config.device))
-    tile, overlap = tiling(loaded, config)
+    device = torch.device(device_name(config.device))
+    contestants = entered([checkpoint] if isinstance(checkpoint, Path) else checkpoint, network, config, device)
+    labels = [one.model.label for one in contestants]
+    if official is None and config.pwcnet is not None:
+        official = flow_estimator("pwcnet", config.pwcnet)
+    metrics = metrics_of(config, device)
     scores: list[Score] = []
-    shown: list[Comparison] = []
+    shown: list[Shown] = []
+    probes: list[Probe] = []
+    blocks: list[Block] = []
     with ShardReader(shards, split=split) as reader:
-        if not reader.pair_ids:
-            raise InputError(f"the split {split!r} of {shards} holds no pairs", hint="pack more scenes, or --split")
-        if reader.encoding != header.encoding:
-            raise CheckpointError(
-                f"{folder} was trained on {header.encoding} images, {shards} holds {reader.encoding}",
-                hint="evaluate on a data set packed with the same encoding",
-            )
+        check_data_set(reader, contestants, shards, split)
+        unaligned = sum(not is_registered(reader, pair) for pair in reader.pair_ids)
+        encoding = reader.encoding
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
-                truth = whole_pair(reader, pair)
-                deblurred = deblurred_frame(loaded, truth.blur, reader.encoding.white, tile, overlap)
-                scores += scores_of(pair, truth, deblurred)
-                shown.append(cut_out(pair, truth, deblurred, config.picture_crop, reader.encoding))
+                truth = whole_pair(reader, pair).to(device)
+                outputs = [candidate(one, truth) for one in contestants]
+                scores += scores_of(pair, truth, outputs, metrics, official)
+                shown.append(seen(pair, truth, outputs, config.picture_crop, encoding))
+                if misalignment:
+                    probes += probes_of(pair, truth, outputs, config)
+                    blocks += [block for one in outputs for block in blocks_of(pair, truth, one)]
                 advance(note=pair)
-    pictures = write_pictures(out, shown, config.pictures)
-    tables = (str(out / "evaluation.csv"), str(out / "evaluation.json"))
-    report = Report(
-        stage="evaluate",
-        total=len(shown),
-        done=len(shown),
-        skipped=0,
-        rejected={},
-        seconds=time.monotonic() - started,
-        outputs=(*tables, *pictures),
+    best = best_shown(shown, config.pictures)
+    drifts = write_drifts(out, shown, labels)
+    pictures = write_pictures(out, best)
+    protocols = (UNWARPED, ALIGNED) if official is None else (UNWARPED, ALIGNED, OFFICIAL)
+    kinds = [("input", ""), *(("deblurred", label) for label in labels)]
+    perceptual = metrics.lpips is not None and metrics.dists is not None
+    evaluation = Evaluation(
+        report=Report("evaluate", len(shown), len(shown), 0, {}, time.monotonic() - started),
+        checkpoint=contestants[0].folder.name,
+        step=contestants[0].model.step,
+        split=split,
+        encoding=str(encoding),
+        domain="linear light" if encoding is Encoding.LINEAR16 else "sRGB",
+        means=tuple(mean_of(scores, image, protocol, label) for protocol in protocols for image, label in kinds),
+        images=tuple(scores),
+        models=tuple(one.model for one in contestants),
+        standings=standings(scores, labels, draws=config.bootstrap, seed=config.seed),
+        drifts=drifts,
+        misalignment=summed_up(probes, blocks) if misalignment else None,
+        notes=notes(official=official is not None, perceptual=perceptual, unaligned=unaligned),
     )
-    means = tuple(mean_of(scores, image, protocol) for protocol in PROTOCOLS for image in IMAGES)
-    domain = "linear light" if header.encoding is Encoding.LINEAR16 else "sRGB"
-    evaluation = Evaluation(report, folder.name, header.step, split, str(header.encoding), domain, means, tuple(scores))
-    write_tables(out, evaluation)
-    return evaluation
+    tables = write_tables(out, evaluation)
+    page = write_page(out, evaluation, best, drift_scale_px(shown))
+    written = (*tables, *page, *pictures)
+    return replace(evaluation, report=replace(evaluation.report, outputs=written))
+
+
+def entered(
+    paths: Sequence[Path], network: str | None, config: EvaluateConfig, device: torch.device
+) -> list[Contestant]:
+    """The checkpoints, their networks on `device`.
+
+    Raises:
+        CheckpointError: One cannot be used.
+    """
+    folders = [locate(path) for path in paths]
+    names = [read_header(folder).network for folder in folders]
+    found: list[Contestant] = []
+    for folder, name in zip(folders, names, strict=True):
+        # Whoever names one network of several means the checkpoint that has it.
+        loaded, header = load_network(folder, None if network in names and network != name else network)
+        label = f"{folder.resolve().parent.name}/{folder.name}"
+        twins = sum(one.model.label.partition(" #")[0] == label for one in found)
+        model = Model(f"{label} #{twins + 1}" if twins else label, header.step, header.network)
+        loaded.to(device)
+        found.append(Contestant(model, folder, header.encoding, loaded, *tiling(loaded, config)))
+    return found
+
+
+def notes(*, official: bool, perceptual: bool, unaligned: int) -> tuple[str, ...]:
+    """What a reader must know of the numbers."""
+    estimated = f"{unaligned} pairs came without an alignment: for them `aligned` estimates it (docs/evaluation.md)."
+    said = ((official, NO_OFFICIAL), (perceptual, NO_PERCEPTUAL), (unaligned == 0, estimated))
+    return tuple(note for needless, note in said if not needless)
+
+
+def metrics_of(config: EvaluateConfig, device: torch.device) -> Metrics:
+    """LPIPS and DISTS, where there are weights.
+
+    Raises:
+        CheckpointError: A file cannot be used.
+    """
+    lpips = dists = None
+    if config.lpips_backbone is not None and config.lpips_weights is not None:
+        lpips = lpips_of(config.lpips_backbone, config.lpips_weights).to(device)
+    if config.dists_backbone is not None and config.dists_weights is not None:
+        dists = dists_of(config.dists_backbone, config.dists_weights).to(device)
+    return Metrics(lpips, dists)
+
+
+def check_data_set(reader: ShardReader, contestants: Sequence[Contestant], shards: Path, split: str) -> None:
+    """Whether the data set can judge the checkpoints.
+
+    Raises:
+        InputError: The split is empty.
+        CheckpointError: A checkpoint was trained on another encoding.
+    """
+    if not reader.pair_ids:
+        raise InputError(f"the split {split!r} of {shards} holds no pairs", hint="pack more scenes, or --split")
+    for one in contestants:
+        if reader.encoding != one.encoding:
+            raise CheckpointError(
+                f"{one.folder} was trained on {one.encoding} images, {shards} holds {reader.encoding}",
+                hint="evaluate on a data set packed with the same encoding",
+            )
 
 
 def whole_pair(reader: ShardReader, pair: str) -> Batch:
-    """A whole pair as tensors, the sharp frame warped by the stored flow beside the plain one."""
+    """A whole pair as tensors, the sharp frame warped by the flow, stored or else estimated, beside the plain one."""
     height, width = reader.shape(pair)
-    return aligned(reader.read_window(pair, 0, 0, height, width))
+    whole = aligned(reader.read_window(pair, 0, 0, height, width))
+    return whole if is_registered(reader, pair) else registered(whole)
 
 
-def deblurred_frame(network: nn.Module, blur: Tensor, white: int, tile: int, overlap: int) -> Tensor:
-    """(1, 3, H, W) output for one frame, rounded to `white` + 1 levels."""
-    restored = deblur(network, blur[0], tile=tile, overlap=overlap)
-    return (restored[None] * white).round() / white
+def candidate(contestant: Contestant, truth: Batch) -> Candidate:
+    """What a checkpoint makes of a pair, rounded to the levels of the data set, and how far it moved."""
+    white, encoding = contestant.encoding.white, contestant.encoding
+    restored = deblur(contestant.network, truth.blur[0], tile=contestant.tile_px, overlap=contestant.overlap_px)
+    output = (restored[None].to(truth.blur.device) * white).round() / white
+    return Candidate("deblurred", contestant.model.label, output, drift_of(output, truth, encoding))
 
 
-def scores_of(pair: str, truth: Batch, deblurred: Tensor) -> list[Score]:
-    """Input and output of one pair under both protocols."""
-    targets = {"unwarped": truth.sharp, "aligned": truth.sharp_on_blur}
-    images = {"input": truth.blur, "deblurred": deblurred}
-    return [
-        score(pair, name, protocol, images[name], targets[protocol], truth.valid)
-        for protocol in PROTOCOLS
-        for name in IMAGES
+def drift_of(image: Tensor, truth: Batch, encoding: Encoding) -> Drift:
+    """How far `image` lies off the blurred frame, in linear light."""
+    return drift(linear_light(image, encoding), linear_light(truth.blur, encoding), truth.valid)
+
+
+def scores_of(
+    pair: str, truth: Batch, outputs: Sequence[Candidate], metrics: Metrics, official: FlowEstimator | None
+) -> list[Score]:
+    """Input and outputs of one pair under every protocol."""
+    candidates = (Candidate("input", "", truth.blur), *outputs)
+    colours = colour_fit(truth.blur, truth.sharp_on_blur, truth.valid)
+    targets = {UNWARPED: truth.sharp, ALIGNED: truth.sharp_on_blur}
+    found = [
+        score(pair, protocol, one, target, truth.valid, colours, metrics)
+        for protocol, target in targets.items()
+        for one in candidates
     ]
+    if official is not None:
+        for one in candidates:
+            cropped, target = official_pair(one.image, truth.sharp, official)
+            found.append(score(pair, OFFICIAL, replace(one, image=cropped), target, None, colours, metrics))
+    return found
 
 
-def score(pair: str, name: str, protocol: str, image: Tensor, target: Tensor, valid: Tensor) -> Score:
-    """One image (1, 3, H, W) against its target on valid pixels; None where nothing can be measured."""
-    large = min(image.shape[-2:]) >= _SSIM_WINDOW_PX
-    return Score(
-        pair=pair,
-        image=name,
-        protocol=protocol,
-        psnr_db=finite(psnr(image, target, valid)),
-        ssim=finite(ssim(image, target, valid, window="uniform7")) if large else None,
-        ssim_gaussian=finite(ssim(image, target, valid, window="gaussian11")) if large else None,
-        mae=finite(mae(image, target, valid)),
+def seen(pair: str, truth: Batch, outputs: Sequence[Candidate], size: int, encoding: Encoding) -> Shown:
+    """Where the first checkpoint gained most, for all of them, and everybody's drift."""
+    place = place_of_gain(truth, outputs[0].image, size)
+    return Shown(
+        pair,
+        tuple(cut_out(pair, truth, one.image, size, encoding, place) for one in outputs),
+        tuple(one.drift for one in outputs if one.drift is not None),
+        drift_of(truth.sharp_on_blur, truth, encoding),
     )
-
-
-def finite(value: Tensor) -> float | None:
-    """The single number of a tensor; None for NaN and infinity, which JSON does not know."""
-    return float(value) if bool(torch.isfinite(value).all()) else None
-
-
-def mean_of(scores: Sequence[Score], image: str, protocol: str) -> Score:
-    """The mean over pairs; what could not be measured is left out."""
-
-    def mean(values: list[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
-    chosen = [score for score in scores if (score.image, score.protocol) == (image, protocol)]
-    return Score(
-        pair="mean",
-        image=image,
-        protocol=protocol,
-        psnr_db=mean([score.psnr_db for score in chosen]),
-        ssim=mean([score.ssim for score in chosen]),
-        ssim_gaussian=mean([score.ssim_gaussian for score in chosen]),
-        mae=mean([score.mae for score in chosen]),
-    )
-
-
-def write_tables(out: Path, evaluation: Evaluation) -> None:
-    """evaluation.csv (one row a score, means last) and evaluation.json."""
-    lines = io.StringIO()
-    names = list(Score.__dataclass_fields__)
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(names)
-    for line in (*evaluation.images, *evaluation.means):
-        rows.writerow(["" if value is None else value for value in asdict(line).values()])
-    write_text(out / "evaluation.csv", lines.getvalue())
-    content = asdict(evaluation)
-    del content["report"]
-    write_text(out / "evaluation.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_pictures(out: Path, shown: Sequence[Comparison], count: int) -> tuple[str, ...]:
-    """before_after.png of the clearest cut-outs, and one plain picture (input | deblurred | truth) each."""
-    best = sorted(shown, key=lambda comparison: (-comparison.gain_db, comparison.pair))[:count]
-    if not best:
-        return ()
-    together = out / "before_after.png"
-    draw_comparison(best, together)
-    paths = []
-    for place, comparison in enumerate(best, 1):
-        paths.append(out / "pictures" / f"{place:02d}.png")
-        write_image(paths[-1], row_picture(comparison))
-    return (str(together), *(str(path) for path in paths))

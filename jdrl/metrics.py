@@ -6,15 +6,20 @@ names the pixels to score (> 0.5): what lies outside it, even NaN, has no influe
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Window = Literal["uniform7", "gaussian11"]
 
 _C1, _C2 = 0.01**2, 0.03**2
+_STRIP_PX = 256
 
 
 def psnr(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -28,14 +33,12 @@ def psnr(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         () or (B,), float64.
     """
-    a, b, keep = _prepared(first, second, mask)
-    return _shaped(-10 * torch.log10(_masked_mean((a - b).square(), keep)), first)
+    return -10 * torch.log10(_mean(_squared_error, first, second, mask))
 
 
 def mae(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute error; arguments and result as for `psnr`."""
-    a, b, keep = _prepared(first, second, mask)
-    return _shaped(_masked_mean((a - b).abs(), keep), first)
+    return _mean(_absolute_error, first, second, mask)
 
 
 def ssim(first: Tensor, second: Tensor, mask: Tensor | None = None, *, window: Window = "uniform7") -> Tensor:
@@ -54,42 +57,56 @@ def ssim(first: Tensor, second: Tensor, mask: Tensor | None = None, *, window: W
     Returns:
         () or (B,), float64.
     """
-    a, b, keep = _prepared(first, second, mask)
+    size = len(_line(window))
+    if min(first.shape[-2:]) < size:
+        raise ValueError(f"images of {tuple(first.shape[-2:])} pixels are smaller than the {size}x{size} SSIM window")
+    return _mean(partial(_similarity, window=window), first, second, mask, size)
+
+
+def _similarity(a: Tensor, b: Tensor, *, window: Window) -> Tensor:
     line = _line(window).to(a)
-    size = len(line)
-    if min(a.shape[-2:]) < size:
-        raise ValueError(f"images of {tuple(a.shape[-2:])} pixels are smaller than the {size}x{size} SSIM window")
-    count = size * size
+    count = len(line) ** 2
     norm = count / (count - 1) if window == "uniform7" else 1.0
     mean_a, mean_b = _filtered(a, line), _filtered(b, line)
     var_a = norm * (_filtered(a * a, line) - mean_a * mean_a)
     var_b = norm * (_filtered(b * b, line) - mean_b * mean_b)
     covariance = norm * (_filtered(a * b, line) - mean_a * mean_b)
-    similarity = ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
+    return ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
         (mean_a * mean_a + mean_b * mean_b + _C1) * (var_a + var_b + _C2)
     )
-    whole = -F.max_pool2d(-keep, size, stride=1)
-    return _shaped(_masked_mean(similarity, whole), first)
 
 
-def _prepared(first: Tensor, second: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Both images as (B, C, H, W) float64, zero where not scored, and the mask as (B, 1, H, W) of 0 and 1."""
+def _squared_error(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square()
+
+
+def _absolute_error(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs()
+
+
+def _mean(
+    measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, mask: Tensor | None, size: int = 1
+) -> Tensor:
+    """The mean of `measure` over windows of `size` that the mask holds whole, () or (B,).
+
+    Strip by strip: a frame of 4096x2160 in float64 with all its filtered copies would take gigabytes.
+    """
     if first.shape != second.shape or first.dim() not in (3, 4):
         raise ValueError(f"images must be two (C, H, W) or (B, C, H, W): {tuple(first.shape)}, {tuple(second.shape)}")
-    a, b = (image.detach().double().view(-1, *image.shape[-3:]) for image in (first, second))
+    a, b = (image.detach().view(-1, *image.shape[-3:]) for image in (first, second))
     shape = (a.shape[0], 1, *a.shape[-2:])
-    if mask is None:
-        return a, b, a.new_ones(shape)
-    keep = (mask.to(a.device) > 0.5).expand(shape)
-    return a.where(keep, 0.0), b.where(keep, 0.0), keep.double()
-
-
-def _masked_mean(values: Tensor, keep: Tensor) -> Tensor:
-    return (values * keep).sum((1, 2, 3)) / (values.shape[1] * keep.sum((1, 2, 3)))
-
-
-def _shaped(per_image: Tensor, original: Tensor) -> Tensor:
-    return per_image[0] if original.dim() == 3 else per_image
+    keep = (torch.ones(1, 1, 1, 1) if mask is None else mask).to(a.device).expand(shape)
+    total = a.new_zeros(a.shape[0], dtype=torch.float64)
+    count = torch.zeros_like(total)
+    for top in range(0, a.shape[-2] - size + 1, _STRIP_PX):
+        rows = slice(top, top + _STRIP_PX + size - 1)
+        scored = keep[..., rows, :] > 0.5
+        values = measure(*(image[..., rows, :].double().where(scored, 0.0) for image in (a, b)))
+        whole = -F.max_pool2d(-scored.double(), size, stride=1)
+        total += (values * whole).sum((1, 2, 3))
+        count += whole.sum((1, 2, 3))
+    mean = total / (a.shape[1] * count)
+    return mean[0] if first.dim() == 3 else mean
 
 
 def _line(window: Window) -> Tensor:

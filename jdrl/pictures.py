@@ -1,4 +1,4 @@
-"""Before/after pictures of an evaluation: where to look, and how to draw it."""
+"""Pictures of an evaluation: before and after, where to look, and maps of displacements."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from jdrl.metrics import psnr
 from sdd_toolkit.develop import Encoding, srgb_encode
 from sdd_toolkit.files import replacing
+from sdd_toolkit.report_flow import faded, flow_colours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jdrl.data import Batch
+    from jdrl.drift import Drift
 
 _STRIDE_PX = 16
+_CELL_PX = 12  # side of a block in a map of displacements
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +46,35 @@ class Comparison:
         return self.deblurred_psnr_db - self.input_psnr_db
 
 
-def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Encoding) -> Comparison:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which part of a frame is shown."""
+
+    rows: slice
+    columns: slice
+
+
+def place_of_gain(truth: Batch, deblurred: Tensor, size: int) -> Place:
     """The square of a pair in which the squared error fell most.
+
+    Args:
+        truth: The pair.
+        deblurred: (1, 3, H, W).
+        size: Side of the square, pixels; less where the frame is smaller.
+    """
+    target, valid = truth.sharp_on_blur, truth.valid
+    fall = ((truth.blur - target).square() - (deblurred - target).square()).mean(1, keepdim=True) * valid
+    side = min(size, *fall.shape[-2:])
+    pooled = F.avg_pool2d(fall, side, stride=_STRIDE_PX)[0, 0]
+    row, column = divmod(int(pooled.argmax()), pooled.shape[1])
+    top, left = row * _STRIDE_PX, column * _STRIDE_PX
+    return Place(slice(top, top + side), slice(left, left + side))
+
+
+def cut_out(
+    pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Encoding, place: Place | None = None
+) -> Comparison:
+    """A square of a pair.
 
     Args:
         pair: The pair's id.
@@ -52,15 +82,11 @@ def cut_out(pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Enc
         deblurred: (1, 3, H, W).
         size: Side of the square, pixels; less where the frame is smaller.
         encoding: Of the values; linear ones get the sRGB curve to be looked at.
+        place: Which one; None: `place_of_gain`.
     """
-    target, valid = truth.sharp_on_blur, truth.valid
-    fall = ((truth.blur - target).square() - (deblurred - target).square()).mean(1, keepdim=True) * valid
-    side = min(size, *fall.shape[-2:])
-    pooled = F.avg_pool2d(fall, side, stride=_STRIDE_PX)[0, 0]
-    row, column = divmod(int(pooled.argmax()), pooled.shape[1])
-    rows = slice(row * _STRIDE_PX, row * _STRIDE_PX + side)
-    columns = slice(column * _STRIDE_PX, column * _STRIDE_PX + side)
-    parts = [image[..., rows, columns] for image in (truth.blur, deblurred, target, valid)]
+    where = place or place_of_gain(truth, deblurred, size)
+    images = (truth.blur, deblurred, truth.sharp_on_blur, truth.valid)
+    parts = [image[..., where.rows, where.columns] for image in images]
     before, after = (float(psnr(image, parts[2], parts[3])) for image in parts[:2])
     blurred, restored, sharp = (as_picture(image, encoding) for image in parts[:3])
     return Comparison(pair, blurred, restored, sharp, before, after)
@@ -91,6 +117,13 @@ def draw_comparison(rows: Sequence[Comparison], path: Path) -> None:
             place.set_axis_off()
     with replacing(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
+
+
+def drift_picture(shift: Drift, scale_px: float) -> NDArray[np.uint8]:
+    """A map of displacements, (h, w, 3): hue is direction, full colour `scale_px`; grey where a block abstains."""
+    known = np.isfinite(shift.field[..., 0])
+    colours = flow_colours(np.where(known[..., None], shift.field, 0), scale_px)
+    return np.kron(faded(colours, known.astype(np.float32)), np.ones((_CELL_PX, _CELL_PX, 1), np.uint8))
 
 
 def as_picture(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:

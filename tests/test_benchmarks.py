@@ -17,6 +17,7 @@ SCRIPTS = (
     "camera",
     "codecs",
     "develop",
+    "drift",
     "flow",
     "infer",
     "ingest",
@@ -172,6 +173,17 @@ def test_a_reblurring_network_that_never_saw_a_radius_stands_beside_one_radius_f
     for name in ("one radius for all", "discs"):
         median_px, ninth_px, _, _ = rows[name][0]
         assert 0 < median_px < ninth_px < 7
+
+
+def test_drift_is_found_under_blur_beside_estimates_that_expect_none() -> None:
+    rows = table("drift", "--size", "288x192", "--radii", "0,4")
+    for name in ("shift 0.00 px", "shift 0.25 px", "shift 6.00 px", "zoom 1 %"):
+        (row,) = rows[f"{name}, ours"]
+        errors_px, abstained = row[0::2], row[1::2]
+        assert max(errors_px) < 0.1
+        assert max(abstained) < 0.5
+        assert rows[f"{name}, flow"][0][2] > errors_px[1]
+        assert len(rows[f"{name}, phase"][0]) == 4
 
 
 def test_flow_estimators_are_compared_and_the_pyramid_is_as_good_as_dis() -> None:

@@ -32,6 +32,13 @@ def test_train_evaluate_deblur_in_a_row(shards: Path, tmp_path: Path) -> None:
     scored = runner.invoke(evaluate, [str(out), str(shards), "--out", str(tmp_path / "scores")])
     assert scored.exit_code == 0
     assert "deblurred" in scored.stdout
+    assert (tmp_path / "scores" / "evaluation.html").is_file()
+    config.write_text("[evaluate]\nplanted_shifts_px = [1]\nplanted_zooms = []\n")
+    options = ["--out", str(tmp_path / "both"), "--config", str(config), "--misalignment", "--json"]
+    compared = runner.invoke(evaluate, [str(out), str(out), str(shards), *options])
+    assert (tmp_path / "both" / "misalignment.csv").is_file()
+    told = json.loads(compared.stdout)
+    assert {row["checkpoint"] for row in told["standings"]} == {"", "run/step-00000002", "run/step-00000002 #2"}
     files = [str(tmp_path / "photo.png"), str(tmp_path / "missing.png")]
     deblurred = runner.invoke(deblur, [str(out), *files, "--out", str(tmp_path / "images")])
     assert deblurred.exit_code == 2
@@ -62,6 +69,12 @@ def test_a_network_that_does_not_exist_is_answered_with_those_that_do(shards: Pa
     with pytest.raises(ConfigError, match="unknown network 'nafnett'") as caught:
         CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert "nafnet" in caught.value.hint
+
+
+def test_an_evaluation_without_a_checkpoint_says_what_is_missing(shards: Path, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(evaluate, [str(shards), "--out", str(tmp_path / "out")])
+    assert refused.exit_code == 2
+    assert "at least one checkpoint" in refused.output
 
 
 @pytest.mark.parametrize("command", [train, evaluate, deblur])

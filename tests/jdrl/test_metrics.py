@@ -36,6 +36,14 @@ def test_every_image_scores_as_in_scikit_image(name: str) -> None:
     assert np.abs(ours.numpy() - expected).max() < 1e-10
 
 
+@pytest.mark.parametrize("name", ["psnr", "uniform7", "gaussian11"])
+def test_a_frame_of_several_strips_scores_as_in_scikit_image(name: str) -> None:
+    first, second = pair(batch=1, size=(517, 23))
+    ours = psnr(first[0], second[0]) if name == "psnr" else ssim(first[0], second[0], window=name)  # type: ignore[arg-type]
+    assert ours.shape == ()
+    assert float(ours) == pytest.approx(reference(name, first[0].numpy(), second[0].numpy()), abs=1e-10)
+
+
 def test_single_precision_input_scores_the_same_to_a_millionth() -> None:
     first, second = pair()
     assert (ssim(first.float(), second.float()) - ssim(first, second)).abs().max() < 1e-6
