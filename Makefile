@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/flow.py
+	$(BIN)/python benchmarks/infer.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/interop.py
 	$(BIN)/python benchmarks/jdrl.py

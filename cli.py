@@ -72,6 +72,7 @@ DOORS = (
         "jdrl.commands:blurmap",
         "Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.",
     ),
+    Door("export-onnx", "jdrl.commands:export_onnx", "Write a trained network as an ONNX file."),
     Door("networks", "jdrl.commands:networks", "List the deblurring networks: size, cost, paper, licence."),
 )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CELL_PX = 4
 CONTRAST_REACH_PX = 8
 CONTRAST_FLOOR = 0.02
+REACH_PX = 48  # of the features, to each side: the trunk's and the contrast's
 
 
 class BlurEstimator(nn.Module):
@@ -41,6 +42,7 @@ class BlurEstimator(nn.Module):
         super().__init__()
         self.basis: BasisName = basis
         self.largest_px = radius_px
+        self.reach_px = REACH_PX
         count = len(planes(Basis(basis, radius_px)))
         self.intro = nn.Conv2d(3 * CELL_PX**2, width, 3, padding=1)
         self.trunk = nn.Sequential(*(_ResidualBlock(width) for _ in range(blocks)))

@@ -19,14 +19,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jdrl import blur_estimator, deblurrer
+from jdrl import blur_estimator, deblurrer, tiles
 from jdrl.checkpoint import HEADER, TRAINING, Header, locate, read_header, read_part
 from jdrl.config import TrainConfig
 from jdrl.device import device_name
-from jdrl.infer import Failure, deblur, ramp, read_photograph, spans
+from jdrl.infer import Failure, deblur, read_photograph
 from jdrl.networks import fitting, load_published
 from jdrl.reblur import coc_radius_px
 from jdrl.reblur_network import ReblurNetwork, reblur_network_of
+from jdrl.tiles import ramp, spans
 from sdd_toolkit.config import validate
 from sdd_toolkit.develop import Encoding, srgb_decode
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
@@ -84,13 +85,15 @@ def of_checkpoint(path: Path, tiling: Tiling, network: str | None = None) -> Blu
     header = read_header(folder)
     trained = deblurrer.of_checkpoint(folder, network)
     device = device_name(tiling.device)
-    tile, overlap = tiling.tile, tiling.overlap_px(trained.crop_px)
     alone = blur_estimator.estimator_of(trained.network)
     if alone is not None:
-        estimate = partial(radius_at_sight, alone.to(device), tile=tile, overlap=overlap)
+        tile, overlap = tiles.tiling(alone.to(device), tiling)
+        estimate = partial(radius_at_sight, alone, tile=tile, overlap=overlap)
         return BlurMapper(trained.encoding, alone.largest_px, estimate)
+    built = trained.network.to(device)
+    tile, overlap = tiles.tiling(built, tiling)
     reblur_network = load_reblur_network(folder, header).to(device)
-    estimate = partial(radius_by_reblurring, trained.network.to(device), reblur_network, tile=tile, overlap=overlap)
+    estimate = partial(radius_by_reblurring, built, reblur_network, tile=tile, overlap=overlap)
     return BlurMapper(trained.encoding, reblur_network.radius_px, estimate)
 
 

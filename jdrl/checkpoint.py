@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from jdrl.networks import Guide, GuidedNetwork, NAFNet, build_network, fitting, guided, load_published, localised
+from jdrl.networks import Guide, build_network, fitting, guided, load_published, localised
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError
@@ -196,7 +196,8 @@ def read_header(folder: Path) -> Header:
 def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, Header]:
     """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
 
-    A NAFNet averages over windows of the side of its training crops; on such a crop it answers as in training.
+    What averages over its whole input does so over windows of its training crops' side; on such a crop it answers as
+    in training.
 
     Args:
         folder: The checkpoint.
@@ -230,18 +231,12 @@ def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, H
         raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
     load_published(built, weights)
     if header.crop_px:
-        built = _localised(built, header.crop_px)
+        built = localised(built, header.crop_px)
     return built.eval(), header
 
 
 def _built(header: Header) -> nn.Module:
     return guided(build_network(header.network, **header.network_options), header.guide)
-
-
-def _localised(network: nn.Module, window_px: int) -> nn.Module:
-    if isinstance(network, GuidedNetwork):
-        network.network = _localised(network.network, window_px)
-    return localised(network, window_px) if isinstance(network, NAFNet) else network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

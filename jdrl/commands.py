@@ -1,4 +1,4 @@
-"""The commands `train`, `evaluate`, `deblur`, `blurmap`, `networks`. torch is imported only when one of them runs."""
+"""The commands `train`, `evaluate`, `deblur`, `blurmap`, `export-onnx`, `networks`. torch is imported late."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from sdd_toolkit.options import IN_PATH, config_option, echo_report, json_option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jdrl.deblurrer import Deblurrer
     from jdrl.evaluation import Evaluation
 
 _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None, help="auto (default) takes CUDA if present."
+)
+tile_option = click.option(
+    "--tile",
+    type=int,
+    default=None,
+    help="Side of the tiles, px; by default what keeps it below 4 GB; 0: the whole image.",
+)
+overlap_option = click.option(
+    "--overlap", type=int, default=None, help="How far tiles overlap, px; by default as far as the network looks."
 )
 network_option = click.option(
     "--network",
@@ -122,10 +132,8 @@ def evaluate(
 @out_option("Folder for the deblurred images.")
 @click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
 @network_option
-@click.option("--tile", type=int, default=1024, show_default=True, help="Side of the tiles, px; 0: the whole image.")
-@click.option(
-    "--overlap", type=int, default=None, help="How far tiles overlap, px; by default the training crop, at least 128."
-)
+@tile_option
+@overlap_option
 @click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
 @device_option
 @json_option
@@ -141,23 +149,48 @@ def deblur(
     from sdd_toolkit.config import load_section
     from sdd_toolkit.progress import terminal
 
-    if weights is not None and network is None:
-        raise click.UsageError("--weights needs --network: whose weights are they? see `sdd networks`")
     if weights is None and len(paths) < 2:
         raise click.UsageError("give a checkpoint and at least one photograph, or --weights and --network")
     config = load_section(DeblurConfig, "deblur", None, **options)
     with training_extra():
-        from jdrl.deblurrer import of_checkpoint, of_weights
         from jdrl.infer import run
 
-        if weights is not None and network is not None:
-            deblurrer, files = of_weights(weights, network), paths
-        else:
-            deblurrer, files = of_checkpoint(paths[0], network), paths[1:]
-        report, failures = run(deblurrer, files, out, config, track=terminal)
+        checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
+        report, failures = run(chosen(checkpoint, weights, network), files, out, config, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)
+
+
+@click.command("export-onnx")
+@click.argument("checkpoint", type=IN_PATH, required=False)
+@out_option("The file, model.onnx.")
+@click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
+@network_option
+@json_option
+def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, network: str | None, as_json: bool) -> None:
+    """Write a trained network as an ONNX file.
+
+    A checkpoint of `sdd train`, or weights that others have published (--weights FILE --network NAME). Its input is one
+    image, RGB in [0, 1], of any size that is a multiple of the network's. The file is compared with the network where
+    onnxruntime is installed, and not written where they differ.
+    """
+    if (checkpoint is None) == (weights is None):
+        raise click.UsageError("give either a checkpoint or --weights")
+    with training_extra():
+        from jdrl.onnx_export import export
+
+        exported = export(chosen(checkpoint, weights, network), out)
+    if as_json:
+        click.echo(json.dumps(asdict(exported)))
+        return
+    difference = exported.largest_difference
+    compared = (
+        'not compared: onnxruntime is not installed (pip install "sdd-toolkit[onnx]")'
+        if difference is None
+        else f"onnxruntime's answer differs by {difference * 255:.1g}/255 at most"
+    )
+    click.echo(f"sides: multiples of {exported.size_multiple} px; {compared}\n  -> {exported.path}")
 
 
 @click.command()
@@ -165,10 +198,8 @@ def deblur(
 @click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="FILES...")
 @out_option("Folder for the maps: NAME_blurmap.tif in pixels, NAME_blurmap.png in colours.")
 @network_option
-@click.option("--tile", type=int, default=1024, show_default=True, help="Side of the tiles, px; 0: the whole image.")
-@click.option(
-    "--overlap", type=int, default=None, help="How far tiles overlap, px; by default the training crop, at least 128."
-)
+@tile_option
+@overlap_option
 @device_option
 @json_option
 def blurmap(
@@ -231,6 +262,17 @@ def networks(as_json: bool) -> None:
             row.name, f"{row.parameters / 1e6:.2f} M", cost, f"{row.size_multiple} px", row.paper, row.licence
         )
     Console().print(table)
+
+
+def chosen(checkpoint: Path | None, weights: Path | None, network: str | None) -> Deblurrer:
+    """The network of a checkpoint, or that of published weights."""
+    from jdrl.deblurrer import of_checkpoint, of_weights
+
+    if checkpoint is not None:
+        return of_checkpoint(checkpoint, network)
+    if weights is None or network is None:
+        raise click.UsageError("--weights needs --network: whose weights are they? see `sdd networks`")
+    return of_weights(weights, network)
 
 
 @contextmanager

@@ -150,17 +150,19 @@ class TrainConfig(Section):
         return self
 
 
-LEAST_OVERLAP_PX = 128
-
-
 class Tiling(Section):
     """How large images go through a network."""
 
-    tile: int = Field(1024, ge=0, description="Side of the tiles, pixels; 0 takes every image whole.")
+    tile: int | None = Field(
+        None,
+        ge=0,
+        description="Side of the tiles, pixels; by default what keeps a process below 4 GB, on a GPU half of what is "
+        "free; 0 takes every image whole.",
+    )
     overlap: int | None = Field(
         None,
         ge=0,
-        description="How far neighbouring tiles overlap, pixels; by default the training crop, at least 128.",
+        description="How far neighbouring tiles overlap, pixels; by default as far as the network looks, both ways.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one.")
 
@@ -169,12 +171,6 @@ class Tiling(Section):
         if self.tile and self.overlap is not None and self.overlap > self.tile // 2:
             raise ValueError(f"overlap {self.overlap} exceeds half a tile of {self.tile}")
         return self
-
-    def overlap_px(self, crop_px: int | None) -> int:
-        """The overlap for a network that was trained on crops of `crop_px`; None where nobody knows."""
-        if self.overlap is not None:
-            return self.overlap
-        return min(max(crop_px or 0, LEAST_OVERLAP_PX), self.tile // 2)
 
 
 class EvaluateConfig(Tiling):

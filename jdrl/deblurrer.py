@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from jdrl.checkpoint import load_network, locate, read_tensors
-from jdrl.networks import build_network, load_published
+from jdrl.networks import build_network, load_published, localised
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+
+
+PUBLISHED_WINDOW_PX = 384
+"""Windows for published weights, whose training crops nobody recorded: the largest that their papers speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def of_weights(path: Path, network: str) -> Deblurrer:
     """
     built = build_network(network)
     load_published(built, read_weights(path))
-    return Deblurrer(built.eval(), Encoding.SRGB16, None)
+    return Deblurrer(localised(built, PUBLISHED_WINDOW_PX).eval(), Encoding.SRGB16, None)
 
 
 def read_weights(path: Path) -> Mapping[str, object]:

@@ -39,6 +39,7 @@ from jdrl.perceptual import dists_of, lpips_of
 from jdrl.pictures import cut_out, place_of_gain
 from jdrl.protocols import ALIGNED, OFFICIAL, UNWARPED, linear_light, official_pair
 from jdrl.scores import Candidate, Metrics, Score, mean_of, score
+from jdrl.tiles import tiling
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, InputError
 from sdd_toolkit.progress import silent
@@ -67,6 +68,7 @@ class Contestant:
     folder: Path
     encoding: Encoding
     network: nn.Module
+    tile_px: int
     overlap_px: int
 
 
@@ -117,7 +119,7 @@ def run(
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
                 truth = whole_pair(reader, pair).to(device)
-                outputs = [candidate(one, truth, config.tile) for one in contestants]
+                outputs = [candidate(one, truth) for one in contestants]
                 scores += scores_of(pair, truth, outputs, metrics, official)
                 shown.append(seen(pair, truth, outputs, config.picture_crop, encoding))
                 if misalignment:
@@ -168,8 +170,9 @@ def entered(
         label = f"{folder.resolve().parent.name}/{folder.name}"
         twins = sum(one.model.label.partition(" #")[0] == label for one in found)
         model = Model(f"{label} #{twins + 1}" if twins else label, header.step, header.network)
-        overlap = config.overlap_px(header.crop_px)
-        found.append(Contestant(model, folder, header.encoding, loaded.to(device), overlap))
+        loaded.to(device)
+        tile, overlap = tiling(loaded, config)
+        found.append(Contestant(model, folder, header.encoding, loaded, tile, overlap))
     return found
 
 
@@ -210,10 +213,10 @@ def whole_pair(reader: ShardReader, pair: str) -> Batch:
     return aligned(reader.read_window(pair, 0, 0, height, width))
 
 
-def candidate(contestant: Contestant, truth: Batch, tile: int) -> Candidate:
+def candidate(contestant: Contestant, truth: Batch) -> Candidate:
     """What a checkpoint makes of a pair, rounded to the levels of the data set, and how far it moved."""
     white, encoding = contestant.encoding.white, contestant.encoding
-    restored = deblur(contestant.network, truth.blur[0], tile=tile, overlap=contestant.overlap_px)
+    restored = deblur(contestant.network, truth.blur[0], tile=contestant.tile_px, overlap=contestant.overlap_px)
     output = (restored[None].to(truth.blur.device) * white).round() / white
     return Candidate("deblurred", contestant.model.label, output, drift_of(output, truth, encoding))
 

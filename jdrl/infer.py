@@ -1,18 +1,11 @@
-"""Deblurring images of any size, tile by tile, and photographs as files.
-
-Neighbouring tiles overlap and are blended. In the outer 3/8 of an overlap a tile has no weight, because there the
-network has looked beyond the tile; over the middle quarter its weight rises smoothly. Where 3/8 of the overlap is at
-least the network's reach (the official U-Net: 117 px, most of it within 48), the result is that of the whole frame.
-A NAFNet averages over windows of its training crops' side (`jdrl.networks.localised`): with an overlap of that side
-a small one (8 blocks, crop 128, tile 512) differed from the whole frame by 0.45/255 at most and 0.005 on average, where
-averaging over whole tiles made it 4.1 and 0.25.
-"""
+"""Deblurring images of any size, tile by tile, and photographs as files."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jdrl.blur_estimator import CELL_PX
 from jdrl.device import device_name
-from jdrl.networks import restore
+from jdrl.networks import Localised, restore
+from jdrl.tiles import ramp, spans, tiling
 from sdd_toolkit.develop import Encoding, srgb_decode, srgb_encode
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.frames import RAW_SUFFIXES, read_full
@@ -30,7 +25,7 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Reason, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,9 +33,8 @@ if TYPE_CHECKING:
 
     from jdrl.config import DeblurConfig
     from jdrl.deblurrer import Deblurrer
+    from jdrl.networks.localised import Statistics
     from sdd_toolkit.progress import Track
-
-_TRIM, _BLEND = 3 / 8, 1 / 4
 
 _LOG = logging.getLogger(__name__)
 
@@ -93,14 +87,14 @@ def run(
     """
     started = time.monotonic()
     network = deblurrer.network.to(device_name(config.device))
-    overlap = config.overlap_px(deblurrer.crop_px)
+    tile, overlap = tiling(network, config)
     written: dict[Path, Path] = {}
     failures: list[Failure] = []
     with track("deblur", len(files)) as advance:
         for path in files:
             try:
                 target = target_of(path, out, config.suffix, written)
-                deblur_file(network, deblurrer.encoding, path, target, tile=config.tile, overlap=overlap)
+                deblur_file(network, deblurrer.encoding, path, target, tile=tile, overlap=overlap)
                 written[target] = path
             except (SddError, OSError, MemoryError) as error:
                 failures.append(Failure(str(path), str(error)))
@@ -173,10 +167,10 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
     """The deblurred image, tiles running on the network's device.
 
     Args:
-        network: In evaluation mode.
+        network: In evaluation mode; one that takes statistics of its whole input as `jdrl.networks.localised` made it.
         image: (3, H, W) in [0, 1].
         tile: Side of the tiles, pixels; 0 or at least the image's size takes it whole.
-        overlap: Of neighbouring tiles, pixels.
+        overlap: Of neighbouring tiles, pixels; see `jdrl.tiles.tiling`.
 
     Returns:
         (3, H, W) in [0, 1], float32, on the CPU.
@@ -186,53 +180,37 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
     """
     device = next(network.parameters()).device
     height, width = image.shape[-2:]
-    step = int(getattr(network, "size_multiple", 1))
+    # A blur estimator looks at cells of the frame: tiles begin where they do.
+    step = math.lcm(int(getattr(network, "size_multiple", 1)), CELL_PX)
     rows, columns = spans(height, tile, overlap, step), spans(width, tile, overlap, step)
     total, weights = torch.zeros(3, height, width), torch.zeros(1, height, width)
-    for top, bottom in rows:
-        down = ramp(top, bottom, height, overlap)
-        for left, right in columns:
-            piece = image[None, :, top:bottom, left:right].to(device)
-            restored = _answer(network, piece)[0].float().cpu()
-            weight = down[:, None] * ramp(left, right, width, overlap)[None]
-            total[:, top:bottom, left:right] += weight * restored
-            weights[:, top:bottom, left:right] += weight
+    with _out_of_memory(min(tile or height, height), min(tile or width, width)):
+        statistics = network.measured(image[None]) if isinstance(network, Localised) else None
+        for top, bottom in rows:
+            down = ramp(top, bottom, height, overlap)
+            for left, right in columns:
+                piece = image[None, :, top:bottom, left:right].to(device)
+                restored = _answer(network, piece, statistics, top, left).float().cpu()
+                weight = down[:, None] * ramp(left, right, width, overlap)[None]
+                total[:, top:bottom, left:right] += weight * restored
+                weights[:, top:bottom, left:right] += weight
     return (total / weights).clamp_(0, 1)
 
 
-def _answer(network: nn.Module, piece: Tensor) -> Tensor:
+def _answer(network: nn.Module, piece: Tensor, statistics: Statistics | None, top: int, left: int) -> Tensor:
+    """(3, H, W) for a tile (1, 3, H, W) that begins at (top, left) of its frame."""
+    if isinstance(network, Localised):
+        return network.on_tile(piece, statistics, top, left)[0][0]
+    return restore(network, piece)[0][0]
+
+
+@contextmanager
+def _out_of_memory(height: int, width: int) -> Iterator[None]:
+    """Says what to do where a tile of this size asks for more than there is."""
     try:
-        return restore(network, piece)[0]
+        yield
     except RuntimeError as error:
         # torch has a class for a full GPU and only words for full main memory.
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        height, width = piece.shape[-2:]
         raise InputError(f"no memory for {height}x{width} px at once", hint="choose a smaller --tile") from error
-
-
-def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
-    """(first, end) of the tiles along one side: evenly spread, overlapping by at least `overlap`.
-
-    Every tile starts at a multiple of `multiple`, so that pooling in a tile falls on the same pixels as in the frame.
-    """
-    if tile == 0 or length <= tile:
-        return [(0, length)]
-    widest = max(1, (tile - overlap) // multiple) * multiple
-    count = math.ceil((length - overlap) / widest)
-    stride = math.ceil((length - tile) / ((count - 1) * multiple)) * multiple
-    return [(start, min(length, start + tile)) for start in range(0, count * stride, stride)]
-
-
-def ramp(first: int, end: int, length: int, overlap: int) -> Tensor:
-    """(end - first,) weights of a tile along one side: 1 inside, towards a neighbour smoothly down to almost 0."""
-    place = torch.arange(first, end, dtype=torch.float32)
-    weight = torch.ones_like(place)
-    if overlap == 0:
-        return weight
-    for inner, distance in ((first > 0, place - first + 0.5), (end < length, end - place - 0.5)):
-        if inner:
-            rise = ((distance / overlap - _TRIM) / _BLEND).clamp(0, 1)
-            weight = weight * (0.5 - 0.5 * torch.cos(math.pi * rise))
-    # Never quite zero, so that the quotient exists where rounding leaves a pixel to one tile's edge only.
-    return weight.clamp_(min=1e-6)

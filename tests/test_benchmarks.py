@@ -19,6 +19,7 @@ SCRIPTS = (
     "develop",
     "drift",
     "flow",
+    "infer",
     "ingest",
     "interop",
     "jdrl",
@@ -63,6 +64,14 @@ def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
     assert rows["corners, ours"][0][0] < 1
     assert "corners, laboratory" in rows
     assert "1 of 1 pairs kept and pa" in rows
+
+
+def test_tiles_of_a_network_that_averages_stand_beside_how_they_were() -> None:
+    rows = table("infer", "--networks", "nafnet", "--size", "512x64", "--tile", "448", "--window", "64")
+    (row,) = rows["nafnet"]
+    overlap_px, largest, mean, before = row
+    assert overlap_px == 171
+    assert 0 <= mean <= largest < 1 < before
 
 
 def test_the_first_and_the_second_ingest_have_their_seconds_and_memory() -> None:

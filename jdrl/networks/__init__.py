@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from jdrl.networks.build import build_network, fitting, load_published, restore
+from jdrl.networks.build import build_network, fitting, load_published, reach_px, restore
 from jdrl.networks.catalogue import KNOWN, names
 from jdrl.networks.guidance import Guide, GuidedNetwork, guided, unguided
-from jdrl.networks.nafnet import NAFNet, localised
+from jdrl.networks.localised import Localised, localised
+from jdrl.networks.nafnet import NAFNet
 from jdrl.networks.unet import UNet
 
 __all__ = [
     "KNOWN",
     "Guide",
     "GuidedNetwork",
+    "Localised",
     "NAFNet",
     "UNet",
     "build_network",
@@ -20,6 +22,7 @@ __all__ = [
     "load_published",
     "localised",
     "names",
+    "reach_px",
     "restore",
     "unguided",
 ]

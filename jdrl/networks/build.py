@@ -17,6 +17,9 @@ from sdd_toolkit.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+REACH_PX = 48
+"""Taken for networks that do not say how far they look."""
+
 _CONTAINERS = ("G_state_dict", "state_dict", "params")
 _PREFIXES = ("module.", "Network.")
 
@@ -134,6 +137,11 @@ def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
     if isinstance(outputs, Tensor):
         outputs = [outputs]
     return [output[..., :height, :width] for output in outputs]
+
+
+def reach_px(network: nn.Module) -> int:
+    """How far from a tile's border its answer is no longer the whole frame's: its attribute `reach_px`, or 48."""
+    return int(getattr(network, "reach_px", REACH_PX))
 
 
 def _unwrapped(checkpoint: Mapping[str, object]) -> Mapping[str, object]:

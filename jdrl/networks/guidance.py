@@ -14,8 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jdrl.blur_estimator import CELL_PX, BlurEstimator
+from jdrl.blur_estimator import CELL_PX, REACH_PX, BlurEstimator
 from jdrl.config import BasisName, Fusion
+from jdrl.networks.build import reach_px
 from jdrl.reblur_basis import LARGEST_RADIUS_PX
 from sdd_toolkit.errors import ConfigError
 
@@ -64,6 +65,7 @@ class GuidedNetwork(nn.Module):
         self.network = network
         self.estimator = BlurEstimator(guide.radius_px, guide.width, basis=guide.basis)
         self.size_multiple = int(getattr(network, "size_multiple", 1))
+        self.reach_px = reach_px(network) + REACH_PX
         levels: Mapping[str, int] = getattr(network, "guided_levels", {})
         self.fusion: nn.Module
         if guide.fusion == "concat":

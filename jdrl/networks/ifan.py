@@ -38,6 +38,7 @@ class IFAN(nn.Module):
     """
 
     size_multiple: ClassVar[int] = 8
+    reach_px: ClassVar[int] = 192
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class MPRNet(nn.Module):
     """
 
     size_multiple: ClassVar[int] = 8
+    reach_px: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -63,13 +64,14 @@ class MPRNet(nn.Module):
         self.sam12, self.sam23 = _SupervisedAttention(width), _SupervisedAttention(width)
         self.concat12, self.concat23 = _conv(2 * width, width, 3), _conv(2 * width, full, 3)
         self.tail = _conv(full, 3, 3)
+        self.rows, self.columns = Halves(2), Halves(3)
         # D = B before the first step: the reblurring term starts satisfied and flow has an image to work on.
         for residual in (self.sam12.conv2, self.sam23.conv2, self.tail):
             nn.init.zeros_(residual.weight)
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
         """The deblurred image as of the third stage, the second, the first."""
-        halves = blurred.chunk(2, dim=2)
+        halves = self.rows(blurred)
         firsts = [self._first_stage(half) for half in halves]
         encoded = _joined([self._encoded_again(half, first) for half, first in zip(halves, firsts, strict=True)], 2)
         decoded: list[Tensor] = self.stage2_decoder(encoded)
@@ -80,7 +82,7 @@ class MPRNet(nn.Module):
 
     def _first_stage(self, half: Tensor) -> _Stage:
         # Quarter by quarter, as the authors did it: a batch of quarters is summed in another order.
-        encoded = _joined([self.stage1_encoder(self.shallow_feat1(part)) for part in half.chunk(2, dim=3)], 3)
+        encoded = _joined([self.stage1_encoder(self.shallow_feat1(part)) for part in self.columns(half)], 3)
         decoded: list[Tensor] = self.stage1_decoder(encoded)
         return _Stage(encoded, decoded, *self.sam12(decoded[0], half))
 
@@ -88,6 +90,19 @@ class MPRNet(nn.Module):
         x = self.concat12(torch.cat([self.shallow_feat2(half), first.attended], dim=1))
         levels: list[Tensor] = self.stage2_encoder(x, first.encoded, first.decoded)
         return levels
+
+
+class Halves(nn.Module):
+    """An image divided in two; a module of its own, so that `jdrl.networks.localised` can leave it whole."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The two halves along `dim`, of even length."""
+        half = x.shape[self.dim] // 2
+        return x.narrow(self.dim, 0, half), x.narrow(self.dim, half, half)
 
 
 class _Stage(NamedTuple):

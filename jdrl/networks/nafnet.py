@@ -5,8 +5,7 @@ Parameter names follow the published checkpoints.
 
 from __future__ import annotations
 
-import copy
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,6 +27,8 @@ class NAFNet(nn.Module):
         middle_blocks: Blocks at the coarsest level.
         decoder_blocks: Blocks per decoder level, from the coarsest.
     """
+
+    reach_px: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -96,56 +97,6 @@ class NAFBlock(nn.Module):
         x = x + self.beta * self.conv3(gated * self.sca(gated))
         fed: Tensor = self.conv5(_gate(self.conv4(self.norm2(x))))
         return x + self.gamma * fed
-
-
-def localised(network: NAFNet, window_px: int) -> NAFNet:
-    """A copy whose channel attention averages over a window around every pixel instead of over its whole input.
-
-    A network trained on small crops has seen the averages of crops only, and its answer for a whole frame depends on
-    how the frame is tiled. With a window of the crop's side it meets at every pixel what it was trained on (Chu et
-    al., "Improving Image Restoration by Revisiting Global Information Aggregation", ECCV 2022). Near a border the
-    window is moved inwards, so it never shrinks. Nothing is retrained, the weights keep their names, and inputs no
-    larger than the window are answered as before, bit for bit but for the rounding of sums.
-
-    Args:
-        network: Left as it is.
-        window_px: Side of the window in pixels of the image; coarser levels take their share of it.
-    """
-    local = copy.deepcopy(network)
-    depth = len(local.encoders)
-    stages = [*local.encoders, local.middle_blks, *local.decoders]
-    for place, stage in enumerate(stages):
-        level = depth - abs(depth - place)
-        for block in stage.children():
-            block.sca[0] = _LocalMean(-(-window_px >> level))
-    return local
-
-
-class _LocalMean(nn.Module):
-    """The mean over a `side` x `side` window around every pixel; over all of a dimension that is shorter."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same, or to (B, C, 1, 1) where the window covers everything."""
-        height, width = (min(self.side, length) for length in x.shape[2:])
-        sums = _window_sums(_window_sums(x, width, 3), height, 2)
-        means = (sums / (height * width)).to(x.dtype)
-        if max(means.shape[2:]) == 1:
-            return means
-        # A window that would leave the frame is moved inwards: the outermost means are repeated up to the border.
-        return F.pad(means, ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2), mode="replicate")
-
-
-def _window_sums(x: Tensor, side: int, dim: int) -> Tensor:
-    """Sums of `side` neighbours along `dim`, in float64: running sums grow with the frame, their differences do not."""
-    running = x.cumsum(dim, dtype=torch.float64)
-    count = x.shape[dim] - side + 1
-    sums = running.narrow(dim, side - 1, count).clone()
-    sums.narrow(dim, 1, count - 1).sub_(running.narrow(dim, 0, count - 1))
-    return sums
 
 
 class _ChannelNorm(nn.Module):

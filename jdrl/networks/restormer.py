@@ -24,8 +24,7 @@ Expansion = Annotated[float, Field(ge=1, le=16)]
 class Restormer(nn.Module):
     """`(B, 3, H, W)` in [0, 1] to the same, unclamped; H and W must be multiples of `size_multiple`.
 
-    A new network is the identity. Its attention takes sums over its whole input: the answer for a pixel depends on
-    how a frame is tiled.
+    A new network is the identity. Its attention takes sums over its whole input: see `jdrl.networks.localised`.
 
     Args:
         width: Channels of the first level; each of the three deeper ones doubles them. Even.
@@ -36,6 +35,7 @@ class Restormer(nn.Module):
     """
 
     size_multiple: ClassVar[int] = 8
+    reach_px: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -113,14 +113,23 @@ class _ChannelAttention(nn.Module):
         self.qkv = _conv(channels, 3 * channels, 1)
         self.qkv_dwconv = _conv(3 * channels, 3 * channels, 3, groups=3 * channels)
         self.project_out = _conv(channels, channels, 1)
+        self.mixing = ChannelMixing()
 
     def forward(self, x: Tensor) -> Tensor:
         parts = self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
-        queries, keys, values = (part.unflatten(1, (self.heads, -1)).flatten(3) for part in parts)
-        cosines = F.normalize(queries, dim=-1) @ F.normalize(keys, dim=-1).transpose(-2, -1)
-        attended = (self.temperature * cosines).softmax(dim=-1) @ values
+        queries, keys, values = (part.unflatten(1, (self.heads, -1)) for part in parts)
+        cosines = F.normalize(queries.flatten(3), dim=-1) @ F.normalize(keys.flatten(3), dim=-1).transpose(-2, -1)
+        attended = self.mixing((self.temperature * cosines).softmax(dim=-1), values)
         projected: Tensor = self.project_out(attended.reshape(x.shape))
         return projected
+
+
+class ChannelMixing(nn.Module):
+    """Attention applied; a module of its own, so that `jdrl.networks.localised` can put another in its place."""
+
+    def forward(self, matrices: Tensor, values: Tensor) -> Tensor:
+        """(B, heads, C, C) applied to the channels of (B, heads, C, H, W)."""
+        return (matrices @ values.flatten(3)).reshape(values.shape)
 
 
 class _GatedFeedForward(nn.Module):

@@ -25,6 +25,7 @@ class UNet(nn.Module):
     """
 
     size_multiple: ClassVar[int] = 16
+    reach_px: ClassVar[int] = 117
 
     def __init__(
         self,

@@ -149,14 +149,6 @@ def test_a_tile_that_does_not_fit_into_memory_is_an_error_with_a_way_out() -> No
     assert deblur(Hungry(), noise(40, 50), tile=32, overlap=8).shape == (3, 40, 50)
 
 
-def test_the_overlap_is_the_training_crop_unless_another_is_given() -> None:
-    assert DeblurConfig().overlap_px(256) == 256
-    assert DeblurConfig().overlap_px(64) == 128
-    assert DeblurConfig().overlap_px(None) == 128
-    assert DeblurConfig(tile=64).overlap_px(256) == 32
-    assert DeblurConfig(overlap=0).overlap_px(256) == 0
-
-
 def test_a_result_never_replaces_its_source_or_another_result(run_folder: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

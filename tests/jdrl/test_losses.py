@@ -166,7 +166,14 @@ def only(deformation_part: str, flow: Tensor, target: Tensor) -> Deformation:
     """A deformation by `flow` in which one of the two masks trusts nothing."""
     keep, drop = torch.ones_like(target[:, :1]), torch.zeros_like(target[:, :1])
     masks = (keep, drop) if deformation_part == "target" else (drop, keep)
-    return Deformation(target, masks[0], flow, target, masks[1])
+    return Deformation(
+        to_sharp=-flow,
+        target=target,
+        target_mask=masks[0],
+        to_deblurred=flow,
+        sharp=target,
+        sharp_mask=masks[1],
+    )
 
 
 def test_what_differs_in_the_sharp_frame_teaches_the_place_the_flow_leads_to() -> None:

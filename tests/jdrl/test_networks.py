@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jdrl.infer import deblur
-from jdrl.networks import NAFNet, build_network, load_published, localised, restore
+from jdrl.networks import build_network, load_published, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
@@ -156,59 +155,3 @@ class TwoStages(nn.Module):
 def test_restore_keeps_every_stage_of_a_users_network() -> None:
     image = torch.zeros(1, 3, 5, 7)
     assert [float(stage.mean()) for stage in restore(TwoStages(), image)] == [1.0, 2.0]
-
-
-def attentive_nafnet() -> NAFNet:
-    """A NAFNet whose channel attention matters: every weight is random, none zero."""
-    torch.manual_seed(3)
-    network = small_nafnet()
-    assert isinstance(network, NAFNet)
-    for parameter in network.parameters():
-        parameter.data = 0.3 * torch.randn_like(parameter)
-    return network.eval()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (30, 64), (64, 64)])
-def test_windows_as_large_as_the_input_change_nothing(size: tuple[int, int]) -> None:
-    # In float64: the order of summation is not what is tested.
-    network, image = attentive_nafnet().double(), torch.rand(1, 3, *size, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(restore(localised(network, 64), image), restore(network, image))
-
-
-def test_localising_leaves_the_network_and_the_names_of_its_weights_alone() -> None:
-    network, image = attentive_nafnet(), torch.rand(1, 3, 48, 48)
-    with torch.no_grad():
-        before = network(image)
-        local = localised(network, 16)
-        assert local.state_dict().keys() == network.state_dict().keys()
-        assert (local(image) - before).abs().max() > 1e-3
-        assert torch.equal(network(image), before)
-
-
-def test_every_pixel_is_given_the_mean_of_its_own_window() -> None:
-    network = attentive_nafnet()
-    pool = localised(network, 10).middle_blks.get_submodule("0.sca.0")
-    features = torch.rand(2, 16, 7, 9)
-    means = pool(features)
-    # 10 px at level 2 are 2.5, taken as 3; the window around (3, 4), and the one that the corner is given.
-    torch.testing.assert_close(means[:, :, 3, 4], features[:, :, 2:5, 3:6].mean((2, 3)))
-    torch.testing.assert_close(means[:, :, 0, 0], features[:, :, :3, :3].mean((2, 3)))
-    torch.testing.assert_close(means[:, :, 6, 8], features[:, :, 4:, 6:].mean((2, 3)))
-
-
-def test_large_frames_cost_the_window_means_no_precision() -> None:
-    pool = localised(attentive_nafnet(), 16).encoders[0].get_submodule("0.sca.0")
-    means = pool(torch.full((1, 1, 16, 100_000), 1000.1))
-    assert (means - 1000.1).abs().max() < 1e-3
-
-
-def test_tiles_of_a_localised_nafnet_show_no_seam() -> None:
-    network, image = attentive_nafnet(), torch.rand(3, 96, 288)
-    image[:, :, 144:] *= 0.2
-    seams = []
-    for candidate in (network, localised(network, 32)):
-        whole = deblur(candidate, image, tile=0, overlap=0)
-        tiled = deblur(candidate, image, tile=128, overlap=64)
-        seams.append(float((whole - tiled).abs().max()))
-    assert seams[1] < 1 / 255 < seams[0]
