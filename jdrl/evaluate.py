@@ -27,6 +27,7 @@ from jdrl.checkpoint import load_network, locate, read_header
 from jdrl.colour import colour_fit
 from jdrl.comparison import standings
 from jdrl.data import aligned
+from jdrl.deformation import in_bounds
 from jdrl.device import device_name
 from jdrl.drift import Drift, drift
 from jdrl.evaluation import Evaluation, Model, Shown
@@ -173,7 +174,8 @@ def entered(
         twins = sum(one.model.label.partition(" #")[0] == label for one in found)
         model = Model(f"{label} #{twins + 1}" if twins else label, header.step, header.network)
         loaded.to(device)
-        found.append(Contestant(model, folder, header.encoding, loaded, *tiling(loaded, config)))
+        tile, overlap = tiling(loaded, config)
+        found.append(Contestant(model, folder, header.encoding, loaded, tile, overlap))
     return found
 
 
@@ -219,7 +221,11 @@ def whole_pair(reader: ShardReader, pair: str) -> Batch:
     """A whole pair as tensors, the sharp frame warped by the flow, stored or else estimated, beside the plain one."""
     height, width = reader.shape(pair)
     whole = aligned(reader.read_window(pair, 0, 0, height, width))
-    return whole if is_registered(reader, pair) else registered(whole)
+    if is_registered(reader, pair):
+        return whole
+    # Scores count all that is there, not only where the estimate is sure of itself.
+    found = registered(whole)
+    return replace(found, valid=whole.valid * in_bounds(found.flow, -1.0))
 
 
 def candidate(contestant: Contestant, truth: Batch) -> Candidate:

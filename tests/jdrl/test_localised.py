@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from jdrl.config import DeblurConfig
 from jdrl.infer import deblur
-from jdrl.networks import Localised, NAFNet, build_network, localised, restore
+from jdrl.networks import Guide, Localised, NAFNet, build_network, guided, localised, restore, unguided
 from jdrl.networks.localised import MOST_WINDOWS
 from jdrl.tiles import tiling
 
@@ -196,3 +198,19 @@ def test_each_image_of_a_batch_is_given_its_own_statistics() -> None:
     with torch.no_grad():
         together, alone = local(images)[0], [local(image[None])[0] for image in images]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", ["modulation", "concat"])
+def test_a_guided_network_shows_no_seam(fusion: Literal["modulation", "concat"]) -> None:
+    torch.manual_seed(4)
+    both = guided(answering("nafnet"), Guide(radius_px=3, width=8, fusion=fusion))
+    for name, parameter in both.named_parameters():
+        if name.startswith("fusion.change"):
+            nn.init.normal_(parameter, std=0.1)
+    network, image = localised(both.eval(), 64), picture(48, 1024)
+    tile, overlap = tiling(network, DeblurConfig(tile=640))
+    assert overlap > tiling(localised(answering("nafnet"), 64), DeblurConfig(tile=640))[1]
+    whole = deblur(network, image, tile=0, overlap=0)
+    unchanged = deblur(localised(unguided(both), 64), image, tile=0, overlap=0)
+    assert (whole - unchanged).abs().max() > 1 / 255
+    assert (whole - deblur(network, image, tile=tile, overlap=overlap)).abs().max() < 1 / 255

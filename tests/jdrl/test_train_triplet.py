@@ -15,7 +15,7 @@ from jdrl.blur_estimator import estimator_of
 from jdrl.config import TrainConfig
 from jdrl.deblurrer import of_checkpoint
 from jdrl.infer import deblur
-from jdrl.networks import GuidedNetwork
+from jdrl.networks import GuidedNetwork, Localised, unguided
 from jdrl.train import run
 from sdd_toolkit.errors import CheckpointError
 from tests.jdrl.ctrl_c import interrupting
@@ -94,10 +94,12 @@ def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
     assert header["guide"] == {"radius_px": 3, "width": 4, "fusion": "modulation", "basis": "hats"}
     assert header["config"]["method"] == "triplet"
     deblurrer = of_checkpoint(tmp_path)
-    assert isinstance(deblurrer.network, GuidedNetwork)
+    # In windows of the crops' side, guide and network together.
+    assert isinstance(deblurrer.network, Localised)
+    assert isinstance(deblurrer.network.network, GuidedNetwork)
     image = torch.rand(3, 40, 56)
     with_guide = deblur(deblurrer.network, image, tile=32, overlap=8)
-    plain = deblur(deblurrer.network.network, image, tile=32, overlap=8)
+    plain = deblur(unguided(deblurrer.network), image, tile=32, overlap=8)
     assert with_guide.shape == image.shape
     assert not torch.equal(with_guide, plain)
 
@@ -105,8 +107,9 @@ def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
 def test_the_published_fusion_trains_and_comes_back(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
     run(shards, tmp_path, triplet.model_copy(update={"fusion": "concat", "steps": 2}))
     network = of_checkpoint(tmp_path).network
+    assert isinstance(network, Localised)
     weights = checkpoint.read_tensors(checkpoint.latest(tmp_path) / checkpoint.WEIGHTS)
-    assert torch.equal(network.state_dict()["fusion.change.weight"], weights["fusion.change.weight"])
+    assert torch.equal(network.network.state_dict()["fusion.change.weight"], weights["fusion.change.weight"])
 
 
 @pytest.mark.parametrize("basis", ["discs", "rings"])
