@@ -1,8 +1,8 @@
 """`sdd blurmap`: the circle of confusion of photographs, pixel by pixel.
 
 A checkpoint's two networks tell it: D = F(B), and the weights of the kernels that turn D into B have a radius. Where
-nothing is to be seen, no blur is to be seen either: there the map is a guess from its surroundings. Near the edge of an
-object in front, whose blur spills over what lies behind, it is between the two radii.
+nothing is to be seen, no blur is to be seen either: there the map is a guess from its surroundings. Along the outline
+of an object in front, whose blur spills over what lies behind, no kernel fits, and it is off by pixels.
 """
 
 from __future__ import annotations
