@@ -14,6 +14,7 @@ values within 2e-6, gradients within 2e-5 of their largest.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import statistics
 import sys
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from benchmarks.cost import resident_mb
@@ -52,6 +54,8 @@ from jdrl.step import deformation_of
 RADIUS_PX = 7
 SECTIONS = ("operator", "step", "cuda")
 OFFICIAL = "official, loops"
+ALONE = "network alone"
+BF16 = ", bf16"  # at the end of a row's name: the networks compute in bfloat16, as `precision = "bf16-mixed"` has it
 RIVALS: dict[str, Operator] = {OFFICIAL: by_loops, "official, whole tensors": by_whole_tensors}
 BASES: tuple[BasisName, ...] = ("hats", "discs", "rings")
 FRAME = (2160, 4096)
@@ -185,20 +189,23 @@ def network_loss(network: nn.Module, _: nn.Module, batch: Batch) -> Tensor:
 def stepper(name: str, options: argparse.Namespace) -> Callable[[], None]:
     """One optimiser step, ready to be repeated: of the network alone, of ours, or of an official formulation."""
     torch.manual_seed(0)
-    network = build_network("unet", width=options.width).train()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if name.endswith(BF16) else "32-true")
+    network = fabric.setup_module(build_network("unet", width=options.width).train())
     batch = batch_of(options.crop)
-    if name == "network alone":
+    reblurring: nn.Module
+    if name.startswith(ALONE):
         reblurring, loss = nn.Module(), network_loss
     elif name in RIVALS:
-        reblurring = Towers()
+        reblurring = fabric.setup_module(Towers())
         loss = partial(official_loss, flow=flow_of(options.rival_flow), operator=RIVALS[name])
     else:
-        reblurring = ReblurNetwork(RADIUS_PX, width=32, basis=options.basis)
+        reblurring = fabric.setup_module(ReblurNetwork(RADIUS_PX, width=32, basis=options.basis))
         loss = partial(our_loss, flow=flow_of(options.flow))
     optimiser = torch.optim.AdamW([*network.parameters(), *reblurring.parameters()], lr=2e-5)
 
     def step() -> None:
-        loss(network, reblurring, batch).backward()
+        fabric.backward(loss(network, reblurring, batch))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
@@ -220,26 +227,31 @@ def step_section(options: argparse.Namespace) -> None:
     ours = f"ours, {options.basis}"
     flows = f"our flow {options.flow}, theirs {options.rival_flow}"
     print(f"\njoint step, U-Net, one crop of {options.crop} px, {torch.get_num_threads()} threads; {flows}")
-    print(f"{'':24s}{'whole step':>25s}{'beyond the network':>25s}{'of ours, times':>32s}")
+    print(f"{'':24s}{'whole step':>25s}{'beyond the network':>25s}{'official over it':>32s}")
     heads = (("s", 13), ("MB", 12), ("s", 13), ("MB", 12), ("step", 12), ("s beyond", 10), ("MB beyond", 10))
     print(" " * 24 + "".join(f"{head:>{width}}" for head, width in heads))
     found = {}
-    for name in ("network alone", ours, OFFICIAL):
+    for name in (ALONE, ALONE + BF16, ours, ours + BF16, OFFICIAL):
         # A fresh process each: a peak is the largest ever.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             found[name] = pool.submit(step_cost, name, options).result()
-    beyond = {
-        name: [mine - own for mine, own in zip(cost, found["network alone"], strict=True)]
-        for name, cost in found.items()
-    }
     for name, (spent, peak_mb) in found.items():
         line = f"{name:24s}{spent:13.2f}{peak_mb:12.0f}"
-        if name != "network alone":
-            line += f"{beyond[name][0]:13.2f}{beyond[name][1]:12.0f}"
-        if name == OFFICIAL:
-            times = [theirs / mine for theirs, mine in zip(beyond[name], beyond[ours], strict=True)]
-            line += f"{spent / found[ours][0]:12.1f}{times[0]:10.1f}{times[1]:10.1f}"
+        if name.startswith(ALONE):
+            print(line)
+            continue
+        own = beyond(name, found)
+        line += f"{own[0]:13.2f}{own[1]:12.0f}"
+        if name != OFFICIAL:
+            times = [theirs / mine for theirs, mine in zip(beyond(OFFICIAL, found), own, strict=True)]
+            line += f"{found[OFFICIAL][0] / spent:12.1f}{times[0]:10.1f}{times[1]:10.1f}"
         print(line)
+
+
+def beyond(name: str, found: dict[str, tuple[float, float]]) -> tuple[float, float]:
+    """(seconds, megabytes) of a step less those of the network alone at the same precision."""
+    alone = found[ALONE + BF16 if name.endswith(BF16) else ALONE]
+    return found[name][0] - alone[0], found[name][1] - alone[1]
 
 
 # --- on a GPU ---
