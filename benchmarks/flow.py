@@ -11,10 +11,14 @@ border; `still` is the error of no flow at all. Where there are FlyingChairs pai
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+# A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the room `jdrl`.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 import numpy as np

@@ -15,6 +15,9 @@ import time
 import zlib
 from pathlib import Path
 
+# A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the room `jdrl`.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import cv2
 import numpy as np
 import torch
