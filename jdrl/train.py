@@ -11,7 +11,6 @@ Nothing here opens any split but `train` and `val`.
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import threading
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from jdrl.flow import FlowEstimator
     from sdd_toolkit.progress import Track
 
-_LOG = logging.getLogger(__name__)
 _ONE_PRESS_S = 1.0
 
 
@@ -131,6 +129,8 @@ def begin(
     """Restores the latest checkpoint, or sees to it that none is in the way. Returns the steps already done."""
     # As the first process sees the folder before it changes anything there.
     present = fabric.broadcast(checkpoint.checkpoints(out))
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is no folder", hint="give another --out: the folder of the run")
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other", hint="leave one of them out")
     if resume:
@@ -232,9 +232,7 @@ def fit(
             if stopping:
                 break
     if state.step < config.steps:
-        if fabric.is_global_zero:
-            _LOG.warning("stopped after step %d; add --resume to go on from there", state.step)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(f"saved after step {state.step}; the same command with --resume goes on from there")
 
 
 def due(step: int, every: int, config: TrainConfig) -> bool:

@@ -82,6 +82,11 @@ def start_from(path: Path, state: State) -> None:
     Raises:
         CheckpointError: There is nothing to read, or it is of another network.
     """
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} is not there: no checkpoint and no training run, nor a file of weights",
+            hint="give a run, one of its step-… folders, or a file of published weights",
+        )
     found = (
         read_weights(path) if path.is_file() else checkpoint.read_tensors(checkpoint.locate(path) / checkpoint.WEIGHTS)
     )
@@ -97,6 +102,8 @@ def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet
         CheckpointError: It was made with another configuration or data set, or is damaged.
     """
     header = checkpoint.read_header(folder)
+    if (header.shards_sha256, header.encoding) != (data.sha256, data.encoding):
+        raise CheckpointError(f"{folder} was trained on another data set", hint="give the run's own SHARDS folder")
     wanted = config.model_dump(mode="json")
     for key in wanted.keys() - FREE_ON_RESUME:
         if header.config.get(key) != wanted[key]:
@@ -104,8 +111,6 @@ def restore_state(folder: Path, state: State, config: TrainConfig, data: DataSet
                 f"{folder} was trained with {key} = {header.config.get(key)!r}, now it is {wanted[key]!r}",
                 hint="resume with the configuration of the run (config.json in its folder), or start a new run",
             )
-    if (header.shards_sha256, header.encoding) != (data.sha256, data.encoding):
-        raise CheckpointError(f"{folder} was trained on another data set", hint="give the run's own SHARDS folder")
     tensors = checkpoint.read_tensors(folder / checkpoint.TRAINING)
     load_published(state.average, checkpoint.read_tensors(folder / checkpoint.WEIGHTS))
     load_published(state.network, checkpoint.unflattened(tensors, "network"))

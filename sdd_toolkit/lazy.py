@@ -81,10 +81,12 @@ def run_cli(group: click.Group) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         # Another one while Python ends would kill it with no exit code of ours.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        click.echo("interrupted: run the same command again to resume", err=True)
+        # click hides the KeyboardInterrupt, which may know better how to go on.
+        how = str(error.__cause__ or error) or "run the same command again to resume"
+        click.echo(f"interrupted: {printable(how)}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

@@ -126,6 +126,9 @@ def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
 
     Returns:
         Its outputs, each (B, 3, H, W); the first is final.
+
+    Raises:
+        ConfigError: It answers something else.
     """
     height, width = blurred.shape[-2:]
     multiple = int(getattr(network, "size_multiple", 1))
@@ -133,9 +136,14 @@ def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
     if down or right:
         mode = "reflect" if down < height and right < width else "replicate"
         blurred = F.pad(blurred, (0, right, 0, down), mode=mode)
-    outputs = network(blurred)
-    if isinstance(outputs, Tensor):
-        outputs = [outputs]
+    answer = network(blurred)
+    outputs = [answer] if isinstance(answer, Tensor) else list(answer)
+    # After the images a guided network answers its kernel weights, of as many pixels.
+    if not outputs or outputs[0].shape != blurred.shape or any(o.shape[-2:] != blurred.shape[-2:] for o in outputs):
+        raise ConfigError(
+            f"the network answers {[tuple(output.shape) for output in outputs]} to an image {tuple(blurred.shape)}",
+            hint="every output must have the shape of the input; are H and W multiples of another size_multiple?",
+        )
     return [output[..., :height, :width] for output in outputs]
 
 

@@ -155,3 +155,21 @@ class TwoStages(nn.Module):
 def test_restore_keeps_every_stage_of_a_users_network() -> None:
     image = torch.zeros(1, 3, 5, 7)
     assert [float(stage.mean()) for stage in restore(TwoStages(), image)] == [1.0, 2.0]
+
+
+class WithoutPadding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3)
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        answer: Tensor = self.convolution(blurred)
+        return answer
+
+
+@pytest.mark.parametrize(
+    "network", [WithoutPadding(), nn.Conv2d(3, 1, 1), nn.PixelUnshuffle(2)], ids=["smaller", "grey", "halved"]
+)
+def test_a_network_that_answers_another_shape_is_refused_with_both_shapes(network: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"to an image \(1, 3, 16, 16\)"):
+        restore(network, torch.rand(1, 3, 16, 16))

@@ -111,6 +111,13 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume_or_overwrite(
     assert len((tmp_path / "train.csv").read_text().splitlines()) == 2
 
 
+def test_a_file_in_the_place_of_the_run_is_refused(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("notes")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="is no folder"):
+            run(shards, tmp_path / "run", tiny, overwrite=overwrite)
+
+
 def test_what_cannot_be_trained_leaves_the_earlier_run_alone(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
     with pytest.raises(ConfigError, match="pwcnet needs"):
@@ -127,6 +134,8 @@ def test_resuming_with_another_rate_or_data_set_is_refused(
         run(shards, tmp_path / "run", one.model_copy(update={"learning_rate": 0.1}), resume=True)
     with pytest.raises(CheckpointError, match="another data set"):
         run(make_shards(tmp_path / "other", flow=(1, 1)), tmp_path / "run", one, resume=True)
+    with pytest.raises(CheckpointError, match="another data set"):
+        run(make_shards(tmp_path / "unaligned", stored=False), tmp_path / "run", one, resume=True)
 
 
 def test_a_run_may_go_on_with_less_memory_but_not_with_another_optimiser(
@@ -225,7 +234,11 @@ def test_ctrl_c_on_the_program_saves_and_exits_130(shards: Path, tmp_path: Path)
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    assert checkpoint.read_header(checkpoint.latest(out)).step >= 1
+        assert process.stderr is not None
+        told = process.stderr.read().decode()
+    step = checkpoint.read_header(checkpoint.latest(out)).step
+    assert step >= 1
+    assert told.rstrip().endswith(f"after step {step}; the same command with --resume goes on from there")
 
 
 def test_a_weight_that_two_modules_share_is_averaged_once() -> None:
