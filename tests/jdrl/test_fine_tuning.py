@@ -44,10 +44,7 @@ def trained(folder: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read_tensors(checkpoint.latest(folder) / checkpoint.TRAINING)
 
 
-def test_a_run_resumed_in_any_phase_with_every_option_ends_with_the_same_bytes(
-    shards: Path, tiny: TrainConfig, published: Path, tmp_path: Path
-) -> None:
-    config = tiny.model_copy(update={**NEW, "weights": published})
+def assert_resumes_in_any_phase(shards: Path, config: TrainConfig, tmp_path: Path) -> None:
     run(shards, tmp_path / "whole", config)
     # Two steps frozen, two of warm-up, two joint.
     for step in (2, 3, 5):
@@ -58,6 +55,12 @@ def test_a_run_resumed_in_any_phase_with_every_option_ends_with_the_same_bytes(
         for name in FILES:
             path = Path("step-00000006") / name
             assert (tmp_path / "whole" / path).read_bytes() == (halves / path).read_bytes()
+
+
+def test_a_run_resumed_in_any_phase_with_every_option_ends_with_the_same_bytes(
+    shards: Path, tiny: TrainConfig, published: Path, tmp_path: Path
+) -> None:
+    assert_resumes_in_any_phase(shards, tiny.model_copy(update={**NEW, "weights": published}), tmp_path)
 
 
 def test_a_run_starts_from_published_weights_from_a_run_and_from_a_checkpoint(

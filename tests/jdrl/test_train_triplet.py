@@ -19,7 +19,7 @@ from jdrl.networks import GuidedNetwork, Localised, unguided
 from jdrl.train import run
 from sdd_toolkit.errors import CheckpointError
 from tests.jdrl.ctrl_c import interrupting
-from tests.jdrl.test_fine_tuning import FILES, NEW, published, trained
+from tests.jdrl.test_fine_tuning import NEW, assert_resumes_in_any_phase, published, trained
 
 __all__ = ["published"]
 
@@ -40,17 +40,7 @@ def test_the_estimator_learns_from_the_joint_phase_on(shards: Path, triplet: Tra
 def test_a_run_resumed_in_any_phase_with_every_option_ends_with_the_same_bytes(
     shards: Path, triplet: TrainConfig, published: Path, tmp_path: Path
 ) -> None:
-    config = triplet.model_copy(update={**NEW, "weights": published})
-    run(shards, tmp_path / "whole", config)
-    # Two steps frozen, two of warm-up, two joint.
-    for step in (2, 3, 5):
-        halves = tmp_path / f"stopped after {step}"
-        with pytest.raises(KeyboardInterrupt):
-            run(shards, halves, config, track=interrupting(step - 1))
-        run(shards, halves, config, resume=True)
-        for name in FILES:
-            path = Path("step-00000006") / name
-            assert (tmp_path / "whole" / path).read_bytes() == (halves / path).read_bytes()
+    assert_resumes_in_any_phase(shards, triplet.model_copy(update={**NEW, "weights": published}), tmp_path)
 
 
 def test_while_the_network_is_frozen_its_guide_learns_alone(
