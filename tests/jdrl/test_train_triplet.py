@@ -18,7 +18,6 @@ from jdrl.infer import deblur
 from jdrl.networks import GuidedNetwork, Localised, unguided
 from jdrl.train import run
 from sdd_toolkit.errors import CheckpointError
-from tests.jdrl.ctrl_c import interrupting
 from tests.jdrl.test_fine_tuning import NEW, assert_resumes_in_any_phase, published, trained
 
 __all__ = ["published"]
