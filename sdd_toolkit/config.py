@@ -97,11 +97,13 @@ def validate(
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "?"
+        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))) from error
+        # What is wrong with several keys together belongs to none of them.
+        place = f"{key} = {first['input']!r}: " if key else ""
         raise ConfigError(
-            f"{where}: {key} = {first['input']!r}: {first['msg']}",
+            f"{where}: {place}{first['msg'].removeprefix('Value error, ')}",
             hint=f"see {page} for every key, its type and default",
         ) from error
 
