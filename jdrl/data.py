@@ -224,7 +224,7 @@ def training_patches(reader: ShardReader, config: TrainConfig) -> tuple[tuple[Pa
     if not reader.patches:
         raise InputError(
             "the train split holds no patches",
-            hint=f"pack more pairs, larger than a patch of {reader.index.patch_size} px, or with a smaller [pack] patch_size",
+            hint=f"pack larger frames, or smaller patches: [pack] patch_size is {reader.index.patch_size} px",
         )
     check_crop(reader, config)
     scenes = {pair: reader.record(pair).scene for pair in reader.pair_ids}

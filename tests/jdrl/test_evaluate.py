@@ -216,8 +216,8 @@ def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> 
     console = Console(width=80)
     with console.capture() as captured:
         console.print(list(tables(evaluation))[-1])
-    columns = zip(*([cell.strip() for cell in line.split("│")] for line in captured.get().splitlines() if "│" in line))
-    told = ["".join(cells) for cells in columns]
+    lines = [[cell.strip() for cell in line.split("│")] for line in captured.get().splitlines() if "│" in line]
+    told = ["".join(cells) for cells in zip(*lines, strict=True)]
     assert label in told
     assert "-0.0234 … -0.0012" in captured.get()
 
