@@ -246,7 +246,8 @@ def map_file(mapper: BlurMapper, path: Path, target: Path) -> None:
 def draw_blur_map(radius_px: NDArray[np.float32], largest_px: float, path: Path) -> None:
     """(H, W) radii in colours from 0 to `largest_px`, with a bar that names them, as a PNG."""
     height, width = radius_px.shape
-    tall = min(max(_PICTURE_WIDTH_IN * height / width, 2.0), 2 * _PICTURE_WIDTH_IN)
+    # No lower than the bar's label is long.
+    tall = min(max(_PICTURE_WIDTH_IN * height / width, 2.5), 2 * _PICTURE_WIDTH_IN)
     figure = Figure(figsize=(_PICTURE_WIDTH_IN + 1.0, tall), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -222,7 +222,10 @@ def training_patches(reader: ShardReader, config: TrainConfig) -> tuple[tuple[Pa
         ConfigError: The crop is larger than the patches.
     """
     if not reader.patches:
-        raise InputError("the train split holds no patches", hint="pack more pairs, or lower [pack] thresholds")
+        raise InputError(
+            "the train split holds no patches",
+            hint=f"pack larger frames, or smaller patches: [pack] patch_size is {reader.index.patch_size} px",
+        )
     check_crop(reader, config)
     scenes = {pair: reader.record(pair).scene for pair in reader.pair_ids}
     held = held_out(sorted(set(scenes.values())), config.validation_fraction)

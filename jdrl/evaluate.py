@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from sdd_toolkit.progress import Track
 
 NO_OFFICIAL = "The protocol official is left out: it needs the weights of PWC-Net (--pwcnet FILE)."
-NO_PERCEPTUAL = "LPIPS and DISTS are left out: they need weights (docs/evaluation.md)."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +133,6 @@ def run(
     pictures = write_pictures(out, best)
     protocols = (UNWARPED, ALIGNED) if official is None else (UNWARPED, ALIGNED, OFFICIAL)
     kinds = [("input", ""), *(("deblurred", label) for label in labels)]
-    perceptual = metrics.lpips is not None and metrics.dists is not None
     evaluation = Evaluation(
         report=Report("evaluate", len(shown), len(shown), 0, {}, time.monotonic() - started),
         checkpoint=contestants[0].folder.name,
@@ -148,7 +146,7 @@ def run(
         standings=standings(scores, labels, draws=config.bootstrap, seed=config.seed),
         drifts=drifts,
         misalignment=summed_up(probes, blocks) if misalignment else None,
-        notes=notes(official=official is not None, perceptual=perceptual, unaligned=unaligned),
+        notes=notes(metrics, official=official is not None, unaligned=unaligned),
     )
     tables = write_tables(out, evaluation)
     page = write_page(out, evaluation, best, drift_scale_px(shown))
@@ -179,10 +177,12 @@ def entered(
     return found
 
 
-def notes(*, official: bool, perceptual: bool, unaligned: int) -> tuple[str, ...]:
+def notes(metrics: Metrics, *, official: bool, unaligned: int) -> tuple[str, ...]:
     """What a reader must know of the numbers."""
-    estimated = f"{unaligned} pairs came without an alignment: for them `aligned` estimates it (docs/evaluation.md)."
-    said = ((official, NO_OFFICIAL), (perceptual, NO_PERCEPTUAL), (unaligned == 0, estimated))
+    missing = " and ".join(name for name, metric in (("LPIPS", metrics.lpips), ("DISTS", metrics.dists)) if not metric)
+    no_weights = f"Left out: {missing}, for want of weights (docs/evaluation.md)."
+    estimated = f"{unaligned} pairs came without an alignment: for them aligned estimates it (docs/evaluation.md)."
+    said = ((official, NO_OFFICIAL), (not missing, no_weights), (unaligned == 0, estimated))
     return tuple(note for needless, note in said if not needless)
 
 

@@ -75,9 +75,11 @@ _COMPARED = (("psnr_db", 2), ("ssim", 4), ("drift_px", 3))
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(*words, title=Text(title))
+    table = Table(title=Text(title))
+    for name in words:
+        table.add_column(name, overflow="fold")
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

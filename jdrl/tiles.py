@@ -67,13 +67,15 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int
     """(first, end) of the tiles along one side: evenly spread, overlapping by at least `overlap`.
 
     Every tile starts at a multiple of `multiple`, so that pooling in a tile falls on the same pixels as in the frame.
+    Smaller tiles than that allows are made larger.
     """
+    tile = tile and max(tile, multiple + overlap)
     if tile == 0 or length <= tile:
         return [(0, length)]
-    widest = max(1, (tile - overlap) // multiple) * multiple
+    widest = (tile - overlap) // multiple * multiple
     count = math.ceil((length - overlap) / widest)
     stride = math.ceil((length - tile) / ((count - 1) * multiple)) * multiple
-    return [(start, min(length, start + tile)) for start in range(0, count * stride, stride)]
+    return [(start, min(length, start + tile)) for start in range(0, length - tile + stride, stride)]
 
 
 def ramp(first: int, end: int, length: int, overlap: int) -> Tensor:

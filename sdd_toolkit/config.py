@@ -100,10 +100,10 @@ def validate(
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))) from error
-        # Values that do not fit together belong to no single key.
-        told = f"{key} = {first['input']!r}: {first['msg']}" if key else first["msg"].removeprefix("Value error, ")
+        # What is wrong with several keys together belongs to none of them.
+        place = f"{key} = {first['input']!r}: " if key else ""
         raise ConfigError(
-            f"{where}: {told}",
+            f"{where}: {place}{first['msg'].removeprefix('Value error, ')}",
             hint=f"see {page} for every key, its type and default",
         ) from error
 

@@ -222,6 +222,14 @@ def test_the_bookkeeping_of_a_large_data_set_has_its_seconds_and_memory() -> Non
     assert hours[0][0] == max(max(row) for row in hours)
 
 
+def test_no_script_takes_the_benchmark_of_jdrl_for_the_room_of_that_name() -> None:
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        uses = re.search(r"^(from|import) jdrl\b", text, re.MULTILINE)
+        if uses and "__main__" in text:
+            assert "sys.path.insert(0, str(Path(__file__).resolve().parent.parent))" in text[: uses.start()], path.name
+
+
 def test_make_bench_runs_every_benchmark() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
     commands = re.findall(r"python benchmarks/(\w+)\.py", recipe)

@@ -157,7 +157,9 @@ def _modulating(change: Tensor, height: int) -> Callable[[nn.Module, object, Ten
     def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         del inputs
         rows, columns = output.shape[-2:]
-        scale, shift = _enlarged(change, round(height / rows), (rows, columns)).chunk(2, dim=1)
+        # Rounded in whole numbers: the ONNX exporter knows no quotient of sides that are free.
+        stride = (height + rows // 2) // rows
+        scale, shift = _enlarged(change, stride, (rows, columns)).chunk(2, dim=1)
         if scale.shape[1] != output.shape[1]:
             raise ConfigError(
                 f"guided_levels says {scale.shape[1]} channels, the {type(module).__name__} has {output.shape[1]}",

@@ -12,13 +12,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from jdrl import checkpoint
+from jdrl.comparison import Standing
 from jdrl.config import EvaluateConfig
 from jdrl.data import Batch
-from jdrl.evaluate import Evaluation, Score, run, scores_of, whole_pair
+from jdrl.evaluate import Evaluation, Score, notes, run, scores_of, whole_pair
+from jdrl.evaluation import Model
 from jdrl.evaluation_page import render
+from jdrl.evaluation_tables import tables
 from jdrl.flow import flow_estimator
 from jdrl.networks import build_network
 from jdrl.networks.pwcnet import PWCNet
@@ -29,6 +33,7 @@ from sdd_toolkit.config import load_section
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
 from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.types import Report
 
 OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 CONFIG = EvaluateConfig(device="cpu", pictures=1, picture_crop=48)
@@ -202,6 +207,21 @@ def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_t
     assert f"Against {first}" in page
 
 
+def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> None:
+    label = "my-run-of-tuesday/step-00200000"
+    models = tuple(Model(name, 1, "nafnet") for name in ("first", label))
+    row = Standing(label, "deblurred", "aligned", "ssim", 9, 0.8, 0.7, 0.9, -0.0123, -0.0234, -0.0012)
+    report = Report("evaluate", 9, 9, 0, {}, 1.0)
+    evaluation = Evaluation(report, "", 1, "test", "srgb8", "sRGB", (), (), models, (row,), (), None, ())
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(list(tables(evaluation))[-1])
+    lines = [[cell.strip() for cell in line.split("│")] for line in captured.get().splitlines() if "│" in line]
+    told = ["".join(cells) for cells in zip(*lines, strict=True)]
+    assert label in told
+    assert "-0.0234 … -0.0012" in captured.get()
+
+
 def test_the_same_scores_in_the_same_bytes_every_time(identity: Path, shards: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"planted_shifts_px": (2.0,), "planted_zooms": (0.01,)})
     for name in ("one", "two"):
@@ -266,6 +286,12 @@ def test_perceptual_distances_stand_beside_the_others_and_do_not_see_invalid_pix
     (_, _, _, score) = scores_of("p", truth, [Candidate("deblurred", "run", spoiled)], Metrics(lpips=largest), None)
     assert 0 < score.lpips < 1
     assert score.dists is None
+
+
+def test_only_the_perceptual_distance_without_weights_is_said_to_be_left_out() -> None:
+    (told,) = notes(Metrics(lpips=lambda first, second: first), official=True, unaligned=0)
+    assert "DISTS" in told
+    assert "LPIPS" not in told
 
 
 def test_half_of_the_files_of_a_perceptual_distance_is_refused(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_tiles_cover_a_side_evenly_with_at_least_the_overlap() -> None:
         assert all(before[1] - after[0] >= 16 for before, after in pairwise(tiles))
 
 
+@pytest.mark.parametrize("tile", [1, 10, 17])
+def test_tiles_smaller_than_the_step_between_them_leave_no_gap(tile: int) -> None:
+    for length in range(1, 100, 7):
+        tiles = spans(length, tile, tile // 2, 16)
+        assert tiles[0][0] == 0
+        assert tiles[-1][1] == length
+        assert all(after[0] <= before[1] < after[1] for before, after in pairwise(tiles))
+
+
 @pytest.mark.parametrize(("dtype", "name"), [(np.uint8, "a.png"), (np.uint16, "a.png"), (np.uint16, "a.tif")])
 def test_bit_depth_and_format_are_kept(run_folder: Path, tmp_path: Path, dtype: type, name: str) -> None:
     white = np.iinfo(dtype).max

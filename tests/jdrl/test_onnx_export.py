@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from jdrl import checkpoint
 from jdrl.commands import export_onnx
+from jdrl.config import Fusion
 from jdrl.deblurrer import Deblurrer
 from jdrl.networks import build_network, localised
+from jdrl.networks.guidance import Guide, guided, unguided
 from jdrl.onnx_export import export
 from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, MissingExtraError
@@ -70,6 +72,25 @@ def test_the_file_answers_as_the_network_at_any_size(tmp_path: Path, name: str) 
     window = {"sdd.window_px": "64"} if name == "nafnet" else {}
     assert facts == {"sdd.size_multiple": "2", "sdd.encoding": "linear16", **window}
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.usefixtures("exporter")
+@pytest.mark.parametrize("fusion", ["modulation", "concat"])
+def test_a_guided_network_is_exported_with_its_estimator(tmp_path: Path, fusion: Fusion) -> None:
+    import onnxruntime
+
+    network = guided(build_network("nafnet", **NAFNET), Guide(3, 4, fusion)).eval()
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    exported = export(Deblurrer(network, Encoding.SRGB8, None), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    image = torch.rand(1, 3, 54, 88)
+    (answer,) = session.run(["deblurred"], {"blurred": image.numpy()})
+    with torch.no_grad():
+        expected, alone = network(image)[0].clamp(0, 1), unguided(network)(image)
+    assert (expected - alone.clamp(0, 1)).abs().max() > 1 / 255
+    assert (torch.from_numpy(answer) - expected).abs().max() < 0.1 / 255
 
 
 class Deciding(nn.Module):

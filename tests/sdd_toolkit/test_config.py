@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sdd_toolkit.config import Section, load_section
 from sdd_toolkit.errors import ConfigError
@@ -42,6 +42,23 @@ def test_an_unknown_section_names_the_nearest_valid_one(tmp_path: Path) -> None:
 def test_a_value_that_does_not_fit_is_a_config_error_naming_the_file(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"sdd\.toml"):
         load_section(Example, "align", written(tmp_path, text))
+
+
+class Range(Section):
+    first: int = 0
+    last: int = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.first > self.last:
+            raise ValueError("first is above last")
+        return self
+
+
+def test_what_is_wrong_with_keys_together_is_said_in_plain_words() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_section(Range, "align", None, first=2)
+    assert caught.value.what == "options [align]: first is above last"
 
 
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
