@@ -8,7 +8,6 @@ of an object in front, whose blur spills over what lies behind, no kernel fits, 
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,18 +22,18 @@ from jdrl import blur_estimator, deblurrer, tiles
 from jdrl.checkpoint import HEADER, TRAINING, Header, locate, read_header, read_part
 from jdrl.config import TrainConfig
 from jdrl.device import device_name
-from jdrl.infer import Failure, deblur, read_photograph
+from jdrl.infer import Failure, deblur, each_file, read_photograph
 from jdrl.networks import fitting, load_published
 from jdrl.reblur import coc_radius_px
 from jdrl.reblur_network import ReblurNetwork, reblur_network_of
 from jdrl.tiles import ramp, spans
 from sdd_toolkit.config import validate
 from sdd_toolkit.develop import Encoding, srgb_decode
-from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
+from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.files import replacing
 from sdd_toolkit.images import write_values
 from sdd_toolkit.progress import silent
-from sdd_toolkit.types import Reason, Report
+from sdd_toolkit.types import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -200,32 +199,7 @@ def run(
     Returns:
         What was done, and the files that failed.
     """
-    started = time.monotonic()
-    written: dict[Path, Path] = {}
-    failures: list[Failure] = []
-    with track("blurmap", len(files)) as advance:
-        for path in files:
-            target = out / f"{path.stem}_blurmap.tif"
-            try:
-                if target in written:
-                    raise InputError(f"{target} is already the map of {written[target]}", hint="give another --out")
-                map_file(mapper, path, target)
-                written[target] = path
-            except (SddError, OSError, MemoryError) as error:
-                failures.append(Failure(str(path), str(error)))
-            advance(note=path.name)
-    for failure in failures:
-        _LOG.error("%s: %s", failure.path, failure.reason)
-    report = Report(
-        stage="blurmap",
-        total=len(files),
-        done=len(written),
-        skipped=0,
-        rejected={Reason.UNREADABLE: len(failures)} if failures else {},
-        seconds=time.monotonic() - started,
-        outputs=tuple(str(target) for target in written),
-    )
-    return report, tuple(failures)
+    return each_file("blurmap", files, lambda path: out / f"{path.stem}_blurmap.tif", partial(map_file, mapper), track)
 
 
 def map_file(mapper: BlurMapper, path: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from sdd_toolkit.progress import silent
 from sdd_toolkit.types import Reason, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -85,16 +85,48 @@ def run(
     Raises:
         InputError: CUDA was asked for and there is none.
     """
-    started = time.monotonic()
     network = deblurrer.network.to(device_name(config.device))
     tile, overlap = tiling(network, config)
+    return each_file(
+        "deblur",
+        files,
+        lambda path: target_of(path, out, config.suffix),
+        lambda path, target: deblur_file(network, deblurrer.encoding, path, target, tile=tile, overlap=overlap),
+        track,
+    )
+
+
+def each_file(
+    stage: str,
+    files: Sequence[Path],
+    named: Callable[[Path], Path],
+    make: Callable[[Path, Path], None],
+    track: Track,
+) -> tuple[Report, tuple[Failure, ...]]:
+    """Makes one file of each; a bad one stops none of the others.
+
+    Args:
+        stage: Of the report.
+        files: Of which.
+        named: Where the result of a file goes.
+        make: From file to file.
+        track: Shows progress.
+
+    Returns:
+        What was done, and the files that failed.
+    """
+    started = time.monotonic()
     written: dict[Path, Path] = {}
     failures: list[Failure] = []
-    with track("deblur", len(files)) as advance:
+    with track(stage, len(files)) as advance:
         for path in files:
             try:
-                target = target_of(path, out, config.suffix, written)
-                deblur_file(network, deblurrer.encoding, path, target, tile=tile, overlap=overlap)
+                target = named(path)
+                if target in written:
+                    raise InputError(
+                        f"{target} is already the result of {written[target]}", hint="give another --out for it"
+                    )
+                make(path, target)
                 written[target] = path
             except (SddError, OSError, MemoryError) as error:
                 failures.append(Failure(str(path), str(error)))
@@ -102,7 +134,7 @@ def run(
     for failure in failures:
         _LOG.error("%s: %s", failure.path, failure.reason)
     report = Report(
-        stage="deblur",
+        stage=stage,
         total=len(files),
         done=len(written),
         skipped=0,
@@ -113,16 +145,14 @@ def run(
     return report, tuple(failures)
 
 
-def target_of(path: Path, out: Path, suffix: str, written: dict[Path, Path]) -> Path:
+def target_of(path: Path, out: Path, suffix: str) -> Path:
     """Where the result of `path` goes.
 
     Raises:
-        InputError: That is the source itself, or the result of another one.
+        InputError: That is the source itself.
     """
     kind = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ".tif"
     target = out / f"{path.stem}{suffix}{kind}"
-    if target in written:
-        raise InputError(f"{target} is already the result of {written[target]}", hint="deblur it into another --out")
     if target.resolve() == path.resolve():
         raise InputError(f"{target} would replace its own source", hint="give another --out or a --suffix")
     return target

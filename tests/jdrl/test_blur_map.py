@@ -108,7 +108,7 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path) -> None:
     report, failures = run(estimator, files, tmp_path / "out")
     assert (report.total, report.done, report.rejected) == (3, 1, {"unreadable": 2})
     assert [Path(failure.path).name for failure in failures] == ["broken.png", "a.png"]
-    assert "already the map of" in failures[1].reason
+    assert "already the result of" in failures[1].reason
 
 
 def test_the_command_tells_what_it_did_and_fails_where_a_file_did(tmp_path: Path) -> None:
