@@ -76,7 +76,7 @@ class Block:
         checkpoint: Which one deblurred.
         top: First row.
         left: First column.
-        flow_px: Mean length of the stored flow.
+        flow_px: Mean length of the pair's flow, stored or estimated.
         texture: Standard deviation of the aligned sharp frame.
         loss_unwarped: Mean Charbonnier distance of the output and the sharp frame as packed.
         loss_aligned: The same for the aligned sharp frame.

@@ -22,7 +22,7 @@ _BINS = 8
 
 
 def misalignment_png(found: Misalignment) -> bytes:
-    """Score against the planted shift and zoom, and loss against the stored flow, side by side; a PNG file."""
+    """Score against the planted shift and zoom, and loss against the pairs' flow, side by side; a PNG file."""
     figure = Figure(figsize=(11.0, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     shift, zoom, loss = figure.subplots(1, 3)
@@ -71,8 +71,8 @@ def _losses(axes: Axes, found: Misalignment) -> None:
             axes.plot(x, y, "-", marker="o", markersize=3, color=colour, label=protocol)
         axes.legend(frameon=False, fontsize=8)
     else:
-        axes.text(0.5, 0.5, "the stored flow is the same everywhere", ha="center", transform=axes.transAxes, fontsize=8)
-    axes.set(xlabel="stored flow of the block, px", ylabel="median loss / texture")
+        axes.text(0.5, 0.5, "the same flow everywhere", ha="center", transform=axes.transAxes, fontsize=8)
+    axes.set(xlabel="the pair's flow in the block, px", ylabel="median loss / texture")
     _calm(axes)
 
 
