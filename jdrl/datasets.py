@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
@@ -204,7 +205,9 @@ class _Rest(Sampler[list[int]]):
     """The batches of numbers a stream has still to read in its epoch."""
 
     def __init__(self, stream: PatchStream) -> None:
-        self.stream = stream
+        # A cycle would be collected in an order that closes the workers' queues before they are told to stop, and then
+        # each of them would be waited for, 5 s.
+        self.stream: PatchStream = weakref.proxy(stream)
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.stream.order.batches(self.stream.epoch, self.stream.batch_number))

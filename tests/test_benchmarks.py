@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -35,7 +36,9 @@ NUMBER = r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])"
 def table(script: str, *options: str) -> dict[str, list[list[float]]]:
     """The numbers of every printed row by its name, in the order of printing."""
     command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *options]
-    told = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True)
+    # Two threads of torch beside another test take many times as long as one.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, env=environment)
     assert told.returncode == 0, told.stderr
     rows: dict[str, list[list[float]]] = {}
     for line in told.stdout.splitlines():

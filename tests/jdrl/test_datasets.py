@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import pickle
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +150,20 @@ def test_a_shard_damaged_under_the_loader_is_named(make_shards: Any, tmp_path: P
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"train-0000\.h5"):
         [data[number] for number in range(len(data))]
+
+
+def test_a_stream_that_nobody_needs_is_gone_at_once_and_its_workers_with_it(shards: Path) -> None:
+    stream = PatchStream(PatchDataset(shards, "train"), 4, workers=1, start="fork")
+    first = next(iter(stream))
+    assert len(first["pair"]) == 4
+    (worker,) = multiprocessing.active_children()
+    here = weakref.ref(stream)
+    gc.disable()
+    try:
+        del stream
+        # Not only when the collector comes round: it would close the worker's queue before it is told to stop.
+        assert here() is None
+        worker.join(60)
+        assert worker.exitcode == 0
+    finally:
+        gc.enable()
