@@ -12,6 +12,6 @@ sdd deblur "$out/model" "$out/raw/scene-0001/blur.dng" --out "$out/deblurred"
 
 echo
 echo "data set report   $out/dataset/report/report.html"
+echo "evaluation page   $out/evaluation/evaluation.html"
 echo "before and after  $out/evaluation/before_after.png"
-echo "metrics table     $out/evaluation/evaluation.csv"
 echo "deblurred photo   $out/deblurred/"
