@@ -116,11 +116,11 @@ def run(
     blocks: list[Block] = []
     with ShardReader(shards, split=split) as reader:
         check_data_set(reader, contestants, shards, split)
-        unaligned = sum(not is_registered(reader, pair) for pair in reader.pair_ids)
+        unaligned = frozenset(pair for pair in reader.pair_ids if not is_registered(reader, pair))
         encoding = reader.encoding
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
-                truth = whole_pair(reader, pair).to(device)
+                truth = whole_pair(reader, pair, estimate=pair in unaligned).to(device)
                 outputs = [candidate(one, truth) for one in contestants]
                 scores += scores_of(pair, truth, outputs, metrics, official)
                 shown.append(seen(pair, truth, outputs, config.picture_crop, encoding))
@@ -146,7 +146,7 @@ def run(
         standings=standings(scores, labels, draws=config.bootstrap, seed=config.seed),
         drifts=drifts,
         misalignment=summed_up(probes, blocks) if misalignment else None,
-        notes=notes(metrics, official=official is not None, unaligned=unaligned),
+        notes=notes(metrics, official=official is not None, unaligned=len(unaligned)),
     )
     tables = write_tables(out, evaluation)
     page = write_page(out, evaluation, best, drift_scale_px(shown))
@@ -217,11 +217,11 @@ def check_data_set(reader: ShardReader, contestants: Sequence[Contestant], shard
             )
 
 
-def whole_pair(reader: ShardReader, pair: str) -> Batch:
-    """A whole pair as tensors, the sharp frame warped by the flow, stored or else estimated, beside the plain one."""
+def whole_pair(reader: ShardReader, pair: str, *, estimate: bool = False) -> Batch:
+    """A whole pair as tensors, the sharp frame warped by the flow, stored or estimated, beside the plain one."""
     height, width = reader.shape(pair)
     whole = aligned(reader.read_window(pair, 0, 0, height, width))
-    if is_registered(reader, pair):
+    if not estimate:
         return whole
     # Scores count all that is there, not only where the estimate is sure of itself.
     found = registered(whole)

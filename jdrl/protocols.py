@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from jdrl.deformation import warp
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.develop import Encoding, srgb_decode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,4 +39,4 @@ def linear_light(image: Tensor, encoding: Encoding) -> Tensor:
     """Values of a data set as linear light in [0, 1], in which defocus is a convolution."""
     if encoding is Encoding.LINEAR16:
         return image
-    return torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
+    return torch.from_numpy(srgb_decode(image.cpu().numpy())).to(image)

@@ -132,7 +132,7 @@ def make_shards() -> Callable[..., Path]:
     return write_data_set
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> TrainConfig:
     """Six steps of a network of a few hundred weights, half of them joint."""
     return TrainConfig(

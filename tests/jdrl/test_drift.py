@@ -12,30 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks import drift as planted
 from jdrl.drift import drift
 
 SIZE = (288, 384)
-MARGIN_PX = 48
 
 
 @cache
 def scene(seed: int = 0) -> NDArray[np.float32]:
-    """Overlapping discs of power-law size in linear light, at twice the resolution and slightly soft."""
-    draw = np.random.default_rng([11, seed])
-    height, width = (2 * (side + 2 * MARGIN_PX) for side in SIZE)
-    canvas = np.full((height, width, 3), 0.2, dtype=np.float32)
-    for _ in range(height * width // 120):
-        radius = int(2 / math.sqrt(draw.uniform(0.004, 1)))
-        centre = (int(draw.integers(0, width)), int(draw.integers(0, height)))
-        cv2.circle(canvas, centre, radius, draw.uniform(0, 1, 3).tolist(), -1)
-    return cv2.GaussianBlur(canvas, (0, 0), 1.2)
+    return planted.scene(SIZE, seed)
 
 
 def photograph(
     radius_px: float = 0.0, shift_px: tuple[float, float] = (0.0, 0.0), zoom: float = 1.0, noise: float = 0.0
 ) -> Tensor:
     """The scene moved to the right and down, magnified about the centre, blurred by a disc and kept in 8 bits."""
-    y, x = np.mgrid[0 : SIZE[0] + 2 * MARGIN_PX, 0 : SIZE[1] + 2 * MARGIN_PX].astype(np.float32)
+    y, x = np.mgrid[0 : SIZE[0] + 2 * planted.MARGIN_PX, 0 : SIZE[1] + 2 * planted.MARGIN_PX].astype(np.float32)
     middle = (x[-1, -1] / 2, y[-1, -1] / 2)
     places = [(axis - c - d) / zoom + c for axis, c, d in zip((x, y), middle, shift_px, strict=True)]
     moved = cv2.remap(scene(), 2 * places[0], 2 * places[1], cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
@@ -45,7 +37,7 @@ def photograph(
         side = len(grid) // 8
         kernel = fine.reshape(side, 8, side, 8).mean((1, 3))
         moved = cv2.filter2D(moved, -1, kernel / kernel.sum())
-    cut = moved[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+    cut = moved[planted.MARGIN_PX : -planted.MARGIN_PX, planted.MARGIN_PX : -planted.MARGIN_PX]
     cut = cut + noise * np.random.default_rng(5).standard_normal(cut.shape)
     codes = np.rint(255 * np.clip(cut, 0, 1) ** (1 / 2.2))
     light = ((codes / 255) ** 2.2).astype(np.float32)

@@ -33,23 +33,10 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+def pair(shards: Path, tiny: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     out = tmp_path_factory.mktemp("pair")
-    config = TrainConfig(
-        network="tests.jdrl.two_processes:TwoStages",
-        reblur_radius_px=3,
-        reblur_width=4,
-        steps=6,
-        warm_up_fraction=0.5,
-        rate_ramp_steps=0,
-        learning_rate=1e-3,
-        crop=32,
-        batch=4,
-        log_every=1,
-        sample_every=4,
-        validation_crops=3,
-        device="cpu",
-    )
+    own = {"network": "tests.jdrl.two_processes:TwoStages", "network_options": {}}
+    config = tiny.model_copy(update={**own, "batch": 4, "sample_every": 4, "validation_crops": 3})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
