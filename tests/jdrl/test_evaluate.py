@@ -307,3 +307,18 @@ def test_no_name_in_the_page_becomes_markup(identity: Path, shards: Path, tmp_pa
     page = render(replace(evaluation, images=images, models=models, split=hostile, notes=(hostile,)), [], 1.0, None)
     assert hostile not in page
     assert page.count("&lt;script&gt;document.title") > 4
+
+
+def test_pairs_that_nobody_aligned_are_aligned_for_the_protocol_and_said_to_be(
+    identity: Path, make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_shards(tmp_path / "shards", scenes={"test": 1}, flow=(6, -3), size=(128, 160), stored=False)
+    found = run(identity, folder, tmp_path / "out", CONFIG)
+    unwarped, aligned = (
+        next(mean for mean in found.means if (mean.image, mean.protocol) == ("input", protocol)).psnr_db
+        for protocol in ("unwarped", "aligned")
+    )
+    assert unwarped is not None
+    assert aligned is not None
+    assert aligned > unwarped + 3
+    assert any(note.startswith("1 pairs came without an alignment") for note in found.notes)
