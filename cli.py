@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from sdd_toolkit import __version__
-from sdd_toolkit.lazy import Door, LazyGroup, run_cli
-from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, executor_option, hold, json_option, overwrite_option
+from sdd_toolkit.cli.lazy_group import Door, LazyGroup, run_cli
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, executor_option, hold, json_option, overwrite_option
+from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
-    from sdd_toolkit.progress import Track
-    from sdd_toolkit.types import Report
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.records import Report
 
 _OF_WORKERS = (
-    "capture.ingest",
-    "sdd_toolkit.hot_pixel_map",
-    "alignment.stage",
-    "sdd_toolkit.filter",
-    "sdd_toolkit.pack",
-    "sdd_toolkit.report_pictures",
+    "capture.ingest.stage",
+    "sdd_toolkit.calibration.hot_pixel_map",
+    "alignment.registration.stage",
+    "sdd_toolkit.quality.stage",
+    "sdd_toolkit.packing.stage",
+    "sdd_toolkit.report.pictures",
 )
 """Where the tasks are that a build has for worker processes."""
 
@@ -37,22 +37,32 @@ CAPTURE_DOORS = (
 
 DOORS = (
     Door("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
-    Door("hotpixels", "sdd_toolkit.commands:hotpixels", "Find the hot and dead pixels of every camera."),
+    Door("hotpixels", "sdd_toolkit.calibration.commands:hotpixels", "Find the hot and dead pixels of every camera."),
     Door("fuse", "alignment.commands:fuse", "Make all-in-focus pictures of focal stacks, with a map of origins."),
     Door("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
-    Door("breathing", "sdd_toolkit.commands:breathing", "Fit how the lenses breathe: zoom against focus position."),
-    Door("filter", "sdd_toolkit.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
-    Door("pack", "sdd_toolkit.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
-    Door("verify", "sdd_toolkit.commands:verify", "Re-read every shard and compare it with the index."),
-    Door("split", "sdd_toolkit.commands:split", "Share the scenes of a packed set out anew, copying."),
-    Door("merge", "sdd_toolkit.commands:merge", "Make one packed set of several, copying."),
-    Door("subset", "sdd_toolkit.commands:subset", "Take the pairs of a packed set that fulfil a condition, copying."),
-    Door("leakage", "sdd_toolkit.commands:leakage", "Find scenes of different splits that look alike."),
-    Door("card", "sdd_toolkit.commands:card", "Write the data card of a packed data set."),
     Door(
-        "show", "sdd_toolkit.commands:show", "Show where a packed pair comes from: source files, every step, its shard."
+        "breathing",
+        "sdd_toolkit.calibration.commands:breathing",
+        "Fit how the lenses breathe: zoom against focus position.",
     ),
-    Door("report", "sdd_toolkit.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
+    Door("filter", "sdd_toolkit.quality.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
+    Door("pack", "sdd_toolkit.packing.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
+    Door("verify", "sdd_toolkit.audit.commands:verify", "Re-read every shard and compare it with the index."),
+    Door("split", "sdd_toolkit.rearranging.commands:split", "Share the scenes of a packed set out anew, copying."),
+    Door("merge", "sdd_toolkit.rearranging.commands:merge", "Make one packed set of several, copying."),
+    Door(
+        "subset",
+        "sdd_toolkit.rearranging.commands:subset",
+        "Take the pairs of a packed set that fulfil a condition, copying.",
+    ),
+    Door("leakage", "sdd_toolkit.audit.commands:leakage", "Find scenes of different splits that look alike."),
+    Door("card", "sdd_toolkit.cards.commands:card", "Write the data card of a packed data set."),
+    Door(
+        "show",
+        "sdd_toolkit.audit.commands:show",
+        "Show where a packed pair comes from: source files, every step, its shard.",
+    ),
+    Door("report", "sdd_toolkit.report.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
     Door("build", "cli:build", "Run all stages from a configuration file, resuming."),
     Door(
         "import",
@@ -130,8 +140,8 @@ def build(
 
     Ingest, hotpixels, align, filter, pack, verify, card, report. Every stage skips what an earlier run has done.
     """
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.execution.spec import default_name
 
     reports = run_build(config, source, out, executor or default_name(), overwrite, terminal, breathing, mask)
     if as_json:
@@ -157,15 +167,15 @@ def run_build(
         config: `sdd.toml`; each stage reads its own section.
         source: Folders with RAW files; empty means those of `[build]`.
         out: Folder of the data set; None means that of `[build]`.
-        executor: See `sdd_toolkit.executor`.
+        executor: See `sdd_toolkit.execution.executor`.
         overwrite: Do everything again.
         track: Shows progress.
         breathing: File of `sdd breathing`; None means `[align] breathing`.
         mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
     """
-    from sdd_toolkit.build import BuildConfig, record_config, resolve
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.executor import make_ready
+    from sdd_toolkit.execution.executor import make_ready
+    from sdd_toolkit.pipeline.dataset_folder import BuildConfig, record_config, resolve
 
     recipe = load_section(BuildConfig, "build", config)
     sources, dataset = resolve(config, source, out, recipe)
@@ -173,25 +183,31 @@ def run_build(
         # Workers import as long as this process does.
         make_ready(executor, _OF_WORKERS)
     import alignment.config
-    import alignment.fuse_stage
-    import alignment.stage
+    import alignment.fusion.stage
+    import alignment.registration.stage
     import capture.config
-    import capture.ingest
-    from sdd_toolkit import cards, filter, hot_pixel_map, lenses, pack, report, verify
-    from sdd_toolkit.development import DevelopConfig
+    import capture.ingest.stage
+    from sdd_toolkit.audit import verify
+    from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
+    from sdd_toolkit.cards import stage as cards
+    from sdd_toolkit.cards.config import CardConfig
     from sdd_toolkit.errors import SddError
-    from sdd_toolkit.pack_config import PackConfig
-    from sdd_toolkit.select import FilterConfig
+    from sdd_toolkit.packing import stage as pack
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.quality import stage as filter
+    from sdd_toolkit.quality.criteria import FilterConfig
+    from sdd_toolkit.raw.development import DevelopConfig
+    from sdd_toolkit.report import stage as report
 
     hold(dataset.folder, dataset.shards, dataset.report)
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
     develop = load_section(DevelopConfig, "develop", config)
-    fuse = load_section(alignment.fuse_stage.FuseConfig, "fuse", config)
-    known = None if breathing is None else lenses.read(breathing)
+    fuse = load_section(alignment.fusion.stage.FuseConfig, "fuse", config)
+    known = None if breathing is None else lens_breathing.read(breathing)
     align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
     select = load_section(FilterConfig, "filter", config)
     packing = load_section(PackConfig, "pack", config)
-    card = load_section(cards.CardConfig, "card", config)
+    card = load_section(CardConfig, "card", config)
     page = load_section(report.ReportConfig, "report", config)
     record_config(
         dataset,
@@ -208,14 +224,14 @@ def run_build(
     )
     # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
     how: How = {"executor": executor, "overwrite": overwrite, "track": track}
-    done = [capture.ingest.run(sources, dataset.folder, ingest, **how)]
+    done = [capture.ingest.stage.run(sources, dataset.folder, ingest, **how)]
     if develop.hot_pixels:
         done.append(hot_pixel_map.run(dataset.ingested, dataset.folder, **how))
     if recipe.fuse_stacks:
-        done.append(alignment.fuse_stage.run(dataset.ingested, dataset.folder, fuse, align, develop=develop, **how))
+        done.append(alignment.fusion.stage.run(dataset.ingested, dataset.folder, fuse, align, develop=develop, **how))
     pairs = dataset.fused if recipe.fuse_stacks else dataset.ingested
     done += [
-        alignment.stage.run(pairs, dataset.folder, align, masks=mask, develop=develop, **how),
+        alignment.registration.stage.run(pairs, dataset.folder, align, masks=mask, develop=develop, **how),
         filter.run(dataset.aligned, dataset.folder, select, develop=develop, **how),
     ]
     try:

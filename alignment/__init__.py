@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignment.config import AlignConfig as AlignConfig
-    from alignment.motion import Flow as Flow
-    from alignment.motion import flow as flow
-    from alignment.registration import register as register
+    from alignment.config import AlignConfig
+    from alignment.registration.dense_motion import Flow, flow
+    from alignment.registration.register import register
 
 __all__ = ["AlignConfig", "Flow", "flow", "register"]
 
@@ -19,11 +18,11 @@ __all__ = ["AlignConfig", "Flow", "flow", "register"]
 def __getattr__(name: str) -> Any:
     # Importing the package opens neither OpenCV nor NumPy: `sdd align --help` passes through here.
     if name in ("flow", "Flow"):
-        from alignment import motion
+        from alignment.registration import dense_motion
 
-        return getattr(motion, name)
+        return getattr(dense_motion, name)
     if name == "register":
-        from alignment.registration import register
+        from alignment.registration.register import register
 
         return register
     if name == "AlignConfig":

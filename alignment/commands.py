@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, hold, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, hold, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sdd_toolkit.types import Report
+    from sdd_toolkit.records import Report
 
 WITH_FLOW = "homography+flow"
 _OF_A_MANIFEST = ("mask", "export", "breathing")
@@ -77,20 +77,20 @@ def _manifest(
     export: Path | None,
     breathing: Path | None,
 ) -> Report:
-    from alignment import transforms
     from alignment.config import AlignConfig
-    from alignment.stage import OUTPUT, run
-    from sdd_toolkit import lenses
+    from alignment.registration.stage import OUTPUT, run
+    from alignment.transforms import transform as transforms
+    from sdd_toolkit.calibration import lens_breathing
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.development import DevelopConfig
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.frames import is_candidate
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.frames.reading import is_candidate
+    from sdd_toolkit.raw.development import DevelopConfig
 
     if is_candidate(manifest):
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
     hold(out)
-    known = None if breathing is None else lenses.read(breathing)
+    known = None if breathing is None else lens_breathing.read(breathing)
     section = load_section(AlignConfig, "align", config, breathing=known)
     develop = load_section(DevelopConfig, "develop", config)
     name = executor or default_name()
@@ -114,8 +114,8 @@ def _two_frames(
     warp: str | None,
 ) -> Report:
     from alignment.config import AlignConfig
-    from alignment.pair import run
-    from alignment.transforms import in_words
+    from alignment.registration.photograph_pair import run
+    from alignment.transforms.transform import in_words
     from sdd_toolkit.config import load_section
 
     section = load_section(AlignConfig, "align", config)
@@ -135,10 +135,10 @@ def _transform(
     inverse: bool,
     nearest: bool,
 ) -> Report:
-    from alignment import transforms
-    from alignment.apply import run
+    from alignment.transforms import transform as transforms
+    from alignment.transforms.apply import run
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.errors import InputError
-    from sdd_toolkit.progress import terminal
 
     stored, flow_file = transforms.load(transform, pair_id)
     if warp == WITH_FLOW and flow_file is None:
@@ -174,12 +174,12 @@ def fuse(
     sdd fuse FRAME FRAME...          one stack, no manifest
     """
     from alignment.config import AlignConfig
-    from alignment.fuse_stage import FuseConfig, fuse_frames, run
+    from alignment.fusion.stage import FuseConfig, fuse_frames, run
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.containers import is_candidate
-    from sdd_toolkit.development import DevelopConfig
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.formats.containers import is_candidate
+    from sdd_toolkit.raw.development import DevelopConfig
 
     align = load_section(AlignConfig, "align", config)
     if len(files) > 1:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from sdd_toolkit.calibration.lens_breathing import LensBreathing
 from sdd_toolkit.config import Section
-from sdd_toolkit.lenses import LensBreathing
 
 
 class AlignConfig(Section):

@@ -33,10 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 
-from benchmarks import cost, honesty, loops, measurement, page, photographs, planted, scenes
-from benchmarks.aligners import aligners
-from benchmarks.measurement import Job, Measurement
-from benchmarks.options import Options
+from benchmarks.alignment_sections import cost, honesty, loops, measurement, page, photographs, planted, scenes
+from benchmarks.alignment_sections.aligners import aligners
+from benchmarks.alignment_sections.measurement import Job, Measurement
+from benchmarks.alignment_sections.options import Options
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 STACKS = ("room", "ring", "keyboard", "pcb")

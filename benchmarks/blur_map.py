@@ -22,12 +22,12 @@ from torch import Tensor
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import RenderedPair, render_pair
-from jdrl.blur_map import kernel_radius
 from jdrl.config import BasisName
-from jdrl.losses import charbonnier
-from jdrl.reblur import reblur
-from jdrl.reblur_network import ReblurNetwork
-from sdd_toolkit.develop import srgb_encode
+from jdrl.inference.blur_map import kernel_radius
+from jdrl.losses.joint import charbonnier
+from jdrl.reblurring.network import ReblurNetwork
+from jdrl.reblurring.reblur import reblur
+from sdd_toolkit.imaging.encoding import srgb_encode
 
 BASES: tuple[BasisName, ...] = ("hats", "discs", "rings", "official")
 RADIUS_PX = 7

@@ -3,7 +3,7 @@
 `python benchmarks/build.py [--sizes 4096x2160 6000x4000] [--pairs 12] [--workers 1 2] [--photographs FOLDER]
 [--raw FOLDER] [--seed 0]` shoots virtual pairs of each size, then runs every stage of `sdd build` on them with each
 number of workers. In the same run: LibRaw's own decoding of the same files, and on the first four pairs the pipeline of
-`benchmarks/lab.py` (SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is held against the
+`benchmarks/rivals/lab.py` (SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is held against the
 truth beside ours. What a build costs once (loading what draws the report, for one) is shared among the pairs.
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
@@ -36,7 +36,7 @@ from typing import Any
 # A script's own folder comes first otherwise, and there a benchmark hides the room `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdd_toolkit.build import Dataset
+from sdd_toolkit.pipeline.dataset_folder import Dataset
 
 # Everything heavy is imported where it is used, as in `cli.py`: worker processes load this file, too.
 LAB_PAIRS = 4
@@ -95,32 +95,38 @@ def command(raw: Path, folder: Path, pairs: int, executor: str) -> Cost:
 
 
 def lab_pipeline(files: list[Path], out: Path) -> None:
-    """What `benchmarks/lab.py` does with the pairs."""
-    from benchmarks import lab
+    """What `benchmarks/rivals/lab.py` does with the pairs."""
+    from benchmarks.rivals import lab
 
     lab.run(list(zip(files[0::2], files[1::2], strict=True)), out)
 
 
 def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, Callable[[], object]]:
     """The line of `sdd build`; several shards, so that packing has something to share out."""
-    import alignment.stage
-    import capture.ingest
+    import alignment.registration.stage
+    import capture.ingest.stage
     from alignment.config import AlignConfig
     from capture.config import IngestConfig
-    from sdd_toolkit import cards, filter, hot_pixel_map, pack, report, verify
-    from sdd_toolkit.pack_config import PackConfig
-    from sdd_toolkit.select import FilterConfig
+    from sdd_toolkit.audit import verify
+    from sdd_toolkit.calibration import hot_pixel_map
+    from sdd_toolkit.cards import stage as cards
+    from sdd_toolkit.cards.config import CardConfig
+    from sdd_toolkit.packing import stage as pack
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.quality import stage as filter
+    from sdd_toolkit.quality.criteria import FilterConfig
+    from sdd_toolkit.report import stage as report
 
     packing = PackConfig(pairs_per_shard=max(1, pairs // 4), patch_size=256, min_size_px=64)
     how = {"executor": executor}
     return {
-        "ingest": partial(capture.ingest.run, [raw], dataset.folder, IngestConfig(), **how),
+        "ingest": partial(capture.ingest.stage.run, [raw], dataset.folder, IngestConfig(), **how),
         "hotpixels": partial(hot_pixel_map.run, dataset.ingested, dataset.folder, **how),
-        "align": partial(alignment.stage.run, dataset.ingested, dataset.folder, AlignConfig(), **how),
+        "align": partial(alignment.registration.stage.run, dataset.ingested, dataset.folder, AlignConfig(), **how),
         "filter": partial(filter.run, dataset.aligned, dataset.folder, FilterConfig(), **how),
         "pack": partial(pack.run, dataset.filtered, dataset.shards, packing, **how),
         "verify": partial(verify.run, dataset.shards, pixels=False, hashes=False),
-        "card": partial(cards.run, dataset.shards, cards.CardConfig(), manifest=dataset.filtered),
+        "card": partial(cards.run, dataset.shards, CardConfig(), manifest=dataset.filtered),
         "report": partial(report.run, dataset.folder, dataset.report, report.ReportConfig(), **how),
     }
 
@@ -129,13 +135,13 @@ def cost(work: Callable[[], object]) -> Cost:
     """Runs `work` here; meant for a process that does nothing else."""
     import cv2
 
-    from sdd_toolkit import worker_server
+    from sdd_toolkit.execution import fork_server
 
     cv2.setNumThreads(1)
     wall, cpu = time.perf_counter(), sum(os.times()[:4])
     work()
     wall = time.perf_counter() - wall
-    worker_server.stop()  # what it and the workers cost is counted once it has ended
+    fork_server.stop()  # what it and the workers cost is counted once it has ended
     cpu = sum(os.times()[:4]) - cpu
     return Cost(wall, cpu, max(own_peak_mb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * BYTES / 1e6))
 
@@ -175,8 +181,8 @@ def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: P
         import cv2
         import numpy as np
 
-        from benchmarks.photographs import files, mosaic
-        from sdd_toolkit.develop import Encoding, encode
+        from benchmarks.alignment_sections.photographs import files, mosaic
+        from sdd_toolkit.imaging.encoding import Encoding, encode
 
         for number in range(pairs):
             scene = encode(mosaic(files(photographs), number, (size[0] + 120, size[1] + 200)), Encoding.SRGB8)
@@ -192,7 +198,7 @@ def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
     """Against the truth of each scene's folder; infinite where there is none or it is not finite."""
     import numpy as np
 
-    from sdd_toolkit.geometry import corner_error_px
+    from sdd_toolkit.imaging.geometry import corner_error_px
 
     errors = []
     for folder, found in homographies.items():
@@ -206,7 +212,7 @@ def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
 
 def ours(dataset: Dataset) -> dict[Path, Any]:
     """The homography of every pair by the folder it was shot into."""
-    from sdd_toolkit import manifest
+    from sdd_toolkit.pipeline import manifest
 
     content = manifest.read(dataset.filtered)
     return {
@@ -221,7 +227,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     """Shoots, builds and prints one size."""
     import numpy as np
 
-    from sdd_toolkit import manifest
+    from sdd_toolkit.pipeline import manifest
 
     width, height = (int(part) for part in size.split("x"))
     raw = (options.raw or folder) / f"raw-{size}"

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from reading import PHOTOGRAPHS, Both, decoded_png, photographs, virtual_pairs
 
 from capture.virtual.config import SimulateConfig
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.imaging.encoding import Encoding
 
 Chunk = NDArray[np.uint8]
 Codec = tuple[Callable[[Chunk], Any], Callable[[Any, Chunk], Any]]

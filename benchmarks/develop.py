@@ -29,11 +29,11 @@ import numpy as np
 import rawpy
 from numpy.typing import NDArray
 
-from sdd_toolkit.develop import Encoding, encode
-from sdd_toolkit.development import Demosaic
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.frames import RAW_SUFFIXES, as_shot_white_balance, develop_frame
-from tests.dng_files import write_dng
+from sdd_toolkit.frames.reading import RAW_SUFFIXES, as_shot_white_balance, develop_frame
+from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.raw.development import Demosaic
+from tests.support.dng_files import write_dng
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "raw"
 _LIBRAW = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}

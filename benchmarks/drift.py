@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.drift import BLOCK_PX, drift
-from jdrl.pyramid_flow import pyramid_flow
+from jdrl.flow.pyramid import pyramid_flow
+from jdrl.metrics.drift import BLOCK_PX, drift
 
 MARGIN_PX = 48
 SHIFTS_PX = ((0.0, 0.0), (0.25, 0.0), (1.0, -0.5), (-3.0, 2.0), (4.8, 3.6))

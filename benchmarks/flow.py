@@ -30,9 +30,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import render_pair
-from jdrl.deformation import composed, in_bounds, inverse
-from jdrl.flow import FlowEstimator, flow_estimator
-from sdd_toolkit.develop import srgb_encode
+from jdrl.flow.estimators import FlowEstimator, flow_estimator
+from jdrl.flow.warping import composed, in_bounds, inverse
+from sdd_toolkit.imaging.encoding import srgb_encode
 
 BORDER_PX = 8
 LOCAL_PX = 2.0

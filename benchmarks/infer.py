@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jdrl.checkpoints.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer
 from jdrl.config import DeblurConfig
-from jdrl.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer
-from jdrl.infer import deblur, run
+from jdrl.inference.deblur import deblur, run
+from jdrl.inference.tiles import tiling
 from jdrl.networks import KNOWN, build_network, localised, restore
 from jdrl.networks.memory import peak_bytes
-from jdrl.tiles import tiling
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.imaging.encoding import Encoding
 
 NARROW: dict[str, dict[str, object]] = {
     "unet": {"width": 16},

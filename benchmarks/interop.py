@@ -22,18 +22,19 @@ import cv2
 import numpy as np
 
 import sdd_toolkit as sdd
-from sdd_toolkit import cards
-from sdd_toolkit.develop import Encoding
-from sdd_toolkit.files import sha256_of
-from sdd_toolkit.layouts import exporting, importing
-from sdd_toolkit.pack import PackConfig
+from sdd_toolkit.cards import stage as cards
+from sdd_toolkit.cards.config import CardConfig
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.layouts import export_stage, import_stage
+from sdd_toolkit.packing.stage import PackConfig
+from sdd_toolkit.records import ShardInfo
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.types import ShardInfo
-from tests.small_dataset import pair as small_pair
-from tests.small_dataset import texture
+from sdd_toolkit.storage.files import sha256_of
+from tests.support.small_dataset import pair as small_pair
+from tests.support.small_dataset import texture
 
 PER_SHARD = 100
 
@@ -107,12 +108,12 @@ def main() -> None:
         print(f"{pairs} pairs of {width}x{height}, 8 bits; {rows} pairs in tables")
         print(f"{'':24s}{'pairs':>8s}{'CPU s':>10s}{'CPU ms a pair':>14s}")
         told("OpenCV, decode", pairs, lambda: by_hand(files, None))
-        told("import", pairs, lambda: importing.run(folder / "set", shards, PackConfig()))
-        told("import, again", pairs, lambda: importing.run(folder / "set", shards, PackConfig()))
+        told("import", pairs, lambda: import_stage.run(folder / "set", shards, PackConfig()))
+        told("import, again", pairs, lambda: import_stage.run(folder / "set", shards, PackConfig()))
         told("OpenCV, decode, encode", pairs, lambda: by_hand(files, folder / "copy"))
-        told("export, png", pairs, lambda: exporting.run(shards, png, layout="png"))
-        told("export, webdataset", pairs, lambda: exporting.run(shards, folder / "tar", layout="webdataset"))
-        told("import of export", pairs, lambda: importing.run(png, folder / "back", PackConfig()))
+        told("export, png", pairs, lambda: export_stage.run(shards, png, layout="png"))
+        told("export, webdataset", pairs, lambda: export_stage.run(shards, folder / "tar", layout="webdataset"))
+        told("import of export", pairs, lambda: import_stage.run(png, folder / "back", PackConfig()))
         with ShardReader(folder / "back") as reader:
             for number, name in enumerate(reader.pair_ids):
                 assert np.array_equal(reader.read(name).sharp[..., ::-1], cv2.imread(str(files[2 * number])))
@@ -120,7 +121,7 @@ def main() -> None:
         packed = tables(folder / "tables", rows)
         told("read_index, patches", rows, lambda: sdd.read_index(packed, level="patches"))
         told("read_index, shards", rows, lambda: sdd.read_index(packed))
-        told("card", rows, lambda: cards.run(packed, cards.CardConfig()))
+        told("card", rows, lambda: cards.run(packed, CardConfig()))
         told("read_index, pairs.csv", rows, lambda: sdd.read_index(packed))
 
 

@@ -6,7 +6,7 @@
   step      one joint training step of the U-Net on a crop: seconds, and peak memory beyond the network's own
   cuda      on a GPU: the network's share of a step, bf16 beside fp32, waiting for data, a frame of 4096 x 2160
 
-The official formulation is in `benchmarks/official_reblurring.py`, as published (loops over the entries of a kernel)
+The official formulation is in `benchmarks/rivals/official_reblurring.py`, as published (loops over the entries of a kernel)
 and with whole tensors instead of the loops. Before the operator is timed, both are compared with our `official` basis:
 values within 2e-6, gradients within 2e-5 of their largest.
 """
@@ -34,22 +34,23 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from benchmarks.cost import resident_mb
-from benchmarks.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
+from benchmarks.alignment_sections.cost import resident_mb
+from benchmarks.rivals.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
 from jdrl.config import BasisName, TrainConfig
-from jdrl.data import Batch, loader, set_up_data
-from jdrl.deformation import warp
-from jdrl.flow import FlowEstimator, flow_estimator
-from jdrl.infer import deblur
-from jdrl.losses import charbonnier, joint_loss
-from jdrl.mutual_deformation import deformed
+from jdrl.data.batch import Batch
+from jdrl.data.crops import loader, set_up_data
+from jdrl.flow.bidirectional import deformed
+from jdrl.flow.estimators import FlowEstimator, flow_estimator
+from jdrl.flow.pwcnet import PWCNet
+from jdrl.flow.warping import warp
+from jdrl.inference.deblur import deblur
+from jdrl.losses.joint import charbonnier, joint_loss
 from jdrl.networks import build_network, restore
-from jdrl.networks.pwcnet import PWCNet
-from jdrl.official_reblur import official_weights
-from jdrl.reblur import reblur
-from jdrl.reblur_basis import Basis, planes
-from jdrl.reblur_network import ReblurNetwork
-from jdrl.step import deformation_of
+from jdrl.reblurring.kernel_basis import Basis, planes
+from jdrl.reblurring.network import ReblurNetwork
+from jdrl.reblurring.official_network import official_weights
+from jdrl.reblurring.reblur import reblur
+from jdrl.training.step import deformation_of
 
 RADIUS_PX = 7
 SECTIONS = ("operator", "step", "cuda")
@@ -71,7 +72,7 @@ def batch_of(size: int, count: int = 1, device: str = "cpu") -> Batch:
 
 
 def flow_of(name: str) -> FlowEstimator:
-    """An estimator of `jdrl.flow`; `pwcnet` with random weights, which cost what the published ones do."""
+    """An estimator of `jdrl.flow.estimators`; `pwcnet` with random weights, which cost what the published ones do."""
     if name != "pwcnet":
         return flow_estimator(name)
     network = PWCNet().eval().requires_grad_(False)

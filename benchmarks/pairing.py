@@ -65,16 +65,17 @@ def jpeg(source: Path, target: Path) -> None:
     """The developed frame at quality 85."""
     import cv2
 
-    from sdd_toolkit import develop, frames
+    from sdd_toolkit.frames import reading as frames
+    from sdd_toolkit.imaging import encoding
 
-    codes = develop.encode(frames.read_full(source), develop.Encoding.SRGB8)
+    codes = encoding.encode(frames.read_full(source), encoding.Encoding.SRGB8)
     cv2.imwrite(str(target), codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 def judged(folder: Path, told: dict[str, tuple[str, str]], unfindable: set[str], executor: str) -> Outcome:
     """`sdd ingest --pairing auto` against the truth."""
     from capture.config import IngestConfig
-    from capture.ingest import collect
+    from capture.ingest.stage import collect
 
     started = time.perf_counter()
     found = collect([folder], folder.parent / "out", IngestConfig(pairing="auto"), executor=executor)

@@ -25,17 +25,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-import capture.ingest
+import capture.ingest.stage
 import capture.virtual.stage
 from alignment.config import AlignConfig
-from alignment.stage import align_pair
-from benchmarks.aligners import sift_magsac
-from benchmarks.comparison import cpu_s
-from benchmarks.cost import resident_mb
+from alignment.registration.stage import align_pair
+from benchmarks.alignment_sections.aligners import sift_magsac
+from benchmarks.alignment_sections.comparison import cpu_s
+from benchmarks.alignment_sections.cost import resident_mb
 from capture.config import IngestConfig
 from capture.virtual.config import SimulateConfig
-from sdd_toolkit import frames, geometry, manifest, stages
-from sdd_toolkit.types import PairRecord
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.imaging import geometry
+from sdd_toolkit.pipeline import manifest, stage_runner
+from sdd_toolkit.records import PairRecord
 
 Row = tuple[float, float, list[float], list[float]]
 
@@ -45,7 +47,7 @@ def shot(folder: Path, size: str, pairs: int, seed: int) -> Path:
     width, height = (int(part) for part in size.split("x"))
     camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
     capture.virtual.stage.run(folder / "raw", camera, scenes=pairs, seed=seed)
-    capture.ingest.run([folder / "raw"], folder, IngestConfig())
+    capture.ingest.stage.run([folder / "raw"], folder, IngestConfig())
     return folder / "ingested.jsonl"
 
 
@@ -60,7 +62,7 @@ def aligned(source: Path, precise_px: float) -> Row:
     pairs, config = manifest.read(source), AlignConfig(precise_px=precise_px)
     seconds, true, own = [], [], []
     for record in pairs.records:
-        job = stages.Job(record=record, root=pairs.root, folder=source.parent, config=config)
+        job = stage_runner.Job(record=record, root=pairs.root, folder=source.parent, config=config)
         spent = []
         for _ in range(2):
             start = cpu_s()

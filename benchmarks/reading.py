@@ -33,17 +33,17 @@ from numpy.typing import NDArray
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.stage import run as shoot
-from sdd_toolkit.develop import Encoding, encode
-from sdd_toolkit.files import sha256_of
-from sdd_toolkit.frames import as_shot_white_balance, read_full
-from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.frames.reading import as_shot_white_balance, read_full
+from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
+from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
 from sdd_toolkit.shards.patch_layout import PatchReader, write_patches
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
+from sdd_toolkit.storage.files import sha256_of
 
 Pixels = NDArray[Any]
 Both = tuple[Pixels, Pixels]
@@ -273,7 +273,7 @@ def loaders(folder: Path, windows: list[Window], workers: int, rounds: int) -> d
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-    from jdrl.datasets import PatchDataset, PatchStream
+    from jdrl.data.datasets import PatchDataset, PatchStream
 
     class PngDataset(Dataset[dict[str, Any]]):
         def __len__(self) -> int:

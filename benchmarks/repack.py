@@ -24,13 +24,13 @@ import cv2
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.stage import run as shoot
-from sdd_toolkit.files import sha256_of
-from sdd_toolkit.manifest import Manifest, write
-from sdd_toolkit.pack import run
-from sdd_toolkit.pack_config import PackConfig
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.splits import SplitConfig
+from sdd_toolkit.packing.stage import run
+from sdd_toolkit.pipeline.manifest import Manifest, write
+from sdd_toolkit.records import Alignment, FileRef, FrameMeta, PairKind, PairRecord, Reason, Report, Verdict
 from sdd_toolkit.shards.codecs import Profile
-from sdd_toolkit.splits import SplitConfig
-from sdd_toolkit.types import Alignment, FileRef, FrameMeta, PairKind, PairRecord, Reason, Report, Verdict
+from sdd_toolkit.storage.files import sha256_of
 
 FILES = ("blur.dng", "sharp.dng")
 REJECTED = Verdict(keep=False, reason=Reason.MISALIGNED)

@@ -31,16 +31,16 @@ from benchmarks.ingest import multiplied  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sdd_toolkit.pack_plan import ShardPlan
+    from sdd_toolkit.packing.plan import ShardPlan
+    from sdd_toolkit.records import PairRecord
     from sdd_toolkit.shards.index import Index
-    from sdd_toolkit.types import PairRecord
 
 STEPS = ("load", "write", "filter, unchanged", "judge again", "split", "plan shards", "card", "report", "index")
 
 
 def record(number: int, draw: random.Random) -> PairRecord:
     """A pair as `sdd align` leaves it; one in twenty is no good."""
-    from sdd_toolkit.types import Alignment, Exposure, FileRef, FrameMeta, PairKind, PairRecord, Step
+    from sdd_toolkit.records import Alignment, Exposure, FileRef, FrameMeta, PairKind, PairRecord, Step
 
     scene = f"scene-{number // 4:06d}"
 
@@ -84,9 +84,10 @@ def record(number: int, draw: random.Random) -> PairRecord:
 
 def synthesised(folder: Path, pairs: int) -> None:
     """`aligned.jsonl`, `filtered.jsonl` and an index of shards that are not there."""
-    from sdd_toolkit import filter, manifest
-    from sdd_toolkit.select import FilterConfig, judge
-    from sdd_toolkit.types import Quality
+    from sdd_toolkit.pipeline import manifest
+    from sdd_toolkit.quality import stage as filter
+    from sdd_toolkit.quality.criteria import FilterConfig, judge
+    from sdd_toolkit.records import Quality
 
     draw = random.Random(0)
     config = FilterConfig()
@@ -103,10 +104,16 @@ def synthesised(folder: Path, pairs: int) -> None:
 
 def step(name: str, folder: Path) -> None:
     """One step, from files to files where it has any."""
-    from sdd_toolkit import cards, filter, leakage, manifest, report, splits, verify
-    from sdd_toolkit.pack_config import PackConfig
-    from sdd_toolkit.pack_plan import plan_shards
-    from sdd_toolkit.select import FilterConfig
+    from sdd_toolkit.audit import leakage, verify
+    from sdd_toolkit.cards import stage as cards
+    from sdd_toolkit.cards.config import CardConfig
+    from sdd_toolkit.packing import splits
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.packing.plan import plan_shards
+    from sdd_toolkit.pipeline import manifest
+    from sdd_toolkit.quality import stage as filter
+    from sdd_toolkit.quality.criteria import FilterConfig
+    from sdd_toolkit.report import stage as report
     from sdd_toolkit.shards.index import read_index, write_index
     from sdd_toolkit.statistics import table
 
@@ -135,7 +142,7 @@ def step(name: str, folder: Path) -> None:
     if name == "card":
         sizes, nothing = [(3980, 5976)] * len(kept), leakage.find([])
         card = cards.gather(
-            index, kept, table(kept), sizes, cards.CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
+            index, kept, table(kept), sizes, CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
         )
         cards.render_card(card)
         return
@@ -145,9 +152,9 @@ def step(name: str, folder: Path) -> None:
 
 def index_of(plans: Sequence[ShardPlan], shares: dict[str, str]) -> Index:
     """The index of shards that are not there."""
-    from sdd_toolkit.develop import Encoding
+    from sdd_toolkit.imaging.encoding import Encoding
+    from sdd_toolkit.records import ShardInfo
     from sdd_toolkit.shards.index import TRANSFER, Index
-    from sdd_toolkit.types import ShardInfo
 
     members: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for scene, split in shares.items():
@@ -171,16 +178,20 @@ def index_of(plans: Sequence[ShardPlan], shares: dict[str, str]) -> Index:
 
 
 def ingest(raw: Path, out: Path) -> None:
-    import capture.ingest
+    import capture.ingest.stage
     from capture.config import IngestConfig
 
-    capture.ingest.run([raw], out, IngestConfig())
+    capture.ingest.stage.run([raw], out, IngestConfig())
 
 
 def cost(work: Callable[[], object]) -> tuple[float, float]:
     """CPU seconds and peak MB of `work`, imports not counted in the seconds; meant for a fresh process."""
-    import capture.ingest
-    from sdd_toolkit import cards, filter, pack, report, verify
+    import capture.ingest.stage
+    from sdd_toolkit.audit import verify
+    from sdd_toolkit.cards import stage as cards
+    from sdd_toolkit.packing import stage as pack
+    from sdd_toolkit.quality import stage as filter
+    from sdd_toolkit.report import stage as report
 
     assert all((capture.ingest, cards, filter, pack, report, verify))
     before = sum(os.times()[:2])

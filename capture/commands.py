@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.options import IN_PATH, echo_report, hold, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, echo_report, hold, out_option, stage_options
 
 if TYPE_CHECKING:
-    from capture.ingest import Ingested
+    from capture.ingest.stage import Ingested
 
 
 @click.command()
@@ -31,10 +31,10 @@ def ingest(
 ) -> None:  # fmt: skip
     """Find RAW files and images and form pairs: the manifest."""
     from capture.config import IngestConfig
-    from capture.ingest import collect, pair_count, run
+    from capture.ingest.stage import collect, pair_count, run
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.execution.spec import default_name
 
     section = load_section(IngestConfig, "ingest", config, pairing=pairing, check_pixels=check_pixels)
     how = executor or default_name()
@@ -52,7 +52,7 @@ def _show(found: Ingested, as_json: bool) -> None:
     import shutil
     import sys
 
-    from capture import overview
+    from capture.ingest import dry_run as overview
 
     if as_json:
         click.echo(overview.as_json(found))

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from sdd_toolkit.config import Section
-from sdd_toolkit.types import PairKind
+from sdd_toolkit.records import PairKind
 
 
 class IngestConfig(Section):

@@ -15,7 +15,7 @@ from capture.virtual.config import SimulateConfig  # noqa: E402
 from capture.virtual.kernels import ROUND, Pupil, pupil_kernel  # noqa: E402
 from capture.virtual.picture import metric  # noqa: E402
 from capture.virtual.shoot import margin_px, render_pair  # noqa: E402
-from sdd_toolkit.images import write_image  # noqa: E402
+from sdd_toolkit.frames.writing import write_image  # noqa: E402
 
 RADIUS_PX = 12.0
 KERNELS = (

@@ -16,15 +16,16 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot  # noqa: E402
 
-from alignment import fusion, register  # noqa: E402
+from alignment import register  # noqa: E402
+from alignment.fusion import blending  # noqa: E402
 from capture.virtual.config import SimulateConfig  # noqa: E402
 from capture.virtual.lens import image_distance_mm, signed_coc_radius_px  # noqa: E402
 from capture.virtual.render import composite  # noqa: E402
 from capture.virtual.scene import dead_leaves  # noqa: E402
 from capture.virtual.shoot import Defect, RenderedPair, render_pair  # noqa: E402
-from sdd_toolkit.develop import Encoding, encode  # noqa: E402
-from sdd_toolkit.files import write_bytes  # noqa: E402
-from sdd_toolkit.resampling import warp  # noqa: E402
+from sdd_toolkit.imaging.encoding import Encoding, encode  # noqa: E402
+from sdd_toolkit.imaging.resampling import warp  # noqa: E402
+from sdd_toolkit.storage.files import write_bytes  # noqa: E402
 
 OUT = ROOT / "docs/images"
 FOCAL_MM, PITCH_MM = 50.0, 0.006
@@ -86,13 +87,13 @@ def stack() -> Picture:
     scene = dead_leaves(size, size, 0.8, 0.2, np.random.default_rng(5))
     depths = np.array([surface.inverse_depth for surface in scene.surfaces])
     frames = [composite(scene, (24 * np.abs(depths - focus)).tolist()) * np.float32(0.9) for focus in focused_at]
-    origin = fusion.sharpest([fusion.sharpness(frame, np.ones(size, np.bool_)) for frame in frames])
-    blend = fusion.empty_blend(size)
+    origin = blending.sharpest([blending.sharpness(frame, np.ones(size, np.bool_)) for frame in frames])
+    blend = blending.empty_blend(size)
     for number, frame in enumerate(frames):
-        fusion.join(blend, frame, (origin == number).astype(np.float32))
+        blending.join(blend, frame, (origin == number).astype(np.float32))
     colours = cv2.applyColorMap((origin * 31).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     gap = np.full((size[0], 8, 3), 255, np.uint8)
-    return np.concatenate([seen(frames[4]), gap, seen(fusion.joined(blend)), gap, colours], axis=1)
+    return np.concatenate([seen(frames[4]), gap, seen(blending.joined(blend)), gap, colours], axis=1)
 
 
 def radii_px(f_number: float, focus_m: float) -> NDArray[np.float64]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.options import IN_PATH, config_option, echo_report, json_option, out_option, overwrite_option
+from sdd_toolkit.cli.options import IN_PATH, config_option, echo_report, json_option, out_option, overwrite_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jdrl.deblurrer import Deblurrer
-    from jdrl.evaluation import Evaluation
+    from jdrl.checkpoints.deblurrer import Deblurrer
+    from jdrl.evaluation.results import Evaluation
 
 _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 
@@ -72,14 +72,14 @@ def train(
     SHARDS is the folder that `sdd pack` wrote. Only its train and val splits are read. Ctrl-C saves a checkpoint.
     Settings: defaults, then --recipe, then --config, then options.
     """
-    from jdrl.recipe import train_config
-    from sdd_toolkit.progress import terminal
+    from jdrl.training.recipe import train_config
+    from sdd_toolkit.cli.progress_bar import terminal
 
     section = train_config(recipe, config, **flags)
     with training_extra():
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-        from jdrl.train import run
+        from jdrl.training.train import run
 
         report = run(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
     rank_zero_only(echo_report)(report, as_json)
@@ -111,15 +111,15 @@ def evaluate(
     compared to the first. SHARDS is the folder that `sdd pack` wrote.
     """
     from jdrl.config import EvaluateConfig
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.progress import terminal
 
     *checkpoints, shards = paths
     if not checkpoints:
         raise click.UsageError("give at least one checkpoint, and the folder of shards last")
     section = load_section(EvaluateConfig, "evaluate", config, **flags)
     with training_extra():
-        from jdrl.evaluate import run
+        from jdrl.evaluation.stage import run
 
         evaluation = run(
             checkpoints, shards, out, section, split=split, network=network, misalignment=misalignment, track=terminal
@@ -146,14 +146,14 @@ def deblur(
     and metadata are kept; RAW becomes 16-bit TIFF. A file that cannot be read stops none of the others.
     """
     from jdrl.config import DeblurConfig
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.progress import terminal
 
     if weights is None and len(paths) < 2:
         raise click.UsageError("give a checkpoint and at least one photograph, or --weights and --network")
     config = load_section(DeblurConfig, "deblur", None, **options)
     with training_extra():
-        from jdrl.infer import run
+        from jdrl.inference.deblur import run
 
         checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
         report, failures = run(chosen(checkpoint, weights, network), files, out, config, track=terminal)
@@ -178,7 +178,7 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
     if (checkpoint is None) == (weights is None):
         raise click.UsageError("give either a checkpoint or --weights")
     with training_extra():
-        from jdrl.onnx_export import export
+        from jdrl.inference.onnx_export import export
 
         exported = export(chosen(checkpoint, weights, network), out)
     if as_json:
@@ -211,12 +211,12 @@ def blurmap(
     RAW or images of any size. A file that cannot be read stops none of the others.
     """
     from jdrl.config import Tiling
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.progress import terminal
 
     tiling = load_section(Tiling, "blurmap", None, **options)
     with training_extra():
-        from jdrl.blur_map import of_checkpoint, run
+        from jdrl.inference.blur_map import of_checkpoint, run
 
         report, failures = run(of_checkpoint(checkpoint, tiling, network), files, out, track=terminal)
     echo_report(report, as_json)
@@ -266,7 +266,7 @@ def networks(as_json: bool) -> None:
 
 def chosen(checkpoint: Path | None, weights: Path | None, network: str | None) -> Deblurrer:
     """The network of a checkpoint, or that of published weights."""
-    from jdrl.deblurrer import of_checkpoint, of_weights
+    from jdrl.checkpoints.deblurrer import of_checkpoint, of_weights
 
     if checkpoint is not None:
         return of_checkpoint(checkpoint, network)
@@ -305,7 +305,7 @@ def echo_evaluation(evaluation: Evaluation, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from jdrl.evaluation_tables import tables
+    from jdrl.evaluation.tables import tables
 
     console = Console()
     for table in tables(evaluation):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from sdd_toolkit.index_table import iterate
-    from sdd_toolkit.index_table import pairs_table as read_index
+from sdd_toolkit.version import __version__
 
-__version__ = "0.2.0"
+if TYPE_CHECKING:
+    from sdd_toolkit.shards.dataframes import iterate
+    from sdd_toolkit.shards.dataframes import pairs_table as read_index
+
 __all__ = ["__version__", "iterate", "read_index"]
 
 
 def __getattr__(name: str) -> Any:
     # Importing the package must not cost importing pandas and h5py.
     if name in ("iterate", "read_index"):
-        from sdd_toolkit import index_table
+        from sdd_toolkit.shards import dataframes
 
-        return index_table.iterate if name == "iterate" else index_table.pairs_table
+        return dataframes.iterate if name == "iterate" else dataframes.pairs_table
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sdd_toolkit.types import Alignment, Exposure, Quality
+from sdd_toolkit.records import Alignment, Exposure, Quality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from sdd_toolkit.types import FrameMeta, PairRecord
+    from sdd_toolkit.records import FrameMeta, PairRecord
 
 KEPT, REJECTED, OPEN = "kept", "rejected", "open"
 LOG_FLOOR = 1e-2

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
-from benchmarks import comparison, honesty, measurement, photographs, planted, scenes, tables
-from benchmarks.measurement import Measurement, values
-from sdd_toolkit import geometry
+from benchmarks.alignment_sections import comparison, honesty, measurement, photographs, planted, scenes, tables
+from benchmarks.alignment_sections.measurement import Measurement, values
+from sdd_toolkit.imaging import geometry
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (200, 240)

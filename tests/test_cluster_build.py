@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import ROOT
-from tests.sdd_toolkit.cluster_nodes import Nodes, nodes
-from tests.small_build import content, small_build
+from tests.support.cluster_nodes import Nodes, nodes
+from tests.support.command_line import ROOT
+from tests.support.small_build import content, small_build
 
 pytest.importorskip("distributed", reason="the cluster extra is not installed")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.develop import difference, differences
-from sdd_toolkit.development import Demosaic
-from tests.dng_files import GRBG, scene_rgb, write_dng
+from sdd_toolkit.raw.development import Demosaic
+from tests.support.dng_files import GRBG, scene_rgb, write_dng
 
 
 def test_our_srgb16_is_that_of_libraw_on_every_real_raw_file(real_data: Path) -> None:

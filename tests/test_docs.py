@@ -14,7 +14,7 @@ import pytest
 
 from cli import CAPTURE_DOORS, DOORS, cli
 from sdd_toolkit.config import Section
-from sdd_toolkit.types import (
+from sdd_toolkit.records import (
     REASON_TEXT,
     Alignment,
     Exposure,
@@ -34,14 +34,14 @@ DOCS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))
 SECTIONS = {
     "simulate": "capture.virtual.config:SimulateConfig",
     "ingest": "capture.config:IngestConfig",
-    "develop": "sdd_toolkit.development:DevelopConfig",
-    "fuse": "alignment.fuse_stage:FuseConfig",
+    "develop": "sdd_toolkit.raw.development:DevelopConfig",
+    "fuse": "alignment.fusion.stage:FuseConfig",
     "align": "alignment.config:AlignConfig",
-    "filter": "sdd_toolkit.select:FilterConfig",
-    "pack": "sdd_toolkit.pack:PackConfig",
-    "card": "sdd_toolkit.cards:CardConfig",
-    "report": "sdd_toolkit.report:ReportConfig",
-    "build": "sdd_toolkit.build:BuildConfig",
+    "filter": "sdd_toolkit.quality.criteria:FilterConfig",
+    "pack": "sdd_toolkit.packing.stage:PackConfig",
+    "card": "sdd_toolkit.cards.config:CardConfig",
+    "report": "sdd_toolkit.report.stage:ReportConfig",
+    "build": "sdd_toolkit.pipeline.dataset_folder:BuildConfig",
     "train": "jdrl.config:TrainConfig",
     "evaluate": "jdrl.config:EvaluateConfig",
 }

@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import pytest
 
-from sdd_toolkit.develop import Encoding, decode
-from sdd_toolkit.pack import run
-from sdd_toolkit.pack_config import PackConfig
+from sdd_toolkit.imaging.encoding import Encoding, decode
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.stage import run
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.reader import ShardReader
-from tests.small_dataset import filtered_manifest
+from tests.support.small_dataset import filtered_manifest
 
 SHARD = "train-00000-of-00001.h5"
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "format.md"

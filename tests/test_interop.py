@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.images import read_image, write_values
+from sdd_toolkit.frames.writing import read_image, write_values
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
-from tests.command_line import ROOT, sdd
-from tests.small_build import content
-from tests.small_dataset import texture
+from tests.support.command_line import ROOT, sdd
+from tests.support.small_build import content
+from tests.support.small_dataset import texture
 
 PLAN = (("train", 3), ("val", 1), ("test", 1))
 

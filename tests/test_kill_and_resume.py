@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import ROOT, sdd
-from tests.small_build import SMALL, content, small_build
+from tests.support.command_line import ROOT, sdd
+from tests.support.small_build import SMALL, content, small_build
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,8 @@ def test_the_wheel_holds_the_packages_their_data_and_nothing_else(wheel: Path) -
         "alignment",
         "jdrl",
     }
-    assert {"sdd_toolkit/py.typed", "jdrl/py.typed", "sdd_toolkit/templates/report.html.jinja"} <= set(names)
-    assert {f"jdrl/recipes/{name}.toml" for name in ("official", "sdd", "fine_tune")} <= set(names)
+    assert {"sdd_toolkit/py.typed", "jdrl/py.typed", "sdd_toolkit/report/templates/report.html.jinja"} <= set(names)
+    assert {f"jdrl/training/recipes/{name}.toml" for name in ("official", "sdd", "fine_tune")} <= set(names)
 
 
 def test_the_installed_wheel_shows_its_help_with_click_alone(wheel: Path, tmp_path: Path) -> None:

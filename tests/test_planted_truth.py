@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from capture.virtual.faults import Defect
-from sdd_toolkit.geometry import corner_error_px
-from sdd_toolkit.manifest import read
-from tests.command_line import sdd
+from sdd_toolkit.imaging.geometry import corner_error_px
+from sdd_toolkit.pipeline.manifest import read
+from tests.support.command_line import sdd
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sdd_toolkit.pack import run
-from sdd_toolkit.pack_config import PackConfig
-from tests.small_dataset import filtered_manifest
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.stage import run
+from tests.support.small_dataset import filtered_manifest
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reading.md"
 CHECKS = """

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit import manifest
+from sdd_toolkit.cli.progress_bar import terminal
+from sdd_toolkit.cli.terminal_text import printable
 from sdd_toolkit.errors import ManifestError, SddError
-from sdd_toolkit.files import check_relative, inside
-from sdd_toolkit.progress import terminal
-from sdd_toolkit.report import ReportConfig
-from sdd_toolkit.report import run as report
+from sdd_toolkit.pipeline import manifest
+from sdd_toolkit.records import FileRef, Reason, Verdict
+from sdd_toolkit.report.stage import ReportConfig
+from sdd_toolkit.report.stage import run as report
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.shards.index import sealed
-from sdd_toolkit.terminal_text import printable
-from sdd_toolkit.types import FileRef, Reason, Verdict
-from tests.command_line import ROOT, sdd
-from tests.small_dataset import alignment, filtered_manifest, pair
+from sdd_toolkit.storage.files import check_relative, inside
+from tests.support.command_line import ROOT, sdd
+from tests.support.small_dataset import alignment, filtered_manifest, pair
 
 ROOMS = ("sdd_toolkit", "capture", "alignment", "jdrl")
 SOURCES = [ROOT / "cli.py", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import ROOT
-from tests.tether_rig import every_frame_once, plan_file, tethered, usb_camera
+from tests.support.command_line import ROOT
+from tests.support.tether_rig import every_frame_once, plan_file, tethered, usb_camera
 
 FIVE = """
 [session]

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import sdd_toolkit
-from sdd_toolkit import provenance
-from sdd_toolkit.files import sha256_of
-from sdd_toolkit.images import read_image
+from sdd_toolkit.frames.writing import read_image
+from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.shards.reader import ShardReader
-from tests.command_line import sdd
+from sdd_toolkit.storage.files import sha256_of
+from tests.support.command_line import sdd
 
 CONFIG = """
 [simulate]
@@ -72,7 +72,7 @@ def test_every_fingerprint_in_the_history_of_a_built_pair_leads_to_the_configura
     assert {stage for stage, _ in steps} == {"ingest", "align", "filter"}
     for stage, fingerprint in {*steps, ("pack", packing)}:
         assert configs[fingerprint]["stage"] == stage
-        assert provenance.fingerprint_of(configs[fingerprint]["values"]) == fingerprint
+        assert configurations.fingerprint_of(configs[fingerprint]["values"]) == fingerprint
     assert configs[packing]["values"]["patch_size"] == 256
     assert {"HDF5", "LibRaw", "numpy", "opencv-python-headless", "rawpy"} <= set(libraries)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from capture.tether.exposure import nearest, parse_f_number, parse_number, parse_shutter_s
 from sdd_toolkit.errors import CameraError
-from sdd_toolkit.frames import RAW_SUFFIXES
+from sdd_toolkit.frames.reading import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

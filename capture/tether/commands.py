@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.options import IN_PATH, OUT_PATH, echo_report, json_option, overwrite_option
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from capture.tether.operator import Operator
     from capture.tether.plan import ShootingPlan
     from capture.tether.session import Outcome
-    from sdd_toolkit.progress import Track
+    from sdd_toolkit.execution.progress import Track
 
 _A_WHILE_S = 120
 _DRIVER = click.Choice(["gphoto2", "virtual"])
@@ -35,7 +35,7 @@ def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
     """Write a commented shot list to edit."""
     from capture.tether.plan_text import text
     from sdd_toolkit.errors import InputError
-    from sdd_toolkit.files import write_text
+    from sdd_toolkit.storage.files import write_text
 
     if out is None:
         click.echo(text(scenes, kind), nl=False)
@@ -131,7 +131,8 @@ class _Terminal:
 def _standing_by(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
     """A person with plain lines, or nobody with a progress bar and the same lines."""
     from capture.tether.operator import Unattended
-    from sdd_toolkit.progress import silent, terminal
+    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.execution.progress import silent
 
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         return _Terminal(), silent

@@ -21,7 +21,7 @@ from capture.tether.camera import (
 )
 from capture.tether.exposure import equal_exposure_s, shutter_text, time_apart_ev
 from sdd_toolkit.errors import CameraError
-from sdd_toolkit.types import Exposure
+from sdd_toolkit.records import Exposure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

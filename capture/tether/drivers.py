@@ -19,12 +19,12 @@ def connect(table: CameraTable) -> Camera:
         MissingExtraError: gphoto2 is not installed.
     """
     if table.driver == "virtual":
-        from capture.virtual.tethered import VirtualCamera
+        from capture.tether.virtual_camera import VirtualCamera
 
         return VirtualCamera(seed=table.seed)
-    from capture.tether import gphoto
+    from capture.tether import gphoto_camera
 
-    return gphoto.connect(table.model, table.port)
+    return gphoto_camera.connect(table.model, table.port)
 
 
 def connected(driver: str) -> tuple[Found, ...]:
@@ -35,12 +35,12 @@ def connected(driver: str) -> tuple[Found, ...]:
         MissingExtraError: gphoto2 is not installed.
     """
     if driver == "virtual":
-        from capture.virtual.tethered import FOUND
+        from capture.tether.virtual_camera import FOUND
 
         return (FOUND,)
-    from capture.tether import gphoto
+    from capture.tether import gphoto_camera
 
-    found = gphoto.connected()
+    found = gphoto_camera.connected()
     if not found:
-        raise CameraError("no camera is connected", hint=gphoto.CONNECT_HINT)
+        raise CameraError("no camera is connected", hint=gphoto_camera.CONNECT_HINT)
     return found

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from capture.tether.shot_check import FrameCheck, PairCheck
-from sdd_toolkit import __version__
 from sdd_toolkit.errors import CameraError, InputError
-from sdd_toolkit.files import PARTIAL, write_text, writing_failed
-from sdd_toolkit.types import Exposure, FileRef
+from sdd_toolkit.records import Exposure, FileRef
+from sdd_toolkit.storage.files import PARTIAL, write_text, writing_failed
+from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from capture.tether.exposure import equal_exposure_s, parse_f_number, parse_number, parse_shutter_s, shutter_text
 from sdd_toolkit.config import Section, SectionT, validate
 from sdd_toolkit.errors import ConfigError, ManifestError
-from sdd_toolkit.files import check_relative
+from sdd_toolkit.storage.files import check_relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from capture.tether.journal import Journal, State, locked, sweep
 from capture.tether.shooting import Shooting
-from sdd_toolkit import files
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.files import PARTIAL
-from sdd_toolkit.progress import silent
-from sdd_toolkit.types import Report
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.records import Report
+from sdd_toolkit.storage import files
+from sdd_toolkit.storage.files import PARTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from capture.tether.journal import Taken
     from capture.tether.operator import Operator
     from capture.tether.plan import ShootingPlan, Shot
-    from sdd_toolkit.progress import Track
+    from sdd_toolkit.execution.progress import Track
 
 _NAMED = 6
 

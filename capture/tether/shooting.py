@@ -20,9 +20,11 @@ from capture.tether import dialing, shot_check
 from capture.tether.camera import CameraFullError, CameraLostError, CameraRefusedError, ensure, patiently, raw_first
 from capture.tether.interrupts import finishing
 from capture.tether.journal import InFlight, Lens, State, Taken, new_header
-from sdd_toolkit import exif, files, frames
 from sdd_toolkit.errors import CameraError, RawError
-from sdd_toolkit.types import Exposure, FileRef
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.metadata import exif
+from sdd_toolkit.records import Exposure, FileRef
+from sdd_toolkit.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from capture.tether.journal import Journal
     from capture.tether.operator import Operator
     from capture.tether.plan import ShootingPlan, Shot
-    from sdd_toolkit.frames import HalfFrame
-    from sdd_toolkit.progress import Advance, Track
+    from sdd_toolkit.execution.progress import Advance, Track
+    from sdd_toolkit.frames.reading import HalfFrame
 
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 8.0

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit import quality
-from sdd_toolkit.types import Exposure
+from sdd_toolkit.quality import sharpness
+from sdd_toolkit.records import Exposure
 
 if TYPE_CHECKING:
     from capture.tether.plan import CheckTable
-    from sdd_toolkit.frames import HalfFrame
+    from sdd_toolkit.frames.reading import HalfFrame
 
 BINS = 16
 _FROM_EV = -8.0
@@ -55,20 +55,20 @@ class PairCheck:
 
 def of_frame(frame: HalfFrame) -> FrameCheck:
     """The numbers of one frame."""
-    light = quality.luminance(frame.rgb)
+    light = sharpness.luminance(frame.rgb)
     stops = np.log2(np.maximum(light, _BLACK))
     counts, _ = np.histogram(np.clip(stops, _FROM_EV, -1e-6), bins=BINS, range=(_FROM_EV, 0.0))
     return FrameCheck(
         clipped_fraction=_figure(frame.clipped.mean()),
         black_fraction=_figure(np.mean(light <= _BLACK)),
-        level=_figure(np.percentile(light, quality.BRIGHT_PERCENTILE)),
+        level=_figure(np.percentile(light, sharpness.BRIGHT_PERCENTILE)),
         histogram=tuple(_figure(share) for share in counts / light.size),
     )
 
 
 def of_pair(blur: HalfFrame, sharp: HalfFrame, other: str) -> PairCheck:
     """The numbers of a pair, compared in place: nothing is aligned at the tripod."""
-    measured = quality.measure(blur.rgb, sharp.rgb, 0.0, None)
+    measured = sharpness.measure(blur.rgb, sharp.rgb, 0.0, None)
     return PairCheck(
         other=other,
         exposure_ev=_figure(measured.exposure_ev),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sdd_toolkit.options import IN_PATH, echo_report, hold, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, echo_report, hold, out_option, stage_options
 
 
 def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
@@ -53,9 +53,9 @@ def simulate(
     from capture.virtual.config import SimulateConfig
     from capture.virtual.sources import sources
     from capture.virtual.stage import run
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.execution.spec import default_name
 
     if isinstance(depth, Path) and image is None:
         raise click.UsageError("--depth FILE needs --image: it is the depth of a photograph")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sdd_toolkit.types import Reason
+from sdd_toolkit.records import Reason
 
 OVEREXPOSURE_EV = 3.0
 DIMMEST_EV = 2.0

@@ -23,7 +23,7 @@ from capture.virtual.lens import (
     image_distance_mm,
     signed_coc_radius_px,
 )
-from sdd_toolkit.types import PairKind
+from sdd_toolkit.records import PairKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sdd_toolkit.develop import XYZ_FROM_SRGB
+from sdd_toolkit.imaging.encoding import XYZ_FROM_SRGB
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,9 @@ from capture.virtual.faults import Defect
 from capture.virtual.ground import receding_ground
 from capture.virtual.plan import Plan, Shot, plan_pair
 from capture.virtual.scene import Scene, Surface, dead_leaves, with_moving_object
-from sdd_toolkit import geometry, resampling
-from sdd_toolkit.resampling import Interpolation
-from sdd_toolkit.types import PairKind
+from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.resampling import Interpolation
+from sdd_toolkit.records import PairKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

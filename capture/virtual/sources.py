@@ -9,10 +9,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from capture.virtual.picture import Picture, metric, relative, synthetic
-from sdd_toolkit.decoding import IMAGE_SUFFIXES
-from sdd_toolkit.develop import srgb_decode
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.images import read_image
+from sdd_toolkit.formats.decoding import IMAGE_SUFFIXES
+from sdd_toolkit.frames.writing import read_image
+from sdd_toolkit.imaging.encoding import srgb_decode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,11 +18,13 @@ from capture.virtual import sensor
 from capture.virtual.faults import Defect
 from capture.virtual.shoot import RenderedPair, render_pair
 from capture.virtual.sources import Source, load
-from sdd_toolkit import __version__, dng, files
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.executor import run_tasks
-from sdd_toolkit.progress import silent
-from sdd_toolkit.types import PairKind, Reason, Report
+from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.raw import dng
+from sdd_toolkit.records import PairKind, Reason, Report
+from sdd_toolkit.storage import files
+from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from capture.virtual.config import SimulateConfig
     from capture.virtual.plan import Shot
-    from sdd_toolkit.progress import Track
+    from sdd_toolkit.execution.progress import Track
 
 SERIES_FILE = "simulate.json"
 SCENES = 12
@@ -86,7 +88,7 @@ def run(
         seed: Seed of the series, 0 or more.
         defects: Adds one scene for each `Defect`.
         photographs: What to shoot instead of dead leaves, one a scene, from the first again after the last.
-        executor: See `sdd_toolkit.executor`.
+        executor: See `sdd_toolkit.execution.executor`.
         overwrite: Shoots everything again, whatever `out` holds.
         track: Progress display.
 

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jdrl.blur_estimator import CELL_PX, REACH_PX, BlurEstimator
 from jdrl.config import BasisName, Fusion
 from jdrl.networks.build import reach_px
-from jdrl.reblur_basis import LARGEST_RADIUS_PX
+from jdrl.reblurring.blur_estimator import CELL_PX, REACH_PX, BlurEstimator
+from jdrl.reblurring.kernel_basis import LARGEST_RADIUS_PX
 from sdd_toolkit.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.options import (
+from sdd_toolkit.cli.options import (
     IN_PATH,
     echo_report,
     executor_option,
@@ -20,7 +20,7 @@ from sdd_toolkit.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sdd_toolkit.types import Report
+    from sdd_toolkit.records import Report
 
 PATCHES = "patches"
 _INTO_MANIFEST = "Write a manifest for `sdd align` instead of shards."
@@ -49,11 +49,11 @@ def import_(
     as_json: bool,
 ) -> None:
     """Pack the pairs of DPDD, SDD, RealDOF, LFDOF, RealBokeh or any two folders, pixels as they are."""
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.layouts.importing import How, run, run_manifest
-    from sdd_toolkit.pack_config import PackConfig
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.layouts.import_stage import How, run, run_manifest
+    from sdd_toolkit.packing.config import PackConfig
 
     hold(out)
     section = load_section(PackConfig, "pack", config)
@@ -87,10 +87,10 @@ def export(
     as_json: bool,
 ) -> None:
     """Write packed pairs as PNG, TIFF, WebDataset archives or patches for `datasets`."""
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.errors import InputError
-    from sdd_toolkit.executor import default_name
-    from sdd_toolkit.layouts.exporting import run
-    from sdd_toolkit.progress import terminal
+    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.layouts.export_stage import run
 
     if layout == PATCHES:
         echo_report(_patch_shards(shards, out, split, patches, profile, overwrite), as_json)
@@ -108,8 +108,8 @@ def export(
 def _patch_shards(
     shards: Path, out: Path, split: str | None, patches: bool, profile: str | None, overwrite: bool
 ) -> Report:
+    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.errors import InputError
-    from sdd_toolkit.progress import terminal
     from sdd_toolkit.shards.codecs import Profile
     from sdd_toolkit.shards.patch_layout import write_patches
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.containers import IMAGE_SUFFIXES
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.files import inside
-from sdd_toolkit.manifest import names_a_file
-from sdd_toolkit.types import PairKind, Reason, RejectedFile
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
+from sdd_toolkit.pipeline.manifest import names_a_file
+from sdd_toolkit.records import PairKind, Reason, RejectedFile
+from sdd_toolkit.storage.files import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from sdd_toolkit.types import PairRecord
+    from sdd_toolkit.records import PairRecord
 
 Box = tuple[int, int, int, int]
 

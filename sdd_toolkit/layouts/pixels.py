@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.containers import Kind, examine
-from sdd_toolkit.decoding import read_image, read_values
 from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats.containers import Kind, examine
+from sdd_toolkit.formats.decoding import read_image, read_values
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit import __version__
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.files import inside, sha256_of
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.layouts.pixels import read_frame, read_mask
 from sdd_toolkit.layouts.sidecar import Export
-from sdd_toolkit.manifest import to_json
-from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.packing.splits import SPLITS
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.records import FileRef, PairRecord, Reason
+from sdd_toolkit.shards.building import cut, finish, made
 from sdd_toolkit.shards.folder import Note
 from sdd_toolkit.shards.index import VERSION, FailedPair, ShardHeader
-from sdd_toolkit.shards.making import cut, finish, made
 from sdd_toolkit.shards.schema import PackedPair
-from sdd_toolkit.splits import SPLITS
-from sdd_toolkit.types import FileRef, PairRecord, Reason
+from sdd_toolkit.storage.files import inside, sha256_of
+from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from sdd_toolkit.develop import Encoding
-    from sdd_toolkit.pack_config import PackConfig
+    from sdd_toolkit.imaging.encoding import Encoding
+    from sdd_toolkit.packing.config import PackConfig
     from sdd_toolkit.shards.schema import Patch
 
 _LARGEST_EDGE = np.iinfo(np.int32).max

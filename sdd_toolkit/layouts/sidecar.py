@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sdd_toolkit import provenance
-from sdd_toolkit.develop import Encoding
-from sdd_toolkit.development import Demosaic, LensCorrection
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.files import check_relative
+from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts.listing import Files, Listing, Origin, SourcePair, sifted
-from sdd_toolkit.manifest import record_from, to_json
+from sdd_toolkit.pipeline import configurations
+from sdd_toolkit.pipeline.manifest import record_from, to_json
+from sdd_toolkit.raw.development import Demosaic, LensCorrection
+from sdd_toolkit.records import Reason, RejectedFile
 from sdd_toolkit.shards.index import TRANSFER, Brightness, ShardHeader, Warp
-from sdd_toolkit.types import Reason, RejectedFile
+from sdd_toolkit.storage.files import check_relative
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sdd_toolkit.types import PairRecord
+    from sdd_toolkit.records import PairRecord
 
 MARKER = "export.json"
 LINES = "metadata.jsonl"
@@ -106,7 +106,7 @@ def read_marker(root: Path) -> Export | None:
         export = _EXPORT.validate_python(content)
         # What JSON can say and no index can: NaN, half a character.
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-        return replace(export, configs=provenance.fitting(export.configs))
+        return replace(export, configs=configurations.fitting(export.configs))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

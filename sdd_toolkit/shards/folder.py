@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import IntegrityError
-from sdd_toolkit.files import PARTIAL, sha256_of, write_text, writing_failed
-from sdd_toolkit.manifest import to_json
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.records import Reason, ShardInfo
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index, write_index
-from sdd_toolkit.types import Reason, ShardInfo
+from sdd_toolkit.storage.files import PARTIAL, sha256_of, write_text, writing_failed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sdd_toolkit.locations import Place
+    from sdd_toolkit.storage.locations import Place
 
 log = logging.getLogger(__name__)
 NOTE = ".json"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sdd_toolkit import __version__
-from sdd_toolkit.develop import Encoding, Transfer
-from sdd_toolkit.development import HIGHLIGHTS, Demosaic, LensCorrection
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.files import write_text
-from sdd_toolkit.manifest import to_json
-from sdd_toolkit.types import Reason, ShardInfo
+from sdd_toolkit.imaging.encoding import Encoding, Transfer
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.raw.development import HIGHLIGHTS, Demosaic, LensCorrection
+from sdd_toolkit.records import Reason, ShardInfo
+from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sdd_toolkit.locations import Place
+    from sdd_toolkit.storage.locations import Place
 
 Fields = TypeVar("Fields")
 FORMAT = "sdd-shards"

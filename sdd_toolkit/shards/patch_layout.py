@@ -18,15 +18,16 @@ import h5py
 import numpy as np
 from pydantic import TypeAdapter
 
-from sdd_toolkit import __version__
-from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.files import Sink, replacing, sha256_of, write_text, writing_failed
-from sdd_toolkit.manifest import to_json
-from sdd_toolkit.progress import silent
-from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.records import PairRecord, Report, ShardInfo
 from sdd_toolkit.shards.arrays import StoredArray, create, fill
+from sdd_toolkit.shards.building import cut
 from sdd_toolkit.shards.codecs import CODECS, Profile
+from sdd_toolkit.shards.file_cache import OpenShards
 from sdd_toolkit.shards.index import (
     INDEX_NAME,
     VERSION,
@@ -35,11 +36,10 @@ from sdd_toolkit.shards.index import (
     read_sealed,
     sealed,
 )
-from sdd_toolkit.shards.making import cut
-from sdd_toolkit.shards.open_shards import OpenShards
 from sdd_toolkit.shards.reader import ShardReader, open_shard
 from sdd_toolkit.shards.schema import DTYPE, Patch
-from sdd_toolkit.types import PairRecord, Report, ShardInfo
+from sdd_toolkit.storage.files import Sink, replacing, sha256_of, write_text, writing_failed
+from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sdd_toolkit.progress import Track
+    from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.shards.codecs import Codec
 
 PATCH_FORMAT = "sdd-patches"

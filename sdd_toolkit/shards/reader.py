@@ -13,14 +13,14 @@ import h5py
 import numpy as np
 from pydantic import TypeAdapter
 
-from sdd_toolkit.develop import Encoding
-from sdd_toolkit.development import PairDevelopment
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.files import inside, sha256_of
-from sdd_toolkit.geometry import enlarge_flow
-from sdd_toolkit.locations import Place, place
-from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.imaging.geometry import enlarge_flow
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
+from sdd_toolkit.raw.development import PairDevelopment
+from sdd_toolkit.records import PairRecord, ShardInfo
 from sdd_toolkit.shards.arrays import StoredArray, Window
+from sdd_toolkit.shards.file_cache import OpenShards
 from sdd_toolkit.shards.index import (
     FORMAT,
     KNOWN_CODECS,
@@ -32,9 +32,9 @@ from sdd_toolkit.shards.index import (
     unknown_codec,
     unknown_format,
 )
-from sdd_toolkit.shards.open_shards import OpenShards
 from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, group_name
-from sdd_toolkit.types import PairRecord, ShardInfo
+from sdd_toolkit.storage.files import inside, sha256_of
+from sdd_toolkit.storage.locations import Place, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

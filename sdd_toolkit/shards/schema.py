@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.imaging.encoding import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sdd_toolkit.development import PairDevelopment
-    from sdd_toolkit.types import PairRecord
+    from sdd_toolkit.raw.development import PairDevelopment
+    from sdd_toolkit.records import PairRecord
 
 DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {
     Encoding.SRGB8: np.uint8,

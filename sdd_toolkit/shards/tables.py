@@ -9,18 +9,18 @@ import h5py
 import numpy as np
 from pydantic import TypeAdapter
 
+from sdd_toolkit.records import PairRecord
 from sdd_toolkit.shards.index import damaged
 from sdd_toolkit.shards.reader import marks_of, open_shard
 from sdd_toolkit.shards.schema import group_name
-from sdd_toolkit.types import PairRecord
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
 
-    from sdd_toolkit.locations import Place
-    from sdd_toolkit.types import ShardInfo
+    from sdd_toolkit.records import ShardInfo
+    from sdd_toolkit.storage.locations import Place
 
 PATCH_COLUMNS = ("pair", "top", "left", "sharpness", "valid_fraction")
 _RECORD = TypeAdapter(PairRecord)

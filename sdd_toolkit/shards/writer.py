@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from sdd_toolkit.files import Sink
-from sdd_toolkit.manifest import to_json
-from sdd_toolkit.residual_flow import FLOW_FACTOR
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
+from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.arrays import create, fill
 from sdd_toolkit.shards.codecs import CODECS
-from sdd_toolkit.shards.copying import copy_array, stored
 from sdd_toolkit.shards.index import ShardHeader, attributes, damaged
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
+from sdd_toolkit.shards.stored_patches import copy_array, stored
+from sdd_toolkit.storage.files import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

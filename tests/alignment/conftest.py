@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sdd_toolkit import geometry, resampling
+from sdd_toolkit.imaging import geometry, resampling
 
 SIZE = (320, 432)
 MARGIN_PX = 48

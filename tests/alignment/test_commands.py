@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from alignment import transforms
 from alignment.commands import align
-from sdd_toolkit import manifest
-from sdd_toolkit.develop import Encoding, encode
+from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.files import sha256_of
-from sdd_toolkit.images import read_image, write_image, write_values
-from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord
-from tests import planted_pairs
-from tests.command_line import ROOT, sdd
+from sdd_toolkit.frames.writing import read_image, write_image, write_values
+from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.pipeline import manifest
+from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord
+from sdd_toolkit.storage.files import sha256_of
+from tests.support import planted_pairs
+from tests.support.command_line import ROOT, sdd
 
 SHIFTED = transforms.Transform(
     "b.png", "s.png", planted_pairs.SIZE, ((1.0, 0.0, 6.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0)), "similarity"

@@ -20,26 +20,46 @@ import h5py
 import numpy as np
 
 import alignment.config
-import alignment.stage
+import alignment.registration.stage
 from cli import run_build
-from sdd_toolkit import manifest
 from sdd_toolkit.config import load_section
-from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.files import replacing, sha256_of, write_text
-from sdd_toolkit.lock import held
-from sdd_toolkit.progress import silent
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.shards.index import ShardHeader, read_index
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
+from sdd_toolkit.storage.files import replacing, sha256_of, write_text
+from sdd_toolkit.storage.folder_lock import held
 from tests.faults.points import Points, disk_full, killed
-from tests.small_build import content  # noqa: F401 as builds.content
+from tests.support.small_build import content  # noqa: F401 as builds.content
 
 # What a build imports on its way: a child should not have to.
 PRELOADED = (
-    *("alignment.fuse_stage", "alignment.stage", "capture.by_content", "capture.ingest", "capture.inspection"),
-    *("capture.matches", "capture.survey", "capture.thumbnails", "filelock", "sdd_toolkit.cards", "sdd_toolkit.filter"),
-    *("sdd_toolkit.hot_pixel_map", "sdd_toolkit.pack", "sdd_toolkit.report", "sdd_toolkit.verify", "jinja2", "pandas"),
+    *(
+        "alignment.fusion.stage",
+        "alignment.registration.stage",
+        "capture.pairing.by_content",
+        "capture.ingest.stage",
+        "capture.inspection.inspect_files",
+    ),
+    *(
+        "capture.pairing.records",
+        "capture.inspection.survey",
+        "capture.inspection.thumbnails",
+        "filelock",
+        "sdd_toolkit.cards.stage",
+        "sdd_toolkit.quality.stage",
+    ),
+    *(
+        "sdd_toolkit.calibration.hot_pixel_map",
+        "sdd_toolkit.packing.stage",
+        "sdd_toolkit.report.stage",
+        "sdd_toolkit.audit.verify",
+        "jinja2",
+        "pandas",
+    ),
 )
 NOBODY = 65534
 Act = Callable[[str], None]
@@ -152,7 +172,7 @@ def realign(folder: Path) -> None:
     out = folder / "set"
     try:
         config = load_section(alignment.config.AlignConfig, "align", folder / "sdd.toml")
-        alignment.stage.run(out / "ingested.jsonl", out, config, overwrite=True)
+        alignment.registration.stage.run(out / "ingested.jsonl", out, config, overwrite=True)
     except SddError as error:
         (folder / "set.error").write_text(f"{error.what}\n{error.hint}")
         os._exit(error.exit_code)

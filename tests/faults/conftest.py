@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import sdd
 from tests.faults import builds
+from tests.support.command_line import sdd
 
 
 @pytest.fixture(scope="session")

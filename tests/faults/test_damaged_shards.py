@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sdd_toolkit import verify
+from sdd_toolkit.audit import verify
 from sdd_toolkit.errors import IntegrityError, SddError
 from sdd_toolkit.shards import ShardReader
 from tests.faults import builds

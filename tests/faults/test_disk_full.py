@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import sdd
 from tests.faults import builds
 from tests.faults.points import disk_full
+from tests.support.command_line import sdd
 
 TMPFS_KIB = (16, 28, 36, 44, 52, 64, 80, 96, 128, 160, 200, 260, 320, 380)
 """Sizes of a small disk; together they fill it in every stage that writes more than a few bytes."""

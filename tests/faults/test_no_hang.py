@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit.executor import run_tasks
-from sdd_toolkit.local_workers import GRACE_S
-from tests.command_line import ROOT
+from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.process_pool import GRACE_S
 from tests.faults import builds
+from tests.support.command_line import ROOT
 
 LIMIT_S = 120
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit import manifest
+from sdd_toolkit.pipeline import manifest
 from tests.faults import builds
 
 BLUR = "scene-0002/blur.dng"

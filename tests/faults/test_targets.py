@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import sdd
 from tests.faults import builds
+from tests.support.command_line import sdd
 
 
 def two_lines(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:

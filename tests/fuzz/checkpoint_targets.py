@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from jdrl import checkpoint
+from jdrl.checkpoints import checkpoint
 from jdrl.networks import build_network
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.imaging.encoding import Encoding
 from tests.fuzz.cases import Target
 
 OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.command_line import sdd
-from tests.dng_files import write_dng
 from tests.faults import builds
+from tests.support.command_line import sdd
+from tests.support.dng_files import write_dng
 
 
 @pytest.fixture(scope="session")

@@ -12,38 +12,33 @@ import numpy as np
 import tifffile
 
 import alignment.config
-import alignment.fuse_stage
+import alignment.fusion.stage
 import capture.config
 import capture.virtual.config
-from alignment import transforms
-from alignment.masks import read_mask
-from capture.findings import remembered
-from capture.table import read_table
+from alignment.registration.masks import read_mask
+from alignment.transforms import transform as transforms
+from capture.inspection.file_facts import remembered
+from capture.pairing.pair_table import read_table
 from capture.tether import journal, plan, plan_text
-from sdd_toolkit import (
-    cards,
-    containers,
-    exif,
-    exif_block,
-    frames,
-    hot_pixel_map,
-    lenses,
-    manifest,
-    pack,
-    raw_files,
-    report,
-    residual_flow,
-    stages,
-)
-from sdd_toolkit.build import BuildConfig
+from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
+from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.config import load_section
-from sdd_toolkit.decoding import preview_of_jpeg, read_values
-from sdd_toolkit.development import DevelopConfig
-from sdd_toolkit.select import FilterConfig
+from sdd_toolkit.formats import containers
+from sdd_toolkit.formats.decoding import preview_of_jpeg, read_values
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.imaging import residual_flow
+from sdd_toolkit.metadata import exif, exif_block
+from sdd_toolkit.packing import stage as pack
+from sdd_toolkit.pipeline import manifest, stage_runner
+from sdd_toolkit.pipeline.dataset_folder import BuildConfig
+from sdd_toolkit.quality.criteria import FilterConfig
+from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.raw.mosaic import read_mosaic
+from sdd_toolkit.records import Exposure, FrameMeta
+from sdd_toolkit.report import stage as report
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.shards.folder import intact
 from sdd_toolkit.shards.index import read_index, sealed
-from sdd_toolkit.types import Exposure, FrameMeta
 from tests.fuzz.cases import Target
 
 LENSES = {
@@ -81,11 +76,11 @@ def sections_of(path: Path) -> None:
         (BuildConfig, "build"),
         (capture.config.IngestConfig, "ingest"),
         (DevelopConfig, "develop"),
-        (alignment.fuse_stage.FuseConfig, "fuse"),
+        (alignment.fusion.stage.FuseConfig, "fuse"),
         (alignment.config.AlignConfig, "align"),
         (FilterConfig, "filter"),
         (pack.PackConfig, "pack"),
-        (cards.CardConfig, "card"),
+        (CardConfig, "card"),
         (report.ReportConfig, "report"),
         (capture.virtual.config.SimulateConfig, "simulate"),
     ):
@@ -206,7 +201,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
             lambda path: intact(path.parent, {name: "p"}, {name: ()}),
             structured=True,
         ),
-        Target("stage journal", "j.journal", (lines,), stages._recovered, structured=True),
+        Target("stage journal", "j.journal", (lines,), stage_runner._recovered, structured=True),
         Target("ingest memory", "memory.jsonl", ((whole / ".ingest-files.jsonl").read_bytes(),), remembered, True),
         Target("shard", f"h/{name}", ((shards / name).read_bytes(),), all_of_shards),
         Target("EXIF in JPEG", "e.jpg", (seen["jpg"],), exif.read_meta),
@@ -231,7 +226,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
         Target("mask", "k.png", (seen["png"],), lambda path: read_mask(path, (48, 64))),
         Target("preview", "q.jpg", (seen["jpg"],), lambda path: preview_of_jpeg(path.read_bytes(), 16)),
         Target("RAW", "r.dng", (raw,), everything_of),
-        Target("RAW preview", "w.dng", (raw,), lambda path: (frames.read_preview(path, 16), frames.read_mosaic(path))),
+        Target("RAW preview", "w.dng", (raw,), lambda path: (frames.read_preview(path, 16), read_mosaic(path))),
         Target("configuration", "c.toml", (toml,), sections_of),
         Target(
             "table of pairs",
@@ -242,7 +237,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
         Target("session journal", "y/session.jsonl", (session,), journal_of, structured=True),
         Target("shot list", "l.toml", (shot_list,), plan.read),
         Target("transform", "f.json", (transform,), transforms.read, structured=True),
-        Target("lens models", "b.json", (json.dumps(LENSES).encode(),), lenses.read, structured=True),
+        Target("lens models", "b.json", (json.dumps(LENSES).encode(),), lens_breathing.read, structured=True),
         Target(
             "hot pixels", "x.json", ((whole / "hot_pixels.json").read_bytes(),), hot_pixel_map.read, structured=True
         ),
@@ -270,4 +265,4 @@ def _session() -> bytes:
     return "".join(map(journal._line, (header, taken))).encode()
 
 
-__all__ = ["raw_files", "targets"]
+__all__ = ["targets"]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sdd_toolkit import residual_flow
 from sdd_toolkit.errors import SddError
+from sdd_toolkit.imaging import residual_flow
 from tests.faults import builds
 from tests.fuzz.cases import MEMORY_LIMIT_BYTES, limit_memory
-from tests.sdd_toolkit.test_containers import claiming
+from tests.sdd_toolkit.formats.test_containers import claiming
 
 MOST_BYTES = 400 << 20
 

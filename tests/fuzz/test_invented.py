@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignment import transforms
-from capture.table import read_table
-from sdd_toolkit import hot_pixel_map, lenses, manifest
+from alignment.transforms import transform as transforms
+from capture.pairing.pair_table import read_table
+from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
+from sdd_toolkit.cli.terminal_text import printable
 from sdd_toolkit.config import read_toml
 from sdd_toolkit.errors import SddError
+from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.shards.index import FORMAT, read_index, sealed
-from sdd_toolkit.terminal_text import printable
 
 EXAMPLES = 200
 KEYS = (
@@ -49,7 +50,7 @@ READERS: dict[str, tuple[str, Callable[[Any], str], Callable[[Path], object]]] =
         lambda path: read_index(path.parent),
     ),
     "hot pixels": ("h.json", of_format(hot_pixel_map.FORMAT), hot_pixel_map.read),
-    "lens models": ("l.json", of_format(lenses.FORMAT), lenses.read),
+    "lens models": ("l.json", of_format(lens_breathing.FORMAT), lens_breathing.read),
     "transform": ("t.json", of_format(transforms.FORMAT), transforms.read),
 }
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from alignment import transforms
-from capture.last_run import LAST_RUN, last_report
+from alignment.transforms import transform as transforms
+from capture.ingest.last_run import LAST_RUN, last_report
 from capture.tether import plan
-from sdd_toolkit import hot_pixel_map, lenses, manifest
+from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
 from sdd_toolkit.config import read_toml
 from sdd_toolkit.errors import SddError
+from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.shards.index import read_index
 
 DEEP = "[" * 100_000
@@ -20,7 +21,7 @@ READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "manifest": ("m.jsonl", DEEP, manifest.read),
     "index": ("index.json", DEEP, lambda path: read_index(path.parent)),
     "hot pixels": ("h.json", DEEP, hot_pixel_map.read),
-    "lens models": ("l.json", DEEP, lenses.read),
+    "lens models": ("l.json", DEEP, lens_breathing.read),
     "transform": ("t.json", DEEP, transforms.read),
     "configuration": ("c.toml", f"x = {DEEP}", read_toml),
     "shot list": ("p.toml", f"x = {DEEP}", plan.read),

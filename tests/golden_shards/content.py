@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch
-from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord
 
 SIZE = (24, 32)
 

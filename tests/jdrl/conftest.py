@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from jdrl.config import TrainConfig
-from sdd_toolkit.develop import Encoding, encode
+from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.records import Exposure, FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.types import Exposure, FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 
 MARGIN_PX = 16
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from cli import DOORS
 from jdrl.commands import deblur, evaluate, train
 from sdd_toolkit.errors import ConfigError
-from sdd_toolkit.images import write_image
+from sdd_toolkit.frames.writing import write_image
 
 TINY = (
     "[train]\ncrop = 32\nbatch = 1\nreblur_width = 4\n"

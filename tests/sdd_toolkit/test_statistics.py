@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sdd_toolkit import statistics
-from sdd_toolkit.types import FrameMeta, PairRecord, Reason
-from tests.planted_pairs import META, alignment, record
+from sdd_toolkit.records import FrameMeta, PairRecord, Reason
+from tests.support.planted_pairs import META, alignment, record
 
 
 def test_the_table_has_one_row_a_pair_with_its_measured_numbers() -> None:

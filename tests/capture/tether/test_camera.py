@@ -17,7 +17,7 @@ from capture.tether.camera import (
     switched,
 )
 from sdd_toolkit.errors import CameraError
-from tests.tether_rig import small_camera
+from tests.support.tether_rig import small_camera
 
 OPENING = Setting("f-number", "F-Number", "f/2.8", ("f/2.8", "f/4", "f/16"))
 

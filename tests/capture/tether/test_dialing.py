@@ -7,9 +7,9 @@ import pytest
 from capture.tether.camera import Camera, Setting
 from capture.tether.dialing import check, dial, prepare, started_at_s
 from capture.tether.plan import Shot
-from capture.virtual.tethered import VirtualCamera
+from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError
-from tests.tether_rig import small_camera, small_plan
+from tests.support.tether_rig import small_camera, small_plan
 
 
 class Locked(VirtualCamera):

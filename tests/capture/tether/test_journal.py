@@ -10,8 +10,8 @@ import pytest
 
 from capture.tether.journal import InFlight, Journal, Lens, State, Taken, locked, new_header, sweep
 from sdd_toolkit.errors import CameraError, InputError
-from sdd_toolkit.types import Exposure
-from tests.command_line import ROOT
+from sdd_toolkit.records import Exposure
+from tests.support.command_line import ROOT
 
 BLUR = Taken("a", "aperture", "blur", 1, "a/blur.nef", 3, "00", "f1", exif=Exposure(focus_m=float("inf")))
 SHARP = replace(BLUR, role="sharp", file="a/sharp.nef", shot="f2")

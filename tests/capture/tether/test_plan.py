@@ -20,8 +20,8 @@ from capture.tether.plan import (
     read,
 )
 from sdd_toolkit.errors import ConfigError
-from tests.command_line import ROOT
-from tests.tether_rig import PAIR, small_plan
+from tests.support.command_line import ROOT
+from tests.support.tether_rig import PAIR, small_plan
 
 FOCUS = {"kind": "focus", "focus_steps": [0, 40]}
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from capture import overview
 from capture.config import IngestConfig
-from capture.ingest import collect
+from capture.ingest import dry_run
+from capture.ingest.stage import collect
 from capture.tether.camera import Camera
 from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
 from capture.tether.session import Outcome, run
-from capture.virtual.tethered import VirtualCamera
+from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError, InputError, IntegrityError
-from tests.tether_rig import UNCHECKED, every_frame_once, frames_in, journal_of, small_camera, small_plan
+from tests.support.tether_rig import UNCHECKED, every_frame_once, frames_in, journal_of, small_camera, small_plan
 
 FOUR = ["scene-0001/blur.dng", "scene-0001/sharp.dng", "scene-0002/blur.dng", "scene-0002/sharp.dng"]
 
@@ -163,6 +163,6 @@ def test_ingest_finds_the_pairs_by_the_names_they_were_given(
     pairing = defaults.get("kind", "aperture")
     shot(tmp_path / "raw", small_plan({**defaults, "shutter": "1/60"}, {"repeats": 2}, check=UNCHECKED))
     config = IngestConfig(pairing=pairing)
-    lines = overview.as_text(collect([tmp_path / "raw"], tmp_path / "set", config)).splitlines()
+    lines = dry_run.as_text(collect([tmp_path / "raw"], tmp_path / "set", config)).splitlines()
     found = [line.partition(": ")[2].replace("scene-0001/", "") for line in lines if line.startswith("scene-0001")]
     assert [entry.partition(".dng (")[0] for entry in found] == pairs

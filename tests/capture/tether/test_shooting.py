@@ -13,10 +13,10 @@ from capture.tether.journal import InFlight, Journal, Lens, State
 from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
 from capture.tether.session import Outcome, run
-from capture.virtual.tethered import VirtualCamera
+from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError
-from sdd_toolkit.types import Exposure, FileRef
-from tests.tether_rig import SMALL, UNCHECKED, every_frame_once, journal_of, small_camera, small_plan
+from sdd_toolkit.records import Exposure, FileRef
+from tests.support.tether_rig import SMALL, UNCHECKED, every_frame_once, journal_of, small_camera, small_plan
 
 FOCUS = {"kind": "focus", "focus_steps": [0, 100], "aperture": "f/2.8", "shutter": "1/60"}
 

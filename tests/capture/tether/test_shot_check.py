@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from capture.tether.plan import CheckTable
 from capture.tether.shot_check import against_exif, bar, complaints, of_frame, of_pair
-from sdd_toolkit.frames import HalfFrame
-from sdd_toolkit.types import Exposure
+from sdd_toolkit.frames.reading import HalfFrame
+from sdd_toolkit.records import Exposure
 
 
 def frame(light: NDArray[np.floating]) -> HalfFrame:

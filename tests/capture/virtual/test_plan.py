@@ -5,8 +5,8 @@ import pytest
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.plan import Plan, between_shots, plan_pair
-from sdd_toolkit.geometry import decompose
-from sdd_toolkit.types import PairKind
+from sdd_toolkit.imaging.geometry import decompose
+from sdd_toolkit.records import PairKind
 
 CONFIG = SimulateConfig()
 

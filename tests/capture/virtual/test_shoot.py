@@ -6,7 +6,7 @@ import pytest
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import RenderedPair, render_pair
-from sdd_toolkit import geometry
+from sdd_toolkit.imaging import geometry
 
 CONFIG = SimulateConfig(width=384, height=256)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from capture.virtual.truth import Truth, motion
-from sdd_toolkit import geometry
+from sdd_toolkit.imaging import geometry
 
 SHIFT = np.array([[1.0, 0, 3.0], [0, 1, -2], [0, 0, 1]])
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit.pack import run as pack
-from sdd_toolkit.pack_config import PackConfig
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.stage import run as pack
 from sdd_toolkit.shards.patch_layout import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
-from tests.command_line import sdd
-from tests.small_dataset import filtered_manifest
+from tests.support.command_line import sdd
+from tests.support.small_dataset import filtered_manifest
 
 
 @pytest.fixture

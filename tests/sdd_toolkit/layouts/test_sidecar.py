@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, SddError
-from sdd_toolkit.layouts.exporting import run as export
-from sdd_toolkit.layouts.importing import run as bring_in
-from sdd_toolkit.layouts.known import survey
+from sdd_toolkit.layouts.catalogue import survey
+from sdd_toolkit.layouts.export_stage import run as export
+from sdd_toolkit.layouts.import_stage import run as bring_in
 from sdd_toolkit.layouts.sidecar import read_marker
-from sdd_toolkit.pack import PackConfig
-from sdd_toolkit.pack import run as pack
-from tests.sdd_toolkit.layouts import trees
-from tests.small_dataset import filtered_manifest
+from sdd_toolkit.packing.stage import PackConfig
+from sdd_toolkit.packing.stage import run as pack
+from tests.support import layout_trees
+from tests.support.small_dataset import filtered_manifest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**12), 10**30) | st.floats() | st.text(max_size=8),
@@ -77,7 +77,7 @@ def test_any_change_of_an_exports_lines_is_a_reason_or_an_error_and_never_a_trac
 @given(facts=JSON | st.fixed_dictionaries({"source_image": JSON, "target_images": JSON, "target_avs": JSON}))
 def test_any_facts_of_a_realbokeh_scene_are_read_or_told(tmp_path: Path, facts: Any) -> None:
     if not (tmp_path / "train").exists():
-        trees.realbokeh(tmp_path)
+        layout_trees.realbokeh(tmp_path)
     (tmp_path / "train/metadata/1.json").write_text(json.dumps(facts))
     _, listing = survey(tmp_path, "realbokeh")
     assert len(listing.pairs) == 10

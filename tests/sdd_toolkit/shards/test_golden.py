@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdd_toolkit.develop import Encoding
+from sdd_toolkit.audit.verify import run
+from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.shards.patch_layout import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.verify import run
 from tests.golden_shards.content import golden_pair, golden_patches
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden_shards"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.records import Reason, ShardInfo
 from sdd_toolkit.shards.index import TRANSFER, FailedPair, Index, header_of, read_index, render, sealed, write_index
-from sdd_toolkit.types import Reason, ShardInfo
 
 INDEX = Index(
     name="Bilder ü",

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.pack import run
-from sdd_toolkit.pack_config import PackConfig
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.stage import run
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.patch_layout import PatchReader, read_patch_index, write_patches
 from sdd_toolkit.shards.reader import ShardReader
-from tests.small_dataset import contents, filtered_manifest
+from tests.support.small_dataset import contents, filtered_manifest
 
 LOAD = """
 import sys, hdf5plugin

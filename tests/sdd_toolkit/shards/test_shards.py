@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdd_toolkit.develop import Encoding
 from sdd_toolkit.errors import InputError, IntegrityError
-from sdd_toolkit.files import sha256_of
-from sdd_toolkit.geometry import enlarge_flow
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.imaging.geometry import enlarge_flow
+from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, read_index, write_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, group_name
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.types import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
+from sdd_toolkit.storage.files import sha256_of
 
 SHARD = "train-00000-of-00001.h5"
 

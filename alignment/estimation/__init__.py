@@ -1,0 +1,1 @@
+"""Estimates a blur-robust homography between two frames, coarse to fine."""

@@ -1,0 +1,86 @@
+"""Comparing the brightness of two frames cell by cell, on a level where cells hold what defocus spreads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from alignment.estimation import blur_matching, photometry, spline
+from sdd_toolkit.imaging import geometry, resampling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alignment.estimation.photometry import Photometry
+    from alignment.estimation.pyramid import Frames
+    from sdd_toolkit.records import Row
+
+    Matrix = NDArray[np.float64]
+    Image = NDArray[np.float32]
+
+_LIGHT_PX = 130_000
+
+
+def level_of(levels: list[Frames]) -> int:
+    """The level brightness is compared on: small enough for cells to hold what defocus spreads."""
+    return next((n for n, level in enumerate(levels) if level.size[0] * level.size[1] <= _LIGHT_PX), len(levels) - 1)
+
+
+def comparable_cells(frames: Frames, matrix: Matrix) -> NDArray[np.bool_]:
+    """(rows, columns) cells inside both frames without saturated pixels."""
+    grid = photometry.cells_of(frames.size)
+    open_blur = spline.linear(frames.trusted_blur, matrix, frames.size)
+    inside = resampling.valid(matrix, frames.size, frames.size, reach_px=2.0)
+    share = photometry.cell_means(np.where(inside, np.minimum(open_blur, frames.trusted_sharp), 0), grid)
+    return np.asarray(share.reshape(grid) > 0.98)
+
+
+def compared(frames: Frames, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
+    """The brightness of a level's frames; None where nothing can be compared.
+
+    Args:
+        frames: The pair at that level.
+        matrix: Blurred to sharp in its pixels.
+        radius_px: Disc that makes them about equally soft, negative for the blurred frame: unequal contrast would
+            pass for an offset.
+    """
+    usable = comparable_cells(frames, matrix).ravel()
+    if not usable.any():
+        return None
+    grid = photometry.cells_of(frames.size)
+    moving = photometry.cell_means(
+        spline.linear(blur_matching.disc_blurred(frames.blur, -radius_px), matrix, frames.size), grid
+    )
+    fixed = photometry.cell_means(blur_matching.disc_blurred(frames.sharp, radius_px), grid)
+    return photometry.fit(moving[usable], fixed[usable], photometry.squared_radius(grid).ravel()[usable])
+
+
+def colour_gain(blur: Image, sharp: Image, levels: list[Frames], matrix: Matrix, luma: Photometry) -> Row:
+    """Gain of R, G, B relative to that of luminance; their Bayer-weighted mean is 1.
+
+    Args:
+        blur: (H, W, 3) linear.
+        sharp: (H, W, 3) linear.
+        levels: Their pyramid.
+        matrix: Blurred to sharp, in pixels of `blur`.
+        luma: Brightness of the luminance.
+    """
+    number = level_of(levels)
+    frames = levels[number]
+    small = geometry.scaled(matrix, 0.5**number)
+    usable = comparable_cells(frames, small)
+    height, width = (2**number * edge for edge in frames.size)
+    channels = [
+        cv2.split(cv2.resize(frame[:height, :width], frames.size[::-1], interpolation=cv2.INTER_AREA))
+        for frame in (blur, sharp)
+    ]
+    red, green, blue = (
+        photometry.gain_of(
+            np.asarray(moving, dtype=np.float32), np.asarray(fixed, dtype=np.float32), small, usable, luma
+        )
+        for moving, fixed in zip(*channels, strict=True)
+    )
+    mean = 0.25 * red + 0.5 * green + 0.25 * blue
+    return red / mean, green / mean, blue / mean

@@ -1,0 +1,235 @@
+"""The global models: what their parameters are, how they move the frame and which of them the evidence asks for.
+
+The parameters are the eight deviations of the homography from identity in coordinates centred on the frame, and the
+coefficient of the radial term; the simpler models are linear subspaces of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit.imaging import geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.calibration.breathing_model import ZoomPrior
+
+    Matrix = NDArray[np.float64]
+
+# Columns of each subspace of (h00 - 1, h01, h02, h10, h11 - 1, h12, h20, h21, k).
+_E = np.eye(9)
+_SIMILARITY = np.stack([_E[0] + _E[4], _E[3] - _E[1], _E[2], _E[5]], axis=1)
+BASES: dict[str, Matrix] = {
+    "identity": np.zeros((9, 0)),
+    "similarity": _SIMILARITY,
+    "affine": _E[:, :6],
+    "homography": _E[:, :8],
+    "similarity+radial": np.column_stack([_SIMILARITY, _E[8]]),
+    "homography+radial": _E,
+}
+# Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
+# corner error is this many times (median over planted and virtual pairs) what that scatter says.
+_ERROR_PER_DEVIATION = 1.6
+# How much of what the fullest model leaves open counts.
+_OPEN_SHARE = 0.3
+# Standard deviations expected of the affine and perspective parameters and of the radial one.
+_TILT = 5e-3
+_RADIAL = 5e-3
+_SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
+# A radial term also fits a little parallax: it must earn four times what another parameter must.
+_RADIAL_COST = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model that the evidence chose.
+
+    Attributes:
+        model: Its name.
+        parameters: (9,) the point of its subspace nearest to the full estimate.
+        covariance: (k, k) of the full estimate.
+        error_px: What the frame's corners are likely off by: within the model chosen, and a share of what the fuller
+            one leaves open.
+    """
+
+    model: str
+    parameters: Matrix
+    covariance: Matrix
+    error_px: float
+
+
+def choose(parameters: Matrix, scatter: Matrix, full: str, observations: int, size: tuple[int, int]) -> Choice:
+    """The simplest model that explains an estimate, and how far off it is likely to be.
+
+    Args:
+        parameters: (9,) full estimate.
+        scatter: (k, k) its covariance within the basis of the full model, as the scatter between tiles tells it.
+        full: Name of the model that was fitted.
+        observations: Number of independent observations.
+        size: (height, width) of the frame.
+    """
+    covariance = _ERROR_PER_DEVIATION**2 * scatter
+    model = choose_model(parameters, covariance, full, observations)
+    open_px = corner_deviation_px(covariance, BASES[full], size)
+    own_px = corner_deviation_px(narrowed(covariance, full, model), BASES[model], size)
+    return Choice(
+        model=model,
+        parameters=nearest(parameters, covariance, full, model),
+        covariance=covariance,
+        error_px=float(np.hypot(own_px, _OPEN_SHARE * open_px)),
+    )
+
+
+def centred(size: tuple[int, int]) -> Matrix:
+    """(3, 3) from pixels to coordinates centred on a (height, width) frame whose corners lie at distance 1."""
+    height, width = size
+    reach = float(np.hypot(width, height)) / 2
+    return np.array([[1 / reach, 0, -(width - 1) / 2 / reach], [0, 1 / reach, -(height - 1) / 2 / reach], [0, 0, 1]])
+
+
+def to_matrix(parameters: Matrix, size: tuple[int, int]) -> Matrix:
+    """The homography in pixels that the first eight parameters stand for."""
+    frame = centred(size)
+    inner = np.eye(3) + np.append(parameters[:8], 0.0).reshape(3, 3)
+    return geometry.normalised(np.linalg.inv(frame) @ inner @ frame)
+
+
+def to_parameters(homography: Matrix, radial: float, size: tuple[int, int]) -> Matrix:
+    """(9,) the inverse of `to_matrix`, with the radial coefficient."""
+    frame = centred(size)
+    inner = geometry.normalised(frame @ homography @ np.linalg.inv(frame))
+    return np.append((inner - np.eye(3)).ravel()[:8], radial)
+
+
+def compose(homography: Matrix, step: Matrix, size: tuple[int, int]) -> Matrix:
+    """`homography` after the small warp δ of `step` (9,) with moving(x + δ(x)) = fixed(x); the radial part apart."""
+    return geometry.normalised(np.linalg.inv(to_matrix(step, size)) @ homography)
+
+
+def jacobian(points: Matrix, size: tuple[int, int]) -> Matrix:
+    """(N, 2, 9) how far, in pixels, each parameter moves (N, 2) points (x, y) of a frame."""
+    frame = centred(size)
+    x, y = geometry.project(frame, points).T
+    one, none = np.ones_like(x), np.zeros_like(x)
+    square = x * x + y * y
+    along_x = np.stack([x, y, one, none, none, none, -x * x, -x * y, x * square], axis=1)
+    along_y = np.stack([none, none, none, x, y, one, -x * y, -y * y, y * square], axis=1)
+    return np.asarray(np.stack([along_x, along_y], axis=1) / frame[0, 0], dtype=np.float64)
+
+
+def tile_jacobian(size: tuple[int, int], grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
+    """(rows, columns, 2, 9) `jacobian` at the centres of the tiles of a frame.
+
+    Args:
+        size: (height, width) of the frame.
+        grid: (rows, columns) of tiles.
+        tile: (height, width) of a tile.
+    """
+    ys = np.arange(grid[0]) * tile[0] + (tile[0] - 1) / 2
+    xs = np.arange(grid[1]) * tile[1] + (tile[1] - 1) / 2
+    centres = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    return jacobian(centres, size).reshape(*grid, 2, 9)
+
+
+def pull(matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior | None = None) -> tuple[Matrix, Matrix]:
+    """What is known of the next step without the pixels.
+
+    A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
+    frame is sky and gives way to the least texture. The zoom is what `prior` says, as far as the shift between the
+    frames leaves it alone: turning the camera by an angle θ magnifies by about θ².
+
+    Args:
+        matrix: The homography so far.
+        radial: The radial coefficient so far.
+        size: (height, width) of the frame.
+        prior: What is known of the zoom beforehand.
+
+    Returns:
+        Information (9, 9) and pull (9,) on the step's parameters.
+    """
+    parameters = to_parameters(matrix, radial, size)
+    information = np.diag([0.0] * 6 + [_TILT**-2] * 2 + [_RADIAL**-2])
+    for along in _SHEARS:
+        information += np.outer(along, along) / _TILT**2
+    right = information @ parameters
+    if prior is not None:
+        shift = float(np.hypot(*geometry.decompose(matrix, size).shift_px)) / max(size)
+        along = np.zeros(9)
+        along[[0, 4]] = 0.5
+        variance = prior.deviation**2 + shift**4
+        # A prior that the pixels contradict gives way (a Cauchy tail).
+        variance *= 1 + (float(along @ parameters) - (prior.zoom - 1)) ** 2 / (9 * variance)
+        information += np.outer(along, along) / variance
+        right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
+    # The step is composed inversely: it takes away what is there.
+    return information, right
+
+
+def choose_model(parameters: Matrix, covariance: Matrix, full: str, observations: int) -> str:
+    """The simplest model the evidence does not contradict.
+
+    Wald distance of each subspace from the full estimate plus ln(observations) per parameter (Schwarz 1978).
+
+    Args:
+        parameters: (9,) full estimate.
+        covariance: (k, k) of it within the basis of the full model.
+        full: Name of the model that was fitted.
+        observations: Number of independent observations.
+    """
+    best, best_cost = full, np.inf
+    for name, basis in BASES.items():
+        if not _spans(BASES[full], basis):
+            continue
+        gap = _within(parameters - _projected(parameters, covariance, full, name), full)
+        freedom = basis.shape[1] + (_RADIAL_COST - 1 if name.endswith("radial") else 0)
+        cost = float(gap @ _information(covariance) @ gap) + freedom * float(np.log(max(observations, 2)))
+        if cost < best_cost:
+            best, best_cost = name, cost
+    return best
+
+
+def nearest(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Matrix:
+    """(9,) the point of the model's subspace nearest to `parameters` under their covariance (as `choose_model`)."""
+    return _projected(parameters, covariance, full, model)
+
+
+def narrowed(covariance: Matrix, full: str, model: str) -> Matrix:
+    """(k, k) covariance within `model`'s basis of an estimate with `covariance` within that of `full`."""
+    inner = np.linalg.lstsq(BASES[full], BASES[model], rcond=None)[0]
+    return np.asarray(np.linalg.inv(inner.T @ _information(covariance) @ inner), dtype=np.float64)
+
+
+def corner_deviation_px(covariance: Matrix, basis: Matrix, size: tuple[int, int]) -> float:
+    """Root mean square of the corners' standard deviations under a covariance within a subspace."""
+    if not basis.shape[1]:
+        return 0.0
+    moved = jacobian(geometry.corners(size), size) @ basis
+    total = float(np.einsum("pik,kl,pil->", moved, covariance, moved))
+    return float(np.sqrt(max(total, 0.0) / 4))
+
+
+def _information(covariance: Matrix) -> Matrix:
+    return np.asarray(np.linalg.inv(covariance + 1e-18 * np.eye(len(covariance))), dtype=np.float64)
+
+
+def _spans(outer: Matrix, inner: Matrix) -> bool:
+    return bool(np.linalg.matrix_rank(np.column_stack([outer, inner])) == outer.shape[1])
+
+
+def _within(parameters: Matrix, model: str) -> Matrix:
+    """(k,) coordinates in the model's basis."""
+    return np.asarray(np.linalg.lstsq(BASES[model], parameters, rcond=None)[0], dtype=np.float64)
+
+
+def _projected(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Matrix:
+    basis = BASES[model]
+    if not basis.shape[1]:
+        return np.zeros(9)
+    inner = np.linalg.lstsq(BASES[full], basis, rcond=None)[0]
+    information = _information(covariance)
+    normal = inner.T @ information @ inner
+    return np.asarray(basis @ np.linalg.solve(normal, inner.T @ information @ _within(parameters, full)))

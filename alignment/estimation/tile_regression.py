@@ -1,0 +1,261 @@
+"""Local displacements and what they say together.
+
+Every tile of the frame gives one linear system for its displacement: Gauss-Newton on both images' gradients (efficient
+second-order minimisation: S. Benhimane and E. Malis, IROS 2004) with an offset, a gain and a change of blur of its own
+eliminated, so that shading, flare and imperfect blur matching do not pull. Pixels are weighed by Tukey's function of
+their residual.
+
+The global model is then a random-effects regression over tiles (R. DerSimonian and N. Laird, "Meta-analysis in
+clinical trials", 1986): a tile's displacement scatters about the model by its own uncertainty *and* by a spread τ that
+all tiles share (parallax, imperfect optics). While τ is small, strong texture decides; where it is not, every part of
+the scene counts alike, however blurred, and a frame's depth does not favour whichever part happens to be in focus.
+Tiles that contradict the rest are weighed down by Tukey's function again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from alignment.estimation import homography
+from alignment.estimation.blur_matching import slopes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+    Image = NDArray[np.float32]
+
+_TUKEY = 4.685
+_RIDGE = 1e-6
+_ROUNDS = 6
+# Least share of a tile that must lie inside the overlap.
+_COVERED = 0.25
+# A residual far below the typical one is luck, not precision.
+_LEAST_VARIANCE = 0.3
+# Median of a chi-squared variable of one degree of freedom.
+_MEDIAN_CHI2 = 0.4549
+# Least share of a tile's gradient energy that is not noise, and how far the noise may be underestimated.
+_LEAST_TEXTURE = 0.2
+_NOISE_MARGIN = 1.1
+_LEAST_SPREAD_PX = 1e-4
+_LARGEST_SPREAD_PX = 16.0
+# Neighbouring tiles share errors: they are summed up to about this many clusters whose errors are independent.
+_CLUSTERS = 60
+_CLUSTER_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Systems:
+    """One linear system a tile: information · displacement = pull, in pixels.
+
+    Attributes:
+        information: (tiles, 2, 2) inverse covariance of the displacement, up to a common factor; 0 where nothing is
+            measured.
+        pull: (tiles, 2).
+        jacobian: (tiles, 2, 9) displacement of the tile centre by each parameter, see `homography`.
+        grid: (rows, columns) of tiles.
+    """
+
+    information: Matrix
+    pull: Matrix
+    jacobian: Matrix
+    grid: tuple[int, int]
+
+    @property
+    def displacement_px(self) -> Matrix:
+        """(tiles, 2) each tile's own displacement; 0 where nothing is measured."""
+        trace = np.trace(self.information, axis1=1, axis2=2)[:, None, None]
+        regular = self.information + (1e-6 * trace + 1e-12) * np.eye(2)
+        return np.asarray(np.linalg.solve(regular, self.pull[..., None])[..., 0], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The global model's next step.
+
+    Attributes:
+        step: (9,) parameters of the small warp.
+        covariance: (k, k) of the parameters within the basis; cluster-robust (K.-Y. Liang and S. Zeger, 1986).
+        spread_px: τ, the standard deviation of tile displacements that their own uncertainty does not explain.
+        weight: (tiles,) Tukey weight of each tile, 0 … 1; 0 where nothing is measured.
+    """
+
+    step: Matrix
+    covariance: Matrix
+    spread_px: float
+    weight: Matrix
+
+
+def linearise(
+    moving: Image, fixed: Image, softening: Image, weight: Image, tile_px: int, noise_energy: Image | None = None
+) -> Systems:
+    """The systems for the displacement d of every tile with moving(x + d) = fixed(x).
+
+    Args:
+        moving: (H, W) the blurred frame under the current warp, blur-matched.
+        fixed: (H, W) the sharp frame, blur-matched.
+        softening: (H, W) how `fixed` changes with the radius of blur.
+        weight: (H, W) inverse variance of a pixel's residual, up to a factor; 0 outside the overlap.
+        tile_px: Side of a tile.
+        noise_energy: (H, W) what noise alone adds to a pixel's weighted squared gradient; none if None.
+    """
+    height, width = fixed.shape
+    high, wide = min(tile_px, height), min(tile_px, width)
+    rows, columns = height // high, width // wide
+    total = np.asarray(0.5 * (moving + fixed), dtype=np.float32)
+    along_x, along_y = slopes(total)
+    difference = fixed - moving
+    # Six parts, of which number 2 is one everywhere.
+    images = {0: along_x, 1: along_y, 3: total, 4: softening, 5: difference}
+    parts = np.ones((columns, 6, high, wide), dtype=np.float32)
+    flat = parts.reshape(columns, 6, -1)
+    products = np.empty((rows * columns, 6, 6), dtype=np.float64)
+    mass = np.empty(rows * columns, dtype=np.float64)
+    for row in range(rows):
+        strip = slice(row * high, (row + 1) * high)
+        for number, image in images.items():
+            parts[:, number] = _tiled(image[strip], columns, wide)
+        weights = np.ascontiguousarray(_tiled(weight[strip], columns, wide)).reshape(columns, -1)
+        weights = weights * _agreeing(flat[:, -1], weights)
+        here = slice(row * columns, (row + 1) * columns)
+        products[here] = np.matmul(flat * weights[:, None], flat.transpose(0, 2, 1))
+        mass[here] = weights.sum(axis=1, dtype=np.float64)
+    grid, tile = (rows, columns), (high, wide)
+    covered = _sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
+    noise = np.zeros_like(mass)
+    if noise_energy is not None:
+        along_x, along_y = slopes(difference)
+        # Both frames' noise is in their difference, at four times the strength it has in their mean, and more.
+        bound = _sums(weight * (along_x * along_x + along_y * along_y), grid, tile) / 4
+        share = mass / np.maximum(_sums(weight, grid, tile), 1e-30)
+        noise = share * np.minimum(_sums(noise_energy, grid, tile), bound)
+    return _reduced(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
+
+
+def _tiled(strip: Image, columns: int, wide: int) -> Image:
+    """(columns, high, wide) one row of tiles, a view."""
+    return strip[:, : columns * wide].reshape(strip.shape[0], columns, wide).transpose(1, 0, 2)
+
+
+def _agreeing(residual: Image, weight: Image) -> Image:
+    """Tukey's weight of every pixel against the spread of its own tile."""
+    relative = np.abs(residual) * np.sqrt(weight)
+    # Half of a tile may lie outside the overlap; those pixels have weight 0 and do not count.
+    share = np.maximum((weight[:, ::3] > 0).mean(axis=1), 0.1)
+    ordered = np.sort(relative[:, ::3], axis=1)
+    index = np.clip(((1 - 0.5 * share) * ordered.shape[1]).astype(np.intp), 0, ordered.shape[1] - 1)
+    scale = 1.4826 * np.take_along_axis(ordered, index[:, None], axis=1) + np.float32(1e-9)
+    # `minimum` by a scalar takes three times as long as `clip`.
+    ratio = np.clip(relative / (np.float32(_TUKEY) * scale), 0, 1)
+    return np.asarray((1 - ratio * ratio) ** 2, dtype=np.float32)
+
+
+def _sums(image: Image, grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
+    """(tiles,) sums over each tile."""
+    whole = image[: grid[0] * tile[0], : grid[1] * tile[1]]
+    means = cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(tile[0] * tile[1] * means.astype(np.float64).ravel())
+
+
+def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.bool_], jacobian: Matrix) -> Systems:
+    """Eliminates offset, gain and change of blur from each tile's sums (Schur complement).
+
+    Args:
+        products: (tiles, 6, 6) sums.
+        mass: (tiles,) sum of weights.
+        noise: (tiles,) what noise alone adds to the gradient energy.
+        covered: (tiles,) tiles that count.
+        jacobian: (rows, columns, 2, 9).
+    """
+    nuisance, kept = np.array([2, 3, 4]), np.array([0, 1, 5])
+    inner = products[:, nuisance[:, None], nuisance]
+    ridge = _RIDGE * np.einsum("tii->ti", inner) + 1e-12
+    cross = products[:, kept[:, None], nuisance]
+    inner = inner + ridge[:, :, None] * np.eye(len(nuisance))
+    rest = products[:, kept[:, None], kept] - cross @ np.linalg.solve(inner, cross.transpose(0, 2, 1))
+    variance = np.maximum(rest[:, 2, 2], 0) / np.maximum(mass, 1e-12)
+    typical = float(np.median(variance[covered])) if covered.any() else 1.0
+    # Noise has gradients too, and would hold flat tiles where they are: what it adds to the energy is taken out of the
+    # equations (errors in variables: W. Fuller, Measurement error models, 1987, ch. 2).
+    energy = rest[:, 0, 0] + rest[:, 1, 1]
+    texture = np.maximum(1 - _NOISE_MARGIN * noise / np.maximum(energy, 1e-30), 0) * covered
+    texture[texture < _LEAST_TEXTURE] = 0
+    precision = 1 / np.maximum(variance, _LEAST_VARIANCE * typical + 1e-15)
+    grid = jacobian.shape[0], jacobian.shape[1]
+    return Systems(
+        information=rest[:, :2, :2] * (precision * texture**2)[:, None, None],
+        pull=rest[:, :2, 2] * (precision * texture)[:, None],
+        jacobian=jacobian.reshape(-1, 2, 9),
+        grid=grid,
+    )
+
+
+def fit(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = None) -> Fit:
+    """The random-effects regression of all tiles on a basis of the parameters.
+
+    Args:
+        systems: From `linearise`.
+        basis: (9, k).
+        prior: Information (9, 9) and pull (9,) on the step that do not come from the pixels.
+    """
+    values, vectors = np.linalg.eigh(systems.information)
+    values = np.maximum(values, 0)
+    rotated = np.einsum("tji,tj->ti", vectors, systems.pull)
+    turned = np.einsum("tji,tjk->tik", vectors, systems.jacobian @ basis)
+    flat = turned.reshape(-1, turned.shape[2])
+    # A direction without texture says nothing.
+    seen = values > 1e-4 * float(np.median(values[:, 1])) + 1e-12
+    factor, spread2 = 1.0, 0.0
+    weight = np.where(seen.any(axis=1), 1.0, 0.0)
+    step = np.zeros(basis.shape[1])
+    bread = np.eye(basis.shape[1])
+    for _ in range(_ROUNDS):
+        precision = np.where(seen, values / (factor + spread2 * values), 0.0) * weight[:, None]
+        local = np.divide(rotated, values, out=np.zeros_like(values), where=seen)
+        normal = flat.T @ (flat * precision.reshape(-1, 1))
+        right = np.einsum("tik,ti->k", turned, precision * local)
+        if prior is not None:
+            normal, right = normal + basis.T @ prior[0] @ basis, right + basis.T @ prior[1]
+        normal += 1e-7 * (np.trace(normal) / max(len(normal), 1) + 1e-12) * np.eye(len(normal))
+        bread = np.linalg.inv(normal) if len(normal) else normal
+        step = bread @ right
+        left = local - turned @ step
+        factor, spread2 = _scatter(left[seen], values[seen])
+        energy = np.where(seen, left**2 * values / (factor + spread2 * values), 0.0).sum(axis=1)
+        weight = np.where(seen.any(axis=1), (1 - np.minimum(energy / (2 * _TUKEY**2), 1)) ** 2, 0.0)
+    parts = np.einsum("tik,ti->tk", turned, precision * left)
+    meat = _clustered(parts, systems.grid)
+    if len(normal):
+        # Few clusters span too few directions: a little of what independent tiles would give keeps it regular.
+        meat += _CLUSTER_RIDGE * float(np.trace(bread @ meat)) / len(normal) * normal
+    return Fit(basis @ step, bread @ meat @ bread, float(np.sqrt(spread2)), weight)
+
+
+def _scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
+    """(factor, τ²) with left² ≈ factor / values + τ²: what weak tiles scatter by, and what strong ones do."""
+    if left.size < 8:
+        return 1.0, 0.0
+    weak = values <= np.median(values)
+    factor = max(float(np.median(left[weak] ** 2 * values[weak])) / _MEDIAN_CHI2, 1e-3)
+    if weak.all():
+        return factor, 0.0
+    square, own = left[~weak] ** 2, factor / values[~weak]
+    if float(np.median(square / own)) <= _MEDIAN_CHI2:
+        return factor, 0.0
+    # Half of the tiles have left² / (own + τ²) above the median of chi-squared: those whose left² / median - own > τ².
+    spread2 = float(np.median(square / _MEDIAN_CHI2 - own))
+    return factor, min(max(spread2, _LEAST_SPREAD_PX**2), _LARGEST_SPREAD_PX**2)
+
+
+def _clustered(parts: Matrix, grid: tuple[int, int]) -> Matrix:
+    """Σ s sᵀ over clusters of neighbouring tiles, s the sum of their scores."""
+    rows, columns = grid
+    side = max(round(float(np.sqrt(rows * columns / _CLUSTERS))), 1)
+    label = (np.arange(rows) // side)[:, None] * (columns // side + 1) + (np.arange(columns) // side)[None]
+    sums = np.zeros((int(label.max()) + 1, parts.shape[1]))
+    np.add.at(sums, label.ravel(), parts)
+    return sums.T @ sums

@@ -1,0 +1,342 @@
+"""One focal stack on disk to one all-in-focus picture, the map of where it comes from, and a record of both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from alignment.fusion import blending
+from alignment.registration.register import register
+from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.frames.reading import preview
+from sdd_toolkit.frames.writing import write_image, write_values
+from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.quality import sharpness
+from sdd_toolkit.raw import dng
+from sdd_toolkit.records import Reason, Row
+from sdd_toolkit.storage.files import sha256_of, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from alignment.config import AlignConfig
+    from sdd_toolkit.frames.reading import HalfFrame
+
+    Image = NDArray[np.float32]
+    Places = NDArray[np.int32]
+    Matrix = NDArray[np.float64]
+
+FORMAT = "sdd-fusion"
+VERSION = 1
+MOST_FRAMES = 255
+_WHITE = 65535
+_CHECK_WIDTH_PX = 800
+_CHECK_GAP_PX = 8
+_LARGEST_HALF = 6e4  # float16 ends at 65504
+_IDENTITY: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class StackFrame:
+    """A frame of a stack and what became of it.
+
+    Attributes:
+        path: The file, as the caller names it.
+        rows: 3x3 homography to the reference frame, full-size pixels, row by row.
+        gain: Linear gain to the reference frame's brightness.
+        error_px: The registration's own estimate of its corner error; 0 for the reference frame.
+        share: Share of the fused picture's pixels that came from it.
+        reason: Why it was left out; None if it was not.
+        detail: The number behind the reason.
+    """
+
+    path: str
+    rows: tuple[Row, Row, Row] = _IDENTITY
+    gain: float = 1.0
+    error_px: float = 0.0
+    share: float = 0.0
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def homography(self) -> Matrix:
+        """(3, 3) float64."""
+        return np.array(self.rows, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """What was made of a stack; `NAME.json` beside the picture.
+
+    Attributes:
+        made_from: Fingerprint of everything the picture depends on.
+        reference: Index of the frame whose geometry, brightness and white balance the picture has.
+        frames: The map of origins holds indices into these.
+        picture: File name of the fused picture.
+        origin: File name of the map: 8-bit grey PNG as large as the picture.
+        size: (height, width) of both.
+        bytes: Size of the picture's file.
+        sha256: Of the picture's file.
+        format: `sdd-fusion`.
+        version: 1.
+    """
+
+    made_from: str
+    reference: int
+    frames: tuple[StackFrame, ...]
+    picture: str
+    origin: str
+    size: tuple[int, int]
+    bytes: int
+    sha256: str
+    format: str = FORMAT
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A frame's file, what to call it, and which samples of it are defects."""
+
+    path: Path
+    name: str
+    bad_pixels: Places | None
+
+
+_FUSION = TypeAdapter(Fusion)
+
+
+class UnfusableError(InputError):
+    """The frames of a stack do not fit together."""
+
+
+def fuse_files(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    reference: int,
+    stem: Path,
+    config: AlignConfig,
+    made_from: str = "",
+    bad_pixels: Sequence[Places | None] = (),
+) -> Fusion:
+    """Fuses the frames of one scene and writes `STEM.dng` or `.png`, `STEM_origin.png`, `STEM_check.jpg`, `STEM.json`.
+
+    RAW files become a DNG of linear camera RGB, 16 bits, images a 16-bit PNG. A frame that cannot be read or registered
+    is left out and listed.
+
+    Args:
+        paths: The frames, in the order of their focus.
+        names: What to call them in the record.
+        reference: Index of the frame that gives the geometry.
+        stem: Folder and name of the results, without suffix.
+        config: How frames are registered.
+        made_from: Kept in the record, for resuming.
+        bad_pixels: Of each frame, the hot and dead pixels to repair first; empty for none.
+
+    Raises:
+        UnfusableError: Not one frame can be joined to the reference frame.
+        InputError: One frame or more than 255 are given, or the disk refuses.
+        RawError: The reference frame cannot be read.
+    """
+    if not 2 <= len(paths) <= MOST_FRAMES:
+        raise InputError(f"a stack of {len(paths)} frames", hint=f"2 to {MOST_FRAMES} frames can be fused")
+    sources = [
+        _Source(path, name, places)
+        for path, name, places in zip(paths, names, bad_pixels or [None] * len(paths), strict=True)
+    ]
+    placed, maps, noise = _placed(sources, reference, config)
+    used = [number for number, frame in enumerate(placed) if frame.reason is None]
+    if len(used) < 2:
+        why = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in placed if frame.reason)
+        raise UnfusableError(f"no frame can be joined to {names[reference]} ({why})", hint="see docs/fusion.md")
+    winner = blending.sharpest([maps[number] for number in used], noise)
+    origin = np.array(used, dtype=np.uint8)[winner]
+    del maps
+    picture, camera = _blended(sources, placed, origin, reference)
+    shares = np.bincount(origin.ravel(), minlength=len(paths)) / origin.size
+    placed = [replace(frame, share=round(float(share), 6)) for frame, share in zip(placed, shares, strict=True)]
+    path = _written(picture, camera, paths[reference], stem, len(used))
+    origin_path = stem.with_name(f"{stem.name}_origin.png")
+    write_values(origin_path, _doubled(origin))
+    write_image(stem.with_name(f"{stem.name}_check.jpg"), _check(camera, frames.read_camera(path), origin, len(paths)))
+    result = Fusion(
+        made_from=made_from,
+        reference=reference,
+        frames=tuple(placed),
+        picture=path.name,
+        origin=origin_path.name,
+        size=(picture.shape[0], picture.shape[1]),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+    )
+    write_text(stem.with_name(f"{stem.name}.json"), to_json(result) + "\n")
+    return result
+
+
+def most_detailed(paths: Sequence[Path]) -> int:
+    """Index of the frame with most fine detail, the first of equals, among those of the commonest size.
+
+    Raises:
+        RawError: No frame can be read.
+    """
+    found: dict[int, tuple[tuple[int, int], float]] = {}
+    failure: RawError | None = None
+    for number, path in enumerate(paths):
+        try:
+            half = frames.read_half(path)
+        except RawError as error:
+            failure = failure or error
+            continue
+        found[number] = half.size, sharpness.relative_detail(half.rgb)
+    if failure is not None and not found:
+        raise failure
+    (common, _), *_ = Counter(size for size, _ in found.values()).most_common(1)
+    usual = [number for number, (size, _) in found.items() if size == common]
+    return max(usual, key=lambda number: (found[number][1], -number))
+
+
+def read(path: Path) -> Fusion | None:
+    """The record of an earlier fusion; None if there is none that is whole."""
+    try:
+        found = _FUSION.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    picture = path.with_name(found.picture)
+    here = found.format == FORMAT and found.version == VERSION and picture.parent == path.parent
+    if not here or not picture.is_file() or not path.with_name(found.origin).is_file():
+        return None
+    return found if picture.stat().st_size == found.bytes and sha256_of(picture) == found.sha256 else None
+
+
+def _placed(
+    sources: Sequence[_Source], reference: int, config: AlignConfig
+) -> tuple[list[StackFrame], dict[int, blending.Sharpness], float]:
+    """How every frame lies on the reference frame, where it is how sharp, at half size, and the noise of them all."""
+    target = frames.read_half(sources[reference].path, sources[reference].bad_pixels)
+    size = (target.rgb.shape[0], target.rgb.shape[1])
+    placed = [StackFrame(source.name) for source in sources]
+    maps = {reference: _sharpness(target.rgb, placed[reference], size)}
+    noise = blending.noise_of(target.rgb)
+    for number, source in enumerate(sources):
+        if number != reference:
+            placed[number], half = _registered(source, target, config)
+            if half is not None:
+                maps[number] = _sharpness(half.rgb, placed[number], size)
+                noise = min(noise, blending.noise_of(half.rgb))
+    return placed, maps, noise
+
+
+def _registered(source: _Source, target: HalfFrame, config: AlignConfig) -> tuple[StackFrame, HalfFrame | None]:
+    """The frame on the reference frame's grid; without pixels if it is left out."""
+    name = source.name
+    try:
+        half = frames.read_half(source.path, source.bad_pixels)
+        if half.size != target.size:
+            sizes = " and ".join(f"{width}x{height}" for height, width in (half.size, target.size))
+            return StackFrame(name, reason=Reason.SIZE_MISMATCH, detail=f"{sizes} px"), None
+        if half.to_srgb != target.to_srgb:
+            return StackFrame(name, reason=Reason.UNSUPPORTED, detail="not of the reference frame's camera"), None
+        # One homography a frame: what a radial term would mend lies far below the blur of a stack.
+        found = register(half.rgb, target.rgb, config.model_copy(update={"radial": False}))
+    except RawError as error:
+        return StackFrame(name, reason=Reason.UNREADABLE, detail=error.what.replace(str(source.path), name)), None
+    except ValueError as error:
+        return StackFrame(name, reason=Reason.NOT_ALIGNED, detail=str(error)), None
+    # Parallax is what deep scenes have: every region still comes from one frame.
+    if found.failure not in (None, Reason.PARALLAX):
+        return StackFrame(name, reason=found.failure, detail=found.detail), None
+    (a, b, c), (d, e, f), (g, h, i) = geometry.scaled(found.homography, 2.0).tolist()
+    rows: tuple[Row, Row, Row] = ((a, b, c), (d, e, f), (g, h, i))
+    return StackFrame(name, rows, found.gain, 2 * (found.error_px or 0.0)), half
+
+
+def _sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> blending.Sharpness:
+    half = geometry.scaled(frame.homography, 0.5)
+    unmoved = np.array_equal(half, np.eye(3))
+    covered = np.ones(size, dtype=np.bool_) if unmoved else resampling.valid(half, size, size)
+    moved = rgb if unmoved else resampling.warp(rgb, half, size)
+    found = blending.sharpness(np.maximum(moved * np.float32(frame.gain), np.float32(0)), covered)
+    return replace(found, energy=np.minimum(found.energy, np.float32(_LARGEST_HALF)).astype(np.float16))
+
+
+def _blended(
+    sources: Sequence[_Source], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
+) -> tuple[Image, frames.CameraFrame]:
+    """The picture in linear camera RGB, and the reference frame it looks like."""
+    size = (2 * origin.shape[0], 2 * origin.shape[1])
+    blend = blending.empty_blend(size)
+    whole = _doubled(origin)
+    target = frames.read_camera(sources[reference].path, sources[reference].bad_pixels)
+    for number, (source, frame) in enumerate(zip(sources, placed, strict=True)):
+        mask = whole == number
+        if not mask.any():
+            continue
+        image = target.rgb
+        if number != reference:
+            image = resampling.warp(frames.read_camera(source.path, source.bad_pixels).rgb, frame.homography, size)
+            image *= np.float32(frame.gain)
+        blending.join(blend, image, mask.astype(np.float32))
+    return np.minimum(blending.joined(blend), np.float32(1)), target
+
+
+def _written(picture: Image, camera: frames.CameraFrame, like: Path, stem: Path, count: int) -> Path:
+    if like.suffix.lower() in frames.IMAGE_SUFFIXES:
+        path = stem.with_name(f"{stem.name}.png")
+        write_image(path, np.asarray(encode(picture, Encoding.SRGB16), dtype=np.uint16), like=like)
+        return path
+    meta = read_meta(like)
+    exposure = meta.exposure
+    tags = dng.RawTags(
+        make=meta.make or "unknown",
+        model=meta.model or "unknown",
+        black_level=0,
+        white_level=_WHITE,
+        neutral=tuple(1.0 / value for value in camera.white_balance),
+        colour_matrix=dng.colour_matrix(camera.to_srgb, camera.white_balance),
+        lens=meta.lens,
+        f_number=exposure.f_number,
+        shutter_s=exposure.shutter_s,
+        iso=None if exposure.iso is None else round(exposure.iso),
+        focal_mm=exposure.focal_mm,
+        taken_at=None if meta.taken_at is None else datetime.fromisoformat(meta.taken_at),
+        description=f"all-in-focus fusion of {count} frames",
+    )
+    path = stem.with_name(f"{stem.name}.dng")
+    write_bytes(path, dng.encode(np.rint(picture * np.float32(_WHITE)).astype(np.uint16), tags))
+    return path
+
+
+def _doubled(half: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return half.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def _check(
+    reference: frames.CameraFrame, fused: frames.CameraFrame, origin: NDArray[np.uint8], count: int
+) -> NDArray[np.uint8]:
+    """The reference frame, the fused picture and the map of origins in colours, side by side."""
+    height, width = origin.shape
+    shown = (min(_CHECK_WIDTH_PX, width), round(height * min(1.0, _CHECK_WIDTH_PX / width)))
+    panels = [_seen(frame, shown) for frame in (reference, fused)]
+    grey = (origin.astype(np.float32) * (255.0 / max(count - 1, 1))).astype(np.uint8)
+    coloured = cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[..., ::-1]
+    panels.append(np.asarray(cv2.resize(coloured, shown, interpolation=cv2.INTER_NEAREST), dtype=np.uint8))
+    gap = np.full((shown[1], _CHECK_GAP_PX, 3), 255, dtype=np.uint8)
+    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+
+
+def _seen(frame: frames.CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
+    """As a person would see it, `shown` (width, height) pixels large."""
+    small = cv2.resize(frame.rgb, shown, interpolation=cv2.INTER_AREA)
+    return preview(replace(frame, rgb=np.asarray(small, dtype=np.float32)))

@@ -1,0 +1,300 @@
+"""The fuse stage: focal stacks of a manifest get an all-in-focus picture as their sharp frame.
+
+A stack is a scene whose pairs share one sharp frame, the reference. Its fused picture has that frame's geometry and
+takes its place; the reference itself, out of focus where others are not, becomes one more blurred frame.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from alignment.config import AlignConfig
+from alignment.fusion import stack_files
+from alignment.fusion.stack_files import StackFrame
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside, carry
+from sdd_toolkit.config import Section
+from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.pipeline import configurations, manifest
+from sdd_toolkit.pipeline.manifest import Manifest
+from sdd_toolkit.pipeline.stage_runner import Job, altered
+from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
+from sdd_toolkit.storage.files import inside, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alignment.fusion.stack_files import Fusion
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.records import FrameMeta, Step
+
+STAGE = "fuse"
+OUTPUT = "fused.jsonl"
+FOLDER = "fused"
+LEFT_OUT = "left_out.csv"
+
+
+class FuseConfig(Section):
+    """Which focal stacks are fused, section `[fuse]`. How frames are registered is set in `[align]`."""
+
+    min_frames: int = Field(
+        default=3,
+        ge=2,
+        le=stack_files.MOST_FRAMES,
+        description="Scenes with fewer frames keep the sharp frame they have.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """A scene to be fused.
+
+    Attributes:
+        records: Its pairs, sorted by the blurred frame's path; all have the same sharp file.
+        root: Folder that the paths are relative to.
+        stem: Folder and name of the results.
+        config: How frames are registered.
+        step: Provenance of the results.
+        hot_pixels: What to repair in the frames.
+    """
+
+    records: tuple[PairRecord, ...]
+    root: Path
+    stem: Path
+    config: AlignConfig
+    step: Step
+    hot_pixels: HotPixelMap
+
+    @property
+    def made_from(self) -> str:
+        """What a fusion must say of itself to be kept."""
+        return f"{self.step.version}-{self.step.inputs}"
+
+    @property
+    def frames(self) -> tuple[tuple[FileRef, FrameMeta], ...]:
+        """Every file once, in the order of capture or else of names, with what it says of its making."""
+        first = self.records[0]
+        members = [(record.blur, record.blur_meta) for record in self.records]
+        members.append((first.sharp, first.sharp_meta))
+        timed = all(meta.taken_at for _, meta in members)
+        return tuple(sorted(members, key=lambda member: (member[1].taken_at or "" if timed else "", member[0].path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a stack has no fusion."""
+
+    reason: Reason
+    detail: str
+
+
+def run(
+    source: Path,
+    out: Path,
+    config: FuseConfig,
+    align: AlignConfig,
+    *,
+    develop: DevelopConfig | None = None,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Fuses every stack of a manifest into `out/fused/SCENE.*` and writes `out/fused.jsonl`.
+
+    Pairs that belong to no stack are taken over unchanged; so are those of a stack that cannot be fused, with the sharp
+    frame they had. Fusions that are there and still true are kept.
+
+    Args:
+        source: What `sdd ingest` wrote.
+        out: Folder of the data set.
+        config: Section `[fuse]`.
+        align: Section `[align]`.
+        develop: Section `[develop]`; hot pixels are taken from `hot_pixels.json` beside `source`.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Fuse every stack again.
+        track: Shows progress, one step a stack.
+
+    Returns:
+        Counts are of frames. `rejected` are those that were left out of their stacks, by reason;
+        `out/fused/left_out.csv` lists them.
+
+    Raises:
+        ManifestError: `source` is not a manifest.
+        InputError: `out` cannot be written.
+    """
+    started = time.monotonic()
+    workers_of(executor)
+    if (out / OUTPUT).resolve() == source.resolve():
+        raise InputError(f"{source} is both input and output of `fuse`", hint="give another --out")
+    pairs = _rerooted(manifest.read(source), out)
+    hot_pixels = beside(source, develop or DevelopConfig())
+    carry(source, out, hot_pixels)
+    groups = _stacks(pairs, out, config, align, hot_pixels)
+    known = {} if overwrite else {stack.stem: stack_files.read(_record_file(stack.stem)) for stack in groups}
+    results: dict[Path, Fusion | _Refusal] = {
+        stack.stem: found
+        for stack in groups
+        if (found := known.get(stack.stem)) is not None and found.made_from == stack.made_from
+    }
+    todo = [stack for stack in groups if stack.stem not in results]
+    total, at_work = (sum(len(stack.frames) for stack in some) for some in (groups, todo))
+    with track(STAGE, len(todo)) as advance:
+        for outcome in run_tasks(_fused, todo, executor):
+            results[outcome.task.stem] = outcome.result or _Refusal(
+                Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED, ""
+            )
+            advance(note=outcome.task.stem.name)
+    records = {record.id: record for record in pairs.records}
+    left_out: list[tuple[str, StackFrame]] = []
+    for stack in groups:
+        result = results[stack.stem]
+        if isinstance(result, _Refusal):
+            lost = [StackFrame(ref.path, reason=result.reason, detail=result.detail) for ref, _ in stack.frames]
+        else:
+            lost = [frame for frame in result.frames if frame.reason is not None]
+            records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
+        left_out += [(stack.stem.name, frame) for frame in lost]
+    write_text(out / FOLDER / LEFT_OUT, _as_csv(left_out))
+    configurations.hand_on(source.parent, out, STAGE, config)
+    manifest.write(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
+    return Report(
+        stage=STAGE,
+        total=total,
+        done=at_work,
+        skipped=total - at_work,
+        rejected=dict(sorted(Counter(frame.reason.value for _, frame in left_out if frame.reason).items())),
+        seconds=time.monotonic() - started,
+        outputs=(str(out / OUTPUT), str(out / FOLDER / LEFT_OUT)),
+    )
+
+
+def fuse_frames(
+    files: Sequence[Path], out: Path, align: AlignConfig, *, reference: Path | None = None, overwrite: bool = False
+) -> Report:
+    """Fuses the frames of one stack, without a manifest, into `out/fused.dng` or `.png` and what goes with it.
+
+    Args:
+        files: The frames, in the order of their focus.
+        out: Folder of the results.
+        align: Section `[align]`.
+        reference: The one of `files` whose framing the picture has; None: the one with most detail.
+        overwrite: Replace an earlier result.
+
+    Raises:
+        InputError: `reference` is not among the files, there is an earlier result, or the frames cannot be fused.
+        RawError: The reference frame cannot be read, or with None no frame can.
+    """
+    started = time.monotonic()
+    stem = out / "fused"
+    if not overwrite and _record_file(stem).exists():
+        raise InputError(f"{_record_file(stem)} is there already", hint="choose another --out, or --overwrite")
+    resolved = [path.resolve() for path in files]
+    if reference is None:
+        chosen = stack_files.most_detailed(files)
+    elif reference.resolve() in resolved:
+        chosen = resolved.index(reference.resolve())
+    else:
+        raise InputError(f"{reference} is none of the frames", hint="name it among them too")
+    found = stack_files.fuse_files(files, [path.name for path in files], chosen, stem, align)
+    lost = Counter(frame.reason.value for frame in found.frames if frame.reason is not None)
+    written = (out / found.picture, out / found.origin, _record_file(stem))
+    seconds = time.monotonic() - started
+    return Report(STAGE, len(files), len(files) - lost.total(), 0, dict(lost), seconds, tuple(map(str, written)))
+
+
+def _rerooted(pairs: Manifest, out: Path) -> Manifest:
+    """The same pairs with paths relative to a folder that holds `out` too: the fused pictures will lie there."""
+    root = Path(os.path.commonpath([pairs.root.resolve(), out.resolve()]))
+    above = pairs.root.resolve().relative_to(root)
+    if not above.parts:
+        return pairs
+
+    def moved(ref: FileRef) -> FileRef:
+        return replace(ref, path=(above / ref.path).as_posix())
+
+    records = tuple(replace(record, blur=moved(record.blur), sharp=moved(record.sharp)) for record in pairs.records)
+    return Manifest(root, records)
+
+
+def _stacks(
+    pairs: Manifest, out: Path, config: FuseConfig, align: AlignConfig, hot_pixels: HotPixelMap
+) -> list[_Stack]:
+    sharing: dict[tuple[str, str], list[PairRecord]] = defaultdict(list)
+    for record in pairs.records:
+        sharing[record.scene, record.sharp.path].append(record)
+    found = []
+    for _, records in sorted(sharing.items()):
+        if not config.min_frames <= len(records) + 1 <= stack_files.MOST_FRAMES:
+            continue
+        members = tuple(sorted(records, key=lambda record: record.blur.path))
+        # Scenes may be called anything; ids are safe names for files.
+        stem = out.resolve() / FOLDER / min(record.id for record in members)
+        first = members[0]
+        frames = [record.blur.sha256 for record in members]
+        read = {"frames": frames, "align": align.fingerprint(), **hot_pixels.inputs(first)}
+        step = manifest.step_of(STAGE, config, first, **read)
+        found.append(_Stack(members, pairs.root, stem, align, step, hot_pixels))
+    return found
+
+
+def _record_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.json")
+
+
+def _fused(stack: _Stack) -> Fusion | _Refusal:
+    """Runs in a worker; only what concerns every stack, such as a full disk, is raised."""
+    for record in stack.records:
+        if change := altered(Job(record=record, root=stack.root, folder=stack.stem.parent, config=stack.config)):
+            return _Refusal(Reason.CHANGED, change)
+    names = [ref.path for ref, _ in stack.frames]
+    reference = names.index(stack.records[0].sharp.path)
+    paths = [inside(stack.root, name) for name in names]
+    defects = [stack.hot_pixels.of(meta) for _, meta in stack.frames]
+    try:
+        return stack_files.fuse_files(paths, names, reference, stack.stem, stack.config, stack.made_from, defects)
+    except RawError as error:
+        return _Refusal(Reason.UNREADABLE, error.what.replace(f"{stack.root}/", ""))
+    except stack_files.UnfusableError as error:
+        return _Refusal(Reason.NOT_ALIGNED, error.what)
+
+
+def _as_csv(left_out: list[tuple[str, StackFrame]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("stack", "path", "reason", "detail"))
+    writer.writerows((name, frame.path, frame.reason, frame.detail) for name, frame in left_out)
+    return buffer.getvalue()
+
+
+def _members(stack: _Stack, fusion: Fusion, root: Path, taken: set[str]) -> list[PairRecord]:
+    """The pairs of a fused stack: every frame that was used, against the fused picture."""
+    first = stack.records[0]
+    folder = stack.stem.parent.resolve().relative_to(root)
+    sharp = FileRef((folder / fusion.picture).as_posix(), fusion.bytes, fusion.sha256)
+    meta = first.sharp_meta
+    fused_meta = replace(meta, orientation=1, size=fusion.size, exposure=replace(meta.exposure, focus_m=None))
+    name = f"{stack.stem.name}-reference"
+    while name in taken:
+        name += "-1"
+    as_blur = replace(first, id=name, blur=first.sharp, blur_meta=meta)
+    return [
+        replace(
+            record,
+            sharp=sharp,
+            sharp_meta=fused_meta,
+            history=(*manifest.history_before(record, STAGE), stack.step),
+        )
+        for record in (*stack.records, as_blur)
+    ]

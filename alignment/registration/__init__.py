@@ -1,0 +1,1 @@
+"""Registers a pair: homography, residual flow, statistics and the verdict."""

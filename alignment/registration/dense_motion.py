@@ -1,0 +1,86 @@
+"""Dense motion of a pair on the blurred frame's own grid: the global model and the residual flow in one field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from alignment.config import AlignConfig
+from alignment.registration.register import analyse
+from alignment.transforms import transform as transforms
+from alignment.transforms.mapping import Mapping, source_points
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.float32]
+    Mask = NDArray[np.bool_]
+
+_BAND_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Dense motion of a pair, on the blurred frame's grid.
+
+    Attributes:
+        field: (H, W, 2) float32 u[blur→sharp] in pixels, global model included.
+        confidence: (H, W) float32, 0 … 1: probability that the field is right to half a pixel; 0 where content is
+            hidden or out of the frame.
+        occlusion: (H, W) bool, the content is hidden or out of the frame in the sharp shot.
+    """
+
+    field: Image
+    confidence: Image
+    occlusion: Mask
+
+
+def flow(
+    blur: Image,
+    sharp: Image,
+    config: AlignConfig | None = None,
+    *,
+    mask: Mask | None = None,
+) -> Flow:
+    """Dense motion from a defocused photograph to its sharp partner.
+
+    Args:
+        blur: (H, W, 3) float32 linear RGB, black 0, saturation 1.
+        sharp: (H, W, 3) the same of the sharp frame.
+        config: Search ranges and what counts as failure; the defaults if None.
+        mask: (H, W) where the sharp frame may be used; everywhere if None.
+
+    Returns:
+        Zero flow of zero confidence, all of it occluded, where the pair cannot be aligned.
+
+    Raises:
+        ValueError: As `registration.register`.
+    """
+    alignment, residual = analyse(blur, sharp, config or AlignConfig(), mask=mask)
+    height, width = blur.shape[:2]
+    field = np.zeros((height, width, 2), dtype=np.float32)
+    confidence = np.zeros((height, width), dtype=np.float32)
+    occlusion = np.ones((height, width), dtype=np.bool_)
+    if residual is None or alignment.failure is not None:
+        return Flow(field, confidence, occlusion)
+    hidden = residual.occlusion.astype(np.float32)
+    mapping = Mapping(transforms.of_alignment(alignment, "blur", "sharp"), inverse=True)
+    for top in range(0, height, _BAND_ROWS):
+        rows = slice(top, min(top + _BAND_ROWS, height))
+        ys, xs = np.mgrid[rows, 0:width].astype(np.float64)
+        x, y, _ = source_points(mapping, rows)
+        moved, sure, covered = (_sampled(image, x, y) for image in (residual.flow, residual.confidence, hidden))
+        end_x, end_y = x + moved[..., 0], y + moved[..., 1]
+        outside = (end_x < -0.5) | (end_y < -0.5) | (end_x > width - 0.5) | (end_y > height - 0.5)
+        field[rows] = np.stack([end_x - xs, end_y - ys], axis=-1)
+        occlusion[rows] = outside | (covered > 0.5)
+        confidence[rows] = np.where(occlusion[rows], 0, sure)
+    return Flow(field, confidence, occlusion)
+
+
+def _sampled(image: Image, x: NDArray[np.float64], y: NDArray[np.float64]) -> Image:
+    at = x.astype(np.float32), y.astype(np.float32)
+    return np.asarray(cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)

@@ -1,0 +1,135 @@
+"""Two photographs, no manifest: aligned, exported, and shown before and after."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from alignment.registration.masks import read_mask
+from alignment.registration.stage import align_halves, packed
+from alignment.transforms import transform as transforms
+from alignment.transforms.apply import apply_file, check_free, with_flow
+from alignment.transforms.mapping import Mapping, bands
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.frames.reading import as_shot_white_balance, preview, read_half
+from sdd_toolkit.frames.writing import write_image
+from sdd_toolkit.records import REASON_TEXT, Report
+from sdd_toolkit.storage.files import write_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from alignment.config import AlignConfig
+    from alignment.residual_flow.estimate import Stored
+    from alignment.transforms.transform import Transform
+    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.records import Alignment
+
+_CHECK_WIDTH_PX = 1200
+_CHECK_GAP_PX = 8
+
+
+def run(
+    blur: Path,
+    sharp: Path,
+    out: Path,
+    config: AlignConfig,
+    *,
+    mask: Path | None = None,
+    follow_flow: bool = False,
+    overwrite: bool = False,
+) -> tuple[Report, Transform]:
+    """Aligns one photograph to another and writes all there is to know about it.
+
+    Args:
+        blur: The defocused photograph, RAW or image; BLUR stands for its name below.
+        sharp: Its sharp partner.
+        out: Folder for `BLUR.json` (the transform), `BLUR_flow.npz` (residual flow), `BLUR_aligned.tif` or `.png` with
+            `BLUR_aligned_valid.png`, and `BLUR_check.png`.
+        config: Section `[align]`.
+        mask: White where the sharp frame may be used.
+        follow_flow: Whether the aligned frame follows the residual flow too.
+        overwrite: Replaces what an earlier run wrote.
+
+    Returns:
+        What was done, and the transform.
+
+    Raises:
+        RawError: A file cannot be read.
+        InputError: They cannot be aligned, or something stands where a result would go.
+    """
+    started = time.monotonic()
+    keep = {path.resolve() for path in (blur, sharp, mask) if path is not None}
+    transform_file, flow_file, check_file = (out / f"{blur.stem}{end}" for end in (".json", "_flow.npz", "_check.png"))
+    for place in (transform_file, flow_file, check_file):
+        check_free(place, keep, overwrite)
+    halves = read_half(blur), read_half(sharp)
+    alignment, residual = _aligned(blur, sharp, halves, config, mask)
+    transform = transforms.of_alignment(alignment, blur.name, sharp.name)
+    if residual is not None:
+        write_bytes(flow_file, packed(residual))
+        transform = replace(transform, flow=flow_file.name)
+    mapping = Mapping(transform)
+    if follow_flow and residual is not None:
+        mapping = with_flow(mapping, flow_file)
+    balance = as_shot_white_balance(sharp)
+    aligned_file = apply_file(blur, out, mapping, balance=balance, keep=keep, overwrite=overwrite)
+    write_image(check_file, before_and_after(*halves, mapping))
+    transforms.write(transform_file, transform)
+    written = (transform_file, aligned_file, check_file)
+    report = Report("align", 1, 1, 0, {}, time.monotonic() - started, tuple(map(str, written)))
+    return report, transform
+
+
+def before_and_after(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDArray[np.uint8]:
+    """The blurred frame in red over the sharp one in cyan, left as shot, right aligned: fringes are misplacement.
+
+    Args:
+        blur: At half size.
+        sharp: At half size.
+        mapping: From full-size blurred frame to sharp frame.
+
+    Returns:
+        (h, w, 3) RGB.
+    """
+    frame = replace(blur, rgb=blur.rgb * np.float32(mapping.transform.gain), white_balance=sharp.white_balance)
+    moved = np.concatenate([band.pixels for band in bands(frame.rgb, replace(mapping, scale=0.5))])
+    target = _brightness(sharp)
+    panels = [np.stack([_brightness(one), target, target], axis=-1) for one in (frame, replace(frame, rgb=moved))]
+    gap = np.full((len(target), _CHECK_GAP_PX, 3), 255, dtype=np.uint8)
+    return np.concatenate([panels[0], gap, panels[1]], axis=1)
+
+
+def _aligned(
+    blur: Path, sharp: Path, halves: tuple[HalfFrame, HalfFrame], config: AlignConfig, mask: Path | None
+) -> tuple[Alignment, Stored | None]:
+    size = halves[1].size
+    if halves[0].size != size:
+        sizes = " and ".join(f"{width}x{height}" for height, width in (half.size for half in halves))
+        raise InputError(f"{blur} and {sharp} differ in size: {sizes} px", hint="give two frames of one camera")
+    allowed = None if mask is None else read_mask(mask, size)
+    try:
+        alignment, residual = align_halves(*halves, config, mask=allowed)
+    except ValueError as error:
+        raise InputError(f"cannot align {blur} to {sharp}: {error}", hint="give larger frames") from error
+    if alignment.failure is not None:
+        why = REASON_TEXT[alignment.failure]
+        raise InputError(f"cannot align {blur} to {sharp}: {why}", hint=alignment.detail or "see docs/alignment.md")
+    return alignment, residual
+
+
+def _brightness(frame: HalfFrame) -> NDArray[np.uint8]:
+    """(h, w) grey of a frame as a person would see it, at most `_CHECK_WIDTH_PX` wide."""
+    grey = cv2.cvtColor(preview(frame), cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    if width > _CHECK_WIDTH_PX:
+        grey = cv2.resize(
+            grey, (_CHECK_WIDTH_PX, round(height * _CHECK_WIDTH_PX / width)), interpolation=cv2.INTER_AREA
+        )
+    return np.asarray(grey, dtype=np.uint8)

@@ -1,0 +1,191 @@
+"""The align stage: half-size frames in, `aligned.jsonl` and the residual flow of every aligned pair out."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alignment.config import AlignConfig
+from alignment.registration.masks import check_masks, mask_of, read_mask
+from alignment.registration.register import enlarged, measure
+from alignment.residual_flow import estimate as dense
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside, carry
+from sdd_toolkit.calibration.lens_breathing import prior_of
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.pipeline import stage_runner
+from sdd_toolkit.pipeline.manifest import measuring_of
+from sdd_toolkit.pipeline.manifest import read as read_manifest
+from sdd_toolkit.quality import sharpness
+from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.records import Reason
+from sdd_toolkit.storage.files import inside, sha256_of, write_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.calibration.breathing_model import ZoomPrior
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.records import Alignment, PairRecord, Report
+
+STAGE = "align"
+OUTPUT = "aligned.jsonl"
+FLOW_FOLDER = "flow"
+# zlib's fastest: nearly all of a flow is zeros.
+_COMPRESSION = 1
+
+
+def run(
+    manifest: Path,
+    out: Path,
+    config: AlignConfig,
+    *,
+    masks: Path | None = None,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Aligns every pair of a manifest.
+
+    Args:
+        manifest: What `sdd ingest` wrote.
+        out: Folder for `aligned.jsonl` and `flow/ID.npz` (arrays `flow`, float16 (H/4, W/4, 2), full-size pixels on
+            the sharp frame's grid, `confidence` and `occlusion`, uint8 (H/4, W/4)).
+        config: Section `[align]`.
+        masks: White where the sharp frame may be used: an image for all pairs, or a folder of `ID.png`; a pair
+            without one is aligned by the whole frame. A mask that changed is used anew.
+        develop: Whether hot pixels are repaired; found ones lie beside the manifest (`sdd hotpixels`).
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Align every pair again.
+        track: Shows progress.
+
+    Raises:
+        ManifestError: The manifest cannot be read.
+        InputError: The output cannot be written, or there are no such masks.
+    """
+    if masks is not None:
+        masks = masks.resolve()
+        check_masks(masks, [record.id for record in read_manifest(manifest).records])
+    digest = cache(sha256_of)
+    hot_pixels = beside(manifest, develop)
+    carry(manifest, out, hot_pixels)
+
+    def intact(record: PairRecord) -> bool:
+        flow_file = record.alignment.flow_file if record.alignment else None
+        return flow_file is None or inside(out, flow_file).is_file()
+
+    def also_reads(record: PairRecord) -> dict[str, str]:
+        mask = mask_of(masks, record.id)
+        return {**({} if mask is None else {"mask": digest(mask)}), **hot_pixels.inputs(record)}
+
+    return stage_runner.work_through(
+        STAGE,
+        manifest,
+        out / OUTPUT,
+        config,
+        partial(align_pair, masks=masks, hot_pixels=hot_pixels),
+        executor=executor,
+        overwrite=overwrite,
+        track=track,
+        intact=intact,
+        also_reads=also_reads,
+    )
+
+
+def align_pair(
+    job: stage_runner.Job[AlignConfig],
+    masks: Path | None = None,
+    hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
+) -> PairRecord:
+    """Aligns one pair, writes its flow and measures what `sdd filter` judges; what cannot be aligned gets a verdict."""
+    record = replace(job.record, alignment=None, quality=None, verdict=None, measured=None)
+    if changed := stage_runner.altered(job):
+        return stage_runner.rejected(record, Reason.CHANGED, changed)
+    mask_file = mask_of(masks, record.id)
+    try:
+        files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
+        blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
+        if blur.size != sharp.size:
+            record = stage_runner.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
+            return _measured(record, blur, sharp, hot_pixels)
+        mask = None if mask_file is None else read_mask(mask_file, sharp.size)
+    except InputError as error:
+        # A manifest names no absolute path: the data set may be moved.
+        detail = error.what.replace(f"{job.root}/", "")
+        detail = detail.replace(f"{mask_file.parent}/", "") if mask_file else detail
+        return stage_runner.rejected(record, Reason.UNREADABLE, detail)
+    try:
+        prior = prior_of(record, job.config.breathing)
+        alignment, residual = align_halves(blur, sharp, job.config, mask=mask, prior=prior)
+    except ValueError as error:
+        return _measured(stage_runner.rejected(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
+    flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
+    path = inside(job.folder, flow_file)
+    if residual is None:
+        path.unlink(missing_ok=True)
+    else:
+        alignment = replace(alignment, flow_file=flow_file)
+        write_bytes(path, packed(residual))
+    record = _measured(replace(record, alignment=alignment), blur, sharp, hot_pixels)
+    if alignment.failure is None:
+        return record
+    return stage_runner.rejected(record, alignment.failure, alignment.detail)
+
+
+def _measured(
+    record: PairRecord, blur: frames.HalfFrame, sharp: frames.HalfFrame, hot_pixels: HotPixelMap
+) -> PairRecord:
+    facts = sharpness.of_pair(blur, sharp, record.alignment)
+    return replace(record, quality=facts, measured=measuring_of(record, hot_pixels.inputs(record)))
+
+
+def align_halves(
+    blur: frames.HalfFrame,
+    sharp: frames.HalfFrame,
+    config: AlignConfig,
+    mask: NDArray[np.bool_] | None = None,
+    prior: ZoomPrior | None = None,
+) -> tuple[Alignment, dense.Stored | None]:
+    """The alignment of two frames in full-size pixels, and the residual flow as it is stored.
+
+    Args:
+        blur: At half size.
+        sharp: At half size, of the same size.
+        config: Section `[align]`.
+        mask: (h, w) bool, where the sharp half-size frame may be used.
+        prior: The zoom to expect.
+
+    Raises:
+        ValueError: The frames are too small.
+    """
+    clipped = (blur.clipped, sharp.clipped)
+    found = measure(blur.rgb, sharp.rgb, config, mask=mask, prior=prior, precise_px=config.precise_px, clipped=clipped)
+    alignment = enlarged(found.alignment, 2, sharp.size)
+    if found.estimate is None or found.residual is None:
+        return alignment, None
+    level = found.estimate.reduction.bit_length()
+    return alignment, dense.stored(found.residual, found.sizes[:level], unit_px=2.0)
+
+
+def packed(stored: dense.Stored) -> bytes:
+    """The npz file of a residual flow; equal flows are equal bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in ("flow", "confidence", "occlusion"):
+            array = io.BytesIO()
+            np.lib.format.write_array(array, getattr(stored, name), allow_pickle=False)
+            # Every member has the same date, so equal arrays are equal bytes.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), array.getvalue(), zipfile.ZIP_DEFLATED, _COMPRESSION)
+    return content.getvalue()
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,127 @@
+"""What a pair's registration says tile by tile: texture, correlation, what no blur and no shift explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.imaging import geometry, resampling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alignment.estimation.global_model import Matched
+    from alignment.residual_flow.estimate import Residual
+
+    Matrix = NDArray[np.float64]
+    Image = NDArray[np.float32]
+
+TILE_PX = 32
+_OVER_NOISE = 4.0
+_FLOOR = 4e-6
+# Share of unit white-noise variance that a comparable frame keeps: Gaussian of 0.7 px less one of 10 px.
+_NOISE_KEPT = 0.162
+_UNEXPLAINED = 0.5
+_STRIDE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TileStatistics:
+    """Per tile, (rows, columns) each.
+
+    Attributes:
+        textured: Both frames hold texture above their noise, as they were and at equal softness, inside the overlap.
+        ncc: Correlation of the blur-matched, aligned frames.
+        unexplained: Difference energy that neither blur nor a small shift removes, relative to the tile's texture.
+    """
+
+    textured: NDArray[np.bool_]
+    ncc: Matrix
+    unexplained: Matrix
+
+    @property
+    def unexplained_fraction(self) -> float:
+        """Share of textured tiles that are not explained; 0 without textured tiles."""
+        values = self.unexplained[self.textured]
+        return float(np.mean(values > _UNEXPLAINED)) if values.size else 0.0
+
+    @property
+    def median_ncc(self) -> float:
+        """Median correlation of the textured tiles; 0 without any."""
+        values = self.ncc[self.textured]
+        return float(np.median(values)) if values.size else 0.0
+
+
+def means(image: Image) -> Matrix:
+    """(rows, columns) means of the whole tiles of an (H, W) image."""
+    rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
+    cut = image[: rows * TILE_PX, : columns * TILE_PX]
+    return np.asarray(cut.reshape(rows, TILE_PX, columns, TILE_PX).mean(axis=(1, 3), dtype=np.float64))
+
+
+def textured_tiles(comparable: Image, noise: float) -> NDArray[np.bool_]:
+    """Tiles of an (H, W) comparable frame whose variance stands out of white noise of deviation `noise`."""
+    return np.asarray(means(comparable**2) > _OVER_NOISE * _NOISE_KEPT * noise**2 + _FLOOR)
+
+
+def tile_statistics(
+    matched: Matched,
+    residual: Residual,
+    textured: NDArray[np.bool_],
+    *,
+    noise: float,
+    explained_shift_px: float,
+) -> TileStatistics:
+    """Judges every tile.
+
+    Args:
+        matched: Frames at equal softness on one grid.
+        residual: The flow between them.
+        textured: (rows, columns) tiles with texture in both original frames.
+        noise: Standard deviation of the noise of both frames together.
+        explained_shift_px: Flow beyond this is cut down to it before the frames are compared.
+    """
+    shifted = matched.fixed
+    if residual.flow.any():
+        length = np.linalg.norm(residual.flow, axis=2, keepdims=True)
+        short = residual.flow * np.minimum(1.0, explained_shift_px / np.maximum(length, 1e-6)).astype(np.float32)
+        shifted = resampling.warp_by_flow(shifted, short)
+    floor = _NOISE_KEPT * noise**2 + _FLOOR
+    power_moving, power_fixed = means(matched.moving**2), means(shifted**2)
+    product = means(matched.moving * shifted)
+    difference = np.maximum(power_moving - 2 * product + power_fixed - floor, 0)
+    ncc = product / np.sqrt((power_moving + 1e-12) * (power_fixed + 1e-12))
+    forward = cv2.resize(matched.radius.index, textured.shape[::-1], interpolation=cv2.INTER_AREA) >= 0
+    # The frame that was not blurred is the one to be explained.
+    explained_power = np.where(forward, power_moving, power_fixed)
+    whole = means(matched.overlap.astype(np.float32)) > 0.99
+    # What a large disc has left of weak texture says neither yes nor no.
+    whole &= np.maximum(power_moving, power_fixed) > _OVER_NOISE * floor
+    return TileStatistics(textured=textured & whole, ncc=ncc, unexplained=difference / (explained_power + floor))
+
+
+def spread(values: Matrix) -> tuple[float, float]:
+    """Median and 95th percentile; zeros without values."""
+    return (float(np.median(values)), float(np.percentile(values, 95))) if values.size else (0.0, 0.0)
+
+
+def displacements_px(
+    homography: Matrix, residual: Residual, textured: NDArray[np.bool_]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(median, 95th percentile) of the displacement before and after alignment, over textured, consistent pixels."""
+    grown = np.kron(textured, np.ones((TILE_PX, TILE_PX), dtype=np.bool_))
+    mask = np.zeros(residual.consistent.shape, dtype=np.bool_)
+    mask[: grown.shape[0], : grown.shape[1]] = grown
+    mask &= residual.consistent
+    # Flow is smooth: every third pixel of every third row says the same.
+    rows, columns = np.nonzero(mask[::_STRIDE, ::_STRIDE])
+    rows, columns = _STRIDE * rows, _STRIDE * columns
+    after = residual.flow[rows, columns].astype(np.float64)
+    # The content of blurred pixel H⁻¹(y) lies at y + residual(y) in the sharp frame.
+    places = np.stack([columns, rows], axis=1).astype(np.float64)
+    back = np.asarray(np.linalg.inv(homography), dtype=np.float64)
+    before = after - (geometry.project(back, places) - places)
+    return spread(np.linalg.norm(before, axis=1)), spread(np.linalg.norm(after, axis=1))

@@ -1,0 +1,1 @@
+"""Dense residual optical flow between a blurred and a sharp frame."""

@@ -1,0 +1,211 @@
+"""A stored transform applied to other files: the same shot in another format, a depth map, a mask."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignment.transforms.mapping import Mapping, bands
+from alignment.transforms.transform import scale_between
+from sdd_toolkit.errors import InputError, RawError, SddError
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.formats.decoding import IMAGE_SUFFIXES
+from sdd_toolkit.frames.reading import RAW_SUFFIXES, read_full
+from sdd_toolkit.frames.writing import read_image, read_values, write_image, write_values
+from sdd_toolkit.imaging import residual_flow
+from sdd_toolkit.imaging.encoding import Encoding, decode, encode
+from sdd_toolkit.records import Reason, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from alignment.transforms.transform import Transform
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.records import Row
+
+SUFFIX = "_aligned"
+VALID_SUFFIX = "_valid.png"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that the transform was not applied to, and why."""
+
+    path: str
+    reason: str
+
+
+def run(
+    transform: Transform,
+    files: Sequence[Path],
+    out: Path,
+    *,
+    flow_file: Path | None = None,
+    inverse: bool = False,
+    nearest: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> tuple[Report, tuple[Failure, ...]]:
+    """Applies a transform to files, each resampled once; a bad file stops none of the others.
+
+    Args:
+        transform: What to apply.
+        files: RAW files or images of the transform's size, or n or 1/n times as large.
+        out: Folder for `NAME_aligned.tif` (16 bits) or `.png` (8 bits), and for `NAME_aligned_valid.png`.
+        flow_file: The transform's residual flow, to be applied too.
+        inverse: From the sharp frame's grid to the blurred one's.
+        nearest: Copies the nearest number instead of interpolating light: masks, label maps, depth maps.
+        overwrite: Replaces what an earlier run wrote.
+        track: Shows progress.
+
+    Returns:
+        What was done, and the files that failed.
+
+    Raises:
+        InputError: The flow cannot be read.
+    """
+    started = time.monotonic()
+    mapping = Mapping(transform, inverse=inverse)
+    if flow_file is not None:
+        mapping = with_flow(mapping, flow_file)
+    keep = {path.resolve() for path in files}
+    written: list[Path] = []
+    failures: list[Failure] = []
+    with track("apply", len(files)) as advance:
+        for path in files:
+            try:
+                target = apply_file(path, out, mapping, nearest=nearest, overwrite=overwrite, keep=keep)
+                keep.add(target.resolve())
+                written.append(target)
+            except (SddError, OSError, MemoryError) as error:
+                failures.append(Failure(str(path), str(error)))
+            advance(note=path.name)
+    for failure in failures:
+        _LOG.error("%s: %s", failure.path, failure.reason)
+    report = Report(
+        stage="apply",
+        total=len(files),
+        done=len(written),
+        skipped=0,
+        rejected={Reason.UNREADABLE: len(failures)} if failures else {},
+        seconds=time.monotonic() - started,
+        outputs=tuple(str(target) for target in written),
+    )
+    return report, tuple(failures)
+
+
+def apply_file(
+    path: Path,
+    out: Path,
+    mapping: Mapping,
+    *,
+    nearest: bool = False,
+    balance: Row | None = None,
+    overwrite: bool = False,
+    keep: Collection[Path] = (),
+) -> Path:
+    """Applies a transform to one file and writes the result and the mask of where it is valid.
+
+    Args:
+        path: A RAW file or image.
+        out: Folder for both.
+        mapping: What to apply; its scale is set to the file's.
+        nearest: Copies numbers instead of interpolating light.
+        balance: White balance for a RAW file; None: as shot.
+        overwrite: Replaces what an earlier run wrote.
+        keep: Resolved paths that are never replaced: inputs, and what this run wrote.
+
+    Returns:
+        The file written.
+
+    Raises:
+        RawError: The file cannot be read.
+        InputError: It does not fit the transform, or something stands where its result would go.
+    """
+    pixels, encoding = (read_values(path), None) if nearest else _light(path, balance)
+    mapping = _fitted(path, (pixels.shape[0], pixels.shape[1]), mapping)
+    height, width = mapping.size
+    stored = _stored_type(pixels, encoding)
+    target = out / f"{path.stem}{SUFFIX}{'.png' if stored == np.uint8 else '.tif'}"
+    valid_target = target.with_name(target.stem + VALID_SUFFIX)
+    for place in (target, valid_target):
+        check_free(place, {path.resolve(), *keep}, overwrite)
+    result = np.empty((height, width, *pixels.shape[2:]), dtype=stored)
+    valid = np.empty((height, width), dtype=np.uint8)
+    for band in bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
+        result[band.rows] = band.pixels if encoding is None else encode(band.pixels, encoding)
+        valid[band.rows] = 255 * band.valid
+    if encoding is None:
+        write_values(target, result)
+    else:
+        write_image(target, result, like=path)
+    write_values(valid_target, valid)
+    return target
+
+
+def with_flow(mapping: Mapping, path: Path) -> Mapping:
+    """`mapping` that follows a residual flow too, where it may be trusted.
+
+    Args:
+        mapping: What to apply.
+        path: npz that `sdd align` wrote.
+
+    Raises:
+        InputError: Missing, damaged or of another size.
+    """
+    residual = residual_flow.read(path, mapping.transform.size)
+    return replace(mapping, flow=residual_flow.applicable(residual), hidden=residual.occlusion)
+
+
+def _light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:
+    """Linear light of a photograph, and how to write it."""
+    kind = path.suffix.lower()
+    if kind in RAW_SUFFIXES:
+        return read_full(path, balance), Encoding.SRGB16
+    if kind not in IMAGE_SUFFIXES:
+        raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
+    codes = read_image(path)
+    encoding = Encoding.SRGB8 if codes.dtype == np.uint8 else Encoding.SRGB16
+    return decode(codes, encoding), encoding
+
+
+def _stored_type(pixels: NDArray[Any], encoding: Encoding | None) -> np.dtype[Any]:
+    if encoding is None:
+        return pixels.dtype
+    return np.dtype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16)
+
+
+def _fitted(path: Path, size: tuple[int, int], mapping: Mapping) -> Mapping:
+    scale = scale_between(size, mapping.transform)
+    if scale is None:
+        height, width = mapping.transform.size
+        raise InputError(
+            f"{path} has {size[1]}x{size[0]} px, the transform is for {width}x{height} px",
+            hint="give a file of that size, or a whole number of times larger or smaller; was it turned upright?",
+        )
+    return replace(mapping, scale=float(scale))
+
+
+def check_free(target: Path, keep: Collection[Path], overwrite: bool) -> None:
+    """Refuses to write where an input or an earlier result stands.
+
+    Args:
+        target: What is to be written.
+        keep: Resolved paths that are never replaced.
+        overwrite: Whether other files may be replaced.
+
+    Raises:
+        InputError: Something stands there that may not be replaced.
+    """
+    if target.resolve() in keep:
+        raise InputError(f"{target} would replace an input or the result of another file", hint="use another --out")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} is there already", hint="pass --overwrite, or use another --out")

@@ -1,0 +1,1 @@
+"""Finds photographs in folders, pairs them and writes the manifest: `sdd ingest`."""

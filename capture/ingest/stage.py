@@ -1,0 +1,337 @@
+"""The stage `ingest`: folders of RAW files and images to a manifest of pairs and a list of all other files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from capture.ingest.last_run import LAST_RUN, last_report, note_run, state_of
+from capture.inspection import file_facts
+from capture.inspection.scan import scan
+from capture.pairing.pair_table import read_table
+from sdd_toolkit.errors import ConfigError, InputError
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.formats.containers import RAW_SUFFIXES
+from sdd_toolkit.records import PairKind, Reason, RejectedFile, Report
+from sdd_toolkit.storage.files import PARTIAL, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from capture.config import IngestConfig
+    from capture.inspection.file_facts import Inspection
+    from capture.inspection.scan import Found, Scan
+    from capture.inspection.survey import Survey
+    from capture.pairing.pair_table import Row
+    from capture.pairing.records import Named
+    from capture.pairing.rules import Leftover
+    from capture.pairing.scenes import Frame
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.pipeline.manifest import Manifest
+
+MANIFEST = "ingested.jsonl"
+REJECTED = "rejected_files.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What ingest found: every file is in `pairs` or in `rejected`.
+
+    Attributes:
+        pairs: The manifest to be.
+        rejected: All files in no pair, sorted by path.
+        files: How many files were found.
+        unchanged: How many of them were known from an earlier run.
+        why: What speaks for each pair, by its id.
+        notes: What was assumed about the cameras' clocks.
+    """
+
+    pairs: Manifest
+    rejected: tuple[RejectedFile, ...]
+    files: int
+    unchanged: int
+    why: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def run(
+    sources: Sequence[Path],
+    out: Path,
+    config: IngestConfig,
+    *,
+    table: Path | None = None,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Writes `out/ingested.jsonl` and `out/rejected_files.csv`.
+
+    A file unchanged since an earlier run into the same folder is not opened again; if nothing changed at all, what
+    that run wrote is left as it is.
+
+    Args:
+        sources: Folders, searched with all below them, or single files.
+        out: Folder of the data set.
+        config: Grouping and pairing.
+        table: The pairs, for `pairing = "csv"`.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Read every file again.
+        track: Shows progress.
+
+    Raises:
+        InputError: A source is missing, there is no photograph, the table is wrong, or `out` cannot be written.
+        ConfigError: The executor's name is unknown.
+    """
+    started = time.monotonic()
+    memory = out / file_facts.MEMORY
+    if overwrite:
+        memory.unlink(missing_ok=True)
+        (out / LAST_RUN).unlink(missing_ok=True)
+    workers_of(executor)
+    rows, listing = _listed(sources, out, config, table)
+    state = state_of(listing, config, table)
+    report = last_report(out, state)
+    if report is None:
+        found = _collected(rows, listing, config, executor=executor, memory=memory, track=track)
+        # First: a run that finds its manifest done does not come here again.
+        _keep(out, config)
+        report = _written(out, found)
+        note_run(out, state, len(listing.files), report)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def _keep(out: Path, config: IngestConfig) -> None:
+    from sdd_toolkit.pipeline import configurations
+
+    configurations.hand_on(out, out, "ingest", config)
+
+
+def pair_count(out: Path) -> int:
+    """How many pairs the manifest in `out` lists: its lines but the header."""
+    return max((out / MANIFEST).read_bytes().count(b"\n") - 1, 0)
+
+
+def _written(out: Path, found: Ingested) -> Report:
+    from sdd_toolkit.pipeline import manifest
+
+    manifest.write(out / MANIFEST, found.pairs)
+    write_text(out / REJECTED, _as_csv(found.rejected))
+    counts = Counter(entry.reason.value for entry in found.rejected)
+    return Report(
+        stage="ingest",
+        total=found.files,
+        done=found.files - found.unchanged,
+        skipped=found.unchanged,
+        rejected=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        seconds=0.0,
+        outputs=(str(out / MANIFEST), str(out / REJECTED)),
+    )
+
+
+def collect(
+    sources: Sequence[Path],
+    out: Path,
+    config: IngestConfig,
+    *,
+    table: Path | None = None,
+    executor: str = "serial",
+    memory: Path | None = None,
+    track: Track = silent,
+) -> Ingested:
+    """Everything `run` writes, without writing it; `memory` is where findings on files are kept, None for nowhere."""
+    workers_of(executor)
+    rows, listing = _listed(sources, out, config, table)
+    return _collected(rows, listing, config, executor=executor, memory=memory, track=track)
+
+
+def _listed(
+    sources: Sequence[Path], out: Path, config: IngestConfig, table: Path | None
+) -> tuple[tuple[Row, ...], Scan]:
+    rows = _rows(table, sources, config)
+    named = [path for row in rows for path in (row.blur, row.sharp)]
+    if not sources and not named:
+        raise InputError("no folder to search", hint="sdd ingest DIR --out DATASET")
+    return rows, scan([*sources, *named], _our_own(sources, out))
+
+
+def _collected(
+    rows: Sequence[Row], listing: Scan, config: IngestConfig, *, executor: str, memory: Path | None, track: Track
+) -> Ingested:
+    from capture.inspection.survey import Survey
+
+    ask = config.exiftool and _exiftool_is_there()
+    survey = Survey(listing.files, memory, executor, ask, track)
+    if config.check_pixels:
+        survey.measured([file.ref for file in listing.files])
+    found = _assembled(listing, survey, rows, config)
+    survey.keep()
+    return found
+
+
+def _exiftool_is_there() -> bool:
+    from sdd_toolkit.metadata.exiftool import program
+
+    return program() is not None
+
+
+def _assembled(listing: Scan, survey: Survey, rows: Sequence[Row], config: IngestConfig) -> Ingested:
+    from capture.pairing.records import by_rules, from_table, records_of
+    from capture.pairing.scenes import natural
+    from sdd_toolkit.pipeline.manifest import Manifest
+
+    in_table = {path.resolve() for row in rows for path in (row.blur, row.sharp)}
+    ordered = sorted(listing.files, key=lambda file: (file.path not in in_table, natural(file.name)))
+    usable, copies, rejected = _sifted(ordered, survey.seen, in_table, config.check_pixels)
+    content = {file.name: survey.seen[file.ref].sha256 for file in (*usable, *copies)}
+    frames, notes = _frames([*usable, *copies], survey.seen, config)
+    own, shared = ([frames[file.name] for file in files] for files in (usable, copies))
+    undecodable: dict[str, str] = {}
+    if rows:
+        named, left = from_table(usable, frames, content, rows, config)
+    elif config.pairing is PairKind.AUTO:
+        named, left = _by_content(usable, own, survey, undecodable, config)
+    else:
+        own = _measured(own, usable, survey, undecodable, config)
+        named, left = by_rules(own, shared, content, config)
+    paired = {frame.name for entry in named for frame in (entry.match.blur, entry.match.sharp)}
+    copied = [RejectedFile(file.name, Reason.DUPLICATE, f"the same bytes as {twin}") for file, twin in copies.items()]
+    rejected += [entry for entry in copied if entry.path not in paired]
+    rejected += [RejectedFile(frame.name, reason, word) for frame, reason, word in left]
+    rejected += [RejectedFile(name, Reason.UNREADABLE, word) for name, word in undecodable.items()]
+    entries = {file.name: survey.seen[file.ref] for file in (*usable, *copies)}
+    records, why = records_of(named, entries, listing.root.name, config)
+    return Ingested(
+        pairs=Manifest(listing.root, records),
+        rejected=tuple(sorted((*rejected, *listing.rejected), key=lambda entry: natural(entry.path))),
+        files=len(listing.files) + len(listing.rejected),
+        unchanged=survey.unchanged,
+        why=why,
+        notes=notes,
+    )
+
+
+def _frames(
+    files: Sequence[Found], seen: Mapping[str, Inspection], config: IngestConfig
+) -> tuple[dict[str, Frame], tuple[str, ...]]:
+    """The frames of usable files by name, on one clock, and what was assumed for it."""
+    from capture.pairing.clocks import set_right
+    from capture.pairing.scenes import Frame
+
+    frames = [Frame(file.name, meta) for file in files if (meta := seen[file.ref].meta) is not None]
+    right, notes = set_right(frames, config)
+    return {frame.name: frame for frame in right}, notes
+
+
+def _measured(
+    frames: Sequence[Frame], files: Sequence[Found], survey: Survey, undecodable: dict[str, str], config: IngestConfig
+) -> list[Frame]:
+    """The frames with fine detail where a rule compares it; those whose pixels fail go to `undecodable`."""
+    from capture.pairing.rules import needs_detail
+    from capture.pairing.scenes import group
+
+    wanted = {frame.name for scene in group(frames, config) if needs_detail(scene, config) for frame in scene.frames}
+    refs = {file.name: file.ref for file in files if file.name in wanted}
+    entries = survey.measured(list(refs.values()))
+    undecodable |= {name: word for name, ref in refs.items() if (word := entries[ref].pixel_failure)}
+    return [
+        replace(frame, detail=entries[refs[frame.name]].detail) if frame.name in refs else frame
+        for frame in frames
+        if frame.name not in undecodable
+    ]
+
+
+def _by_content(
+    files: Sequence[Found], frames: Sequence[Frame], survey: Survey, undecodable: dict[str, str], config: IngestConfig
+) -> tuple[list[Named], list[Leftover]]:
+    from capture.pairing.by_content import pair_by_content
+    from capture.pairing.records import by_groups
+
+    looks = survey.thumbnails(files)
+    undecodable |= {name: entry.failure for name, entry in looks.items() if entry.failure}
+    return by_groups(pair_by_content([frame for frame in frames if frame.name not in undecodable], looks, config))
+
+
+def _sifted(
+    files: Sequence[Found], seen: Mapping[str, Inspection], in_table: Collection[Path], pixels: bool
+) -> tuple[list[Found], dict[Found, str], list[RejectedFile]]:
+    """The usable files; copies of them, each with the name of its twin; those that are unreadable or a RAW's JPEG.
+
+    What a table names is neither a copy nor a RAW's JPEG.
+    """
+    usable: list[Found] = []
+    copies: dict[Found, str] = {}
+    rejected: list[RejectedFile] = []
+    first: dict[str, str] = {}
+    for file in files:
+        entry = seen[file.ref]
+        if entry.meta is None or (pixels and entry.pixel_failure):
+            rejected.append(RejectedFile(file.name, Reason.UNREADABLE, entry.failure or entry.pixel_failure))
+        elif entry.sha256 in first and file.path not in in_table:
+            copies[file] = first[entry.sha256]
+        else:
+            first.setdefault(entry.sha256, file.name)
+            usable.append(file)
+    raws = {_shot_of(file): file.name for file in usable if PurePosixPath(file.name).suffix.lower() in RAW_SUFFIXES}
+    beside = [file for file in usable if _is_jpeg(file) and _shot_of(file) in raws and file.path not in in_table]
+    why = "the camera's own picture of"
+    rejected += [RejectedFile(file.name, Reason.DUPLICATE, f"{why} {raws[_shot_of(file)]}") for file in beside]
+    cameras_own = set(beside)
+    return [file for file in usable if file not in cameras_own], copies, rejected
+
+
+def _shot_of(file: Found) -> tuple[str, str]:
+    """Folder and stem: cameras name the JPEG of a shot like its RAW file."""
+    path = PurePosixPath(file.name)
+    return str(path.parent), path.stem.lower()
+
+
+def _is_jpeg(file: Found) -> bool:
+    return PurePosixPath(file.name).suffix.lower() in (".jpg", ".jpeg")
+
+
+def _rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> tuple[Row, ...]:
+    if (table is not None) != (config.pairing is PairKind.CSV):
+        raise ConfigError(
+            f"pairing {config.pairing.value!r} {'without' if table is None else 'with'} a table",
+            hint="--table FILE goes with --pairing csv, and neither without the other",
+        )
+    rows = read_table(table, [source for source in sources if source.is_dir()]) if table is not None else ()
+    if table is not None and not rows:
+        raise InputError(f"{table} lists no pair", hint="a first line blur,sharp and one line a pair")
+    return rows
+
+
+def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
+    """What not to search: the data set's folder, or, where sources lie in it, what the stages write there."""
+    if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
+        from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
+        from sdd_toolkit.pipeline.dataset_folder import Dataset
+        from sdd_toolkit.pipeline.stage_runner import JOURNAL
+        from sdd_toolkit.storage.folder_lock import LOCK_FILES
+
+        layout = Dataset(out)
+        texts = (
+            *(layout.ingested, layout.fused, layout.aligned, layout.filtered, layout.config),
+            *(out / REJECTED, out / file_facts.MEMORY, out / LAST_RUN, out / CONFIGURATIONS),
+        )
+        # A killed run leaves journals and partial files.
+        endings = ("", JOURNAL, PARTIAL)
+        locks = [out / name for name in LOCK_FILES]
+        written = [*locks, *(path.with_name(path.name + ending) for path in texts for ending in endings)]
+        return [*written, out / "shards", layout.report, out / "flow", out / "fused"]
+    return [out]
+
+
+def _as_csv(rejected: Sequence[RejectedFile]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("path", "reason", "detail"))
+    writer.writerows((entry.path, entry.reason.value, entry.detail) for entry in rejected)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Scans folders and inspects files: metadata, completeness, thumbnails, similarity."""

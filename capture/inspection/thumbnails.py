@@ -1,0 +1,94 @@
+"""A small picture of every file for comparing contents, and how sharp the file is; read in a worker.
+
+A RAW file's embedded preview is used where it is large enough: it costs a small part of what unpacking does. Otherwise
+the half-size frame is. Exposure falls out: tones are square roots of light relative to the frame's own bright parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from capture.inspection import content_similarity
+from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats.containers import RAW_SUFFIXES
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.quality import sharpness
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from capture.inspection.inspect_files import Task
+
+LONG_PX = 192
+_LEAST_PREVIEW_PX = 1000
+_LEAST_PX = 4
+_BLACK = 0.002  # of white: below it there is nothing but noise
+_BRIGHT_PERCENTILE = 99.5
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """One file, small.
+
+    Attributes:
+        name: Its path relative to the manifest's root.
+        band: What content is compared by (`content_match.band`), the longer side `LONG_PX`, oriented; None where
+            there is too little texture.
+        level: Median linear light, 0 … 1.
+        detail: Energy of fine detail relative to brightness, noise removed, of the larger picture.
+        source: `preview` or `pixels`: what was looked at.
+        failure: Why there is no picture; empty if there is one.
+    """
+
+    name: str
+    band: NDArray[np.int8] | None = None
+    level: float = 0.0
+    detail: float = 0.0
+    source: str = "pixels"
+    failure: str = ""
+
+
+def look(task: Task) -> Thumbnail:
+    """The thumbnail of a file; every failure is part of the result."""
+    try:
+        preview = _preview(task.path)
+        if preview is not None:
+            return of_light(task.name, preview, "preview")
+        half = frames.read_half(task.path)
+    except RawError as error:
+        return Thumbnail(task.name, failure=error.what.replace(str(task.path), task.path.name))
+    return of_light(task.name, half.rgb, "pixels")
+
+
+def of_light(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
+    """The thumbnail of an (h, w, 3) linear frame."""
+    if min(rgb.shape[:2]) < _LEAST_PX:
+        return Thumbnail(name, source=source)
+    light = sharpness.luminance(rgb)
+    bright = float(np.percentile(light[::2, ::2], _BRIGHT_PERCENTILE))
+    tone = np.sqrt(light / np.float32(max(bright, _BLACK)))
+    scale = LONG_PX / max(tone.shape)
+    size = (max(round(tone.shape[1] * scale), 1), max(round(tone.shape[0] * scale), 1))
+    small = cv2.resize(tone, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    noise = float(np.sqrt(sharpness.noise_variance(tone))) * min(scale, 1.0)
+    large = min(rgb.shape[:2]) >= sharpness.TILE_PX
+    mean = float(light.mean())
+    return Thumbnail(
+        name,
+        content_similarity.band(np.asarray(small, dtype=np.float32), noise),
+        level=float(np.median(light)),
+        detail=float(sharpness.detail(rgb).fine.mean()) / mean if large and mean > 0 else 0.0,
+        source=source,
+    )
+
+
+def _preview(path: Path) -> NDArray[np.float32] | None:
+    if path.suffix.lower() not in RAW_SUFFIXES:
+        return None
+    return frames.read_preview(path, _LEAST_PREVIEW_PX)

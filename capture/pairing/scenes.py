@@ -1,0 +1,232 @@
+"""Frames to scenes: which files show the same thing. The rules are explained in docs/ingest.md.
+
+1. Role words in names (`x_blur`/`x_sharp`, `source/x`/`target/x`) tie frames of one stem together.
+2. Where several folders hold frames, a small folder without subfolders is one scene, unless its times say otherwise.
+3. Otherwise a long pause between shots starts a new scene.
+4. Without times, names that differ in their number only belong together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from capture.config import IngestConfig
+    from sdd_toolkit.records import FrameMeta
+
+
+class Role(StrEnum):
+    """What a file's name says about it."""
+
+    BLUR = "blur"
+    SHARP = "sharp"
+
+
+ROLE_WORDS = {
+    **dict.fromkeys(("blur", "blurred", "blurry", "defocus", "defocused", "source", "input"), Role.BLUR),
+    **dict.fromkeys(("sharp", "gt", "groundtruth", "target", "aif", "allinfocus", "reference"), Role.SHARP),
+}
+_APERTURE = re.compile(r"(?<![^\W_])f[-_]?\d{1,2}([.,]\d)?(?![^\W_])")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A readable file, as far as grouping and pairing look at it.
+
+    Attributes:
+        name: Path relative to the manifest's root, POSIX.
+        meta: What it says of its making.
+        detail: Fine detail relative to brightness; None if not measured.
+        role: What its name says.
+        clock_s: When it was taken by a clock all frames share; None where only `meta.taken_at` is known.
+    """
+
+    name: str
+    meta: FrameMeta
+    detail: float | None = None
+    role: Role | None = None
+    clock_s: float | None = None
+
+    @property
+    def time_s(self) -> float | None:
+        """Seconds since 1970 by the shared clock, else by the camera's own; None if unknown."""
+        return self.clock_s if self.clock_s is not None else wall_s(self.meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Frames of one scene in the order of their names, and a name that is unique but not yet safe for files."""
+
+    name: str
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A frame, the folder it counts for and its stem, both without role words."""
+
+    frame: Frame
+    folder: str
+    stem: str
+
+
+def group(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
+    """Scenes of `frames`, whose roles are filled in here; each frame is in exactly one scene."""
+    placed = _placed(sorted(frames, key=lambda frame: natural(frame.name)))
+    folders: dict[str, list[_Placed]] = defaultdict(list)
+    for entry in placed:
+        folders[entry.folder].append(entry)
+    above = {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
+    scenes: list[Scene] = []
+    for folder, members in folders.items():
+        named, rest = _by_name(folder, members)
+        scenes += named
+        is_leaf = (folder or ".") not in above
+        for camera in [rest] if config.cameras == "together" and rest else _by_camera(rest):
+            small = len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames
+            if small and not _holds_several_scenes(camera, config.gap_s):
+                scenes.append(_scene(folder, "", camera))
+            else:
+                scenes += _by_time(folder, camera, config.gap_s)
+    return scenes
+
+
+def wall_s(meta: FrameMeta) -> float | None:
+    """The camera's own time in seconds since 1970, as if it were UTC; None if unknown."""
+    return None if meta.taken_at is None else datetime.fromisoformat(meta.taken_at).replace(tzinfo=UTC).timestamp()
+
+
+def body_of(frame: Frame) -> str:
+    """A name for the body a frame was taken with: maker, model and, where told, serial number."""
+    meta = frame.meta
+    return " ".join(part for part in (meta.make, meta.model, meta.serial and f"#{meta.serial}") if part)
+
+
+def role_of(stem: str) -> tuple[Role | None, str]:
+    """The role a name's last role word gives, and the name without it, without f-numbers, in lower case."""
+    words = [word for word in re.split(r"[\W_]+", _APERTURE.sub("_", stem.lower())) if word]
+    for place in reversed(range(len(words))):
+        word = words[place].rstrip("0123456789")
+        if word in ROLE_WORDS:
+            number = words[place][len(word) :]
+            return ROLE_WORDS[word], "_".join([*words[:place], *([number] if number else []), *words[place + 1 :]])
+    return None, stem.lower()
+
+
+def natural(name: str) -> tuple[tuple[str, int, str], ...]:
+    """A sorting key under which step9 comes before step10."""
+    parts = re.findall(r"(\D*)(\d*)", name)
+    return tuple((text, int(digits or 0), digits) for text, digits in parts)
+
+
+def _placed(frames: Sequence[Frame]) -> list[_Placed]:
+    everywhere = {parent for frame in frames for parent in PurePosixPath(frame.name).parents}
+    split = {folder for folder in everywhere if _has_opposite(folder, everywhere)}
+    placed = []
+    for frame in frames:
+        path = PurePosixPath(frame.name)
+        role, stem = role_of(path.stem)
+        folder = path.parent
+        for parent in path.parents:
+            if parent in split:
+                folder = parent.parent / path.parent.relative_to(parent)
+                role = role or _folder_role(parent)
+                break
+        labelled = replace(frame, role=role)
+        placed.append(_Placed(labelled, "" if folder == PurePosixPath() else str(folder), stem))
+    return placed
+
+
+def _folder_role(folder: PurePosixPath) -> Role | None:
+    return ROLE_WORDS.get(re.sub(r"[\W_]+", "", folder.name.lower()))
+
+
+def _has_opposite(folder: PurePosixPath, everywhere: set[PurePosixPath]) -> bool:
+    role = _folder_role(folder)
+    siblings = (other for other in everywhere if other.parent == folder.parent)
+    return role is not None and any(_folder_role(other) not in (None, role) for other in siblings)
+
+
+def _by_name(folder: str, members: list[_Placed]) -> tuple[list[Scene], list[_Placed]]:
+    """Scenes by role words, if any stem has both roles; and the members these rules leave to the others."""
+    stems: dict[str, list[_Placed]] = defaultdict(list)
+    for member in members:
+        if member.frame.role is not None:
+            stems[member.stem].append(member)
+    whole = [stem for stem, tied in stems.items() if len({member.frame.role for member in tied}) == 2]
+    if not whole:
+        return [], members
+    rest = [member for member in members if member.frame.role is None]
+    if whole == [""]:  # plain `blur`, `blur_2`, `sharp`: the folder is the scene
+        return [_scene(folder, "", [member for member in members if member.frame.role is not None])], rest
+    return [_scene(folder, stem, tied) for stem, tied in stems.items()], rest
+
+
+def _by_camera(members: list[_Placed]) -> list[list[_Placed]]:
+    """Frames of different cameras are no scene; one that does not say may be anyone's if there is one camera."""
+    cameras: dict[tuple[str | None, str | None], list[_Placed]] = defaultdict(list)
+    for member in members:
+        cameras[(member.frame.meta.make, member.frame.meta.model)].append(member)
+    known = [camera for camera in cameras if camera != (None, None)]
+    if len(known) > 1:
+        return [body for camera in cameras.values() for body in _by_serial(camera)]
+    return _by_serial(members) if members else []
+
+
+def _by_serial(members: list[_Placed]) -> list[list[_Placed]]:
+    """Two bodies of one model are two cameras; a frame that does not say may be anyone's if there is one body."""
+    bodies: dict[str | None, list[_Placed]] = defaultdict(list)
+    for member in members:
+        bodies[member.frame.meta.serial].append(member)
+    return list(bodies.values()) if len(bodies.keys() - {None}) > 1 else [members]
+
+
+def _holds_several_scenes(members: list[_Placed], gap_s: float) -> bool:
+    """Whether a folder's times fall into groups of two frames and more: a card's folder, not that of one scene."""
+    bursts = _bursts(members, gap_s)
+    timed = sum(map(len, bursts)) == len(members)
+    return timed and len(bursts) > 1 and min(map(len, bursts)) > 1
+
+
+def _bursts(members: list[_Placed], gap_s: float) -> list[list[_Placed]]:
+    """The members that tell their time, in its order, parted where a pause is longer than `gap_s`."""
+    timed = sorted(
+        (time_s, natural(member.frame.name), index)
+        for index, member in enumerate(members)
+        if (time_s := member.frame.time_s) is not None
+    )
+    bursts: list[list[_Placed]] = []
+    for place, (taken_s, _, index) in enumerate(timed):
+        if place == 0 or taken_s - timed[place - 1][0] > gap_s:
+            bursts.append([])
+        bursts[-1].append(members[index])
+    return bursts
+
+
+def _by_time(folder: str, members: list[_Placed], gap_s: float) -> list[Scene]:
+    numbered: dict[str, list[_Placed]] = defaultdict(list)
+    for member in members:
+        if member.frame.time_s is None:
+            numbered[_without_number(member)].append(member)
+    return [
+        *(_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst) for burst in _bursts(members, gap_s)),
+        *(_scene(folder, stem, same) for stem, same in numbered.items()),
+    ]
+
+
+def _without_number(member: _Placed) -> str:
+    # Of a blur and a sharp frame the number may be all that tells their scenes apart.
+    return member.stem if member.frame.role else re.sub(r"[\W_]*\d+$", "", member.stem)
+
+
+def _scene(folder: str, stem: str, members: Sequence[_Placed]) -> Scene:
+    name = "/".join(part for part in (folder, stem) if part)
+    return Scene(name, tuple(sorted((member.frame for member in members), key=lambda frame: natural(frame.name))))

@@ -1,0 +1,1 @@
+"""Checkpoints in safetensors, published weights, and networks restored from them."""

@@ -1,0 +1,323 @@
+"""Checkpoints: a folder of two safetensors files and a JSON header, versioned, whole or absent, never pickled.
+
+```
+RUN/latest, RUN/best             names of checkpoints, one line each
+RUN/step-00001000/
+    checkpoint.json              format, version, step, network, encoding, data set, configuration
+    network.safetensors          the (averaged) weights of the deblurring network: all that inference needs;
+                                 network.*, estimator.*, fusion.* where a blur estimator guides it
+    training.safetensors         network.*, reblur.*, average.*, optimiser.INDEX.NAME: all that resuming needs
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from jdrl.networks import Guide, build_network, fitting, guided, load_published, localised
+from jdrl.networks.catalogue import is_factory
+from sdd_toolkit.errors import CheckpointError, ConfigError
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.storage.files import PARTIAL, write_text, writing_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+FORMAT, VERSION = "sdd-checkpoint", 1
+HEADER, WEIGHTS, TRAINING = "checkpoint.json", "network.safetensors", "training.safetensors"
+LATEST, BEST = "latest", "best"
+_STEP = re.compile(r"step-\d{8,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        step: Optimiser steps done.
+        network: Name of the deblurring network.
+        network_options: Its options.
+        encoding: Of the images it was trained on.
+        shards_sha256: SHA-256 of the data set's index.json.
+        config: The `TrainConfig` as plain values.
+        validation_psnr_db: Latest validation, and the best one up to it; None before the first.
+        best_psnr_db: See there.
+        guide: What guides the network (method = "triplet"); None where nothing does.
+    """
+
+    step: int
+    network: str
+    network_options: dict[str, Any]
+    encoding: Encoding
+    shards_sha256: str
+    config: dict[str, Any]
+    validation_psnr_db: float | None = None
+    best_psnr_db: float | None = None
+    guide: Guide | None = None
+
+    @property
+    def crop_px(self) -> int | None:
+        """Side of the crops it was trained on, pixels; None where its configuration does not say."""
+        crop = self.config.get("crop")
+        return crop if isinstance(crop, int) and crop > 0 else None
+
+
+_HEADER = TypeAdapter(Header)
+
+
+def save(run: Path, header: Header, weights: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> Path:
+    """Writes RUN/step-N and points RUN/latest to it; a kill at any moment leaves the earlier state or this one.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    folder = run / f"step-{header.step:08d}"
+    partial = folder.with_name(folder.name + PARTIAL)
+    content = {"format": FORMAT, "version": VERSION, **asdict(header)}
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file(_plain(weights), partial / WEIGHTS)
+        save_file(_plain(training), partial / TRAINING)
+        (partial / HEADER).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for name in (WEIGHTS, TRAINING, HEADER):
+            _sync(partial / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise writing_failed(folder, error) from error
+    except SafetensorError as error:
+        raise CheckpointError(f"cannot write {folder}: {error}", hint="is the disk full?") from error
+    point(run, LATEST, folder)
+    return folder
+
+
+def point(run: Path, name: str, checkpoint: Path) -> None:
+    """Makes RUN/`name` (`latest` or `best`) name `checkpoint`."""
+    write_text(run / name, checkpoint.name + "\n")
+
+
+def prune(run: Path, keep: int) -> None:
+    """Removes all but the `keep` newest checkpoints and those that `latest` and `best` name."""
+    named = {_pointed(run, name) for name in (LATEST, BEST)}
+    for folder in checkpoints(run)[:-keep]:
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_all(run: Path) -> None:
+    """Removes every checkpoint of a run and what names them; logs stay."""
+    for name in (LATEST, BEST):
+        (run / name).unlink(missing_ok=True)
+    for folder in checkpoints(run):
+        shutil.rmtree(folder)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    if not run.is_dir():
+        return []
+    found = [path for path in run.iterdir() if _STEP.fullmatch(path.name) and (path / HEADER).is_file()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def locate(path: Path) -> Path:
+    """The checkpoint folder meant by `path`: itself, or the one RUN/best, else RUN/latest names.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if (path / HEADER).is_file():
+        return path
+    for name in (BEST, LATEST):
+        folder = path / (_pointed(path, name) or HEADER)
+        if (folder / HEADER).is_file():
+            return folder
+    raise CheckpointError(
+        f"{path} is no checkpoint and no training run that has one",
+        hint="give the --out folder of `sdd train`, or one of its step-… folders",
+    )
+
+
+def latest(run: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    folder = run / (_pointed(run, LATEST) or HEADER)
+    if not (folder / HEADER).is_file():
+        raise CheckpointError(f"{run} has no checkpoint to resume from", hint="train without --resume first")
+    return folder
+
+
+def read_header(folder: Path) -> Header:
+    """The checkpoint's header.
+
+    Raises:
+        CheckpointError: Missing, malformed or of another version.
+    """
+    path = folder / HEADER
+    hint = "take another checkpoint of the run, or train again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}", hint=hint) from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint header of this toolkit", hint=hint)
+    version = content.pop("version", None)
+    if version != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {version}, this toolkit reads {VERSION}",
+            hint="use the toolkit version that wrote it",
+        )
+    try:
+        return _HEADER.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{path}: {where}: {first['msg']}", hint=hint) from error
+
+
+def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, Header]:
+    """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
+
+    What averages over its whole input does so over windows of its training crops' side; on such a crop it answers as
+    in training.
+
+    Args:
+        folder: The checkpoint.
+        network: Name of its network; None: as the checkpoint says. One whose network is a user's own `module:factory`
+            is loaded only if this names it: that runs code.
+
+    Raises:
+        CheckpointError: Missing, malformed, of another network, or weights that do not fit the one it names.
+    """
+    header = read_header(folder)
+    own = is_factory(header.network)
+    if network not in (None, header.network):
+        raise CheckpointError(
+            f"{folder / HEADER} is of the network {header.network!r}, not {network!r}",
+            hint=f"leave --network out, or {header.network}",
+        )
+    if own and network is None:
+        raise CheckpointError(
+            f"{folder / HEADER} names a network of somebody's own, {header.network!r}: loading it runs that code",
+            hint=f"if you trust it: --network {header.network}",
+        )
+    weights = read_tensors(folder / WEIGHTS)
+    try:
+        if not own:
+            # Without memory first: a header may name a network of any size, the weights are as large as their file.
+            with torch.device("meta"):
+                fitting(_built(header), weights)
+        built = _built(header)
+    except (ConfigError, TypeError) as error:
+        what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
+        raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
+    load_published(built, weights)
+    if header.crop_px:
+        built = localised(built, header.crop_px)
+    return built.eval(), header
+
+
+def _built(header: Header) -> nn.Module:
+    return guided(build_network(header.network, **header.network_options), header.guide)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"
+        ) from error
+
+
+def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose names start with `prefix.`, without it; no other is read.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(f"{prefix}.")]  # noqa: SIM118, no mapping
+            return unflattened({name: file.get_tensor(name) for name in names}, prefix)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"
+        ) from error
+
+
+def flattened(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with `prefix.` before each name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unflattened(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The inverse of `flattened` for one prefix."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as `optimiser.INDEX.NAME`; learning rates follow from the step and are not kept."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{index}.{name}": value for index, slot in state.items() for name, value in slot.items()}
+
+
+def load_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts `optimiser.INDEX.NAME` tensors, the prefix taken off, back.
+
+    Raises:
+        CheckpointError: They belong to another set of parameters.
+    """
+    slots: dict[int, dict[str, Tensor]] = {}
+    plain = optimiser.state_dict()
+    try:
+        for name, value in tensors.items():
+            index, _, key = name.partition(".")
+            slots.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({**plain, "state": slots})
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"the optimiser's state does not fit: {error}", hint="train again") from error
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _pointed(run: Path, name: str) -> str | None:
+    try:
+        content = (run / name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return content if _STEP.fullmatch(content) else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

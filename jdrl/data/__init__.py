@@ -1,0 +1,1 @@
+"""Aligned crops of shards as batches, and patch data sets for custom training loops."""

@@ -1,0 +1,1 @@
+"""Scores deblurring networks on test pairs and writes tables, pictures and a page."""

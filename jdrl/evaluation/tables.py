@@ -1,0 +1,101 @@
+"""An evaluation as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from jdrl.evaluation.scores import MEAN
+from sdd_toolkit.cli.terminal_text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jdrl.evaluation.comparison import Standing
+    from jdrl.evaluation.results import Evaluation
+
+
+def tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Scores; the measures that need weights, if they were measured; drift; differences to the first checkpoint."""
+    yield _scores(evaluation)
+    if any(score.lpips is not None or score.dists is not None for score in evaluation.means):
+        yield _perceptual(evaluation)
+    yield _drift(evaluation)
+    if len(evaluation.models) > 1:
+        yield _differences(evaluation)
+
+
+def _scores(evaluation: Evaluation) -> Table:
+    title = f"{evaluation.split}: {evaluation.report.total} pairs, {evaluation.domain}"
+    table = _table(title, ("protocol", "image"), ("PSNR dB", "SSIM", "SSIM gaussian", "MAE"))
+    several = len(evaluation.models) > 1
+    for score in evaluation.means:
+        numbers = ((score.psnr_db, 2), (score.ssim, 4), (score.ssim_gaussian, 4), (score.mae, 4))
+        image = score.checkpoint if several and score.checkpoint else score.image
+        table.add_row(score.protocol, _name(image), *(_number(*number) for number in numbers))
+    return table
+
+
+def _perceptual(evaluation: Evaluation) -> Table:
+    table = _table("Looks: smaller is better", ("protocol", "image"), ("LPIPS", "DISTS"))
+    for score in evaluation.means:
+        table.add_row(
+            score.protocol, _name(score.checkpoint or score.image), _number(score.lpips, 4), _number(score.dists, 4)
+        )
+    return table
+
+
+def _drift(evaluation: Evaluation) -> Table:
+    table = _table("Drift off the blurred frame", ("image",), ("mean px", "95 % px", "blocks", "abstained"))
+    for row in evaluation.drifts:
+        if row.pair == MEAN:
+            name = row.checkpoint or "sharp frame, aligned"
+            numbers = (_number(row.mean_px, 3), _number(row.p95_px, 3))
+            table.add_row(_name(name), *numbers, str(row.blocks), str(row.abstained))
+    return table
+
+
+def _differences(evaluation: Evaluation) -> Table:
+    table = _table(
+        f"Against {printable(evaluation.models[0].label)}, with 95 % intervals",
+        ("protocol", "checkpoint"),
+        ("PSNR dB", "SSIM", "drift px"),
+    )
+    found = {(row.protocol, row.checkpoint, row.measure): row for row in evaluation.standings}
+    for protocol in dict.fromkeys(row.protocol for row in evaluation.standings):
+        for model in evaluation.models[1:]:
+            rows = [(found.get((protocol, model.label, name)), digits) for name, digits in _COMPARED]
+            table.add_row(protocol, _name(model.label), *(_difference(row, digits) for row, digits in rows))
+    return table
+
+
+_COMPARED = (("psnr_db", 2), ("ssim", 4), ("drift_px", 3))
+
+
+def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=Text(title))
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _name(name: str) -> Text:
+    """A stranger's name: neither markup nor orders to the terminal."""
+    return Text(printable(name))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _difference(row: Standing | None, digits: int) -> str:
+    if row is None or row.difference is None:
+        return "–"
+    value = f"{row.difference:+.{digits}f}"
+    if row.difference_low is None or row.difference_high is None:
+        return value
+    return f"{value}\n{row.difference_low:+.{digits}f} … {row.difference_high:+.{digits}f}"

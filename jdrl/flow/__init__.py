@@ -1,0 +1,1 @@
+"""Optical flow between restored and sharp crops, warping, and masks of trusted pixels."""

@@ -1,0 +1,1 @@
+"""Deblurs photographs tile by tile, maps blur radii, exports networks to ONNX."""

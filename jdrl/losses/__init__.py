@@ -1,0 +1,1 @@
+"""The joint loss of JDRL and the triplet loss of the blur estimator."""

@@ -1,0 +1,1 @@
+"""The JDRL trainer: schedule, step, state, processes, logs and recipes."""

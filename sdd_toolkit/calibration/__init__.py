@@ -1,0 +1,1 @@
+"""Calibration of cameras and lenses: hot pixels, focus breathing, distortion and vignetting."""

@@ -1,0 +1,251 @@
+"""The stage that finds a session's hot and dead pixels, and the file that keeps them: `hot_pixels.json`.
+
+A defect belongs to a camera and a frame size. Of every camera one blurred frame a scene is looked at, of 24 scenes at
+most: defocused content holds no points of light of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit.errors import InputError, SddError
+from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.pipeline.manifest import read as read_manifest
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirmed, outliers
+from sdd_toolkit.raw.mosaic import read_mosaic
+from sdd_toolkit.records import Report
+from sdd_toolkit.storage.files import inside, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.raw.development import DevelopConfig
+    from sdd_toolkit.records import FrameMeta, PairRecord
+
+    Places = NDArray[np.int32]
+
+log = logging.getLogger(__name__)
+OUTPUT = "hot_pixels.json"
+FORMAT = "sdd-hot-pixels"
+VERSION = 1
+MOST_SCENES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPixels:
+    """The defects of one camera at one frame size.
+
+    Attributes:
+        camera: Maker, model and, where a file tells it, serial number.
+        size: (height, width) of the visible mosaic, even sides, not oriented.
+        scenes: Scenes looked at, one frame of each.
+        pixels: (row, column) on that mosaic, in reading order.
+        inputs: Fingerprint of the files looked at.
+    """
+
+    camera: str
+    size: tuple[int, int]
+    scenes: int
+    pixels: tuple[tuple[int, int], ...]
+    inputs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HotPixelMap:
+    """The defects of all cameras of a data set."""
+
+    cameras: tuple[CameraPixels, ...] = ()
+
+    def of(self, meta: FrameMeta) -> Places | None:
+        """(N, 2) rows and columns to repair in a frame of this camera; None: nothing is known of it."""
+        entry = self._entry(meta)
+        return None if entry is None else np.array(entry.pixels, dtype=np.int32).reshape(-1, 2)
+
+    def inputs(self, record: PairRecord) -> dict[str, str]:
+        """What a stage reads of this map for a pair: a hash, or nothing where there is nothing to repair."""
+        entries = [self._entry(meta) for meta in (record.blur_meta, record.sharp_meta)]
+        if not any(entries):
+            return {}
+        text = to_json([None if entry is None else entry.pixels for entry in entries])
+        return {"hot_pixels": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+    def _entry(self, meta: FrameMeta) -> CameraPixels | None:
+        size = meta.size and tuple(meta.size)
+        for entry in self.cameras:
+            if entry.pixels and (entry.camera, entry.size) == (camera_of(meta), size):
+                return entry
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    path: Path
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    format: str
+    version: int
+    cameras: tuple[CameraPixels, ...]
+
+
+_CAMERAS = TypeAdapter(tuple[CameraPixels, ...])
+
+
+def run(
+    manifest: Path,
+    out: Path,
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Finds the hot and dead pixels of every camera of a manifest and writes `out/hot_pixels.json`.
+
+    A camera whose files are those of an earlier run is taken over. A file that cannot be read is left out; `sdd align`
+    will say so.
+
+    Args:
+        manifest: Any manifest of the data set.
+        out: Folder of the data set: `sdd align`, `filter` and `pack` look beside the manifest they read.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Look at every camera again.
+        track: Shows progress.
+
+    Raises:
+        ManifestError: Not a manifest, or a path leaves its root.
+        InputError: `out` cannot be written.
+    """
+    started = time.monotonic()
+    workers_of(executor)
+    source = read_manifest(manifest)
+    before = {} if overwrite else {(entry.camera, entry.size): entry for entry in _earlier(out / OUTPUT)}
+    plan = {key: _sampled(records) for key, records in _by_camera(source.records).items()}
+    entries = {key: before[key] for key in plan if key in before and before[key].inputs == _inputs(plan[key])}
+    skipped = len(entries)
+    todo = {key: records for key, records in plan.items() if key not in entries}
+    with track("hotpixels", sum(map(len, todo.values()))) as advance:
+        for (camera, size), records in todo.items():
+            tasks = [_Task(inside(source.root, record.blur.path), size) for record in records]
+            scenes = []
+            for outcome in run_tasks(_look, tasks, executor):
+                advance(note=camera)
+                if isinstance(outcome.result, Outliers):
+                    scenes.append(outcome.result)
+            pixels = tuple((int(row), int(column)) for row, column in confirmed(scenes, size[1]))
+            entries[camera, size] = CameraPixels(camera, size, len(scenes), pixels, _inputs(records))
+            _tell(entries[camera, size])
+    content = _File(FORMAT, VERSION, tuple(entries[key] for key in sorted(entries)))
+    write_text(out / OUTPUT, to_json(content) + "\n")
+    return Report(
+        stage="hotpixels",
+        total=len(plan),
+        done=len(todo),
+        skipped=skipped,
+        rejected={},
+        seconds=time.monotonic() - started,
+        outputs=(str(out / OUTPUT),),
+    )
+
+
+def read(path: Path) -> HotPixelMap:
+    """Reads `hot_pixels.json`.
+
+    Raises:
+        InputError: Missing, or not such a file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"format {content['format']!r} version {content['version']!r}")
+        return HotPixelMap(_CAMERAS.validate_python(content["cameras"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        hint = "run `sdd hotpixels` again, or remove it"
+        raise InputError(f"{path} holds no hot pixels: {str(error).splitlines()[0]}", hint=hint) from error
+
+
+def beside(manifest: Path, config: DevelopConfig) -> HotPixelMap:
+    """The map beside a manifest; an empty one where there is none or `[develop] hot_pixels` is off.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = manifest.parent / OUTPUT
+    return read(path) if config.hot_pixels and path.is_file() else HotPixelMap()
+
+
+def carry(manifest: Path, out: Path, found: HotPixelMap) -> None:
+    """Copies the map of a manifest beside the next one, if that goes into another folder."""
+    if found.cameras and manifest.parent.resolve() != out.resolve():
+        write_text(out / OUTPUT, (manifest.parent / OUTPUT).read_text(encoding="utf-8"))
+
+
+def camera_of(meta: FrameMeta) -> str:
+    """Maker, model and serial number: what tells the bodies of a data set apart; empty where a file names none."""
+    return " ".join(part for part in (meta.make, meta.model, meta.serial) if part)
+
+
+def _by_camera(records: Sequence[PairRecord]) -> Mapping[tuple[str, tuple[int, int]], list[PairRecord]]:
+    """The first pair of every scene, by camera and size of its blurred frame; images have no such size."""
+    groups: dict[tuple[str, tuple[int, int]], dict[str, PairRecord]] = {}
+    for record in sorted(records, key=lambda each: each.id):
+        meta = record.blur_meta
+        if meta.size is not None:
+            key = (camera_of(meta), (meta.size[0], meta.size[1]))
+            groups.setdefault(key, {}).setdefault(record.scene, record)
+    return {key: list(groups[key].values()) for key in sorted(groups)}
+
+
+def _sampled(records: list[PairRecord]) -> list[PairRecord]:
+    """At most `MOST_SCENES` of them, evenly spread."""
+    count = min(len(records), MOST_SCENES)
+    return [records[index * len(records) // count] for index in range(count)]
+
+
+def _look(task: _Task) -> Outliers | str:
+    """The outliers of one frame, or why there are none to be had."""
+    try:
+        mosaic = read_mosaic(task.path)
+    except SddError as error:
+        return error.what
+    if mosaic is None:
+        return "no Bayer mosaic"
+    height, width = task.size
+    samples = mosaic.samples[:height, :width]
+    return outliers(samples, mosaic.range_dn) if samples.shape == (height, width) else "another size"
+
+
+def _inputs(records: Sequence[PairRecord]) -> str:
+    return hashlib.sha256(" ".join(record.blur.sha256 for record in records).encode()).hexdigest()[:16]
+
+
+def _earlier(path: Path) -> tuple[CameraPixels, ...]:
+    try:
+        return read(path).cameras
+    except InputError:
+        return ()
+
+
+def _tell(entry: CameraPixels) -> None:
+    name = entry.camera or "a camera without a name"
+    if entry.scenes < MIN_SCENES:
+        why = "%s: %d scenes of a mosaic, %d are needed to tell a hot pixel from a point of light"
+        log.warning(why, name, entry.scenes, MIN_SCENES)
+    else:
+        log.info("%s: %d hot or dead pixels in %d scenes", name, len(entry.pixels), entry.scenes)

@@ -1,0 +1,217 @@
+"""The breathing of a data set's lenses: pairs by lens and focal length, their models, and the models' file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit.calibration import breathing_model
+from sdd_toolkit.calibration.breathing_model import BreathingModel, Observation, ZoomPrior
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.pipeline import manifest
+from sdd_toolkit.storage.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from sdd_toolkit.records import FrameMeta, PairRecord
+
+FORMAT = "sdd-breathing"
+VERSION = 1
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class LensBreathing:
+    """The model of one lens at one focal length, as it is kept for the next data set.
+
+    Attributes:
+        lens: As EXIF names it; of a camera whose lens has no name, the camera's model.
+        focal_mm: Focal length, three significant digits.
+    """
+
+    lens: str
+    focal_mm: float
+    model: BreathingModel
+
+
+@dataclass(frozen=True, slots=True)
+class LensPairs:
+    """The pairs of one lens at one focal length and what was learnt from them.
+
+    Attributes:
+        lens: `unknown` if EXIF names neither lens nor camera.
+        focal_mm: None if EXIF does not tell.
+        observations: The pairs that were used.
+        left_out: How many of the other pairs were left out, by reason.
+        model: None if these pairs do not settle one.
+        refusal: Why they do not; empty if there is a model.
+    """
+
+    lens: str
+    focal_mm: float | None
+    observations: tuple[Observation, ...]
+    left_out: dict[str, int]
+    model: BreathingModel | None
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    format: str
+    version: int
+    lenses: tuple[LensBreathing, ...]
+
+
+_FILE = TypeAdapter(_File)
+
+
+def run(source: Path, out: Path) -> tuple[LensPairs, ...]:
+    """Fits the lenses of an aligned manifest and writes the models to the file `out`.
+
+    Raises:
+        ManifestError: `source` is not a manifest.
+        InputError: No lens of it can be fitted; nothing is written.
+    """
+    fitted = fit_lenses(manifest.read(source).records)
+    models = models_of(fitted)
+    if not models:
+        why = "; ".join(f"{entry.lens}: {entry.refusal}{_counted(entry.left_out)}" for entry in fitted) or "no pairs"
+        raise InputError(
+            f"{source} tells of no lens how it breathes ({why})",
+            hint="give the aligned or filtered manifest of focus pairs whose EXIF tells SubjectDistance",
+        )
+    write(out, models)
+    return fitted
+
+
+def models_of(fitted: Iterable[LensPairs]) -> tuple[LensBreathing, ...]:
+    """What is kept of the lenses that could be fitted."""
+    return tuple(
+        LensBreathing(entry.lens, entry.focal_mm, entry.model)
+        for entry in fitted
+        if entry.model is not None and entry.focal_mm is not None
+    )
+
+
+def fit_lenses(records: Iterable[PairRecord]) -> tuple[LensPairs, ...]:
+    """One model for every lens and focal length of a data set, sorted by name; a lens without one says why."""
+    groups: dict[tuple[str, float], tuple[list[Observation], Counter[str]]] = {}
+    for record in records:
+        used, left_out = groups.setdefault(_lens_of(record), ([], Counter()))
+        reason = _why_left_out(record)
+        if reason:
+            left_out[reason] += 1
+        else:
+            used.append(observation(record))
+    return tuple(_fitted(lens, focal_mm, *groups[lens, focal_mm]) for lens, focal_mm in sorted(groups))
+
+
+def observation(record: PairRecord) -> Observation:
+    """What an aligned pair tells about its lens.
+
+    The deviation of the zoom is the registration's estimated corner error over half a diagonal, and what a turn of the
+    camera adds: by an angle θ it magnifies by some θ², and θ is not more than the shift over the frame's longer side.
+    """
+    alignment, (blur_m, sharp_m) = record.alignment, _focus_of(record)
+    if alignment is None or blur_m is None or sharp_m is None:
+        raise ValueError(f"the pair {record.id} tells nothing about its lens")
+    measured = (alignment.error_px or 0.0) / (math.hypot(*alignment.size) / 2.0)
+    turned = (math.hypot(*alignment.shift_px) / max(alignment.size)) ** 2
+    return Observation(blur_m, sharp_m, alignment.zoom, math.hypot(measured, turned))
+
+
+def prior_of(record: PairRecord, lenses: Sequence[LensBreathing]) -> ZoomPrior | None:
+    """The zoom to be expected of a pair; None if its lens or its focus distances are not known."""
+    blur_m, sharp_m = _focus_of(record)
+    if blur_m is None or sharp_m is None or _mixed(record):
+        return None
+    name, focal_mm = _lens_of(record)
+    known = (entry for entry in lenses if (entry.lens, entry.focal_mm) == (name, focal_mm))
+    entry = next(known, None)
+    return None if entry is None else breathing_model.predict(entry.model, blur_m, sharp_m)
+
+
+def write(path: Path, lenses: Sequence[LensBreathing]) -> None:
+    """Writes the models as JSON."""
+    content = {"format": FORMAT, "version": VERSION, "lenses": [asdict(entry) for entry in lenses]}
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> tuple[LensBreathing, ...]:
+    """Reads what `write` wrote.
+
+    Raises:
+        InputError: Missing, no such file, another version, or the same lens twice.
+    """
+    hint = "give a file that `sdd breathing` wrote"
+    try:
+        content = _FILE.validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {f'{where}: ' if where else ''}{first['msg']}", hint=hint) from error
+    if (content.format, content.version) != (FORMAT, VERSION):
+        raise InputError(f"{path} is {content.format} {content.version}, not {FORMAT} {VERSION}", hint=hint)
+    names = Counter((entry.lens, entry.focal_mm) for entry in content.lenses)
+    for (name, focal_mm), times in names.items():
+        if times > 1:
+            raise InputError(f"{path} holds {name} at {focal_mm:g} mm {times} times", hint="keep one of them")
+    return content.lenses
+
+
+def _counted(left_out: dict[str, int]) -> str:
+    return "".join(f", {count} {reason}" for reason, count in left_out.items())
+
+
+def _fitted(lens: str, focal_mm: float, used: list[Observation], left_out: Counter[str]) -> LensPairs:
+    model, refusal = None, ""
+    try:
+        model = breathing_model.fit(used)
+    except InputError as error:
+        refusal = error.what
+    reasons = dict(sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
+    return LensPairs(lens, focal_mm or None, tuple(used), reasons, model, refusal)
+
+
+def _why_left_out(record: PairRecord) -> str:
+    alignment, (blur_m, sharp_m) = record.alignment, _focus_of(record)
+    if alignment is None or alignment.failure is not None:
+        return "not aligned"
+    if record.verdict is not None and not record.verdict.keep:
+        return "rejected"
+    if _mixed(record):
+        return "frames differ in lens or focal length"
+    if blur_m is None or sharp_m is None:
+        return "focus distance unknown"
+    if abs(breathing_model.dioptres(blur_m) - breathing_model.dioptres(sharp_m)) < breathing_model.MIN_FOCUS_CHANGE_DPT:
+        return "focus not moved"
+    return ""
+
+
+def _focus_of(record: PairRecord) -> tuple[float | None, float | None]:
+    return record.blur_meta.exposure.focus_m, record.sharp_meta.exposure.focus_m
+
+
+def _mixed(record: PairRecord) -> bool:
+    """Whether the two frames were not taken by one lens at one focal length, or it is not known which."""
+    lens = _lens(record.sharp_meta)
+    return lens != _lens(record.blur_meta) or lens[0] == UNKNOWN or not lens[1]
+
+
+def _lens_of(record: PairRecord) -> tuple[str, float]:
+    return _lens(record.sharp_meta)
+
+
+def _lens(meta: FrameMeta) -> tuple[str, float]:
+    """Name and focal length, three digits: a zoom's EXIF is no finer. 0 for unknown, so that it sorts."""
+    focal_mm = meta.exposure.focal_mm
+    return meta.lens or meta.model or UNKNOWN, float(f"{focal_mm:.3g}") if focal_mm else 0.0

@@ -1,0 +1,1 @@
+"""The data card and the Croissant metadata of a packed data set."""

@@ -1,0 +1,297 @@
+"""The stage that writes the data card: `README.md` beside the index, in the form Hugging Face reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.audit import leakage
+from sdd_toolkit.cards import croissant
+from sdd_toolkit.cards.config import CardConfig
+from sdd_toolkit.config import validate
+from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.packing.splits import SPLITS
+from sdd_toolkit.pipeline.manifest import reject_counts, stream
+from sdd_toolkit.quality.criteria import FilterConfig
+from sdd_toolkit.records import REASON_TEXT, Reason, Report, Step
+from sdd_toolkit.shards.dataframes import CROISSANT, PAIRS, pairs_frame
+from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
+from sdd_toolkit.shards.tables import rows_in
+from sdd_toolkit.statistics import Spread, Summary, spread, summary, table
+from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from sdd_toolkit.audit.leakage import Leakage
+    from sdd_toolkit.records import PairRecord
+    from sdd_toolkit.storage.locations import Place
+
+CARD_NAME = "README.md"
+_HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_MISALIGNMENT = {
+    "shift_px": "shift of the frame centre, px",
+    "zoom_percent": "zoom (focus breathing), %",
+    "rotation_deg": "rotation, degrees",
+    "perspective_px": "perspective at the corners, px",
+    "radial_px": "radial term at the corners, px",
+    "before_px": "displacement before alignment, median of a pair, px",
+    "before_p95_px": "displacement before alignment, 95 % of a pair, px",
+    "residual_px": "residual displacement after alignment, median of a pair, px",
+    "residual_p95_px": "residual displacement after alignment, 95 % of a pair, px",
+    "error_px": "estimated error of the homography at the corners, px",
+    "coc_px": "circle of confusion, radius, median of a pair, px",
+    "coc_p95_px": "circle of confusion, radius, 95 % of a pair, px",
+}
+_EXPOSURE = {
+    "f_number": "f-number",
+    "shutter_s": "exposure time, s",
+    "iso": "ISO",
+    "focal_mm": "focal length, mm",
+    "focus_m": "focus distance, m",
+}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$]|^[-+=#])")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """One row of the table of splits."""
+
+    name: str
+    hub_name: str
+    scenes: int
+    pairs: int
+    patches: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Everything the template shows.
+
+    Attributes:
+        exposures: (quantity, blurred frames, sharp frames).
+        misalignment: (quantity, spread of its absolute value over the packed pairs).
+        thresholds: (key, value, meaning); empty if not known.
+        rejected_pairs: (reason, meaning, count) of the manifest's pairs; None without a manifest.
+        rejected_files: The same of files that formed no pair; None without a list of them.
+        steps: Every stage, version and configuration the packed pairs went through, with the number of pairs.
+        sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
+        fused: How many packed pairs have an all-in-focus fusion as their sharp frame.
+        imported: How many packed pairs were imported as they were, without alignment.
+        leakage: What looks alike in different splits.
+    """
+
+    config: CardConfig
+    index: Index
+    title: str
+    size_category: str
+    splits: tuple[SplitFacts, ...]
+    summary: Summary
+    lenses: dict[str, int]
+    sizes: dict[tuple[int, int], int]
+    exposures: tuple[tuple[str, Spread | None, Spread | None], ...]
+    misalignment: tuple[tuple[str, Spread], ...]
+    thresholds: tuple[tuple[str, str, str], ...]
+    rejected_pairs: tuple[tuple[str, str, int], ...] | None
+    rejected_files: tuple[tuple[str, str, int], ...] | None
+    steps: tuple[tuple[Step, int], ...]
+    reasons: dict[Reason, str]
+    toolkit: str
+    fused: int
+    imported: int
+    leakage: Leakage
+
+
+def run(
+    shards: Place, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
+) -> Report:
+    """Writes the card of the packed data set in `shards`, and `croissant.json` with the table `pairs.csv`.
+
+    Args:
+        shards: Folder with `index.json`.
+        config: What only its makers know.
+        manifest: The packed manifest, for rejections; `filtered.jsonl` in the parent folder on disk if there is one.
+        thresholds: Of the filter; the `config.json` beside the manifest if not given.
+
+    Raises:
+        InputError: No index, no such manifest, or the card cannot be written.
+        IntegrityError: A shard is missing or damaged.
+    """
+    started = time.monotonic()
+    if manifest is None and isinstance(shards, Path):
+        usual = shards.parent / "filtered.jsonl"
+        manifest = usual if usual.is_file() else None
+    index = read_index(shards)
+    rows = [(shard.split, row) for shard in index.shards for row in rows_in(shards, shard)]
+    records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
+    frame = table(records)
+    found = leakage.find([leakage.seen_of(row.record, split, row.look) for split, row in rows])
+    if thresholds is None and manifest is not None:
+        thresholds = _recorded_thresholds(manifest)
+    card = gather(index, records, frame, sizes, config, manifest, thresholds, found)
+    files = croissant.files_of(
+        index, (shards / INDEX_NAME).read_bytes(), pairs_frame(index, records, sizes, frame), config
+    )
+    for name, text in {CARD_NAME: render_card(card), **files}.items():
+        write_text(shards / name, text)
+    return Report(
+        stage="card",
+        total=len(records),
+        done=len(records),
+        skipped=0,
+        rejected={},
+        seconds=time.monotonic() - started,
+        outputs=tuple(str(shards / name) for name in (CARD_NAME, *files)),
+    )
+
+
+def withdraw(shards: Place) -> None:
+    """Removes the card and what goes with it from a folder that holds no data set any more."""
+    if (shards / INDEX_NAME).is_file():
+        return
+    for name in (CARD_NAME, PAIRS, CROISSANT):
+        with suppress(OSError):
+            (shards / name).unlink()
+
+
+def gather(
+    index: Index,
+    records: Sequence[PairRecord],
+    frame: pd.DataFrame,
+    sizes: Sequence[tuple[int, int]],
+    config: CardConfig,
+    manifest: Path | None,
+    thresholds: FilterConfig | None,
+    found: Leakage,
+) -> Card:
+    """The facts of a data set for the template; see `Card`. `frame` is the table of `records`."""
+    listed = None if manifest is None else manifest.parent / "rejected_files.csv"
+    return Card(
+        config=config,
+        index=index,
+        title=config.name or index.name,
+        size_category=next((label for limit, label in _SIZES if len(records) < limit), "n>1M"),
+        splits=tuple(_split_facts(index, split) for split in SPLITS if index.splits.get(split)),
+        summary=summary(frame),
+        lenses=_counted(name or "unknown" for name in frame["lens"]),
+        sizes=dict(Counter(sizes).most_common()),
+        exposures=tuple(
+            (label, spread(frame[f"blur_{name}"]), spread(frame[f"sharp_{name}"])) for name, label in _EXPOSURE.items()
+        ),
+        misalignment=_misalignment(frame),
+        thresholds=() if thresholds is None else _thresholds(thresholds),
+        rejected_pairs=None if manifest is None else _explained(_rejected_in(manifest)),
+        rejected_files=None if listed is None or not listed.is_file() else _explained(_file_counts(listed)),
+        steps=tuple(Counter(step for record in records for step in _stages(record)).items()),
+        reasons=REASON_TEXT,
+        toolkit=__version__,
+        fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
+        imported=sum(record.alignment is None for record in records),
+        leakage=found,
+    )
+
+
+def render_card(card: Card) -> str:
+    """The card as Markdown with YAML front matter."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sdd_toolkit.cards"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update({"yaml": yaml_text, "md": markdown_text, "number": lambda value: f"{value:.3g}"})
+    return environment.get_template("card.md.jinja").render(card=card)
+
+
+def yaml_text(value: object) -> str:
+    """`value` as a double-quoted YAML scalar, whatever it holds."""
+    quoted = json.dumps(str(value), ensure_ascii=False)
+    return "".join(char if char.isprintable() else _escaped(char) for char in quoted)
+
+
+def markdown_text(value: object) -> str:
+    """`value` on one line of Markdown, without any effect on what is around it."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
+    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(r"\\\1", escaped)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _stages(record: PairRecord) -> Iterable[Step]:
+    # What a step's inputs hash to differs from pair to pair; stage, version and configuration do not.
+    return (Step(step.stage, step.version, step.config, inputs="") for step in record.history)
+
+
+def _split_facts(index: Index, split: str) -> SplitFacts:
+    shards = [shard for shard in index.shards if shard.split == split]
+    return SplitFacts(
+        name=split,
+        hub_name=_HUB_SPLITS[split],
+        scenes=len(index.splits[split]),
+        pairs=sum(len(shard.pairs) for shard in shards),
+        patches=sum(shard.patches for shard in shards),
+        bytes=sum(shard.bytes for shard in shards),
+    )
+
+
+def _misalignment(frame: pd.DataFrame) -> tuple[tuple[str, Spread], ...]:
+    rows = ((label, spread(frame[name].abs())) for name, label in _MISALIGNMENT.items())
+    return tuple((label, found) for label, found in rows if found is not None)
+
+
+def _thresholds(config: FilterConfig) -> tuple[tuple[str, str, str], ...]:
+    values = config.model_dump(mode="json")
+    fields = type(config).model_fields
+    return tuple((key, f"{value:g}", fields[key].description or "") for key, value in values.items())
+
+
+def _recorded_thresholds(manifest: Path) -> FilterConfig | None:
+    path = manifest.parent / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["filter"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return validate(FilterConfig, values, where=f"{path} [filter]") if isinstance(values, dict) else None
+
+
+def _explained(counts: dict[str, int]) -> tuple[tuple[str, str, int], ...]:
+    return tuple((str(name), REASON_TEXT[Reason(name)], count) for name, count in counts.items())
+
+
+def _file_counts(path: Path) -> dict[str, int]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return _counted(Reason(row["reason"]) for row in csv.DictReader(stream))
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise ManifestError(
+            f"{path} is not a list of rejected files: {error}", hint="run `sdd ingest` again"
+        ) from error
+
+
+def _rejected_in(manifest: Path) -> dict[str, int]:
+    _, pairs = stream(manifest)
+    return reject_counts(record for record, _ in pairs)
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    counts = Counter(str(name) for name in names)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,93 @@
+"""A click group that knows its commands by name only and renders every deliberate error in one place."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdd_toolkit.cli.terminal_text import PrintableFormatter, printable
+from sdd_toolkit.errors import SddError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One command: its name, where it lives (`module:attribute`) and the first line of its help."""
+
+    name: str
+    target: str
+    line: str
+
+
+class LazyGroup(click.Group):
+    """Lists its doors without opening them: `--help`, completion and suggestions import no room."""
+
+    def __init__(self, *args: Any, doors: Sequence[Door] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.doors = {door.name: door for door in doors}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of the walk, not of the alphabet."""
+        return [*self.commands, *self.doors]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Opens the door: imports the room's `commands` module only now."""
+        door = self.doors.get(cmd_name)
+        if door is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = door.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, with a suggestion for a mistyped name."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Commands: {', '.join(known)}."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line a door, from the table."""
+        rows = [(name, command.get_short_help_str()) for name, command in self.commands.items()]
+        rows += [(door.name, door.line) for door in self.doors.values()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def run_cli(group: click.Group) -> None:
+    """Runs `group` on the process's arguments; a deliberate error is two lines and its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
+    try:
+        code = group.main(standalone_mode=False)
+    except SddError as error:
+        click.echo(f"error: {printable(error.what)}", err=True)
+        click.echo(f"hint: {printable(error.hint)}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # Another one while Python ends would kill it with no exit code of ours.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # click hides the KeyboardInterrupt, which may know better how to go on.
+        how = str(error.__cause__ or error) or "run the same command again to resume"
+        click.echo(f"interrupted: {printable(how)}", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

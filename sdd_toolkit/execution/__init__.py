@@ -1,0 +1,1 @@
+"""Runs independent tasks in worker processes on this machine or on a Dask cluster."""

@@ -1,0 +1,1 @@
+"""File formats of images: containers and their completeness, TIFF directories, decoding."""

@@ -1,0 +1,329 @@
+"""What kind of file a file is and whether all of it is there, told from its structure, without decoding a pixel.
+
+A truncated copy still has its metadata, and LibRaw fills missing pixels of some formats with grey. Every container
+says how long it must be: TIFF-like files by the strips, tiles and values their directories name, ISO media (CR3) by
+boxes and sample tables, RAF by its header, JPEG by its end marker, PNG by its last chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Places = NDArray[np.int32]
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit.errors import RawError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+import os
+import struct
+from enum import StrEnum
+from typing import TYPE_CHECKING, BinaryIO
+
+from sdd_toolkit.formats import tiff as tiff_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sdd_toolkit.formats.tiff import ReadAt, Tiff
+
+_MAKERS = (
+    "3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc "
+    "mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 rwl rwz sr2 srf srw x3f"
+)
+RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
+
+_COPY_AGAIN = "copy it from the card again, or leave it out"
+_NO_END = "its end marker is missing"
+_CHUNK = 1 << 20
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_DATA = 0xDA
+_CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+_BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
+_MOST_BOXES = 10_000
+
+LARGEST_PX = 500_000_000
+"""No camera makes files with more pixels; a damaged header may claim any number."""
+
+
+class Kind(StrEnum):
+    """Containers told by their first bytes."""
+
+    TIFF = "TIFF"
+    JPEG = "JPEG"
+    PNG = "PNG"
+    ISO_MEDIA = "ISO media file"
+    RAF = "RAF"
+    FOREIGN = "foreign file"
+    UNKNOWN = "unknown"
+
+
+_IMAGE_KINDS = {
+    ".jpg": Kind.JPEG, ".jpeg": Kind.JPEG, ".png": Kind.PNG, ".tif": Kind.TIFF, ".tiff": Kind.TIFF,
+}  # fmt: skip
+IMAGE_SUFFIXES = frozenset(_IMAGE_KINDS)
+_FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"BM": "BMP", b"8BPS": "PSD", b"PK\x03\x04": "ZIP archive"}
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the structure tells.
+
+    Attributes:
+        kind: The container.
+        size: (height, width) of a JPEG, PNG or TIFF image as stored; None where the structure does not tell.
+        exif: Where TIFF-like blocks of metadata start.
+    """
+
+    kind: Kind
+    size: tuple[int, int] | None = None
+    exif: tuple[int, ...] = ()
+
+
+def is_candidate(path: Path | str) -> bool:
+    """Whether the file's suffix is one of a RAW file or image."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in RAW_SUFFIXES or suffix in IMAGE_SUFFIXES
+
+
+def examine(path: Path) -> Structure:
+    """Opens the file and looks at its structure; see `structure_of`.
+
+    Raises:
+        RawError: It cannot be opened, is empty, is cut short, or is not what its suffix says.
+    """
+    try:
+        with path.open("rb") as stream:
+            return structure_of(stream, path)
+    except OSError as error:
+        raise RawError(
+            f"cannot read {path}: {error.strerror or error}", hint="check the path and its rights"
+        ) from error
+
+
+def structure_of(stream: BinaryIO, path: Path) -> Structure:
+    """The structure of an open file; nothing but headers is read (of a JPEG everything).
+
+    Args:
+        stream: The file's bytes.
+        path: For its suffix and for messages.
+
+    Raises:
+        RawError: It is empty, is cut short, or is not what its suffix says.
+    """
+    length = stream.seek(0, 2)
+    if length == 0:
+        raise RawError(f"{path} is empty", hint=_COPY_AGAIN)
+    read = tiff_directory.reader(stream)
+    kind, word = kind_of(read(0, 16))
+    suffix = path.suffix.lower()
+    wanted = _IMAGE_KINDS.get(suffix)
+    if kind is not wanted and (wanted is not None or kind in (Kind.JPEG, Kind.PNG, Kind.FOREIGN)):
+        what = f"is a {word} named {suffix}" if kind is not Kind.UNKNOWN else f"is no {wanted}, though named {suffix}"
+        raise RawError(f"{path} {what}", hint="give it the suffix of what it is")
+    try:
+        found, needed = _EXAMINERS[kind](read, length) if kind in _EXAMINERS else (Structure(kind), 0)
+    except (EOFError, struct.error) as error:
+        told = error if isinstance(error, EOFError) else "its header is not whole"
+        raise RawError(f"{path} is cut short: {told}", hint=_COPY_AGAIN) from error
+    except ValueError as error:
+        raise RawError(f"{path} is damaged: {error}", hint=_COPY_AGAIN) from error
+    if needed > length:
+        raise RawError(f"{path} is cut short: {length} of {needed} bytes", hint=_COPY_AGAIN)
+    return found
+
+
+def claimed_size(stream: BinaryIO) -> tuple[int, int] | None:
+    """(height, width) a JPEG, PNG or TIFF says it has, however damaged the rest is; None where it does not say."""
+    length = stream.seek(0, 2)
+    read = tiff_directory.reader(stream)
+    kind, _ = kind_of(read(0, 16))
+    try:
+        if kind is Kind.JPEG:
+            frames = (place for code, place, _ in _segments(read, length) if code in _JPEG_FRAMES)
+            place = next(frames, None)
+            return None if place is None else struct.unpack(">HH", read(place + 5, 4))
+        if kind is Kind.PNG:
+            width, height = struct.unpack(">II", read(16, 8))
+            return height, width
+        tiff = tiff_directory.open_tiff(read) if kind is Kind.TIFF else None
+        return None if tiff is None else _tiff_size(tiff)
+    except (EOFError, struct.error, ValueError, OverflowError):
+        return None
+
+
+def kind_of(head: bytes) -> tuple[Kind, str]:
+    """The container whose first 16 bytes these are, and a word for it."""
+    if head[:3] == b"\xff\xd8\xff":
+        return Kind.JPEG, "JPEG"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return Kind.PNG, "PNG"
+    if head[:8] == b"FUJIFILM":
+        return Kind.RAF, "RAF"
+    if head[4:8] == b"ftyp":
+        return Kind.ISO_MEDIA, "ISO media file"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"):
+        return Kind.TIFF, "TIFF"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return Kind.FOREIGN, "WebP"
+    for start, word in _FOREIGN.items():
+        if head.startswith(start):
+            return Kind.FOREIGN, word
+    return Kind.UNKNOWN, "file of an unknown kind"
+
+
+def boxes(read: ReadAt, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start of the content and end of every box of an ISO media file, inner ones after their outer one.
+
+    Raises:
+        ValueError: A box is shorter than its own header.
+    """
+    waiting, count = [(start, end)], 0
+    while waiting:
+        place, stop = waiting.pop()
+        while place + 8 <= stop and (count := count + 1) < _MOST_BOXES:
+            head = read(place, 32)
+            if len(head) < 8:
+                break
+            size, name, lead = int.from_bytes(head[:4], "big"), head[4:8], 8
+            if size == 1 and len(head) >= 16:
+                size, lead = int.from_bytes(head[8:16], "big"), 16
+            size = size or stop - place
+            if size < lead:
+                raise ValueError(f"a box of {size} bytes")
+            yield name, place + lead, place + size
+            if name in _BOXES:
+                waiting.append((place + lead, min(place + size, stop)))
+            elif name == b"uuid" and head[lead : lead + 16] == _CANON_METADATA:
+                waiting.append((place + lead + 16, min(place + size, stop)))
+            place += size
+
+
+def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
+    tiff = tiff_directory.open_tiff(read)
+    if tiff is None:
+        raise ValueError("its TIFF header makes no sense")
+    needed = tiff_directory.needed_bytes(tiff)
+    size = _tiff_size(tiff) if needed <= length else None
+    return Structure(Kind.TIFF, size, (0,)), needed
+
+
+def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
+    entries, _ = tiff_directory.directory(tiff, tiff.first)
+    sides = [tiff_directory.numbers(tiff, entries.get(tag), 1) for tag in (257, 256)]
+    return (int(sides[0][0]), int(sides[1][0])) if all(sides) else None
+
+
+def _segments(read: ReadAt, length: int) -> Iterator[tuple[int, int, bytes]]:
+    """Code, place and first 10 bytes of the segments of a JPEG, up to the coded data.
+
+    Raises:
+        ValueError: They do not join.
+    """
+    place = 2
+    while place + 4 <= length:
+        head = read(place, 10)
+        if head[0] != 0xFF:
+            raise ValueError("its JPEG segments do not join")
+        code = head[1]
+        if code in (0xFF, 0x01) or 0xD0 <= code <= 0xD7:
+            place += 1 if code == 0xFF else 2
+            continue
+        yield code, place, head
+        if code == _JPEG_DATA:
+            return
+        place += 2 + int.from_bytes(head[2:4], "big")
+
+
+def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
+    size = None
+    exif: tuple[int, ...] = ()
+    for code, place, head in _segments(read, length):
+        if code == 0xE1 and head[4:8] == b"Exif":
+            exif = exif or (place + 10,)
+        elif code in _JPEG_FRAMES:
+            height, width = struct.unpack(">HH", head[5:9])
+            size = height, width
+        # Within the coded data 0xFF is always stuffed: the first end marker is the end.
+        elif code == _JPEG_DATA and _holds(read, b"\xff\xd9", place + 2 + int.from_bytes(head[2:4], "big"), length):
+            return Structure(Kind.JPEG, size, exif), 0
+    raise EOFError(_NO_END)
+
+
+def _holds(read: ReadAt, wanted: bytes, start: int, end: int) -> bool:
+    return any(wanted in read(place, _CHUNK + len(wanted) - 1) for place in range(start, end, _CHUNK))
+
+
+def _png(read: ReadAt, length: int) -> tuple[Structure, int]:
+    place, size = 8, None
+    while place < length:
+        head = read(place, 16)
+        count, name = int.from_bytes(head[:4], "big"), head[4:8]
+        if name == b"IHDR" and len(head) == 16:
+            width, height = int.from_bytes(head[8:12], "big"), int.from_bytes(read(place + 12, 4), "big")
+            size = height, width
+        place += 12 + count
+        if name == b"IEND":
+            return Structure(Kind.PNG, size), place
+    raise EOFError(_NO_END)
+
+
+def _iso_media(read: ReadAt, length: int) -> tuple[Structure, int]:
+    needed, names, exif = 0, set(), []
+    sizes: list[int] = []
+    for name, start, end in boxes(read, 0, length):
+        names.add(name)
+        needed = max(needed, end)
+        if name in (b"CMT1", b"CMT2", b"CMT3"):
+            exif.append(start)
+        elif name == b"stsz":
+            fixed, count = struct.unpack(">4xII", read(start, 12))
+            sizes = [fixed] if fixed else list(struct.unpack(f">{min(count, 1)}I", read(start + 12, 4 * min(count, 1))))
+        elif name in (b"co64", b"stco"):
+            (offset,) = struct.unpack(">8xQ" if name == b"co64" else ">8xI", read(start, 16 if name == b"co64" else 12))
+            needed = max(needed, offset + (sizes[0] if sizes else 0))
+    if b"mdat" not in names and needed <= length:
+        raise ValueError("it holds no media data")
+    return Structure(Kind.ISO_MEDIA, exif=tuple(exif)), needed
+
+
+def _raf(read: ReadAt, length: int) -> tuple[Structure, int]:
+    jpeg, jpeg_bytes, header, header_bytes, mosaic, mosaic_bytes = struct.unpack(">6I", read(84, 24))
+    needed = max(jpeg + jpeg_bytes, header + header_bytes, mosaic + mosaic_bytes)
+    exif = (jpeg + 12,) if read(jpeg + 6, 4) == b"Exif" else ()
+    return Structure(Kind.RAF, exif=exif), needed
+
+
+_EXAMINERS: dict[Kind, Callable[[ReadAt, int], tuple[Structure, int]]] = {
+    Kind.TIFF: _tiff,
+    Kind.JPEG: _jpeg,
+    Kind.PNG: _png,
+    Kind.ISO_MEDIA: _iso_media,
+    Kind.RAF: _raf,
+}
+
+
+def check_is_file(path: Path) -> None:
+    """Raises RawError unless `path` is a file."""
+    if not path.is_file():
+        raise RawError(f"there is no file {path}", hint="check the path")
+
+
+def is_image(path: Path) -> bool:
+    """Whether the suffix of a file is that of an image format rather than of a RAW format."""
+    return path.suffix.lower() in IMAGE_SUFFIXES

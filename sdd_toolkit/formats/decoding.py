@@ -1,0 +1,129 @@
+"""PNG, TIFF and JPEG files to arrays of 8 or 16 bits a channel."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, LARGEST_PX, check_is_file, claimed_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+__all__ = ["IMAGE_SUFFIXES", "check_is_file", "preview_of_jpeg", "read_image", "read_values"]
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """An image as (H, W, 3) RGB in its own bit depth, EXIF orientation applied, grey repeated, alpha dropped.
+
+    Raises:
+        RawError: Missing, cut short, not an image, or neither 8 nor 16 bits a channel.
+    """
+    check_is_file(path)
+    _check_claim(path)
+    if path.suffix.lower() in _TIFF_SUFFIXES and _is_planar(path):
+        raise RawError(f"{path} stores each channel apart", hint="save it again with interleaved channels")
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+        pixels = _decoded(content)
+    except (cv2.error, OSError, MemoryError) as error:
+        raise _undecodable(path) from error
+    if pixels is None or pixels.size == 0:
+        raise _undecodable(path)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise RawError(f"{path} holds {pixels.dtype} pixels", hint="convert it to 8 or 16 bits a channel")
+    return np.ascontiguousarray(pixels)
+
+
+def read_values(path: Path) -> NDArray[Any]:
+    """An image as the numbers it holds: a mask, a label map, a depth map.
+
+    Returns:
+        (H, W) or (H, W, C) with 3 channels RGB or 4 channels RGBA, of the file's own type; not turned upright.
+
+    Raises:
+        RawError: Missing, cut short, or not an image of 1, 3 or 4 channels.
+    """
+    check_is_file(path)
+    _check_claim(path)
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, OSError, MemoryError) as error:
+        raise _undecodable(path) from error
+    if pixels is None or pixels.size == 0:
+        raise _undecodable(path)
+    if pixels.ndim == 2:
+        return np.asarray(pixels)
+    if pixels.shape[2] not in (3, 4):
+        raise RawError(f"{path} has {pixels.shape[2]} channels", hint="save 1, 3 or 4 channels")
+    return np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+
+
+def preview_of_jpeg(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
+    """A JPEG at the smallest of its full, half and quarter size whose longer side has `least_px`, not turned upright.
+
+    Returns:
+        (h, w, 3) uint8 RGB; None if it is too small or no JPEG.
+    """
+    size = claimed_size(io.BytesIO(content))
+    if size is None or size[0] * size[1] > LARGEST_PX:
+        return None
+    data = np.frombuffer(content, dtype=np.uint8)
+    for mode in (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_COLOR_BGR):
+        try:
+            pixels = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:
+            return None
+        if pixels is None:
+            return None
+        if max(pixels.shape[:2]) >= least_px:
+            return np.ascontiguousarray(pixels[..., ::-1], dtype=np.uint8)
+    return None
+
+
+def _check_claim(path: Path) -> None:
+    """Refuses an image that claims more pixels than any has, before memory is taken for them."""
+    try:
+        with path.open("rb") as stream:
+            size = claimed_size(stream)
+    except OSError as error:
+        raise _undecodable(path) from error
+    if size is not None and size[0] * size[1] > LARGEST_PX:
+        raise RawError(
+            f"{path} claims {size[1]} x {size[0]} pixels, more than {LARGEST_PX}",
+            hint="leave it out, or cut it into smaller pictures",
+        )
+
+
+def _undecodable(path: Path) -> RawError:
+    return RawError(f"cannot decode {path}", hint="is it a whole PNG, TIFF or JPEG file? try another viewer")
+
+
+def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """RGB pixels; OpenCV 5 returns None for files that are cut short."""
+    if content.size == 0:
+        return None
+    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
+    return None if pixels is None else pixels[..., ::-1]
+
+
+def _is_planar(path: Path) -> bool:
+    """Whether a TIFF keeps one 16-bit plane a channel, which OpenCV decodes wrongly without saying so."""
+    import tifffile  # slow to load, and most files are no TIFF
+
+    try:
+        with tifffile.TiffFile(path) as container:
+            page = container.pages.first
+            separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+            return bool(separate and page.samplesperpixel > 1 and page.bitspersample > 8)
+    except Exception:  # not TIFF, or damaged: OpenCV will say so
+        return False

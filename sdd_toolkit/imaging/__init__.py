@@ -1,0 +1,1 @@
+"""Image processing on arrays: geometry, resampling, transfer curves, binning, perceptual hash."""

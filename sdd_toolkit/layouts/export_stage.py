@@ -1,0 +1,234 @@
+"""The stage that writes packed pairs as files others read: folders of PNG or TIFF, or WebDataset archives.
+
+Every value of a pixel is kept, and the bit depth. `metadata.jsonl` holds the record of every pair, so that
+`sdd import` brings back the same pairs under the same ids in the same splits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.frames.writing import write_image, write_values
+from sdd_toolkit.layouts import sidecar
+from sdd_toolkit.layouts.export_layouts import TARGETS
+from sdd_toolkit.layouts.webdataset import write_archive
+from sdd_toolkit.pipeline.manifest import names_a_file, to_json
+from sdd_toolkit.records import Reason, Report, ShardInfo
+from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.storage.files import inside, sha256_of, write_text
+from sdd_toolkit.storage.folder_lock import LOCK_FILES
+from sdd_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.layouts.export_layouts import Target
+    from sdd_toolkit.shards.schema import PackedPair, Patch
+
+STAGE = "export"
+PATCHED = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    shards: Path
+    shard: ShardInfo
+    out: Path
+    target: Target
+    patches: bool
+    patch_size: int
+    overwrite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What one shard became: lines about pairs, how many were there already, lines about patches, what could not be."""
+
+    lines: tuple[str, ...] = ()
+    skipped: int = 0
+    patch_lines: tuple[str, ...] = ()
+    failed: tuple[FailedPair, ...] = ()
+
+
+def run(
+    shards: Path,
+    out: Path,
+    *,
+    layout: str,
+    split: str | None = None,
+    patches: bool = False,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Exports a packed data set into the folder `out`, which must be empty or hold the same export.
+
+    Files that an earlier run of the same export wrote are kept.
+
+    Args:
+        shards: Folder with `index.json`.
+        out: `export.json`, `metadata.jsonl` and the files.
+        layout: One of `targets.TARGETS`.
+        split: Only this one.
+        patches: Write the training patches as files, too.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Write every file again.
+        track: Shows progress.
+
+    Raises:
+        InputError: No index, no such layout or split, `out` holds something else or cannot be written.
+        IntegrityError: A shard is missing or damaged.
+    """
+    started = time.monotonic()
+    workers_of(executor)
+    target = TARGETS.get(layout)
+    if target is None:
+        raise InputError(f"no layout to export is called {layout!r}", hint=f"layouts: {', '.join(TARGETS)}, patches")
+    if patches and target.archive:
+        raise InputError(f"{layout} takes no --patches", hint="export patches as sdd, dpdd, png or tiff")
+    index = read_index(shards)
+    chosen = [shard for shard in index.shards if split in (None, shard.split)]
+    if not chosen:
+        present = ", ".join(sorted({shard.split for shard in index.shards}))
+        raise InputError(f"{shards} has no split {split!r}", hint=f"splits: {present}")
+    _claim(out, _export(index, sha256_of(shards / INDEX_NAME), layout, split, patches))
+    tasks = [_Task(shards, shard, out, target, patches, index.patch_size, overwrite) for shard in chosen]
+    results: dict[str, _Written] = {}
+    with track(STAGE, sum(len(shard.pairs) for shard in chosen)) as advance:
+        for outcome in run_tasks(_exported, tasks, executor):
+            lost = tuple(FailedPair(name, Reason.WORKER_DIED) for name in outcome.task.shard.pairs)
+            results[outcome.task.shard.name] = outcome.result or _Written(failed=lost)
+            advance(len(outcome.task.shard.pairs), outcome.task.shard.name)
+    ordered = [results[shard.name] for shard in chosen]
+    if patches:
+        write_text(out / sidecar.PATCH_LINES, "".join(f"{line}\n" for found in ordered for line in found.patch_lines))
+    write_text(out / sidecar.LINES, "".join(f"{line}\n" for found in ordered for line in found.lines))
+    failed = [failure for found in ordered for failure in found.failed]
+    skipped = sum(found.skipped for found in ordered)
+    done = sum(len(found.lines) for found in ordered)
+    return Report(
+        stage=STAGE,
+        total=sum(len(shard.pairs) for shard in chosen),
+        done=done - skipped,
+        skipped=skipped,
+        rejected=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
+        seconds=time.monotonic() - started,
+        outputs=(str(out / sidecar.LINES),),
+    )
+
+
+def _export(index: Index, digest: str, layout: str, split: str | None, patches: bool) -> sidecar.Export:
+    return sidecar.Export(
+        layout=layout,
+        name=index.name,
+        encoding=index.encoding,
+        index_sha256=digest,
+        split=split,
+        patches=patches,
+        toolkit=__version__,
+        warp=index.warp,
+        brightness=index.brightness,
+        demosaic=index.demosaic,
+        lens_correction=index.lens_correction,
+        configs=index.configs,
+    )
+
+
+def _claim(out: Path, export: sidecar.Export) -> None:
+    """Marks `out` as this export's before anything else is written there."""
+    hint = "give an empty folder"
+    try:
+        there = sorted(path.name for path in out.iterdir() if path.name not in LOCK_FILES)
+    except FileNotFoundError:
+        there = []
+    except OSError as error:
+        raise InputError(f"cannot use {out}: {error.strerror or error}", hint=hint) from error
+    if [name for name in there if not name.startswith(sidecar.MARKER)]:
+        earlier = sidecar.read_marker(out)
+        if earlier is None:
+            raise InputError(f"{out} holds {there[0]!r} and no export", hint=hint)
+        if earlier != export:
+            raise InputError(f"{out} holds another export ({earlier.layout} of {earlier.name})", hint=hint)
+    write_text(out / sidecar.MARKER, sidecar.marker_text(export))
+
+
+def _exported(task: _Task) -> _Written:
+    """Runs in a worker."""
+    if task.target.archive:
+        return _Written(*write_archive(task.shards, task.shard, task.out, task.overwrite))
+    lines: list[str] = []
+    patch_lines: list[str] = []
+    failed: list[FailedPair] = []
+    skipped = 0
+    with ShardReader(task.shards, task.shard.split) as reader:
+        by_pair: dict[str, list[Patch]] = {}
+        if task.patches and task.shard.split == PATCHED:
+            for patch in reader.shard_patches(task.shard):
+                by_pair.setdefault(patch.pair, []).append(patch)
+        for name in task.shard.pairs:
+            if not names_a_file(name):
+                failed.append(FailedPair(name, Reason.UNSUPPORTED, "its id cannot name a file"))
+                continue
+            pair = reader.read(name)
+            line, new = _frames(task, pair)
+            lines.append(sidecar.line_text(line))
+            for patch in by_pair.get(name, ()):
+                entry, cut = _patch(task, pair, patch)
+                patch_lines.append(to_json(entry))
+                new = new or cut
+            skipped += not new
+    return _Written(tuple(lines), skipped, tuple(patch_lines), tuple(failed))
+
+
+def _frames(task: _Task, pair: PackedPair) -> tuple[sidecar.Line, bool]:
+    """The line of a pair whose files are there now, and whether any of them was not before."""
+    split = task.shard.split
+    paths = {role: task.target.place(role, split, pair.id) for role in ("blur", "sharp", "valid")}
+    new = False
+    for role, image in (("blur", pair.blur), ("sharp", pair.sharp)):
+        path = inside(task.out, paths[role])
+        if task.overwrite or not path.is_file():
+            write_image(path, image)
+            new = True
+    masked = not pair.valid.all()
+    mask = inside(task.out, paths["valid"])
+    if masked and (task.overwrite or not mask.is_file()):
+        write_values(mask, pair.valid.astype("uint8") * 255)
+        new = True
+    line = sidecar.Line(
+        id=pair.id,
+        scene=pair.record.scene,
+        split=split,
+        blur=paths["blur"],
+        sharp=paths["sharp"],
+        valid=paths["valid"] if masked else None,
+        height=pair.valid.shape[0],
+        width=pair.valid.shape[1],
+        blur_sha256=sha256_of(inside(task.out, paths["blur"])),
+        sharp_sha256=sha256_of(inside(task.out, paths["sharp"])),
+        box=pair.box,
+        record=sidecar.with_record(pair.record),
+    )
+    return line, new
+
+
+def _patch(task: _Task, pair: PackedPair, patch: Patch) -> tuple[dict[str, object], bool]:
+    split, size = task.shard.split, task.patch_size
+    name = f"{pair.id}_{patch.top:05d}_{patch.left:05d}"
+    paths = {role: task.target.patch_place(role, split, name) for role in ("blur", "sharp")}
+    new = False
+    for role, image in (("blur", pair.blur), ("sharp", pair.sharp)):
+        path = inside(task.out, paths[role])
+        if task.overwrite or not path.is_file():
+            write_image(path, image[patch.top : patch.top + size, patch.left : patch.left + size])
+            new = True
+    place = {"pair": pair.id, "top": patch.top, "left": patch.left}
+    return {**place, "sharpness": patch.sharpness, "valid_fraction": patch.valid_fraction, **paths}, new

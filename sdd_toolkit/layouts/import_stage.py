@@ -1,0 +1,334 @@
+"""The stage that takes pairs out of other people's data sets: straight into shards, or into a manifest to align.
+
+No pixel is changed: no alignment, no warp, no crop. What cannot be taken is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict
+
+from sdd_toolkit.config import Section
+from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.layouts import catalogue, sidecar
+from sdd_toolkit.layouts.pixels import bits_of
+from sdd_toolkit.layouts.shard_tasks import Frames, ShardTask, built, planned
+from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.packing.splits import SPLITS, assign
+from sdd_toolkit.pipeline import configurations, manifest
+from sdd_toolkit.raw.development import Demosaic
+from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict
+from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays
+from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, FailedPair, Index
+from sdd_toolkit.shards.library_versions import libraries
+from sdd_toolkit.storage.files import inside, sha256_of, write_text
+from sdd_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.layouts.listing import SourcePair
+    from sdd_toolkit.layouts.sidecar import Export
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.records import FrameMeta
+
+MANIFEST = "ingested.jsonl"
+SPLIT_LISTS = "splits.toml"
+STAGE = "import"
+_BITS = {Encoding.SRGB8: 8, Encoding.SRGB16: 16, Encoding.LINEAR16: 16}
+
+
+class How(TypedDict, total=False):
+    """How data sets are imported, whatever becomes of them; see `run`."""
+
+    layout: str
+    blur: str | None
+    sharp: str | None
+    executor: str
+    track: Track
+
+
+class ImportConfig(Section):
+    """What was imported as what; part of every imported pair's history."""
+
+    layout: str
+    blur: str | None = None
+    sharp: str | None = None
+
+
+def run(
+    root: Path,
+    out: Path,
+    config: PackConfig,
+    *,
+    layout: str = "auto",
+    blur: str | None = None,
+    sharp: str | None = None,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Packs the pairs of a data set in another layout into the folder `out`, their pixels as they are.
+
+    Splits are those of the layout; `[pack.split]` shares out the pairs of two plain folders. The bit depth is that of
+    most pairs unless `[pack] encoding` is set; pairs of the other depth are left out. Resumes like `pack.run`.
+
+    Args:
+        root: Folder of the data set; nothing outside it is read.
+        out: Folder of the shards.
+        config: Section `[pack]`: name, codec, shards and patches.
+        layout: See `known.survey`.
+        blur: For two plain folders: where the blurred frames lie, relative to `root`.
+        sharp: The same of the sharp ones.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Keep nothing of an earlier run.
+        track: Shows progress.
+
+    Raises:
+        InputError: No layout fits, no pair can be taken, or `out` cannot be written.
+        ConfigError: The executor's name is unknown.
+    """
+    started = time.monotonic()
+    workers_of(executor)
+    _check_outside(root, out)
+    found, export, how, frames, failed = _looked_over(root, layout, blur, sharp, executor, track)
+    encoding = _encoding(config, export, frames)
+    fitting = [entry for entry in frames if entry.bits == _BITS[encoding]]
+    failed += [
+        FailedPair(entry.record.id, Reason.UNSUPPORTED, f"{entry.bits} bits in a data set of {_BITS[encoding]}")
+        for entry in frames
+        if entry.bits != _BITS[encoding]
+    ]
+    splits = _splits(fitting, config)
+    tasks = planned(root, out, fitting, splits, config, encoding, export)
+    notes: dict[str, Note] = {}
+    if not overwrite:
+        members = {task.name: tuple(entry.record.id for entry in task.frames) for task in tasks}
+        notes = intact(out, {task.name: task.plan for task in tasks}, members)
+    todo = [task for task in tasks if task.name not in notes]
+    skipped = sum(len(note.shard.pairs) for note in notes.values())
+    if todo or strays(out, notes):
+        clear(out, notes)
+    with track(STAGE, sum(len(task.frames) for task in todo)) as advance:
+        for note in built(todo, executor):
+            notes[note.shard.name] = note
+            advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
+    failed += [failure for task in tasks for failure in notes[task.name].failed]
+    done = sum(len(note.shard.pairs) for note in notes.values())
+    if not done:
+        clear(out, {})
+        first = f"; {failed[0].id}: {failed[0].reason.value} {failed[0].detail}" if failed else ""
+        raise InputError(f"{root} holds no pair that can be imported ({found}){first}", hint="see docs/interop.md")
+    known_as = config.name if "name" in config.model_fields_set else export.name if export else root.resolve().name
+    publish(out, _index(known_as or "imported", config, encoding, export, how, splits, tasks, notes, failed))
+    return _report(len(frames), done - skipped, skipped, failed, started, out / INDEX_NAME)
+
+
+def run_manifest(
+    root: Path,
+    out: Path,
+    *,
+    layout: str = "auto",
+    blur: str | None = None,
+    sharp: str | None = None,
+    executor: str = "serial",
+    track: Track = silent,
+) -> Report:
+    """Writes the pairs as `out/ingested.jsonl` instead, for `sdd align` and what follows.
+
+    Beside it: `splits.toml` with the layout's splits as `[pack.split]`, `rejected_files.csv` with what was left out.
+
+    Args:
+        root: Folder of the data set.
+        out: Folder for the manifest.
+        layout: See `run`.
+        blur: See `run`.
+        sharp: See `run`.
+        executor: See `run`.
+        track: Shows progress.
+
+    Raises:
+        InputError: No layout fits, no pair is there, or `out` cannot be written.
+    """
+    started = time.monotonic()
+    workers_of(executor)
+    _check_outside(root, out)
+    found, _, how, frames, failed = _looked_over(root, layout, blur, sharp, executor, track, plain=True)
+    if not frames:
+        raise InputError(f"{root} holds no pair that can be imported ({found})", hint="see docs/interop.md")
+    records = tuple(replace(entry.record, verdict=None) for entry in frames)
+    lists = {split: sorted({f.record.scene for f in frames if f.split == split}) for split in SPLITS}
+    lines = [f"{split} = {manifest.to_json(scenes)}" for split, scenes in lists.items() if scenes]
+    configurations.hand_on(out, out, STAGE, how)
+    manifest.write(out / MANIFEST, manifest.Manifest(root.resolve(), records))
+    write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
+    rows = "".join(f"{_csv(entry.id)},{entry.reason.value},{_csv(entry.detail)}\n" for entry in failed)
+    write_text(out / "rejected_files.csv", "path,reason,detail\n" + rows)
+    return _report(len(frames), len(frames), 0, failed, started, out / MANIFEST)
+
+
+def _check_outside(root: Path, out: Path) -> None:
+    """What is written among the files that are read would be read the next time."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{out} lies in {root}, which is read", hint="give a folder beside it")
+
+
+def _looked_over(
+    root: Path,
+    layout: str,
+    blur: str | None,
+    sharp: str | None,
+    executor: str,
+    track: Track,
+    plain: bool = False,
+) -> tuple[str, Export | None, ImportConfig, list[Frames], list[FailedPair]]:
+    """The layout, what an export says, the step's configuration, every pair's facts, and what is in no pair."""
+    found, listing = catalogue.survey(root, layout, blur, sharp)
+    export = sidecar.read_marker(root) if found == "exported" else None
+    how = ImportConfig(layout=found, blur=blur, sharp=sharp)
+    frames: list[Frames] = []
+    failed = [FailedPair(_as_path(entry.path), entry.reason, entry.detail) for entry in listing.left]
+    with track("survey", len(listing.pairs)) as advance:
+        for outcome in run_tasks(partial(look_at, root=root, how=how, plain=plain), listing.pairs, executor):
+            result = outcome.result or FailedPair(outcome.task.id, Reason.WORKER_DIED)
+            if isinstance(result, FailedPair):
+                failed.append(result)
+            else:
+                frames.append(result)
+            advance(note=outcome.task.id)
+    failed.sort(key=lambda entry: entry.id)
+    return found, export, how, sorted(frames, key=lambda entry: entry.record.id), failed
+
+
+def _as_path(path: str) -> str:
+    # Ids of pairs hold no slash: so no file is taken for a pair.
+    return path if "/" in path else f"./{path}"
+
+
+def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> Frames | FailedPair:
+    """What is known of a pair without decoding it; runs in a worker.
+
+    Args:
+        pair: Its files.
+        root: Folder of the data set.
+        how: The step's configuration.
+        plain: Tell of the files as they are, even if an export says where they come from.
+    """
+    try:
+        paths = [inside(root, path) for path in (pair.blur, pair.sharp)]
+        bits = [bits_of(path) for path in paths]
+        metas = [read_meta(path) for path in paths]
+        refs = [
+            FileRef(name, path.stat().st_size, sha256_of(path))
+            for name, path in zip((pair.blur, pair.sharp), paths, strict=True)
+        ]
+    except (InputError, OSError) as error:
+        return FailedPair(pair.id, Reason.UNREADABLE, _told(error, root))
+    if bits[0] != bits[1]:
+        return FailedPair(pair.id, Reason.UNSUPPORTED, f"{bits[0]} bits against {bits[1]}")
+    origin = None if plain else pair.origin
+    if origin is None:
+        blur_meta = _at_f_number(metas[0], pair.f_number)
+        record = PairRecord(pair.id, pair.scene, pair.kind, refs[0], refs[1], blur_meta, metas[1])
+        record = replace(record, verdict=Verdict(keep=True))
+    elif (refs[0].sha256, refs[1].sha256) != (origin.blur_sha256, origin.sharp_sha256):
+        return FailedPair(pair.id, Reason.CHANGED, "a file is not the one that was exported")
+    else:
+        record = origin.record
+    step = manifest.step_of(STAGE, how, record, imported=[ref.sha256 for ref in refs])
+    record = replace(record, history=(*manifest.history_before(record, STAGE), step))
+    valid, box = (None, None) if origin is None else (origin.valid, origin.box)
+    return Frames(record, pair.split, refs[0], refs[1], bits[0], valid, box)
+
+
+def _told(error: Exception, root: Path) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    what = error.what if isinstance(error, RawError | InputError) else str(error)
+    # Where the folder lies on this machine is nobody's business and would make bytes depend on it.
+    return what.replace(f"{root}/", "")
+
+
+def _at_f_number(meta: FrameMeta, f_number: float | None) -> FrameMeta:
+    if f_number is None or meta.exposure.f_number is not None:
+        return meta
+    return replace(meta, exposure=replace(meta.exposure, f_number=f_number))
+
+
+def _encoding(config: PackConfig, export: Export | None, frames: Sequence[Frames]) -> Encoding:
+    if export is not None:
+        return export.encoding
+    if "encoding" in config.model_fields_set:
+        return config.encoding
+    deep = sum(entry.bits == 16 for entry in frames)
+    return Encoding.SRGB16 if deep and 2 * deep >= len(frames) else Encoding.SRGB8
+
+
+def _splits(frames: Sequence[Frames], config: PackConfig) -> dict[str, str]:
+    """The split of every scene: the layout's, or by `[pack.split]` where it has none."""
+    given = {entry.record.scene: entry.split for entry in frames if entry.split is not None}
+    free = [entry.record.scene for entry in frames if entry.split is None]
+    return {**given, **(assign(free, config.split) if free else {})}
+
+
+def _index(
+    name: str,
+    config: PackConfig,
+    encoding: Encoding,
+    export: Export | None,
+    how: ImportConfig,
+    splits: Mapping[str, str],
+    tasks: Sequence[ShardTask],
+    notes: Mapping[str, Note],
+    failed: Iterable[FailedPair],
+) -> Index:
+    header = tasks[0].header
+    sections = (("pack", config), (STAGE, how))
+    configs = {section.fingerprint(): configurations.entry_of(stage, section) for stage, section in sections}
+    return Index(
+        name=name,
+        encoding=encoding,
+        transfer=TRANSFER[encoding],
+        patch_size=config.patch_size,
+        codec=config.profile.codec,
+        toolkit=__version__,
+        config=config.fingerprint(),
+        splits={split: tuple(sorted(s for s in splits if splits[s] == split)) for split in SPLITS},
+        shards=tuple(notes[task.name].shard for task in tasks),
+        plans={task.name: task.plan for task in tasks},
+        failed=tuple(sorted(failed, key=lambda entry: entry.id)),
+        warp=header.warp,
+        brightness=header.brightness,
+        demosaic=header.demosaic,
+        lens_correction=header.lens_correction,
+        reduction=2 if header.demosaic is Demosaic.HALF else 1,
+        transfer_parameters=encoding.transfer,
+        configs=dict(sorted({**(export.configs if export else {}), **configs}.items())),
+        libraries=libraries(),
+    )
+
+
+def _report(pairs: int, done: int, skipped: int, failed: Sequence[FailedPair], started: float, output: Path) -> Report:
+    counts = Counter(entry.reason.value for entry in failed)
+    return Report(
+        stage=STAGE,
+        total=pairs + len(failed),
+        done=done,
+        skipped=skipped,
+        rejected=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        seconds=time.monotonic() - started,
+        outputs=(str(output),),
+    )
+
+
+def _csv(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if set(text) & set('",\n\r') else text

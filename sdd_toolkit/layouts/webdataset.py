@@ -1,0 +1,86 @@
+"""WebDataset archives: one tar a shard, the same bytes for the same pairs."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.storage.files import inside, replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.records import ShardInfo
+    from sdd_toolkit.shards.schema import PackedPair
+
+
+def key_of(pair_id: str) -> str:
+    """The key of a sample. WebDataset ends it at the first dot and folders at slashes: `%`, `.` and `/` are escaped."""
+    return pair_id.replace("%", "%25").replace("/", "%2F").replace(".", "%2E")
+
+
+def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) -> tuple[tuple[str, ...], int]:
+    """Writes one shard as a tar of the same name; one that is there is whole and is kept.
+
+    Args:
+        shards: Folder of the shards.
+        shard: The one to write.
+        out: Folder of the archives.
+        overwrite: Write it again.
+
+    Returns:
+        A line about each pair, and how many were there already.
+    """
+    name = shard.name.removesuffix(".h5") + ".tar"
+    path = inside(out, name)
+    skipped = 0 if overwrite or not path.is_file() else len(shard.pairs)
+    with ShardReader(shards, shard.split) as reader:
+        if not skipped:
+            with replacing(path) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
+                for pair_id in shard.pairs:
+                    for member, content in _members(reader.read(pair_id), shard.split):
+                        archive.addfile(_plain(member, len(content)), io.BytesIO(content))
+        lines = []
+        for pair_id in shard.pairs:
+            record = reader.record(pair_id)
+            facts = {"id": pair_id, "scene": record.scene, "split": shard.split, "archive": name}
+            lines.append(to_json({**facts, "key": key_of(pair_id), "record": json.loads(to_json(record))}))
+    return tuple(lines), skipped
+
+
+def _members(pair: PackedPair, split: str) -> list[tuple[str, bytes]]:
+    key = key_of(pair.id)
+    height, width = pair.valid.shape
+    facts = {"id": pair.id, "scene": pair.record.scene, "split": split, "height": height, "width": width}
+    record = json.loads(to_json(pair.record))
+    found = [
+        (f"{key}.blur.png", _png(pair.blur[..., ::-1])),
+        (f"{key}.json", to_json({**facts, "box": pair.box, "record": record}).encode()),
+        (f"{key}.sharp.png", _png(pair.sharp[..., ::-1])),
+    ]
+    if not pair.valid.all():
+        found.append((f"{key}.valid.png", _png(pair.valid.astype(np.uint8) * np.uint8(255))))
+    return found
+
+
+def _png(image: NDArray[Any]) -> bytes:
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(image), (cv2.IMWRITE_PNG_COMPRESSION, 4))
+    return bytes(encoded)
+
+
+def _plain(name: str, size: int) -> tarfile.TarInfo:
+    """A member without owner and time: they would make bytes differ from run to run."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info

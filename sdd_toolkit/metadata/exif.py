@@ -1,0 +1,310 @@
+"""What a file's EXIF says: exifread first, then MakerNotes and LibRaw's own metadata, ExifTool last.
+
+A tag that is present but zero, blank or infinite means "unknown" and stays None (LibRaw would turn it into 1 s at
+f/1); only a subject may be at infinity. Tags are looked for in the Exif directory and, as TIFF/EP and DNG allow, in
+the first image directory; the metadata blocks of CR3 and RAF files, which exifread does not find, are handed to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.formats.containers import RAW_SUFFIXES, is_image
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.raw import libraw
+from sdd_toolkit.records import FrameMeta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    Places = NDArray[np.int32]
+
+import io
+import logging
+import math
+import re
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import exifread
+
+from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats.containers import Kind, Structure, structure_of
+from sdd_toolkit.formats.tiff import reader
+from sdd_toolkit.metadata import exiftool
+from sdd_toolkit.metadata.maker_notes import Note, has_note, read_note
+from sdd_toolkit.records import Exposure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+# It warns about every file it does not know; those are LibRaw's to judge.
+logging.getLogger("exifread").setLevel(logging.ERROR)
+
+_UNKNOWN_ISO = 65535  # Exif 2.31: "look into another tag"
+_INFINITE = 0xFFFFFFFF
+_FARTHEST_M = 1e4  # exifread reduces fractions: 0xFFFFFFFF/100 is infinity, too
+_TIME = re.compile(r"(\d{4})[:.\-/](\d\d)[:.\-/](\d\d)[ T](\d\d)[:.](\d\d)[:.](\d\d)(\.\d+)?")
+_OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d")
+_BLOCK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a file said, and whether ExifTool might know more of it."""
+
+    meta: FrameMeta
+    ask: bool
+
+
+def read_meta(path: Path) -> FrameMeta:
+    """Everything a file says about its making, without asking ExifTool; None for what it does not say.
+
+    Raises:
+        RawError: The file cannot be read at all.
+    """
+    try:
+        with path.open("rb") as stream:
+            try:
+                structure = structure_of(stream, path)
+            except RawError:  # a picture that is cut short still has its metadata
+                structure = Structure(Kind.UNKNOWN)
+            return read(path, stream, structure).meta
+    except OSError as error:
+        raise RawError(
+            f"cannot read {path}: {error.strerror or error}", hint="check the path and its rights"
+        ) from error
+
+
+def read(path: Path, stream: BinaryIO, structure: Structure) -> Told:
+    """The same of a file that is open and whose structure is known.
+
+    Raises:
+        RawError: It is named as RAW, and neither exifread nor LibRaw understand it.
+    """
+    tags = _tags(stream, structure)
+    told = parse(tags)
+    is_raw = path.suffix.lower() in RAW_SUFFIXES
+    if is_raw:
+        try:
+            exposure = told.exposure
+            shot = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, told.lens, told.taken_at)
+            told = _completed(told, probe(path, shot=None in shot), tags)
+        except RawError:
+            if not tags or structure.kind is not Kind.UNKNOWN:
+                raise
+    elif structure.size is not None:
+        height, width = structure.size
+        told = replace(told, size=(height // 2 * 2, width // 2 * 2))
+    if not _is_incomplete(told):
+        return Told(told, ask=False)
+    noted = has_note(reader(stream), structure.exif)
+    if noted:
+        told = _with_note(told, read_note(reader(stream), structure.exif, told.make or ""))
+    return Told(told, ask=_is_incomplete(told) and (noted or (is_raw and not tags)))
+
+
+def parse(tags: Mapping[str, Any]) -> FrameMeta:
+    """exifread's tags as a `FrameMeta` without `size`."""
+    taken_at, utc_offset = _time(tags)
+    return FrameMeta(
+        make=_text(_find(tags, "Make")),
+        model=_text(_find(tags, "Model")),
+        lens=_text(_find(tags, "LensModel")),
+        taken_at=taken_at,
+        orientation=_orientation(_find(tags, "Orientation")),
+        exposure=Exposure(
+            iso=_iso(tags),
+            shutter_s=_number(_find(tags, "ExposureTime")),
+            f_number=_number(_find(tags, "FNumber")),
+            focal_mm=_number(_find(tags, "FocalLength")),
+            focus_m=_distance_m(_find(tags, "SubjectDistance")),
+        ),
+        utc_offset=utc_offset,
+        serial=_text(_find(tags, "BodySerialNumber")) or _text(tags.get("Image Tag 0xC62F")),
+    )
+
+
+def completed_by_exiftool(meta: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
+    """`meta` with what only ExifTool knows."""
+    own = meta.exposure
+    found = _TIME.match(str(tags.get("DateTimeOriginal") or ""))
+    sub_second = str(tags.get("SubSecTimeOriginal") or "")
+    return replace(
+        meta,
+        make=meta.make or (str(tags.get("Make") or "").strip() or None),
+        model=meta.model or (str(tags.get("Model") or "").strip() or None),
+        lens=meta.lens or exiftool.lens(tags),
+        taken_at=meta.taken_at or (_iso_time(found.group(), sub_second) if found else None),
+        exposure=Exposure(
+            iso=own.iso or exiftool.number(tags.get("ISO")),
+            shutter_s=own.shutter_s or exiftool.number(tags.get("ExposureTime")),
+            f_number=own.f_number or exiftool.number(tags.get("FNumber")),
+            focal_mm=own.focal_mm or exiftool.number(tags.get("FocalLength")),
+            focus_m=own.focus_m or exiftool.distance_m(tags),
+        ),
+        serial=meta.serial or (str(tags.get("SerialNumber") or "").strip() or None),
+    )
+
+
+def _is_incomplete(meta: FrameMeta) -> bool:
+    exposure = meta.exposure
+    numbers = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, exposure.focus_m)
+    return None in (*numbers, meta.make, meta.model, meta.lens, meta.taken_at)
+
+
+def _with_note(told: FrameMeta, note: Note) -> FrameMeta:
+    focus_m = told.exposure.focus_m if told.exposure.focus_m is not None else note.focus_m
+    return replace(
+        told,
+        lens=told.lens or note.lens,
+        serial=told.serial or note.serial,
+        exposure=replace(told.exposure, focus_m=focus_m),
+    )
+
+
+def _tags(stream: BinaryIO, structure: Structure) -> dict[str, Any]:
+    if structure.kind not in (Kind.ISO_MEDIA, Kind.RAF):
+        return _exifread(stream)
+    tags: dict[str, Any] = {}
+    for start in structure.exif:
+        tags = {**_exifread(io.BytesIO(reader(stream)(start, _BLOCK_BYTES))), **tags}
+    return tags
+
+
+def _exifread(stream: BinaryIO) -> dict[str, Any]:
+    try:
+        return dict(exifread.process_file(stream, details=False, extract_thumbnail=False))
+    except Exception as error:  # exifread lets many kinds escape on damaged files
+        log.debug("exifread failed: %s", error)
+        return {}
+
+
+def _find(tags: Mapping[str, Any], name: str) -> Any:
+    found = tags.get(f"EXIF {name}")
+    return found if found is not None else tags.get(f"Image {name}")
+
+
+def _completed(told: FrameMeta, fallback: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
+    def choose(name: str, value: Any, other: Any) -> Any:
+        return other if value is None and _find(tags, name) is None else value
+
+    own, others = told.exposure, fallback.exposure
+    exposure = Exposure(
+        iso=choose("ISOSpeedRatings", own.iso, others.iso),
+        shutter_s=choose("ExposureTime", own.shutter_s, others.shutter_s),
+        f_number=choose("FNumber", own.f_number, others.f_number),
+        focal_mm=choose("FocalLength", own.focal_mm, others.focal_mm),
+        focus_m=own.focus_m,
+    )
+    return replace(
+        told,
+        lens=choose("LensModel", told.lens, fallback.lens),
+        taken_at=choose("DateTimeOriginal", told.taken_at, fallback.taken_at),
+        orientation=fallback.orientation,
+        size=fallback.size,
+        exposure=exposure,
+    )
+
+
+def _text(tag: Any) -> str | None:
+    if tag is None:
+        return None
+    return " ".join(str(tag.values).replace("\0", " ").split()) or None
+
+
+def _number(tag: Any) -> float | None:
+    values = getattr(tag, "values", None)
+    if not isinstance(values, list | tuple) or not values:
+        return None
+    first = values[0]
+    if getattr(first, "num", first) == _INFINITE:
+        return None
+    try:
+        value = float(first)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _distance_m(tag: Any) -> float | None:
+    """A subject distance; infinity where the numerator is all ones (Exif 2.31), None where it is 0."""
+    values = getattr(tag, "values", None)
+    if isinstance(values, list | tuple) and values and getattr(values[0], "num", None) == _INFINITE:
+        return math.inf
+    value = _number(tag)
+    return math.inf if value is not None and value > _FARTHEST_M else value
+
+
+def _iso(tags: Mapping[str, Any]) -> float | None:
+    for name in ("ISOSpeedRatings", "PhotographicSensitivity", "RecommendedExposureIndex", "ISOSpeed"):
+        value = _number(_find(tags, name))
+        if value is not None and value != _UNKNOWN_ISO:
+            return value
+    return None
+
+
+def _orientation(tag: Any) -> int:
+    value = _number(tag)
+    return int(value) if value is not None and 1 <= value <= 8 else 1
+
+
+def _time(tags: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """When the frame was taken, by the first tag that tells, and that tag's own distance from UTC."""
+    for suffix, name in (("Original", "DateTimeOriginal"), ("Digitized", "DateTimeDigitized"), ("", "DateTime")):
+        tag = _find(tags, name)
+        if tag is None:
+            continue
+        taken_at = _iso_time(str(tag.values), _text(_find(tags, f"SubSecTime{suffix}")) or "")
+        if taken_at is not None:
+            zone = _text(_find(tags, f"OffsetTime{suffix}")) or ""
+            return taken_at, zone if _OFFSET.fullmatch(zone) else None
+    return None, None
+
+
+def _iso_time(text: str, fraction: str) -> str | None:
+    found = _TIME.match(text.strip())
+    if found is None:
+        return None
+    digits = fraction if fraction.isdigit() else (found.group(7) or "")[1:]
+    micros = int(digits[:6].ljust(6, "0"))
+    try:
+        year, month, day, hour, minute, second = map(int, found.groups()[:6])
+        return datetime(year, month, day, hour, minute, second, micros).isoformat()
+    except ValueError:
+        return None
+
+
+def probe(path: Path, *, shot: bool = True) -> FrameMeta:
+    """What the decoding library itself knows of a file, for where EXIF is missing.
+
+    LibRaw does not tell rawpy the maker. Zeros, and the placeholders LibRaw puts in their place, become None.
+
+    Args:
+        path: A RAW file or an image.
+        shot: Whether to ask for lens, exposure and time, for which rawpy unpacks a RAW file's pixels.
+
+    Raises:
+        RawError: The file is missing, or not what its suffix says.
+    """
+    if is_image(path):
+        height, width = read_image(path).shape[:2]
+        return FrameMeta(size=(height // 2 * 2, width // 2 * 2))
+    with libraw.opened(path, unpack=False) as raw:
+        return libraw.meta_of(raw, shot=shot)

@@ -1,0 +1,1 @@
+"""Develops, warps and packs pairs into HDF5 shards: `sdd pack`."""

@@ -1,0 +1,68 @@
+"""Which pair goes into which shard, and what a shard's bytes depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap
+from sdd_toolkit.packing.reuse import developed
+from sdd_toolkit.packing.splits import SPLITS
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.shards.building import cut
+from sdd_toolkit.shards.index import VERSION
+from sdd_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.records import PairRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """One shard to be: its name says its split, its number and how many there are.
+
+    Attributes:
+        name: File name.
+        split: Its split.
+        records: Its pairs, sorted by id.
+        plan: Fingerprint of everything its bytes depend on.
+    """
+
+    name: str
+    split: str
+    records: tuple[PairRecord, ...]
+    plan: str
+
+
+def plan_shards(
+    records: Sequence[PairRecord],
+    splits: Mapping[str, str],
+    config: PackConfig,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
+    hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
+) -> tuple[ShardPlan, ...]:
+    """Which pair goes into which shard: by split, then in the order of ids.
+
+    Args:
+        records: The pairs to pack.
+        splits: The split of every scene.
+        config: See `PackConfig`.
+        develop: How RAW files are developed.
+        hot_pixels: What is repaired before.
+    """
+    values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard"})
+    plans = []
+    for split in SPLITS:
+        members = sorted((r for r in records if splits[r.scene] == split), key=lambda record: record.id)
+        for name, mine in cut(split, members, config.pairs_per_shard):
+            facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed(develop)}
+            facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
+            facts["records"] = [to_json(record) for record in mine]
+            plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+            plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
+    return tuple(plans)

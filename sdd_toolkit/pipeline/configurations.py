@@ -1,0 +1,65 @@
+"""Where a pair comes from: the configurations behind fingerprints, the libraries' versions, the chain of a pair."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from sdd_toolkit.storage.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from sdd_toolkit.config import Section
+    from sdd_toolkit.records import PairRecord
+
+CONFIGURATIONS = "configurations.json"
+Configurations = dict[str, dict[str, Any]]
+
+
+def hand_on(source: Path, out: Path, stage: str, config: Section) -> None:
+    """Keeps a stage's configuration in `out`, and those that lie beside its input in `source`."""
+    before, here = kept(source), kept(out)
+    both = {**here, **before, config.fingerprint(): entry_of(stage, config)}
+    if both != here:
+        write_text(out / CONFIGURATIONS, _text(both))
+
+
+def entry_of(stage: str, config: Section) -> dict[str, Any]:
+    """What is kept of a configuration: the stage's name and every value, defaults too."""
+    return {"stage": stage, "values": config.model_dump(mode="json")}
+
+
+def kept(folder: Path) -> Configurations:
+    """The configurations in `folder` by fingerprint; those that do not have theirs are left out."""
+    try:
+        found = json.loads((folder / CONFIGURATIONS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return fitting(found) if isinstance(found, dict) else {}
+
+
+def fitting(found: Mapping[str, Any]) -> Configurations:
+    """Those entries of `found` that hash to their fingerprint."""
+    return {key: entry for key, entry in found.items() if isinstance(entry, dict) and _fits(key, entry)}
+
+
+def of_records(records: Iterable[PairRecord], known: Mapping[str, dict[str, Any]]) -> Configurations:
+    """Those of `known` that steps of `records` went by."""
+    wanted = {step.config for record in records for step in record.history}
+    return {key: known[key] for key in sorted(wanted) if key in known}
+
+
+def fingerprint_of(values: object) -> str:
+    """What `Section.fingerprint` says of a section with these values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fits(key: str, entry: Mapping[str, Any]) -> bool:
+    return isinstance(entry.get("stage"), str) and fingerprint_of(entry.get("values")) == key
+
+
+def _text(configurations: Configurations) -> str:
+    return json.dumps(dict(sorted(configurations.items())), ensure_ascii=False, indent=1) + "\n"

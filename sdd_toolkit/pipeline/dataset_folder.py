@@ -1,0 +1,99 @@
+"""Where everything of a data set in the making lies, and what `sdd build` needs to know.
+
+The recipe itself, the straight line through all stages, is in `cli.py`: only the front door knows every room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from sdd_toolkit.config import Section
+from sdd_toolkit.errors import ConfigError
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.locations import Place, place
+
+
+class BuildConfig(Section):
+    """What `sdd build` builds from what, section `[build]`."""
+
+    sources: tuple[str, ...] = Field((), description="Folders with RAW files, relative to the configuration file.")
+    out: str | None = Field(None, description="Folder of the data set, relative to the configuration file.")
+    shards: str | None = Field(
+        None,
+        description="Folder of the shards, relative to the configuration file, or URL (s3://, gs://); "
+        "if not given, shards in out.",
+    )
+    fuse_stacks: bool = Field(
+        False, description="Whether focal stacks get an all-in-focus picture as their sharp frame, as by `sdd fuse`."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The layout of a data set's folder."""
+
+    folder: Path
+    shards_at: Place | None = None
+
+    @property
+    def ingested(self) -> Path:
+        """Manifest after `sdd ingest`."""
+        return self.folder / "ingested.jsonl"
+
+    @property
+    def fused(self) -> Path:
+        """Manifest after `sdd fuse`; the pictures lie in `fused/` beside it."""
+        return self.folder / "fused.jsonl"
+
+    @property
+    def aligned(self) -> Path:
+        """Manifest after `sdd align`; the residual flows lie in `flow/` beside it."""
+        return self.folder / "aligned.jsonl"
+
+    @property
+    def filtered(self) -> Path:
+        """Manifest after `sdd filter`."""
+        return self.folder / "filtered.jsonl"
+
+    @property
+    def shards(self) -> Place:
+        """Folder of the shards, their index and the data card."""
+        return self.folder / "shards" if self.shards_at is None else self.shards_at
+
+    @property
+    def report(self) -> Path:
+        """Folder of the HTML report and its CSV."""
+        return self.folder / "report"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration of the last build, as JSON."""
+        return self.folder / "config.json"
+
+
+def resolve(
+    config: Path, source: tuple[Path, ...], out: Path | None, values: BuildConfig
+) -> tuple[list[Path], Dataset]:
+    """Sources and destination: flags as given, otherwise the file's, relative to the file.
+
+    Raises:
+        ConfigError: Neither names a source or a destination.
+    """
+    sources = list(source) or [config.parent / entry for entry in values.sources]
+    if not sources:
+        raise ConfigError(f"{config} names no sources", hint='set sources = ["raw"] in [build] or pass --source DIR')
+    if out is None and values.out is None:
+        raise ConfigError(f"{config} names no destination", hint='set out = "dataset" in [build] or pass --out DIR')
+    shards = None if values.shards is None else place(values.shards)
+    if isinstance(shards, Path):
+        shards = config.parent / shards
+    return sources, Dataset(out if out is not None else config.parent / str(values.out), shards)
+
+
+def record_config(dataset: Dataset, sections: dict[str, Section]) -> None:
+    """Writes the resolved configuration beside the data set, so that a card can state every threshold."""
+    write_text(dataset.config, to_json({name: section.model_dump(mode="json") for name, section in sections.items()}))

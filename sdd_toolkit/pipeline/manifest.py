@@ -1,0 +1,299 @@
+"""The manifest: JSON Lines, a header then one `PairRecord` a line, written atomically.
+
+The header names the root that all file paths are relative to, itself relative to the manifest's folder, so
+a data set folder and its sources can be moved together.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.records import PairRecord, Step
+from sdd_toolkit.storage.files import check_relative, inside, replacing
+from sdd_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from sdd_toolkit.config import Section
+    from sdd_toolkit.records import FileRef, Reason
+
+FORMAT = "sdd-manifest"
+VERSION = 1
+_LONGEST_ID = 200  # bytes; leaves room for suffixes in the 255 that file systems allow
+_RECORD = TypeAdapter(PairRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """As much of a line as it takes to know whose it is."""
+
+    id: str
+
+
+_NAMED = TypeAdapter(_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The pairs of a data set in the making.
+
+    Attributes:
+        root: Folder that every `FileRef.path` is relative to.
+        records: The pairs, sorted by id.
+    """
+
+    root: Path
+    records: tuple[PairRecord, ...]
+
+    def locate(self, ref: FileRef) -> Path:
+        """Where the file of `ref` lies; refused if it would leave the root."""
+        return inside(self.root, ref.path)
+
+
+def to_json(value: object) -> str:
+    """`value` (dataclass, mapping or list) as one deterministic line of JSON."""
+    return _ENCODER.encode(value)
+
+
+def read(path: Path) -> Manifest:
+    """Reads and validates a manifest.
+
+    Raises:
+        ManifestError: Missing, not a manifest, another version, or a line that does not fit its schema.
+    """
+    root, pairs = stream(path)
+    with _collector_at_rest():
+        return Manifest(root=root, records=tuple(record for record, _ in pairs))
+
+
+def stream(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
+    """The root of a manifest, and its pairs one by one with their lines: a large manifest need not fit into memory.
+
+    Raises:
+        ManifestError: See `read`; what is wrong with a line is raised when its turn comes.
+    """
+    lines = _lines(path)
+    header = _header(path, next(lines, ""))
+    return (path.parent / header["root"]).resolve(), _records(path, lines)
+
+
+def _records(path: Path, lines: Iterator[str]) -> Iterator[tuple[PairRecord, str]]:
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 2):
+        if not line.strip():
+            continue
+        record = record_from(line, f"{path}, line {number}")
+        if record.id in seen:
+            raise ManifestError(f"{path}: the pair {record.id!r} appears twice", hint="make the ids unique")
+        seen.add(record.id)
+        yield record, line
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        # Lines end with "\n" and nothing else: U+2028, U+0085 or "\r" in a file's name ends no line.
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            for line in stream:
+                yield line.removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"cannot read the manifest {path}", hint="run `sdd ingest` first, or check the path"
+        ) from error
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Writes the manifest atomically, records sorted by id, so that equal content is equal bytes."""
+    write_lines(path, manifest.root, map(to_json, sorted(manifest.records, key=lambda record: record.id)))
+
+
+def write_lines(path: Path, root: Path, lines: Iterable[str]) -> None:
+    """Writes a manifest of lines in the order of their pairs' ids, as `write` does."""
+    relative = os.path.relpath(root.resolve(), path.parent.resolve())
+    header = to_json({"format": FORMAT, "version": VERSION, "root": relative.replace(os.sep, "/")})
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(header + "\n")
+        stream.writelines(line + "\n" for line in lines)
+
+
+def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> Step:
+    """The provenance entry of `stage` on `record`: equal steps mean the work need not be done again.
+
+    The inputs are the two files' hashes, the history before this stage and `more`.
+    """
+    before = history_before(record, stage)
+    digest = _digest({"files": [record.blur.sha256, record.sharp.sha256], "history": before, **more})
+    return Step(stage=stage, version=__version__, config=config.fingerprint(), inputs=digest)
+
+
+def measuring_of(record: PairRecord, more: Mapping[str, str]) -> str:
+    """Fingerprint of all that the `Quality` of a pair rests on: version, both files, the alignment and `more`."""
+    aligned = record.alignment and replace(record.alignment, flow_file=None)
+    files = [record.blur.sha256, record.sharp.sha256]
+    return _digest({"version": __version__, "files": files, "alignment": aligned, **more})
+
+
+def _digest(inputs: Mapping[str, object]) -> str:
+    return hashlib.sha256(to_json(inputs).encode()).hexdigest()[:16]
+
+
+def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:
+    """The record's history up to, not including, `stage`."""
+    names = [step.stage for step in record.history]
+    return record.history[: names.index(stage)] if stage in names else record.history
+
+
+def done_before(path: Path) -> dict[str, str]:
+    """The lines of an earlier run's output by id, for resuming; empty if there is no readable one, or it is torn."""
+    if not path.is_file():
+        return {}
+    try:
+        lines = _lines(path)
+        _header(path, next(lines, ""))
+        return {_NAMED.validate_json(line).id: line for line in lines if line.strip()}
+    except (ManifestError, ValidationError):
+        return {}
+
+
+def lines_by_id(lines: Iterable[str]) -> dict[str, str]:
+    """The lines of a journal by the id they tell; the others, torn by a kill, are left out."""
+    found: dict[str, str] = {}
+    for line in lines:
+        try:
+            found[_NAMED.validate_json(line).id] = line
+        except ValidationError:
+            continue
+    return found
+
+
+def record_of(line: str) -> PairRecord | None:
+    """The record of a line of an earlier run; None if it does not fit."""
+    try:
+        return _RECORD.validate_json(line)
+    except ValidationError:
+        return None
+
+
+def unchanged(record: PairRecord | None, step: Step) -> bool:
+    """Whether `record` already went through exactly this `step`."""
+    return record is not None and step in record.history
+
+
+def measured_alike(record: PairRecord, step: Step) -> bool:
+    """Whether `record` went through a step that differs from this one in nothing but its configuration."""
+    return any(
+        (one.stage, one.version, one.inputs) == (step.stage, step.version, step.inputs) for one in record.history
+    )
+
+
+def reason_of(record: PairRecord) -> Reason | None:
+    """Why the pair was rejected; None if it was not."""
+    return None if record.verdict is None else record.verdict.reason
+
+
+def reject_counts(records: Iterable[PairRecord]) -> dict[str, int]:
+    """How many records were rejected for each reason, most frequent first."""
+    return counted(map(reason_of, records))
+
+
+def counted(reasons: Iterable[Reason | None]) -> dict[str, int]:
+    """How often each reason occurs, most frequent first."""
+    counts = Counter(reason for reason in reasons if reason is not None)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Records hold no cycles; looking for some takes as long as reading them."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def _header(path: Path, line: str) -> dict[str, Any]:
+    hint = "is it a manifest written by `sdd ingest`?"
+    try:
+        header = json.loads(line)
+        fits = header["format"] == FORMAT and isinstance(header["root"], str) and "\0" not in header["root"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} has no manifest header", hint=hint) from error
+    if not fits:
+        raise ManifestError(f"{path} has no manifest header", hint=hint)
+    if header.get("version") != VERSION:
+        raise ManifestError(
+            f"{path} has manifest version {header.get('version')!r}, this toolkit reads {VERSION}",
+            hint="use the toolkit version that wrote it, or ingest again",
+        )
+    return dict(header)
+
+
+def record_from(line: str, where: str) -> PairRecord:
+    """The record that `line` holds, checked: its id can name a file, its paths stay below their root.
+
+    Args:
+        line: JSON.
+        where: File and line, for the message.
+
+    Raises:
+        ManifestError: It is none.
+    """
+    try:
+        record = _RECORD.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(f"{where}: {field}: {first['msg']}", hint="restore the line or ingest again") from error
+    if not names_a_file(record.id):
+        raise ManifestError(
+            f"{where}: the id {record.id[:80]!r} cannot name a file", hint="restore the line or ingest again"
+        )
+    for ref in (record.blur, record.sharp):
+        check_relative(ref.path, where)
+    return record
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A dataclass as a mapping. JSON has no infinity: a lens focused there is spelt out, any other stays an error."""
+    kind: Any = type(value)
+    names, values = _shape(kind)
+    found = dict(zip(names, values(value), strict=True))
+    if found.get("focus_m") == math.inf:
+        found["focus_m"] = "Infinity"
+    return found
+
+
+@lru_cache
+def _shape(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]:
+    """The names of a dataclass's fields, and what gets their values."""
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} is no part of JSON")
+    names = tuple(entry.name for entry in fields(kind))
+    return names, attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+
+
+# `asdict` copies everything it finds, which takes several times longer.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+
+
+def names_a_file(name: str) -> bool:
+    """Whether files may be called after a pair of this id: the stages do so."""
+    plain = name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
+    return plain and 0 < len(name.encode()) <= _LONGEST_ID

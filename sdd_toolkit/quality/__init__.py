@@ -1,0 +1,1 @@
+"""Quality measures of a pair and the rules that filter pairs: `sdd filter`."""

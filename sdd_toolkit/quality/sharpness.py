@@ -1,0 +1,249 @@
+"""Measures on the two half-size frames of a pair: arrays in, facts out. Thresholds live in `select.py`.
+
+Detail is measured on the square root of linear luminance, where shot noise has nearly the same strength at
+every brightness, in two bands: *fine* (finer than a Gaussian of 1 px) and *medium* (between 1 and 4 px). What
+noise alone would put into a band is subtracted; it is estimated from the frame itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.records import Quality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.records import Alignment
+
+TILE_PX = 24
+FINE_SIGMA_PX = 1.0
+MEDIUM_SIGMA_PX = 4.0
+# Halving and doubling an image spread it by variances of 1/4 and 3/4 px².
+_MEDIUM_SIGMA_HALF_PX = ((MEDIUM_SIGMA_PX**2 - FINE_SIGMA_PX**2 - 1.0) / 4.0) ** 0.5
+# As far as the wide Gaussian reaches: the mirror at the border is that of the full size.
+_PAD_PX = 16
+# As far as both Gaussians reach together, even: rows halve in the same pairs whichever row is the first.
+_REACH_PX = 28
+# Rows at a time, whole tiles and even: few enough to stay in a core's cache.
+_BAND_ROWS = 8 * TILE_PX
+_NOISE_ROWS = 2 * TILE_PX
+BRIGHT_PERCENTILE = 99.5
+_SURELY_BELOW_PERCENTILE = 98.0
+_TEXTURE_OVER_NOISE = 3.0
+_TEXTURE_FLOOR = 4e-6
+_CLEARLY = 1.25
+_CRISP_PERCENTILE = 80.0
+_GREEN_HEAVY = np.array([[0.25, 0.5, 0.25]], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Per-tile detail energy of one frame (variance of a band, noise removed) and the noise in each band."""
+
+    fine: NDArray[np.float64]
+    medium: NDArray[np.float64]
+    fine_noise: float
+    medium_noise: float
+
+
+def of_pair(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment | None) -> Quality:
+    """All measures of one pair; arguments as of `measure`."""
+    clipped = max(np.count_nonzero(frame.clipped) / frame.clipped.size for frame in (blur, sharp))
+    return measure(blur.rgb, sharp.rgb, clipped, alignment)
+
+
+def measure(
+    blur: NDArray[np.float32],
+    sharp: NDArray[np.float32],
+    clipped_fraction: float,
+    alignment: Alignment | None,
+) -> Quality:
+    """All measures of one pair.
+
+    Args:
+        blur: (h, w, 3) half-size linear camera RGB of the blurred frame.
+        sharp: (h, w, 3) the same of the sharp frame.
+        clipped_fraction: Share of saturated pixels, the worse frame.
+        alignment: The pair's registration in full-size pixels; None or a failed one compares in place.
+    """
+    light = [luminance(frame) for frame in (blur, sharp)]
+    levels = [bright_level(plane) for plane in light]
+    a, b, exposure_ev = _comparable(light[0], light[1], alignment)
+    blurred, crisp = _detail_of_light(a), _detail_of_light(b)
+    ratio, textured = _compare(blurred, crisp)
+    return Quality(
+        sharpness_gain=float(np.median(ratio)) if ratio.size else 1.0,
+        sharper_fraction=float(np.mean(ratio > _CLEARLY)) if ratio.size else 0.0,
+        softer_fraction=float(np.mean(ratio < 1.0 / _CLEARLY)) if ratio.size else 0.0,
+        sharp_acuity=acuity(crisp),
+        blur_acuity=acuity(blurred),
+        exposure_ev=exposure_ev,
+        clipped_fraction=clipped_fraction,
+        blur_level=levels[0],
+        sharp_level=levels[1],
+        texture_fraction=float(np.mean(textured)) if textured.size else 0.0,
+    )
+
+
+def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w) mean of the Bayer samples (green counts twice), clipped at 0."""
+    light = np.asarray(cv2.transform(frame, _GREEN_HEAVY), dtype=np.float32)
+    return np.clip(light, np.float32(0), np.float32(np.inf), out=light)
+
+
+def bright_level(light: NDArray[np.float32]) -> float:
+    """The `BRIGHT_PERCENTILE` of an (h, w) brightness, looked for among its brightest pixels."""
+    place = (light.size - 1) * BRIGHT_PERCENTILE / 100
+    bright = light[light >= np.percentile(light[::4, ::4], _SURELY_BELOW_PERCENTILE)]
+    if bright.size < light.size - place + 1:
+        bright = light.reshape(-1)
+    return float(np.percentile(bright, 100 * (place - (light.size - bright.size)) / max(bright.size - 1, 1)))
+
+
+def detail(frame: NDArray[np.float32]) -> Detail:
+    """Detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band."""
+    return _detail_of_light(luminance(frame))
+
+
+def _detail_of_light(light: NDArray[np.float32]) -> Detail:
+    """`detail` of an (h, w) brightness."""
+    tone = np.clip(light, np.float32(0), np.float32(np.inf))
+    np.sqrt(tone, out=tone)
+    variance = noise_variance(tone)
+    fine_noise, medium_noise = variance * _BAND_GAIN[0], variance * _BAND_GAIN[1]
+    height, rows = tone.shape[0], tone.shape[0] // TILE_PX
+    fine, medium = (np.empty((rows, tone.shape[1] // TILE_PX)) for _ in range(2))
+    for top in range(0, rows * TILE_PX, _BAND_ROWS):
+        first, last = max(top - _REACH_PX, 0), min(top + _BAND_ROWS + _REACH_PX, height)
+        band = tone[first:last]
+        inner = slice(top - first, min(top + _BAND_ROWS, rows * TILE_PX) - first)
+        tiles = slice(top // TILE_PX, (top + _BAND_ROWS) // TILE_PX)
+        soft, softer = (image[inner] for image in _softened(band))
+        fine[tiles] = _tile_means(np.square(band[inner] - soft)) - fine_noise
+        medium[tiles] = _tile_means(np.square(soft - softer)) - medium_noise
+    return Detail(np.maximum(fine, 0), np.maximum(medium, 0), fine_noise, medium_noise)
+
+
+def _softened(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """An (h, w) image blurred by the Gaussians that bound the bands; the wide one at half size, where it is cheap."""
+    soft = cv2.GaussianBlur(tone, (0, 0), FINE_SIGMA_PX)
+    height, width = tone.shape
+    pad = _PAD_PX
+    wide = cv2.copyMakeBorder(soft, pad, pad + height % 2, pad, pad + width % 2, cv2.BORDER_REFLECT_101)
+    small = cv2.resize(wide, (wide.shape[1] // 2, wide.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), _MEDIUM_SIGMA_HALF_PX)
+    softer = cv2.resize(small, wide.shape[::-1], interpolation=cv2.INTER_LINEAR)[pad : pad + height, pad : pad + width]
+    return np.asarray(soft, dtype=np.float32), np.asarray(softer, dtype=np.float32)
+
+
+def noise_variance(tone: NDArray[np.float32]) -> float:
+    """Variance of white noise in an (h, w) image, blind to structure.
+
+    Median absolute response to the operator of Immerkaer 1996 ("Fast noise variance estimation"), which no
+    constant, gradient or constant curvature excites; the median makes edges and texture outliers.
+    """
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+    medians = []
+    for top in range(0, tone.shape[0] // TILE_PX * TILE_PX, _NOISE_ROWS):
+        first = max(top - 1, 0)
+        response = cv2.filter2D(tone[first : top + _NOISE_ROWS + 1], cv2.CV_32F, kernel)[top - first :][:_NOISE_ROWS]
+        medians.append(_tile_medians(np.abs(response)))
+    # Fine texture excites the operator too: the calmest quarter of the tiles is nearest to pure noise.
+    tiles = np.concatenate(medians) if medians else np.empty(0)
+    calm = float(np.percentile(tiles, 25)) if tiles.size else 0.0
+    return float((calm / 0.6745) ** 2 / float(np.sum(kernel**2)))
+
+
+def relative_detail(frame: NDArray[np.float32]) -> float:
+    """Mean energy of an (h, w, 3) linear frame's fine detail, noise removed, over its mean brightness; 0 if tiny."""
+    if min(frame.shape[:2]) < TILE_PX:
+        return 0.0
+    level = float(luminance(frame).mean())
+    return float(detail(frame).fine.mean()) / level if level > 0 else 0.0
+
+
+def fine_noise(tone: NDArray[np.float32]) -> float:
+    """What the noise of an (h, w) image adds to its energy in the fine band."""
+    return noise_variance(tone) * _BAND_GAIN[0]
+
+
+def acuity(frame: Detail) -> float:
+    """Fine-to-medium energy ratio of the crispest fifth of the textured tiles; 0 without texture.
+
+    About 0.3 … 1 for a frame in focus at half size and below 0.05 beyond a circle of confusion of 2 px there.
+    """
+    textured = frame.medium > texture_threshold(frame)
+    if not textured.any():
+        return 0.0
+    return float(np.percentile(frame.fine[textured] / frame.medium[textured], _CRISP_PERCENTILE))
+
+
+def texture_threshold(frame: Detail) -> float:
+    """Medium-band energy from which a tile counts as textured."""
+    return _TEXTURE_OVER_NOISE * frame.medium_noise + _TEXTURE_FLOOR
+
+
+def _compare(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    # A tile is judged where either frame holds texture; noise keeps the ratio from exploding.
+    textured = (crisp.medium > texture_threshold(crisp)) | (blurred.medium > texture_threshold(blurred))
+    floor = 0.25 * (blurred.fine_noise + crisp.fine_noise) + 1e-7
+    ratio = np.sqrt((crisp.fine[textured] + floor) / (blurred.fine[textured] + floor))
+    return ratio, textured
+
+
+def _comparable(
+    blur: NDArray[np.float32], sharp: NDArray[np.float32], alignment: Alignment | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """The (h, w) light of the two frames on one grid at one brightness, and log2 of the gain between them."""
+    if alignment is None or alignment.failure is not None:
+        height, width = min(blur.shape[0], sharp.shape[0]), min(blur.shape[1], sharp.shape[1])
+        medians = [max(float(np.median(light)), 1e-6) for light in (blur, sharp)]
+        ev = float(np.log2(medians[1] / medians[0]))
+        return blur[:height, :width], sharp[:height, :width], ev
+    half = geometry.scaled(alignment.homography, 0.5)
+    size = (sharp.shape[0], sharp.shape[1])
+    warped = resampling.warp(blur, half, size, radial=alignment.radial)
+    left, top, right, bottom = (edge // 2 for edge in alignment.box)
+    window = np.s_[top:bottom, left:right]
+    return warped[window] * np.float32(alignment.gain), sharp[window], float(np.log2(alignment.gain))
+
+
+def _tile_means(image: NDArray[np.float32]) -> NDArray[np.float64]:
+    rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
+    if not rows or not columns:
+        return np.zeros((rows, columns))
+    cut = image[: rows * TILE_PX, : columns * TILE_PX]
+    return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float64)
+
+
+def _tile_medians(image: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of an image without negative values or -0."""
+    rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
+    cut = image[: rows * TILE_PX, : columns * TILE_PX].reshape(rows, TILE_PX, columns, TILE_PX)
+    ordered = cut.transpose(0, 2, 1, 3).copy().reshape(rows, columns, TILE_PX * TILE_PX)
+    middle = TILE_PX * TILE_PX // 2
+    # As integers they have the same order and are selected faster; `median` looks for NaN besides.
+    ordered.view(np.int32).partition(middle, axis=2)
+    return np.asarray((ordered[..., :middle].max(axis=2) + ordered[..., middle]) / 2, dtype=np.float64)
+
+
+def _noise_gain_of_bands() -> tuple[float, float]:
+    """How much of unit white-noise variance passes the fine and the medium band."""
+    fine = medium = 0.0
+    for row, column in ((32, 32), (32, 33), (33, 32), (33, 33)):
+        impulse = np.zeros((66, 66), dtype=np.float32)
+        impulse[row, column] = 1.0
+        soft, softer = _softened(impulse)
+        fine += float(np.sum((impulse - soft) ** 2)) / 4
+        medium += float(np.sum((soft - softer) ** 2)) / 4
+    return fine, medium
+
+
+_BAND_GAIN = _noise_gain_of_bands()

@@ -1,0 +1,105 @@
+"""The filter stage: measures every aligned pair on half-size frames and judges it. Keeps all, with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside
+from sdd_toolkit.errors import RawError
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.frames.reading import read_half
+from sdd_toolkit.pipeline.manifest import measuring_of
+from sdd_toolkit.pipeline.stage_runner import Job, altered, rejected, work_through
+from sdd_toolkit.quality import sharpness
+from sdd_toolkit.quality.criteria import FilterConfig, judge
+from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.records import Reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.records import PairRecord, Quality, Report
+
+STAGE = "filter"
+# Without two readable frames there is nothing to measure: these verdicts of earlier stages stand.
+_FINAL = (Reason.UNREADABLE, Reason.CHANGED, Reason.WORKER_DIED, Reason.TIMED_OUT)
+
+
+def run(
+    manifest: Path,
+    out: Path,
+    config: FilterConfig,
+    *,
+    develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Writes `out/filtered.jsonl`: every pair of `manifest` with its `Quality` and `Verdict`.
+
+    `sdd align` measures too, while it has the frames. Where its measurements, or those of an earlier run that differs
+    in nothing but thresholds, are of these files, this alignment and these hot pixels, they are judged and no
+    photograph is opened. So a file that changed since is not noticed here; `sdd ingest` does, and `sdd pack` before it
+    develops one. `overwrite` measures all anew.
+
+    Raises:
+        ManifestError: `manifest` cannot be read.
+        InputError: `out` cannot be written.
+    """
+    hot_pixels = beside(manifest, develop)
+    return work_through(
+        STAGE,
+        manifest,
+        out / "filtered.jsonl",
+        config,
+        partial(examine, hot_pixels=hot_pixels),
+        executor=executor,
+        overwrite=overwrite,
+        track=track,
+        also_reads=hot_pixels.inputs,
+        revise=partial(judged, config=config),
+        known=partial(judged_as_measured, config=config, hot_pixels=hot_pixels),
+    )
+
+
+def examine(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> PairRecord:  # noqa: B008 frozen
+    """Measures and judges one pair, its hot and dead pixels repaired."""
+    record = job.record
+    if record.verdict is not None and record.verdict.reason in _FINAL:
+        return record
+    if problem := altered(job):
+        return rejected(record, Reason.CHANGED, problem)
+    try:
+        files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
+        blur, sharp = (read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
+    except RawError as error:
+        return rejected(record, Reason.UNREADABLE, error.what)
+    measured = measuring_of(record, hot_pixels.inputs(record))
+    return _judged(record, sharpness.of_pair(blur, sharp, record.alignment), measured, job.config)
+
+
+def judged(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> PairRecord | None:
+    """`record` under the thresholds of `config` by what was measured of it before; None if that was nothing."""
+    unmeasured = earlier.verdict is not None and earlier.verdict.reason in _FINAL
+    if earlier.quality is None or unmeasured:
+        return None
+    return _judged(record, earlier.quality, earlier.measured, config)
+
+
+def judged_as_measured(record: PairRecord, config: FilterConfig, hot_pixels: HotPixelMap) -> PairRecord | None:
+    """`record` judged by what it says was measured; None if that was of anything else than `examine` would open."""
+    if record.verdict is not None and record.verdict.reason in _FINAL:
+        return record
+    if record.quality is None or record.measured != measuring_of(record, hot_pixels.inputs(record)):
+        return None
+    return _judged(record, record.quality, record.measured, config)
+
+
+def _judged(record: PairRecord, facts: Quality, measured: str | None, config: FilterConfig) -> PairRecord:
+    record = replace(record, quality=facts, measured=measured)
+    if record.alignment is None and record.verdict is not None:
+        return record
+    return replace(record, verdict=judge(facts, record.alignment, config))

@@ -1,0 +1,1 @@
+"""RAW files: LibRaw, Bayer mosaics, demosaicing, hot pixels, DNG."""

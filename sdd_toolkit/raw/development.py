@@ -1,0 +1,93 @@
+"""How RAW files become linear frames: section `[develop]`, and what is noted of each developed frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import Field
+
+from sdd_toolkit.config import Section
+from sdd_toolkit.records import Row
+
+HIGHLIGHTS = "clip"
+"""A channel that reaches sensor white, or 1 after the white balance, stays there: the same for every frame.
+
+LibRaw's other ways scale by the largest multiplier or rebuild highlights from their surroundings, so that what a
+frame shows would decide its tone.
+"""
+
+
+class Demosaic(StrEnum):
+    """How a full colour comes to every pixel of a mosaic."""
+
+    AHD = "ahd"
+    DHT = "dht"
+    HALF = "half"
+
+
+class LensCorrection(StrEnum):
+    """Whether distortion and vignetting of the lens are taken out."""
+
+    NONE = "none"
+    LENSFUN = "lensfun"
+    LENSFUN_IF_KNOWN = "lensfun-if-known"
+
+
+class DevelopConfig(Section):
+    """How RAW files are developed, section `[develop]`."""
+
+    demosaic: Demosaic = Field(
+        default=Demosaic.AHD,
+        description="ahd, dht, or half: 2x2 blocks become one pixel, and pairs are packed at half size. "
+        "Only Bayer mosaics can choose, see docs/develop.md.",
+    )
+    hot_pixels: bool = Field(
+        default=True, description="Whether pixels that are hot or dead in many scenes are repaired before all else."
+    )
+    lens_correction: LensCorrection = Field(
+        default=LensCorrection.NONE,
+        description="none; lensfun: distortion and vignetting by the lensfun database, an unknown lens is an error; "
+        "lensfun-if-known: pairs with an unknown lens stay as they are.",
+    )
+
+    @property
+    def reduction(self) -> int:
+        """Full-size pixels along one edge of a developed pixel."""
+        return 2 if self.demosaic is Demosaic.HALF else 1
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFacts:
+    """How one frame was developed.
+
+    Attributes:
+        demosaic: `ahd`, `dht`, `half`, `x-trans` (Markesteijn, three passes) or `none` (no mosaic).
+        black_dn: Black levels of the mosaic's colours R, G, B and second green; empty for images.
+        white_dn: White level; None for images.
+        repaired: Hot and dead pixels repaired.
+        vignetting_by: The f-number by which the lens model took out vignetting; None: it did not.
+    """
+
+    demosaic: str
+    black_dn: tuple[float, ...] = ()
+    white_dn: float | None = None
+    repaired: int = 0
+    vignetting_by: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairDevelopment:
+    """How the two frames of a pair were developed, stored with it.
+
+    Attributes:
+        white_balance: Multipliers of R, G, B of both frames; green = 1.
+        blur: The blurred frame.
+        sharp: The sharp frame.
+        lens: Lens of the lensfun database whose distortion was taken out of both frames; None: none was.
+    """
+
+    white_balance: Row
+    blur: FrameFacts
+    sharp: FrameFacts
+    lens: str | None = None

@@ -1,0 +1,1 @@
+"""Splits, merges and subsets packed data sets without decoding pixels."""

@@ -1,0 +1,331 @@
+"""The stages that make a set of sets that are there: `split`, `merge`, `subset`. Chunks are copied, never decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdd_toolkit.audit.leakage import warn
+from sdd_toolkit.errors import ConfigError, InputError
+from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.packing.splits import SPLITS, assign
+from sdd_toolkit.pipeline.manifest import names_a_file, to_json
+from sdd_toolkit.rearranging.conditions import matching
+from sdd_toolkit.rearranging.writing import Member, write
+from sdd_toolkit.records import Report, Step
+from sdd_toolkit.shards.index import INDEX_NAME, Index
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.schema import StoredPair
+from sdd_toolkit.statistics import TEXT_COLUMNS, camera, table
+from sdd_toolkit.storage.files import inside, sha256_of
+from sdd_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.rearranging.conditions import Values
+
+PAIRS_PER_SHARD = 4
+# Short names of columns; the long ones are in `statistics.COLUMNS`.
+ALIASES = {"blur_gain": "sharpness_gain", "f_number": "blur_f_number"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """A set that is there: its index, the start of that file's SHA-256, its pairs as they lie in it."""
+
+    folder: Path
+    index: Index
+    sha256: str
+    members: tuple[Member, ...]
+
+
+def split(
+    shards: Path,
+    out: Path,
+    config: PackConfig,
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Shares the scenes of a set out anew.
+
+    A pair that changes its split gets the patches of its new one; the others keep theirs.
+
+    Args:
+        shards: Folder of the set.
+        out: Folder of the new set.
+        config: `split` says who goes where; `train_overlap` and `min_valid_fraction` must be those of packing.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Whether another set in `out` may go.
+        track: Shows progress.
+
+    Raises:
+        InputError: No set there, or `out` holds another.
+        ConfigError: The split lists do not fit, or patches were chosen with other settings.
+        IntegrityError: A shard is missing or damaged.
+    """
+    started = time.monotonic()
+    source = _read(shards, out)
+    scenes = {scene for members in source.index.splits.values() for scene in members}
+    splits = assign(scenes, config.split)
+    config = config.model_copy(update={"patch_size": source.index.patch_size})
+    step = _step("split", config.split.fingerprint(), source)
+    members = [_moved(member, splits[member.pair.record.scene], config) for member in source.members]
+    index = replace(
+        source.index,
+        splits={name: tuple(sorted(scene for scene in splits if splits[scene] == name)) for name in SPLITS},
+        history=(*source.index.history, f"split anew, of {_named(source)}"),
+    )
+    members = [_with_step(member, step) for member in members]
+    return _written(
+        "split", members, {}, out, index, config.pairs_per_shard, started, executor, overwrite=overwrite, track=track
+    )
+
+
+def merge(
+    sources: Sequence[Path],
+    out: Path,
+    prefixes: Sequence[str] = (),
+    pairs_per_shard: int = PAIRS_PER_SHARD,
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Makes one set of several. A scene that is in two of them is one scene, and must be in one split.
+
+    Args:
+        sources: Folders of the sets.
+        out: Folder of the new set.
+        prefixes: One for each set, put before the ids and scenes of its pairs; none: they stay as they are.
+        pairs_per_shard: Pairs in one HDF5 file.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Whether another set in `out` may go.
+        track: Shows progress.
+
+    Raises:
+        InputError: No set there, they were packed differently, share ids or have a scene in two splits, or `out` holds
+            another set.
+        IntegrityError: A shard is missing or damaged.
+    """
+    started = time.monotonic()
+    if prefixes and len(prefixes) != len(sources):
+        raise InputError(
+            f"{len(prefixes)} prefixes for {len(sources)} sets", hint="give one --prefix for each, or none"
+        )
+    sets = [_read(folder, out) for folder in sources]
+    for other in sets[1:]:
+        _check_alike(sets[0], other)
+    sets = [_prefixed(each, prefix) for each, prefix in zip(sets, prefixes or [""] * len(sets), strict=True)]
+    counts = Counter(member.pair.id for each in sets for member in each.members)
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    if twice:
+        what = f"{len(twice)} ids are in more than one of the sets, the first is {twice[0]!r}"
+        raise InputError(what, hint="tell them apart with one --prefix for each set")
+    indexes = [each.index for each in sets]
+    index = replace(
+        indexes[0],
+        name=" + ".join(dict.fromkeys(each.name for each in indexes)),
+        config=_fingerprint([each.config for each in indexes]),
+        splits=_joined_splits(sets),
+        failed=tuple(failure for each in indexes for failure in each.failed),
+        configs=dict(sorted((key, entry) for each in indexes for key, entry in each.configs.items())),
+        libraries=_joined_versions([each.libraries for each in indexes]),
+        history=(
+            *dict.fromkeys(line for each in indexes for line in each.history),
+            f"merged, of {' and '.join(map(_named, sets))}",
+        ),
+    )
+    settings = _fingerprint(list(prefixes))
+    members = [_with_step(member, _step("merge", settings, each)) for each in sets for member in each.members]
+    return _written(
+        "merge", members, {}, out, index, pairs_per_shard, started, executor, overwrite=overwrite, track=track
+    )
+
+
+def subset(
+    shards: Path,
+    out: Path,
+    where: str,
+    pairs_per_shard: int = PAIRS_PER_SHARD,
+    *,
+    executor: str = "serial",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Report:
+    """Takes those pairs of a set that fulfil a condition. Splits stay as they are.
+
+    Args:
+        shards: Folder of the set.
+        out: Folder of the new set.
+        where: Condition on the columns of `columns`, see `where.matching`.
+        pairs_per_shard: Pairs in one HDF5 file.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Whether another set in `out` may go.
+        track: Shows progress.
+
+    Raises:
+        InputError: No set there, no condition, an unknown column, no pair fulfils it, or `out` holds another set.
+        IntegrityError: A shard is missing or damaged.
+    """
+    started = time.monotonic()
+    source = _read(shards, out)
+    chosen = matching(where, columns(source.members))
+    if not chosen.any():
+        what = f"none of the {len(chosen)} pairs of {shards} fulfils {where!r}"
+        raise InputError(what, hint="`sdd report` shows how the columns are spread")
+    step = _step("subset", _fingerprint(where), source)
+    members = [_with_step(member, step) for member, wanted in zip(source.members, chosen, strict=True) if wanted]
+    scenes = {member.pair.record.scene for member in members}
+    index = replace(
+        source.index,
+        splits={name: tuple(s for s in members_of if s in scenes) for name, members_of in source.index.splits.items()},
+        failed=(),
+        history=(*source.index.history, f"subset where {where}, of {_named(source)}"),
+    )
+    left_out = {"not_selected": len(chosen) - len(members)} if len(members) < len(chosen) else {}
+    return _written(
+        "subset", members, left_out, out, index, pairs_per_shard, started, executor, overwrite=overwrite, track=track
+    )
+
+
+def columns(members: Sequence[Member]) -> dict[str, Values]:
+    """The columns a condition may name: those of `statistics.table`, `split`, `camera` and short names."""
+    frame = table(member.pair.record for member in members)
+    found: dict[str, Values] = {
+        name: np.array(list(frame[name]), dtype=np.str_) if name in TEXT_COLUMNS else frame[name].to_numpy()
+        for name in frame.columns
+    }
+    cameras = [camera(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)]
+    more = {"split": np.array([member.split for member in members]), "camera": np.array(cameras)}
+    return {**found, **more, **{short: found[name] for short, name in ALIASES.items()}}
+
+
+def _read(folder: Path, out: Path) -> _Set:
+    if out.resolve() == folder.resolve():
+        raise InputError(f"{out} is both input and output", hint="give another --out")
+    members = []
+    with ShardReader(folder) as reader:
+        for shard in reader.shards:
+            path = inside(folder, shard.name)
+            for name in shard.pairs:
+                marks = reader.marks(name)
+                pair = StoredPair(name, reader.record(name), path, name, None if marks is None else marks.patching)
+                members.append(Member(pair, shard, shard.split))
+    return _Set(folder, reader.index, sha256_of(folder / INDEX_NAME)[:16], tuple(members))
+
+
+def _moved(member: Member, to: str, config: PackConfig) -> Member:
+    if to == member.split:
+        return member
+    before, after = config.patching(member.split), config.patching(to)
+    if member.pair.patching not in (None, before.fingerprint()):
+        raise ConfigError(
+            f"the patches of {member.pair.id!r} were not chosen with train_overlap = {config.train_overlap:g} and "
+            f"min_valid_fraction = {config.min_valid_fraction:g}",
+            hint="give the --config that the set was packed with",
+        )
+    return Member(replace(member.pair, patching=after.fingerprint()), member.source, to, after)
+
+
+def _prefixed(source: _Set, prefix: str) -> _Set:
+    if not prefix:
+        return source
+    members = []
+    for member in source.members:
+        record = member.pair.record
+        name = prefix + record.id
+        if not names_a_file(name):
+            raise InputError(
+                f"with the prefix {prefix!r} the id {name[:80]!r} cannot name a file", hint="shorter, no /"
+            )
+        record = replace(record, id=name, scene=prefix + record.scene)
+        members.append(replace(member, pair=replace(member.pair, id=name, record=record)))
+    splits = {name: tuple(prefix + scene for scene in scenes) for name, scenes in source.index.splits.items()}
+    failed = tuple(replace(failure, id=prefix + failure.id) for failure in source.index.failed)
+    return replace(source, members=tuple(members), index=replace(source.index, splits=splits, failed=failed))
+
+
+def _check_alike(first: _Set, other: _Set) -> None:
+    mine, theirs = ({**asdict(each.index.header("")), "highlights": each.index.highlights} for each in (first, other))
+    for name, value in mine.items():
+        if theirs[name] != value:
+            raise InputError(
+                f"{first.folder} has {name} = {value}, {other.folder} has {name} = {theirs[name]}",
+                hint="pack one of them again with the settings of the other",
+            )
+
+
+def _joined_versions(sets: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The libraries of several sets; where they differ, every version."""
+    names = sorted({name for each in sets for name in each}, key=str.lower)
+    return {name: ", ".join(dict.fromkeys(each[name] for each in sets if name in each)) for name in names}
+
+
+def _joined_splits(sets: Sequence[_Set]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, Path]] = {}
+    for each in sets:
+        for name, scenes in each.index.splits.items():
+            for scene in scenes:
+                before, folder = found.setdefault(scene, (name, each.folder))
+                if before != name:
+                    raise InputError(
+                        f"the scene {scene!r} is in {before} of {folder} and in {name} of {each.folder}",
+                        hint="`sdd split` one of them like the other, or give one --prefix for each set",
+                    )
+    return {name: tuple(sorted(scene for scene in found if found[scene][0] == name)) for name in SPLITS}
+
+
+def _step(stage: str, settings: str, source: _Set) -> Step:
+    return Step(stage=stage, version=__version__, config=settings, inputs=source.sha256)
+
+
+def _with_step(member: Member, step: Step) -> Member:
+    record = member.pair.record
+    return replace(member, pair=replace(member.pair, record=replace(record, history=(*record.history, step))))
+
+
+def _fingerprint(value: object) -> str:
+    return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
+
+
+def _named(source: _Set) -> str:
+    return f"{source.index.name} (index {source.sha256})"
+
+
+def _written(
+    stage: str,
+    members: Sequence[Member],
+    left_out: dict[str, int],
+    out: Path,
+    index: Index,
+    pairs_per_shard: int,
+    started: float,
+    executor: str,
+    *,
+    overwrite: bool,
+    track: Track,
+) -> Report:
+    index = replace(index, toolkit=__version__)
+    skipped = write(stage, members, out, index, pairs_per_shard, executor=executor, overwrite=overwrite, track=track)
+    warn(out)
+    return Report(
+        stage=stage,
+        total=len(members) + sum(left_out.values()),
+        done=len(members) - skipped,
+        skipped=skipped,
+        rejected=left_out,
+        seconds=time.monotonic() - started,
+        outputs=(str(out / INDEX_NAME),),
+        copied=len(members) - skipped,
+    )

@@ -1,0 +1,1 @@
+"""The HTML report of alignment statistics with figures and pictures: `sdd report`."""

@@ -1,0 +1,155 @@
+"""The alignment check of the report: where it shows best, and the red-cyan overlays of that window. Pure.
+
+A window is (top, left, height, width). Windows and homographies are in pixels of half-size frames, or of a box cut out
+of these.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.imaging import geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Homography = NDArray[np.float64]
+    Window = tuple[int, int, int, int]
+
+WINDOW_PX = (180, 240)
+LARGEST_DISC_PX = 40.0
+_ENLARGED = 2
+
+
+def overlay(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Red-cyan overlay of two (H, W) brightnesses: grey where they agree, coloured fringes where they do not.
+
+    Returns:
+        (H, W, 3) RGB, the blurred frame in red, the sharp one in green and blue.
+    """
+    return np.stack([blurred, sharp, sharp], axis=-1)
+
+
+def overlays(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], sharp: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """`overlay` of a window before and after alignment, each (h, w, 3) RGB as people see it, enlarged twice."""
+    target = grey(sharp)
+    size = (sharp.shape[1] * _ENLARGED, sharp.shape[0] * _ENLARGED)
+    first, second = (
+        cv2.resize(overlay(grey(seen), target), size, interpolation=cv2.INTER_CUBIC) for seen in (before, after)
+    )
+    return np.asarray(first, dtype=np.uint8), np.asarray(second, dtype=np.uint8)
+
+
+def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.float32]:
+    """`image` (H, W[, C]) out of focus by a disc of `radius_px`; pixels on its rim count as far as it covers them."""
+    reach = int(np.ceil(radius_px))
+    if reach < 1:
+        return image
+    axis = np.arange(-reach, reach + 1, dtype=np.float32)
+    disc = np.clip(radius_px + 0.5 - np.hypot(axis[:, None], axis[None, :]), 0.0, 1.0)
+    blurred = cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, dtype=np.float32)
+
+
+def telling_window(
+    brightness: NDArray[np.uint8],
+    displacement_px: NDArray[np.float32],
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+) -> Window:
+    """The window with most texture that moved most, where an alignment shows best.
+
+    Args:
+        brightness: (H, W).
+        displacement_px: (H, W) length of the motion before alignment.
+        box: (left, top, right, bottom) the window must lie in.
+        size: (height, width) wished for; cut to the box.
+
+    Returns:
+        (top, left, height, width).
+    """
+    left, top, right, bottom = box
+    height, width = min(size[0], bottom - top), min(size[1], right - left)
+    plane = brightness[top:bottom, left:right].astype(np.float32)
+    slope = np.hypot(cv2.Sobel(plane, cv2.CV_32F, 1, 0), cv2.Sobel(plane, cv2.CV_32F, 0, 1))
+    total = cv2.integral(slope * (1.0 + displacement_px[top:bottom, left:right]))
+    score = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    row, column = np.unravel_index(int(np.argmax(score)), score.shape)
+    return top + int(row), left + int(column), height, width
+
+
+def window_to_check(
+    seen: NDArray[np.uint8], homography: Homography, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> Window:
+    """`telling_window` of a half-size frame, searched on a smaller picture of it.
+
+    Args:
+        seen: (h, w, 3) the sharp frame with the blur of the blurred one, so that only its texture counts.
+        homography: (3, 3) blurred to sharp.
+        box: (left, top, right, bottom) the window should lie in.
+        size: (height, width) of the half-size frame.
+
+    Returns:
+        (top, left, height, width) on the half-size frame.
+    """
+    factor = seen.shape[1] / size[1]
+    moved = geometry.displacement(geometry.scaled(homography, factor), seen.shape[:2])
+    rows, columns = slices(box, factor, seen.shape)
+    within = (columns.start, rows.start, min(columns.stop, seen.shape[1]), min(rows.stop, seen.shape[0]))
+    wished = (max(1, round(WINDOW_PX[0] * factor)), max(1, round(WINDOW_PX[1] * factor)))
+    found = telling_window(grey(seen), np.linalg.norm(moved, axis=-1), within, wished)
+    top, left = (round(edge / factor) for edge in found[:2])
+    height, width = min(WINDOW_PX[0], size[0]), min(WINDOW_PX[1], size[1])
+    return min(top, size[0] - height), min(left, size[1] - width), height, width
+
+
+def box_of_both(homography: Homography, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of what stays on a frame that is moved, going by how far its corners leave it."""
+    height, width = size
+    moved = np.clip(geometry.project(homography, geometry.corners(size)), (-width, -height), (2 * width, 2 * height))
+    upper_left, upper_right, lower_right, lower_left = moved.tolist()
+    return (
+        max(0.0, -upper_left[0], -lower_left[0]),
+        max(0.0, -upper_left[1], -upper_right[1]),
+        width - max(0.0, upper_right[0] - width + 1, lower_right[0] - width + 1),
+        height - max(0.0, lower_left[1] - height + 1, lower_right[1] - height + 1),
+    )
+
+
+def grown(window: Window, margin_px: float, size: tuple[int, int]) -> Window:
+    """A window and what lies about it, as far as the frame reaches."""
+    top, left, height, width = window
+    margin = int(np.ceil(margin_px))
+    first_row, first_column = max(0, top - margin), max(0, left - margin)
+    last_row, last_column = min(size[0], top + height + margin), min(size[1], left + width + margin)
+    return first_row, first_column, last_row - first_row, last_column - first_column
+
+
+def joined(first: Window, second: Window) -> Window:
+    """The smallest window that holds both."""
+    top, left = min(first[0], second[0]), min(first[1], second[1])
+    bottom, right = (max(one[axis] + one[axis + 2] for one in (first, second)) for axis in (0, 1))
+    return top, left, bottom - top, right - left
+
+
+def part(window: Window, around: Window = (0, 0, 0, 0)) -> tuple[slice, slice]:
+    """Rows and columns of a window in the frame, or in the window `around` it."""
+    top, left = window[0] - around[0], window[1] - around[1]
+    return slice(top, top + window[2]), slice(left, left + window[3])
+
+
+def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) of (H, W, 3) RGB."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def slices(box: tuple[float, float, float, float], factor: float, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the full-size `box` on a grid `factor` times as large, of `size`; at least one pixel."""
+    left, top, right, bottom = (round(edge * factor) for edge in box)
+    first_row, first_column = min(max(top, 0), size[0] - 1), min(max(left, 0), size[1] - 1)
+    return slice(first_row, max(bottom, first_row + 1)), slice(first_column, max(right, first_column + 1))

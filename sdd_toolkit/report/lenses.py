@@ -1,0 +1,111 @@
+"""The report's lenses: motion and what is left of it by lens and focus distance, and how each lens breathes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+
+from sdd_toolkit import statistics
+from sdd_toolkit.calibration import breathing_model, lens_breathing
+from sdd_toolkit.report.figures import curve_svg
+from sdd_toolkit.report.quantities import COMPONENTS, figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.calibration.breathing_model import BreathingModel, Observation
+    from sdd_toolkit.calibration.lens_breathing import LensPairs
+    from sdd_toolkit.records import PairRecord
+
+_CURVE_POINTS = 60
+_MOST_POINTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One row of the table of components; `cells` are (median, range), dashes where nothing was measured."""
+
+    name: str
+    level: int
+    pairs: int
+    cells: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LensView:
+    """How one lens breathes: the figure and what it says in words; without a model, why there is none."""
+
+    name: str
+    svg: Markup | None
+    words: tuple[str, ...]
+
+
+def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
+    """`statistics.groups` as the table shows them."""
+    return [
+        GroupRow(
+            name=(group.focus and f"focus {group.focus}") or group.lens or "All pairs",
+            level=2 if group.focus else 1 if group.lens else 0,
+            pairs=group.pairs,
+            cells=tuple(_cell(group.spreads.get(quantity.column), quantity.digits) for quantity in COMPONENTS),
+        )
+        for group in statistics.groups(frame)
+    ]
+
+
+def lens_views(records: Sequence[PairRecord]) -> list[LensView]:
+    """Every lens between whose frames the focus moved; a set that tells nothing of its lenses has none."""
+    return [_view(entry) for entry in lens_breathing.fit_lenses(records) if entry.observations]
+
+
+def _view(entry: LensPairs) -> LensView:
+    name = entry.lens if entry.focal_mm is None else f"{entry.lens} · {entry.focal_mm:g} mm"
+    left_out = ", ".join(f"{count} {reason}" for reason, count in entry.left_out.items())
+    rest = (f"left out: {left_out}",) if left_out else ()
+    if entry.model is None:
+        return LensView(name, None, (f"no model: {entry.refusal}", *rest))
+    model = entry.model
+    x = np.linspace(*model.range_dpt, _CURVE_POINTS)
+    points = _points(model, entry.observations)
+    shown = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int)]
+    svg = curve_svg((x, *_curve(model, x)), shown, label=f"Magnification of {name} against its focus position")
+    slope = f"{figure(100 * model.zoom_per_dioptre, 2)} % per dioptre"
+    scatter = f"scatter {figure(100 * model.scatter, 3)} %"
+    outliers = (f"{model.outliers} without weight",) if model.outliers else ()
+    return LensView(name, Markup(svg), (f"{model.count} pairs", slope, scatter, *outliers, *rest))
+
+
+def _curve(model: BreathingModel, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Magnification relative to the farthest focus position, per cent, and two standard deviations of it."""
+    far_m = 1.0 / x[0] if x[0] > 0 else np.inf
+    priors = [breathing_model.predict(model, far_m, 1.0 / position if position > 0 else np.inf) for position in x]
+    zoom, deviation = (np.array([getattr(prior, name) for prior in priors]) for name in ("zoom", "deviation"))
+    return 100.0 * (zoom - 1.0), 200.0 * deviation
+
+
+def _points(model: BreathingModel, observations: Sequence[Observation]) -> NDArray[np.float64]:
+    """(N, 2): each pair at its sharp frame's focus position, off the curve by what the model does not explain.
+
+    A pair whose frame lies outside the fitted range is an outlier without weight and is not shown.
+    """
+    low, high = model.range_dpt
+    far = breathing_model.log_magnification(model, low)
+    points = []
+    for entry in observations:
+        blur, sharp = breathing_model.dioptres(entry.focus_blur_m), breathing_model.dioptres(entry.focus_sharp_m)
+        zoom = np.exp(breathing_model.log_magnification(model, blur) - far) * entry.zoom
+        if low <= sharp <= high:
+            points.append((sharp, 100.0 * (zoom - 1.0)))
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
+
+
+def _cell(spread: statistics.Spread | None, digits: int) -> tuple[str, str]:
+    if spread is None:
+        return figure(None, digits), ""
+    return figure(spread.median, digits), f"{figure(spread.p05, digits)} … {figure(spread.p95, digits)}"

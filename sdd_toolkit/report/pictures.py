@@ -1,0 +1,337 @@
+"""The pictures of one pair for the report: slider, flow map and alignment check, as data URIs.
+
+A pair that was packed is shown as it lies in the shards, and its source files are not looked at; every other one as
+these show it, aligned if it could be. A picture that cannot be made is left out with the reason.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from sdd_toolkit.errors import SddError
+from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.frames.reading import preview
+from sdd_toolkit.imaging import encoding, geometry, resampling, residual_flow
+from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.flow_colours import faded, flow_colours, nice_scale_px, reduced
+from sdd_toolkit.report.alignment_check import (
+    LARGEST_DISC_PX,
+    box_of_both,
+    disc_blurred,
+    grown,
+    joined,
+    overlays,
+    part,
+    slices,
+    window_to_check,
+)
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.storage import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.records import Alignment, PairRecord
+    from sdd_toolkit.storage.locations import Place
+
+    Check = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
+_FLOW_WIDTH_PX = 320
+_SEARCH_WIDTH_PX = 480
+_BAND_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTask:
+    """What a worker needs to picture one pair.
+
+    Attributes:
+        root: Folder the pair's file paths are relative to.
+        folder: Folder of the manifest, which `Alignment.flow_file` is relative to.
+        shards: Folder of the shards that hold this pair; None if it is not packed.
+    """
+
+    record: PairRecord
+    root: Path
+    folder: Path
+    shards: Place | None
+    width_px: int
+    jpeg_quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairPictures:
+    """Data URIs of one pair; None where there is nothing to show.
+
+    Attributes:
+        size: (height, width) of the frame the slider shows, in its pixels.
+        caption: What the slider shows and where it comes from.
+        flow_scale_px: Length of flow that is drawn in full colour, full-size pixels.
+        before: Red-cyan overlay of a textured window as shot; `after` the same once aligned.
+        moved_back: Whether `before` shows the packed frame moved back to where it was shot.
+        notes: Why something is missing.
+    """
+
+    size: tuple[int, int] = (2, 3)
+    blurred: str | None = None
+    sharp: str | None = None
+    caption: str = ""
+    flow: str | None = None
+    flow_scale_px: float = 0.0
+    before: str | None = None
+    after: str | None = None
+    moved_back: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def pictures(task: PictureTask) -> PairPictures:
+    """All pictures of one pair; whatever cannot be read becomes a note, never an exception."""
+    shown, notes = PairPictures(), list[str]()
+    for add in (_with_shards, _with_sources, _with_flow):
+        try:
+            shown = add(task, shown)
+        except SddError as error:
+            notes.append(error.what.replace(f"{task.root}/", "").replace(f"{task.folder}/", ""))
+    return replace(shown, notes=tuple(notes))
+
+
+def jpeg(image: NDArray[np.uint8], quality: int) -> str:
+    """(H, W, 3) RGB as a JPEG data URI, colour not subsampled."""
+    sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    _, content = cv2.imencode(
+        ".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
+    )
+    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
+
+
+def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
+    """What the shards did not give as the source files show it: the slider, the alignment check if there is one."""
+    if shown.blurred is not None and shown.before is not None:
+        return shown
+    blur, sharp = (frames.read_half(files.inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp))
+    alignment = task.record.alignment
+    if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
+        if shown.blurred is not None:
+            return shown
+        pair = [_seen(frame, _narrowed(frame.rgb, task.width_px)) for frame in (blur, sharp)]
+        return _with_slider(task, shown, pair[0], pair[1], "Source files as shot, not aligned")
+    blur = _matched(blur, sharp, alignment.gain)
+    if shown.blurred is None:
+        small_blur, small_sharp = (_narrowed(frame.rgb, task.width_px) for frame in (blur, sharp))
+        factor = small_sharp.shape[1] / alignment.size[1]
+        to_small = geometry.scaled(alignment.homography, factor)
+        moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
+        cut, seen = slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
+        shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
+    return _with_check(task, shown, *_source_check(blur, sharp, alignment))
+
+
+def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
+    """All of it as packed."""
+    if task.shards is None:
+        return shown
+    with ShardReader(task.shards) as reader:
+        blur, sharp = (_light(picture, reader) for picture in _packed_pair(reader, task.record.id, task.width_px))
+        shown = _with_slider(task, shown, _picture(blur), _picture(sharp), "The packed pair, as training sees it")
+        outline, flow = reader.outline(task.record.id), reader.read_flow(task.record.id)
+        confidence = _packed_confidence(task, flow.shape[:2], outline.box, reader.index.reduction)
+        shown = _with_flow_map(task, shown, flow * np.float32(reader.index.reduction), confidence)
+        alignment = outline.record.alignment
+        if alignment is None or alignment.failure is not None or outline.box is None:
+            return shown
+        check = _packed_check(reader, task.record.id, _narrowed(sharp, _SEARCH_WIDTH_PX), alignment, outline.box)
+    return replace(_with_check(task, shown, *check), moved_back=True)
+
+
+def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
+    """The flow map from the alignment's own file, unless the shards gave one."""
+    alignment = task.record.alignment
+    if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
+        return shown
+    residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
+    seen = slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
+    return _with_flow_map(task, shown, residual.flow[seen], residual.trust[seen])
+
+
+def _with_slider(
+    task: PictureTask, shown: PairPictures, blur: NDArray[Any], sharp: NDArray[Any], caption: str
+) -> PairPictures:
+    pair = [_narrowed(picture.astype(np.uint8), task.width_px) for picture in (blur, sharp)]
+    blurred, target = (jpeg(picture, task.jpeg_quality) for picture in pair)
+    height, width = pair[1].shape[:2]
+    return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
+
+
+def _with_check(
+    task: PictureTask,
+    shown: PairPictures,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    sharp: NDArray[np.uint8],
+) -> PairPictures:
+    first, second = (jpeg(picture, task.jpeg_quality) for picture in overlays(before, after, sharp))
+    return replace(shown, before=first, after=second)
+
+
+def _packed_pair(reader: ShardReader, pair_id: str, width_px: int) -> list[NDArray[Any]]:
+    """Both packed frames at most `width_px` wide, read some rows at a time and halved while these are in the cache."""
+    height, width = reader.shape(pair_id)
+    halvings = _halvings((height, width), width_px)
+    bands = [
+        [_halved(part, halvings) for part in reader.read_images(pair_id, top, 0, min(_BAND_ROWS, height - top), width)]
+        for top in range(0, height, _BAND_ROWS)
+    ]
+    return [_narrowed(np.concatenate(parts), width_px) for parts in zip(*bands, strict=True)]
+
+
+def _packed_confidence(
+    task: PictureTask, size: tuple[int, ...], box: tuple[int, int, int, int] | None, reduction: int
+) -> NDArray[np.float32]:
+    """How sure the packed flow is, which the shards do not hold; all of it where the alignment's own file is gone."""
+    alignment, everything = task.record.alignment, np.ones(size, dtype=np.float32)
+    if alignment is None or alignment.flow_file is None or box is None:
+        return everything
+    try:
+        trust = residual_flow.read_trust(files.inside(task.folder, alignment.flow_file), alignment.size)
+    except SddError:
+        return everything
+    if reduction == 2:
+        trust = binned(np.pad(trust, [(0, side % 2) for side in trust.shape], mode="edge"))
+    left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in box)
+    found = trust[top:bottom, left:right]
+    return found if found.shape == everything.shape else everything
+
+
+def _with_flow_map(
+    task: PictureTask, shown: PairPictures, flow: NDArray[np.float32], confidence: NDArray[np.float32]
+) -> PairPictures:
+    """The flow drawn on the scale of the textured pixels, faded where it is not sure.
+
+    In flat areas a flow is anybody's guess, and often long.
+    """
+    alignment = task.record.alignment
+    scale_px = nice_scale_px(alignment.residual_p95_px if alignment is not None else 0.0)
+    factor = min(flow.shape[1] // _FLOW_WIDTH_PX, flow.shape[0])
+    if factor > 1:
+        flow, confidence = reduced(flow, confidence, factor)
+    picture = _narrowed(faded(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
+    return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
+
+
+def _source_check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> Check:
+    """The most telling window of two half-size frames: the blurred one as shot, aligned, and the sharp one.
+
+    The sharp frame is given the measured blur, so that a coloured fringe means misplaced, not out of focus.
+    """
+    homography = geometry.scaled(alignment.homography, 0.5)
+    left, top, right, bottom = (edge / 2 for edge in alignment.box)
+    height, width = sharp.rgb.shape[:2]
+    small = _narrowed(sharp.rgb, _SEARCH_WIDTH_PX)
+    seen = _seen(sharp, disc_blurred(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
+    window = window_to_check(seen, homography, (left, top, right, bottom), (height, width))
+    radius_px = _disc_px(alignment, 0.5)
+    around = grown(window, radius_px, (height, width))
+    target = disc_blurred(np.ascontiguousarray(sharp.rgb[part(around)]), radius_px)[part(window, around)]
+    to_window = _shift(-window[1], -window[0]) @ homography
+    moved = resampling.warp(blur.rgb, to_window, target.shape[:2], radial=alignment.radial)
+    return _seen(blur, blur.rgb[part(window)]), _seen(blur, moved), _seen(sharp, target)
+
+
+def _packed_check(
+    reader: ShardReader, pair_id: str, small: NDArray[np.float32], alignment: Alignment, box: tuple[int, int, int, int]
+) -> Check:
+    """`_source_check` of a packed pair, its blurred frame moved back to where it was shot.
+
+    Args:
+        reader: Of its shards.
+        pair_id: Its id.
+        small: (h, w, 3) linear light of the packed sharp frame, narrowed.
+        alignment: What it was packed by. A residual flow that was applied, or a lens model, is not undone.
+        box: What of the frame was packed.
+    """
+    bins = 2 // reader.index.reduction
+    height, width = (side // bins for side in reader.shape(pair_id))
+    left, top = box[0] / bins, box[1] / bins
+    homography = geometry.scaled(alignment.homography, 0.5)
+    in_box = _shift(-left, -top) @ homography @ _shift(left, top)
+    seen = _picture(disc_blurred(small, _disc_px(alignment, small.shape[1] / (2 * width))))
+    window = window_to_check(seen, in_box, box_of_both(in_box, (height, width)), (height, width))
+    ys, xs = (axis.astype(np.float64) for axis in np.mgrid[part(window)])
+    frame = (alignment.size[0] // 2, alignment.size[1] // 2)
+    x, y, _ = geometry.mapped(homography, *geometry.bent(xs + left, ys + top, -alignment.radial, frame))
+    x, y = np.clip(np.nan_to_num(x - left), 0, width - 1), np.clip(np.nan_to_num(y - top), 0, height - 1)
+    first_row, first_column = int(y.min()), int(x.min())
+    moved = (first_row, first_column, int(y.max()) - first_row + 1, int(x.max()) - first_column + 1)
+    radius_px = _disc_px(alignment, 0.5)
+    margin_px = max(radius_px, resampling.REACH_PX + 1)
+    around = grown(joined(window, moved), margin_px, (height, width))
+    read = reader.read_images(pair_id, *(bins * edge for edge in around))
+    blur, sharp = (light if bins == 1 else binned(light) for light in (_light(codes, reader) for codes in read))
+    within = part(window, around)
+    before = resampling.sample(blur, x - around[1], y - around[0])
+    return _picture(before), _picture(blur[within]), _picture(disc_blurred(sharp, radius_px)[within])
+
+
+def _disc_px(alignment: Alignment, factor: float) -> float:
+    """Radius of the blur on a grid `factor` times as large as the frame."""
+    return min(LARGEST_DISC_PX, alignment.coc_px * factor)
+
+
+def _shift(x: float, y: float) -> NDArray[np.float64]:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=np.float64)
+
+
+def _light(codes: NDArray[Any], reader: ShardReader) -> NDArray[np.float32]:
+    """Linear light of packed pixels."""
+    return encoding.decode(codes, reader.encoding)
+
+
+def _picture(light: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Linear light as people see it."""
+    return np.asarray(encoding.encode(light, encoding.Encoding.SRGB8), dtype=np.uint8)
+
+
+def _seen(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Some pixels of `frame` as `develop.preview` shows them."""
+    return preview(replace(frame, rgb=rgb))
+
+
+def _matched(blur: HalfFrame, sharp: HalfFrame, gain: float) -> HalfFrame:
+    """The blurred frame at the sharp one's brightness and white balance."""
+    return replace(blur, rgb=blur.rgb * np.float32(gain), white_balance=sharp.white_balance)
+
+
+def _narrowed(image: NDArray[Any], width_px: int) -> NDArray[Any]:
+    """`image` at most `width_px` wide, averaged."""
+    height, width = image.shape[:2]
+    if width <= width_px:
+        return image
+    image = _halved(image, _halvings((height, width), width_px))
+    return _resized(image, (max(1, round(height * width_px / width)), width_px))
+
+
+def _halvings(size: tuple[int, int], width_px: int) -> int:
+    """How often a picture can be halved and is still as wide: OpenCV halves ten times as fast as it averages."""
+    times = 0
+    while size[1] >> times >= 2 * width_px and all(side % (2 << times) == 0 for side in size):
+        times += 1
+    return times
+
+
+def _halved(image: NDArray[Any], times: int) -> NDArray[Any]:
+    for _ in range(times):
+        image = _resized(image, (image.shape[0] // 2, image.shape[1] // 2))
+    return image
+
+
+def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, dtype=image.dtype)

@@ -1,0 +1,173 @@
+"""A packed data set as tables and rows: `read_index` for pandas, `iterate` for everything that takes dictionaries."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.shards.index import INDEX_NAME, read_index
+from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.shards.tables import PATCH_COLUMNS, patches_in, rows_in
+from sdd_toolkit.statistics import COLUMNS, NUMBER_COLUMNS, table
+from sdd_toolkit.storage.files import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from sdd_toolkit.records import PairRecord
+    from sdd_toolkit.shards.index import Index
+
+PAIRS = "pairs.csv"
+CROISSANT = "croissant.json"
+_PLACE = ("id", "split", "shard", "packed_height", "packed_width")
+_FILES = ("blur_bytes", "blur_sha256", "sharp_bytes", "sharp_sha256")
+PAIR_COLUMNS = (*_PLACE, *(name for name in COLUMNS if name != "id"), *_FILES)
+_COUNTS = ("packed_height", "packed_width", "blur_bytes", "sharp_bytes")
+
+
+def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs") -> pd.DataFrame:
+    """One row a pair, or a patch, of the shards in `folder`, in reading order; no pixel is read.
+
+    Of pairs: split, shard, packed size, everything `sdd report` measures, bytes and SHA-256 of the two source files.
+    Where `sdd card` has left its `pairs.csv` and it still belongs to the index, that is read instead of the shards.
+    Of patches: pair, split, shard, `top`, `left`, `sharpness`, `valid_fraction`.
+
+    Args:
+        folder: Where `index.json` lies.
+        level: `pairs` or `patches`.
+
+    Raises:
+        InputError: No index, one of an unknown version, or no such level.
+        IntegrityError: The index or a shard is damaged.
+    """
+    from pathlib import Path
+
+    folder = Path(folder)
+    index = read_index(folder)
+    if level == "patches":
+        return _patches(folder, index)
+    if level != "pairs":
+        raise InputError(f"no level {level!r}", hint='level="pairs" or level="patches"')
+    kept = _kept(folder)
+    if kept is not None:
+        return kept
+    rows = list(chain.from_iterable(rows_in(folder, shard) for shard in index.shards))
+    return pairs_frame(index, [row.record for row in rows], [row.size for row in rows])
+
+
+def pairs_frame(
+    index: Index,
+    records: Sequence[PairRecord],
+    sizes: Sequence[tuple[int, int]],
+    measured: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """The table of pairs.
+
+    Args:
+        index: Of the data set.
+        records: Of all its pairs, in reading order.
+        sizes: (height, width) as packed, in the same order.
+        measured: `statistics.table` of the records, if it is at hand.
+    """
+    places = [(shard.split, shard.name) for shard in index.shards for _ in shard.pairs]
+    frame = (table(records) if measured is None else measured).assign(
+        split=pd.Series([split for split, _ in places], dtype=str),
+        shard=pd.Series([name for _, name in places], dtype=str),
+        packed_height=np.array([height for height, _ in sizes], dtype=np.int64),
+        packed_width=np.array([width for _, width in sizes], dtype=np.int64),
+    )
+    for role in ("blur", "sharp"):
+        refs = [getattr(record, role) for record in records]
+        frame[f"{role}_bytes"] = np.array([ref.bytes for ref in refs], dtype=np.int64)
+        frame[f"{role}_sha256"] = pd.Series([ref.sha256 for ref in refs], dtype=str)
+    return frame[list(PAIR_COLUMNS)]
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """The table of pairs as `pairs.csv`: numbers in full, missing ones empty."""
+    # Lines end as RFC 4180 has it: a lone "\r" in a name, which pandas takes for the end of one, is quoted only then.
+    return str(frame.to_csv(index=False, lineterminator="\r\n"))
+
+
+def from_csv(text: str) -> pd.DataFrame:
+    """The table of pairs out of `pairs.csv`, equal to what it was written from."""
+    # As texts first: pandas' own parser of numbers is not exact in every version.
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    counts = {name: frame[name].astype(np.int64) for name in _COUNTS}
+    numbers = {name: pd.Series(_floats(frame[name])) for name in NUMBER_COLUMNS}
+    return frame.assign(**counts, **numbers, aligned=frame["aligned"] == "True")
+
+
+def _floats(texts: pd.Series[str]) -> NDArray[np.float64]:
+    values = texts.to_numpy(dtype=np.str_)
+    return np.where(values == "", "nan", values).astype(np.float64)
+
+
+def iterate(folder: Path | str, split: str | None = None) -> Iterator[dict[str, Any]]:
+    """The pairs of a packed folder one after the other, as plain dictionaries.
+
+    Fits `datasets.Dataset.from_generator(iterate, gen_kwargs={"folder": …, "split": …})`.
+
+    Args:
+        folder: Where `index.json` lies.
+        split: `train`, `val` or `test`; None for all.
+
+    Yields:
+        `id`, `scene`, `split`; `blur` and `sharp` (H, W, 3) uint8 or uint16; `valid` (H, W) bool; `flow` (H/4, W/4, 2)
+        float32; `encoding`; `record`, everything known about the pair, JSON.
+
+    Raises:
+        InputError: No index, or no such split.
+        IntegrityError: A shard is missing or damaged.
+    """
+    with ShardReader(folder, split) as reader:
+        for shard in reader.shards:
+            for name in shard.pairs:
+                pair = reader.read(name)
+                yield {
+                    "id": name,
+                    "scene": pair.record.scene,
+                    "split": shard.split,
+                    "blur": pair.blur,
+                    "sharp": pair.sharp,
+                    "valid": pair.valid,
+                    "flow": pair.flow,
+                    "encoding": reader.encoding.value,
+                    "record": to_json(pair.record),
+                }
+
+
+def _kept(folder: Path) -> pd.DataFrame | None:
+    """`pairs.csv`, if the Croissant file beside it says that it belongs to this very index."""
+    try:
+        told = json.loads((folder / CROISSANT).read_text(encoding="utf-8"))
+        hashes = {entry["@id"]: entry["sha256"] for entry in told["distribution"]}
+        if hashes[INDEX_NAME] != sha256_of(folder / INDEX_NAME) or hashes[PAIRS] != sha256_of(folder / PAIRS):
+            return None
+        return from_csv((folder / PAIRS).read_bytes().decode())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _patches(folder: Path, index: Index) -> pd.DataFrame:
+    found = [(shard, patches_in(folder, shard)) for shard in index.shards]
+    columns: dict[str, Any] = {
+        name: np.concatenate([columns[name] for _, columns in found] or [np.empty(0)]) for name in PATCH_COLUMNS
+    }
+    lengths = [len(columns["top"]) for _, columns in found]
+    for name in ("split", "shard"):
+        values = [shard.split if name == "split" else shard.name for shard, _ in found]
+        columns[name] = np.repeat(np.array(values, dtype=object), lengths)
+    frame = pd.DataFrame(columns).astype({name: str for name in ("pair", "split", "shard")})
+    return frame[["pair", "split", "shard", *PATCH_COLUMNS[1:]]]

@@ -1,0 +1,108 @@
+"""Finished shards that a new plan does not want: out of the way, but at hand until the new shards are published.
+
+They lie in `.previous/`, named after their SHA-256, each with its note. A reader finds the old set or no index at all;
+the run after a killed one finds them again, and what the killed one had finished besides. In a store nothing is set
+aside: the chunks would have to come here and go back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdd_toolkit.errors import IntegrityError
+from sdd_toolkit.pipeline.manifest import to_json
+from sdd_toolkit.shards.folder import NOTE, Note, finished, read_note, write_note
+from sdd_toolkit.shards.index import INDEX_NAME
+from sdd_toolkit.shards.stored_patches import read_marks
+from sdd_toolkit.storage.files import sha256_of, write_text, writing_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sdd_toolkit.shards.schema import Marks
+    from sdd_toolkit.storage.locations import Place
+
+FOLDER = ".previous"
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """A shard that was set aside."""
+
+    path: Path
+    note: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A pair in a shard that was set aside, its shard's hash checked.
+
+    Attributes:
+        id: Its id.
+        size: (height, width) of its arrays.
+    """
+
+    id: str
+    path: Path
+    marks: Marks
+    size: tuple[int, int]
+
+
+def set_aside(out: Place, kept: Mapping[str, Note]) -> None:
+    """Takes the index back and moves every finished shard that is not `kept` into `.previous`.
+
+    Each step leaves all shards findable: the notes say what the index said before it goes, and a shard has its note at
+    its new place before it moves.
+    """
+    if not isinstance(out, Path):
+        return
+    leaving = [note for note in finished(out) if note.shard.name not in kept]
+    if not leaving:
+        return
+    for note in (*kept.values(), *leaving):
+        write_note(out, note)
+    try:
+        (out / INDEX_NAME).unlink(missing_ok=True)
+        for note in leaving:
+            place = out / FOLDER / f"{note.shard.sha256}.h5"
+            write_text(place.with_name(place.name + NOTE), to_json(note))
+            os.replace(out / note.shard.name, place)
+    except OSError as error:
+        raise writing_failed(out / FOLDER, error) from error
+
+
+def shards(out: Place) -> tuple[Previous, ...]:
+    """The shards that were set aside."""
+    if not isinstance(out, Path):
+        return ()
+    found = []
+    for path in sorted((out / FOLDER).glob("*.h5")):
+        note = read_note(path.with_name(path.name + NOTE))
+        if note is not None:
+            found.append(Previous(path, note))
+    return tuple(found)
+
+
+def survey(shard: Previous) -> tuple[Source, ...] | str:
+    """The pairs of a shard that can be taken over, once its hash is checked; or what is wrong with it."""
+    info = shard.note.shard
+    try:
+        if shard.path.stat().st_size != info.bytes or sha256_of(shard.path) != info.sha256:
+            return f"{info.name}: SHA-256 differs from what was noted when it was packed"
+        told = read_marks(shard.path, info.pairs)
+    except (OSError, KeyError, ValueError, IntegrityError) as error:
+        return f"{info.name}: {error}"
+    return tuple(Source(name, shard.path, marks, size) for name, (marks, size) in told.items())
+
+
+def drop(out: Place) -> None:
+    """Removes what was set aside: the new index is there."""
+    if isinstance(out, Path) and (out / FOLDER).is_dir():
+        try:
+            shutil.rmtree(out / FOLDER)
+        except OSError as error:
+            raise writing_failed(out / FOLDER, error) from error

@@ -1,0 +1,1 @@
+"""Atomic file writing, hashes, safe paths, remote stores and folder locks."""

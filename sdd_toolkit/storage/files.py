@@ -1,0 +1,172 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, overload
+
+from sdd_toolkit.errors import InputError, ManifestError, SddError
+from sdd_toolkit.storage.locations import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import ReadableBuffer as Buffer
+
+    from sdd_toolkit.storage.locations import Place
+
+PARTIAL = ".partial"
+_STAY_BELOW = "paths in manifests and indexes must stay below their root"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def replacing(path: Place, *, shared: bool = False) -> Iterator[Path]:
+    """Yields a temporary name beside `path`; on success it is synced and renamed onto `path`.
+
+    A file for a store is made in the folder for temporary files and brought there whole.
+
+    Args:
+        path: The file to be.
+        shared: Whether another process may be writing the same file: the temporary name is then nobody else's.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    if isinstance(path, Remote):
+        with _made_here(path) as partial:
+            yield partial
+        return
+    partial = path.with_name(path.name + (f".{os.urandom(4).hex()}" if shared else "") + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise writing_failed(path, error) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+@contextmanager
+def _made_here(path: Remote) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="sdd-") as folder:
+            partial = Path(folder, path.name + PARTIAL)
+            yield partial
+            path.put(partial)
+    except OSError as error:
+        raise writing_failed(path, error) from error
+
+
+def writing_failed(path: Place, error: OSError) -> SddError:
+    """`error`, met while writing `path`, as something the user can act on."""
+    if error.errno in _DISK_FULL:
+        return InputError(f"no space left while writing {path}", hint="free some space and run the same again")
+    return InputError(f"cannot write {path}: {error.strerror or error}", hint="check the folder and its rights")
+
+
+def write_bytes(path: Place, content: bytes) -> None:
+    """Writes `content` to `path` atomically."""
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Place, text: str) -> None:
+    """Writes `text` to `path` atomically, UTF-8 with Unix line ends."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def sha256_of(path: Place) -> str:
+    """The file's SHA-256 as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@overload
+def inside(root: Path, relative: str) -> Path: ...
+@overload
+def inside(root: Place, relative: str) -> Place: ...
+def inside(root: Place, relative: str) -> Place:
+    """`root / relative`, refused if it is absolute or leaves `root`.
+
+    Raises:
+        ManifestError: The path escapes the root (by `..`, by being absolute or through a symbolic link).
+    """
+    check_relative(relative, str(root))
+    if isinstance(root, Remote):
+        return root / relative
+    path = root / PurePosixPath(relative)
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise ManifestError(f"{relative!r} leaves its root {root} through a link", hint=_STAY_BELOW)
+    return path
+
+
+def check_relative(relative: str, where: str) -> None:
+    """Refuses a path that is empty, absolute or goes up, whatever root it is relative to.
+
+    Args:
+        relative: The path.
+        where: Root, or file and line that names the path, for the message.
+
+    Raises:
+        ManifestError: The path could leave its root.
+    """
+    # Spelt out, for it is asked for every file of a manifest and making a Path takes twenty times longer.
+    if not relative or relative[0] == "/" or ".." in relative.split("/") or "\0" in relative:
+        raise ManifestError(f"{relative[:200]!r} leaves its root ({where})", hint=_STAY_BELOW)
+
+
+class Sink(io.FileIO):
+    """A file that remembers its first failure instead of raising it.
+
+    HDF5 cannot let go of a file it cannot write: on a full disk it takes the whole process with it.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Writes all of `data`; pretends to once the disk is full."""
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        try:
+            while len(rest) and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return length
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the length of the file; pretends to once the disk is full."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    # A parent that is itself a file makes unlink fail too; the first error is the one to tell.
+    with suppress(OSError):
+        path.unlink()

@@ -1,0 +1,75 @@
+"""Pairs that came without an alignment: seen, and registered by the trainer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from jdrl.checkpoints.checkpoint import latest, read_header
+from jdrl.config import TrainConfig
+from jdrl.data.crops import batch_of, cut, set_up_data
+from jdrl.data.unaligned_pairs import is_registered, registered
+from jdrl.flow.estimators import flow_estimator
+from jdrl.training.step import warm_up_flow
+from jdrl.training.train import run, with_warm_up_flow
+from sdd_toolkit.shards.reader import ShardReader
+
+MakeShards = Callable[..., Path]
+
+
+@pytest.fixture
+def unaligned(make_shards: MakeShards, tmp_path: Path) -> Path:
+    """The sharp frames lie off by (6, -3) px, and no flow says so."""
+    return make_shards(tmp_path / "shards", flow=(6, -3), size=(128, 160), patch=96, stored=False)
+
+
+def test_a_pair_without_flow_and_alignment_is_not_registered(shards: Path, unaligned: Path) -> None:
+    for folder, expected in ((shards, True), (unaligned, False)):
+        with ShardReader(folder, split="train") as reader:
+            assert {is_registered(reader, pair) for pair in reader.pair_ids} == {expected}
+
+
+def test_a_registered_pair_has_the_flow_and_the_sharp_frame_where_it_belongs(unaligned: Path) -> None:
+    with ShardReader(unaligned, split="train") as reader:
+        crop = cut(reader, "scene-00", 24, 32, 64, margin_px=32)
+    found = registered(crop)
+    planted = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1)
+    assert (found.flow - planted).square().sum(1).sqrt().median() < 0.3
+    before, after = ((image - crop.blur).square().mean().sqrt() for image in (crop.sharp, found.sharp_on_blur))
+    assert after < 0.6 * before
+    assert found.valid.mean() > 0.5
+
+
+def test_auto_estimates_only_where_no_flow_is_stored(shards: Path, unaligned: Path, tiny: TrainConfig) -> None:
+    assert with_warm_up_flow(tiny, shards).warm_up_flow == "stored"
+    assert with_warm_up_flow(tiny, unaligned).warm_up_flow == "estimated"
+    stored = tiny.model_copy(update={"warm_up_flow": "stored"})
+    assert with_warm_up_flow(stored, unaligned).warm_up_flow == "stored"
+
+
+def test_the_warm_up_of_an_unaligned_set_compares_with_the_sharp_frame_brought_onto_the_blurred(
+    unaligned: Path, tiny: TrainConfig
+) -> None:
+    config = with_warm_up_flow(tiny.model_copy(update={"crop": 64, "augment": False}), unaligned)
+    batch = batch_of(set_up_data(unaligned, config).crops, 0, 2)
+    assert batch.margin_px == 32
+    flow, mask = warm_up_flow(batch, config, flow_estimator(config.flow))
+    planted = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1)
+    trusted = mask[:, 0] > 0.5
+    assert trusted.float().mean() > 0.5
+    assert (flow - planted).square().sum(1).sqrt()[trusted].median() < 0.3
+
+
+def test_validation_crops_of_an_unaligned_set_are_registered_and_the_header_says_how_it_was_trained(
+    unaligned: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    config = tiny.model_copy(update={"crop": 64})
+    crops = set_up_data(unaligned, with_warm_up_flow(config, unaligned)).validation
+    assert crops
+    assert all((crop.flow[:, 0].median() - 6).abs() < 0.5 for crop in crops)
+    run(unaligned, tmp_path / "run", config)
+    assert read_header(latest(tmp_path / "run")).config["warm_up_flow"] == "estimated"
+    assert run(unaligned, tmp_path / "run", config.model_copy(update={"steps": 7}), resume=True).done == 1

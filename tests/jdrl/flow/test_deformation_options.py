@@ -1,0 +1,76 @@
+"""Every flow, mask and warp that a configuration can name trains, and the stored field reaches the loss."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jdrl.config import TrainConfig
+from jdrl.data.crops import cut
+from jdrl.flow.pwcnet import PWCNet
+from jdrl.training.step import deformation_of
+from jdrl.training.train import run
+from sdd_toolkit.errors import CheckpointError
+from sdd_toolkit.shards.reader import ShardReader
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flow": "cached", "mask": "none"},
+        {"flow": "pyramid", "mask": "official"},
+        {"flow": "dis", "warp": "official"},
+        {"flow": "pwcnet", "mask": "official", "warp": "official"},
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
+def test_a_joint_step_runs_with(options: dict[str, str], shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    if options["flow"] == "pwcnet":
+        state = PWCNet().state_dict()
+        torch.save({name.replace("net", "module"): value for name, value in state.items()}, tmp_path / "pwcnet.pth")
+        options = {**options, "flow_weights": str(tmp_path / "pwcnet.pth")}
+    config = TrainConfig(**{**tiny.model_dump(), "steps": 1, "warm_up_fraction": 0.0, **options})
+    run(shards, tmp_path / "run", config)
+    (row,) = csv.DictReader((tmp_path / "run" / "train.csv").open())
+    assert float(row["joint"]) == 1
+    assert float(row["deblur_blur_frame"]) > 0
+
+
+def test_missing_flow_weights_are_told_before_an_earlier_run_is_deleted(
+    shards: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    lost = TrainConfig(**{**tiny.model_dump(), "flow": "pwcnet", "flow_weights": tmp_path / "lost.pth"})
+    with pytest.raises(CheckpointError, match=r"lost\.pth"):
+        run(shards, tmp_path, lost, overwrite=True)
+    assert (tmp_path / "step-00000001").is_dir()
+
+
+def still(first: Tensor, second: Tensor) -> Tensor:
+    return first.new_zeros(first.shape[0], 2, *first.shape[-2:])
+
+
+def test_the_stored_field_and_the_margin_reach_the_joint_loss(shards: Path, tiny: TrainConfig) -> None:
+    with ShardReader(shards, split="train") as reader:
+        batch = cut(reader, "scene-00", 32, 48, 32)
+    cached = deformation_of(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "cached"}), still)
+    assert torch.equal(cached.target, batch.sharp_on_blur)
+    assert cached.target_mask.min() > 0.999
+    assert (cached.to_deblurred[:, 0] == -2).all()
+    assert (cached.to_deblurred[:, 1] == 1).all()
+    plain = deformation_of(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "pyramid"}), still)
+    assert torch.equal(plain.target, batch.sharp)
+
+
+def test_the_official_warp_reaches_the_warm_up(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    rows = []
+    for warp in ("exact", "official"):
+        config = tiny.model_copy(update={"steps": 1, "warm_up_fraction": 1.0, "warp": warp})
+        run(shards, tmp_path / warp, config)
+        rows += csv.DictReader((tmp_path / warp / "train.csv").open())
+    assert rows[0]["deblur_blur_frame"] != rows[1]["deblur_blur_frame"]

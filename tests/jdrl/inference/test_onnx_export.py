@@ -1,0 +1,140 @@
+"""ONNX files answer as the networks they were made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from jdrl.checkpoints import checkpoint
+from jdrl.checkpoints.deblurrer import Deblurrer
+from jdrl.commands import export_onnx
+from jdrl.config import Fusion
+from jdrl.inference.onnx_export import export
+from jdrl.networks import build_network, localised
+from jdrl.networks.guidance import Guide, guided, unguided
+from sdd_toolkit.errors import InputError, MissingExtraError
+from sdd_toolkit.imaging.encoding import Encoding
+
+NAFNET = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
+
+
+def lively(name: str, **options: object) -> nn.Module:
+    """A network with no zero among its weights."""
+    torch.manual_seed(0)
+    network = build_network(name, **options)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return network.eval()
+
+
+@pytest.fixture
+def exporter() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+
+
+class TwoStages(nn.Module):
+    """Two outputs, the first final, for sides of multiples of 2."""
+
+    size_multiple = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 12, 2, stride=2), nn.PixelShuffle(2)
+
+    def forward(self, blurred: Tensor) -> list[Tensor]:
+        return [blurred + self.up(self.down(blurred)), blurred]
+
+
+@pytest.mark.usefixtures("exporter")
+@pytest.mark.parametrize("name", ["nafnet", "two stages"])
+def test_the_file_answers_as_the_network_at_any_size(tmp_path: Path, name: str) -> None:
+    import onnxruntime
+
+    network = lively("nafnet", **NAFNET) if name == "nafnet" else TwoStages().eval()
+    exported = export(Deblurrer(localised(network, 64), Encoding.LINEAR16, 64), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    image = torch.rand(1, 3, 54, 88)
+    (answer,) = session.run(["deblurred"], {"blurred": image.numpy()})
+    with torch.no_grad():
+        outputs = network(image)
+    expected = (outputs if isinstance(outputs, Tensor) else outputs[0]).clamp(0, 1)
+    assert (expected - image).abs().max() > 5 / 255
+    assert (torch.from_numpy(answer) - expected).abs().max() < 0.1 / 255
+    assert exported.largest_difference is not None
+    assert exported.largest_difference < 0.1 / 255
+    facts = session.get_modelmeta().custom_metadata_map
+    window = {"sdd.window_px": "64"} if name == "nafnet" else {}
+    assert facts == {"sdd.size_multiple": "2", "sdd.encoding": "linear16", **window}
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.usefixtures("exporter")
+@pytest.mark.parametrize("fusion", ["modulation", "concat"])
+def test_a_guided_network_is_exported_with_its_estimator(tmp_path: Path, fusion: Fusion) -> None:
+    import onnxruntime
+
+    network = guided(build_network("nafnet", **NAFNET), Guide(3, 4, fusion)).eval()
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    exported = export(Deblurrer(network, Encoding.SRGB8, None), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    image = torch.rand(1, 3, 54, 88)
+    (answer,) = session.run(["deblurred"], {"blurred": image.numpy()})
+    with torch.no_grad():
+        expected, alone = network(image)[0].clamp(0, 1), unguided(network)(image)
+    assert (expected - alone.clamp(0, 1)).abs().max() > 1 / 255
+    assert (torch.from_numpy(answer) - expected).abs().max() < 0.1 / 255
+
+
+class Deciding(nn.Module):
+    """Its steps depend on the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        return blurred * self.weight if float(blurred.mean()) > 0.5 else blurred
+
+
+@pytest.mark.usefixtures("exporter")
+def test_a_network_that_cannot_be_exported_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be exported to ONNX"):
+        export(Deblurrer(Deciding(), Encoding.SRGB8, None), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("exporter")
+def test_the_command_says_how_well_the_file_answers(tmp_path: Path) -> None:
+    network = lively("nafnet", **NAFNET)
+    header = checkpoint.Header(1, "nafnet", dict(NAFNET), Encoding.SRGB8, "0" * 64, {"crop": 32})
+    run = checkpoint.save(tmp_path / "run", header, network.state_dict(), {"x": torch.ones(1)})
+    told = CliRunner().invoke(export_onnx, [str(run), "--out", str(tmp_path / "a.onnx"), "--json"])
+    assert told.exit_code == 0, told.output
+    facts = json.loads(told.stdout)
+    assert (facts["path"], facts["size_multiple"]) == (str(tmp_path / "a.onnx"), 2)
+    assert facts["largest_difference"] < 0.1 / 255
+    assert (tmp_path / "a.onnx").stat().st_size > 1000
+
+
+def test_without_the_exporter_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jdrl.inference import onnx_export
+
+    monkeypatch.setattr(onnx_export, "find_spec", lambda package: None)
+    with pytest.raises(MissingExtraError) as caught:
+        export(Deblurrer(Deciding(), Encoding.SRGB8, None), tmp_path / "model.onnx")
+    assert 'sdd-toolkit[onnx]"' in caught.value.hint
+
+
+@pytest.mark.parametrize("arguments", [[], ["run", "--weights", "x.pth"]])
+def test_either_a_checkpoint_or_weights_are_wanted(arguments: list[str]) -> None:
+    told = CliRunner().invoke(export_onnx, [*arguments, "--out", "model.onnx"])
+    assert told.exit_code == 2
+    assert "either a checkpoint or --weights" in told.output

@@ -1,0 +1,107 @@
+"""How large tiles are and how far they overlap by default."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from jdrl.config import DeblurConfig
+from jdrl.inference.deblur import deblur
+from jdrl.inference.tiles import MEMORY_BYTES, tiling
+from jdrl.networks import build_network, localised
+from jdrl.networks.memory import peak_bytes
+
+
+class Doubling(nn.Module):
+    """Holds its input and, for a moment, 16 channels of it."""
+
+    reach_px = 30
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1000, 1000))
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        return blurred + blurred.repeat(1, 16, 1, 1)[:, :3]
+
+
+def test_memory_is_counted_without_weights_while_it_is_used() -> None:
+    # 48 repeated channels and 3 of the sum, float32; what is made first is gone when the next begins.
+    assert peak_bytes(Doubling(), 100, 200) == 100 * 200 * 51 * 4
+    assert peak_bytes(nn.Sequential(Doubling(), Doubling()), 100, 200) == 100 * 200 * 54 * 4
+
+
+def test_memory_grows_with_the_pixels() -> None:
+    network = build_network("nafnet", width=8, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1])
+    small, large = peak_bytes(network, 64, 64), peak_bytes(network, 128, 192)
+    assert small is not None
+    assert large == 6 * small
+
+
+def test_the_tile_is_the_largest_that_fits_and_smaller_for_hungry_networks() -> None:
+    tiles = []
+    for options in ({"width": 64}, {"width": 128}):
+        network = build_network("unet", **options)
+        tile, _ = tiling(network, DeblurConfig())
+        fits, one_larger = peak_bytes(network, tile, tile), peak_bytes(network, tile + 64, tile + 64)
+        assert fits is not None
+        assert one_larger is not None
+        assert fits <= MEMORY_BYTES < one_larger
+        tiles.append(tile)
+    assert tiles[1] < tiles[0]
+
+
+def test_a_localised_networks_tile_fits_with_its_windows() -> None:
+    network = build_network("restormer", blocks=[0, 1, 0, 0], refinement_blocks=1)
+    local = localised(network, 512)
+    tile, _ = tiling(local, DeblurConfig())
+    peak, plain = peak_bytes(local, tile, tile), peak_bytes(network, tile, tile)
+    assert peak is not None
+    assert plain is not None
+    assert plain <= peak <= MEMORY_BYTES
+
+
+def test_what_is_configured_wins() -> None:
+    assert tiling(Doubling(), DeblurConfig(tile=0)) == (0, 0)
+    assert tiling(Doubling(), DeblurConfig(tile=512)) == (512, 80)
+    assert tiling(Doubling(), DeblurConfig(tile=64)) == (64, 32)
+    assert tiling(Doubling(), DeblurConfig(tile=64, overlap=0)) == (64, 0)
+    assert tiling(Doubling(), DeblurConfig(overlap=9000)) == (18000, 9000)
+
+
+def test_the_overlap_covers_the_reach_on_both_sides() -> None:
+    assert tiling(build_network("unet", width=1), DeblurConfig(tile=1024))[1] == 312
+
+
+class Unforeseen(nn.Module):
+    """Cannot be run without memory: it looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        return blurred * self.weight if float(blurred.mean()) > 0 else blurred
+
+
+def test_a_network_whose_memory_nobody_knows_gets_tiles_of_1024() -> None:
+    assert peak_bytes(Unforeseen(), 8, 8) is None
+    assert tiling(Unforeseen(), DeblurConfig()) == (1024, 128)
+
+
+def test_a_networks_own_reach_is_all_that_a_tile_needs() -> None:
+    torch.manual_seed(0)
+    network, image = Narrow().eval(), torch.rand(3, 100, 150)
+    tile, overlap = tiling(network, DeblurConfig(tile=64))
+    whole = deblur(network, image, tile=0, overlap=0)
+    assert overlap == 16
+    assert (whole - deblur(network, image, tile=tile, overlap=overlap)).abs().max() < 1e-5
+
+
+class Narrow(nn.Sequential):
+    """Six convolutions, which look 6 px far."""
+
+    reach_px = 6
+
+    def __init__(self) -> None:
+        super().__init__(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6)))

@@ -1,0 +1,36 @@
+"""A small virtual set and the data set that `sdd build` makes of it, for tests that compare whole folders."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tests.support.command_line import sdd
+
+SMALL = """
+[simulate]
+width = 640
+height = 448
+[pack]
+pairs_per_shard = {pairs_per_shard}
+patch_size = 256
+[report]
+title = "Small"
+[build]
+sources = ["raw"]
+"""
+
+
+def small_build(folder: Path, scenes: int, pairs_per_shard: int) -> Path:
+    """`folder` with `sdd.toml`, the pairs in `raw` and their data set in `whole`."""
+    (folder / "sdd.toml").write_text(SMALL.format(pairs_per_shard=pairs_per_shard))
+    simulate = ["--scenes", scenes, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
+    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
+    sdd("build", folder / "sdd.toml", "--out", folder / "whole")
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
