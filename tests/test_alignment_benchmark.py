@@ -17,8 +17,8 @@ from scipy import special
 from benchmarks.alignment_sections import comparison, honesty, measurement, photographs, planted, scenes, tables
 from benchmarks.alignment_sections.measurement import Measurement, values
 from sdd_toolkit.imaging import geometry
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE = (200, 240)
 PERIODS_PX = ((9.0, 0.4), (13.0, 1.7), (31.0, 2.6))
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from cli import CAPTURE_DOORS, DOORS, cli
 from sdd_toolkit.cli.lazy_group import LazyGroup, run_cli
 from sdd_toolkit.errors import IntegrityError
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("numpy", "torch", "h5py", "cv2", "rawpy", "pandas", "matplotlib", "pydantic", "rich")
 COMMANDS = [
     [],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster_nodes import Nodes, nodes
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 from tests.support.small_build import content, small_build
 
 pytest.importorskip("distributed", reason="the cluster extra is not installed")

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from capture.virtual.faults import Defect
+from tests.support.paths import ROOT
 
-FOLDER = Path(__file__).resolve().parent.parent / "data_cards"
+FOLDER = ROOT / "data_cards"
 CARDS = sorted(FOLDER.glob("*.md"))
 HEADINGS = ("## Contents", "## How it was made", "## How it is scored", "## Licence", "## Limitations")
 

@@ -27,8 +27,8 @@ from sdd_toolkit.records import (
     Step,
     Verdict,
 )
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "examples/demo.sh")
 DOCS = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").rglob("*.md"))]
 SECTIONS = {

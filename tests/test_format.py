@@ -18,10 +18,11 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import run
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.reader import ShardReader
+from tests.support.paths import ROOT
 from tests.support.small_dataset import filtered_manifest
 
 SHARD = "train-00000-of-00001.h5"
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
+DOCUMENT = ROOT / "docs" / "format.md"
 SAVE = """
 import sys
 for split, name, arrays, record, patches in read_folder(sys.argv[1]):

@@ -19,7 +19,8 @@ import pytest
 from sdd_toolkit.frames.writing import read_image, write_values
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
-from tests.support.command_line import ROOT, sdd
+from tests.support.command_line import sdd
+from tests.support.paths import ROOT
 from tests.support.small_build import content
 from tests.support.small_dataset import texture
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import ROOT, sdd
+from tests.support.command_line import sdd
+from tests.support.paths import ROOT
 from tests.support.small_build import SMALL, content, small_build
 
 

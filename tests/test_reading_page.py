@@ -10,9 +10,10 @@ from pathlib import Path
 
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import run
+from tests.support.paths import ROOT
 from tests.support.small_dataset import filtered_manifest
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reading.md"
+PAGE = ROOT / "docs" / "reading.md"
 CHECKS = """
 assert window[0].shape == window[1].shape
 assert (pair.blur == dataset.reader.read_images(patch.pair, patch.top, patch.left, edge, edge)[0]).all()

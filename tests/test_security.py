@@ -22,7 +22,8 @@ from sdd_toolkit.report.stage import run as report
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.shards.index import sealed
 from sdd_toolkit.storage.files import check_relative, inside
-from tests.support.command_line import ROOT, sdd
+from tests.support.command_line import sdd
+from tests.support.paths import ROOT
 from tests.support.small_dataset import alignment, filtered_manifest, pair
 
 ROOMS = ("sdd_toolkit", "capture", "alignment", "jdrl")

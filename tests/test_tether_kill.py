@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 from tests.support.tether_rig import every_frame_once, plan_file, tethered, usb_camera
 
 FIVE = """

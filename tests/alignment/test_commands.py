@@ -20,7 +20,8 @@ from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord
 from sdd_toolkit.storage.files import sha256_of
 from tests.support import planted_pairs
-from tests.support.command_line import ROOT, sdd
+from tests.support.command_line import sdd
+from tests.support.paths import ROOT
 
 SHIFTED = transforms.Transform(
     "b.png", "s.png", planted_pairs.SIZE, ((1.0, 0.0, 6.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0)), "similarity"

@@ -15,7 +15,7 @@ import pytest
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.process_pool import GRACE_S
 from tests.faults import builds
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 
 LIMIT_S = 120
 

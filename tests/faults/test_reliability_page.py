@@ -6,7 +6,7 @@ import re
 
 from tests.faults import test_damaged_shards, test_disk_full, test_kills
 from tests.fuzz import attacks, cases, test_invented
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 

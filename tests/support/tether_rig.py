@@ -20,7 +20,7 @@ from capture.tether.virtual_camera import VirtualCamera
 from capture.virtual.config import SimulateConfig
 from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.records import Exposure, FrameMeta
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 
 SMALL = SimulateConfig(width=192, height=128, exposure_error_ev=0, max_shift_px=0)
 QUICK = {"settle_s": 0, "scenes": 2}

@@ -16,9 +16,10 @@ from sdd_toolkit.imaging.binning import binned
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.records import Reason
 from tests.support.dng_files import NEUTRAL, write_dng
+from tests.support.paths import SHARED
 from tests.support.planted_stacks import REFERENCE, SIZE, planted_stack, psnr_db, write_stack
 
-DATA = Path(__file__).resolve().parents[3] / "shared/data/focal_stacks"
+DATA = SHARED / "data/focal_stacks"
 
 
 def fuse(paths: list[Path], folder: Path, reference: int = REFERENCE) -> stack_files.Fusion:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from capture.tether.commands import cameras, plan, run
 from sdd_toolkit.errors import InputError, IntegrityError
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 from tests.support.tether_rig import every_frame_once, journal_of, plan_file
 
 ONE = """

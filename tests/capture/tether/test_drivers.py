@@ -6,7 +6,7 @@ import sys
 from capture.tether.drivers import connect, connected
 from capture.tether.plan import CameraTable
 from capture.tether.virtual_camera import FOUND
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 
 
 def test_the_virtual_camera_is_always_connected() -> None:

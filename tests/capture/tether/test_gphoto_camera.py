@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sdd_toolkit.records import Exposure
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 from tests.support.tether_rig import every_frame_once, journal_of, no_camera, plan_file, tethered, usb_camera
 
 LOOK = """

@@ -11,7 +11,7 @@ import pytest
 from capture.tether.journal import InFlight, Journal, Lens, State, Taken, locked, new_header, sweep
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.records import Exposure
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 
 BLUR = Taken("a", "aperture", "blur", 1, "a/blur.nef", 3, "00", "f1", exif=Exposure(focus_m=float("inf")))
 SHARP = replace(BLUR, role="sharp", file="a/sharp.nef", shot="f2")

@@ -20,7 +20,7 @@ from capture.tether.plan import (
     read,
 )
 from sdd_toolkit.errors import ConfigError
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 from tests.support.tether_rig import PAIR, small_plan
 
 FOCUS = {"kind": "focus", "focus_steps": [0, 40]}

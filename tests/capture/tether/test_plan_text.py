@@ -6,7 +6,7 @@ import pytest
 
 from capture.tether.plan import parse
 from capture.tether.plan_text import text
-from tests.support.command_line import ROOT
+from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize(("kind", "scenes"), [("aperture", 5), ("focus", 1), ("aperture", 9999)])

@@ -10,9 +10,10 @@ from capture.virtual.config import SimulateConfig
 from capture.virtual.sources import Source, load, sources
 from capture.virtual.stage import run
 from sdd_toolkit.errors import InputError
+from tests.support.paths import SHARED
 
 CONFIG = SimulateConfig(width=128, height=96, max_coc_px=4.0)
-NATURAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "natural"
+NATURAL = SHARED / "data" / "natural"
 
 
 def photograph(path: Path, size: tuple[int, int] = (96, 128), seed: int = 0) -> Path:

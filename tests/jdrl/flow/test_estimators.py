@@ -14,8 +14,9 @@ from jdrl.config import TrainConfig
 from jdrl.flow.estimators import NAMES, flow_estimator
 from jdrl.flow.warping import warp
 from sdd_toolkit.errors import ConfigError, MissingExtraError
+from tests.support.paths import SHARED
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = SHARED / "data"
 
 
 def scene(size: int = 160) -> Tensor:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 
 from jdrl.networks import build_network, load_published, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError
+from tests.support.paths import SHARED
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 
 
 def deterministic_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

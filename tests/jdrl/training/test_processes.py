@@ -18,8 +18,8 @@ from jdrl.config import TrainConfig
 from jdrl.training.processes import crops_a_pass, placement
 from jdrl.training.train import run
 from sdd_toolkit.errors import ConfigError
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "any", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "RANK": "5"}
 
 
@@ -44,7 +44,7 @@ def pair(shards: Path, tiny: TrainConfig, tmp_path_factory: pytest.TempPathFacto
         **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
     }
-    script = [sys.executable, str(Path(__file__).with_name("two_processes.py"))]
+    script = [sys.executable, str(ROOT / "tests/support/two_processes.py")]
     words = [*script, str(shards), str(out), config.model_dump_json()]
     processes = [
         subprocess.Popen(

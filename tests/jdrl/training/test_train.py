@@ -23,8 +23,8 @@ from jdrl.training.step import update_average
 from jdrl.training.train import run
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
 from tests.support.ctrl_c import interrupting
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = ("network.safetensors", "training.safetensors", "checkpoint.json")
 
 

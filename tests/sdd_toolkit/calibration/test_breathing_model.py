@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from capture.virtual.lens import image_distance_mm
 from sdd_toolkit.calibration.breathing_model import Observation, ZoomPrior, fit, log_magnification, predict
 from sdd_toolkit.errors import InputError
+from tests.support.paths import ROOT
 
 NOISE = 5e-5
 DISTANCES = st.floats(0.3, 100.0)
@@ -168,7 +168,7 @@ def test_what_cannot_be_is_a_programmers_mistake(wrong: tuple[float, float, floa
 
 
 def test_the_python_of_the_page_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs/breathing.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/breathing.md").read_text(encoding="utf-8")
     names: dict[str, ZoomPrior] = {}
     exec(page.split("```python")[1].split("```")[0], names)
     expected = names["expected"]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdd_toolkit.imaging.perceptual_hash import MAX_DISTANCE, alike, look_of, mirrored, to_numbers
+from tests.support.paths import SHARED
 from tests.support.small_dataset import texture
 
-NATURAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "natural"
+NATURAL = SHARED / "data" / "natural"
 Frame = NDArray[np.uint8]
 
 

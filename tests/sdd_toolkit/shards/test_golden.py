@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,8 +10,9 @@ from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.shards.patch_layout import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
 from tests.golden_shards.content import golden_pair, golden_patches
+from tests.support.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden_shards"
+GOLDEN = ROOT / "tests" / "golden_shards"
 FOLDERS = ("fast-srgb8", "fast-linear16", "small-srgb8", "raw-srgb8", "portable-srgb8")
 
 

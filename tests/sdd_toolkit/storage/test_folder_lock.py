@@ -13,7 +13,8 @@ import pytest
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.storage.folder_lock import HOLDER, held
-from tests.support.command_line import ROOT, sdd
+from tests.support.command_line import sdd
+from tests.support.paths import ROOT
 
 HOLDS = """
 import subprocess, sys
