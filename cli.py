@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from sdd_toolkit.cli.lazy_group import Door, LazyGroup, run_cli
-from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, executor_option, hold, json_option, overwrite_option
+from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, run_cli
+from sdd_toolkit.cli.options import (
+    IN_PATH,
+    OUT_PATH,
+    echo_report,
+    executor_option,
+    json_option,
+    lock_folders,
+    overwrite_option,
+)
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.records import Report
 
-_OF_WORKERS = (
+WORKER_MODULES = (
     "capture.ingest.stage",
     "sdd_toolkit.calibration.hot_pixel_map",
     "alignment.registration.stage",
@@ -28,66 +36,82 @@ _OF_WORKERS = (
 )
 """Where the tasks are that a build has for worker processes."""
 
-CAPTURE_DOORS = (
-    Door("plan", "capture.tether.commands:plan", "Write a commented shot list to edit."),
-    Door("run", "capture.tether.commands:run", "Shoot a plan with a tethered camera, resuming."),
-    Door("cameras", "capture.tether.commands:cameras", "List connected cameras and, on request, their settings."),
-    Door("simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."),
+CAPTURE_COMMANDS = (
+    CommandSpec("plan", "capture.tether.commands:plan", "Write a commented shot list to edit."),
+    CommandSpec("run", "capture.tether.commands:run", "Shoot a plan with a tethered camera, resuming."),
+    CommandSpec(
+        "cameras", "capture.tether.commands:cameras", "List connected cameras and, on request, their settings."
+    ),
+    CommandSpec(
+        "simulate", "capture.virtual.commands:simulate", "Shoot pairs with the virtual camera, truth beside them."
+    ),
 )
 
-DOORS = (
-    Door("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
-    Door("hotpixels", "sdd_toolkit.calibration.commands:hotpixels", "Find the hot and dead pixels of every camera."),
-    Door("fuse", "alignment.commands:fuse", "Make all-in-focus pictures of focal stacks, with a map of origins."),
-    Door("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
-    Door(
+COMMANDS = (
+    CommandSpec("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
+    CommandSpec(
+        "hotpixels", "sdd_toolkit.calibration.commands:hotpixels", "Find the hot and dead pixels of every camera."
+    ),
+    CommandSpec(
+        "fuse", "alignment.commands:fuse", "Make all-in-focus pictures of focal stacks, with a map of origins."
+    ),
+    CommandSpec("align", "alignment.commands:align", "Register every blurred frame to its sharp partner."),
+    CommandSpec(
         "breathing",
         "sdd_toolkit.calibration.commands:breathing",
         "Fit how the lenses breathe: zoom against focus position.",
     ),
-    Door("filter", "sdd_toolkit.quality.commands:filter_", "Measure every pair and keep the good ones, with reasons."),
-    Door("pack", "sdd_toolkit.packing.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."),
-    Door("verify", "sdd_toolkit.audit.commands:verify", "Re-read every shard and compare it with the index."),
-    Door("split", "sdd_toolkit.rearranging.commands:split", "Share the scenes of a packed set out anew, copying."),
-    Door("merge", "sdd_toolkit.rearranging.commands:merge", "Make one packed set of several, copying."),
-    Door(
+    CommandSpec(
+        "filter", "sdd_toolkit.quality.commands:filter_", "Measure every pair and keep the good ones, with reasons."
+    ),
+    CommandSpec(
+        "pack", "sdd_toolkit.packing.commands:pack", "Develop, warp and write the kept pairs into HDF5 shards."
+    ),
+    CommandSpec("verify", "sdd_toolkit.audit.commands:verify", "Re-read every shard and compare it with the index."),
+    CommandSpec(
+        "split", "sdd_toolkit.rearranging.commands:split", "Share the scenes of a packed set out anew, copying."
+    ),
+    CommandSpec("merge", "sdd_toolkit.rearranging.commands:merge", "Make one packed set of several, copying."),
+    CommandSpec(
         "subset",
         "sdd_toolkit.rearranging.commands:subset",
         "Take the pairs of a packed set that fulfil a condition, copying.",
     ),
-    Door("leakage", "sdd_toolkit.audit.commands:leakage", "Find scenes of different splits that look alike."),
-    Door("card", "sdd_toolkit.cards.commands:card", "Write the data card of a packed data set."),
-    Door(
+    CommandSpec("leakage", "sdd_toolkit.audit.commands:leakage", "Find scenes of different splits that look alike."),
+    CommandSpec("card", "sdd_toolkit.cards.commands:card", "Write the data card of a packed data set."),
+    CommandSpec(
         "show",
         "sdd_toolkit.audit.commands:show",
         "Show where a packed pair comes from: source files, every step, its shard.",
     ),
-    Door("report", "sdd_toolkit.report.commands:report", "Write one HTML page of statistics and pictures, and a CSV."),
-    Door("build", "cli:build", "Run all stages from a configuration file, resuming."),
-    Door(
+    CommandSpec(
+        "report", "sdd_toolkit.report.commands:report", "Write one HTML page of statistics and pictures, and a CSV."
+    ),
+    CommandSpec("build", "cli:build", "Run all stages from a configuration file, resuming."),
+    CommandSpec(
         "import",
         "sdd_toolkit.layouts.commands:import_",
         "Pack the pairs of DPDD, SDD, RealDOF, LFDOF, RealBokeh or any two folders, pixels as they are.",
     ),
-    Door(
+    CommandSpec(
         "export",
         "sdd_toolkit.layouts.commands:export",
         "Write packed pairs as PNG, TIFF, WebDataset archives or patches for `datasets`.",
     ),
-    Door("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
-    Door("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),
-    Door("deblur", "jdrl.commands:deblur", "Deblur photographs: RAW or images of any size."),
-    Door(
+    CommandSpec("train", "jdrl.commands:train", "Train a deblurring network with JDRL on shards."),
+    CommandSpec("evaluate", "jdrl.commands:evaluate", "Score a checkpoint on the test pairs of a data set."),
+    CommandSpec("deblur", "jdrl.commands:deblur", "Deblur photographs: RAW or images of any size."),
+    CommandSpec(
         "blurmap",
         "jdrl.commands:blurmap",
         "Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.",
     ),
-    Door("export-onnx", "jdrl.commands:export_onnx", "Write a trained network as an ONNX file."),
-    Door("networks", "jdrl.commands:networks", "List the deblurring networks: size, cost, paper, licence."),
+    CommandSpec("export-onnx", "jdrl.commands:export_onnx", "Write a trained network as an ONNX file."),
+    CommandSpec("networks", "jdrl.commands:networks", "List the deblurring networks: size, cost, paper, licence."),
 )
 
 
-class How(TypedDict):
+class StageOptions(TypedDict):
     """How a stage is run, whichever it is."""
 
     executor: str
@@ -97,7 +121,7 @@ class How(TypedDict):
 
 @click.group(
     cls=LazyGroup,
-    doors=DOORS,
+    specs=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=False,
 )
@@ -109,7 +133,7 @@ def cli() -> None:
 @cli.group(
     "capture",
     cls=LazyGroup,
-    doors=CAPTURE_DOORS,
+    specs=CAPTURE_COMMANDS,
     help="Shoot pairs: with a tethered camera, or with the virtual one.",
     invoke_without_command=False,
 )
@@ -143,7 +167,7 @@ def build(
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.execution.spec import default_name
 
-    reports = run_build(config, source, out, executor or default_name(), overwrite, terminal, breathing, mask)
+    reports = build_dataset(config, source, out, executor or default_name(), overwrite, terminal, breathing, mask)
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports]))
         return
@@ -151,7 +175,7 @@ def build(
         echo_report(report, as_json=False)
 
 
-def run_build(
+def build_dataset(
     config: Path,
     source: tuple[Path, ...],
     out: Path | None,
@@ -174,14 +198,14 @@ def run_build(
         mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
     """
     from sdd_toolkit.config import load_section
-    from sdd_toolkit.execution.executor import make_ready
+    from sdd_toolkit.execution.executor import start_workers_early
     from sdd_toolkit.pipeline.dataset_folder import BuildConfig, record_config, resolve
 
     recipe = load_section(BuildConfig, "build", config)
     sources, dataset = resolve(config, source, out, recipe)
     if not dataset.ingested.exists():
         # Workers import as long as this process does.
-        make_ready(executor, _OF_WORKERS)
+        start_workers_early(executor, WORKER_MODULES)
     import alignment.config
     import alignment.fusion.stage
     import alignment.registration.stage
@@ -199,11 +223,11 @@ def run_build(
     from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.report import stage as report
 
-    hold(dataset.folder, dataset.shards, dataset.report)
+    lock_folders(dataset.folder, dataset.shards, dataset.report)
     ingest = load_section(capture.config.IngestConfig, "ingest", config)
     develop = load_section(DevelopConfig, "develop", config)
     fuse = load_section(alignment.fusion.stage.FuseConfig, "fuse", config)
-    known = None if breathing is None else lens_breathing.read(breathing)
+    known = None if breathing is None else lens_breathing.read_models(breathing)
     align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
     select = load_section(FilterConfig, "filter", config)
     packing = load_section(PackConfig, "pack", config)
@@ -223,28 +247,30 @@ def run_build(
         },
     )
     # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
-    how: How = {"executor": executor, "overwrite": overwrite, "track": track}
-    done = [capture.ingest.stage.run(sources, dataset.folder, ingest, **how)]
+    how: StageOptions = {"executor": executor, "overwrite": overwrite, "track": track}
+    done = [capture.ingest.stage.ingest_photographs(sources, dataset.folder, ingest, **how)]
     if develop.hot_pixels:
-        done.append(hot_pixel_map.run(dataset.ingested, dataset.folder, **how))
+        done.append(hot_pixel_map.find_hot_pixels(dataset.ingested, dataset.folder, **how))
     if recipe.fuse_stacks:
-        done.append(alignment.fusion.stage.run(dataset.ingested, dataset.folder, fuse, align, develop=develop, **how))
+        done.append(
+            alignment.fusion.stage.fuse_stacks(dataset.ingested, dataset.folder, fuse, align, develop=develop, **how)
+        )
     pairs = dataset.fused if recipe.fuse_stacks else dataset.ingested
     done += [
-        alignment.registration.stage.run(pairs, dataset.folder, align, masks=mask, develop=develop, **how),
-        filter.run(dataset.aligned, dataset.folder, select, develop=develop, **how),
+        alignment.registration.stage.align_pairs(pairs, dataset.folder, align, masks=mask, develop=develop, **how),
+        filter.filter_pairs(dataset.aligned, dataset.folder, select, develop=develop, **how),
     ]
     try:
-        done.append(pack.run(dataset.filtered, dataset.shards, packing, develop=develop, **how))
+        done.append(pack.pack_dataset(dataset.filtered, dataset.shards, packing, develop=develop, **how))
         # Pack has decoded what it wrote and hashed all shards: `sdd verify` does both once more.
-        done.append(verify.run(dataset.shards, pixels=False, hashes=False, executor=executor, track=track))
-        done.append(cards.run(dataset.shards, card, manifest=dataset.filtered))
+        done.append(verify.verify_shards(dataset.shards, pixels=False, hashes=False, executor=executor, track=track))
+        done.append(cards.write_card(dataset.shards, card, manifest=dataset.filtered))
     except SddError as error:
         # A build that ends without a data set needs the page that says why most of all.
-        cards.withdraw(dataset.shards)
-        shown = report.run(dataset.folder, dataset.report, page, shards=dataset.shards, **how)
+        cards.remove_card(dataset.shards)
+        shown = report.write_report(dataset.folder, dataset.report, page, shards=dataset.shards, **how)
         raise type(error)(error.what, hint=f"{error.hint}; see {shown.outputs[0]}") from error
-    return [*done, report.run(dataset.folder, dataset.report, page, shards=dataset.shards, **how)]
+    return [*done, report.write_report(dataset.folder, dataset.report, page, shards=dataset.shards, **how)]
 
 
 def main() -> None:

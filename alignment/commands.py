@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, hold, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def _manifest(
     breathing: Path | None,
 ) -> Report:
     from alignment.config import AlignConfig
-    from alignment.registration.stage import OUTPUT, run
+    from alignment.registration.stage import OUTPUT, align_pairs
     from alignment.transforms import transform as transforms
     from sdd_toolkit.calibration import lens_breathing
     from sdd_toolkit.cli.progress_bar import terminal
@@ -89,17 +89,17 @@ def _manifest(
 
     if is_candidate(manifest):
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
-    hold(out)
-    known = None if breathing is None else lens_breathing.read(breathing)
+    lock_folders(out)
+    known = None if breathing is None else lens_breathing.read_models(breathing)
     section = load_section(AlignConfig, "align", config, breathing=known)
     develop = load_section(DevelopConfig, "develop", config)
     name = executor or default_name()
-    report = run(
+    report = align_pairs(
         manifest, out, section, masks=mask, develop=develop, executor=name, overwrite=overwrite, track=terminal
     )
     if export is None:
         return report
-    transforms.export(out / OUTPUT, export)
+    transforms.export_transform(out / OUTPUT, export)
     return replace(report, outputs=(*report.outputs, str(export)))
 
 
@@ -114,12 +114,14 @@ def _two_frames(
     warp: str | None,
 ) -> Report:
     from alignment.config import AlignConfig
-    from alignment.registration.photograph_pair import run
+    from alignment.registration.photograph_pair import align_photographs
     from alignment.transforms.transform import in_words
     from sdd_toolkit.config import load_section
 
     section = load_section(AlignConfig, "align", config)
-    report, transform = run(blur, sharp, out, section, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=overwrite)
+    report, transform = align_photographs(
+        blur, sharp, out, section, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=overwrite
+    )
     if not as_json:
         click.echo(in_words(transform))
     return report
@@ -136,16 +138,16 @@ def _transform(
     nearest: bool,
 ) -> Report:
     from alignment.transforms import transform as transforms
-    from alignment.transforms.apply import run
+    from alignment.transforms.apply import apply_to_files
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.errors import InputError
 
-    stored, flow_file = transforms.load(transform, pair_id)
+    stored, flow_file = transforms.load_transform(transform, pair_id)
     if warp == WITH_FLOW and flow_file is None:
         raise InputError(f"{transform} comes with no residual flow", hint="leave out --warp")
     if warp != WITH_FLOW:
         flow_file = None
-    return run(
+    return apply_to_files(
         stored, files, out, flow_file=flow_file, inverse=inverse, nearest=nearest, overwrite=overwrite, track=terminal
     )[0]
 
@@ -174,7 +176,7 @@ def fuse(
     sdd fuse FRAME FRAME...          one stack, no manifest
     """
     from alignment.config import AlignConfig
-    from alignment.fusion.stage import FuseConfig, fuse_frames, run
+    from alignment.fusion.stage import FuseConfig, fuse_frames, fuse_stacks
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
@@ -187,8 +189,10 @@ def fuse(
         return
     if reference is not None or is_candidate(files[0]):
         raise click.UsageError("give one manifest, or several frames; --reference goes with frames.")
-    hold(out)
+    lock_folders(out)
     section, develop = load_section(FuseConfig, "fuse", config), load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
-    report = run(files[0], out, section, align, develop=develop, executor=how, overwrite=overwrite, track=terminal)
+    report = fuse_stacks(
+        files[0], out, section, align, develop=develop, executor=how, overwrite=overwrite, track=terminal
+    )
     echo_report(report, as_json)

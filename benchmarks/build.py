@@ -3,8 +3,8 @@
 `python benchmarks/build.py [--sizes 4096x2160 6000x4000] [--pairs 12] [--workers 1 2] [--photographs FOLDER]
 [--raw FOLDER] [--seed 0]` shoots virtual pairs of each size, then runs every stage of `sdd build` on them with each
 number of workers. In the same run: LibRaw's own decoding of the same files, and on the first four pairs the pipeline of
-`benchmarks/rivals/lab.py` (SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is held against the
-truth beside ours. What a build costs once (loading what draws the report, for one) is shared among the pairs.
+`benchmarks/rivals/lab.py` (SIFT and RANSAC on full frames, one warp, PNG of 16 bits), whose alignment is compared with
+the truth beside ours. What a build costs once (loading what draws the report, for one) is shared among the pairs.
 
 Every row runs in a fresh process with one thread a process, one worker being that process itself. Seconds start when
 its modules are loaded; with more workers they include starting these and the server that forks them, once a row. The
@@ -120,14 +120,16 @@ def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, 
     packing = PackConfig(pairs_per_shard=max(1, pairs // 4), patch_size=256, min_size_px=64)
     how = {"executor": executor}
     return {
-        "ingest": partial(capture.ingest.stage.run, [raw], dataset.folder, IngestConfig(), **how),
-        "hotpixels": partial(hot_pixel_map.run, dataset.ingested, dataset.folder, **how),
-        "align": partial(alignment.registration.stage.run, dataset.ingested, dataset.folder, AlignConfig(), **how),
-        "filter": partial(filter.run, dataset.aligned, dataset.folder, FilterConfig(), **how),
-        "pack": partial(pack.run, dataset.filtered, dataset.shards, packing, **how),
-        "verify": partial(verify.run, dataset.shards, pixels=False, hashes=False),
-        "card": partial(cards.run, dataset.shards, CardConfig(), manifest=dataset.filtered),
-        "report": partial(report.run, dataset.folder, dataset.report, report.ReportConfig(), **how),
+        "ingest": partial(capture.ingest.stage.ingest_photographs, [raw], dataset.folder, IngestConfig(), **how),
+        "hotpixels": partial(hot_pixel_map.find_hot_pixels, dataset.ingested, dataset.folder, **how),
+        "align": partial(
+            alignment.registration.stage.align_pairs, dataset.ingested, dataset.folder, AlignConfig(), **how
+        ),
+        "filter": partial(filter.filter_pairs, dataset.aligned, dataset.folder, FilterConfig(), **how),
+        "pack": partial(pack.pack_dataset, dataset.filtered, dataset.shards, packing, **how),
+        "verify": partial(verify.verify_shards, dataset.shards, pixels=False, hashes=False),
+        "card": partial(cards.write_card, dataset.shards, CardConfig(), manifest=dataset.filtered),
+        "report": partial(report.write_report, dataset.folder, dataset.report, report.ReportConfig(), **how),
     }
 
 
@@ -191,7 +193,7 @@ def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: P
             sources.append(Source(path))
     camera = SimulateConfig(width=size[1], height=size[0], pixel_pitch_um=min(100.0, 36000 / size[1]))
     executor = "local:2" if pairs > 1 else "serial"
-    capture.virtual.stage.run(raw, camera, scenes=pairs, seed=seed, photographs=sources, executor=executor)
+    capture.virtual.stage.simulate_pairs(raw, camera, scenes=pairs, seed=seed, photographs=sources, executor=executor)
 
 
 def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
@@ -214,7 +216,7 @@ def ours(dataset: Dataset) -> dict[Path, Any]:
     """The homography of every pair by the folder it was shot into."""
     from sdd_toolkit.pipeline import manifest
 
-    content = manifest.read(dataset.filtered)
+    content = manifest.read_manifest(dataset.filtered)
     return {
         content.locate(record.blur).parent: record.alignment.homography
         if record.alignment is not None and record.alignment.failure is None
@@ -267,7 +269,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     theirs = {path.parent: np.load(folder / f"{size}-lab" / f"{n}.npy") for n, path in enumerate(few[0::2])}
     for name, found in (("corners, ours", ours(datasets[0])), ("corners, laboratory", theirs)):
         print(f"{name:24s}{np.median(corner_errors_px(found)):10.3f}  px off the truth (RMS of a frame's, median)")
-    records = manifest.read(datasets[0].filtered).records
+    records = manifest.read_manifest(datasets[0].filtered).records
     kept = sum(record.verdict is not None and record.verdict.keep for record in records)
     print(f"{kept} of {len(records)} pairs kept and packed\n", flush=True)
 

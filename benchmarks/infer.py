@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from jdrl.checkpoints.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer
 from jdrl.config import DeblurConfig
-from jdrl.inference.deblur import deblur, run
+from jdrl.inference.deblur import deblur, deblur_files
 from jdrl.inference.tiles import tiling
 from jdrl.networks import KNOWN, build_network, localised, restore
 from jdrl.networks.memory import peak_bytes
@@ -122,7 +122,7 @@ def deblur_one(name: str, height: int, width: int, options: dict[str, object]) -
         start = time.process_time()
         # The tile of the published depth, whatever the depth here.
         tile = 0 if options else None
-        _, failures = run(deblurrer, [path], Path(folder), DeblurConfig(tile=tile, device="cpu"))
+        _, failures = deblur_files(deblurrer, [path], Path(folder), DeblurConfig(tile=tile, device="cpu"))
         assert not failures, failures
         spent = time.process_time() - start
     (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]

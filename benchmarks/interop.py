@@ -108,12 +108,16 @@ def main() -> None:
         print(f"{pairs} pairs of {width}x{height}, 8 bits; {rows} pairs in tables")
         print(f"{'':24s}{'pairs':>8s}{'CPU s':>10s}{'CPU ms a pair':>14s}")
         told("OpenCV, decode", pairs, lambda: by_hand(files, None))
-        told("import", pairs, lambda: import_stage.run(folder / "set", shards, PackConfig()))
-        told("import, again", pairs, lambda: import_stage.run(folder / "set", shards, PackConfig()))
+        told("import", pairs, lambda: import_stage.import_dataset(folder / "set", shards, PackConfig()))
+        told("import, again", pairs, lambda: import_stage.import_dataset(folder / "set", shards, PackConfig()))
         told("OpenCV, decode, encode", pairs, lambda: by_hand(files, folder / "copy"))
-        told("export, png", pairs, lambda: export_stage.run(shards, png, layout="png"))
-        told("export, webdataset", pairs, lambda: export_stage.run(shards, folder / "tar", layout="webdataset"))
-        told("import of export", pairs, lambda: import_stage.run(png, folder / "back", PackConfig()))
+        told("export, png", pairs, lambda: export_stage.export_dataset(shards, png, layout="png"))
+        told(
+            "export, webdataset",
+            pairs,
+            lambda: export_stage.export_dataset(shards, folder / "tar", layout="webdataset"),
+        )
+        told("import of export", pairs, lambda: import_stage.import_dataset(png, folder / "back", PackConfig()))
         with ShardReader(folder / "back") as reader:
             for number, name in enumerate(reader.pair_ids):
                 assert np.array_equal(reader.read(name).sharp[..., ::-1], cv2.imread(str(files[2 * number])))
@@ -121,7 +125,7 @@ def main() -> None:
         packed = tables(folder / "tables", rows)
         told("read_index, patches", rows, lambda: sdd.read_index(packed, level="patches"))
         told("read_index, shards", rows, lambda: sdd.read_index(packed))
-        told("card", rows, lambda: cards.run(packed, CardConfig()))
+        told("card", rows, lambda: cards.write_card(packed, CardConfig()))
         told("read_index, pairs.csv", rows, lambda: sdd.read_index(packed))
 
 

@@ -6,9 +6,9 @@
   step      one joint training step of the U-Net on a crop: seconds, and peak memory beyond the network's own
   cuda      on a GPU: the network's share of a step, bf16 beside fp32, waiting for data, a frame of 4096 x 2160
 
-The official formulation is in `benchmarks/rivals/official_reblurring.py`, as published (loops over the entries of a kernel)
-and with whole tensors instead of the loops. Before the operator is timed, both are compared with our `official` basis:
-values within 2e-6, gradients within 2e-5 of their largest.
+The official formulation is in `benchmarks/rivals/official_reblurring.py`, as published (loops over the entries of a
+kernel) and with whole tensors instead of the loops. Before the operator is timed, both are compared with our
+`official` basis: values within 2e-6, gradients within 2e-5 of their largest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from benchmarks.rivals.official_reblurring import Operator, Towers, by_loops, by
 from jdrl.config import BasisName, TrainConfig
 from jdrl.data.batch import Batch
 from jdrl.data.crops import loader, set_up_data
-from jdrl.flow.bidirectional import deformed
+from jdrl.flow.bidirectional import deform_bidirectionally
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.pwcnet import PWCNet
 from jdrl.flow.warping import warp
@@ -175,7 +175,7 @@ def official_loss(network: nn.Module, towers: Towers, batch: Batch, flow: FlowEs
     output = restore(network, batch.blur)[0]
     final = output.detach().clamp(0, 1)
     valid = batch.valid, batch.wide_valid
-    found = deformed(final, batch.wide_sharp, *valid, flow, mask="official", official_warp=True)
+    found = deform_bidirectionally(final, batch.wide_sharp, *valid, flow, mask="official", official_warp=True)
     moved = warp(output, found.to_deblurred, official=True)
     blur_frame = charbonnier(found.target_mask * output, found.target_mask * found.target)
     sharp_frame = charbonnier(found.sharp_mask * found.sharp, found.sharp_mask * moved)

@@ -132,7 +132,7 @@ def main() -> None:
                 raw, seed = Path(name) / "raw", options.seed + 2 * number + (kind == "aperture")
                 camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
                 how = {"kind": kind, "scenes": options.scenes, "seed": seed, "executor": executor}
-                capture.virtual.stage.run(raw, camera, defects=True, **how)
+                capture.virtual.stage.simulate_pairs(raw, camera, defects=True, **how)
                 for form in ("dng", "jpg"):
                     told = stripped(raw, Path(name) / form, form, random.Random(seed))
                     one = judged(Path(name) / form, told, planted(raw), executor)

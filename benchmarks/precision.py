@@ -46,8 +46,8 @@ def shot(folder: Path, size: str, pairs: int, seed: int) -> Path:
     """Virtual pairs, ingested: the manifest."""
     width, height = (int(part) for part in size.split("x"))
     camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
-    capture.virtual.stage.run(folder / "raw", camera, scenes=pairs, seed=seed)
-    capture.ingest.stage.run([folder / "raw"], folder, IngestConfig())
+    capture.virtual.stage.simulate_pairs(folder / "raw", camera, scenes=pairs, seed=seed)
+    capture.ingest.stage.ingest_photographs([folder / "raw"], folder, IngestConfig())
     return folder / "ingested.jsonl"
 
 
@@ -59,7 +59,7 @@ def truth_of(root: Path, record: PairRecord) -> np.ndarray:
 def aligned(source: Path, precise_px: float) -> Row:
     """CPU seconds a pair, peak megabytes, true and own corner errors; every pair twice, the quicker time counts."""
     cv2.setNumThreads(1)
-    pairs, config = manifest.read(source), AlignConfig(precise_px=precise_px)
+    pairs, config = manifest.read_manifest(source), AlignConfig(precise_px=precise_px)
     seconds, true, own = [], [], []
     for record in pairs.records:
         job = stage_runner.Job(record=record, root=pairs.root, folder=source.parent, config=config)
@@ -77,7 +77,7 @@ def aligned(source: Path, precise_px: float) -> Row:
 def rival(source: Path) -> Row:
     """The same of SIFT and MAGSAC++."""
     cv2.setNumThreads(1)
-    pairs = manifest.read(source)
+    pairs = manifest.read_manifest(source)
     seconds, true = [], []
     for record in pairs.records:
         blur, sharp = (frames.read_full(pairs.root / ref.path) for ref in (record.blur, record.sharp))

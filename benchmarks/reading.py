@@ -32,7 +32,7 @@ import webdataset
 from numpy.typing import NDArray
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.stage import run as shoot
+from capture.virtual.stage import simulate_pairs as shoot
 from sdd_toolkit.frames.reading import as_shot_white_balance, read_full
 from sdd_toolkit.imaging.encoding import Encoding, encode
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.stage import run as shoot
+from capture.virtual.stage import simulate_pairs as shoot
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
-from sdd_toolkit.packing.stage import run
-from sdd_toolkit.pipeline.manifest import Manifest, write
+from sdd_toolkit.packing.stage import pack_dataset
+from sdd_toolkit.pipeline.manifest import Manifest, write_manifest
 from sdd_toolkit.records import Alignment, FileRef, FrameMeta, PairKind, PairRecord, Reason, Report, Verdict
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.storage.files import sha256_of
@@ -134,8 +134,8 @@ def main() -> None:
         fewer = [replace(every[0], verdict=REJECTED), *every[1:]]
 
         def pack(kept: list[PairRecord], how: PackConfig, shards: Path) -> Report:
-            write(folder / "filtered.jsonl", Manifest(folder / "raw", tuple(kept)))
-            return run(folder / "filtered.jsonl", shards, how)
+            write_manifest(folder / "filtered.jsonl", Manifest(folder / "raw", tuple(kept)))
+            return pack_dataset(folder / "filtered.jsonl", shards, how)
 
         print(f"{options.pairs} pairs of {width}x{height}, {options.per_shard} a shard, {options.profile}")
         print(f"{'':28s}{'MB':>8s}{'wall s':>9s}{'CPU s':>9s}{'MB/wall s':>11s}{'MB/CPU s':>11s}{'copied':>12s}")

@@ -92,14 +92,14 @@ def synthesised(folder: Path, pairs: int) -> None:
     draw = random.Random(0)
     config = FilterConfig()
     aligned = [record(number, draw) for number in range(pairs)]
-    manifest.write(folder / "aligned.jsonl", manifest.Manifest(folder, tuple(aligned)))
+    manifest.write_manifest(folder / "aligned.jsonl", manifest.Manifest(folder, tuple(aligned)))
     done = []
     for one in aligned:
         facts = Quality(draw.uniform(1.2, 3), 0.8, 0.01, 0.6, 0.2, draw.gauss(0, 0.1), 0.01, 0.7, 0.7, 0.9)
         step = manifest.step_of(filter.STAGE, config, one, line=manifest.to_json(one))
         verdict = judge(facts, one.alignment, config)
         done.append(replace(one, quality=facts, verdict=verdict, history=(*one.history, step)))
-    manifest.write(folder / "filtered.jsonl", manifest.Manifest(folder, tuple(done)))
+    manifest.write_manifest(folder / "filtered.jsonl", manifest.Manifest(folder, tuple(done)))
 
 
 def step(name: str, folder: Path) -> None:
@@ -119,20 +119,20 @@ def step(name: str, folder: Path) -> None:
 
     if name in ("judge again", "filter, unchanged"):
         config = FilterConfig(max_residual_px=0.9) if name == "judge again" else FilterConfig()
-        told = filter.run(folder / "aligned.jsonl", folder, config)
+        told = filter.filter_pairs(folder / "aligned.jsonl", folder, config)
         assert told.done == (told.total if name == "judge again" else 0)
         return
     if name == "report":
-        report.run(folder, folder / "report", report.ReportConfig(max_pictures=0), overwrite=True)
+        report.write_report(folder, folder / "report", report.ReportConfig(max_pictures=0), overwrite=True)
         return
-    source = manifest.read(folder / "filtered.jsonl")
+    source = manifest.read_manifest(folder / "filtered.jsonl")
     if name == "load":
         return
     if name == "write":
-        manifest.write(folder / "copy.jsonl", source)
+        manifest.write_manifest(folder / "copy.jsonl", source)
         return
     kept = [one for one in source.records if one.verdict is not None and one.verdict.keep]
-    shares = splits.assign((one.scene for one in kept), splits.SplitConfig())
+    shares = splits.assign_splits((one.scene for one in kept), splits.SplitConfig())
     if name == "split":
         return
     plans = plan_shards(kept, shares, PackConfig())
@@ -140,7 +140,7 @@ def step(name: str, folder: Path) -> None:
         return
     index = index_of(plans, shares)
     if name == "card":
-        sizes, nothing = [(3980, 5976)] * len(kept), leakage.find([])
+        sizes, nothing = [(3980, 5976)] * len(kept), leakage.find_leaks([])
         card = cards.gather(
             index, kept, table(kept), sizes, CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
         )
@@ -181,7 +181,7 @@ def ingest(raw: Path, out: Path) -> None:
     import capture.ingest.stage
     from capture.config import IngestConfig
 
-    capture.ingest.stage.run([raw], out, IngestConfig())
+    capture.ingest.stage.ingest_photographs([raw], out, IngestConfig())
 
 
 def cost(work: Callable[[], object]) -> tuple[float, float]:
@@ -233,7 +233,7 @@ def files(folder: Path, counts: list[int]) -> None:
     from capture.virtual.config import SimulateConfig
 
     camera = SimulateConfig(width=96, height=64, pixel_pitch_um=100.0)
-    capture.virtual.stage.run(folder / "shot", camera, scenes=2, seed=0)
+    capture.virtual.stage.simulate_pairs(folder / "shot", camera, scenes=2, seed=0)
     print(f"{'files':24s}" + "".join(f"{count:>20,}" for count in counts))
     for count in counts:
         multiplied(folder / "shot", folder / f"raw-{count}", count)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, echo_report, hold, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from capture.ingest.stage import Ingested
@@ -31,7 +31,7 @@ def ingest(
 ) -> None:  # fmt: skip
     """Find RAW files and images and form pairs: the manifest."""
     from capture.config import IngestConfig
-    from capture.ingest.stage import collect, pair_count, run
+    from capture.ingest.stage import collect, ingest_photographs, pair_count
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
@@ -41,8 +41,8 @@ def ingest(
     if dry_run:
         _show(collect(sources, out, section, table=table, executor=how, track=terminal), as_json)
         return
-    hold(out)
-    report = run(sources, out, section, table=table, executor=how, overwrite=overwrite, track=terminal)
+    lock_folders(out)
+    report = ingest_photographs(sources, out, section, table=table, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
     if not as_json:
         click.echo(f"  {pair_count(out)} pairs")

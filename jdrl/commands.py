@@ -79,7 +79,7 @@ def train(
     with training_extra():
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-        from jdrl.training.train import run
+        from jdrl.training.train import train as run
 
         report = run(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
     rank_zero_only(echo_report)(report, as_json)
@@ -119,7 +119,7 @@ def evaluate(
         raise click.UsageError("give at least one checkpoint, and the folder of shards last")
     section = load_section(EvaluateConfig, "evaluate", config, **flags)
     with training_extra():
-        from jdrl.evaluation.stage import run
+        from jdrl.evaluation.stage import evaluate as run
 
         evaluation = run(
             checkpoints, shards, out, section, split=split, network=network, misalignment=misalignment, track=terminal
@@ -153,10 +153,10 @@ def deblur(
         raise click.UsageError("give a checkpoint and at least one photograph, or --weights and --network")
     config = load_section(DeblurConfig, "deblur", None, **options)
     with training_extra():
-        from jdrl.inference.deblur import run
+        from jdrl.inference.deblur import deblur_files
 
         checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
-        report, failures = run(chosen(checkpoint, weights, network), files, out, config, track=terminal)
+        report, failures = deblur_files(chosen(checkpoint, weights, network), files, out, config, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)
@@ -216,9 +216,9 @@ def blurmap(
 
     tiling = load_section(Tiling, "blurmap", None, **options)
     with training_extra():
-        from jdrl.inference.blur_map import of_checkpoint, run
+        from jdrl.inference.blur_map import map_blur_of_files, of_checkpoint
 
-        report, failures = run(of_checkpoint(checkpoint, tiling, network), files, out, track=terminal)
+        report, failures = map_blur_of_files(of_checkpoint(checkpoint, tiling, network), files, out, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)

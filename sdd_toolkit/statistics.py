@@ -65,7 +65,7 @@ NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in (*TEXT_COLUMNS, "
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Quantiles:
     """How one measured quantity is spread over the pairs that have it."""
 
     count: int
@@ -96,7 +96,7 @@ class Summary:
     scenes: int
     cameras: dict[str, int]
     reasons: dict[str, int]
-    spreads: dict[str, Spread]
+    spreads: dict[str, Quantiles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Group:
     lens: str
     focus: str
     pairs: int
-    spreads: dict[str, Spread]
+    spreads: dict[str, Quantiles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def _part(records: Sequence[PairRecord]) -> pd.DataFrame:
 def summary(frame: pd.DataFrame) -> Summary:
     """Counts and spreads of a `table`."""
     good = frame[frame["verdict"] != REJECTED]
-    spreads = {name: spread(good[name]) for name in NUMBER_COLUMNS}
+    spreads = {name: quantiles(good[name]) for name in NUMBER_COLUMNS}
     return Summary(
         pairs=len(frame),
         kept=int((frame["verdict"] == KEPT).sum()),
@@ -197,14 +197,14 @@ def focus_range(focus_m: float) -> str:
     return "" if np.isnan(focus_m) else _FOCUS_RANGES[int(np.searchsorted(FOCUS_EDGES_M, focus_m, side="right"))]
 
 
-def spread(values: ArrayLike) -> Spread | None:
+def quantiles(values: ArrayLike) -> Quantiles | None:
     """Median, percentiles and extremes of the finite `values`; None if there are none."""
     numbers = _finite(values)
     if numbers.size == 0:
         return None
     p05, median, p95 = (float(value) for value in np.percentile(numbers, (5, 50, 95)))
     low, high = float(numbers.min()), float(numbers.max())
-    return Spread(count=int(numbers.size), median=median, p05=p05, p95=p95, low=low, high=high)
+    return Quantiles(count=int(numbers.size), median=median, p05=p05, p95=p95, low=low, high=high)
 
 
 def histogram(groups: Sequence[ArrayLike], bins: int | None = None, *, logarithmic: bool = False) -> Histogram | None:
@@ -247,7 +247,7 @@ def _lens_text(lens: str, model: str, focal_mm: float) -> str:
 
 
 def _group(lens: str, focus: str, frame: pd.DataFrame) -> Group:
-    spreads = {name: spread(frame[name]) for name in COMPONENTS}
+    spreads = {name: quantiles(frame[name]) for name in COMPONENTS}
     known = {name: found for name, found in spreads.items() if found is not None}
     return Group(lens=lens, focus=focus, pairs=len(frame), spreads=known)
 

@@ -11,21 +11,21 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli import CAPTURE_DOORS, DOORS, cli
-from sdd_toolkit.cli.lazy_group import LazyGroup, run_cli
+from cli import CAPTURE_COMMANDS, COMMANDS, cli
+from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, run_cli
 from sdd_toolkit.errors import IntegrityError
 from tests.support.paths import ROOT
 
 HEAVY = ("numpy", "torch", "h5py", "cv2", "rawpy", "pandas", "matplotlib", "pydantic", "rich")
-COMMANDS = [
+WORDS = [
     [],
     ["capture"],
-    *(["capture", door.name] for door in CAPTURE_DOORS),
-    *([door.name] for door in DOORS),
+    *(["capture", spec.name] for spec in CAPTURE_COMMANDS),
+    *([spec.name] for spec in COMMANDS),
 ]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom cli import cli\n"
@@ -48,18 +48,18 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
     assert min(times_s) < 0.3
 
 
-@pytest.mark.parametrize("door", [*DOORS, *CAPTURE_DOORS], ids=lambda door: door.name)
-def test_every_door_opens_and_its_line_is_the_real_help(door: object) -> None:
-    group = cli.commands["capture"] if door in CAPTURE_DOORS else cli
+@pytest.mark.parametrize("spec", [*COMMANDS, *CAPTURE_COMMANDS], ids=lambda spec: spec.name)
+def test_every_command_loads_and_its_line_is_the_real_help(spec: CommandSpec) -> None:
+    group = cli.commands["capture"] if spec in CAPTURE_COMMANDS else cli
     assert isinstance(group, LazyGroup)
-    command = group.get_command(click.Context(group), door.name)
+    command = group.get_command(click.Context(group), spec.name)
     assert command is not None
-    assert (command.help or "").splitlines()[0] == door.line
+    assert (command.help or "").splitlines()[0] == spec.line
 
 
 def every_command() -> list[tuple[str, click.Command]]:
     found = []
-    for words in COMMANDS:
+    for words in WORDS:
         command: click.Command = cli
         for word in words:
             assert isinstance(command, click.Group)

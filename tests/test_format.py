@@ -15,7 +15,7 @@ import pytest
 
 from sdd_toolkit.imaging.encoding import Encoding, decode
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run
+from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.paths import ROOT
@@ -43,7 +43,7 @@ def test_the_code_of_the_document_reads_what_the_toolkit_reads(
     tmp_path: Path, encoding: Encoding, profile: Profile
 ) -> None:
     config = PackConfig(patch_size=128, encoding=encoding, profile=profile)
-    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
+    pack_dataset(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
     (tmp_path / "plain").mkdir()
     program = code_of_the_document() + SAVE
     arguments = [sys.executable, "-I", "-c", program, tmp_path / "shards", tmp_path / "plain", encoding.value]
@@ -61,7 +61,9 @@ def test_the_code_of_the_document_reads_what_the_toolkit_reads(
 
 
 def test_the_table_of_patches_is_a_data_frame_with_ids_as_text(tmp_path: Path) -> None:
-    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", PackConfig(patch_size=128))
+    pack_dataset(
+        filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", PackConfig(patch_size=128)
+    )
     found: dict[str, Any] = {}
     exec(code_of_the_document(), found)
     with h5py.File(tmp_path / "shards" / SHARD) as file:
@@ -88,7 +90,7 @@ def test_chunks_and_filters_are_those_of_the_document(
     tmp_path: Path, profile: Profile, filters: list[int], chunks: tuple[int, ...] | None
 ) -> None:
     config = PackConfig(patch_size=128, profile=profile)
-    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
+    pack_dataset(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "shards", config)
     with h5py.File(tmp_path / "shards" / SHARD) as file:
         (group,) = file["pairs"].values()
         plan = group["blur"].id.get_create_plist()
@@ -126,7 +128,7 @@ def test_every_name_in_a_shard_is_in_the_document(name: str) -> None:
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "demo/dataset/shards", PackConfig())
+    pack_dataset(filtered_manifest(tmp_path / "set", scenes=2, pairs=1), tmp_path / "demo/dataset/shards", PackConfig())
     readme = (DOCUMENT.parent.parent / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     noise = np.random.default_rng(0).random((256, 320, 3), dtype=np.float32)

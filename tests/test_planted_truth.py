@@ -9,7 +9,7 @@ import pytest
 
 from capture.virtual.faults import Defect
 from sdd_toolkit.imaging.geometry import corner_error_px
-from sdd_toolkit.pipeline.manifest import read
+from sdd_toolkit.pipeline.manifest import read_manifest
 from tests.support.command_line import sdd
 
 
@@ -35,7 +35,7 @@ def defect_of(truth: dict[str, np.ndarray]) -> str:
 
 def test_the_homography_of_virtual_focus_pairs_is_found_to_a_fraction_of_a_pixel(dataset: Path) -> None:
     errors_px = []
-    for record in read(dataset / "filtered.jsonl").records:
+    for record in read_manifest(dataset / "filtered.jsonl").records:
         truth = truth_of(dataset, record.scene)
         if not defect_of(truth):
             assert record.alignment is not None
@@ -47,7 +47,7 @@ def test_the_homography_of_virtual_focus_pairs_is_found_to_a_fraction_of_a_pixel
 
 def test_every_planted_defect_is_rejected_for_its_own_reason_and_no_good_pair(dataset: Path) -> None:
     found = {}
-    for record in read(dataset / "filtered.jsonl").records:
+    for record in read_manifest(dataset / "filtered.jsonl").records:
         defect = defect_of(truth_of(dataset, record.scene))
         assert record.verdict is not None
         if defect:

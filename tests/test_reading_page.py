@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run
+from sdd_toolkit.packing.stage import pack_dataset
 from tests.support.paths import ROOT
 from tests.support.small_dataset import filtered_manifest
 
@@ -25,7 +25,7 @@ assert (rows[0]["blur"] == blur).all() and rows[0]["pair"] == reader.patches[0].
 
 def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
     config = PackConfig(patch_size=64)
-    run(filtered_manifest(tmp_path / "set", scenes=2, pairs=2), tmp_path / "shards", config)
+    pack_dataset(filtered_manifest(tmp_path / "set", scenes=2, pairs=2), tmp_path / "shards", config)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL))
     root = str(PAGE.parent.parent)
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": root}

@@ -18,10 +18,10 @@ from sdd_toolkit.errors import ManifestError, SddError
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, Reason, Verdict
 from sdd_toolkit.report.stage import ReportConfig
-from sdd_toolkit.report.stage import run as report
+from sdd_toolkit.report.stage import write_report as report
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.shards.index import sealed
-from sdd_toolkit.storage.files import check_relative, inside
+from sdd_toolkit.storage.files import check_relative, resolve_inside
 from tests.support.command_line import sdd
 from tests.support.paths import ROOT
 from tests.support.small_dataset import alignment, filtered_manifest, pair
@@ -85,14 +85,14 @@ def test_a_path_that_leaves_its_root_is_refused(tmp_path: Path, name: str) -> No
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(tmp_path)
     with pytest.raises(ManifestError):
-        inside(tmp_path / "root", name)
+        resolve_inside(tmp_path / "root", name)
 
 
 @pytest.mark.parametrize("name", HARMLESS, ids=lambda name: name[:12])
 def test_a_path_that_stays_below_its_root_stays_there_however_it_is_spelt(tmp_path: Path, name: str) -> None:
     """On Windows a drive or a backslash that leads out is refused by where it leads to."""
     check_relative(name, "here")
-    assert os.path.realpath(inside(tmp_path, name)).startswith(str(tmp_path) + os.sep)
+    assert os.path.realpath(resolve_inside(tmp_path, name)).startswith(str(tmp_path) + os.sep)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def packed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("where", ["/canary", "../canary", "raw/../../canary", "link/canary"])
 def test_no_manifest_leads_a_stage_out_of_its_root(packed: Path, where: str) -> None:
     (packed / "raw" / "link").symlink_to(packed.parent)
-    told = manifest.read(packed / "filtered.jsonl")
+    told = manifest.read_manifest(packed / "filtered.jsonl")
     flow = alignment(flow_file=where if not where.startswith("link") else "raw/link/canary")
     for record in (
         replace(told.records[0], blur=FileRef(where, 5, "0" * 64)),
@@ -115,7 +115,7 @@ def test_no_manifest_leads_a_stage_out_of_its_root(packed: Path, where: str) -> 
         replace(told.records[0], alignment=flow),
     ):
         path = packed / "hostile.jsonl"
-        manifest.write(path, manifest.Manifest(told.root, (record,)))
+        manifest.write_manifest(path, manifest.Manifest(told.root, (record,)))
         done = sdd("pack", path, "--out", packed / "other", check=False)
         assert (done.returncode, "leaves its root" in done.stderr) == (2, True), done.stderr
     assert (packed.parent / "canary").read_text() == "alive"
@@ -144,7 +144,7 @@ def test_no_name_in_a_report_runs_in_a_browser(tmp_path: Path) -> None:
         meta = replace(record.blur_meta, make=payload, model=payload, lens=payload, serial=payload)
         verdict = Verdict(keep=False, reason=Reason.CLIPPED, detail=payload)
         records.append(replace(record, blur_meta=meta, sharp_meta=meta, verdict=verdict))
-    manifest.write(tmp_path / "filtered.jsonl", manifest.Manifest(tmp_path / "raw", tuple(records)))
+    manifest.write_manifest(tmp_path / "filtered.jsonl", manifest.Manifest(tmp_path / "raw", tuple(records)))
     lines = "".join(f'"{payload.replace(chr(34), chr(34) * 2)}",unreadable,x\n' for payload in PAYLOADS)
     (tmp_path / "rejected_files.csv").write_text("path,reason,detail\n" + lines)
     report(tmp_path, tmp_path / "out", ReportConfig(title="Mine", picture_width_px=96))

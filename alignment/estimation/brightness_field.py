@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignment.estimation.photometry import Photometry
-    from alignment.estimation.pyramid import Frames
+    from alignment.estimation.pyramid import FramePair
     from sdd_toolkit.records import Row
 
     Matrix = NDArray[np.float64]
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _LIGHT_PX = 130_000
 
 
-def level_of(levels: list[Frames]) -> int:
+def level_of(levels: list[FramePair]) -> int:
     """The level brightness is compared on: small enough for cells to hold what defocus spreads."""
     return next((n for n, level in enumerate(levels) if level.size[0] * level.size[1] <= _LIGHT_PX), len(levels) - 1)
 
 
-def comparable_cells(frames: Frames, matrix: Matrix) -> NDArray[np.bool_]:
+def comparable_cells(frames: FramePair, matrix: Matrix) -> NDArray[np.bool_]:
     """(rows, columns) cells inside both frames without saturated pixels."""
     grid = photometry.cells_of(frames.size)
     open_blur = spline.linear(frames.trusted_blur, matrix, frames.size)
@@ -37,7 +37,7 @@ def comparable_cells(frames: Frames, matrix: Matrix) -> NDArray[np.bool_]:
     return np.asarray(share.reshape(grid) > 0.98)
 
 
-def compared(frames: Frames, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
+def compared(frames: FramePair, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
     """The brightness of a level's frames; None where nothing can be compared.
 
     Args:
@@ -54,10 +54,10 @@ def compared(frames: Frames, matrix: Matrix, radius_px: float = 0.0) -> Photomet
         spline.linear(blur_matching.disc_blurred(frames.blur, -radius_px), matrix, frames.size), grid
     )
     fixed = photometry.cell_means(blur_matching.disc_blurred(frames.sharp, radius_px), grid)
-    return photometry.fit(moving[usable], fixed[usable], photometry.squared_radius(grid).ravel()[usable])
+    return photometry.fit_brightness(moving[usable], fixed[usable], photometry.squared_radius(grid).ravel()[usable])
 
 
-def colour_gain(blur: Image, sharp: Image, levels: list[Frames], matrix: Matrix, luma: Photometry) -> Row:
+def colour_gain(blur: Image, sharp: Image, levels: list[FramePair], matrix: Matrix, luma: Photometry) -> Row:
     """Gain of R, G, B relative to that of luminance; their Bayer-weighted mean is 1.
 
     Args:

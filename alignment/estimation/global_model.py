@@ -13,9 +13,9 @@ import numpy as np
 
 from alignment.estimation import blur_matching, brightness_field, homography, spline, tile_regression
 from alignment.estimation import photometry as photometric
-from alignment.estimation.initial_search import search
+from alignment.estimation.initial_search import search_similarity
 from alignment.estimation.photometry import Photometry
-from alignment.estimation.pyramid import Frames, first_fitting, first_within, halved
+from alignment.estimation.pyramid import FramePair, first_fitting, first_within, halve
 from sdd_toolkit.imaging import geometry
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class Matched:
     def halved(self) -> Matched:
         """2x2 means, in pixels of their own."""
         radius = replace(self.radius, radii=tuple(radius / 2 for radius in self.radius.radii))
-        overlap = halved(self.overlap.astype(np.float32)) > 0.99
-        return Matched(halved(self.moving), halved(self.fixed), overlap, radius)
+        overlap = halve(self.overlap.astype(np.float32)) > 0.99
+        return Matched(halve(self.moving), halve(self.fixed), overlap, radius)
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class GlobalEstimate:
     """The global model of a pair, before anyone judges it. Pixels of the level it was found on.
 
     Attributes:
@@ -102,7 +102,7 @@ class Estimate:
     photometry: Photometry
     matched: Matched
     noise: float
-    frames: Frames
+    frames: FramePair
     reduction: int
     error_px: float
 
@@ -132,15 +132,15 @@ class _Pair:
     noise_energy: Image
 
 
-def comparable(light: Image, white: float) -> Image:
+def prepare_luminance(light: Image, white: float) -> Image:
     """Band-passed tone of (H, W) linear luminance, lightly smoothed."""
     tone = cv2.GaussianBlur(photometric.tone(light, white), (0, 0), _SMOOTH_SIGMA_PX)
     return photometric.band(np.asarray(tone, dtype=np.float32), BAND_SIGMA_PX)
 
 
-def estimate(
-    levels: list[Frames], config: AlignConfig, prior: ZoomPrior | None = None, precise_px: float = 0.0
-) -> Estimate:
+def estimate_global(
+    levels: list[FramePair], config: AlignConfig, prior: ZoomPrior | None = None, precise_px: float = 0.0
+) -> GlobalEstimate:
     """The global model of a pair.
 
     Args:
@@ -155,7 +155,9 @@ def estimate(
     top = levels[-1]
     whites = photometric.white_of(top.blur), photometric.white_of(top.sharp)
     state = _State(
-        homography=_found(comparable(top.blur, whites[0]), comparable(top.sharp, whites[1]), config, prior),
+        homography=_found(
+            prepare_luminance(top.blur, whites[0]), prepare_luminance(top.sharp, whites[1]), config, prior
+        ),
         radial=0.0,
         photometry=Photometry(gain=whites[1] / max(whites[0], 1e-9)),
         largest_px=config.max_radius_px / 2 ** (len(levels) - 1),
@@ -198,12 +200,14 @@ def estimate(
 def _found(moving: Image, fixed: Image, config: AlignConfig, prior: ZoomPrior | None) -> Matrix:
     """Where to start: at the zoom to expect, unless the frames clearly speak for another."""
     reach = config.max_zoom_percent / 100
-    anywhere, score = search(moving, fixed, zooms=(1 - reach, 1 + reach), max_rotation_deg=config.max_rotation_deg)
+    anywhere, score = search_similarity(
+        moving, fixed, zooms=(1 - reach, 1 + reach), max_rotation_deg=config.max_rotation_deg
+    )
     if prior is None:
         return anywhere
     margin = 4 * prior.deviation + 0.005
     zooms = (prior.zoom - margin, prior.zoom + margin)
-    expected, expected_score = search(moving, fixed, zooms=zooms, max_rotation_deg=config.max_rotation_deg)
+    expected, expected_score = search_similarity(moving, fixed, zooms=zooms, max_rotation_deg=config.max_rotation_deg)
     return anywhere if score > _CLEARLY * expected_score else expected
 
 
@@ -216,7 +220,7 @@ def _used_radii(pair: _Pair) -> NDArray[np.float32]:
 
 
 def _refined(
-    frames: Frames, state: _State, model: str, prior: ZoomPrior | None, *, turns: int, still_px: float
+    frames: FramePair, state: _State, model: str, prior: ZoomPrior | None, *, turns: int, still_px: float
 ) -> tuple[_State, Fit, _Pair]:
     """Blur matching and Gauss-Newton at one level, in turns, the last one until a step is shorter than `still_px`."""
     size = frames.size
@@ -230,7 +234,9 @@ def _refined(
             systems = tile_regression.linearise(
                 warped, pair.fixed, pair.softening, pair.weight, side, pair.noise_energy
             )
-            fit = tile_regression.fit(systems, basis, homography.pull(state.homography, state.radial, size, prior))
+            fit = tile_regression.fit_motion(
+                systems, basis, homography.pull(state.homography, state.radial, size, prior)
+            )
             moved = float(np.abs(homography.jacobian(geometry.corners(size), size) @ fit.step).max())
             # A step that would leave the neighbourhood of the linearisation is a sign of no texture.
             step = fit.step * min(1.0, _LONGEST_STEP_PX / (moved + 1e-12))
@@ -244,7 +250,7 @@ def _refined(
     return state, fit, pair
 
 
-def _paired(frames: Frames, state: _State, radii: tuple[float, ...]) -> _Pair:
+def _paired(frames: FramePair, state: _State, radii: tuple[float, ...]) -> _Pair:
     """Both frames at equal softness under the current model."""
     size = frames.size
     blur = state.photometry.applied(frames.blur)
@@ -352,7 +358,7 @@ def _choice(size: tuple[int, int], state: _State, fit: Fit, full: str) -> homogr
     return homography.choose(parameters, fit.covariance, full, int(np.count_nonzero(fit.weight > 0.1)), size)
 
 
-def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, reduction: int) -> Estimate:
+def _simplest(frames: FramePair, state: _State, fit: Fit, pair: _Pair, full: str, reduction: int) -> GlobalEstimate:
     """Puts the model the evidence chose in the place of the full one."""
     size = frames.size
     choice = _choice(size, state, fit, full)
@@ -368,7 +374,7 @@ def _simplest(frames: Frames, state: _State, fit: Fit, pair: _Pair, full: str, r
         photometric.noise_sigma(photometric.tone(light, photometric.white_of(light)))
         for light in (frames.blur, frames.sharp)
     ]
-    return Estimate(
+    return GlobalEstimate(
         homography=matrix,
         radial=radial,
         model=choice.model,

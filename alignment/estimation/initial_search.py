@@ -22,7 +22,9 @@ _ROTATION_STEP_DEG = 1.0
 _CANDIDATES = 3
 
 
-def search(moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotation_deg: float) -> tuple[Matrix, float]:
+def search_similarity(
+    moving: Image, fixed: Image, *, zooms: tuple[float, float], max_rotation_deg: float
+) -> tuple[Matrix, float]:
     """A rough homography `moving` → `fixed`: the zoom, rotation and shift of the highest correlation.
 
     Args:

@@ -193,7 +193,7 @@ def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.
     return _weighted_median(b[lit] / a[lit], np.sqrt(a[lit] * b[lit])) if lit.any() else luma.gain
 
 
-def fit(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:
+def fit_brightness(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:
     """The brightness of one frame in terms of the other, from the means of cells that show the same content.
 
     fixed = gain (1 + a ρ² + b ρ⁴) moving + offset, by least squares on relative residuals under Tukey's weights:

@@ -17,7 +17,7 @@ _SMALLEST_PX = 72
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class FramePair:
     """A pair at one pyramid level.
 
     Attributes:
@@ -37,19 +37,19 @@ class Frames:
         """(height, width)."""
         return self.sharp.shape[0], self.sharp.shape[1]
 
-    def halved(self) -> Frames:
+    def halved(self) -> FramePair:
         """2x2 means."""
-        return Frames(halved(self.blur), halved(self.sharp), halved(self.trusted_blur), halved(self.trusted_sharp))
+        return FramePair(halve(self.blur), halve(self.sharp), halve(self.trusted_blur), halve(self.trusted_sharp))
 
 
-def halved(image: Image) -> Image:
+def halve(image: Image) -> Image:
     """2x2 means of an (H, W) image; an odd last row or column is cut."""
     height, width = (edge // 2 * 2 for edge in image.shape)
     means = cv2.resize(image[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     return np.asarray(means, dtype=np.float32)
 
 
-def pyramid(frames: Frames) -> list[Frames]:
+def pyramid(frames: FramePair) -> list[FramePair]:
     """The pair and its halvings, down to about a hundred pixels."""
     levels = [frames]
     while min(levels[-1].size) // 2 >= _SMALLEST_PX:
@@ -57,12 +57,12 @@ def pyramid(frames: Frames) -> list[Frames]:
     return levels
 
 
-def first_within(levels: list[Frames], megapixels: float) -> int:
+def first_within(levels: list[FramePair], megapixels: float) -> int:
     """The number of the first level that is not larger."""
     sizes = [level.size[0] * level.size[1] / 1e6 for level in levels]
     return next((number for number, size in enumerate(sizes) if size <= megapixels), len(levels) - 1)
 
 
-def first_fitting(levels: list[Frames], side_px: int) -> int:
+def first_fitting(levels: list[FramePair], side_px: int) -> int:
     """The number of the first level whose longer side is not larger."""
     return next((number for number, level in enumerate(levels) if max(level.size) <= side_px), len(levels) - 1)

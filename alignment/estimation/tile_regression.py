@@ -194,7 +194,7 @@ def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.
     )
 
 
-def fit(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = None) -> Fit:
+def fit_motion(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = None) -> Fit:
     """The random-effects regression of all tiles on a basis of the parameters.
 
     Args:

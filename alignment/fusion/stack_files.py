@@ -207,7 +207,7 @@ def most_detailed(paths: Sequence[Path]) -> int:
     return max(usual, key=lambda number: (found[number][1], -number))
 
 
-def read(path: Path) -> Fusion | None:
+def read_fusion(path: Path) -> Fusion | None:
     """The record of an earlier fusion; None if there is none that is whole."""
     try:
         found = _FUSION.validate_json(path.read_bytes())

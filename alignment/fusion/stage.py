@@ -20,7 +20,7 @@ from pydantic import Field
 from alignment.config import AlignConfig
 from alignment.fusion import stack_files
 from alignment.fusion.stack_files import StackFrame
-from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside, carry
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for_manifest
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.execution.executor import run_tasks
@@ -31,7 +31,7 @@ from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.pipeline.stage_runner import Job, altered
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
-from sdd_toolkit.storage.files import inside, write_text
+from sdd_toolkit.storage.files import resolve_inside, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ class _Refusal:
     detail: str
 
 
-def run(
+def fuse_stacks(
     source: Path,
     out: Path,
     config: FuseConfig,
@@ -138,11 +138,11 @@ def run(
     workers_of(executor)
     if (out / OUTPUT).resolve() == source.resolve():
         raise InputError(f"{source} is both input and output of `fuse`", hint="give another --out")
-    pairs = _rerooted(manifest.read(source), out)
-    hot_pixels = beside(source, develop or DevelopConfig())
-    carry(source, out, hot_pixels)
+    pairs = _rerooted(manifest.read_manifest(source), out)
+    hot_pixels = load_for_manifest(source, develop or DevelopConfig())
+    copy_to(source, out, hot_pixels)
     groups = _stacks(pairs, out, config, align, hot_pixels)
-    known = {} if overwrite else {stack.stem: stack_files.read(_record_file(stack.stem)) for stack in groups}
+    known = {} if overwrite else {stack.stem: stack_files.read_fusion(_record_file(stack.stem)) for stack in groups}
     results: dict[Path, Fusion | _Refusal] = {
         stack.stem: found
         for stack in groups
@@ -167,8 +167,8 @@ def run(
             records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
         left_out += [(stack.stem.name, frame) for frame in lost]
     write_text(out / FOLDER / LEFT_OUT, _as_csv(left_out))
-    configurations.hand_on(source.parent, out, STAGE, config)
-    manifest.write(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
+    configurations.copy_configurations(source.parent, out, STAGE, config)
+    manifest.write_manifest(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
     return Report(
         stage=STAGE,
         total=total,
@@ -260,7 +260,7 @@ def _fused(stack: _Stack) -> Fusion | _Refusal:
             return _Refusal(Reason.CHANGED, change)
     names = [ref.path for ref, _ in stack.frames]
     reference = names.index(stack.records[0].sharp.path)
-    paths = [inside(stack.root, name) for name in names]
+    paths = [resolve_inside(stack.root, name) for name in names]
     defects = [stack.hot_pixels.of(meta) for _, meta in stack.frames]
     try:
         return stack_files.fuse_files(paths, names, reference, stack.stem, stack.config, stack.made_from, defects)

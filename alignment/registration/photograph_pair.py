@@ -35,7 +35,7 @@ _CHECK_WIDTH_PX = 1200
 _CHECK_GAP_PX = 8
 
 
-def run(
+def align_photographs(
     blur: Path,
     sharp: Path,
     out: Path,
@@ -81,7 +81,7 @@ def run(
     balance = as_shot_white_balance(sharp)
     aligned_file = apply_file(blur, out, mapping, balance=balance, keep=keep, overwrite=overwrite)
     write_image(check_file, before_and_after(*halves, mapping))
-    transforms.write(transform_file, transform)
+    transforms.write_transform(transform_file, transform)
     written = (transform_file, aligned_file, check_file)
     report = Report("align", 1, 1, 0, {}, time.monotonic() - started, tuple(map(str, written)))
     return report, transform

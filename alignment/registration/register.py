@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment.config import AlignConfig
 from alignment.estimation import brightness_field, global_model, photometry
-from alignment.estimation.pyramid import Frames, first_within, halved, pyramid
+from alignment.estimation.pyramid import FramePair, first_within, halve, pyramid
 from alignment.estimation.valid_box import valid_box
 from alignment.registration import tile_statistics
 from alignment.residual_flow import estimate as dense
@@ -20,7 +20,7 @@ from sdd_toolkit.records import Alignment, Reason
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.estimation.global_model import Estimate, Matched
+    from alignment.estimation.global_model import GlobalEstimate, Matched
     from alignment.registration.tile_statistics import TileStatistics
     from alignment.residual_flow.estimate import Residual
     from sdd_toolkit.calibration.breathing_model import ZoomPrior
@@ -51,7 +51,7 @@ class Measured:
     """
 
     alignment: Alignment
-    estimate: Estimate | None
+    estimate: GlobalEstimate | None
     residual: Residual | None
     sizes: tuple[tuple[int, int], ...]
 
@@ -71,7 +71,7 @@ def register(
         sharp: (H, W, 3) the same of the sharp frame.
         config: Search ranges and what counts as failure; the defaults if None.
         mask: (H, W) where the sharp frame may be used; everywhere if None.
-        prior: What is known of the zoom beforehand (`sdd_toolkit.calibration.breathing_model.predict`).
+        prior: What is known of the zoom beforehand (`sdd_toolkit.calibration.breathing_model.predict_zoom`).
 
     Returns:
         The alignment in pixels of these arrays. `failure` says why where it could not be found.
@@ -130,7 +130,7 @@ def measure(
         trusted = [np.asarray(~saturated, dtype=np.float32) for saturated in clipped]
     if mask is not None:
         trusted[1] *= mask
-    levels = pyramid(Frames(photometry.luminance(blur), photometry.luminance(sharp), *trusted))
+    levels = pyramid(FramePair(photometry.luminance(blur), photometry.luminance(sharp), *trusted))
     # Texture that only the finest pixels hold drowns in their noise.
     first = levels[first_within(levels, min(config.working_megapixels, _STATISTICS_MEGAPIXELS))]
     textured = [_textured(light) for light in (first.blur, first.sharp)]
@@ -142,7 +142,7 @@ def measure(
         alignment = replace(_unaligned(size), failure=Reason.NO_TEXTURE)
         detail = f"{count} textured tiles < {config.min_textured_tiles}"
         return Measured(replace(alignment, detail=detail), None, None, (size,))
-    estimate = global_model.estimate(levels, config, prior, precise_px)
+    estimate = global_model.estimate_global(levels, config, prior, precise_px)
     alignment, tiles, residual = _described(estimate, config, used)
     found = enlarged(alignment, estimate.reduction, size)
     found = replace(found, box=valid_box(found.homography, size, found.radial))
@@ -185,7 +185,7 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
 
 
 def _described(
-    estimate: Estimate, config: AlignConfig, used: Image | None
+    estimate: GlobalEstimate, config: AlignConfig, used: Image | None
 ) -> tuple[Alignment, TileStatistics, Residual]:
     """The record of an estimate in pixels of its level, its tiles and the flow they rest on.
 
@@ -251,11 +251,11 @@ class _Coarse:
     sharp: Image
 
 
-def _coarse(estimate: Estimate, residual: Residual) -> tuple[_Coarse, int]:
+def _coarse(estimate: GlobalEstimate, residual: Residual) -> tuple[_Coarse, int]:
     """The estimate reduced to `_STATISTICS_MEGAPIXELS`, and how many of its pixels make one there."""
     seen, unit = _Coarse(estimate.matched, residual, estimate.frames.blur, estimate.frames.sharp), 1
     while seen.sharp.size > 1e6 * _STATISTICS_MEGAPIXELS:
-        seen = _Coarse(seen.matched.halved(), dense.halved(seen.residual), halved(seen.blur), halved(seen.sharp))
+        seen = _Coarse(seen.matched.halved(), dense.halved(seen.residual), halve(seen.blur), halve(seen.sharp))
         unit *= 2
     return seen, unit
 
@@ -330,7 +330,9 @@ def _unaligned(size: tuple[int, int]) -> Alignment:
 
 
 def _textured(light: Image) -> NDArray[np.bool_]:
-    return tile_statistics.textured_tiles(global_model.comparable(light, photometry.white_of(light)), _noise(light))
+    return tile_statistics.textured_tiles(
+        global_model.prepare_luminance(light, photometry.white_of(light)), _noise(light)
+    )
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:

@@ -15,18 +15,17 @@ from alignment.config import AlignConfig
 from alignment.registration.masks import check_masks, mask_of, read_mask
 from alignment.registration.register import enlarged, measure
 from alignment.residual_flow import estimate as dense
-from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside, carry
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for_manifest
 from sdd_toolkit.calibration.lens_breathing import prior_of
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.pipeline import stage_runner
-from sdd_toolkit.pipeline.manifest import measuring_of
-from sdd_toolkit.pipeline.manifest import read as read_manifest
+from sdd_toolkit.pipeline.manifest import measuring_of, read_manifest
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import Reason
-from sdd_toolkit.storage.files import inside, sha256_of, write_bytes
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +41,7 @@ FLOW_FOLDER = "flow"
 _COMPRESSION = 1
 
 
-def run(
+def align_pairs(
     manifest: Path,
     out: Path,
     config: AlignConfig,
@@ -75,12 +74,12 @@ def run(
         masks = masks.resolve()
         check_masks(masks, [record.id for record in read_manifest(manifest).records])
     digest = cache(sha256_of)
-    hot_pixels = beside(manifest, develop)
-    carry(manifest, out, hot_pixels)
+    hot_pixels = load_for_manifest(manifest, develop)
+    copy_to(manifest, out, hot_pixels)
 
     def intact(record: PairRecord) -> bool:
         flow_file = record.alignment.flow_file if record.alignment else None
-        return flow_file is None or inside(out, flow_file).is_file()
+        return flow_file is None or resolve_inside(out, flow_file).is_file()
 
     def also_reads(record: PairRecord) -> dict[str, str]:
         mask = mask_of(masks, record.id)
@@ -128,7 +127,7 @@ def align_pair(
     except ValueError as error:
         return _measured(stage_runner.rejected(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
     flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
-    path = inside(job.folder, flow_file)
+    path = resolve_inside(job.folder, flow_file)
     if residual is None:
         path.unlink(missing_ok=True)
     else:

@@ -18,7 +18,7 @@ from sdd_toolkit.imaging import geometry
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.estimation.global_model import Estimate
+    from alignment.estimation.global_model import GlobalEstimate
 
     Image = NDArray[np.float32]
     Mask = NDArray[np.bool_]
@@ -31,7 +31,7 @@ _WIDE_SIGMA = 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class BlurHypotheses:
     """Two frames on one grid, band-passed, under every disc.
 
     Attributes:
@@ -50,13 +50,13 @@ class Views:
     noise: float
     factor: int
 
-    def turned(self) -> Views:
+    def turned(self) -> BlurHypotheses:
         """The same with the frames' parts exchanged."""
-        return Views(self.fixed, self.moving, self.radii, self.overlap, self.noise, self.factor)
+        return BlurHypotheses(self.fixed, self.moving, self.radii, self.overlap, self.noise, self.factor)
 
 
 @dataclass(frozen=True, slots=True)
-class Soft:
+class MatchedPair:
     """Both frames of a `Views` at equal softness, the fixed one brought onto the moving one's grid by some motion.
 
     Attributes:
@@ -72,7 +72,7 @@ class Soft:
     index: Image
 
 
-def views_of(estimate: Estimate, finest_side_px: int) -> Views:
+def build_hypotheses(estimate: GlobalEstimate, finest_side_px: int) -> BlurHypotheses:
     """A pair under every disc, as its global model brings it together.
 
     Args:
@@ -98,10 +98,12 @@ def views_of(estimate: Estimate, finest_side_px: int) -> Views:
     # Fine texture passes for noise in the sharper frame, hardly in the softer one.
     least = min(photometry.noise_sigma(photometry.tone(light, white)) for light in (frames.sharp, moved))
     noise = min(estimate.noise / factor, float(np.sqrt(2)) * least)
-    return Views(banks[0], banks[1], radii, overlap, noise, factor)
+    return BlurHypotheses(banks[0], banks[1], radii, overlap, noise, factor)
 
 
-def equally_soft(views: Views, flow: Image, index: Image | None = None, where: Image | None = None) -> Soft:
+def blurred_to_match(
+    views: BlurHypotheses, flow: Image, index: Image | None = None, where: Image | None = None
+) -> MatchedPair:
     """Blur matching under a motion.
 
     Args:
@@ -123,7 +125,7 @@ def equally_soft(views: Views, flow: Image, index: Image | None = None, where: I
         weight = (inside if where is None else inside * where).astype(np.float32)
         index = blur_matching.choose(views.moving, fixed, weight, views.radii, _noises(views)).index
     moving = blur_matching.blend(views.moving, -index, size)
-    return Soft(moving, blur_matching.blend(fixed, index, size), inside, index)
+    return MatchedPair(moving, blur_matching.blend(fixed, index, size), inside, index)
 
 
 def pulled(image: Image, flow: Image) -> Image:
@@ -150,7 +152,7 @@ def mean(image: Image, sigma: float) -> Image:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
-def _noises(views: Views) -> Image:
+def _noises(views: BlurHypotheses) -> Image:
     """Noise variance of each comparison in `blur_match.choose`; each frame is taken to hold half of it."""
     kept = np.array([blur_matching.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in views.radii])
     variance = 0.5 * views.noise**2 * (kept[0] + np.concatenate([kept[:0:-1], kept]))

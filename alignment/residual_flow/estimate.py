@@ -14,13 +14,13 @@ import numpy as np
 
 from alignment.estimation import pyramid
 from alignment.residual_flow import local_motion, motion_layers
-from alignment.residual_flow.blur_hypotheses import equally_soft, pulled, views_of
+from alignment.residual_flow.blur_hypotheses import blurred_to_match, build_hypotheses, pulled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.estimation.global_model import Estimate
-    from alignment.residual_flow.blur_hypotheses import Views
+    from alignment.estimation.global_model import GlobalEstimate
+    from alignment.residual_flow.blur_hypotheses import BlurHypotheses
     from alignment.residual_flow.local_motion import Motion
     from alignment.residual_flow.motion_layers import Layers
 
@@ -55,13 +55,13 @@ class Residual:
     occlusion: Mask
 
 
-def residual_flow(estimate: Estimate) -> Residual:
+def residual_flow(estimate: GlobalEstimate) -> Residual:
     """The flow between two frames beyond their global model, in pixels of the level that was found on."""
     size = estimate.frames.size
-    views = views_of(estimate, _FINEST_SIDE_PX)
-    still = equally_soft(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
-    found = motion_layers.find(views, still)
-    forward = local_motion.estimate(views, found.motion(), still=None if found.label.any() else still)
+    views = build_hypotheses(estimate, _FINEST_SIDE_PX)
+    still = blurred_to_match(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
+    found = motion_layers.find_layers(views, still)
+    forward = local_motion.estimate_motion(views, found.motion(), still=None if found.label.any() else still)
     gap_px = views.factor * _gap_px(views, found, forward)
     hidden = found.hidden()
     confidence = np.where(hidden, 0, _confidence(views, forward, gap_px, found, estimate.reduction))
@@ -74,17 +74,17 @@ def residual_flow(estimate: Estimate) -> Residual:
     )
 
 
-def _gap_px(views: Views, found: Layers, forward: Motion) -> Image:
+def _gap_px(views: BlurHypotheses, found: Layers, forward: Motion) -> Image:
     """(H, W) how far from where it started the flow there and back leads."""
     if not forward.flow.any():
         # Nothing moves from either side: both see the same difference.
         return np.zeros(views.overlap.shape, dtype=np.float32)
     start = found.return_motion()
-    backward = local_motion.estimate(views.turned(), start, -pulled(forward.flow, start))
+    backward = local_motion.estimate_motion(views.turned(), start, -pulled(forward.flow, start))
     return np.asarray(np.linalg.norm(forward.flow + pulled(backward.flow, forward.flow), axis=2), dtype=np.float32)
 
 
-def _confidence(views: Views, motion: Motion, gap_px: Image, found: Layers, reduction: int) -> Image:
+def _confidence(views: BlurHypotheses, motion: Motion, gap_px: Image, found: Layers, reduction: int) -> Image:
     constant, by_deviation, by_mismatch, by_gap, by_edge = _LOGIT
     logit = constant + by_deviation * np.log(reduction * views.factor * motion.deviation_px + 0.02)
     logit += by_mismatch * motion.mismatch + by_gap * np.minimum(reduction * gap_px, 3.0)
@@ -125,12 +125,12 @@ def halved(residual: Residual) -> Residual:
     """`residual` on the grid and in the pixels of frames of half the size."""
 
     def mask(image: Mask) -> Mask:
-        return np.asarray(pyramid.halved(image.astype(np.float32)) > 0.5)
+        return np.asarray(pyramid.halve(image.astype(np.float32)) > 0.5)
 
-    along = [pyramid.halved(np.ascontiguousarray(residual.flow[..., axis])) for axis in range(2)]
+    along = [pyramid.halve(np.ascontiguousarray(residual.flow[..., axis])) for axis in range(2)]
     return Residual(
         flow=np.stack(along, axis=-1) * np.float32(0.5),
-        confidence=pyramid.halved(residual.confidence),
+        confidence=pyramid.halve(residual.confidence),
         consistent=mask(residual.consistent),
         occlusion=mask(residual.occlusion),
     )

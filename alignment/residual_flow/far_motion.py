@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from alignment.residual_flow.blur_hypotheses import equally_soft, gradient, mean
+from alignment.residual_flow.blur_hypotheses import blurred_to_match, gradient, mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.residual_flow.blur_hypotheses import Soft, Views
+    from alignment.residual_flow.blur_hypotheses import BlurHypotheses, MatchedPair
 
     Image = NDArray[np.float32]
     Mask = NDArray[np.bool_]
@@ -39,7 +39,7 @@ _STILL_PX = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Jump:
+class Displacement:
     """The motion of one object.
 
     Attributes:
@@ -50,14 +50,14 @@ class Jump:
     shift: tuple[float, float]
     position: float
 
-    def soft(self, views: Views) -> Soft:
+    def soft(self, views: BlurHypotheses) -> MatchedPair:
         """The whole frame under this motion and disc."""
         flow = np.full((*views.overlap.shape, 2), self.shift, dtype=np.float32)
-        return equally_soft(views, flow, np.full((1, 1), self.position, dtype=np.float32))
+        return blurred_to_match(views, flow, np.full((1, 1), self.position, dtype=np.float32))
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
+class VoteMap:
     """Places that found where they went, on the coarse grid.
 
     Attributes:
@@ -69,7 +69,7 @@ class Votes:
     step: NDArray[np.intp]
 
 
-def find(views: Views, still: Soft | None = None) -> list[Jump]:
+def find_displacements(views: BlurHypotheses, still: MatchedPair | None = None) -> list[Displacement]:
     """What moved far, the most frequent motion first; often nothing.
 
     Args:
@@ -77,7 +77,7 @@ def find(views: Views, still: Soft | None = None) -> list[Jump]:
         still: It at equal softness where nothing moves, if that is known already.
     """
     height, width = views.overlap.shape
-    still = still or equally_soft(views, np.zeros((height, width, 2), dtype=np.float32))
+    still = still or blurred_to_match(views, np.zeros((height, width, 2), dtype=np.float32))
     factor = max(height, width) / _SEARCH_SIDE_PX
     size = (round(width / factor), round(height / factor))
     explained = _agreement(views, still, size)
@@ -90,25 +90,25 @@ def find(views: Views, still: Soft | None = None) -> list[Jump]:
     places &= _textured(*coarse, views.noise) & (_resized(views.overlap.astype(np.float32), size) > 0.99)
     if places.sum() < LEAST_SHARE * places.size:
         return []
-    votes = _cast(*coarse, places)
+    votes = _vote(*coarse, places)
     least = LEAST_SHARE * places.size / _STRIDE_PX**2
-    found: list[Jump] = []
+    found: list[Displacement] = []
     for _ in range(_MOST):
         if len(votes.step) < least:
             break
-        (dx, dy), chosen = _elected(votes)
+        (dx, dy), chosen = _peaks(votes)
         if chosen.sum() < least:
             break
         weight = _resized(_marked(votes.place[chosen], places.shape), (width, height))
-        votes = Votes(votes.place[~chosen], votes.step[~chosen])
+        votes = VoteMap(votes.place[~chosen], votes.step[~chosen])
         start = round(dx * factor), round(dy * factor)
-        jump = refined(views, Jump(_nearby(moving, fixed, weight, start, round(1.5 * factor)), typical), weight)
+        jump = refined(views, Displacement(_nearby(moving, fixed, weight, start, round(1.5 * factor)), typical), weight)
         if min(np.hypot(*np.subtract(jump.shift, other)) for other in [(0, 0), *(k.shift for k in found)]) > _APART_PX:
             found.append(jump)
     return found
 
 
-def _agreement(views: Views, soft: Soft, size: tuple[int, int]) -> Image:
+def _agreement(views: BlurHypotheses, soft: MatchedPair, size: tuple[int, int]) -> Image:
     """(h, w) local correlation of two equally soft frames on a coarse grid of (width, height)."""
     first, second = _resized(soft.moving, size), _resized(soft.fixed, size)
     power = mean(first**2 + second**2, _WINDOW_SIGMA) + np.float32(views.noise**2 + 1e-9)
@@ -120,7 +120,7 @@ def _textured(moving: Image, fixed: Image, noise: float) -> Mask:
     return np.asarray(power > _OVER_NOISE * noise**2 + _FAINT * float(np.median(power)) + 1e-9)
 
 
-def _cast(moving: Image, fixed: Image, places: Mask) -> Votes:
+def _vote(moving: Image, fixed: Image, places: Mask) -> VoteMap:
     """The best step within reach of every few of the places, where it correlates well."""
     half = _TEMPLATE_PX // 2
     around = cv2.copyMakeBorder(moving, *(half,) * 4, cv2.BORDER_CONSTANT)
@@ -135,10 +135,10 @@ def _cast(moving: Image, fixed: Image, places: Mask) -> Votes:
         if best > _FOUND_NCC:
             place.append((y, x))
             step.append((left - _REACH, top - _REACH))
-    return Votes(np.array(place, dtype=np.intp).reshape(-1, 2), np.array(step, dtype=np.intp).reshape(-1, 2))
+    return VoteMap(np.array(place, dtype=np.intp).reshape(-1, 2), np.array(step, dtype=np.intp).reshape(-1, 2))
 
 
-def _elected(votes: Votes) -> tuple[tuple[int, int], Mask]:
+def _peaks(votes: VoteMap) -> tuple[tuple[int, int], Mask]:
     """The step with most votes, its neighbours' included, and who voted for it or a neighbour."""
     span = 2 * _REACH + 1
     count = np.bincount((votes.step + _REACH) @ np.array([1, span]), minlength=span * span).reshape(span, span)
@@ -172,16 +172,16 @@ def _nearby(moving: Image, fixed: Image, weight: Image, start: tuple[int, int], 
     return float(best[0]), float(best[1])
 
 
-def refined(views: Views, jump: Jump, weight: Image) -> Jump:
+def refined(views: BlurHypotheses, jump: Displacement, weight: Image) -> Displacement:
     """Gauss-Newton on one translation over the weighted places, under the one disc that they ask for."""
     shift, position = jump.shift, jump.position
     for number in range(_STEPS):
         if number % 3 == 0:
             flow = np.full((*views.overlap.shape, 2), shift, dtype=np.float32)
-            index = equally_soft(views, flow, where=weight).index
+            index = blurred_to_match(views, flow, where=weight).index
             counted = index[cv2.resize(weight, index.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5]
             position = float(np.median(counted)) if counted.size else position
-        soft = Jump(shift, position).soft(views)
+        soft = Displacement(shift, position).soft(views)
         gap = soft.moving - soft.fixed
         share = np.where(soft.inside, weight, 0)
         typical = float(np.sum(share * gap**2)) / max(float(np.sum(share)), 1e-6) + 1e-12
@@ -194,7 +194,7 @@ def refined(views: Views, jump: Jump, weight: Image) -> Jump:
         shift = (shift[0] + float(step[0]), shift[1] + float(step[1]))
         if np.hypot(*step) < _STILL_PX:
             break
-    return Jump(shift, position)
+    return Displacement(shift, position)
 
 
 def _under(bank: list[Image], position: float) -> Image:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from alignment.residual_flow.blur_hypotheses import equally_soft, gradient, mean
+from alignment.residual_flow.blur_hypotheses import blurred_to_match, gradient, mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.residual_flow.blur_hypotheses import Soft, Views
+    from alignment.residual_flow.blur_hypotheses import BlurHypotheses, MatchedPair
 
     Image = NDArray[np.float32]
 
@@ -52,7 +52,9 @@ class Motion:
     mismatch: Image
 
 
-def estimate(views: Views, start: Image, guess: Image | None = None, still: Soft | None = None) -> Motion:
+def estimate_motion(
+    views: BlurHypotheses, start: Image, guess: Image | None = None, still: MatchedPair | None = None
+) -> Motion:
     """The flow near `start`.
 
     Args:
@@ -63,21 +65,21 @@ def estimate(views: Views, start: Image, guess: Image | None = None, still: Soft
     """
     flow, index = start if guess is None else guess, None
     for turn in range(_TURNS if guess is None else 1):
-        soft = still if still and not turn else equally_soft(views, flow, index if turn % 2 else None)
+        soft = still if still and not turn else blurred_to_match(views, flow, index if turn % 2 else None)
         index = soft.index
         step, variance = _solve(_equations(soft, flow - start, views.noise))
         before, flow = flow, start + step
         if np.array_equal(flow, before):
             break  # what follows would be the same again
     else:
-        soft = equally_soft(views, flow, index)
+        soft = blurred_to_match(views, flow, index)
     power = mean(np.where(soft.inside, soft.moving**2 + soft.fixed**2, 0), _WINDOW_SIGMA)
     gap = mean(np.where(soft.inside, (soft.moving - soft.fixed) ** 2, 0), _WINDOW_SIGMA)
     mismatch = gap / (power + np.float32(4 * views.noise**2 + 1e-9))
     return Motion(flow, np.sqrt(variance), np.asarray(mismatch, dtype=np.float32))
 
 
-def _equations(soft: Soft, moved: Image, noise: float) -> list[Image]:
+def _equations(soft: MatchedPair, moved: Image, noise: float) -> list[Image]:
     """Per pixel the entries xx, xy, yy and x, y of the normal equations of the motion beyond the layer's.
 
     Rows are divided by the local variance of the residual and by Cauchy's weight (of twice that deviation).

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 
 from alignment.residual_flow import far_motion
-from alignment.residual_flow.blur_hypotheses import equally_soft, mean
+from alignment.residual_flow.blur_hypotheses import blurred_to_match, mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.residual_flow.blur_hypotheses import Soft, Views
-    from alignment.residual_flow.far_motion import Jump
+    from alignment.residual_flow.blur_hypotheses import BlurHypotheses, MatchedPair
+    from alignment.residual_flow.far_motion import Displacement
 
     Image = NDArray[np.float32]
     Mask = NDArray[np.bool_]
@@ -77,18 +77,18 @@ class Layers:
         return np.asarray(self.arrived[ys, xs] != self.label)
 
 
-def find(views: Views, still: Soft | None = None) -> Layers:
+def find_layers(views: BlurHypotheses, still: MatchedPair | None = None) -> Layers:
     """The rigid layers of a pair; a jump that explains next to no pixel is dropped.
 
     Args:
         views: The pair.
         still: It at equal softness where nothing moves, if that is known already.
     """
-    still = still or equally_soft(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
-    return labelled(views, far_motion.find(views, still), still)
+    still = still or blurred_to_match(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
+    return labelled(views, far_motion.find_displacements(views, still), still)
 
 
-def labelled(views: Views, found: list[Jump], still: Soft) -> Layers:
+def labelled(views: BlurHypotheses, found: list[Displacement], still: MatchedPair) -> Layers:
     """Which of the given jumps explains which pixel."""
     size = (views.overlap.shape[0], views.overlap.shape[1])
     label, arrived = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
@@ -112,7 +112,7 @@ def labelled(views: Views, found: list[Jump], still: Soft) -> Layers:
     return Layers(label, arrived, tuple(shifts))
 
 
-def _explained(views: Views, cost: Image, seen: Image, jump: Jump) -> tuple[Jump, Mask, Image]:
+def _explained(views: BlurHypotheses, cost: Image, seen: Image, jump: Displacement) -> tuple[Displacement, Mask, Image]:
     """A jump measured on its own object, where that is, and the difference under the jump."""
     moved = difference(views, jump.soft(views))
     mask = _segmented(cost, seen, moved, jump.shift) & views.overlap
@@ -134,7 +134,7 @@ def shifted(image: Image, shift: Shift) -> Image:
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
-def difference(views: Views, soft: Soft) -> Image:
+def difference(views: BlurHypotheses, soft: MatchedPair) -> Image:
     """(H, W) squared difference relative to local contrast, 0 … 2; 1 where the motion leads out of the overlap."""
     power = soft.moving**2 + soft.fixed**2
     contrast = mean(power, _CONTRAST_PX) + np.float32(4 * views.noise**2 + 1e-9)
@@ -165,7 +165,7 @@ def _segmented(cost: Image, seen: Image, moved: Image, shift: Shift) -> Mask:
     return _together(mask > 0, sure)
 
 
-def _outlined(views: Views, mask: Mask, jump: Jump) -> Mask:
+def _outlined(views: BlurHypotheses, mask: Mask, jump: Displacement) -> Mask:
     """`mask` with its outline on the edges of the sharper frame.
 
     Differences tell an object from what is around it to about the radius of the disc. Between what is surely inside

@@ -43,7 +43,7 @@ class Failure:
     reason: str
 
 
-def run(
+def apply_to_files(
     transform: Transform,
     files: Sequence[Path],
     out: Path,
@@ -161,7 +161,7 @@ def with_flow(mapping: Mapping, path: Path) -> Mapping:
     Raises:
         InputError: Missing, damaged or of another size.
     """
-    residual = residual_flow.read(path, mapping.transform.size)
+    residual = residual_flow.read_residual_flow(path, mapping.transform.size)
     return replace(mapping, flow=residual_flow.applicable(residual), hidden=residual.occlusion)
 
 

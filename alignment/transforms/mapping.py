@@ -71,8 +71,9 @@ def bands(image: NDArray[Any], mapping: Mapping, *, nearest: bool = False) -> It
     Args:
         image: (H, W[, C]) of `mapping.size`: float32, or any type for `nearest`.
         mapping: What to apply.
-        nearest: Takes the nearest pixel, and 0 where there is none; otherwise the spline of `sdd_toolkit.imaging.resampling`,
-            and the nearest border pixel where there is none. A shift by whole pixels copies them in either case.
+        nearest: Takes the nearest pixel, and 0 where there is none; otherwise the spline of
+            `sdd_toolkit.imaging.resampling`, and the nearest border pixel where there is none. A shift by whole
+            pixels copies them in either case.
     """
     height, width = mapping.size
     for top in range(0, height, _BAND_ROWS):

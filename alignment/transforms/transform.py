@@ -15,7 +15,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.imaging import geometry
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import REASON_TEXT, Row
-from sdd_toolkit.storage.files import inside, write_bytes, write_text
+from sdd_toolkit.storage.files import resolve_inside, write_bytes, write_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def of_pair(record: PairRecord) -> Transform:
     return of_alignment(alignment, Path(record.blur.path).name, Path(record.sharp.path).name)
 
 
-def write(path: Path, transform: Transform) -> None:
+def write_transform(path: Path, transform: Transform) -> None:
     """Writes the transform atomically, one entry a line."""
     values = asdict(transform)
     affine = values["homography"][:2] if values["homography"][2] == (0.0, 0.0, 1.0) else None
@@ -118,7 +118,7 @@ def write(path: Path, transform: Transform) -> None:
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def read(path: Path) -> Transform:
+def read_transform(path: Path) -> Transform:
     """Reads what `write` wrote.
 
     Raises:
@@ -149,7 +149,7 @@ def read(path: Path) -> Transform:
     return transform
 
 
-def load(source: Path, pair_id: str | None = None) -> tuple[Transform, Path | None]:
+def load_transform(source: Path, pair_id: str | None = None) -> tuple[Transform, Path | None]:
     """A transform from its own file or from a manifest, and where its flow lies.
 
     Args:
@@ -162,9 +162,9 @@ def load(source: Path, pair_id: str | None = None) -> tuple[Transform, Path | No
     if source.suffix == _SUFFIX:
         if pair_id is not None:
             raise InputError(f"{source} holds one transform and no pair {pair_id!r}", hint="leave out --pair-id")
-        transform = read(source)
+        transform = read_transform(source)
         return transform, None if transform.flow is None else source.parent / transform.flow
-    records = {record.id: record for record in manifest.read(source).records}
+    records = {record.id: record for record in manifest.read_manifest(source).records}
     if pair_id is None and len(records) != 1:
         raise InputError(f"{source} holds {len(records)} pairs", hint="say which one: --pair-id ID")
     record = records.get(pair_id) if pair_id is not None else next(iter(records.values()))
@@ -172,10 +172,10 @@ def load(source: Path, pair_id: str | None = None) -> tuple[Transform, Path | No
         known = ", ".join(sorted(records)[:5])
         raise InputError(f"{source} has no pair {pair_id!r}", hint=f"it has {known}{', …' if len(records) > 5 else ''}")
     flow = record.alignment.flow_file if record.alignment else None
-    return of_pair(record), None if flow is None else inside(source.parent, flow)
+    return of_pair(record), None if flow is None else resolve_inside(source.parent, flow)
 
 
-def export(aligned: Path, folder: Path) -> list[Path]:
+def export_transform(aligned: Path, folder: Path) -> list[Path]:
     """Writes `ID.json`, and `ID_flow.npz` where there is a flow, for every aligned pair of a manifest.
 
     Args:
@@ -190,16 +190,16 @@ def export(aligned: Path, folder: Path) -> list[Path]:
         InputError: The folder cannot be written, or a flow is missing.
     """
     written = []
-    for record in manifest.read(aligned).records:
+    for record in manifest.read_manifest(aligned).records:
         if record.alignment is None or record.alignment.failure is not None:
             continue
         transform = of_pair(record)
         if record.alignment.flow_file is not None:
             name = f"{record.id}_flow.npz"
             transform = replace(transform, flow=name)
-            _copy(inside(aligned.parent, record.alignment.flow_file), folder / name)
+            _copy(resolve_inside(aligned.parent, record.alignment.flow_file), folder / name)
         target = folder / f"{record.id}{_SUFFIX}"
-        write(target, transform)
+        write_transform(target, transform)
         written.append(target)
     return written
 

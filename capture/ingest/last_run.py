@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from capture.inspection.file_facts import MEMORY
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.records import Report
-from sdd_toolkit.storage.files import inside, sha256_of, write_text
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def last_report(out: Path, state: str) -> Report | None:
     """What the last run reported, every readable file now `skipped`; None if it must be done again."""
     try:
         told = json.loads((out / LAST_RUN).read_text(encoding="utf-8"))
-        written = {inside(out, name): digest for name, digest in told["written"].items()}
+        written = {resolve_inside(out, name): digest for name, digest in told["written"].items()}
         if told["state"] != state or any(sha256_of(path) != digest for path, digest in written.items()):
             return None
         report = Report(**told["report"])

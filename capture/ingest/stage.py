@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from capture.config import IngestConfig
     from capture.inspection.file_facts import Inspection
-    from capture.inspection.scan import Found, Scan
+    from capture.inspection.scan import Scan, ScannedFile
     from capture.inspection.survey import Survey
-    from capture.pairing.pair_table import Row
-    from capture.pairing.records import Named
+    from capture.pairing.pair_table import TableRow
+    from capture.pairing.records import NamedPairs
     from capture.pairing.rules import Leftover
     from capture.pairing.scenes import Frame
     from sdd_toolkit.execution.progress import Track
@@ -61,7 +61,7 @@ class Ingested:
     notes: tuple[str, ...] = ()
 
 
-def run(
+def ingest_photographs(
     sources: Sequence[Path],
     out: Path,
     config: IngestConfig,
@@ -110,7 +110,7 @@ def run(
 def _keep(out: Path, config: IngestConfig) -> None:
     from sdd_toolkit.pipeline import configurations
 
-    configurations.hand_on(out, out, "ingest", config)
+    configurations.copy_configurations(out, out, "ingest", config)
 
 
 def pair_count(out: Path) -> int:
@@ -121,7 +121,7 @@ def pair_count(out: Path) -> int:
 def _written(out: Path, found: Ingested) -> Report:
     from sdd_toolkit.pipeline import manifest
 
-    manifest.write(out / MANIFEST, found.pairs)
+    manifest.write_manifest(out / MANIFEST, found.pairs)
     write_text(out / REJECTED, _as_csv(found.rejected))
     counts = Counter(entry.reason.value for entry in found.rejected)
     return Report(
@@ -153,7 +153,7 @@ def collect(
 
 def _listed(
     sources: Sequence[Path], out: Path, config: IngestConfig, table: Path | None
-) -> tuple[tuple[Row, ...], Scan]:
+) -> tuple[tuple[TableRow, ...], Scan]:
     rows = _rows(table, sources, config)
     named = [path for row in rows for path in (row.blur, row.sharp)]
     if not sources and not named:
@@ -162,7 +162,7 @@ def _listed(
 
 
 def _collected(
-    rows: Sequence[Row], listing: Scan, config: IngestConfig, *, executor: str, memory: Path | None, track: Track
+    rows: Sequence[TableRow], listing: Scan, config: IngestConfig, *, executor: str, memory: Path | None, track: Track
 ) -> Ingested:
     from capture.inspection.survey import Survey
 
@@ -181,7 +181,7 @@ def _exiftool_is_there() -> bool:
     return program() is not None
 
 
-def _assembled(listing: Scan, survey: Survey, rows: Sequence[Row], config: IngestConfig) -> Ingested:
+def _assembled(listing: Scan, survey: Survey, rows: Sequence[TableRow], config: IngestConfig) -> Ingested:
     from capture.pairing.records import by_rules, from_table, records_of
     from capture.pairing.scenes import natural
     from sdd_toolkit.pipeline.manifest import Manifest
@@ -218,19 +218,23 @@ def _assembled(listing: Scan, survey: Survey, rows: Sequence[Row], config: Inges
 
 
 def _frames(
-    files: Sequence[Found], seen: Mapping[str, Inspection], config: IngestConfig
+    files: Sequence[ScannedFile], seen: Mapping[str, Inspection], config: IngestConfig
 ) -> tuple[dict[str, Frame], tuple[str, ...]]:
     """The frames of usable files by name, on one clock, and what was assumed for it."""
-    from capture.pairing.clocks import set_right
+    from capture.pairing.clocks import correct_clocks
     from capture.pairing.scenes import Frame
 
     frames = [Frame(file.name, meta) for file in files if (meta := seen[file.ref].meta) is not None]
-    right, notes = set_right(frames, config)
+    right, notes = correct_clocks(frames, config)
     return {frame.name: frame for frame in right}, notes
 
 
 def _measured(
-    frames: Sequence[Frame], files: Sequence[Found], survey: Survey, undecodable: dict[str, str], config: IngestConfig
+    frames: Sequence[Frame],
+    files: Sequence[ScannedFile],
+    survey: Survey,
+    undecodable: dict[str, str],
+    config: IngestConfig,
 ) -> list[Frame]:
     """The frames with fine detail where a rule compares it; those whose pixels fail go to `undecodable`."""
     from capture.pairing.rules import needs_detail
@@ -248,8 +252,12 @@ def _measured(
 
 
 def _by_content(
-    files: Sequence[Found], frames: Sequence[Frame], survey: Survey, undecodable: dict[str, str], config: IngestConfig
-) -> tuple[list[Named], list[Leftover]]:
+    files: Sequence[ScannedFile],
+    frames: Sequence[Frame],
+    survey: Survey,
+    undecodable: dict[str, str],
+    config: IngestConfig,
+) -> tuple[list[NamedPairs], list[Leftover]]:
     from capture.pairing.by_content import pair_by_content
     from capture.pairing.records import by_groups
 
@@ -259,14 +267,14 @@ def _by_content(
 
 
 def _sifted(
-    files: Sequence[Found], seen: Mapping[str, Inspection], in_table: Collection[Path], pixels: bool
-) -> tuple[list[Found], dict[Found, str], list[RejectedFile]]:
+    files: Sequence[ScannedFile], seen: Mapping[str, Inspection], in_table: Collection[Path], pixels: bool
+) -> tuple[list[ScannedFile], dict[ScannedFile, str], list[RejectedFile]]:
     """The usable files; copies of them, each with the name of its twin; those that are unreadable or a RAW's JPEG.
 
     What a table names is neither a copy nor a RAW's JPEG.
     """
-    usable: list[Found] = []
-    copies: dict[Found, str] = {}
+    usable: list[ScannedFile] = []
+    copies: dict[ScannedFile, str] = {}
     rejected: list[RejectedFile] = []
     first: dict[str, str] = {}
     for file in files:
@@ -286,17 +294,17 @@ def _sifted(
     return [file for file in usable if file not in cameras_own], copies, rejected
 
 
-def _shot_of(file: Found) -> tuple[str, str]:
+def _shot_of(file: ScannedFile) -> tuple[str, str]:
     """Folder and stem: cameras name the JPEG of a shot like its RAW file."""
     path = PurePosixPath(file.name)
     return str(path.parent), path.stem.lower()
 
 
-def _is_jpeg(file: Found) -> bool:
+def _is_jpeg(file: ScannedFile) -> bool:
     return PurePosixPath(file.name).suffix.lower() in (".jpg", ".jpeg")
 
 
-def _rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> tuple[Row, ...]:
+def _rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> tuple[TableRow, ...]:
     if (table is not None) != (config.pairing is PairKind.CSV):
         raise ConfigError(
             f"pairing {config.pairing.value!r} {'without' if table is None else 'with'} a table",

@@ -71,7 +71,7 @@ def remembered(memory: Path) -> dict[str, Inspection]:
     return known
 
 
-def still_true(entry: Inspection | None, state: stat_result, exiftool: bool) -> bool:
+def is_unchanged(entry: Inspection | None, state: stat_result, exiftool: bool) -> bool:
     """Whether a file in this state is as it was when `entry` was noted."""
     if entry is None or entry.exiftool != exiftool:
         return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class InspectionTask:
     """One file to look at.
 
     Attributes:
@@ -34,14 +34,14 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class InspectionBatch:
     """Files one worker looks at in one go; `ask` lets it run ExifTool."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[InspectionTask, ...]
     ask: bool
 
 
-def inspect(batch: Batch) -> tuple[Inspection, ...]:
+def inspect(batch: InspectionBatch) -> tuple[Inspection, ...]:
     """Hashes files and reads their metadata; every failure is part of the result, in the order of the tasks."""
     found: list[Inspection] = []
     open_questions: dict[Path, int] = {}
@@ -58,7 +58,7 @@ def inspect(batch: Batch) -> tuple[Inspection, ...]:
     return tuple(found)
 
 
-def measure(task: Task) -> Inspection:
+def measure(task: InspectionTask) -> Inspection:
     """`task.known` with what the pixels tell: that they can be decoded, their size and their fine detail."""
     from sdd_toolkit.quality import sharpness  # few files are measured
 
@@ -76,7 +76,7 @@ def measure(task: Task) -> Inspection:
     return replace(entry, detail=sharpness.relative_detail(half.rgb))
 
 
-def _inspected(task: Task, ask: bool) -> tuple[Inspection, bool]:
+def _inspected(task: InspectionTask, ask: bool) -> tuple[Inspection, bool]:
     path = task.path
     entry = Inspection(task.name, 0, 0, exiftool=ask)
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScannedFile:
     """A RAW file or image.
 
     Attributes:
@@ -46,7 +46,7 @@ class Scan:
     """
 
     root: Path
-    files: tuple[Found, ...]
+    files: tuple[ScannedFile, ...]
     rejected: tuple[RejectedFile, ...]
 
 
@@ -76,7 +76,7 @@ def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     for path, real, state in taken:
         name = _name(path, cut)
         ref = name if real == path else _name(real, cut)
-        files.append(Found(Path(real), name, ref, state.st_size, state.st_mtime_ns))
+        files.append(ScannedFile(Path(real), name, ref, state.st_size, state.st_mtime_ns))
     refused = tuple(RejectedFile(_name(path, cut), *walk.refused[path]) for path in sorted(walk.refused))
     return Scan(Path(root), tuple(files), refused)
 

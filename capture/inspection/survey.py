@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from capture.inspection.inspect_files import Batch
-    from capture.inspection.scan import Found
+    from capture.inspection.inspect_files import InspectionBatch
+    from capture.inspection.scan import ScannedFile
     from capture.inspection.thumbnails import Thumbnail
     from sdd_toolkit.execution.progress import Track
 
@@ -35,7 +35,9 @@ class Survey:
         unchanged: How many files were known from an earlier run.
     """
 
-    def __init__(self, files: Sequence[Found], memory: Path | None, executor: str, ask: bool, track: Track) -> None:
+    def __init__(
+        self, files: Sequence[ScannedFile], memory: Path | None, executor: str, ask: bool, track: Track
+    ) -> None:
         """Reads what is not known yet.
 
         Args:
@@ -57,7 +59,7 @@ class Survey:
             except OSError:
                 todo[ref] = None
                 continue
-            if entry is not None and file_facts.still_true(entry, state, ask):
+            if entry is not None and file_facts.is_unchanged(entry, state, ask):
                 self.seen[ref] = entry
             else:
                 same = entry is not None and entry.bytes == state.st_size and entry.exiftool == ask
@@ -68,10 +70,10 @@ class Survey:
 
     def measured(self, refs: Sequence[str]) -> dict[str, Inspection]:
         """The findings on these files with their pixels looked at, each once; those of a worker that died too."""
-        from capture.inspection.inspect_files import Task, measure
+        from capture.inspection.inspect_files import InspectionTask, measure
 
         todo = [ref for ref in refs if not self.seen[ref].decoded and self.seen[ref].meta is not None]
-        tasks = [Task(self._paths[ref], ref, self.seen[ref]) for ref in dict.fromkeys(todo)]
+        tasks = [InspectionTask(self._paths[ref], ref, self.seen[ref]) for ref in dict.fromkeys(todo)]
         if tasks:
             with self._noting() as lines, self._track("pixels", len(tasks)) as advance:
                 for outcome in run_tasks(measure, tasks, self._executor):
@@ -81,15 +83,15 @@ class Survey:
                     advance(note=task.name)
         return {ref: self.seen[ref] for ref in refs}
 
-    def thumbnails(self, files: Sequence[Found]) -> dict[str, Thumbnail]:
+    def thumbnails(self, files: Sequence[ScannedFile]) -> dict[str, Thumbnail]:
         """A thumbnail of every file, by its name; those of a worker that died say so."""
-        from capture.inspection.inspect_files import Task
-        from capture.inspection.thumbnails import Thumbnail, look
+        from capture.inspection.inspect_files import InspectionTask
+        from capture.inspection.thumbnails import Thumbnail, read_thumbnail
 
-        tasks = [Task(file.path, file.name) for file in files]
+        tasks = [InspectionTask(file.path, file.name) for file in files]
         looks: dict[str, Thumbnail] = {}
         with self._track("compare", len(tasks)) as advance:
-            for outcome in run_tasks(look, tasks, self._executor):
+            for outcome in run_tasks(read_thumbnail, tasks, self._executor):
                 name = outcome.task.name
                 looks[name] = outcome.result or Thumbnail(name, failure=_DIED)
                 advance(note=name)
@@ -101,27 +103,29 @@ class Survey:
             file_facts.remember(self._memory, self.seen.values())
 
     def _inspect(self, todo: dict[str, Inspection | None], ask: bool) -> None:
-        from capture.inspection.inspect_files import Batch, Task
+        from capture.inspection.inspect_files import InspectionBatch, InspectionTask
 
-        tasks = [Task(self._paths[ref], ref, entry) for ref, entry in todo.items()]
+        tasks = [InspectionTask(self._paths[ref], ref, entry) for ref, entry in todo.items()]
         size = max(1, min(_BATCH, len(tasks) // (4 * workers_of(self._executor)) or 1))
-        batches = [Batch(tuple(tasks[place : place + size]), ask) for place in range(0, len(tasks), size)]
+        batches = [InspectionBatch(tuple(tasks[place : place + size]), ask) for place in range(0, len(tasks), size)]
         with self._noting() as lines, self._track("ingest", len(tasks)) as advance:
             for batch, entries in self._in_batches(batches):
                 for entry in entries:
                     self._note(lines, entry)
                 advance(len(entries), note=batch.tasks[-1].name)
 
-    def _in_batches(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, tuple[Inspection, ...]]]:
+    def _in_batches(
+        self, batches: Sequence[InspectionBatch]
+    ) -> Iterator[tuple[InspectionBatch, tuple[Inspection, ...]]]:
         """Every batch and its findings; one whose worker died is done again file by file, so one file is lost."""
-        from capture.inspection.inspect_files import Batch, inspect
+        from capture.inspection.inspect_files import InspectionBatch, inspect
 
-        again: list[Batch] = []
+        again: list[InspectionBatch] = []
         for outcome in run_tasks(inspect, batches, self._executor):
             if outcome.result is not None:
                 yield outcome.task, outcome.result
             else:
-                again += [Batch((task,), outcome.task.ask) for task in outcome.task.tasks]
+                again += [InspectionBatch((task,), outcome.task.ask) for task in outcome.task.tasks]
         for outcome in run_tasks(inspect, again, self._executor) if again else ():
             name = outcome.task.tasks[0].name
             yield outcome.task, outcome.result or (Inspection(name, 0, 0, exiftool=outcome.task.ask, failure=_DIED),)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from capture.inspection.inspect_files import Task
+    from capture.inspection.inspect_files import InspectionTask
 
 LONG_PX = 192
 _LEAST_PREVIEW_PX = 1000
@@ -54,19 +54,19 @@ class Thumbnail:
     failure: str = ""
 
 
-def look(task: Task) -> Thumbnail:
+def read_thumbnail(task: InspectionTask) -> Thumbnail:
     """The thumbnail of a file; every failure is part of the result."""
     try:
         preview = _preview(task.path)
         if preview is not None:
-            return of_light(task.name, preview, "preview")
+            return thumbnail_of(task.name, preview, "preview")
         half = frames.read_half(task.path)
     except RawError as error:
         return Thumbnail(task.name, failure=error.what.replace(str(task.path), task.path.name))
-    return of_light(task.name, half.rgb, "pixels")
+    return thumbnail_of(task.name, half.rgb, "pixels")
 
 
-def of_light(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
+def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     """The thumbnail of an (h, w, 3) linear frame."""
     if min(rgb.shape[:2]) < _LEAST_PX:
         return Thumbnail(name, source=source)

@@ -31,7 +31,7 @@ _RISING = 0.9
 _SPRING_MONTHS, _SUNDAY, _LAST_NIGHT_HOUR = (3, 4, 9, 10), 6, 2
 
 
-def set_right(frames: Sequence[Frame], config: IngestConfig) -> tuple[list[Frame], tuple[str, ...]]:
+def correct_clocks(frames: Sequence[Frame], config: IngestConfig) -> tuple[list[Frame], tuple[str, ...]]:
     """`frames` with `clock_s`, and a sentence on every clock that was not taken as it is.
 
     Args:

@@ -17,7 +17,7 @@ _COLUMNS = ("blur", "sharp", "scene", "id")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One pair as the table has it; `scene` and `id` are empty where it does not say."""
 
     blur: Path
@@ -26,7 +26,7 @@ class Row:
     id: str
 
 
-def read_table(table: Path, sources: Sequence[Path]) -> tuple[Row, ...]:
+def read_table(table: Path, sources: Sequence[Path]) -> tuple[TableRow, ...]:
     """The rows of `table`; relative paths are tried from the table's folder, then from each source folder.
 
     Raises:
@@ -57,11 +57,11 @@ def read_table(table: Path, sources: Sequence[Path]) -> tuple[Row, ...]:
     return rows
 
 
-def _row(where: str, line: dict[str, str], folders: Sequence[Path]) -> Row:
+def _row(where: str, line: dict[str, str], folders: Sequence[Path]) -> TableRow:
     blur, sharp = (_file(where, column, line.get(column, ""), folders) for column in ("blur", "sharp"))
     if blur.resolve() == sharp.resolve():
         raise InputError(f"{where}: {blur} is paired with itself", hint="name two files")
-    return Row(blur, sharp, line.get("scene", ""), line.get("id", ""))
+    return TableRow(blur, sharp, line.get("scene", ""), line.get("id", ""))
 
 
 def _file(where: str, column: str, text: str, folders: Sequence[Path]) -> Path:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from capture.config import IngestConfig
     from capture.inspection.file_facts import Inspection
-    from capture.inspection.scan import Found
-    from capture.pairing.pair_table import Row
+    from capture.inspection.scan import ScannedFile
+    from capture.pairing.pair_table import TableRow
     from capture.pairing.rules import Leftover, Match, Paired
     from capture.pairing.scenes import Frame
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedPairs:
     """One pair before it is a record; `scene` and `id` are not yet safe for files, an empty id is to be made."""
 
     scene: str
@@ -34,7 +34,7 @@ class Named:
 
 def by_rules(
     frames: Sequence[Frame], shared: Sequence[Frame], content: Mapping[str, str], config: IngestConfig
-) -> tuple[list[Named], list[Leftover]]:
+) -> tuple[list[NamedPairs], list[Leftover]]:
     """Pairs of every scene the rules of grouping find, and every frame left over.
 
     Args:
@@ -43,28 +43,28 @@ def by_rules(
         content: SHA-256 by name.
         config: Grouping and pairing.
     """
-    named: list[Named] = []
+    named: list[NamedPairs] = []
     left: list[Leftover] = []
     for scene in group(frames, config):
         result = pair(scene, config)
-        named += [Named(scene.name, "", match) for match in result.pairs]
+        named += [NamedPairs(scene.name, "", match) for match in result.pairs]
         left += result.left
     named += _sharing(frames, shared, content, _names_of(named), config)
     paired = _names_of(named)
     return named, [entry for entry in left if entry[0].name not in paired]
 
 
-def by_groups(groups: Sequence[Paired]) -> tuple[list[Named], list[Leftover]]:
+def by_groups(groups: Sequence[Paired]) -> tuple[list[NamedPairs], list[Leftover]]:
     """The same of groups that were found by content; a scene is named after its sharp frame."""
     named = [
-        Named(str(PurePosixPath(match.sharp.name).with_suffix("")), "", match)
+        NamedPairs(str(PurePosixPath(match.sharp.name).with_suffix("")), "", match)
         for result in groups
         for match in result.pairs
     ]
     return named, [entry for result in groups for entry in result.left]
 
 
-def _names_of(named: Sequence[Named]) -> set[str]:
+def _names_of(named: Sequence[NamedPairs]) -> set[str]:
     return {frame.name for entry in named for frame in (entry.match.blur, entry.match.sharp)}
 
 
@@ -74,7 +74,7 @@ def _sharing(
     content: Mapping[str, str],
     paired: Collection[str],
     config: IngestConfig,
-) -> list[Named]:
+) -> list[NamedPairs]:
     """Pairs of scenes that would have none without a copy of another scene's file; whether it fits, align will tell.
 
     Args:
@@ -85,12 +85,12 @@ def _sharing(
         config: Grouping and pairing.
     """
     names = {frame.name for frame in shared}
-    named_pairs: list[Named] = []
+    named_pairs: list[NamedPairs] = []
     for scene in group([*frames, *shared], config) if shared else ():
         own = {frame.name for frame in scene.frames} - names
         if 0 < len(own) < len(scene.frames) and own.isdisjoint(paired):
             named_pairs += [
-                Named(scene.name, "", match)
+                NamedPairs(scene.name, "", match)
                 for match in pair(scene, config).pairs
                 if not own.isdisjoint((match.blur.name, match.sharp.name))
                 and content[match.blur.name] != content[match.sharp.name]
@@ -99,9 +99,9 @@ def _sharing(
 
 
 def from_table(
-    files: Sequence[Found], frames: Mapping[str, Frame], content: Mapping[str, str], rows: Sequence[Row],
+    files: Sequence[ScannedFile], frames: Mapping[str, Frame], content: Mapping[str, str], rows: Sequence[TableRow],
     config: IngestConfig,
-) -> tuple[list[Named], list[Leftover]]:  # fmt: skip
+) -> tuple[list[NamedPairs], list[Leftover]]:  # fmt: skip
     """The pairs a table lists, each content pair once, and every frame left over.
 
     Args:
@@ -112,7 +112,7 @@ def from_table(
         config: For the largest difference of exposure.
     """
     by_path = {file.path: frames[file.name] for file in files}
-    row_of: dict[tuple[str, str], Row] = {}
+    row_of: dict[tuple[str, str], TableRow] = {}
     couples: list[tuple[Frame, Frame]] = []
     contents: set[tuple[str, str]] = set()
     for row in rows:
@@ -130,11 +130,13 @@ def from_table(
     for match in result.pairs:
         row = row_of[match.blur.name, match.sharp.name]
         told = replace(match, why=explain(match, config))
-        named.append(Named(row.scene or row.id or _scene_of(match), row.id, told))
+        named.append(NamedPairs(row.scene or row.id or _scene_of(match), row.id, told))
     return named, _telling_copies(result.left, files, content)
 
 
-def _telling_copies(left: Sequence[Leftover], files: Sequence[Found], content: Mapping[str, str]) -> list[Leftover]:
+def _telling_copies(
+    left: Sequence[Leftover], files: Sequence[ScannedFile], content: Mapping[str, str]
+) -> list[Leftover]:
     """`left`, where a file without partner that equals an earlier one is called a duplicate."""
     first: dict[str, str] = {}
     for file in files:
@@ -153,7 +155,7 @@ def _scene_of(match: Match) -> str:
 
 
 def records_of(
-    named: Sequence[Named], entries: Mapping[str, Inspection], root: str, config: IngestConfig
+    named: Sequence[NamedPairs], entries: Mapping[str, Inspection], root: str, config: IngestConfig
 ) -> tuple[tuple[PairRecord, ...], dict[str, str]]:
     """The records, ids and scenes made safe and unique, and what speaks for each pair by its id.
 

@@ -20,7 +20,7 @@ from sdd_toolkit.frames.reading import RAW_SUFFIXES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from capture.tether.plan import Shot
+    from capture.tether.plan import PlannedShot
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectedCamera:
     """A camera that is connected: what it calls itself, where, and which driver serves it."""
 
     model: str
@@ -95,7 +95,7 @@ class Camera(Protocol):
     def keeps_focus(self) -> bool:
         """Whether the lens stays where it is when the connection ends."""
 
-    def announce(self, shot: Shot) -> None:
+    def announce(self, shot: PlannedShot) -> None:
         """Tells which frame comes next; only a camera that has no world of its own needs to know."""
 
     def settings(self) -> tuple[Setting, ...]:
@@ -126,7 +126,7 @@ class Camera(Protocol):
         """Ends the connection; harmless when it is gone already."""
 
 
-def patiently(action: Callable[[], T], timeout_s: float) -> T:
+def retry(action: Callable[[], T], timeout_s: float) -> T:
     """`action()`, repeated with doubling pauses while the camera says it is busy, for at most `timeout_s`.
 
     Raises:
@@ -217,7 +217,7 @@ def same(name: str, value: str, other: str) -> bool:
     return math.isclose(numbers[0], numbers[1], rel_tol=1e-6, abs_tol=1e-9)
 
 
-def ensure(camera: Camera, setting: Setting, value: str, timeout_s: float) -> str:
+def set_and_confirm(camera: Camera, setting: Setting, value: str, timeout_s: float) -> str:
     """Sets `setting` to `value`, one of its choices, and returns what the camera then says it holds.
 
     Raises:
@@ -225,7 +225,7 @@ def ensure(camera: Camera, setting: Setting, value: str, timeout_s: float) -> st
     """
     deadline, pause_s = time.monotonic() + timeout_s, _SHORTEST_PAUSE_S
     while True:
-        held = patiently(lambda: camera.setting(setting.name), timeout_s)
+        held = retry(lambda: camera.setting(setting.name), timeout_s)
         if held is not None and same(setting.name, held.value, value):
             return held.value
         if time.monotonic() + pause_s > deadline:
@@ -233,8 +233,8 @@ def ensure(camera: Camera, setting: Setting, value: str, timeout_s: float) -> st
                 f"{camera.model} does not take {setting.name} = {value!r}: it says {held.value if held else None!r}",
                 hint="is the camera in manual mode (M), the lens in its automatic aperture position?",
             )
-        patiently(lambda: camera.put(setting.name, value), timeout_s)
-        again = patiently(lambda: camera.setting(setting.name), timeout_s)
+        retry(lambda: camera.put(setting.name, value), timeout_s)
+        again = retry(lambda: camera.setting(setting.name), timeout_s)
         if again is not None and same(setting.name, again.value, value):
             return again.value
         time.sleep(pause_s)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from capture.tether.camera import Setting
-    from capture.tether.journal import Lens
+    from capture.tether.journal import FocusState
     from capture.tether.operator import Operator
     from capture.tether.plan import ShootingPlan
     from capture.tether.session import Outcome
@@ -69,7 +69,7 @@ def run(
         return
     folder = out or plan.parent / shots.session.out
     operator, track = _standing_by(yes, shots)
-    outcome = session.run(
+    outcome = session.shoot_plan(
         shots, folder, lambda: drivers.connect(shots.camera), operator,
         reshoot=reshoot, overwrite=overwrite, track=track,
     )  # fmt: skip
@@ -116,7 +116,7 @@ class _Terminal:
             click.echo(problem, err=True)
         return click.confirm("Shoot these frames again?", default=False, err=True)
 
-    def refocused(self, scene: str, lens: Lens) -> bool:
+    def refocused(self, scene: str, lens: FocusState) -> bool:
         where = "in the middle of a move" if lens.moving_to is not None else f"{lens.at} steps from its start"
         return click.confirm(
             f"{scene}: the lens was left {where}. Have you focused it anew (the scene then begins again)?",
@@ -146,9 +146,9 @@ def _standing_by(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
 
 def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
     """The plan, with what the command line puts in its place."""
-    from capture.tether.plan import CameraTable, read
+    from capture.tether.plan import CameraTable, read_plan
 
-    planned = read(path)
+    planned = read_plan(path)
     table = planned.camera
     if driver is not None and driver != table.driver:
         # Another maker's camera has other names for everything.

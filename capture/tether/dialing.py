@@ -12,11 +12,11 @@ from capture.tether.camera import (
     ISO,
     SHUTTER,
     choose,
-    ensure,
     first_of,
     nearest_choice,
     number_of,
     require,
+    set_and_confirm,
     switched,
 )
 from capture.tether.exposure import equal_exposure_s, shutter_text, time_apart_ev
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from capture.tether.camera import Camera, Setting
-    from capture.tether.plan import Shot
+    from capture.tether.plan import PlannedShot
 
 _FAR_OFF_EV = 0.5
 _WORTH_SAYING_EV = 0.17
@@ -50,7 +50,7 @@ class Dialled:
     warnings: tuple[str, ...] = ()
 
 
-def dial(camera: Camera, shot: Shot, start_s: float | None) -> Dialled:
+def dial(camera: Camera, shot: PlannedShot, start_s: float | None) -> Dialled:
     """What `camera` is to be set to for `shot`.
 
     Args:
@@ -73,7 +73,7 @@ def dial(camera: Camera, shot: Shot, start_s: float | None) -> Dialled:
     return Dialled((*settings, *shutter), exposure, residual_ev, warnings)
 
 
-def check(camera: Camera, shots: Iterable[Shot], start_s: float | None) -> None:
+def check(camera: Camera, shots: Iterable[PlannedShot], start_s: float | None) -> None:
     """Finds out before the first frame whether the camera can do all of `shots`.
 
     Raises:
@@ -102,14 +102,14 @@ def prepare(camera: Camera, settings: dict[str, str | bool | int | float], mirro
         setting = require(camera, (name,))
         text = f"{value:g}" if isinstance(value, float) else str(value)
         text = switched(setting, on=value) if isinstance(value, bool) else text
-        ensure(camera, setting, choose(setting, text, camera.model), timeout_s)
+        set_and_confirm(camera, setting, choose(setting, text, camera.model), timeout_s)
     if mirror_up:
         setting = require(camera, EXPOSURE_DELAY)
-        ensure(camera, setting, switched(setting, on=True), timeout_s)
+        set_and_confirm(camera, setting, switched(setting, on=True), timeout_s)
 
 
 def _shutter(
-    camera: Camera, shot: Shot, start_s: float | None
+    camera: Camera, shot: PlannedShot, start_s: float | None
 ) -> tuple[tuple[tuple[Setting, str], ...], float | None, float | None, tuple[str, ...]]:
     base_s = shot.shutter_s or (start_s if shot.kind == "aperture" else None)
     setting = first_of(camera, SHUTTER)

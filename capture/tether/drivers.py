@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.errors import CameraError
 
 if TYPE_CHECKING:
-    from capture.tether.camera import Camera, Found
+    from capture.tether.camera import Camera, DetectedCamera
     from capture.tether.plan import CameraTable
 
 
@@ -27,7 +27,7 @@ def connect(table: CameraTable) -> Camera:
     return gphoto_camera.connect(table.model, table.port)
 
 
-def connected(driver: str) -> tuple[Found, ...]:
+def connected(driver: str) -> tuple[DetectedCamera, ...]:
     """What `driver` finds.
 
     Raises:

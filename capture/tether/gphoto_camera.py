@@ -17,7 +17,7 @@ from capture.tether.camera import (
     CameraFullError,
     CameraLostError,
     CameraRefusedError,
-    Found,
+    DetectedCamera,
     Setting,
     choose,
     raw_first,
@@ -33,7 +33,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capture.tether.plan import Shot
+    from capture.tether.plan import PlannedShot
 
 DRIVER = "gphoto2"
 _FULL = (gp.GP_ERROR_NO_MEMORY, gp.GP_ERROR_NO_SPACE)
@@ -60,12 +60,12 @@ _HELD_HINT = (
 _QUIET_MS, _LONGEST_DRAIN_S = 100, 5.0
 
 
-def connected() -> tuple[Found, ...]:
+def connected() -> tuple[DetectedCamera, ...]:
     """The cameras libgphoto2 sees, without opening them."""
     with _told("looking for cameras"):
         cameras = gp.Camera.autodetect()
     found = [(cameras.get_name(place), cameras.get_value(place)) for place in range(cameras.count())]
-    return tuple(Found(model=name, port=port, driver=DRIVER) for name, port in found)
+    return tuple(DetectedCamera(model=name, port=port, driver=DRIVER) for name, port in found)
 
 
 def connect(model: str | None = None, port: str | None = None) -> GphotoCamera:
@@ -94,7 +94,7 @@ class GphotoCamera:
 
     keeps_focus = True
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: DetectedCamera) -> None:
         self.model = found.model
         self._camera = gp.Camera()
         with _told(f"opening {found.model}"):
@@ -105,7 +105,7 @@ class GphotoCamera:
             self._camera.set_abilities(abilities[abilities.lookup_model(found.model)])
             self._camera.init()
 
-    def announce(self, shot: Shot) -> None:
+    def announce(self, shot: PlannedShot) -> None:
         """A real camera stands in its own world."""
 
     def settings(self) -> tuple[Setting, ...]:

@@ -136,7 +136,7 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
+class FocusState:
     """Where the focus drive stands.
 
     Attributes:
@@ -155,7 +155,7 @@ class State:
     """All that is under way."""
 
     flight: InFlight | None = None
-    lens: Lens | None = None
+    lens: FocusState | None = None
 
 
 _HEADER, _TAKEN, _STATE = TypeAdapter(Header), TypeAdapter(Taken), TypeAdapter(State)

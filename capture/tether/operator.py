@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capture.tether.journal import Lens
+    from capture.tether.journal import FocusState
 
 
 class Operator(Protocol):
@@ -23,7 +23,7 @@ class Operator(Protocol):
     def replace(self, problems: Sequence[str]) -> bool:
         """Whether to shoot again the frames that are missing or altered."""
 
-    def refocused(self, scene: str, lens: Lens) -> bool:
+    def refocused(self, scene: str, lens: FocusState) -> bool:
         """Whether the lens was put back to the scene's start by hand, so that the scene begins anew."""
 
     def told(self, line: str) -> None:
@@ -53,7 +53,7 @@ class Unattended:
         """As was said beforehand."""
         return self._consents
 
-    def refocused(self, scene: str, lens: Lens) -> bool:
+    def refocused(self, scene: str, lens: FocusState) -> bool:
         """Nobody was there to touch it."""
         return False
 

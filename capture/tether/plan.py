@@ -160,7 +160,7 @@ class SceneTable(Defaults):
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class PlannedShot:
     """One frame to take.
 
     Attributes:
@@ -220,7 +220,7 @@ class ShootingPlan:
     camera: CameraTable
     session: SessionTable
     check: CheckTable
-    shots: tuple[Shot, ...]
+    shots: tuple[PlannedShot, ...]
     notes: dict[str, str]
 
     def fingerprint(self) -> str:
@@ -239,7 +239,7 @@ def expected_s(plan: ShootingPlan) -> float:
     return total_s
 
 
-def read(path: Path) -> ShootingPlan:
+def read_plan(path: Path) -> ShootingPlan:
     """The plan in the file at `path`.
 
     Raises:
@@ -251,10 +251,10 @@ def read(path: Path) -> ShootingPlan:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="write one: sdd capture plan --out") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", hint="fix that line") from error
-    return parse(content, str(path))
+    return parse_plan(content, str(path))
 
 
-def parse(content: dict[str, Any], where: str) -> ShootingPlan:
+def parse_plan(content: dict[str, Any], where: str) -> ShootingPlan:
     """The plan in parsed TOML; `where` names its source in messages.
 
     Raises:
@@ -302,8 +302,8 @@ def _scenes(defaults: dict[str, Any], own: list[Any], count: int, where: str) ->
     return [_checked(SceneTable, {**values, "name": name}, f"{where} scene {name}") for name, values in tables.items()]
 
 
-def _expanded(scenes: Iterable[SceneTable], session: SessionTable, where: str) -> tuple[Shot, ...]:
-    shots: list[Shot] = []
+def _expanded(scenes: Iterable[SceneTable], session: SessionTable, where: str) -> tuple[PlannedShot, ...]:
+    shots: list[PlannedShot] = []
     for scene in scenes:
         frames = _frames(scene, f"{where} scene {scene.name}")
         for repeat in range(1, (scene.repeats or session.repeats) + 1):
@@ -317,7 +317,7 @@ def _expanded(scenes: Iterable[SceneTable], session: SessionTable, where: str) -
     return tuple(shots)
 
 
-def _frames(scene: SceneTable, where: str) -> list[Shot]:
+def _frames(scene: SceneTable, where: str) -> list[PlannedShot]:
     """The frames of a scene in the order they are taken; their stems are names within the scene."""
     shutter_s = parse_shutter_s(scene.shutter) if scene.shutter else None
     iso = parse_number(scene.iso) if scene.iso else None
@@ -354,8 +354,8 @@ def _frame(
     shutter_s: float | None,
     iso: float | None,
     focus_steps: int | None = None,
-) -> Shot:
-    return Shot(
+) -> PlannedShot:
+    return PlannedShot(
         scene.name, scene.kind, role, 1, f_number, first_f_number, shutter_s, iso, focus_steps, role + suffix, 0
     )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from capture.tether.camera import Camera
     from capture.tether.journal import Taken
     from capture.tether.operator import Operator
-    from capture.tether.plan import ShootingPlan, Shot
+    from capture.tether.plan import PlannedShot, ShootingPlan
     from sdd_toolkit.execution.progress import Track
 
 _NAMED = 6
@@ -44,7 +44,7 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-def run(
+def shoot_plan(
     plan: ShootingPlan,
     out: Path,
     connect: Callable[[], Camera],
@@ -78,7 +78,7 @@ def run(
         skipped = len(plan.shots) - len(waiting)
         warnings = Shooting(plan, journal, connect, operator).shoot(waiting, track) if waiting else _leftovers(journal)
         stems = {shot.stem for shot in plan.shots}
-        noted = [*_by_warning(journal), *_in_sittings(journal, stems)]
+        noted = [*_by_warning(journal), *_interrupted_scenes(journal, stems)]
         left = [taken.file for stem, taken in journal.taken.items() if stem not in stems]
         if left:
             noted.append(f"{len(left)} frames of an earlier plan stay: {_named(left)}")
@@ -96,13 +96,13 @@ def run(
 
 def _waiting(
     plan: ShootingPlan, journal: Journal, operator: Operator, reshoot: Sequence[str], overwrite: bool
-) -> list[Shot]:
+) -> list[PlannedShot]:
     """The frames to take: those without a whole file that the journal vouches for."""
     scenes = {shot.scene for shot in plan.shots}
     for name in reshoot:
         if name not in scenes:
             raise InputError(f"the plan has no scene {name!r}", hint=f"scenes: {_named(sorted(scenes))}")
-    waiting: list[Shot] = []
+    waiting: list[PlannedShot] = []
     changed: list[str] = []
     problems: list[str] = []
     for shot in plan.shots:
@@ -126,7 +126,7 @@ def _waiting(
             f"{len(problems)} finished frames are not as they were written: {_named(problems)}",
             hint="restore them, or pass --yes to shoot them again",
         )
-    strangers = [] if overwrite else _strangers(journal, waiting)
+    strangers = [] if overwrite else _unexpected_files(journal, waiting)
     if strangers:
         raise InputError(
             f"{journal.folder} holds files that this session did not write: {_named(strangers)}",
@@ -137,7 +137,7 @@ def _waiting(
 
 def _problem(folder: Path, taken: Taken) -> str:
     for ref in taken.files:
-        path = files.inside(folder, ref.path)
+        path = files.resolve_inside(folder, ref.path)
         if not path.is_file():
             return f"{ref.path} is missing"
         if path.stat().st_size != ref.bytes or files.sha256_of(path) != ref.sha256:
@@ -145,7 +145,7 @@ def _problem(folder: Path, taken: Taken) -> str:
     return ""
 
 
-def _strangers(journal: Journal, waiting: Sequence[Shot]) -> list[str]:
+def _unexpected_files(journal: Journal, waiting: Sequence[PlannedShot]) -> list[str]:
     """Files in the way of `waiting` that neither the journal nor the frame in flight knows."""
     flight = journal.state.flight
     ours = {ref.path for taken in journal.taken.values() for ref in taken.files}
@@ -168,7 +168,7 @@ def _by_warning(journal: Journal) -> list[str]:
     return [f"{word}: {_named(names)}" for word, names in files_of.items()]
 
 
-def _in_sittings(journal: Journal, stems: set[str]) -> list[str]:
+def _interrupted_scenes(journal: Journal, stems: set[str]) -> list[str]:
     """Which of the plan's pairs an interruption tore: whoever came to the camera in between may have moved it."""
     runs: dict[tuple[str, int], set[int]] = {}
     for taken in (taken for stem, taken in journal.taken.items() if stem in stems):

@@ -17,9 +17,16 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from capture.tether import dialing, shot_check
-from capture.tether.camera import CameraFullError, CameraLostError, CameraRefusedError, ensure, patiently, raw_first
+from capture.tether.camera import (
+    CameraFullError,
+    CameraLostError,
+    CameraRefusedError,
+    raw_first,
+    retry,
+    set_and_confirm,
+)
 from capture.tether.interrupts import finishing
-from capture.tether.journal import InFlight, Lens, State, Taken, new_header
+from capture.tether.journal import FocusState, InFlight, State, Taken, new_header
 from sdd_toolkit.errors import CameraError, RawError
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.metadata import exif
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     from capture.tether.camera import Camera
     from capture.tether.journal import Journal
     from capture.tether.operator import Operator
-    from capture.tether.plan import ShootingPlan, Shot
+    from capture.tether.plan import PlannedShot, ShootingPlan
     from sdd_toolkit.execution.progress import Advance, Track
     from sdd_toolkit.frames.reading import HalfFrame
 
@@ -55,7 +62,7 @@ class Shooting:
         self._run = 1 if journal.header is None else journal.header.runs + 1
         self._done = 0
 
-    def shoot(self, waiting: Sequence[Shot], track: Track) -> tuple[str, ...]:
+    def shoot(self, waiting: Sequence[PlannedShot], track: Track) -> tuple[str, ...]:
         """Takes all of `waiting`, scene by scene.
 
         Returns:
@@ -85,22 +92,22 @@ class Shooting:
                 self._camera.close()
         return tuple(said)
 
-    def _frames_of(self, scene: str) -> list[Shot]:
+    def _frames_of(self, scene: str) -> list[PlannedShot]:
         return [shot for shot in self._plan.shots if shot.scene == scene]
 
-    def _after_an_interruption(self, scene: str, todo: list[Shot]) -> tuple[list[Shot], list[str]]:
+    def _after_an_interruption(self, scene: str, todo: list[PlannedShot]) -> tuple[list[PlannedShot], list[str]]:
         """What to take of a scene some of which may be finished, and what to say about it."""
         words: list[str] = []
         lens = self._journal.state.lens
         if lens is not None and lens.scene == scene and (lens.at or lens.moving_to is not None):
             if self._operator.refocused(scene, lens):
-                self._journal.keep(State(lens=Lens(scene)))
+                self._journal.keep(State(lens=FocusState(scene)))
                 return self._frames_of(scene), []
             if lens.moving_to is not None:
                 words.append(f"{scene}: a focus move was cut off and is taken as done; look at its frames")
         return todo, words
 
-    def _take_all(self, shots: Sequence[Shot], total: int, advance: Advance) -> bool:
+    def _take_all(self, shots: Sequence[PlannedShot], total: int, advance: Advance) -> bool:
         """Takes the frames of a scene; False if the operator wants the scene again."""
         self._stale = {shot.stem for shot in shots}
         for place, shot in enumerate(shots, 1):
@@ -114,7 +121,7 @@ class Shooting:
                 return False
         return True
 
-    def _take(self, shot: Shot) -> tuple[Taken, tuple[str, ...]]:
+    def _take(self, shot: PlannedShot) -> tuple[Taken, tuple[str, ...]]:
         """One frame, whatever happens to the connection meanwhile; and what its check found."""
         for attempt in itertools.count(1):
             try:
@@ -136,18 +143,18 @@ class Shooting:
                 time.sleep(min(0.25 * 2.0**attempt, _LONGEST_PAUSE_S))
         raise AssertionError("unreachable")
 
-    def _open(self, waiting: Sequence[Shot]) -> None:
+    def _open(self, waiting: Sequence[PlannedShot]) -> None:
         """Connects, sets what is set once, and finds out whether the camera can do the rest."""
-        camera = self._camera = patiently(self._connect, min(self._limits.timeout_s, _CONNECTING_S))
+        camera = self._camera = retry(self._connect, min(self._limits.timeout_s, _CONNECTING_S))
         header, lens = self._journal.header, self._journal.state.lens
         timeout_s, once = self._limits.timeout_s, self._plan.camera.settings
-        patiently(lambda: dialing.prepare(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
-        start_s = header.shutter_s if header is not None else patiently(lambda: dialing.started_at_s(camera), timeout_s)
-        patiently(lambda: dialing.check(camera, waiting, start_s), timeout_s)
+        retry(lambda: dialing.prepare(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
+        start_s = header.shutter_s if header is not None else retry(lambda: dialing.started_at_s(camera), timeout_s)
+        retry(lambda: dialing.check(camera, waiting, start_s), timeout_s)
         self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
-        self._on_card = patiently(camera.listing, timeout_s)
+        self._on_card = retry(camera.listing, timeout_s)
         if lens is not None and not camera.keeps_focus:
-            self._journal.keep(State(self._journal.state.flight, Lens(lens.scene)))
+            self._journal.keep(State(self._journal.state.flight, FocusState(lens.scene)))
 
     def _drop(self) -> None:
         if self._camera is not None:
@@ -159,17 +166,20 @@ class Shooting:
             raise CameraLostError("the camera is not connected", hint="run the same command again to resume")
         return self._camera
 
-    def _expose(self, shot: Shot) -> tuple[Taken, tuple[str, ...]]:
+    def _expose(self, shot: PlannedShot) -> tuple[Taken, tuple[str, ...]]:
         camera, header = self._opened(), self._journal.header
         camera.announce(shot)
         start_s = header.shutter_s if header is not None else None
-        dialled = patiently(lambda: dialing.dial(camera, shot, start_s), self._limits.timeout_s)
+        dialled = retry(lambda: dialing.dial(camera, shot, start_s), self._limits.timeout_s)
         held = {
-            setting.name: ensure(camera, setting, value, self._limits.timeout_s) for setting, value in dialled.settings
+            setting.name: set_and_confirm(camera, setting, value, self._limits.timeout_s)
+            for setting, value in dialled.settings
         }
         if shot.focus_steps is not None:
             lens = self._journal.state.lens
-            self._drive(lens if lens is not None and lens.scene == shot.scene else Lens(shot.scene), shot.focus_steps)
+            self._drive(
+                lens if lens is not None and lens.scene == shot.scene else FocusState(shot.scene), shot.focus_steps
+            )
         time.sleep(self._limits.settle_s + self._limits.timer_s)
         flight = InFlight(
             shot=shot.fingerprint(),
@@ -184,7 +194,7 @@ class Shooting:
         with finishing():
             self._journal.keep(State(flight, self._journal.state.lens))
             try:
-                paths = patiently(lambda: camera.capture(self._limits.timeout_s), self._limits.timeout_s)
+                paths = retry(lambda: camera.capture(self._limits.timeout_s), self._limits.timeout_s)
             except CameraFullError:
                 self._stand_down()
                 raise
@@ -194,15 +204,15 @@ class Shooting:
         """No frame was taken: whatever appears on the card from now on is somebody else's."""
         self._journal.keep(State(lens=self._journal.state.lens))
 
-    def _drive(self, lens: Lens, target: int) -> None:
+    def _drive(self, lens: FocusState, target: int) -> None:
         """Moves the focus to `target` steps from the scene's start, noted down before and after."""
         flight, camera = self._journal.state.flight, self._opened()
         # A move that was not seen to end counts as done: most often it was.
         start = lens.at if lens.moving_to is None else lens.moving_to
         if target != start:
-            self._journal.keep(State(flight, Lens(lens.scene, start, moving_to=target)))
-            patiently(lambda: camera.drive_focus(target - start), self._limits.timeout_s)
-        self._journal.keep(State(flight, Lens(lens.scene, target)))
+            self._journal.keep(State(flight, FocusState(lens.scene, start, moving_to=target)))
+            retry(lambda: camera.drive_focus(target - start), self._limits.timeout_s)
+        self._journal.keep(State(flight, FocusState(lens.scene, target)))
 
     def _return_lens(self) -> None:
         """Back to where the lens stood at the scene's start: the next scene, or a repetition, begins there."""
@@ -211,7 +221,7 @@ class Shooting:
             self._drive(lens, 0)
         self._journal.keep(State(self._journal.state.flight))
 
-    def _recovered(self, shot: Shot) -> tuple[Taken, tuple[str, ...]] | None:
+    def _recovered(self, shot: PlannedShot) -> tuple[Taken, tuple[str, ...]] | None:
         """The frame an interruption left on the disk or on the camera; None if it was not taken."""
         flight = self._journal.state.flight
         if flight is None or flight.shot != shot.fingerprint():
@@ -227,26 +237,26 @@ class Shooting:
         return None
 
     def _fetch(
-        self, shot: Shot, flight: InFlight, paths: Sequence[str], *, recovered: bool = False
+        self, shot: PlannedShot, flight: InFlight, paths: Sequence[str], *, recovered: bool = False
     ) -> tuple[Taken, tuple[str, ...]]:
         """From the camera to the disk and into the journal."""
         camera, content = self._opened(), dict[str, bytes]()
         self._on_card = tuple(sorted({*self._on_card, *paths}))
         for path in paths:
             name = shot.stem + PurePosixPath(path).suffix.lower()
-            content[name] = patiently(lambda path=path: camera.download(path), self._limits.timeout_s)  # type: ignore[misc]
+            content[name] = retry(lambda path=path: camera.download(path), self._limits.timeout_s)  # type: ignore[misc]
         refs = tuple(FileRef(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items())
         flight = replace(flight, files=refs)
         self._journal.keep(State(flight, self._journal.state.lens))
         for name, data in content.items():
-            files.write_bytes(files.inside(self._journal.folder, name), data)
+            files.write_bytes(files.resolve_inside(self._journal.folder, name), data)
         noted = self._note(shot, flight, recovered=recovered)
         for path in paths if self._limits.delete_from_camera else ():
             camera.delete(path)
             self._on_card = tuple(other for other in self._on_card if other != path)
         return noted
 
-    def _note(self, shot: Shot, flight: InFlight, *, recovered: bool) -> tuple[Taken, tuple[str, ...]]:
+    def _note(self, shot: PlannedShot, flight: InFlight, *, recovered: bool) -> tuple[Taken, tuple[str, ...]]:
         """Looks at a frame that is whole on the disk and writes its line."""
         raw, before = flight.files[0], self._journal.taken.get(shot.stem)
         told, mismatches = self._exif(flight)
@@ -277,7 +287,7 @@ class Shooting:
         names = {ref.path for ref in taken.files}
         for ref in before.files if before is not None else ():
             if ref.path not in names:
-                files.inside(self._journal.folder, ref.path).unlink(missing_ok=True)
+                files.resolve_inside(self._journal.folder, ref.path).unlink(missing_ok=True)
         return taken, complaints
 
     def _exif(self, flight: InFlight) -> tuple[Exposure, tuple[str, ...]]:
@@ -292,7 +302,7 @@ class Shooting:
         mismatches = shot_check.against_exif(flight.exposure, told)
         if mismatches and self._limits.exif == "strict":
             for ref in flight.files:
-                files.inside(self._journal.folder, ref.path).unlink(missing_ok=True)
+                files.resolve_inside(self._journal.folder, ref.path).unlink(missing_ok=True)
             self._journal.keep(State(lens=self._journal.state.lens))
             raise CameraError(
                 f"{flight.files[0].path} is not what was asked for: {'; '.join(mismatches)}",
@@ -305,7 +315,7 @@ class Shooting:
         if not self._plan.check.enabled:
             return taken, ()
         try:
-            half = frames.read_half(files.inside(self._journal.folder, taken.file))
+            half = frames.read_half(files.resolve_inside(self._journal.folder, taken.file))
         except RawError as error:
             return taken, (f"cannot be looked at: {error.what}",)
         numbers, pair = shot_check.of_frame(half), self._pair(taken, half)
@@ -326,7 +336,7 @@ class Shooting:
         other = others[-1]
         try:
             known = self._last is not None and self._last[0] == other.file
-            place = files.inside(self._journal.folder, other.file)
+            place = files.resolve_inside(self._journal.folder, other.file)
             partner = self._last[1] if self._last and known else frames.read_half(place)
         except RawError:
             return None
@@ -335,7 +345,7 @@ class Shooting:
 
 
 def _whole(journal: Journal, ref: FileRef) -> bool:
-    path = files.inside(journal.folder, ref.path)
+    path = files.resolve_inside(journal.folder, ref.path)
     return path.is_file() and path.stat().st_size == ref.bytes and files.sha256_of(path) == ref.sha256
 
 

@@ -20,14 +20,14 @@ from capture.tether.camera import (
     CameraFullError,
     CameraLostError,
     CameraRefusedError,
-    Found,
+    DetectedCamera,
     Setting,
 )
 from capture.tether.exposure import parse_f_number, parse_shutter_s
 from capture.virtual import lens, render, sensor
 from capture.virtual.config import SimulateConfig
-from capture.virtual.plan import Shot as Optics
-from capture.virtual.scene import Scene, dead_leaves
+from capture.virtual.plan import VirtualShot as Optics
+from capture.virtual.scene import VirtualScene, dead_leaves
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.imaging import resampling
 from sdd_toolkit.imaging.encoding import srgb_encode
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from capture.tether.plan import Shot
+    from capture.tether.plan import PlannedShot
 
 DRIVER = "virtual"
-FOUND = Found(model="SDD Virtual Camera", port="virtual:", driver=DRIVER)
+FOUND = DetectedCamera(model="SDD Virtual Camera", port="virtual:", driver=DRIVER)
 
 _CARD = "/store_00010001/DCIM/100SDD"
 _FIRST_SHOT = datetime(2026, 1, 1, 10, 0, 0)
@@ -98,9 +98,9 @@ class VirtualCamera:
         self._captures = 0
         self._number = 0
         self._lost = False
-        self._shot: Shot | None = None
+        self._shot: PlannedShot | None = None
 
-    def announce(self, shot: Shot) -> None:
+    def announce(self, shot: PlannedShot) -> None:
         """Carries the camera before the scene of `shot`; a new scene has the lens at its start."""
         if self._shot is not None and self._shot.scene != shot.scene:
             self._focus = 0
@@ -181,7 +181,7 @@ class VirtualCamera:
         if self._lost:
             raise CameraLostError("the camera is gone", hint="run the same command again to resume")
 
-    def _expose(self, shot: Shot) -> list[str]:
+    def _expose(self, shot: PlannedShot) -> list[str]:
         """Puts the frame's files on the card."""
         self._number += 1
         stem = f"{_CARD}/SDD_{self._number:04d}"
@@ -192,7 +192,7 @@ class VirtualCamera:
         self._card[f"{stem}.JPG"] = _jpeg(linear)
         return [f"{stem}.DNG", f"{stem}.JPG"]
 
-    def _frame(self, shot: Shot) -> tuple[NDArray[np.float32], bytes]:
+    def _frame(self, shot: PlannedShot) -> tuple[NDArray[np.float32], bytes]:
         f_number = parse_f_number(self._values["f-number"]) or _REFERENCE_F
         shutter_s = parse_shutter_s(self._values["shutterspeed"]) or 1.0
         iso = int(self._values["iso"])
@@ -266,7 +266,7 @@ def _seen(
 
 
 @lru_cache(maxsize=2)
-def _world(config: SimulateConfig, seed: int, name: str, kind: str, start_mm: float) -> tuple[Scene, float, int]:
+def _world(config: SimulateConfig, seed: int, name: str, kind: str, start_mm: float) -> tuple[VirtualScene, float, int]:
     """The scene called `name`, the factor that exposes it well at the metered exposure, and the canvas's margin.
 
     An aperture scene is deep (6 px of blur at f/2.8), a focus scene shallow, so that its first frame is sharp.

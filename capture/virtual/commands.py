@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, echo_report, hold, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
 
 
 def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
@@ -52,7 +52,7 @@ def simulate(
     """Parses, shoots, reports."""
     from capture.virtual.config import SimulateConfig
     from capture.virtual.sources import sources
-    from capture.virtual.stage import run
+    from capture.virtual.stage import simulate_pairs
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
@@ -61,10 +61,10 @@ def simulate(
         raise click.UsageError("--depth FILE needs --image: it is the depth of a photograph")
     if workers is not None and executor is not None:
         raise click.UsageError("--workers and --executor say the same thing: give one of them")
-    hold(out)
+    lock_folders(out)
     mode, file = (None, depth) if isinstance(depth, Path) else (depth, None)
     section = load_section(SimulateConfig, "simulate", config, width=size[0], height=size[1], depth=mode)
-    report = run(
+    report = simulate_pairs(
         out, section, scenes=scenes, kind=kind, seed=seed, defects=defects,
         photographs=() if image is None else sources(image, file),
         executor=f"local:{workers}" if workers else executor or default_name(),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from capture.virtual.render import composite
-from capture.virtual.scene import Scene, Surface, sketched
+from capture.virtual.scene import Surface, VirtualScene, sketched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ _STEEPEST_DEG = 30.0
 
 def receding_ground(
     size: tuple[int, int], frame: tuple[int, int], near: float, far: float, rng: np.random.Generator
-) -> Scene:
+) -> VirtualScene:
     """A textured plane whose inverse depth runs linearly over the canvas, with leaves standing on it.
 
     Args:
@@ -38,7 +38,7 @@ def receding_ground(
     lying, earth = sketched(size, frame, rng)
     standing, _ = sketched(size, frame, rng, _STANDING)
     carpet = np.ones((*size, 4), np.float32)
-    carpet[..., :3] = composite(Scene((earth, *(leaf.painted() for leaf in lying)), size))
+    carpet[..., :3] = composite(VirtualScene((earth, *(leaf.painted() for leaf in lying)), size))
     surfaces = []
     for leaf in standing:
         x, y = leaf.outline[np.argmax(leaf.outline[:, 1])]
@@ -46,7 +46,7 @@ def receding_ground(
         surfaces.append(replace(leaf, inverse_depth=float(foot)))
     surfaces.sort(key=lambda leaf: leaf.inverse_depth)
     ground = Surface(carpet, 0, 0, (near + far) / 2, relief=plane)
-    return Scene((ground, *(leaf.painted() for leaf in surfaces)), size)
+    return VirtualScene((ground, *(leaf.painted() for leaf in surfaces)), size)
 
 
 def tilted(size: tuple[int, int], near: float, far: float, turn_rad: float) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from capture.virtual.ground import tilted
-from capture.virtual.scene import Scene, photograph
+from capture.virtual.scene import VirtualScene, photograph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Picture:
     inverse_depth: NDArray[np.float32]
     depths: tuple[float, float] | None
 
-    def scene(self, canvas: tuple[int, int], plan: Plan, config: SimulateConfig) -> Scene:
+    def scene(self, canvas: tuple[int, int], plan: Plan, config: SimulateConfig) -> VirtualScene:
         """The picture scaled to cover `canvas` (height, width), cut into surfaces of nearly equal blur."""
         linear = _covering(self.linear, canvas, smooth=True)
         depth = _covering(self.inverse_depth, canvas, smooth=False)

@@ -34,7 +34,7 @@ _FARTHEST_M = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class VirtualShot:
     """One exposure: what the lens was set to, and by how much the light missed the metered value.
 
     Attributes:
@@ -94,8 +94,8 @@ class Plan:
         homography: (3, 3), blurred (x, y, 1) to sharp.
     """
 
-    blur: Shot
-    sharp: Shot
+    blur: VirtualShot
+    sharp: VirtualShot
     near: float
     far: float
     homography: NDArray[np.float64]
@@ -147,7 +147,7 @@ def plan_pair(
 
 
 def between_shots(
-    blur: Shot, sharp: Shot, config: SimulateConfig, *, shift_px: tuple[float, float], rotation_deg: float
+    blur: VirtualShot, sharp: VirtualShot, config: SimulateConfig, *, shift_px: tuple[float, float], rotation_deg: float
 ) -> NDArray[np.float64]:
     """K_s R K_b⁻¹: blurred (x, y, 1) to sharp for a camera turned about its optical centre (no parallax).
 
@@ -185,10 +185,10 @@ def _largest_radius(config: SimulateConfig, draw: float, both_blurred: bool) -> 
     return max(low + (config.max_coc_px - low) * draw, 0.7 * config.max_coc_px if both_blurred else 0.0)
 
 
-def _shot(config: SimulateConfig, f_number: float, image_mm: float) -> Shot:
+def _shot(config: SimulateConfig, f_number: float, image_mm: float) -> VirtualShot:
     # Beyond the horizon a lens is focused at "infinity"; a finite figure keeps EXIF and the lens equation whole.
     image_mm = max(float(image_mm), image_distance_mm(config.focal_mm, _FARTHEST_M))
-    return Shot(f_number=f_number, focus_m=focus_distance_m(config.focal_mm, image_mm), image_mm=image_mm)
+    return VirtualShot(f_number=f_number, focus_m=focus_distance_m(config.focal_mm, image_mm), image_mm=image_mm)
 
 
 def _image_of(config: SimulateConfig, dioptres: float) -> float:
@@ -202,7 +202,7 @@ def _inverse_depth(config: SimulateConfig, ratio: float, image_mm: float) -> flo
 
 def _focus_pair(
     config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
-) -> tuple[Shot, Shot, float, float]:
+) -> tuple[VirtualShot, VirtualShot, float, float]:
     radius = _largest_radius(config, draws[0], both_blurred)
     wanted = config.max_zoom * (0.25 + 0.75 * draws[1])
     sign = -1.0 if draws[2] < 0.5 else 1.0
@@ -245,7 +245,7 @@ def _focus_pair(
 
 def _aperture_pair(
     config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
-) -> tuple[Shot, Shot, float, float]:
+) -> tuple[VirtualShot, VirtualShot, float, float]:
     stops = _stops(config)
     radius = min(_largest_radius(config, draws[0], both_blurred), config.sharp_coc_px * stops[-1] / stops[0])
     # The nearer end takes the share `balance` of the depth range, seen from the focal plane.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from capture.virtual.optics import Optics
-    from capture.virtual.scene import Scene
+    from capture.virtual.scene import VirtualScene
 
     Image = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ _STRIP_PX = 16384
 
 
 def composite(
-    scene: Scene,
+    scene: VirtualScene,
     radii_px: Sequence[float | NDArray[np.float64]] | None = None,
     *,
     moved: bool = False,

@@ -57,7 +57,7 @@ class Surface:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class VirtualScene:
     """Surfaces from back to front on a canvas larger than the frame.
 
     Attributes:
@@ -124,7 +124,7 @@ def dead_leaves(
     rng: np.random.Generator,
     *,
     reach_px: float | None = None,
-) -> Scene:
+) -> VirtualScene:
     """A dead-leaves scene whose visible area is spread evenly over the inverse depths `far` … `near`.
 
     Args:
@@ -141,7 +141,7 @@ def dead_leaves(
     depths = far + (near - far) * (cover - cover[0]) / (cover[-1] - cover[0])
     placed = [replace(leaf, inverse_depth=depth) for leaf, depth in zip(leaves, depths.tolist(), strict=True)]
     seen = placed if reach_px is None else _visible(placed, size, reach_px)
-    return Scene((replace(ground, inverse_depth=far), *(leaf.painted() for leaf in seen)), size)
+    return VirtualScene((replace(ground, inverse_depth=far), *(leaf.painted() for leaf in seen)), size)
 
 
 def sketched(
@@ -195,14 +195,14 @@ def _visible(leaves: list[Leaf], size: tuple[int, int], reach_px: float) -> list
 
 
 def with_moving_object(
-    scene: Scene,
+    scene: VirtualScene,
     frame: tuple[int, int],
     near: float,
     rng: np.random.Generator,
     *,
     share: tuple[float, float] = (0.08, 0.1),
     jump_px: tuple[float, float] = (30.0, 60.0),
-) -> Scene:
+) -> VirtualScene:
     """`scene` with a textured object in front that jumps between the shots.
 
     Args:
@@ -222,7 +222,7 @@ def with_moving_object(
     colours = palettes(1, rng, least_contrast=0.9)[0]
     thing = Leaf(_outline(rng) * radius + (x, y), near, colours, look(rng, bold=True)).painted()
     thing = replace(thing, jump=jump)
-    return Scene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
+    return VirtualScene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
 
 
 def photograph(
@@ -232,7 +232,7 @@ def photograph(
     reach_px: int,
     *,
     uneven: bool = False,
-) -> Scene:
+) -> VirtualScene:
     """A photograph cut into surfaces by its depth map; behind nearer ones each surface is continued.
 
     Args:
@@ -264,7 +264,7 @@ def photograph(
         own = inverse_depth[visible]
         relief = np.clip(inverse_depth[crop], own.min(), own.max()) if uneven else None
         surfaces.append(Surface(rgba, left, top, float(np.mean(own, dtype=np.float64)), relief=relief))
-    return Scene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
+    return VirtualScene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
 
 
 def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:

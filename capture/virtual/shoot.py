@@ -11,8 +11,8 @@ import numpy as np
 from capture.virtual import faults, lens, optics, render, sensor, truth
 from capture.virtual.faults import Defect
 from capture.virtual.ground import receding_ground
-from capture.virtual.plan import Plan, Shot, plan_pair
-from capture.virtual.scene import Scene, Surface, dead_leaves, with_moving_object
+from capture.virtual.plan import Plan, VirtualShot, plan_pair
+from capture.virtual.scene import Surface, VirtualScene, dead_leaves, with_moving_object
 from sdd_toolkit.imaging import geometry, resampling
 from sdd_toolkit.imaging.resampling import Interpolation
 from sdd_toolkit.records import PairKind
@@ -103,8 +103,8 @@ def _exposed(
     plan: Plan,
     kind: PairKind,
     fault: Defect | None,
-    scene: Scene,
-    other: Scene,
+    scene: VirtualScene,
+    other: VirtualScene,
     seed: int,
     index: int,
 ) -> RenderedPair:
@@ -169,7 +169,7 @@ def _chance(seed: int, index: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, purpose])
 
 
-def _scene(config: SimulateConfig, plan: Plan, seed: int, index: int, picture: Picture | None) -> Scene:
+def _scene(config: SimulateConfig, plan: Plan, seed: int, index: int, picture: Picture | None) -> VirtualScene:
     margin = margin_px(config)
     canvas = (config.height + 2 * margin, config.width + 2 * margin)
     chance = _chance(seed, index, 1)
@@ -183,7 +183,9 @@ def _scene(config: SimulateConfig, plan: Plan, seed: int, index: int, picture: P
     return dead_leaves(canvas, config.size, plan.near, plan.far, chance, reach_px=reach)
 
 
-def _render(scene: Scene, shot: Shot, plan: Plan, config: SimulateConfig, *, moved: bool) -> NDArray[np.float32]:
+def _render(
+    scene: VirtualScene, shot: VirtualShot, plan: Plan, config: SimulateConfig, *, moved: bool
+) -> NDArray[np.float32]:
     """The whole canvas as the lens draws it, on the sharp frame's grid."""
     zoom = plan.sharp.image_mm / shot.image_mm
     margin = margin_px(config)
@@ -214,7 +216,7 @@ def _render(scene: Scene, shot: Shot, plan: Plan, config: SimulateConfig, *, mov
     return np.stack(colours, axis=-1)
 
 
-def _largest_radius(scene: Scene, shot: Shot, config: SimulateConfig) -> float:
+def _largest_radius(scene: VirtualScene, shot: VirtualShot, config: SimulateConfig) -> float:
     ends = np.array([end for s in scene.surfaces for end in (s.depths.min(), s.depths.max())])
     return max(float(np.abs(shot.signed_radius_px(ends, config, colour=colour)).max()) for colour in range(3))
 
@@ -255,7 +257,7 @@ def _unrolled(plan: Plan, config: SimulateConfig) -> tuple[NDArray[np.float64], 
     return across, down
 
 
-def _falloff(shot: Shot, config: SimulateConfig) -> NDArray[np.float32]:
+def _falloff(shot: VirtualShot, config: SimulateConfig) -> NDArray[np.float32]:
     shade = lens.vignetting(
         config.size,
         image_mm=shot.image_mm,
@@ -270,7 +272,7 @@ def _falloff(shot: Shot, config: SimulateConfig) -> NDArray[np.float32]:
 
 
 def _truth(
-    scene: Scene, plan: Plan, config: SimulateConfig, *, lost: Defect | None
+    scene: VirtualScene, plan: Plan, config: SimulateConfig, *, lost: Defect | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
     """Displacement, occlusion and circle-of-confusion radius."""
     depth = _seen(scene.front_depth(), plan, config, Interpolation.NEAREST)

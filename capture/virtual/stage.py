@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capture.virtual.config import SimulateConfig
-    from capture.virtual.plan import Shot
+    from capture.virtual.plan import VirtualShot
     from sdd_toolkit.execution.progress import Track
 
 SERIES_FILE = "simulate.json"
@@ -62,7 +62,7 @@ class Shoot:
     note: str
 
 
-def run(
+def simulate_pairs(
     out: Path,
     config: SimulateConfig,
     *,
@@ -216,7 +216,7 @@ def _shot_times(task: Task) -> tuple[datetime, datetime]:
     return blur_at, blur_at + timedelta(milliseconds=gap)
 
 
-def _raw_tags(config: SimulateConfig, pair: RenderedPair, shot: Shot, taken_at: datetime) -> dng.RawTags:
+def _raw_tags(config: SimulateConfig, pair: RenderedPair, shot: VirtualShot, taken_at: datetime) -> dng.RawTags:
     # Both shots are metered alike: the time goes with the square of the f-number.
     first_s = 1.0 / max(1, round(250 * (2.8 / pair.plan.blur.f_number) ** 2 * config.iso / 200))
     return dng.RawTags(

@@ -36,7 +36,7 @@ class Deblurrer:
 
 
 def of_checkpoint(path: Path, network: str | None = None) -> Deblurrer:
-    """A checkpoint folder's, or that of a training run; arguments and errors as of `jdrl.checkpoints.checkpoint.load_network`."""
+    """The deblurrer of a checkpoint or of a training run; arguments and errors as of `checkpoint.load_network`."""
     loaded, header = load_network(locate(path), network)
     return Deblurrer(loaded, header.encoding, header.crop_px)
 

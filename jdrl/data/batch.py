@@ -41,7 +41,7 @@ class Batch:
     @property
     def sharp(self) -> Tensor:
         """(B, 3, H, W) sharp frame, same window as `blur`, not warped."""
-        return _without(self.wide_sharp, self.margin_px)
+        return crop_margin(self.wide_sharp, self.margin_px)
 
     def to(self, device: torch.device) -> Self:
         """The same batch on `device`."""
@@ -53,8 +53,8 @@ class Batch:
 
     def turned(self, turn: int) -> Self:
         """All of it after one of the eight symmetries of `turned`."""
-        parts = {field.name: turned(getattr(self, field.name), turn) for field in fields(self)}
-        return type(self)(**{**parts, "flow": turned_flow(self.flow, turn)})
+        parts = {field.name: rotate_quarter(getattr(self, field.name), turn) for field in fields(self)}
+        return type(self)(**{**parts, "flow": rotate_flow_quarter(self.flow, turn)})
 
     def widened(self, margin_px: int) -> Self:
         """The same with a margin of at least `margin_px`; what is added holds no real content."""
@@ -67,21 +67,22 @@ class Batch:
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
-def turned(image: Tensor, turn: int) -> Tensor:
+def rotate_quarter(image: Tensor, turn: int) -> Tensor:
     """One of the square's eight symmetries: turn 0 … 3 quarter turns, 4 … 7 the same after a left-right flip."""
     flipped = image.flip(-1) if turn >= 4 else image
     return torch.rot90(flipped, turn % 4, dims=(-2, -1)).contiguous()
 
 
-def turned_flow(flow: Tensor, turn: int) -> Tensor:
+def rotate_flow_quarter(flow: Tensor, turn: int) -> Tensor:
     """A flow field (B, 2, H, W) between two images after `turned` was applied to both: its vectors turn, too."""
-    x, y = turned(flow, turn).unbind(1)
+    x, y = rotate_quarter(flow, turn).unbind(1)
     x = -x if turn >= 4 else x
     for _ in range(turn % 4):
         x, y = y, -x
     return torch.stack([x, y], 1)
 
 
-def _without(image: Tensor, margin_px: int) -> Tensor:
+def crop_margin(image: Tensor, margin_px: int) -> Tensor:
+    """Cuts `margin_px` pixels off each side of an image (..., H, W)."""
     height, width = image.shape[-2:]
     return image[..., margin_px : height - margin_px, margin_px : width - margin_px]

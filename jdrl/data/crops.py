@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from jdrl.data.batch import Batch
-from jdrl.data.unaligned_pairs import registered
+from jdrl.data.unaligned_pairs import register_batch
 from jdrl.flow.warping import in_bounds, warp
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.process_pool import prepare_worker
@@ -54,7 +54,7 @@ class DataSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class CropPosition:
     """Where a crop is cut, and which of the eight turns it gets."""
 
     pair: str
@@ -112,9 +112,9 @@ class Crops(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         spot = self.spot(number)
         margin_px = least_margin_px(self.config)
-        return cut(self.reader, spot.pair, spot.top, spot.left, self.config.crop, margin_px).turned(spot.turn)
+        return read_crop(self.reader, spot.pair, spot.top, spot.left, self.config.crop, margin_px).turned(spot.turn)
 
-    def spot(self, number: int) -> Spot:
+    def spot(self, number: int) -> CropPosition:
         """Where crop `number` is cut: its offset is uniform over the whole patch."""
         sweep, place = divmod(number, len(self.patches))
         patch = self.patches[_order(self.config.seed, sweep, len(self.patches))[place]]
@@ -122,7 +122,7 @@ class Crops(Dataset[Batch]):
         room = self.reader.index.patch_size - self.config.crop
         down, right = (int(offset) for offset in draw.integers(0, room, size=2, endpoint=True))
         turn = int(draw.integers(0, 8)) if self.config.augment else 0
-        return Spot(patch.pair, patch.top + down, patch.left + right, turn)
+        return CropPosition(patch.pair, patch.top + down, patch.left + right, turn)
 
 
 def loader(
@@ -135,7 +135,7 @@ def loader(
     """
     return DataLoader(
         crops,
-        batch_sampler=shares(first_step, config, rank, ranks),
+        batch_sampler=batches_of_rank(first_step, config, rank, ranks),
         collate_fn=collate,
         num_workers=config.workers,
         worker_init_fn=_prepare_loader if config.workers else None,
@@ -146,7 +146,7 @@ def loader(
     )
 
 
-def shares(first_step: int, config: TrainConfig, rank: int, ranks: int) -> Iterator[list[int]]:
+def batches_of_rank(first_step: int, config: TrainConfig, rank: int, ranks: int) -> Iterator[list[int]]:
     """The numbers of the crops that process `rank` takes through the network, pass by pass."""
     count = config.batch // (ranks * config.accumulate)
     for part in range(first_step * config.accumulate, config.steps * config.accumulate):
@@ -154,7 +154,7 @@ def shares(first_step: int, config: TrainConfig, rank: int, ranks: int) -> Itera
         yield list(range(start, start + count))
 
 
-def batch_of(crops: Crops, step: int, batch: int) -> Batch:
+def load_batch(crops: Crops, step: int, batch: int) -> Batch:
     """The batch of one step, made again."""
     return collate([crops[number] for number in range(step * batch, (step + 1) * batch)])
 
@@ -209,8 +209,10 @@ def validation_batches(reader: ShardReader, patches: Sequence[Patch], config: Tr
     picked = [patches[number * len(patches) // count] for number in range(count)]
     inset = (reader.index.patch_size - config.crop) // 2
     margin_px = least_margin_px(config)
-    crops = [cut(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop, margin_px) for patch in picked]
-    return [registered(crop) for crop in crops] if config.warm_up_flow == "estimated" else crops
+    crops = [
+        read_crop(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop, margin_px) for patch in picked
+    ]
+    return [register_batch(crop) for crop in crops] if config.warm_up_flow == "estimated" else crops
 
 
 def least_margin_px(config: TrainConfig) -> int:
@@ -218,7 +220,9 @@ def least_margin_px(config: TrainConfig) -> int:
     return _SEARCH_PX if config.warm_up_flow == "estimated" else _MARGIN_STEP_PX
 
 
-def cut(reader: ShardReader, pair: str, top: int, left: int, size: int, margin_px: int = _MARGIN_STEP_PX) -> Batch:
+def read_crop(
+    reader: ShardReader, pair: str, top: int, left: int, size: int, margin_px: int = _MARGIN_STEP_PX
+) -> Batch:
     """One crop of a pair. The sharp frame is read with a margin and warped before it is cut: no border is made up.
 
     The margin is `margin_px`, a multiple of 8, or more: wide enough for the stored flow and 4 px more, unless the

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.shards.sample_order import Order, place_in_environment
+from sdd_toolkit.shards.sample_order import SampleOrder, rank_of_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -131,7 +131,7 @@ class PatchStream:
         if (rank is None) != (world_size is None):
             raise ValueError("give both rank and world_size or none")
         here = _place() if rank is None or world_size is None else (rank, world_size)
-        self.order = Order(len(dataset), batch, seed, shuffle, *here, drop_last)
+        self.order = SampleOrder(len(dataset), batch, seed, shuffle, *here, drop_last)
         self.epoch = 0
         self.batch_number = 0
         if not len(self):
@@ -233,7 +233,7 @@ def _digest(patches: tuple[Patch, ...]) -> str:
 def _place() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return place_in_environment()
+    return rank_of_environment()
 
 
 def _one_thread(worker: int) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def as_picture(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:
+def to_display_pixels(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:
     """(1, 3, H, W) values of `encoding` as (H, W, 3) to look at."""
     plane = np.ascontiguousarray(image[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy())
     display = srgb_encode(plane) if encoding is Encoding.LINEAR16 else plane

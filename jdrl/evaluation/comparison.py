@@ -26,7 +26,7 @@ _AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RankedScore:
     """One measure of one checkpoint, or of the input.
 
     Attributes:
@@ -56,7 +56,9 @@ class Standing:
     difference_high: float | None = None
 
 
-def standings(scores: Sequence[Score], checkpoints: Sequence[str], *, draws: int, seed: int) -> tuple[Standing, ...]:
+def rank_scores(
+    scores: Sequence[Score], checkpoints: Sequence[str], *, draws: int, seed: int
+) -> tuple[RankedScore, ...]:
     """Every measure under every protocol: the input, then the checkpoints, differences against the first of them.
 
     Args:
@@ -75,7 +77,7 @@ def standings(scores: Sequence[Score], checkpoints: Sequence[str], *, draws: int
                     continue
                 low, high = interval(np.array(list(values.values())), draws=draws, seed=seed)
                 mean = float(np.mean(list(values.values())))
-                standing = Standing(checkpoint, image, protocol, measure, len(values), mean, low, high)
+                standing = RankedScore(checkpoint, image, protocol, measure, len(values), mean, low, high)
                 both = [values[pair] - first[pair] for pair in values if pair in first]
                 if checkpoint != checkpoints[0] and both:
                     low, high = interval(np.array(both), draws=draws, seed=seed)

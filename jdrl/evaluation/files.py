@@ -8,8 +8,8 @@ import json
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from jdrl.evaluation.comparison import Standing
-from jdrl.evaluation.misalignment import Block, Correlation, Probe
+from jdrl.evaluation.comparison import RankedScore
+from jdrl.evaluation.misalignment import Block, Correlation, ProbePoint
 from jdrl.evaluation.pictures import draw_comparison, drift_picture, row_picture
 from jdrl.evaluation.results import Displacement
 from jdrl.evaluation.scores import MEAN, Score
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jdrl.evaluation.results import Evaluation, Shown
+    from jdrl.evaluation.results import Evaluation, ExampleRow
     from jdrl.metrics.drift import Drift
 
-Row = Score | Standing | Displacement | Probe | Block | Correlation
+Row = Score | RankedScore | Displacement | ProbePoint | Block | Correlation
 
 
 def write_tables(out: Path, evaluation: Evaluation) -> tuple[str, ...]:
@@ -33,13 +33,13 @@ def write_tables(out: Path, evaluation: Evaluation) -> tuple[str, ...]:
     """
     tables: dict[str, tuple[type[Row], Sequence[Row]]] = {
         "evaluation.csv": (Score, (*evaluation.images, *evaluation.means)),
-        "comparison.csv": (Standing, evaluation.standings),
+        "comparison.csv": (RankedScore, evaluation.standings),
         "drift.csv": (Displacement, evaluation.drifts),
     }
     content = asdict(evaluation)
     if evaluation.misalignment is not None:
         told = evaluation.misalignment
-        tables["misalignment.csv"] = Probe, (*told.probes, *told.means)
+        tables["misalignment.csv"] = ProbePoint, (*told.probes, *told.means)
         tables["misalignment_blocks.csv"] = Block, told.blocks
         tables["misalignment_correlation.csv"] = Correlation, told.correlations
         del content["misalignment"]["probes"], content["misalignment"]["blocks"]
@@ -50,12 +50,12 @@ def write_tables(out: Path, evaluation: Evaluation) -> tuple[str, ...]:
     return tuple(str(out / name) for name in (*tables, "evaluation.json"))
 
 
-def best_shown(shown: Sequence[Shown], count: int) -> list[Shown]:
+def best_shown(shown: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
     """The `count` pairs whose cut-out the first checkpoint made clearer than any other pair's."""
     return sorted(shown, key=lambda one: (-one.comparisons[0].gain_db, one.pair))[:count]
 
 
-def write_pictures(out: Path, best: Sequence[Shown]) -> tuple[str, ...]:
+def write_pictures(out: Path, best: Sequence[ExampleRow]) -> tuple[str, ...]:
     """before_after.png of the first checkpoint's cut-outs, and one plain picture (input | deblurred | truth) each."""
     if not best:
         return ()
@@ -68,13 +68,13 @@ def write_pictures(out: Path, best: Sequence[Shown]) -> tuple[str, ...]:
     return (str(together), *(str(path) for path in paths))
 
 
-def drift_scale_px(shown: Sequence[Shown]) -> float:
+def drift_scale_px(shown: Sequence[ExampleRow]) -> float:
     """The length of full colour in all maps of displacements."""
     told = [drift.p95_px or 0.0 for one in shown for drift in (*one.drifts, one.truth)]
     return nice_scale_px(max(told, default=0.0))
 
 
-def write_drifts(out: Path, shown: Sequence[Shown], labels: Sequence[str]) -> tuple[Displacement, ...]:
+def write_drifts(out: Path, shown: Sequence[ExampleRow], labels: Sequence[str]) -> tuple[Displacement, ...]:
     """drift/NUMBER-truth.png and drift/NUMBER-CHECKPOINT.png, numbered in the order of pairs and of checkpoints.
 
     Returns:

@@ -45,7 +45,7 @@ _LEAST_TEXTURE = 1 / 255
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbePoint:
     """One output against one moved sharp frame.
 
     Attributes:
@@ -122,14 +122,14 @@ class Misalignment:
         correlations: Over all blocks.
     """
 
-    means: tuple[Probe, ...]
-    probes: tuple[Probe, ...]
+    means: tuple[ProbePoint, ...]
+    probes: tuple[ProbePoint, ...]
     blocks: tuple[Block, ...]
     correlations: tuple[Correlation, ...]
 
 
 @torch.no_grad()
-def probes_of(pair: str, truth: Batch, outputs: Sequence[Candidate], config: EvaluateConfig) -> list[Probe]:
+def probes_of(pair: str, truth: Batch, outputs: Sequence[Candidate], config: EvaluateConfig) -> list[ProbePoint]:
     """Scores of every output of a pair against the sharp frame, moved by every planted amount.
 
     Args:
@@ -147,15 +147,15 @@ def probes_of(pair: str, truth: Batch, outputs: Sequence[Candidate], config: Eva
     found = []
     for kind, amounts in kinds.items():
         for amount in amounts:
-            moved = sampled_at(sharp, planted(kind, amount, sharp))
+            moved = sampled_at(sharp, plant_misalignment(kind, amount, sharp))
             per_pair = sampled_at(moved, pyramid_flow(blur, moved))
-            back = sampled_at(moved, undone(kind, amount, flow))
+            back = sampled_at(moved, undo_misalignment(kind, amount, flow))
             for one in outputs:
                 output = one.image[..., *window]
                 targets = (moved, per_pair, sampled_at(moved, pyramid_flow(output, moved)), back)
                 for protocol, target in zip(PROTOCOLS, targets, strict=True):
                     numbers = finite(psnr(output, target, scored)), finite(ssim(output, target, scored))
-                    found.append(Probe(pair, one.checkpoint, kind, amount, protocol, *numbers))
+                    found.append(ProbePoint(pair, one.checkpoint, kind, amount, protocol, *numbers))
     return found
 
 
@@ -187,13 +187,13 @@ def blocks_of(pair: str, truth: Batch, output: Candidate) -> list[Block]:
     ]
 
 
-def summed_up(probes: Sequence[Probe], blocks: Sequence[Block]) -> Misalignment:
+def summarise(probes: Sequence[ProbePoint], blocks: Sequence[Block]) -> Misalignment:
     """Means of the probes over the pairs, and the correlations over all blocks."""
-    groups: dict[tuple[str, str, float, str], list[Probe]] = {}
+    groups: dict[tuple[str, str, float, str], list[ProbePoint]] = {}
     for probe in probes:
         groups.setdefault((probe.checkpoint, probe.kind, probe.amount, probe.protocol), []).append(probe)
     means = tuple(
-        Probe("mean", *key, _mean([one.psnr_db for one in group]), _mean([one.ssim for one in group]))
+        ProbePoint("mean", *key, _mean([one.psnr_db for one in group]), _mean([one.ssim for one in group]))
         for key, group in groups.items()
     )
     correlations = []
@@ -209,7 +209,7 @@ def summed_up(probes: Sequence[Probe], blocks: Sequence[Block]) -> Misalignment:
     return Misalignment(means, tuple(probes), tuple(blocks), tuple(correlations))
 
 
-def planted(kind: str, amount: float, frame: Tensor) -> Tensor:
+def plant_misalignment(kind: str, amount: float, frame: Tensor) -> Tensor:
     """(1, 2, H, W) p of a shift by `amount` px to the right or a zoom by 1 + `amount` about the centre."""
     height, width = frame.shape[-2:]
     if kind == "shift":
@@ -217,7 +217,7 @@ def planted(kind: str, amount: float, frame: Tensor) -> Tensor:
     return (1 / (1 + amount) - 1) * _from_centre(height, width, frame.device)
 
 
-def undone(kind: str, amount: float, flow: Tensor) -> Tensor:
+def undo_misalignment(kind: str, amount: float, flow: Tensor) -> Tensor:
     """The flow that leads to where a pixel of the unmoved frame, x + flow(x), lies in the moved one."""
     height, width = flow.shape[-2:]
     if kind == "shift":

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jdrl.evaluation.comparison import Standing
+    from jdrl.evaluation.comparison import RankedScore
     from jdrl.evaluation.misalignment import Correlation
-    from jdrl.evaluation.results import Displacement, Evaluation, Shown
+    from jdrl.evaluation.results import Displacement, Evaluation, ExampleRow
 
 _QUALITY = 92
 
@@ -93,7 +93,7 @@ class Card:
     outputs: tuple[Output, ...]
 
 
-def write_page(out: Path, evaluation: Evaluation, best: Sequence[Shown], scale_px: float) -> tuple[str, ...]:
+def write_page(out: Path, evaluation: Evaluation, best: Sequence[ExampleRow], scale_px: float) -> tuple[str, ...]:
     """evaluation.html, and misalignment.png where there was such an experiment.
 
     Args:
@@ -112,7 +112,7 @@ def write_page(out: Path, evaluation: Evaluation, best: Sequence[Shown], scale_p
     return tuple(str(path) for path in written)
 
 
-def render(evaluation: Evaluation, best: Sequence[Shown], scale_px: float, plot: bytes | None) -> str:
+def render(evaluation: Evaluation, best: Sequence[ExampleRow], scale_px: float, plot: bytes | None) -> str:
     """The whole HTML document; arguments as for `write_page`, `plot` as of `misalignment_png`."""
     environment = _environment()
     script, style = (_source(environment, name) for name in ("report.js", "report.css"))
@@ -153,7 +153,7 @@ def _source(environment: Environment, name: str) -> str:
     return cast("ChoiceLoader", environment.loader).get_source(environment, name)[0]
 
 
-def _known(standings: Sequence[Standing]) -> list[Measure]:
+def _known(standings: Sequence[RankedScore]) -> list[Measure]:
     names = {standing.measure for standing in standings}
     return [measure for measure in SCORES if measure.name in names]
 
@@ -185,7 +185,7 @@ def _difference_lines(evaluation: Evaluation) -> list[Line]:
     return lines
 
 
-def _difference(row: Standing | None, measure: Measure) -> Cell:
+def _difference(row: RankedScore | None, measure: Measure) -> Cell:
     if row is None or row.difference is None:
         return Cell("–")
     verdict = ""
@@ -220,7 +220,7 @@ def _correlation_line(row: Correlation) -> Line:
     return Line((row.checkpoint, row.protocol), cells)
 
 
-def _card(one: Shown, labels: Sequence[str], scale_px: float) -> Card:
+def _card(one: ExampleRow, labels: Sequence[str], scale_px: float) -> Card:
     first = one.comparisons[0]
     outputs = tuple(
         Output(

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.data.display import as_picture
+from jdrl.data.display import to_display_pixels
 from jdrl.metrics.fidelity import psnr
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.imaging.flow_colours import faded, flow_colours
-from sdd_toolkit.storage.files import replacing
+from sdd_toolkit.storage.files import replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +48,14 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CropWindow:
     """Which part of a frame is shown."""
 
     rows: slice
     columns: slice
 
 
-def place_of_gain(truth: Batch, deblurred: Tensor, size: int) -> Place:
+def largest_gain_window(truth: Batch, deblurred: Tensor, size: int) -> CropWindow:
     """The square of a pair in which the squared error fell most.
 
     Args:
@@ -69,11 +69,11 @@ def place_of_gain(truth: Batch, deblurred: Tensor, size: int) -> Place:
     pooled = F.avg_pool2d(fall, side, stride=_STRIDE_PX)[0, 0]
     row, column = divmod(int(pooled.argmax()), pooled.shape[1])
     top, left = row * _STRIDE_PX, column * _STRIDE_PX
-    return Place(slice(top, top + side), slice(left, left + side))
+    return CropWindow(slice(top, top + side), slice(left, left + side))
 
 
-def cut_out(
-    pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Encoding, place: Place | None = None
+def crop_window(
+    pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Encoding, place: CropWindow | None = None
 ) -> Comparison:
     """A square of a pair.
 
@@ -85,11 +85,11 @@ def cut_out(
         encoding: Of the values; linear ones get the sRGB curve to be looked at.
         place: Which one; None: `place_of_gain`.
     """
-    where = place or place_of_gain(truth, deblurred, size)
+    where = place or largest_gain_window(truth, deblurred, size)
     images = (truth.blur, deblurred, truth.sharp_on_blur, truth.valid)
     parts = [image[..., where.rows, where.columns] for image in images]
     before, after = (float(psnr(image, parts[2], parts[3])) for image in parts[:2])
-    blurred, restored, sharp = (as_picture(image, encoding) for image in parts[:3])
+    blurred, restored, sharp = (to_display_pixels(image, encoding) for image in parts[:3])
     return Comparison(pair, blurred, restored, sharp, before, after)
 
 
@@ -116,7 +116,7 @@ def draw_comparison(rows: Sequence[Comparison], path: Path) -> None:
             place.imshow(image, interpolation="nearest")
             place.set_title(title, fontsize=9)
             place.set_axis_off()
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jdrl.evaluation.comparison import Standing
+    from jdrl.evaluation.comparison import RankedScore
     from jdrl.evaluation.misalignment import Misalignment
     from jdrl.evaluation.pictures import Comparison
     from jdrl.evaluation.scores import Score
@@ -55,7 +55,7 @@ class Displacement:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class ExampleRow:
     """What there is to be seen of a pair.
 
     Attributes:
@@ -100,7 +100,7 @@ class Evaluation:
     means: tuple[Score, ...]
     images: tuple[Score, ...]
     models: tuple[Model, ...]
-    standings: tuple[Standing, ...]
+    standings: tuple[RankedScore, ...]
     drifts: tuple[Displacement, ...]
     misalignment: Misalignment | None
     notes: tuple[str, ...]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jdrl.metrics.colour import recoloured
+from jdrl.metrics.colour import match_colours
 from jdrl.metrics.fidelity import mae, psnr, ssim
 from jdrl.metrics.perceptual import LEAST_SIDE_PX
 
@@ -122,7 +122,7 @@ def score(
     """
     image = candidate.image
     side = min(image.shape[-2:])
-    fitted = recoloured(image, colours)
+    fitted = match_colours(image, colours)
     seen = image if valid is None else image.where(valid > 0.5, target)
     shift = candidate.drift
     return Score(

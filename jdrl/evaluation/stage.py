@@ -25,15 +25,15 @@ import torch
 
 from jdrl.checkpoints.checkpoint import load_network, locate, read_header
 from jdrl.data.crops import aligned
-from jdrl.data.unaligned_pairs import is_registered, registered
+from jdrl.data.unaligned_pairs import is_registered, register_batch
 from jdrl.device import device_name
-from jdrl.evaluation.comparison import standings
+from jdrl.evaluation.comparison import rank_scores
 from jdrl.evaluation.files import best_shown, drift_scale_px, write_drifts, write_pictures, write_tables
-from jdrl.evaluation.misalignment import Block, Probe, blocks_of, probes_of, summed_up
+from jdrl.evaluation.misalignment import Block, ProbePoint, blocks_of, probes_of, summarise
 from jdrl.evaluation.page import write_page
-from jdrl.evaluation.pictures import cut_out, place_of_gain
+from jdrl.evaluation.pictures import crop_window, largest_gain_window
 from jdrl.evaluation.protocols import ALIGNED, OFFICIAL, UNWARPED, linear_light, official_pair
-from jdrl.evaluation.results import Evaluation, Model, Shown
+from jdrl.evaluation.results import Evaluation, ExampleRow, Model
 from jdrl.evaluation.scores import Candidate, Metrics, Score, mean_of, score
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.warping import in_bounds
@@ -62,7 +62,7 @@ NO_OFFICIAL = "The protocol official is left out: it needs the weights of PWC-Ne
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contestant:
+class EvaluatedModel:
     """A checkpoint at work: its network, and the tiles it works in."""
 
     model: Model
@@ -73,7 +73,7 @@ class Contestant:
     overlap_px: int
 
 
-def run(
+def evaluate(
     checkpoint: Path | Sequence[Path],
     shards: Path,
     out: Path,
@@ -105,14 +105,14 @@ def run(
     """
     started = time.monotonic()
     device = torch.device(device_name(config.device))
-    contestants = entered([checkpoint] if isinstance(checkpoint, Path) else checkpoint, network, config, device)
+    contestants = load_models([checkpoint] if isinstance(checkpoint, Path) else checkpoint, network, config, device)
     labels = [one.model.label for one in contestants]
     if official is None and config.pwcnet is not None:
         official = flow_estimator("pwcnet", config.pwcnet)
     metrics = metrics_of(config, device)
     scores: list[Score] = []
-    shown: list[Shown] = []
-    probes: list[Probe] = []
+    shown: list[ExampleRow] = []
+    probes: list[ProbePoint] = []
     blocks: list[Block] = []
     with ShardReader(shards, split=split) as reader:
         check_data_set(reader, contestants, shards, split)
@@ -123,7 +123,7 @@ def run(
                 truth = whole_pair(reader, pair, estimate=pair in unaligned).to(device)
                 outputs = [candidate(one, truth) for one in contestants]
                 scores += scores_of(pair, truth, outputs, metrics, official)
-                shown.append(seen(pair, truth, outputs, config.picture_crop, encoding))
+                shown.append(choose_example(pair, truth, outputs, config.picture_crop, encoding))
                 if misalignment:
                     probes += probes_of(pair, truth, outputs, config)
                     blocks += [block for one in outputs for block in blocks_of(pair, truth, one)]
@@ -143,9 +143,9 @@ def run(
         means=tuple(mean_of(scores, image, protocol, label) for protocol in protocols for image, label in kinds),
         images=tuple(scores),
         models=tuple(one.model for one in contestants),
-        standings=standings(scores, labels, draws=config.bootstrap, seed=config.seed),
+        standings=rank_scores(scores, labels, draws=config.bootstrap, seed=config.seed),
         drifts=drifts,
-        misalignment=summed_up(probes, blocks) if misalignment else None,
+        misalignment=summarise(probes, blocks) if misalignment else None,
         notes=notes(metrics, official=official is not None, unaligned=len(unaligned)),
     )
     tables = write_tables(out, evaluation)
@@ -154,9 +154,9 @@ def run(
     return replace(evaluation, report=replace(evaluation.report, outputs=written))
 
 
-def entered(
+def load_models(
     paths: Sequence[Path], network: str | None, config: EvaluateConfig, device: torch.device
-) -> list[Contestant]:
+) -> list[EvaluatedModel]:
     """The checkpoints, their networks on `device`.
 
     Raises:
@@ -164,7 +164,7 @@ def entered(
     """
     folders = [locate(path) for path in paths]
     names = [read_header(folder).network for folder in folders]
-    found: list[Contestant] = []
+    found: list[EvaluatedModel] = []
     for folder, name in zip(folders, names, strict=True):
         # Whoever names one network of several means the checkpoint that has it.
         loaded, header = load_network(folder, None if network in names and network != name else network)
@@ -173,7 +173,7 @@ def entered(
         model = Model(f"{label} #{twins + 1}" if twins else label, header.step, header.network)
         loaded.to(device)
         tile, overlap = tiling(loaded, config)
-        found.append(Contestant(model, folder, header.encoding, loaded, tile, overlap))
+        found.append(EvaluatedModel(model, folder, header.encoding, loaded, tile, overlap))
     return found
 
 
@@ -200,7 +200,7 @@ def metrics_of(config: EvaluateConfig, device: torch.device) -> Metrics:
     return Metrics(lpips, dists)
 
 
-def check_data_set(reader: ShardReader, contestants: Sequence[Contestant], shards: Path, split: str) -> None:
+def check_data_set(reader: ShardReader, contestants: Sequence[EvaluatedModel], shards: Path, split: str) -> None:
     """Whether the data set can judge the checkpoints.
 
     Raises:
@@ -224,11 +224,11 @@ def whole_pair(reader: ShardReader, pair: str, *, estimate: bool = False) -> Bat
     if not estimate:
         return whole
     # Scores count all that is there, not only where the estimate is sure of itself.
-    found = registered(whole)
+    found = register_batch(whole)
     return replace(found, valid=whole.valid * in_bounds(found.flow, -1.0))
 
 
-def candidate(contestant: Contestant, truth: Batch) -> Candidate:
+def candidate(contestant: EvaluatedModel, truth: Batch) -> Candidate:
     """What a checkpoint makes of a pair, rounded to the levels of the data set, and how far it moved."""
     white, encoding = contestant.encoding.white, contestant.encoding
     restored = deblur(contestant.network, truth.blur[0], tile=contestant.tile_px, overlap=contestant.overlap_px)
@@ -260,12 +260,12 @@ def scores_of(
     return found
 
 
-def seen(pair: str, truth: Batch, outputs: Sequence[Candidate], size: int, encoding: Encoding) -> Shown:
+def choose_example(pair: str, truth: Batch, outputs: Sequence[Candidate], size: int, encoding: Encoding) -> ExampleRow:
     """Where the first checkpoint gained most, for all of them, and everybody's drift."""
-    place = place_of_gain(truth, outputs[0].image, size)
-    return Shown(
+    place = largest_gain_window(truth, outputs[0].image, size)
+    return ExampleRow(
         pair,
-        tuple(cut_out(pair, truth, one.image, size, encoding, place) for one in outputs),
+        tuple(crop_window(pair, truth, one.image, size, encoding, place) for one in outputs),
         tuple(one.drift for one in outputs if one.drift is not None),
         drift_of(truth.sharp_on_blur, truth, encoding),
     )

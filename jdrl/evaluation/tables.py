@@ -13,7 +13,7 @@ from sdd_toolkit.cli.terminal_text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jdrl.evaluation.comparison import Standing
+    from jdrl.evaluation.comparison import RankedScore
     from jdrl.evaluation.results import Evaluation
 
 
@@ -92,7 +92,7 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _difference(row: Standing | None, digits: int) -> str:
+def _difference(row: RankedScore | None, digits: int) -> str:
     if row is None or row.difference is None:
         return "–"
     value = f"{row.difference:+.{digits}f}"

@@ -41,7 +41,7 @@ class Deformation:
 
 
 @torch.no_grad()
-def deformed(
+def deform_bidirectionally(
     deblurred: Tensor,
     sharp: Tensor,
     valid: Tensor,

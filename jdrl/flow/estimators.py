@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jdrl.checkpoints.published_weights import read_weights
-from jdrl.flow.pwcnet import PWCNet, by_our_names
+from jdrl.flow.pwcnet import PWCNet, convert_state_dict
 from jdrl.flow.pyramid import pyramid_flow
 from jdrl.networks import load_published
 from sdd_toolkit.errors import ConfigError, MissingExtraError
@@ -77,7 +77,7 @@ def _network_flow(name: str, weights: Path | None) -> FlowEstimator:
         )
     network = PWCNet() if name == "pwcnet" else _raft()
     published = read_weights(weights)
-    load_published(network, by_our_names(published) if name == "pwcnet" else published)
+    load_published(network, convert_state_dict(published) if name == "pwcnet" else published)
     network.eval().requires_grad_(False)
 
     def estimate(first: Tensor, second: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class PWCNet(nn.Module):
         return flow * flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
 
 
-def by_our_names(published: Mapping[str, object]) -> dict[str, object]:
+def convert_state_dict(published: Mapping[str, object]) -> dict[str, object]:
     """Published weights by the names used here."""
     return {re.sub(r"module(?=[A-Z])", "net", name): value for name, value in published.items()}
 

@@ -35,7 +35,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.imaging.encoding import Encoding, srgb_decode
 from sdd_toolkit.records import Report
-from sdd_toolkit.storage.files import replacing
+from sdd_toolkit.storage.files import replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +185,7 @@ def _in_tiles(
     return total / weights
 
 
-def run(
+def map_blur_of_files(
     mapper: BlurMapper, files: Sequence[Path], out: Path, *, track: Track = silent
 ) -> tuple[Report, tuple[Failure, ...]]:
     """Writes NAME_blurmap.tif (float32, pixels) and NAME_blurmap.png (in colours) for every photograph NAME.
@@ -230,5 +230,5 @@ def draw_blur_map(radius_px: NDArray[np.float32], largest_px: float, path: Path)
     picture = axes.imshow(radius_px, cmap="viridis", vmin=0, vmax=largest_px)
     axes.set_axis_off()
     figure.colorbar(picture, ax=axes, label="circle of confusion, radius in px")
-    with replacing(path) as partial_path:
+    with replace_atomically(path) as partial_path:
         figure.savefig(partial_path, format="png", metadata={"Software": None})

@@ -60,7 +60,7 @@ class Failure:
     reason: str
 
 
-def run(
+def deblur_files(
     deblurrer: Deblurrer,
     files: Sequence[Path],
     out: Path,

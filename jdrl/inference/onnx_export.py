@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jdrl.networks import Localised
 from sdd_toolkit.errors import InputError, MissingExtraError
-from sdd_toolkit.storage.files import replacing
+from sdd_toolkit.storage.files import replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def export(deblurrer: Deblurrer, target: Path) -> Exported:
     facts = {"sdd.size_multiple": str(multiple), "sdd.encoding": str(deblurrer.encoding)}
     if isinstance(local, Localised):
         facts["sdd.window_px"] = str(local.window_px)
-    with replacing(target) as partial:
+    with replace_atomically(target) as partial:
         _write(final, partial, multiple, facts)
         difference = _largest_difference(final, partial, multiple) if find_spec("onnxruntime") else None
         if difference is not None and not difference <= TOLERANCE:

@@ -41,7 +41,7 @@ def colour_fit(source: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return fitted
 
 
-def recoloured(image: Tensor, matrix: Tensor) -> Tensor:
+def match_colours(image: Tensor, matrix: Tensor) -> Tensor:
     """(B, 3, H, W) `image` with its colours mapped by (3, 4) `matrix`, within [0, 1]."""
     weights = matrix.to(image)
     return F.conv2d(image, weights[:, :3, None, None], weights[:, 3]).clamp_(0, 1)

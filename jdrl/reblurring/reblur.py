@@ -1,7 +1,7 @@
-"""Reblurring with one isotropic kernel per pixel, linear in its weights, and the radius that the weights tell.
+"""Reblurring with one isotropic kernel per pixel, linear in its weights, and the radius that the weights imply.
 
-The kernel of pixel x is Σ_k a_k(x) P_k with the fixed planes P_k of a basis (`jdrl.reblurring.kernel_basis`). It sums to one, is
-symmetric (its first moment is zero, so it cannot translate the image) and reaches the delta (a_0 = 1).
+The kernel of pixel x is Σ_k a_k(x) P_k with the fixed planes P_k of a basis (`jdrl.reblurring.kernel_basis`). It sums
+to one, is symmetric (its first moment is zero, so it cannot translate the image) and reaches the delta (a_0 = 1).
 """
 
 from __future__ import annotations

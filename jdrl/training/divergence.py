@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jdrl.data.crops import batch_of
+from jdrl.data.crops import load_batch
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.storage.files import replacing
+from sdd_toolkit.storage.files import replace_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +32,10 @@ def diverged(step: int, crops: Crops, batch: int, out: Path, *, write: bool) -> 
     path = out / f"diverged-step-{step:08d}.npz"
     spots = [crops.spot(number) for number in range(step * batch, (step + 1) * batch)]
     if write:
-        whole = batch_of(crops, step, batch)
+        whole = load_batch(crops, step, batch)
         tensors = {field.name: getattr(whole, field.name).numpy() for field in fields(whole)}
         places = {name: np.array([getattr(spot, name) for spot in spots]) for name in ("pair", "top", "left", "turn")}
-        with replacing(path) as partial, partial.open("wb") as stream:
+        with replace_atomically(path) as partial, partial.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **tensors, **places)
     named = [f"{spot.pair} at ({spot.left}, {spot.top})" for spot in spots[:_MOST]]
     more = f" and {len(spots) - _MOST} more" if len(spots) > _MOST else ""

@@ -59,7 +59,7 @@ class Logs:
 
 
 @contextmanager
-def opened(run: Path, step: int) -> Iterator[Logs]:
+def open_logs(run: Path, step: int) -> Iterator[Logs]:
     """The logs of a run that starts or goes on after `step`; later rows and pictures of an earlier one are dropped."""
     for path in (run / "train.csv", run / "val.csv"):
         _cut_after(path, step)

@@ -52,7 +52,7 @@ def set_up_processes(config: TrainConfig) -> Fabric:
             f"cannot train in {devices} processes on each of {nodes} nodes: {error}",
             hint="see docs/training.md on several GPUs",
         ) from error
-    crops_a_pass(config, fabric.world_size)
+    crops_per_forward(config, fabric.world_size)
     return fabric
 
 
@@ -76,7 +76,7 @@ def by_fabric_run(environment: Mapping[str, str]) -> bool:
     return environment.get("LT_CLI_USED") == "1"
 
 
-def crops_a_pass(config: TrainConfig, processes: int) -> int:
+def crops_per_forward(config: TrainConfig, processes: int) -> int:
     """How many crops one process takes through the network at once.
 
     Raises:
@@ -91,7 +91,7 @@ def crops_a_pass(config: TrainConfig, processes: int) -> int:
     return config.batch // parts
 
 
-def agreement(fabric: Fabric) -> Callable[[bool], bool]:
+def any_process(fabric: Fabric) -> Callable[[bool], bool]:
     """A question to all processes at once: whether any of them says yes. Each must ask it equally often."""
     if fabric.world_size == 1:
         return lambda mine: mine
@@ -117,7 +117,7 @@ def sum_over_processes(fabric: Fabric, values: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def gradients_kept_here(fabric: Fabric, networks: tuple[nn.Module, ...], here: bool) -> Iterator[None]:
+def no_gradient_sync(fabric: Fabric, networks: tuple[nn.Module, ...], here: bool) -> Iterator[None]:
     """Forward and backward inside exchange no gradients where `here`: more of them are still to come."""
     with ExitStack() as stack:
         for network in networks:

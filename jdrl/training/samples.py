@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jdrl.data.display import as_picture
+from jdrl.data.display import to_display_pixels
 from jdrl.networks import restore
 from jdrl.reblurring.reblur import coc_radius_px, reblur
 from jdrl.training.step import deformation_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ProgressSample:
     """One crop as the joint loss sees it.
 
     Attributes:
@@ -49,7 +49,9 @@ class Sample:
 
 
 @torch.no_grad()
-def sample_of(fabric: Fabric, state: State, crop: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Sample:
+def sample_of(
+    fabric: Fabric, state: State, crop: Batch, config: TrainConfig, estimate_flow: FlowEstimator
+) -> ProgressSample:
     """What a run makes of one crop now; every process must ask.
 
     Args:
@@ -63,7 +65,7 @@ def sample_of(fabric: Fabric, state: State, crop: Batch, config: TrainConfig, es
         deblurred = restore(state.average, crop.blur)[0].float().clamp(0, 1)
     deformation = deformation_of(deblurred, crop, config, estimate_flow)
     weights = state.reblur_network(deblurred, crop.blur)
-    return Sample(
+    return ProgressSample(
         blur=crop.blur,
         deblurred=deblurred,
         truth=deformation.target,
@@ -73,7 +75,7 @@ def sample_of(fabric: Fabric, state: State, crop: Batch, config: TrainConfig, es
     )
 
 
-def draw_sample(sample: Sample, encoding: Encoding, largest_px: float, logs: Logs, step: int) -> None:
+def draw_sample(sample: ProgressSample, encoding: Encoding, largest_px: float, logs: Logs, step: int) -> None:
     """Draws a sample as a grid of six into RUN/samples/ and TensorBoard.
 
     Args:
@@ -93,7 +95,7 @@ def draw_sample(sample: Sample, encoding: Encoding, largest_px: float, logs: Log
     )
     axes = figure.subplots(2, 3).ravel()
     for place, (title, image) in zip(axes[:4], images, strict=True):
-        place.imshow(as_picture(image, encoding), interpolation="nearest")
+        place.imshow(to_display_pixels(image, encoding), interpolation="nearest")
         place.set_title(title, fontsize=10)
     maps = (
         ("mask: how far the warp is trusted", sample.mask, "gray", 1.0),

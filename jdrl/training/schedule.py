@@ -22,7 +22,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         step: 0 … config.steps - 1.
         config: The run's.
     """
-    since, steps = step - learns_from(config), config.steps - learns_from(config)
+    since, steps = step - deblur_start_step(config), config.steps - deblur_start_step(config)
     if since < 0:
         return config.frozen_learning_rate
     rise = min(config.rate_ramp_steps, steps // 2)
@@ -37,26 +37,26 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def learns_from(config: TrainConfig) -> int:
+def deblur_start_step(config: TrainConfig) -> int:
     """The first step in which the deblurring network learns: before it, the reblurring network and a guide do."""
     return math.ceil(config.frozen_fraction * config.steps)
 
 
-def joint_from(config: TrainConfig) -> int:
+def joint_start_step(config: TrainConfig) -> int:
     """The first step of the joint phase; config.steps if there is none."""
-    return min(config.steps, learns_from(config) + math.ceil(config.warm_up_fraction * config.steps))
+    return min(config.steps, deblur_start_step(config) + math.ceil(config.warm_up_fraction * config.steps))
 
 
 def phase(step: int, config: TrainConfig) -> str:
     """The name of the phase that a step lies in."""
-    if step < learns_from(config):
+    if step < deblur_start_step(config):
         return "frozen"
-    return "warm-up" if step < joint_from(config) else "joint"
+    return "warm-up" if step < joint_start_step(config) else "joint"
 
 
 def reblur_weight(step: int, config: TrainConfig) -> float:
     """Weight of the reblurring term in the joint phase: a linear rise to config.reblur_weight; 0 before."""
-    since = step - joint_from(config)
+    since = step - joint_start_step(config)
     if since < 0:
         return 0.0
     ramp = config.reblur_ramp_fraction * config.steps
@@ -68,8 +68,8 @@ def estimator_weight(step: int, config: TrainConfig) -> float:
 
     That is in the frozen phase where there is one, for its output is good already; else with the reblurring term.
     """
-    frozen = learns_from(config)
-    first = 0 if frozen else joint_from(config)
+    frozen = deblur_start_step(config)
+    first = 0 if frozen else joint_start_step(config)
     ramp = max(1.0, frozen or config.reblur_ramp_fraction * config.steps)
     return config.estimator_weight * min(1.0, max(0, step + 1 - first) / ramp)
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jdrl.flow.bidirectional import Deformation, deformed
+from jdrl.flow.bidirectional import Deformation, deform_bidirectionally
 from jdrl.losses.joint import LossTerms, joint_loss, reblur_loss, warm_up_loss
 from jdrl.losses.triplet import estimator_loss, pseudo_label
 from jdrl.networks import restore, unguided
 from jdrl.training import schedule
-from jdrl.training.processes import gradients_kept_here
+from jdrl.training.processes import no_gradient_sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,10 +63,10 @@ def part_gradient(
     # Dropout draws from a seed of the step, the part and the process: a resumed run draws the same.
     seed = [config.seed, state.step, part * fabric.world_size + fabric.global_rank]
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    frozen, triplet = state.step < schedule.learns_from(config), config.method == "triplet"
+    frozen, triplet = state.step < schedule.deblur_start_step(config), config.method == "triplet"
     freeze(state.network, frozen, triplet)
     more = part < config.accumulate - 1
-    with gradients_kept_here(fabric, (state.network, state.reblur_network), more):
+    with no_gradient_sync(fabric, (state.network, state.reblur_network), more):
         with torch.set_grad_enabled(triplet or not frozen):
             outputs = restore(state.network, batch.blur)
         kernels = outputs.pop() if triplet else None
@@ -92,9 +92,9 @@ def loss_of(
 ) -> LossTerms:
     """The loss of the phase that `state.step` lies in."""
     official_warp = config.warp == "official"
-    if state.step < schedule.learns_from(config) and config.method == "jdrl":
+    if state.step < schedule.deblur_start_step(config) and config.method == "jdrl":
         return reblur_loss(outputs, batch.blur, batch.valid, state.reblur_network, reblur_weight=config.reblur_weight)
-    if state.step < schedule.joint_from(config):
+    if state.step < schedule.joint_start_step(config):
         flow, mask = warm_up_flow(batch, config, estimate_flow)
         return warm_up_loss(
             outputs,
@@ -129,7 +129,7 @@ def warm_up_flow(batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator
 
 def deformation_of(deblurred: Tensor, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Deformation:
     """A deblurred batch (B, 3, H, W) in [0, 1] and its sharp frames brought onto each other, as `config` says."""
-    return deformed(
+    return deform_bidirectionally(
         deblurred,
         batch.wide_sharp,
         batch.valid,

@@ -25,15 +25,15 @@ from torch import Tensor
 
 from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.data.crops import DataSet, batch_of, loader, set_up_data
+from jdrl.data.crops import DataSet, load_batch, loader, set_up_data
 from jdrl.data.unaligned_pairs import is_registered
 from jdrl.flow.estimators import flow_estimator
 from jdrl.metrics.fidelity import psnr
 from jdrl.networks import restore
 from jdrl.training import schedule
 from jdrl.training.divergence import diverged
-from jdrl.training.logs import Logs, opened
-from jdrl.training.processes import agreement, mean_over_processes, set_up_processes, sum_over_processes
+from jdrl.training.logs import Logs, open_logs
+from jdrl.training.processes import any_process, mean_over_processes, set_up_processes, sum_over_processes
 from jdrl.training.samples import draw_sample, sample_of
 from jdrl.training.state import State, restore_state, save, set_up_state, start_from
 from jdrl.training.step import COLUMNS, train_step
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _ONE_PRESS_S = 1.0
 
 
-def run(
+def train(
     shards: Path,
     out: Path,
     config: TrainConfig,
@@ -94,7 +94,7 @@ def run(
     first = begin(fabric, out, state, config, data, resume=resume, overwrite=overwrite)
     if state.step < config.steps:
         writes = fabric.is_global_zero
-        with opened(out, state.step) if writes else nullcontext() as logs, stop_requested(fabric) as stop:
+        with open_logs(out, state.step) if writes else nullcontext() as logs, stop_requested(fabric) as stop:
             fit(fabric, state, data, config, estimate_flow, out, logs, stop, track if writes else silent)
     return Report(
         stage="train",
@@ -162,7 +162,7 @@ def stop_requested(fabric: Fabric) -> Iterator[Callable[[], bool]]:
 
     A second one interrupts at once, but not within a second: `torchrun` passes on what its children got already.
     """
-    on_any = agreement(fabric)
+    on_any = any_process(fabric)
     came: list[float] = []
 
     def note(number: int, frame: object) -> None:
@@ -199,7 +199,7 @@ def fit(
     Raises:
         KeyboardInterrupt: It was asked to stop; the checkpoint is written.
     """
-    fixed = (data.validation[0] if data.validation else batch_of(data.crops, 0, 1)).to(fabric.device)
+    fixed = (data.validation[0] if data.validation else load_batch(data.crops, 0, 1)).to(fabric.device)
     on_cuda = fabric.device.type == "cuda"
     batches = loader(
         data.crops, state.step, config, pin_memory=on_cuda, rank=fabric.global_rank, ranks=fabric.world_size
@@ -262,7 +262,7 @@ def log_rows(
         raise diverged(step, data.crops, config.batch, out, write=fabric.is_global_zero)
     means = dict(zip(COLUMNS, values.mean(dim=0).tolist(), strict=True))
     step = state.step - 1
-    plan = {"learning_rate": schedule.learning_rate(step, config), "joint": step >= schedule.joint_from(config)}
+    plan = {"learning_rate": schedule.learning_rate(step, config), "joint": step >= schedule.joint_start_step(config)}
     if logs is not None:
         logs.write("train", state.step, {**means, **plan})
     return f"{schedule.phase(step, config)}, loss {means['loss']:.4f}"

@@ -8,33 +8,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import (
-    IN_PATH,
-    PLACE,
-    echo_report,
-    executor_option,
-    json_option,
-)
+from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, echo_report, executor_option, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.audit.origin import Origin
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 
 @click.command()
-@click.argument("shards", type=PLACE)
+@click.argument("shards", type=FOLDER_OR_URL)
 @click.option("--quick", is_flag=True, help="Compare bytes with the index, decode no pixels.")
 @executor_option
 @json_option
-def verify(shards: Place, quick: bool, executor: str | None, as_json: bool) -> None:
+def verify(shards: Location, quick: bool, executor: str | None, as_json: bool) -> None:
     """Re-read every shard and compare it with the index."""
-    from sdd_toolkit.audit.verify import run
+    from sdd_toolkit.audit.verify import verify_shards
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.execution.spec import default_name
 
-    echo_report(run(shards, pixels=not quick, executor=executor or default_name(), track=terminal), as_json)
+    echo_report(verify_shards(shards, pixels=not quick, executor=executor or default_name(), track=terminal), as_json)
 
 
 @click.command()
@@ -44,15 +38,15 @@ def verify(shards: Place, quick: bool, executor: str | None, as_json: bool) -> N
 @click.pass_context
 def leakage(context: click.Context, shards: Path, distance: int | None, as_json: bool) -> None:
     """Find scenes of different splits that look alike."""
-    from sdd_toolkit.audit.leakage import check, told
-    from sdd_toolkit.imaging.perceptual_hash import MAX_DISTANCE
+    from sdd_toolkit.audit.leakage import check_leakage, format_leaks
+    from sdd_toolkit.imaging.perceptual_hash import MAX_HAMMING_DISTANCE
 
-    found = check(shards, MAX_DISTANCE if distance is None else distance)
+    found = check_leakage(shards, MAX_HAMMING_DISTANCE if distance is None else distance)
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:
         click.echo(f"leakage: {len(found.leaks)} found among {found.compared} pairs ({found.max_distance} bits)")
-        click.echo("".join(f"  {line}\n" for line in told(found)), nl=False)
+        click.echo("".join(f"  {line}\n" for line in format_leaks(found)), nl=False)
     context.exit(1 if found.leaks else 0)
 
 
@@ -62,9 +56,9 @@ def leakage(context: click.Context, shards: Path, distance: int | None, as_json:
 @json_option
 def show(shards: Path, pair: str, as_json: bool) -> None:
     """Show where a packed pair comes from: source files, every step, its shard."""
-    from sdd_toolkit.audit.origin import trace
+    from sdd_toolkit.audit.origin import trace_origin
 
-    origin = trace(shards, pair)
+    origin = trace_origin(shards, pair)
     if as_json:
         click.echo(json.dumps(asdict(origin), ensure_ascii=False))
         return

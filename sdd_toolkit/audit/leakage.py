@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.imaging.perceptual_hash import MAX_DISTANCE, alike, look_of, to_numbers
+from sdd_toolkit.imaging.perceptual_hash import MAX_HAMMING_DISTANCE, hash_of, near_duplicates, to_integers
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.shards.reader import ShardReader
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sdd_toolkit.records import PairRecord
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
 _SHOWN = 5
@@ -28,7 +28,7 @@ _SAME = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class HashedPair:
     """What is compared of a pair.
 
     Attributes:
@@ -77,7 +77,7 @@ class Leakage:
     leaks: tuple[Leak, ...]
 
 
-def check(shards: Place, max_distance: int = MAX_DISTANCE, *, decode: bool = True) -> Leakage:
+def check_leakage(shards: Location, max_distance: int = MAX_HAMMING_DISTANCE, *, decode: bool = True) -> Leakage:
     """Looks for leakage between the splits of a packed set.
 
     Args:
@@ -91,27 +91,27 @@ def check(shards: Place, max_distance: int = MAX_DISTANCE, *, decode: bool = Tru
     """
     with ShardReader(shards) as reader:
         records = {name: reader.record(name) for name in reader.pair_ids}
-        return find(seen_in(reader, records, decode=decode), max_distance)
+        return find_leaks(hash_shards(reader, records, decode=decode), max_distance)
 
 
-def seen_in(reader: ShardReader, records: Mapping[str, PairRecord], *, decode: bool) -> list[Seen]:
+def hash_shards(reader: ShardReader, records: Mapping[str, PairRecord], *, decode: bool) -> list[HashedPair]:
     """What is compared of the pairs of an open set, whose `records` have been read; `decode` as in `check`."""
     found = []
     for shard in reader.shards:
         for name in shard.pairs:
             record, look = records[name], reader.look(name)
             if look is None and decode:
-                look = look_of(reader.read(name).sharp)
-            found.append(seen_of(record, shard.split, look))
+                look = hash_of(reader.read(name).sharp)
+            found.append(hash_pair(record, shard.split, look))
     return found
 
 
-def seen_of(record: PairRecord, split: str, look: str | None) -> Seen:
+def hash_pair(record: PairRecord, split: str, look: str | None) -> HashedPair:
     """What is compared of one pair."""
-    return Seen(record.id, record.scene, split, look, (record.blur.sha256, record.sharp.sha256))
+    return HashedPair(record.id, record.scene, split, look, (record.blur.sha256, record.sharp.sha256))
 
 
-def find(seen: Sequence[Seen], max_distance: int = MAX_DISTANCE) -> Leakage:
+def find_leaks(seen: Sequence[HashedPair], max_distance: int = MAX_HAMMING_DISTANCE) -> Leakage:
     """The leaks among pairs; see `Leakage`."""
     known = [each for each in seen if each.look is not None]
     leaks = [*_shared(seen), *_alike(known, max_distance)]
@@ -121,20 +121,20 @@ def find(seen: Sequence[Seen], max_distance: int = MAX_DISTANCE) -> Leakage:
     return Leakage(len(known), len(seen) - len(known), max_distance, tuple(closest.values()))
 
 
-def warn(shards: Place) -> None:
+def warn(shards: Location) -> None:
     """Logs the leakage of a packed set; pairs without a hash are compared by their files only."""
-    warn_of(check(shards, decode=False), shards)
+    warn_of(check_leakage(shards, decode=False), shards)
 
 
-def warn_of(found: Leakage, shards: Place) -> None:
+def warn_of(found: Leakage, shards: Location) -> None:
     """Logs what was found in a packed set, the first of it."""
-    for line in told(found)[:_SHOWN]:
+    for line in format_leaks(found)[:_SHOWN]:
         log.warning("%s", line)
     if len(found.leaks) > _SHOWN:
         log.warning("%d more: see `sdd leakage %s`", len(found.leaks) - _SHOWN, shards)
 
 
-def told(found: Leakage) -> list[str]:
+def format_leaks(found: Leakage) -> list[str]:
     """A line for each leak."""
     return [
         f"{leak.scenes[0]} ({leak.splits[0]}, {leak.pairs[0]}) and {leak.scenes[1]} ({leak.splits[1]}, "
@@ -143,19 +143,19 @@ def told(found: Leakage) -> list[str]:
     ]
 
 
-def _alike(known: Sequence[Seen], max_distance: int) -> Iterable[Leak]:
+def _alike(known: Sequence[HashedPair], max_distance: int) -> Iterable[Leak]:
     members = {split: _distinct(each for each in known if each.split == split) for split in SPLITS}
     found = []
     for one, other in combinations(SPLITS, 2):
-        looks = [to_numbers([each.look or "" for each in members[split]]) for split in (one, other)]
-        for first, second, distance in alike(looks[0], looks[1], max_distance).tolist():
+        looks = [to_integers([each.look or "" for each in members[split]]) for split in (one, other)]
+        for first, second, distance in near_duplicates(looks[0], looks[1], max_distance).tolist():
             found.append(_leak(members[one][first], members[other][second], distance))
     return sorted(found, key=lambda leak: (leak.distance, leak.pairs))
 
 
-def _distinct(seen: Iterable[Seen]) -> list[Seen]:
+def _distinct(seen: Iterable[HashedPair]) -> list[HashedPair]:
     """One pair of each hash and scene, and no hash more than `_SAME` times: what looks all the same is told once."""
-    firsts: dict[tuple[str | None, str], Seen] = {}
+    firsts: dict[tuple[str | None, str], HashedPair] = {}
     for each in seen:
         firsts.setdefault((each.look, each.scene), each)
     counts: Counter[str | None] = Counter()
@@ -167,8 +167,8 @@ def _distinct(seen: Iterable[Seen]) -> list[Seen]:
     return kept
 
 
-def _shared(seen: Sequence[Seen]) -> Iterable[Leak]:
-    users: dict[str, list[Seen]] = defaultdict(list)
+def _shared(seen: Sequence[HashedPair]) -> Iterable[Leak]:
+    users: dict[str, list[HashedPair]] = defaultdict(list)
     for each in seen:
         for digest in set(each.files) - {""}:
             users[digest].append(each)
@@ -182,5 +182,5 @@ def _shared(seen: Sequence[Seen]) -> Iterable[Leak]:
     return sorted(found, key=lambda leak: leak.pairs)
 
 
-def _leak(first: Seen, second: Seen, distance: int | None) -> Leak:
+def _leak(first: HashedPair, second: HashedPair, distance: int | None) -> Leak:
     return Leak((first.id, second.id), (first.scene, second.scene), (first.split, second.split), distance)

@@ -41,7 +41,7 @@ class Origin:
     libraries: dict[str, str]
 
 
-def trace(shards: Path, pair_id: str) -> Origin:
+def trace_origin(shards: Path, pair_id: str) -> Origin:
     """The chain of a packed pair: its files, the steps it went through, the shard that holds it.
 
     Raises:

@@ -23,7 +23,7 @@ from sdd_toolkit.records import Report
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, laid_out, read_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, group_name
-from sdd_toolkit.storage.files import PARTIAL, inside, sha256_of
+from sdd_toolkit.storage.files import PARTIAL, resolve_inside, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.index import Index
     from sdd_toolkit.shards.reader import Outline
     from sdd_toolkit.shards.schema import PackedPair, Patch
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
 _SHOWN = 5
@@ -46,7 +46,7 @@ _FEW_BYTES, _FEW_BYTES_TO_HASH = 1 << 29, 1 << 31
 class _Task:
     """Some shards of a folder; without `pixels` no array of theirs is decoded, without `hashes` no byte is hashed."""
 
-    folder: Place
+    folder: Location
     shards: tuple[ShardInfo, ...]
     pixels: bool
     hashes: bool
@@ -57,11 +57,11 @@ class _Checked:
     """What is wrong with some shards, and what their pairs show."""
 
     findings: tuple[str, ...]
-    seen: tuple[leakage.Seen, ...]
+    seen: tuple[leakage.HashedPair, ...]
 
 
-def run(
-    shards: Place, *, pixels: bool = True, hashes: bool = True, executor: str = "serial", track: Track = silent
+def verify_shards(
+    shards: Location, *, pixels: bool = True, hashes: bool = True, executor: str = "serial", track: Track = silent
 ) -> Report:
     """Checks the folder `shards`: nothing missing, nothing extra, every hash, every chunk, every number.
 
@@ -83,7 +83,7 @@ def run(
     started = time.monotonic()
     workers_of(executor)
     index = read_index(shards)
-    findings, seen = list(index_findings(shards, index)), list[leakage.Seen]()
+    findings, seen = list(index_findings(shards, index)), list[leakage.HashedPair]()
     checked: dict[str, _Checked | None] = {}
     tasks = [_Task(shards.resolve(), part, pixels, hashes) for part in _parts(index.shards)]
     few = sum(shard.bytes for shard in index.shards) < (_FEW_BYTES if pixels else _FEW_BYTES_TO_HASH)
@@ -108,7 +108,7 @@ def run(
             "; ".join(findings[:_SHOWN]) + more,
             hint="restore these files from their source, or run `sdd pack` again",
         )
-    leakage.warn_of(leakage.find(seen), shards)
+    leakage.warn_of(leakage.find_leaks(seen), shards)
     pairs = sum(len(shard.pairs) for shard in index.shards)
     return Report(
         stage="verify",
@@ -132,7 +132,7 @@ def _pairs_of(task: _Task) -> int:
 
 
 def _check(task: _Task) -> _Checked:
-    findings, seen = list[str](), list[leakage.Seen]()
+    findings, seen = list[str](), list[leakage.HashedPair]()
     with ShardReader(task.folder) as reader:
         for shard in task.shards:
             found = [
@@ -142,13 +142,13 @@ def _check(task: _Task) -> _Checked:
             findings += found
             if not found:
                 outlines = [reader.outline(name) for name in shard.pairs]
-                seen += [leakage.seen_of(each.record, shard.split, each.look) for each in outlines]
+                seen += [leakage.hash_pair(each.record, shard.split, each.look) for each in outlines]
             # Its records and chunk numbers are not needed any more, and there may be many shards.
             reader.close()
     return _Checked(tuple(findings), tuple(seen))
 
 
-def index_findings(folder: Place, index: Index) -> Iterator[str]:
+def index_findings(folder: Location, index: Index) -> Iterator[str]:
     """What is wrong with the index itself, and files that belong to no shard of it."""
     text = (folder / INDEX_NAME).read_bytes()
     if text != laid_out(json.loads(text)).encode():
@@ -176,7 +176,7 @@ def index_findings(folder: Place, index: Index) -> Iterator[str]:
 def shard_findings(reader: ShardReader, shard: ShardInfo, *, pixels: bool = True, hashes: bool = True) -> Iterator[str]:
     """What is wrong with one shard; nothing but its first fault if its bytes are not the promised ones."""
     try:
-        path = inside(reader.folder, shard.name)
+        path = resolve_inside(reader.folder, shard.name)
         size = path.stat().st_size
         if size != shard.bytes:
             yield f"{size} bytes, the index says {shard.bytes}"

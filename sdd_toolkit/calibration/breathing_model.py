@@ -123,7 +123,7 @@ def log_magnification(model: BreathingModel, focus_dpt: float) -> float:
     return float(sum(c * focus_dpt**power for power, c in enumerate(model.coefficients, 1)))
 
 
-def fit(observations: Sequence[Observation]) -> BreathingModel:
+def fit_breathing(observations: Sequence[Observation]) -> BreathingModel:
     """The breathing of one lens at one focal length, unmoved by a minority of wrong pairs.
 
     Raises:
@@ -160,7 +160,7 @@ def fit(observations: Sequence[Observation]) -> BreathingModel:
     )
 
 
-def predict(model: BreathingModel, focus_blur_m: float, focus_sharp_m: float) -> ZoomPrior:
+def predict_zoom(model: BreathingModel, focus_blur_m: float, focus_sharp_m: float) -> ZoomPrior:
     """The zoom of a pair and its standard deviation: of the fit, the scatter, and of leaving the fitted range.
 
     Args:

@@ -12,8 +12,8 @@ from sdd_toolkit.cli.options import (
     IN_PATH,
     echo_report,
     executor_option,
-    hold,
     json_option,
+    lock_folders,
     out_option,
     overwrite_option,
 )
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 @json_option
 def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, as_json: bool) -> None:
     """Find the hot and dead pixels of every camera."""
-    from sdd_toolkit.calibration.hot_pixel_map import run
+    from sdd_toolkit.calibration.hot_pixel_map import find_hot_pixels
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.execution.spec import default_name
 
-    hold(out)
+    lock_folders(out)
     how = executor or default_name()
-    echo_report(run(manifest, out, executor=how, overwrite=overwrite, track=terminal), as_json)
+    echo_report(find_hot_pixels(manifest, out, executor=how, overwrite=overwrite, track=terminal), as_json)
 
 
 @click.command()
@@ -47,9 +47,9 @@ def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, 
 @json_option
 def breathing(manifest: Path, out: Path, as_json: bool) -> None:
     """Fit how the lenses breathe: zoom against focus position."""
-    from sdd_toolkit.calibration.lens_breathing import run
+    from sdd_toolkit.calibration.lens_breathing import fit_manifest
 
-    fitted = run(manifest, out)
+    fitted = fit_manifest(manifest, out)
     if as_json:
         facts = [{**asdict(entry), "observations": len(entry.observations)} for entry in fitted]
         click.echo(json.dumps({"lenses": facts, "outputs": [str(out)]}))

@@ -20,12 +20,11 @@ from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
-from sdd_toolkit.pipeline.manifest import read as read_manifest
-from sdd_toolkit.pipeline.manifest import to_json
-from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirmed, outliers
+from sdd_toolkit.pipeline.manifest import read_manifest, to_json
+from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirm_hot_pixels, find_outliers
 from sdd_toolkit.raw.mosaic import read_mosaic
 from sdd_toolkit.records import Report
-from sdd_toolkit.storage.files import inside, write_text
+from sdd_toolkit.storage.files import resolve_inside, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +107,7 @@ class _File:
 _CAMERAS = TypeAdapter(tuple[CameraPixels, ...])
 
 
-def run(
+def find_hot_pixels(
     manifest: Path,
     out: Path,
     *,
@@ -142,13 +141,13 @@ def run(
     todo = {key: records for key, records in plan.items() if key not in entries}
     with track("hotpixels", sum(map(len, todo.values()))) as advance:
         for (camera, size), records in todo.items():
-            tasks = [_Task(inside(source.root, record.blur.path), size) for record in records]
+            tasks = [_Task(resolve_inside(source.root, record.blur.path), size) for record in records]
             scenes = []
             for outcome in run_tasks(_look, tasks, executor):
                 advance(note=camera)
                 if isinstance(outcome.result, Outliers):
                     scenes.append(outcome.result)
-            pixels = tuple((int(row), int(column)) for row, column in confirmed(scenes, size[1]))
+            pixels = tuple((int(row), int(column)) for row, column in confirm_hot_pixels(scenes, size[1]))
             entries[camera, size] = CameraPixels(camera, size, len(scenes), pixels, _inputs(records))
             _tell(entries[camera, size])
     content = _File(FORMAT, VERSION, tuple(entries[key] for key in sorted(entries)))
@@ -164,7 +163,7 @@ def run(
     )
 
 
-def read(path: Path) -> HotPixelMap:
+def read_hot_pixels(path: Path) -> HotPixelMap:
     """Reads `hot_pixels.json`.
 
     Raises:
@@ -180,17 +179,17 @@ def read(path: Path) -> HotPixelMap:
         raise InputError(f"{path} holds no hot pixels: {str(error).splitlines()[0]}", hint=hint) from error
 
 
-def beside(manifest: Path, config: DevelopConfig) -> HotPixelMap:
+def load_for_manifest(manifest: Path, config: DevelopConfig) -> HotPixelMap:
     """The map beside a manifest; an empty one where there is none or `[develop] hot_pixels` is off.
 
     Raises:
         InputError: The file is damaged.
     """
     path = manifest.parent / OUTPUT
-    return read(path) if config.hot_pixels and path.is_file() else HotPixelMap()
+    return read_hot_pixels(path) if config.hot_pixels and path.is_file() else HotPixelMap()
 
 
-def carry(manifest: Path, out: Path, found: HotPixelMap) -> None:
+def copy_to(manifest: Path, out: Path, found: HotPixelMap) -> None:
     """Copies the map of a manifest beside the next one, if that goes into another folder."""
     if found.cameras and manifest.parent.resolve() != out.resolve():
         write_text(out / OUTPUT, (manifest.parent / OUTPUT).read_text(encoding="utf-8"))
@@ -228,7 +227,7 @@ def _look(task: _Task) -> Outliers | str:
         return "no Bayer mosaic"
     height, width = task.size
     samples = mosaic.samples[:height, :width]
-    return outliers(samples, mosaic.range_dn) if samples.shape == (height, width) else "another size"
+    return find_outliers(samples, mosaic.range_dn) if samples.shape == (height, width) else "another size"
 
 
 def _inputs(records: Sequence[PairRecord]) -> str:
@@ -237,7 +236,7 @@ def _inputs(records: Sequence[PairRecord]) -> str:
 
 def _earlier(path: Path) -> tuple[CameraPixels, ...]:
     try:
-        return read(path).cameras
+        return read_hot_pixels(path).cameras
     except InputError:
         return ()
 

@@ -72,14 +72,14 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
-def run(source: Path, out: Path) -> tuple[LensPairs, ...]:
+def fit_manifest(source: Path, out: Path) -> tuple[LensPairs, ...]:
     """Fits the lenses of an aligned manifest and writes the models to the file `out`.
 
     Raises:
         ManifestError: `source` is not a manifest.
         InputError: No lens of it can be fitted; nothing is written.
     """
-    fitted = fit_lenses(manifest.read(source).records)
+    fitted = fit_lenses(manifest.read_manifest(source).records)
     models = models_of(fitted)
     if not models:
         why = "; ".join(f"{entry.lens}: {entry.refusal}{_counted(entry.left_out)}" for entry in fitted) or "no pairs"
@@ -87,7 +87,7 @@ def run(source: Path, out: Path) -> tuple[LensPairs, ...]:
             f"{source} tells of no lens how it breathes ({why})",
             hint="give the aligned or filtered manifest of focus pairs whose EXIF tells SubjectDistance",
         )
-    write(out, models)
+    write_models(out, models)
     return fitted
 
 
@@ -135,16 +135,16 @@ def prior_of(record: PairRecord, lenses: Sequence[LensBreathing]) -> ZoomPrior |
     name, focal_mm = _lens_of(record)
     known = (entry for entry in lenses if (entry.lens, entry.focal_mm) == (name, focal_mm))
     entry = next(known, None)
-    return None if entry is None else breathing_model.predict(entry.model, blur_m, sharp_m)
+    return None if entry is None else breathing_model.predict_zoom(entry.model, blur_m, sharp_m)
 
 
-def write(path: Path, lenses: Sequence[LensBreathing]) -> None:
+def write_models(path: Path, lenses: Sequence[LensBreathing]) -> None:
     """Writes the models as JSON."""
     content = {"format": FORMAT, "version": VERSION, "lenses": [asdict(entry) for entry in lenses]}
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read(path: Path) -> tuple[LensBreathing, ...]:
+def read_models(path: Path) -> tuple[LensBreathing, ...]:
     """Reads what `write` wrote.
 
     Raises:
@@ -175,7 +175,7 @@ def _counted(left_out: dict[str, int]) -> str:
 def _fitted(lens: str, focal_mm: float, used: list[Observation], left_out: Counter[str]) -> LensPairs:
     model, refusal = None, ""
     try:
-        model = breathing_model.fit(used)
+        model = breathing_model.fit_breathing(used)
     except InputError as error:
         refusal = error.what
     reasons = dict(sorted(left_out.items(), key=lambda item: (-item[1], item[0])))

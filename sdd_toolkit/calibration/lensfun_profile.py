@@ -48,7 +48,7 @@ class LensModel:
     focal_mm: float
 
 
-def find(meta: FrameMeta) -> LensModel | str:
+def find_profile(meta: FrameMeta) -> LensModel | str:
     """The lens a frame was shot with, or why the database cannot correct it.
 
     Raises:
@@ -72,7 +72,7 @@ def check_known(records: Sequence[PairRecord]) -> None:
     """Raises InputError naming the cameras and lenses of the sharp frames that `find` does not know."""
     unknown: dict[str, str] = {}
     for record in records:
-        found = find(record.sharp_meta)
+        found = find_profile(record.sharp_meta)
         if isinstance(found, str):
             meta = record.sharp_meta
             unknown.setdefault(f"{meta.make} {meta.model}, {meta.lens}: {found}", record.id)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sdd_toolkit.calibration import lensfun_profile
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.geometry import inner_box
 from sdd_toolkit.imaging.resampling import REACH_PX, Interpolation, sample
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
@@ -53,7 +53,7 @@ class Correction:
     sharp: Vignetting | None
 
 
-def correction(record: PairRecord, size: tuple[int, int], develop: DevelopConfig) -> Correction | None:
+def find_correction(record: PairRecord, size: tuple[int, int], develop: DevelopConfig) -> Correction | None:
     """The correction of a pair: geometry by the sharp frame's lens, vignetting by each frame's own opening.
 
     Args:
@@ -70,7 +70,7 @@ def correction(record: PairRecord, size: tuple[int, int], develop: DevelopConfig
     """
     if develop.lens_correction is LensCorrection.NONE:
         return None
-    model = lensfun_profile.find(record.sharp_meta)
+    model = lensfun_profile.find_profile(record.sharp_meta)
     if isinstance(model, str):
         if develop.lens_correction is LensCorrection.LENSFUN:
             raise RawError(f"no lens correction: {model}", hint='or lens_correction = "lensfun-if-known"')
@@ -85,7 +85,7 @@ def correction(record: PairRecord, size: tuple[int, int], develop: DevelopConfig
     return Correction(model.name, places, blur, sharp)
 
 
-def straightened(box: Box, places: NDArray[np.float32]) -> Box:
+def undistort_box(box: Box, places: NDArray[np.float32]) -> Box:
     """The largest box of the straightened frame, in multiples of 4 px, that shows the inside of `box` only."""
     height, width = places.shape[:2]
     left, top = (max(edge, REACH_PX) for edge in box[:2])
@@ -98,7 +98,7 @@ def straightened(box: Box, places: NDArray[np.float32]) -> Box:
     return (found[0] * FLOW_FACTOR, found[1] * FLOW_FACTOR, found[2] * FLOW_FACTOR, found[3] * FLOW_FACTOR)
 
 
-def straightened_flow(flow: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
+def undistort_flow(flow: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
     """A flow of the frames as shot, on the quarter-size grid of the straightened crop and in its pixels.
 
     The straightened frame shows at y what lies at D(y); a short step u there is the step J⁻¹u here, J = dD/dy.
@@ -120,4 +120,4 @@ def _vignetting(
     gain = lensfun_profile.vignetting(model, meta.exposure, size)
     if gain is None or meta.exposure.f_number is None:
         return None
-    return Vignetting(binned(gain) if develop.reduction == 2 else gain, meta.exposure.f_number)
+    return Vignetting(bin_2x2(gain) if develop.reduction == 2 else gain, meta.exposure.f_number)

@@ -18,13 +18,13 @@ from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.config import validate
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.packing.splits import SPLITS
-from sdd_toolkit.pipeline.manifest import reject_counts, stream
+from sdd_toolkit.pipeline.manifest import reject_counts, stream_records
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.records import REASON_TEXT, Reason, Report, Step
 from sdd_toolkit.shards.dataframes import CROISSANT, PAIRS, pairs_frame
 from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
 from sdd_toolkit.shards.tables import rows_in
-from sdd_toolkit.statistics import Spread, Summary, spread, summary, table
+from sdd_toolkit.statistics import Quantiles, Summary, quantiles, summary, table
 from sdd_toolkit.storage.files import write_text
 from sdd_toolkit.version import __version__
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.audit.leakage import Leakage
     from sdd_toolkit.records import PairRecord
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 CARD_NAME = "README.md"
 _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -101,8 +101,8 @@ class Card:
     summary: Summary
     lenses: dict[str, int]
     sizes: dict[tuple[int, int], int]
-    exposures: tuple[tuple[str, Spread | None, Spread | None], ...]
-    misalignment: tuple[tuple[str, Spread], ...]
+    exposures: tuple[tuple[str, Quantiles | None, Quantiles | None], ...]
+    misalignment: tuple[tuple[str, Quantiles], ...]
     thresholds: tuple[tuple[str, str, str], ...]
     rejected_pairs: tuple[tuple[str, str, int], ...] | None
     rejected_files: tuple[tuple[str, str, int], ...] | None
@@ -114,8 +114,8 @@ class Card:
     leakage: Leakage
 
 
-def run(
-    shards: Place, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
+def write_card(
+    shards: Location, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
 ) -> Report:
     """Writes the card of the packed data set in `shards`, and `croissant.json` with the table `pairs.csv`.
 
@@ -137,7 +137,7 @@ def run(
     rows = [(shard.split, row) for shard in index.shards for row in rows_in(shards, shard)]
     records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
     frame = table(records)
-    found = leakage.find([leakage.seen_of(row.record, split, row.look) for split, row in rows])
+    found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.look) for split, row in rows])
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
     card = gather(index, records, frame, sizes, config, manifest, thresholds, found)
@@ -157,7 +157,7 @@ def run(
     )
 
 
-def withdraw(shards: Place) -> None:
+def remove_card(shards: Location) -> None:
     """Removes the card and what goes with it from a folder that holds no data set any more."""
     if (shards / INDEX_NAME).is_file():
         return
@@ -188,7 +188,8 @@ def gather(
         lenses=_counted(name or "unknown" for name in frame["lens"]),
         sizes=dict(Counter(sizes).most_common()),
         exposures=tuple(
-            (label, spread(frame[f"blur_{name}"]), spread(frame[f"sharp_{name}"])) for name, label in _EXPOSURE.items()
+            (label, quantiles(frame[f"blur_{name}"]), quantiles(frame[f"sharp_{name}"]))
+            for name, label in _EXPOSURE.items()
         ),
         misalignment=_misalignment(frame),
         thresholds=() if thresholds is None else _thresholds(thresholds),
@@ -253,8 +254,8 @@ def _split_facts(index: Index, split: str) -> SplitFacts:
     )
 
 
-def _misalignment(frame: pd.DataFrame) -> tuple[tuple[str, Spread], ...]:
-    rows = ((label, spread(frame[name].abs())) for name, label in _MISALIGNMENT.items())
+def _misalignment(frame: pd.DataFrame) -> tuple[tuple[str, Quantiles], ...]:
+    rows = ((label, quantiles(frame[name].abs())) for name, label in _MISALIGNMENT.items())
     return tuple((label, found) for label, found in rows if found is not None)
 
 
@@ -288,7 +289,7 @@ def _file_counts(path: Path) -> dict[str, int]:
 
 
 def _rejected_in(manifest: Path) -> dict[str, int]:
-    _, pairs = stream(manifest)
+    _, pairs = stream_records(manifest)
     return reject_counts(record for record, _ in pairs)
 
 

@@ -1,4 +1,4 @@
-"""A click group that knows its commands by name only and renders every deliberate error in one place."""
+"""A lazy click group, and one place that prints every deliberate error with its exit code."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """One command: its name, where it lives (`module:attribute`) and the first line of its help."""
+class CommandSpec:
+    """A command of the program: its name, its `module:attribute` and the first line of its help."""
 
     name: str
     target: str
@@ -29,22 +29,22 @@ class Door:
 
 
 class LazyGroup(click.Group):
-    """Lists its doors without opening them: `--help`, completion and suggestions import no room."""
+    """A click group that lists its commands without importing them, so that `--help` and completion stay fast."""
 
-    def __init__(self, *args: Any, doors: Sequence[Door] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, specs: Sequence[CommandSpec] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.doors = {door.name: door for door in doors}
+        self.specs = {spec.name: spec for spec in specs}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names in the order of the walk, not of the alphabet."""
-        return [*self.commands, *self.doors]
+        return [*self.commands, *self.specs]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Opens the door: imports the room's `commands` module only now."""
-        door = self.doors.get(cmd_name)
-        if door is None:
+        """Imports the module of a command, only when that command is used."""
+        spec = self.specs.get(cmd_name)
+        if spec is None:
             return super().get_command(ctx, cmd_name)
-        module, _, attribute = door.target.partition(":")
+        module, _, attribute = spec.target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
@@ -60,9 +60,9 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One line a door, from the table."""
+        """One line for each command, from the table."""
         rows = [(name, command.get_short_help_str()) for name, command in self.commands.items()]
-        rows += [(door.name, door.line) for door in self.doors.values()]
+        rows += [(spec.name, spec.line) for spec in self.specs.values()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

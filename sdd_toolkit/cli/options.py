@@ -11,21 +11,21 @@ import click
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdd_toolkit.storage.locations import place
+from sdd_toolkit.storage.locations import parse_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sdd_toolkit.records import Report
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
-PLACE = click.types.FuncParamType(place)
-PLACE.name = "folder or url"
+FOLDER_OR_URL = click.types.FuncParamType(parse_location)
+FOLDER_OR_URL.name = "folder or url"
 F = TypeVar("F", bound="Callable[..., Any]")
 
 IN_PATH = click.Path(path_type=Path)
@@ -39,17 +39,17 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Do everything
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
-def hold(*folders: Place) -> None:
+def lock_folders(*folders: Location) -> None:
     """Keeps other runs out of `folders` until the command that is running ends; see `sdd_toolkit.storage.folder_lock`.
 
     A folder in a store cannot be held.
     """
-    from sdd_toolkit.storage.folder_lock import held
+    from sdd_toolkit.storage.folder_lock import folder_lock
 
     if (context := click.get_current_context(silent=True)) is not None:
         for folder in folders:
             if isinstance(folder, Path):
-                context.with_resource(held(folder))
+                context.with_resource(folder_lock(folder))
 
 
 def out_option(what: str) -> Callable[[F], F]:
@@ -60,7 +60,7 @@ def out_option(what: str) -> Callable[[F], F]:
 def shards_option(function: F) -> F:
     """The `--out` option of a command that writes shards."""
     where = "Folder of the shards, or a URL: s3://, gs:// …."
-    return click.option("--out", type=PLACE, required=True, help=where)(function)
+    return click.option("--out", type=FOLDER_OR_URL, required=True, help=where)(function)
 
 
 def stage_options(function: F) -> F:

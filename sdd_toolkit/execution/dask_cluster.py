@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
-    from sdd_toolkit.execution.spec import Where
+    from sdd_toolkit.execution.spec import ExecutorSpec
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -116,7 +116,7 @@ def wanted() -> bool:
 def run_tasks(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
-    where: Where,
+    where: ExecutorSpec,
     pairs: Callable[[Task], int],
     sees: Sequence[Path],
 ) -> Iterator[Outcome[Task, Result]]:

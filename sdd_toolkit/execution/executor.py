@@ -27,7 +27,7 @@ from sdd_toolkit.execution.process_pool import (
     run_locally,
     start_server,
 )
-from sdd_toolkit.execution.spec import parse
+from sdd_toolkit.execution.spec import parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +65,7 @@ def run_tasks(
         InputError: No worker can be started, or the cluster went away.
         MissingExtraError: dask is not installed.
     """
-    where = parse(executor)
+    where = parse_spec(executor)
     if not tasks:
         return
     if where.kind == "serial":
@@ -81,19 +81,19 @@ def run_tasks(
         yield from dask_cluster.run_tasks(function, tasks, where, pairs, sees)
 
 
-def make_ready(executor: str, modules: Sequence[str]) -> None:
+def start_workers_early(executor: str, modules: Sequence[str]) -> None:
     """Has worker processes of this machine prepared while this process goes on, for a run that will have tasks.
 
     Args:
         executor: See the module's table.
         modules: What they will need.
     """
-    where = parse(executor)
+    where = parse_spec(executor)
     if where.kind == "local":
         start_server(modules)
 
 
-def abandoned() -> bool:
+def is_orphaned() -> bool:
     """Whether nobody waits any more for what this process works on: another run may be at it by now.
 
     A local worker dies with its main process; only one of a cluster can be left behind.

@@ -1,4 +1,4 @@
-"""What the server of `sdd_toolkit.execution.fork_server` imports before it forks workers. Nothing else imports this module."""
+"""Imports that the fork server makes before it forks workers. Nothing else imports this module."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class ExecutorSpec:
     """What the name of an executor says.
 
     Attributes:
@@ -32,7 +32,7 @@ class Where:
     timeout_s: float = TIMEOUT_S
 
 
-def parse(name: str) -> Where:
+def parse_spec(name: str) -> ExecutorSpec:
     """What `name` stands for.
 
     Raises:
@@ -41,12 +41,12 @@ def parse(name: str) -> Where:
     place, asked, option = name.partition("?")
     timeout_s = _timeout_of(name, option) if asked else TIMEOUT_S
     if place == "serial" and not asked:
-        return Where("serial", 1)
+        return ExecutorSpec("serial", 1)
     kind, _, rest = place.partition(":")
     if kind == "local" and rest.isdecimal() and int(rest) >= 1:
-        return Where("local", int(rest), timeout_s=timeout_s)
+        return ExecutorSpec("local", int(rest), timeout_s=timeout_s)
     if kind == "dask" and rest.startswith("//") and ":" in rest[2:]:
-        return Where("dask", 8, rest[2:], timeout_s)
+        return ExecutorSpec("dask", 8, rest[2:], timeout_s)
     raise ConfigError(
         f"unknown executor {name!r}",
         hint="use serial, local:N or dask://HOST:PORT; the last two may end with ?timeout_s=SECONDS",
@@ -66,7 +66,7 @@ def workers_of(name: str) -> int:
     Raises:
         ConfigError: See `parse`.
     """
-    return parse(name).workers
+    return parse_spec(name).workers
 
 
 def default_name() -> str:

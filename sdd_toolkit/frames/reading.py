@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES, check_is_file, is_candidate, is_image
 from sdd_toolkit.formats.decoding import read_image
-from sdd_toolkit.imaging.binning import any_of_block, binned
+from sdd_toolkit.imaging.binning import any_in_2x2, bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.raw import libraw
 from sdd_toolkit.raw.development import Demosaic, FrameFacts
@@ -141,7 +141,7 @@ def read_preview(path: Path, least_px: int) -> NDArray[np.float32] | None:
     Raises:
         RawError: The file is missing or LibRaw cannot open it.
     """
-    with libraw.opened(path, unpack=False) as raw:
+    with libraw.open_raw(path, unpack=False) as raw:
         codes = libraw.embedded_preview(raw, least_px)
     return None if codes is None else decode(codes, Encoding.SRGB8)
 
@@ -183,14 +183,14 @@ def develop_frame(
     if halves:
         half, facts = _half_of_raw(path, bad_pixels)
         balance = white_balance or half.white_balance
-        return DevelopedFrame(balanced(half, balance), facts, balance)
-    with libraw.opened(path) as raw:
+        return DevelopedFrame(apply_white_balance(half, balance), facts, balance)
+    with libraw.open_raw(path) as raw:
         flip = raw.sizes.flip  # developing resets it
-        repaired = libraw.repaired(raw, bad_pixels)
+        repaired = libraw.repair_hot_pixels(raw, bad_pixels)
         facts = libraw.facts_of(raw, demosaic, repaired)
         balance = white_balance or libraw.white_balance(raw)
-        codes = libraw.oriented(libraw.developed(raw, balance, demosaic), flip)
-    return DevelopedFrame(libraw.coloured(codes), facts, balance)
+        codes = libraw.oriented(libraw.develop(raw, balance, demosaic), flip)
+    return DevelopedFrame(libraw.to_rgb(codes), facts, balance)
 
 
 def read_camera(path: Path, bad_pixels: Places | None = None) -> CameraFrame:
@@ -205,11 +205,11 @@ def read_camera(path: Path, bad_pixels: Places | None = None) -> CameraFrame:
     """
     if is_image(path):
         return CameraFrame(_linear_image(path), NO_BALANCE, NO_MATRIX)
-    with libraw.opened(path) as raw:
+    with libraw.open_raw(path) as raw:
         flip = raw.sizes.flip  # developing resets it
-        libraw.repaired(raw, bad_pixels)
+        libraw.repair_hot_pixels(raw, bad_pixels)
         balance, matrix = libraw.white_balance(raw), libraw.to_srgb(raw)
-        pixels = libraw.oriented(libraw.in_camera_rgb(raw, balance), flip)
+        pixels = libraw.oriented(libraw.develop_camera_rgb(raw, balance), flip)
     return CameraFrame(pixels, balance, matrix)
 
 
@@ -222,15 +222,15 @@ def as_shot_white_balance(path: Path) -> Row:
     if is_image(path):
         check_is_file(path)
         return NO_BALANCE
-    with libraw.opened(path) as raw:
+    with libraw.open_raw(path) as raw:
         return libraw.white_balance(raw)
 
 
 def _half_of_raw(path: Path, bad_pixels: Places | None) -> tuple[HalfFrame, FrameFacts]:
-    with libraw.opened(path) as raw:
+    with libraw.open_raw(path) as raw:
         flip = raw.sizes.flip  # developing resets it
-        facts = libraw.facts_of(raw, Demosaic.HALF, libraw.repaired(raw, bad_pixels))
-        rgb, clipped = (libraw.oriented(plane, flip) for plane in libraw.halved(raw))
+        facts = libraw.facts_of(raw, Demosaic.HALF, libraw.repair_hot_pixels(raw, bad_pixels))
+        rgb, clipped = (libraw.oriented(plane, flip) for plane in libraw.read_half(raw))
         height, width = rgb.shape[:2]
         size = (2 * height, 2 * width)
         return HalfFrame(rgb, clipped, size, libraw.white_balance(raw), libraw.to_srgb(raw)), facts
@@ -244,8 +244,8 @@ def _linear_image(path: Path) -> NDArray[np.float32]:
 def _half_of_image(path: Path) -> HalfFrame:
     codes = _even_codes(path)
     encoding = _encoding_of(codes)
-    clipped = any_of_block(codes.max(axis=-1) == encoding.white)
-    return HalfFrame(binned(decode(codes, encoding)), clipped, codes.shape[:2], NO_BALANCE, NO_MATRIX)
+    clipped = any_in_2x2(codes.max(axis=-1) == encoding.white)
+    return HalfFrame(bin_2x2(decode(codes, encoding)), clipped, codes.shape[:2], NO_BALANCE, NO_MATRIX)
 
 
 def _even_codes(path: Path) -> NDArray[Any]:
@@ -257,7 +257,7 @@ def _encoding_of(codes: NDArray[Any]) -> Encoding:
     return Encoding.SRGB8 if codes.dtype == np.uint8 else Encoding.SRGB16
 
 
-def balanced(frame: HalfFrame | CameraFrame, white_balance: Row) -> NDArray[np.float32]:
+def apply_white_balance(frame: HalfFrame | CameraFrame, white_balance: Row) -> NDArray[np.float32]:
     """A frame of camera RGB in linear light with sRGB primaries, in the level and colour of `frames.develop_frame`.
 
     White balance is scaled so that its smallest multiplier is 1, as LibRaw does when highlights are clipped: the
@@ -274,4 +274,4 @@ def balanced(frame: HalfFrame | CameraFrame, white_balance: Row) -> NDArray[np.f
 
 def preview(frame: HalfFrame | CameraFrame) -> NDArray[np.uint8]:
     """A frame of camera RGB as a person would see it: (h, w, 3) uint8, sRGB."""
-    return np.asarray(encode(balanced(frame, frame.white_balance), Encoding.SRGB8), dtype=np.uint8)
+    return np.asarray(encode(apply_white_balance(frame, frame.white_balance), Encoding.SRGB8), dtype=np.uint8)

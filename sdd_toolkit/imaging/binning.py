@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def binned(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def bin_2x2(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Means of 2x2 blocks.
 
     Args:
@@ -25,6 +25,6 @@ def binned(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25), dtype=np.float32)
 
 
-def any_of_block(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def any_in_2x2(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether any of each 2x2 block is set; (H, W) with even sides to (H // 2, W // 2)."""
     return mask[0::2, 0::2] | mask[0::2, 1::2] | mask[1::2, 0::2] | mask[1::2, 1::2]

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 SIDE_PX = 32
 LOWEST = 8
 # See docs/rearranging.md: no two of 214 different photographs come closer than 14.
-MAX_DISTANCE = 8
+MAX_HAMMING_DISTANCE = 8
 _WORD_BITS = 16
 _BLOCK = 1 << 14
 _FEW = 1 << 16
 _ODD_COLUMNS = np.uint64(0x5555555555555555)
 
 
-def look_of(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
+def hash_of(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
     """The perceptual hash of an encoded (H, W, 3) frame, 16 hex digits; all 0 for a frame without any content."""
     thumbnail = cv2.resize(frame, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float64) / np.iinfo(frame.dtype).max
@@ -40,7 +40,7 @@ def look_of(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
     return np.packbits(lowest.ravel() > 0).tobytes().hex()
 
 
-def to_numbers(looks: Sequence[str]) -> Looks:
+def to_integers(looks: Sequence[str]) -> Looks:
     """Hashes as numbers."""
     return np.array([int(look, 16) for look in looks], dtype=np.uint64)
 
@@ -50,7 +50,7 @@ def mirrored(looks: Looks) -> Looks:
     return np.asarray(np.where(looks == 0, looks, looks ^ _ODD_COLUMNS), dtype=np.uint64)
 
 
-def alike(first: Looks, second: Looks, most: int = MAX_DISTANCE) -> NDArray[np.int64]:
+def near_duplicates(first: Looks, second: Looks, most: int = MAX_HAMMING_DISTANCE) -> NDArray[np.int64]:
     """Which of `first` look like which of `second`, as they are or mirrored.
 
     Two hashes of 64 bits that differ in `most` bits differ in `most // 4` at most in one of their four words of 16:

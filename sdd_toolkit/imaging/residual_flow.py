@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.resampling import Interpolation, origins, sample
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ResidualFlow:
         return _trust(self.confidence, self.occlusion)
 
 
-def read(path: Path, size: tuple[int, int]) -> ResidualFlow:
+def read_residual_flow(path: Path, size: tuple[int, int]) -> ResidualFlow:
     """Reads `flow/ID.npz`.
 
     Args:
@@ -125,8 +125,8 @@ def halved(residual: ResidualFlow) -> ResidualFlow:
     flow = np.pad(residual.flow, (*edges, (0, 0)), mode="edge")
     occlusion = np.pad(residual.occlusion, edges, mode="edge")
     hidden = occlusion[0::2, 0::2] | occlusion[0::2, 1::2] | occlusion[1::2, 0::2] | occlusion[1::2, 1::2]
-    confidence = binned(np.pad(residual.confidence, edges, mode="edge"))
-    return ResidualFlow(binned(flow) / np.float32(2), confidence, hidden)
+    confidence = bin_2x2(np.pad(residual.confidence, edges, mode="edge"))
+    return ResidualFlow(bin_2x2(flow) / np.float32(2), confidence, hidden)
 
 
 def applicable(residual: ResidualFlow) -> NDArray[np.float32]:

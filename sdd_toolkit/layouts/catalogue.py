@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.layouts import sidecar
-from sdd_toolkit.layouts.listing import Files, Listing, SourcePair, files_below, is_image, key_of, partners, sifted
+from sdd_toolkit.layouts.listing import (
+    Files,
+    Listing,
+    SourcePair,
+    files_below,
+    filter_listing,
+    is_image,
+    key_of,
+    partners,
+)
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import check_relative
 
@@ -38,7 +47,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
+class FrameRoles:
     """A layout of two folders a split.
 
     Attributes:
@@ -64,7 +73,7 @@ def _joined(*parts: str) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _two_folders(roles: Roles, root: Path, files: Files) -> Listing:
+def _two_folders(roles: FrameRoles, root: Path, files: Files) -> Listing:
     drafts: list[SourcePair] = []
     left: list[RejectedFile] = []
     for folder, usual in roles.splits.items():
@@ -79,7 +88,7 @@ def _two_folders(roles: Roles, root: Path, files: Files) -> Listing:
         drafts += [SourcePair(key, key, split, one, other, roles.kind) for key, one, other in found]
     for folder, why in roles.ignored.items():
         left += [RejectedFile(path, Reason.UNSUPPORTED, why) for path in files.below(folder) if is_image(path)]
-    return sifted(files, drafts, left)
+    return filter_listing(files, drafts, left)
 
 
 def _lfdof(root: Path, files: Files) -> Listing:
@@ -93,7 +102,7 @@ def _lfdof(root: Path, files: Files) -> Listing:
             if is_image(path) and scene in sharp:
                 stem = PurePosixPath(path).stem
                 drafts.append(SourcePair(stem, scene, split, path, sharp[scene], PairKind.FOCUS))
-    return sifted(files, drafts)
+    return filter_listing(files, drafts)
 
 
 def _realbokeh(root: Path, files: Files) -> Listing:
@@ -118,7 +127,7 @@ def _realbokeh(root: Path, files: Files) -> Listing:
                 for blur, f_number in blurs
                 if blur in present and sharp in present
             ]
-    return sifted(files, drafts, left, read)
+    return filter_listing(files, drafts, left, read)
 
 
 def _scene_of(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
@@ -137,7 +146,7 @@ def _scene_of(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
 
 SPLITS = ("train", "val", "test")
 _SDD_SPLITS = {"train": "train", "train_patches": "train", "val": "val", "test": "test"}
-SDD = Roles(
+SDD = FrameRoles(
     {**_SDD_SPLITS, "": None},
     "blur",
     "gt",
@@ -145,10 +154,10 @@ SDD = Roles(
     unless={"train_patches": "train"},
     named=_SDD_SPLITS,
 )
-PLAIN = Roles({split: split for split in SPLITS}, "blur", "sharp", PairKind.AUTO)
+PLAIN = FrameRoles({split: split for split in SPLITS}, "blur", "sharp", PairKind.AUTO)
 _VIEW = "a dual-pixel view: only the combined picture is taken"
 _DPDD_SPLITS = {f"{split}_c": split for split in SPLITS}
-DPDD = Roles(
+DPDD = FrameRoles(
     _DPDD_SPLITS,
     "source",
     "target",
@@ -156,11 +165,11 @@ DPDD = Roles(
     by_order=True,
     ignored={f"{split}_{side}": _VIEW for split in SPLITS for side in "lr"},
 )
-REALDOF = Roles({"": "test"}, "source", "target", PairKind.APERTURE, by_order=True, named=_DPDD_SPLITS)
+REALDOF = FrameRoles({"": "test"}, "source", "target", PairKind.APERTURE, by_order=True, named=_DPDD_SPLITS)
 
 # The order counts: the first layout with a sign in the folder is it.
 LAYOUTS: dict[str, Layout] = {
-    "exported": Layout("an export of `sdd export`", ((sidecar.MARKER,),), sidecar.read),
+    "exported": Layout("an export of `sdd export`", ((sidecar.MARKER,),), sidecar.read_sidecar),
     "dpdd": Layout(
         "train_c|val_c|test_c/{source,target}",
         tuple((f"{folder}/source", f"{folder}/target") for folder in DPDD.splits),
@@ -192,7 +201,7 @@ FOLDERS = "folders"
 NAMES = ("auto", *LAYOUTS, FOLDERS)
 
 
-def survey(root: Path, layout: str, blur: str | None = None, sharp: str | None = None) -> tuple[str, Listing]:
+def survey_folder(root: Path, layout: str, blur: str | None = None, sharp: str | None = None) -> tuple[str, Listing]:
     """The layout of `root` and what it holds.
 
     Args:
@@ -208,13 +217,13 @@ def survey(root: Path, layout: str, blur: str | None = None, sharp: str | None =
     files = files_below(root)
     if blur is not None or sharp is not None or layout == FOLDERS:
         return FOLDERS, _any_two(root, files, layout, blur, sharp)
-    found = recognised(root) if layout == "auto" else layout
+    found = recognise_layout(root) if layout == "auto" else layout
     if found not in LAYOUTS:
         raise InputError(f"no layout is called {found!r}", hint=f"layouts: {', '.join(NAMES)}")
     return found, LAYOUTS[found].read(root, files)
 
 
-def recognised(root: Path) -> str:
+def recognise_layout(root: Path) -> str:
     """The name of the first layout that has one of its signs below `root`.
 
     Raises:
@@ -254,7 +263,7 @@ def _any_two(root: Path, files: Files, layout: str, blur: str | None, sharp: str
     if any(one.startswith(other) for one, other in (nested, reversed(nested))):
         raise InputError(f"{blur} and {sharp} lie one in the other", hint="give two folders beside each other")
     found = partners(files.below(folders[0]), files.below(folders[1]), *folders)
-    return sifted(files, [_of_two(key, one, other) for key, one, other in found])
+    return filter_listing(files, [_of_two(key, one, other) for key, one, other in found])
 
 
 def _of_two(key: str, blur: str, sharp: str) -> SourcePair:

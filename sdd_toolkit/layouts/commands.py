@@ -10,8 +10,8 @@ from sdd_toolkit.cli.options import (
     IN_PATH,
     echo_report,
     executor_option,
-    hold,
     json_option,
+    lock_folders,
     out_option,
     overwrite_option,
     stage_options,
@@ -52,17 +52,17 @@ def import_(
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.layouts.import_stage import How, run, run_manifest
+    from sdd_toolkit.layouts.import_stage import RunOptions, import_as_manifest, import_dataset
     from sdd_toolkit.packing.config import PackConfig
 
-    hold(out)
+    lock_folders(out)
     section = load_section(PackConfig, "pack", config)
-    how: How = {"layout": layout, "blur": blur, "sharp": sharp, "track": terminal}
+    how: RunOptions = {"layout": layout, "blur": blur, "sharp": sharp, "track": terminal}
     how["executor"] = executor or default_name()
     if as_manifest:
-        echo_report(run_manifest(folder, out, **how), as_json)
+        echo_report(import_as_manifest(folder, out, **how), as_json)
         return
-    echo_report(run(folder, out, section, overwrite=overwrite, **how), as_json)
+    echo_report(import_dataset(folder, out, section, overwrite=overwrite, **how), as_json)
 
 
 @click.command()
@@ -90,16 +90,16 @@ def export(
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.errors import InputError
     from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.layouts.export_stage import run
+    from sdd_toolkit.layouts.export_stage import export_dataset
 
     if layout == PATCHES:
         echo_report(_patch_shards(shards, out, split, patches, profile, overwrite), as_json)
         return
     if profile is not None:
         raise InputError(f"{layout} takes no --profile", hint="only --layout patches has profiles")
-    hold(out)
+    lock_folders(out)
     how = executor or default_name()
-    report = run(
+    report = export_dataset(
         shards, out, layout=layout, split=split, patches=patches, executor=how, overwrite=overwrite, track=terminal
     )
     echo_report(report, as_json)
@@ -115,6 +115,6 @@ def _patch_shards(
 
     if patches:
         raise InputError("patches takes no --patches", hint="the layout is nothing but patches")
-    hold(out)
+    lock_folders(out)
     stored = None if profile is None else Profile(profile)
     return write_patches(shards, out, profile=stored, split=split, overwrite=overwrite, track=terminal)

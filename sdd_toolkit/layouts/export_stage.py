@@ -24,7 +24,7 @@ from sdd_toolkit.pipeline.manifest import names_a_file, to_json
 from sdd_toolkit.records import Reason, Report, ShardInfo
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.storage.files import inside, sha256_of, write_text
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
 from sdd_toolkit.storage.folder_lock import LOCK_FILES
 from sdd_toolkit.version import __version__
 
@@ -58,7 +58,7 @@ class _Written:
     failed: tuple[FailedPair, ...] = ()
 
 
-def run(
+def export_dataset(
     shards: Path,
     out: Path,
     *,
@@ -194,12 +194,12 @@ def _frames(task: _Task, pair: PackedPair) -> tuple[sidecar.Line, bool]:
     paths = {role: task.target.place(role, split, pair.id) for role in ("blur", "sharp", "valid")}
     new = False
     for role, image in (("blur", pair.blur), ("sharp", pair.sharp)):
-        path = inside(task.out, paths[role])
+        path = resolve_inside(task.out, paths[role])
         if task.overwrite or not path.is_file():
             write_image(path, image)
             new = True
     masked = not pair.valid.all()
-    mask = inside(task.out, paths["valid"])
+    mask = resolve_inside(task.out, paths["valid"])
     if masked and (task.overwrite or not mask.is_file()):
         write_values(mask, pair.valid.astype("uint8") * 255)
         new = True
@@ -212,8 +212,8 @@ def _frames(task: _Task, pair: PackedPair) -> tuple[sidecar.Line, bool]:
         valid=paths["valid"] if masked else None,
         height=pair.valid.shape[0],
         width=pair.valid.shape[1],
-        blur_sha256=sha256_of(inside(task.out, paths["blur"])),
-        sharp_sha256=sha256_of(inside(task.out, paths["sharp"])),
+        blur_sha256=sha256_of(resolve_inside(task.out, paths["blur"])),
+        sharp_sha256=sha256_of(resolve_inside(task.out, paths["sharp"])),
         box=pair.box,
         record=sidecar.with_record(pair.record),
     )
@@ -226,7 +226,7 @@ def _patch(task: _Task, pair: PackedPair, patch: Patch) -> tuple[dict[str, objec
     paths = {role: task.target.patch_place(role, split, name) for role in ("blur", "sharp")}
     new = False
     for role, image in (("blur", pair.blur), ("sharp", pair.sharp)):
-        path = inside(task.out, paths[role])
+        path = resolve_inside(task.out, paths[role])
         if task.overwrite or not path.is_file():
             write_image(path, image[patch.top : patch.top + size, patch.left : patch.left + size])
             new = True

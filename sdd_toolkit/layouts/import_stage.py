@@ -19,16 +19,16 @@ from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts import catalogue, sidecar
 from sdd_toolkit.layouts.pixels import bits_of
-from sdd_toolkit.layouts.shard_tasks import Frames, ShardTask, built, planned
+from sdd_toolkit.layouts.shard_tasks import ImportedFrames, ImportShardTask, build_import_shard, plan_import
 from sdd_toolkit.metadata.exif import read_meta
-from sdd_toolkit.packing.splits import SPLITS, assign
+from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict
-from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays
+from sdd_toolkit.shards.folder import ShardNote, intact_shards, publish_index, remove_unlisted, unlisted_shards
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, FailedPair, Index
 from sdd_toolkit.shards.library_versions import libraries
-from sdd_toolkit.storage.files import inside, sha256_of, write_text
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ STAGE = "import"
 _BITS = {Encoding.SRGB8: 8, Encoding.SRGB16: 16, Encoding.LINEAR16: 16}
 
 
-class How(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
     """How data sets are imported, whatever becomes of them; see `run`."""
 
     layout: str
@@ -65,7 +65,7 @@ class ImportConfig(Section):
     sharp: str | None = None
 
 
-def run(
+def import_dataset(
     root: Path,
     out: Path,
     config: PackConfig,
@@ -109,31 +109,31 @@ def run(
         if entry.bits != _BITS[encoding]
     ]
     splits = _splits(fitting, config)
-    tasks = planned(root, out, fitting, splits, config, encoding, export)
-    notes: dict[str, Note] = {}
+    tasks = plan_import(root, out, fitting, splits, config, encoding, export)
+    notes: dict[str, ShardNote] = {}
     if not overwrite:
         members = {task.name: tuple(entry.record.id for entry in task.frames) for task in tasks}
-        notes = intact(out, {task.name: task.plan for task in tasks}, members)
+        notes = intact_shards(out, {task.name: task.plan for task in tasks}, members)
     todo = [task for task in tasks if task.name not in notes]
     skipped = sum(len(note.shard.pairs) for note in notes.values())
-    if todo or strays(out, notes):
-        clear(out, notes)
+    if todo or unlisted_shards(out, notes):
+        remove_unlisted(out, notes)
     with track(STAGE, sum(len(task.frames) for task in todo)) as advance:
-        for note in built(todo, executor):
+        for note in build_import_shard(todo, executor):
             notes[note.shard.name] = note
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
     failed += [failure for task in tasks for failure in notes[task.name].failed]
     done = sum(len(note.shard.pairs) for note in notes.values())
     if not done:
-        clear(out, {})
+        remove_unlisted(out, {})
         first = f"; {failed[0].id}: {failed[0].reason.value} {failed[0].detail}" if failed else ""
         raise InputError(f"{root} holds no pair that can be imported ({found}){first}", hint="see docs/interop.md")
     known_as = config.name if "name" in config.model_fields_set else export.name if export else root.resolve().name
-    publish(out, _index(known_as or "imported", config, encoding, export, how, splits, tasks, notes, failed))
+    publish_index(out, _index(known_as or "imported", config, encoding, export, how, splits, tasks, notes, failed))
     return _report(len(frames), done - skipped, skipped, failed, started, out / INDEX_NAME)
 
 
-def run_manifest(
+def import_as_manifest(
     root: Path,
     out: Path,
     *,
@@ -168,8 +168,8 @@ def run_manifest(
     records = tuple(replace(entry.record, verdict=None) for entry in frames)
     lists = {split: sorted({f.record.scene for f in frames if f.split == split}) for split in SPLITS}
     lines = [f"{split} = {manifest.to_json(scenes)}" for split, scenes in lists.items() if scenes]
-    configurations.hand_on(out, out, STAGE, how)
-    manifest.write(out / MANIFEST, manifest.Manifest(root.resolve(), records))
+    configurations.copy_configurations(out, out, STAGE, how)
+    manifest.write_manifest(out / MANIFEST, manifest.Manifest(root.resolve(), records))
     write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
     rows = "".join(f"{_csv(entry.id)},{entry.reason.value},{_csv(entry.detail)}\n" for entry in failed)
     write_text(out / "rejected_files.csv", "path,reason,detail\n" + rows)
@@ -190,12 +190,12 @@ def _looked_over(
     executor: str,
     track: Track,
     plain: bool = False,
-) -> tuple[str, Export | None, ImportConfig, list[Frames], list[FailedPair]]:
+) -> tuple[str, Export | None, ImportConfig, list[ImportedFrames], list[FailedPair]]:
     """The layout, what an export says, the step's configuration, every pair's facts, and what is in no pair."""
-    found, listing = catalogue.survey(root, layout, blur, sharp)
+    found, listing = catalogue.survey_folder(root, layout, blur, sharp)
     export = sidecar.read_marker(root) if found == "exported" else None
     how = ImportConfig(layout=found, blur=blur, sharp=sharp)
-    frames: list[Frames] = []
+    frames: list[ImportedFrames] = []
     failed = [FailedPair(_as_path(entry.path), entry.reason, entry.detail) for entry in listing.left]
     with track("survey", len(listing.pairs)) as advance:
         for outcome in run_tasks(partial(look_at, root=root, how=how, plain=plain), listing.pairs, executor):
@@ -214,7 +214,7 @@ def _as_path(path: str) -> str:
     return path if "/" in path else f"./{path}"
 
 
-def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> Frames | FailedPair:
+def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> ImportedFrames | FailedPair:
     """What is known of a pair without decoding it; runs in a worker.
 
     Args:
@@ -224,7 +224,7 @@ def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False
         plain: Tell of the files as they are, even if an export says where they come from.
     """
     try:
-        paths = [inside(root, path) for path in (pair.blur, pair.sharp)]
+        paths = [resolve_inside(root, path) for path in (pair.blur, pair.sharp)]
         bits = [bits_of(path) for path in paths]
         metas = [read_meta(path) for path in paths]
         refs = [
@@ -247,7 +247,7 @@ def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False
     step = manifest.step_of(STAGE, how, record, imported=[ref.sha256 for ref in refs])
     record = replace(record, history=(*manifest.history_before(record, STAGE), step))
     valid, box = (None, None) if origin is None else (origin.valid, origin.box)
-    return Frames(record, pair.split, refs[0], refs[1], bits[0], valid, box)
+    return ImportedFrames(record, pair.split, refs[0], refs[1], bits[0], valid, box)
 
 
 def _told(error: Exception, root: Path) -> str:
@@ -264,7 +264,7 @@ def _at_f_number(meta: FrameMeta, f_number: float | None) -> FrameMeta:
     return replace(meta, exposure=replace(meta.exposure, f_number=f_number))
 
 
-def _encoding(config: PackConfig, export: Export | None, frames: Sequence[Frames]) -> Encoding:
+def _encoding(config: PackConfig, export: Export | None, frames: Sequence[ImportedFrames]) -> Encoding:
     if export is not None:
         return export.encoding
     if "encoding" in config.model_fields_set:
@@ -273,11 +273,11 @@ def _encoding(config: PackConfig, export: Export | None, frames: Sequence[Frames
     return Encoding.SRGB16 if deep and 2 * deep >= len(frames) else Encoding.SRGB8
 
 
-def _splits(frames: Sequence[Frames], config: PackConfig) -> dict[str, str]:
+def _splits(frames: Sequence[ImportedFrames], config: PackConfig) -> dict[str, str]:
     """The split of every scene: the layout's, or by `[pack.split]` where it has none."""
     given = {entry.record.scene: entry.split for entry in frames if entry.split is not None}
     free = [entry.record.scene for entry in frames if entry.split is None]
-    return {**given, **(assign(free, config.split) if free else {})}
+    return {**given, **(assign_splits(free, config.split) if free else {})}
 
 
 def _index(
@@ -287,13 +287,13 @@ def _index(
     export: Export | None,
     how: ImportConfig,
     splits: Mapping[str, str],
-    tasks: Sequence[ShardTask],
-    notes: Mapping[str, Note],
+    tasks: Sequence[ImportShardTask],
+    notes: Mapping[str, ShardNote],
     failed: Iterable[FailedPair],
 ) -> Index:
     header = tasks[0].header
     sections = (("pack", config), (STAGE, how))
-    configs = {section.fingerprint(): configurations.entry_of(stage, section) for stage, section in sections}
+    configs = {section.fingerprint(): configurations.configuration_entry(stage, section) for stage, section in sections}
     return Index(
         name=name,
         encoding=encoding,

@@ -12,7 +12,7 @@ from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.pipeline.manifest import names_a_file
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
-from sdd_toolkit.storage.files import inside
+from sdd_toolkit.storage.files import resolve_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ImportedPair:
     """What an export of this toolkit says of a pair.
 
     Attributes:
@@ -61,7 +61,7 @@ class SourcePair:
     sharp: str
     kind: PairKind
     f_number: float | None = None
-    origin: Origin | None = None
+    origin: ImportedPair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _why_not(root: Path, path: str) -> str:
     if not path.isprintable() or "\\" in path:
         return "its name is not printable"
     try:
-        return "" if inside(root, path).is_file() else "not a file"
+        return "" if resolve_inside(root, path).is_file() else "not a file"
     except ManifestError:
         return "a link that leads out of the folder"
 
@@ -182,7 +182,7 @@ def named(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
     return tuple(sorted(renamed, key=lambda pair: pair.id))
 
 
-def sifted(
+def filter_listing(
     files: Files, drafts: Sequence[SourcePair], left: Iterable[RejectedFile] = (), read: Iterable[str] = ()
 ) -> Listing:
     """The listing of a folder: named pairs, and every file that is in none.

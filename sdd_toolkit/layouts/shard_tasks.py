@@ -15,11 +15,11 @@ from sdd_toolkit.layouts.sidecar import Export
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import FileRef, PairRecord, Reason
-from sdd_toolkit.shards.building import cut, finish, made
-from sdd_toolkit.shards.folder import Note
+from sdd_toolkit.shards.building import assign_to_shards, build_shard, finalise
+from sdd_toolkit.shards.folder import ShardNote
 from sdd_toolkit.shards.index import VERSION, FailedPair, ShardHeader
 from sdd_toolkit.shards.schema import PackedPair
-from sdd_toolkit.storage.files import inside, sha256_of
+from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _LARGEST_EDGE = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class ImportedFrames:
     """A pair to import: its record, and its files as they were when it was looked at.
 
     Attributes:
@@ -54,12 +54,12 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardTask:
+class ImportShardTask:
     """One shard to be; `plan` is the fingerprint of everything its bytes depend on."""
 
     name: str
     header: ShardHeader
-    frames: tuple[Frames, ...]
+    frames: tuple[ImportedFrames, ...]
     plan: str
     root: Path
     out: Path
@@ -71,24 +71,24 @@ class ShardTask:
         """The pairs it is to hold."""
         return tuple(entry.record.id for entry in self.frames)
 
-    def only(self, pair_id: str) -> ShardTask:
+    def only(self, pair_id: str) -> ImportShardTask:
         """The same with one pair."""
         return replace(self, frames=tuple(entry for entry in self.frames if entry.record.id == pair_id))
 
-    def without(self, lost: tuple[FailedPair, ...]) -> ShardTask:
+    def without(self, lost: tuple[FailedPair, ...]) -> ImportShardTask:
         """The same, these pairs left out with their reasons."""
         return replace(self, lost=lost)
 
 
-def planned(
+def plan_import(
     root: Path,
     out: Path,
-    frames: Sequence[Frames],
+    frames: Sequence[ImportedFrames],
     splits: Mapping[str, str],
     config: PackConfig,
     encoding: Encoding,
     export: Export | None = None,
-) -> tuple[ShardTask, ...]:
+) -> tuple[ImportShardTask, ...]:
     """The shards: by split, then in the order of ids.
 
     Args:
@@ -106,24 +106,24 @@ def planned(
     for split in SPLITS:
         members = sorted((f for f in frames if splits[f.record.scene] == split), key=lambda entry: entry.record.id)
         header = told.header(split, config.patch_size, config.profile.codec)
-        for name, mine in cut(split, members, config.pairs_per_shard):
+        for name, mine in assign_to_shards(split, members, config.pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "config": values, "header": asdict(header)}
             facts |= {"name": name, "frames": [asdict(entry) for entry in mine]}
             plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
-            tasks.append(ShardTask(name, header, mine, plan, root, out, config))
+            tasks.append(ImportShardTask(name, header, mine, plan, root, out, config))
     return tuple(tasks)
 
 
-def built(tasks: Sequence[ShardTask], executor: str) -> Iterator[Note]:
+def build_import_shard(tasks: Sequence[ImportShardTask], executor: str) -> Iterator[ShardNote]:
     """The notes of the shards as they get ready."""
-    return made(build, _try, tasks, executor, sees=tuple({task.root for task in tasks}))
+    return build_shard(build, _try, tasks, executor, sees=tuple({task.root for task in tasks}))
 
 
-def _try(task: ShardTask) -> bool:
+def _try(task: ImportShardTask) -> bool:
     return isinstance(packed(task, task.frames[0]), PackedPair)
 
 
-def build(task: ShardTask) -> Note:
+def build(task: ImportShardTask) -> ShardNote:
     """Writes one shard and notes that it is finished; runs in a worker."""
     failed: list[FailedPair] = []
 
@@ -135,10 +135,10 @@ def build(task: ShardTask) -> Note:
             else:
                 yield pair, task.config.patching(task.header.split).patches(pair)
 
-    return finish(task.out, task.name, task.plan, task.header, pairs(), failed)
+    return finalise(task.out, task.name, task.plan, task.header, pairs(), failed)
 
 
-def packed(task: ShardTask, entry: Frames) -> PackedPair | FailedPair:
+def packed(task: ImportShardTask, entry: ImportedFrames) -> PackedPair | FailedPair:
     """The pair with its pixels as they are, or why it cannot be had."""
     record = entry.record
     for failure in task.lost:
@@ -146,12 +146,12 @@ def packed(task: ShardTask, entry: Frames) -> PackedPair | FailedPair:
             return failure
     try:
         for ref in (entry.blur, entry.sharp):
-            path = inside(task.root, ref.path)
+            path = resolve_inside(task.root, ref.path)
             if path.stat().st_size != ref.bytes or sha256_of(path) != ref.sha256:
                 return FailedPair(record.id, Reason.CHANGED, f"{ref.path} changed while it was imported")
-        blur, sharp = (read_frame(inside(task.root, ref.path)) for ref in (entry.blur, entry.sharp))
+        blur, sharp = (read_frame(resolve_inside(task.root, ref.path)) for ref in (entry.blur, entry.sharp))
         size = sharp.shape[:2]
-        valid = np.ones(size, np.bool_) if entry.valid is None else read_mask(inside(task.root, entry.valid))
+        valid = np.ones(size, np.bool_) if entry.valid is None else read_mask(resolve_inside(task.root, entry.valid))
     except RawError as error:
         return FailedPair(record.id, Reason.UNREADABLE, error.what.replace(f"{task.root}/", ""))
     except (InputError, OSError) as error:

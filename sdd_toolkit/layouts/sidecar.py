@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.layouts.listing import Files, Listing, Origin, SourcePair, sifted
+from sdd_toolkit.layouts.listing import Files, ImportedPair, Listing, SourcePair, filter_listing
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.pipeline.manifest import record_from, to_json
 from sdd_toolkit.raw.development import Demosaic, LensCorrection
@@ -106,7 +106,7 @@ def read_marker(root: Path) -> Export | None:
         export = _EXPORT.validate_python(content)
         # What JSON can say and no index can: NaN, half a character.
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-        return replace(export, configs=configurations.fitting(export.configs))
+        return replace(export, configs=configurations.valid_configurations(export.configs))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -118,7 +118,7 @@ def line_text(line: Line) -> str:
     return to_json(line)
 
 
-def read(root: Path, files: Files) -> Listing:
+def read_sidecar(root: Path, files: Files) -> Listing:
     """The pairs of an export, as it tells them.
 
     Raises:
@@ -143,7 +143,7 @@ def read(root: Path, files: Files) -> Listing:
         except (ManifestError, ValidationError, ValueError, RecursionError) as error:
             what = error.what if isinstance(error, ManifestError) else f"{where} does not describe a pair"
             left.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
-    return sifted(files, drafts, left, OWN)
+    return filter_listing(files, drafts, left, OWN)
 
 
 def _patches(root: Path, present: set[str]) -> list[str]:
@@ -169,7 +169,7 @@ def _pair(text: bytes, where: str, present: set[str]) -> SourcePair:
             raise ManifestError(f"{where}: there is no {path!r}", hint="export again")
     if line.split not in ("train", "val", "test") or (record.id, record.scene) != (line.id, line.scene):
         raise ManifestError(f"{where}: it contradicts itself", hint="export again")
-    origin = Origin(record, line.blur_sha256, line.sharp_sha256, line.valid, line.box)
+    origin = ImportedPair(record, line.blur_sha256, line.sharp_sha256, line.valid, line.box)
     return SourcePair(line.id, line.scene, line.split, line.blur, line.sharp, record.kind, origin=origin)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.storage.files import inside, replacing
+from sdd_toolkit.storage.files import replace_atomically, resolve_inside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,11 +42,11 @@ def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) ->
         A line about each pair, and how many were there already.
     """
     name = shard.name.removesuffix(".h5") + ".tar"
-    path = inside(out, name)
+    path = resolve_inside(out, name)
     skipped = 0 if overwrite or not path.is_file() else len(shard.pairs)
     with ShardReader(shards, shard.split) as reader:
         if not skipped:
-            with replacing(path) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
+            with replace_atomically(path) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
                 for pair_id in shard.pairs:
                     for member, content in _members(reader.read(pair_id), shard.split):
                         archive.addfile(_plain(member, len(content)), io.BytesIO(content))

@@ -66,7 +66,7 @@ _BLOCK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ParsedExif:
     """What a file said, and whether ExifTool might know more of it."""
 
     meta: FrameMeta
@@ -92,7 +92,7 @@ def read_meta(path: Path) -> FrameMeta:
         ) from error
 
 
-def read(path: Path, stream: BinaryIO, structure: Structure) -> Told:
+def read(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
     """The same of a file that is open and whose structure is known.
 
     Raises:
@@ -113,11 +113,11 @@ def read(path: Path, stream: BinaryIO, structure: Structure) -> Told:
         height, width = structure.size
         told = replace(told, size=(height // 2 * 2, width // 2 * 2))
     if not _is_incomplete(told):
-        return Told(told, ask=False)
+        return ParsedExif(told, ask=False)
     noted = has_note(reader(stream), structure.exif)
     if noted:
         told = _with_note(told, read_note(reader(stream), structure.exif, told.make or ""))
-    return Told(told, ask=_is_incomplete(told) and (noted or (is_raw and not tags)))
+    return ParsedExif(told, ask=_is_incomplete(told) and (noted or (is_raw and not tags)))
 
 
 def parse(tags: Mapping[str, Any]) -> FrameMeta:
@@ -306,5 +306,5 @@ def probe(path: Path, *, shot: bool = True) -> FrameMeta:
     if is_image(path):
         height, width = read_image(path).shape[:2]
         return FrameMeta(size=(height // 2 * 2, width // 2 * 2))
-    with libraw.opened(path, unpack=False) as raw:
+    with libraw.open_raw(path, unpack=False) as raw:
         return libraw.meta_of(raw, shot=shot)

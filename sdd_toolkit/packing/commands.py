@@ -6,18 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import (
-    IN_PATH,
-    echo_report,
-    hold,
-    shards_option,
-    stage_options,
-)
+from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, shards_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 
 @click.command()
@@ -27,7 +21,7 @@ if TYPE_CHECKING:
 @stage_options
 def pack(
     manifest: Path,
-    out: Place,
+    out: Location,
     profile: str | None,
     config: Path | None,
     executor: str | None,
@@ -39,12 +33,12 @@ def pack(
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
     from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.packing.stage import run
+    from sdd_toolkit.packing.stage import pack_dataset
     from sdd_toolkit.raw.development import DevelopConfig
 
-    hold(out)
+    lock_folders(out)
     section = load_section(PackConfig, "pack", config, profile=profile)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
-    report = run(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
+    report = pack_dataset(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)

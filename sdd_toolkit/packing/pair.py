@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap
-from sdd_toolkit.calibration.undistortion import correction, straightened, straightened_flow
+from sdd_toolkit.calibration.undistortion import find_correction, undistort_box, undistort_flow
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.frames.reading import develop_frame
 from sdd_toolkit.imaging.encoding import Codes, Encoding, encode, encode_integers
 from sdd_toolkit.imaging.geometry import enlarge_flow, scaled
 from sdd_toolkit.imaging.resampling import Interpolation, sample, warp, warped_tiles
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR, applicable, carried, halved
-from sdd_toolkit.imaging.residual_flow import read as read_residual
+from sdd_toolkit.imaging.residual_flow import read_residual_flow as read_residual
 from sdd_toolkit.raw.development import DevelopConfig, PairDevelopment
 from sdd_toolkit.records import Reason
 from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
 from sdd_toolkit.shards.schema import PackedPair
-from sdd_toolkit.storage.files import inside
+from sdd_toolkit.storage.files import resolve_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,13 +108,13 @@ def pack_pair(
     """
     try:
         alignment = _checked(record.alignment)
-        lens = correction(record, alignment.size, develop)
+        lens = find_correction(record, alignment.size, develop)
         flows = _flows(folder, alignment, warp_by, develop.reduction)
         alignment = _halved(alignment) if develop.reduction == 2 else alignment
         overlap = crop_box(alignment.box, alignment.size)
         box = _inside_flow(overlap, flows)
         if lens is not None:
-            box = overlap = straightened(box, lens.places)
+            box = overlap = undistort_box(box, lens.places)
         left, top, right, bottom = box
         size = (bottom - top, right - left)
         if min(size) < min_size_px:
@@ -164,7 +164,7 @@ def pack_pair(
             blur=blur_codes[crop],
             sharp=sharp_codes,
             valid=mask[crop],
-            flow=flows.cropped(box).left if places is None else straightened_flow(flows.left, places),
+            flow=flows.cropped(box).left if places is None else undistort_flow(flows.left, places),
             record=record,
             box=box,
             development=PairDevelopment(balance, blur=blur_facts, sharp=sharp_facts, lens=name),
@@ -255,7 +255,7 @@ def _flows(folder: Path, alignment: Alignment, warp_by: Warp, reduction: int) ->
     if alignment.flow_file is None:
         grid = [-(-(edge // reduction) // FLOW_FACTOR) for edge in alignment.size]
         return _Flows(None, np.zeros((*grid, 2), dtype=np.float32), np.zeros(grid, dtype=np.bool_))
-    path = inside(folder, alignment.flow_file)
+    path = resolve_inside(folder, alignment.flow_file)
     try:
         residual = read_residual(path, alignment.size)
     except InputError as error:

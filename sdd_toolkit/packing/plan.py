@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap
-from sdd_toolkit.packing.reuse import developed
+from sdd_toolkit.packing.reuse import development_settings
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.raw.development import DevelopConfig
-from sdd_toolkit.shards.building import cut
+from sdd_toolkit.shards.building import assign_to_shards
 from sdd_toolkit.shards.index import VERSION
 from sdd_toolkit.version import __version__
 
@@ -59,8 +59,13 @@ def plan_shards(
     plans = []
     for split in SPLITS:
         members = sorted((r for r in records if splits[r.scene] == split), key=lambda record: record.id)
-        for name, mine in cut(split, members, config.pairs_per_shard):
-            facts = {"format": VERSION, "toolkit": __version__, "config": values, "develop": developed(develop)}
+        for name, mine in assign_to_shards(split, members, config.pairs_per_shard):
+            facts = {
+                "format": VERSION,
+                "toolkit": __version__,
+                "config": values,
+                "develop": development_settings(develop),
+            }
             facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
             facts["records"] = [to_json(record) for record in mine]
             plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]

@@ -14,8 +14,8 @@ from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.raw.development import LensCorrection
 from sdd_toolkit.shards import superseded
 from sdd_toolkit.shards.index import VERSION
-from sdd_toolkit.shards.stored_patches import read_marks, read_pair, read_patches
-from sdd_toolkit.storage.files import inside, sha256_of
+from sdd_toolkit.shards.stored_patches import read_pair, read_patches, read_reuse_keys
+from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.records import PairRecord
     from sdd_toolkit.shards.schema import Patch, StoredPair
-    from sdd_toolkit.shards.superseded import Source
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.shards.superseded import SupersededShard
+    from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
 # What says where a pair goes, or what lies beside its arrays. A setting that is not named here is one of the pixels.
@@ -45,7 +45,7 @@ _NOT_OF_PIXELS = {
 }
 
 
-def pixels_of(
+def pixel_settings(
     record: PairRecord, folder: Path, config: PackConfig, develop: DevelopConfig, hot_pixels: HotPixelMap
 ) -> str:
     """Fingerprint of everything the stored arrays of a pair depend on, 32 hex digits.
@@ -61,12 +61,12 @@ def pixels_of(
         hot_pixels: What is repaired before.
     """
     aligned = record.alignment
-    flow = None if aligned is None or aligned.flow_file is None else inside(folder, aligned.flow_file)
+    flow = None if aligned is None or aligned.flow_file is None else resolve_inside(folder, aligned.flow_file)
     facts = {
         "format": VERSION,
         "toolkit": __version__,
         "pack": config.model_dump(mode="json", exclude=_NOT_OF_PIXELS),
-        "develop": developed(develop),
+        "develop": development_settings(develop),
         "files": [record.blur.sha256, record.sharp.sha256],
         "alignment": None if aligned is None else asdict(replace(aligned, flow_file=None)),
         "flow": None if flow is None else sha256_of(flow) if flow.is_file() else "missing",
@@ -77,7 +77,7 @@ def pixels_of(
     return hashlib.sha256(to_json({**facts, "meta": metas}).encode()).hexdigest()[:32]
 
 
-def developed(develop: DevelopConfig) -> dict[str, object]:
+def development_settings(develop: DevelopConfig) -> dict[str, object]:
     """The settings of the development that pixels depend on, with the version of what corrects lenses."""
     values: dict[str, object] = develop.model_dump(mode="json", exclude={"hot_pixels"})
     if develop.lens_correction is not LensCorrection.NONE:
@@ -85,17 +85,17 @@ def developed(develop: DevelopConfig) -> dict[str, object]:
     return values
 
 
-def patches_again(pair: StoredPair, patching: Patching) -> tuple[Patch, ...]:
+def rechoose_patches(pair: StoredPair, patching: Patching) -> tuple[Patch, ...]:
     """The patches of a pair that is taken over: those it had if they were chosen this way, else chosen anew."""
-    marks = read_marks(pair.path, [pair.stored_id]).get(pair.stored_id)
+    marks = read_reuse_keys(pair.path, [pair.stored_id]).get(pair.stored_id)
     if marks is not None and marks[0].patching == patching.fingerprint():
         return tuple(replace(patch, pair=pair.id) for patch in read_patches(pair.path, pair.stored_id))
     return tuple(replace(patch, pair=pair.id) for patch in patching.patches(read_pair(pair.path, pair.stored_id)))
 
 
-def sources(out: Place, executor: str) -> Mapping[str, tuple[Source, ...]]:
+def reusable_pairs(out: Location, executor: str) -> Mapping[str, tuple[SupersededShard, ...]]:
     """The pairs in the shards that were set aside in `out`, by id. A damaged shard is left out, and the log says so."""
-    found: dict[str, list[Source]] = defaultdict(list)
+    found: dict[str, list[SupersededShard]] = defaultdict(list)
     for outcome in run_tasks(superseded.survey, superseded.shards(out), executor):
         if isinstance(outcome.result, tuple):
             for source in outcome.result:

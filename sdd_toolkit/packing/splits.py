@@ -42,7 +42,7 @@ class SplitConfig(Section):
         return self
 
 
-def assign(scenes: Iterable[str], config: SplitConfig, known: Collection[str] = ()) -> dict[str, str]:
+def assign_splits(scenes: Iterable[str], config: SplitConfig, known: Collection[str] = ()) -> dict[str, str]:
     """The split of every scene; the same scenes, configuration and seed give the same answer.
 
     Scenes are put in the order of a hash of their name, then cut by rounded shares. From two unlisted scenes on,

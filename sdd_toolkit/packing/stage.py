@@ -14,25 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.calibration import lensfun_profile
-from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, load_for_manifest
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
-from sdd_toolkit.imaging.perceptual_hash import look_of
+from sdd_toolkit.imaging.perceptual_hash import hash_of
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.pair import pack_pair
 from sdd_toolkit.packing.plan import ShardPlan, plan_shards
-from sdd_toolkit.packing.reuse import patches_again, pixels_of, sources
-from sdd_toolkit.packing.splits import SPLITS, assign
+from sdd_toolkit.packing.reuse import pixel_settings, rechoose_patches, reusable_pairs
+from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline import configurations
-from sdd_toolkit.pipeline.manifest import Manifest, reject_counts
-from sdd_toolkit.pipeline.manifest import read as read_manifest
+from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, reject_counts
 from sdd_toolkit.pipeline.stage_runner import Job, altered
 from sdd_toolkit.raw.development import DevelopConfig, LensCorrection
 from sdd_toolkit.records import PairRecord, Reason, Report
 from sdd_toolkit.shards import superseded
-from sdd_toolkit.shards.building import finish, made
-from sdd_toolkit.shards.folder import Note, clear, intact, publish, strays
+from sdd_toolkit.shards.building import build_shard, finalise
+from sdd_toolkit.shards.folder import ShardNote, intact_shards, publish_index, remove_unlisted, unlisted_shards
 from sdd_toolkit.shards.index import (
     INDEX_NAME,
     TRANSFER,
@@ -41,16 +40,16 @@ from sdd_toolkit.shards.index import (
     ShardHeader,
 )
 from sdd_toolkit.shards.library_versions import libraries
-from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, StoredPair
-from sdd_toolkit.storage.files import inside
+from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, StoredPair
+from sdd_toolkit.storage.files import resolve_inside
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sdd_toolkit.execution.progress import Track
-    from sdd_toolkit.shards.superseded import Source
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.shards.superseded import SupersededShard
+    from sdd_toolkit.storage.locations import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,11 @@ class _Task:
     plan: ShardPlan
     root: Path
     folder: Path
-    out: Place
+    out: Location
     config: PackConfig
     develop: DevelopConfig
     hot_pixels: HotPixelMap
-    sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    sources: Mapping[str, tuple[SupersededShard, ...]] = field(default_factory=dict)
     lost: tuple[FailedPair, ...] = ()
 
     @property
@@ -83,13 +82,13 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    note: Note
+    note: ShardNote
     copied: int
 
 
-def run(
+def pack_dataset(
     manifest: Path,
-    out: Place,
+    out: Location,
     config: PackConfig,
     *,
     develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
@@ -123,8 +122,8 @@ def run(
     source = read_manifest(manifest)
     kept = _kept(source, manifest)
     if not kept:
-        clear(out, {})
-        superseded.drop(out)
+        remove_unlisted(out, {})
+        superseded.delete_all(out)
         reasons = ", ".join(f"{count} {reason}" for reason, count in reject_counts(source.records).items())
         raise InputError(
             f"{manifest} keeps none of its {len(source.records)} pairs" + (f" ({reasons})" if reasons else ""),
@@ -132,44 +131,44 @@ def run(
         )
     if develop.lens_correction is LensCorrection.LENSFUN:
         lensfun_profile.check_known(kept)
-    hot_pixels = beside(manifest, develop)
-    splits = assign((record.scene for record in kept), config.split, {record.scene for record in source.records})
+    hot_pixels = load_for_manifest(manifest, develop)
+    splits = assign_splits((record.scene for record in kept), config.split, {record.scene for record in source.records})
     plans = plan_shards(kept, splits, config, develop, hot_pixels)
-    notes: dict[str, Note] = {}
+    notes: dict[str, ShardNote] = {}
     if not overwrite:
         names = {plan.name: tuple(record.id for record in plan.records) for plan in plans}
-        notes = intact(out, {plan.name: plan.plan for plan in plans}, names)
+        notes = intact_shards(out, {plan.name: plan.plan for plan in plans}, names)
     todo = [plan for plan in plans if plan.name not in notes]
     skipped = sum(len(note.shard.pairs) for note in notes.values())
     if overwrite:
-        superseded.drop(out)
+        superseded.delete_all(out)
     elif todo:
-        superseded.set_aside(out, notes)
-    if todo or strays(out, notes):
-        clear(out, notes)
-    stored = sources(out, executor) if todo else {}
+        superseded.move_aside(out, notes)
+    if todo or unlisted_shards(out, notes):
+        remove_unlisted(out, notes)
+    stored = reusable_pairs(out, executor) if todo else {}
     folder = manifest.parent.resolve()
     tasks = [
         _Task(plan, source.root, folder, out.resolve(), config, develop, hot_pixels, _of(plan, stored)) for plan in todo
     ]
     copied = 0
     with track("pack", sum(len(task.plan.records) for task in tasks)) as advance:
-        for built in made(_build_shard, _try, tasks, executor, sees=(source.root, folder)):
+        for built in build_shard(_build_shard, _try, tasks, executor, sees=(source.root, folder)):
             note = notes[built.note.shard.name] = built.note
             copied += built.copied
             advance(len(note.shard.pairs) + len(note.failed), note.shard.name)
-    configs = configurations.of_records(kept, configurations.kept(manifest.parent))
+    configs = configurations.configurations_of(kept, configurations.read_configurations(manifest.parent))
     index = _index(config, develop, splits, [notes[plan.name] for plan in plans], configs)
     if not any(shard.pairs for shard in index.shards):
-        clear(out, {})
-        superseded.drop(out)
+        remove_unlisted(out, {})
+        superseded.delete_all(out)
         first = index.failed[0]
         raise InputError(
             f"none of the {len(kept)} kept pairs could be packed; {first.id}: {first.reason.value} {first.detail}",
             hint="are the source files where the manifest says?",
         )
-    publish(out, index)
-    superseded.drop(out)
+    publish_index(out, index)
+    superseded.delete_all(out)
     return Report(
         stage="pack",
         total=len(kept),
@@ -191,11 +190,13 @@ def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
         source.locate(record.blur)
         source.locate(record.sharp)
         if record.alignment is not None and record.alignment.flow_file is not None:
-            inside(path.parent, record.alignment.flow_file)
+            resolve_inside(path.parent, record.alignment.flow_file)
     return kept
 
 
-def _of(plan: ShardPlan, stored: Mapping[str, tuple[Source, ...]]) -> Mapping[str, tuple[Source, ...]]:
+def _of(
+    plan: ShardPlan, stored: Mapping[str, tuple[SupersededShard, ...]]
+) -> Mapping[str, tuple[SupersededShard, ...]]:
     return {record.id: stored[record.id] for record in plan.records if record.id in stored}
 
 
@@ -216,7 +217,7 @@ def _build_shard(task: _Task) -> _Built:
                 failed.append(pair)
             elif isinstance(pair, StoredPair):
                 copied.append(pair.id)
-                yield pair, patches_again(pair, patching)
+                yield pair, rechoose_patches(pair, patching)
             else:
                 yield pair, patching.patches(pair)
 
@@ -230,7 +231,7 @@ def _build_shard(task: _Task) -> _Built:
         task.develop.demosaic,
         task.develop.lens_correction,
     )
-    note = finish(task.out, plan.name, plan.plan, header, pairs(), failed)
+    note = finalise(task.out, plan.name, plan.plan, header, pairs(), failed)
     return _Built(note, len(copied))
 
 
@@ -238,7 +239,7 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | Failed
     for failure in task.lost:
         if failure.id == record.id:
             return failure
-    pixels = pixels_of(record, task.folder, task.config, task.develop, task.hot_pixels)
+    pixels = pixel_settings(record, task.folder, task.config, task.develop, task.hot_pixels)
     patching = task.config.patching(task.plan.split).fingerprint()
     for source in task.sources.get(record.id, ()):
         if source.marks.pixels == pixels and min(source.size) >= task.config.min_size_px:
@@ -261,18 +262,18 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | Failed
     if isinstance(pair, FailedPair):
         # Where the sources lie on this machine is nobody's business and would make bytes depend on it.
         return replace(pair, detail=pair.detail.replace(f"{task.root}/", ""))
-    return replace(pair, marks=Marks(pixels, patching, look_of(pair.sharp)))
+    return replace(pair, marks=ReuseKeys(pixels, patching, hash_of(pair.sharp)))
 
 
 def _index(
     config: PackConfig,
     develop: DevelopConfig,
     splits: Mapping[str, str],
-    notes: Sequence[Note],
+    notes: Sequence[ShardNote],
     configs: configurations.Configurations,
 ) -> Index:
     own = {
-        section.fingerprint(): configurations.entry_of(name, section)
+        section.fingerprint(): configurations.configuration_entry(name, section)
         for name, section in (("pack", config), ("develop", develop))
     }
     return Index(

@@ -19,34 +19,34 @@ CONFIGURATIONS = "configurations.json"
 Configurations = dict[str, dict[str, Any]]
 
 
-def hand_on(source: Path, out: Path, stage: str, config: Section) -> None:
+def copy_configurations(source: Path, out: Path, stage: str, config: Section) -> None:
     """Keeps a stage's configuration in `out`, and those that lie beside its input in `source`."""
-    before, here = kept(source), kept(out)
-    both = {**here, **before, config.fingerprint(): entry_of(stage, config)}
+    before, here = read_configurations(source), read_configurations(out)
+    both = {**here, **before, config.fingerprint(): configuration_entry(stage, config)}
     if both != here:
         write_text(out / CONFIGURATIONS, _text(both))
 
 
-def entry_of(stage: str, config: Section) -> dict[str, Any]:
+def configuration_entry(stage: str, config: Section) -> dict[str, Any]:
     """What is kept of a configuration: the stage's name and every value, defaults too."""
     return {"stage": stage, "values": config.model_dump(mode="json")}
 
 
-def kept(folder: Path) -> Configurations:
+def read_configurations(folder: Path) -> Configurations:
     """The configurations in `folder` by fingerprint; those that do not have theirs are left out."""
     try:
         found = json.loads((folder / CONFIGURATIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return fitting(found) if isinstance(found, dict) else {}
+    return valid_configurations(found) if isinstance(found, dict) else {}
 
 
-def fitting(found: Mapping[str, Any]) -> Configurations:
+def valid_configurations(found: Mapping[str, Any]) -> Configurations:
     """Those entries of `found` that hash to their fingerprint."""
     return {key: entry for key, entry in found.items() if isinstance(entry, dict) and _fits(key, entry)}
 
 
-def of_records(records: Iterable[PairRecord], known: Mapping[str, dict[str, Any]]) -> Configurations:
+def configurations_of(records: Iterable[PairRecord], known: Mapping[str, dict[str, Any]]) -> Configurations:
     """Those of `known` that steps of `records` went by."""
     wanted = {step.config for record in records for step in record.history}
     return {key: known[key] for key in sorted(wanted) if key in known}

@@ -14,7 +14,7 @@ from sdd_toolkit.config import Section
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.storage.files import write_text
-from sdd_toolkit.storage.locations import Place, place
+from sdd_toolkit.storage.locations import Location, parse_location
 
 
 class BuildConfig(Section):
@@ -37,7 +37,7 @@ class Dataset:
     """The layout of a data set's folder."""
 
     folder: Path
-    shards_at: Place | None = None
+    shards_at: Location | None = None
 
     @property
     def ingested(self) -> Path:
@@ -60,7 +60,7 @@ class Dataset:
         return self.folder / "filtered.jsonl"
 
     @property
-    def shards(self) -> Place:
+    def shards(self) -> Location:
         """Folder of the shards, their index and the data card."""
         return self.folder / "shards" if self.shards_at is None else self.shards_at
 
@@ -88,7 +88,7 @@ def resolve(
         raise ConfigError(f"{config} names no sources", hint='set sources = ["raw"] in [build] or pass --source DIR')
     if out is None and values.out is None:
         raise ConfigError(f"{config} names no destination", hint='set out = "dataset" in [build] or pass --out DIR')
-    shards = None if values.shards is None else place(values.shards)
+    shards = None if values.shards is None else parse_location(values.shards)
     if isinstance(shards, Path):
         shards = config.parent / shards
     return sources, Dataset(out if out is not None else config.parent / str(values.out), shards)

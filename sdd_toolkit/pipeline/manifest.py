@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.records import PairRecord, Step
-from sdd_toolkit.storage.files import check_relative, inside, replacing
+from sdd_toolkit.storage.files import check_relative, replace_atomically, resolve_inside
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Named:
     id: str
 
 
-_NAMED = TypeAdapter(_Named)
+_RECORD_ID = TypeAdapter(_Named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Manifest:
 
     def locate(self, ref: FileRef) -> Path:
         """Where the file of `ref` lies; refused if it would leave the root."""
-        return inside(self.root, ref.path)
+        return resolve_inside(self.root, ref.path)
 
 
 def to_json(value: object) -> str:
@@ -70,18 +70,18 @@ def to_json(value: object) -> str:
     return _ENCODER.encode(value)
 
 
-def read(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
     """Reads and validates a manifest.
 
     Raises:
         ManifestError: Missing, not a manifest, another version, or a line that does not fit its schema.
     """
-    root, pairs = stream(path)
-    with _collector_at_rest():
+    root, pairs = stream_records(path)
+    with _gc_paused():
         return Manifest(root=root, records=tuple(record for record, _ in pairs))
 
 
-def stream(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
+def stream_records(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
     """The root of a manifest, and its pairs one by one with their lines: a large manifest need not fit into memory.
 
     Raises:
@@ -116,7 +116,7 @@ def _lines(path: Path) -> Iterator[str]:
         ) from error
 
 
-def write(path: Path, manifest: Manifest) -> None:
+def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes the manifest atomically, records sorted by id, so that equal content is equal bytes."""
     write_lines(path, manifest.root, map(to_json, sorted(manifest.records, key=lambda record: record.id)))
 
@@ -125,7 +125,7 @@ def write_lines(path: Path, root: Path, lines: Iterable[str]) -> None:
     """Writes a manifest of lines in the order of their pairs' ids, as `write` does."""
     relative = os.path.relpath(root.resolve(), path.parent.resolve())
     header = to_json({"format": FORMAT, "version": VERSION, "root": relative.replace(os.sep, "/")})
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+    with replace_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(header + "\n")
         stream.writelines(line + "\n" for line in lines)
 
@@ -157,14 +157,14 @@ def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:
     return record.history[: names.index(stage)] if stage in names else record.history
 
 
-def done_before(path: Path) -> dict[str, str]:
+def read_finished(path: Path) -> dict[str, str]:
     """The lines of an earlier run's output by id, for resuming; empty if there is no readable one, or it is torn."""
     if not path.is_file():
         return {}
     try:
         lines = _lines(path)
         _header(path, next(lines, ""))
-        return {_NAMED.validate_json(line).id: line for line in lines if line.strip()}
+        return {_RECORD_ID.validate_json(line).id: line for line in lines if line.strip()}
     except (ManifestError, ValidationError):
         return {}
 
@@ -174,7 +174,7 @@ def lines_by_id(lines: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in lines:
         try:
-            found[_NAMED.validate_json(line).id] = line
+            found[_RECORD_ID.validate_json(line).id] = line
         except ValidationError:
             continue
     return found
@@ -217,7 +217,7 @@ def counted(reasons: Iterable[Reason | None]) -> dict[str, int]:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Records hold no cycles; looking for some takes as long as reading them."""
     before = gc.isenabled()
     gc.disable()

@@ -19,7 +19,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.records import Reason, Report, Verdict
-from sdd_toolkit.storage.files import inside, sha256_of, writing_failed
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, writing_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +50,7 @@ class Job(Generic[SectionT]):
 
     def locate(self, ref: FileRef) -> Path:
         """Where the file of `ref` lies; refused if it would leave the root."""
-        return inside(self.root, ref.path)
+        return resolve_inside(self.root, ref.path)
 
 
 def rejected(record: PairRecord, reason: Reason, detail: str = "") -> PairRecord:
@@ -120,9 +120,9 @@ def work_through(
     workers_of(executor)
     if out.resolve() == source.resolve():
         raise InputError(f"{out} is both input and output of `{stage}`", hint="give another --out")
-    root, pairs = manifest.stream(source)
+    root, pairs = manifest.stream_records(source)
     journal = out.with_name(out.name + JOURNAL)
-    before = {} if overwrite else {**manifest.done_before(out), **_recovered(journal)}
+    before = {} if overwrite else {**manifest.read_finished(out), **_recovered(journal)}
     # Lines, not records: of a hundred thousand pairs that saves a gigabyte.
     finished: dict[str, str] = {}
     reasons: list[Reason | None] = []
@@ -161,7 +161,7 @@ def work_through(
             finished[record.id] = line
             reasons.append(manifest.reason_of(record))
             advance(note=record.id)
-    configurations.hand_on(source.parent, out.parent, stage, config)
+    configurations.copy_configurations(source.parent, out.parent, stage, config)
     manifest.write_lines(out, root, (finished[name] for name in sorted(finished)))
     journal.unlink(missing_ok=True)
     return Report(

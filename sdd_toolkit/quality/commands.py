@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import (
-    IN_PATH,
-    echo_report,
-    hold,
-    out_option,
-    stage_options,
-)
+from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +24,12 @@ def filter_(
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
     from sdd_toolkit.quality.criteria import FilterConfig
-    from sdd_toolkit.quality.stage import run
+    from sdd_toolkit.quality.stage import filter_pairs
     from sdd_toolkit.raw.development import DevelopConfig
 
-    hold(out)
+    lock_folders(out)
     section = load_section(FilterConfig, "filter", config)
     develop = load_section(DevelopConfig, "develop", config)
     how = executor or default_name()
-    report = run(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
+    report = filter_pairs(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)

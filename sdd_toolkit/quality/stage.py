@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, beside
+from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, load_for_manifest
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames.reading import read_half
@@ -28,7 +28,7 @@ STAGE = "filter"
 _FINAL = (Reason.UNREADABLE, Reason.CHANGED, Reason.WORKER_DIED, Reason.TIMED_OUT)
 
 
-def run(
+def filter_pairs(
     manifest: Path,
     out: Path,
     config: FilterConfig,
@@ -49,7 +49,7 @@ def run(
         ManifestError: `manifest` cannot be read.
         InputError: `out` cannot be written.
     """
-    hot_pixels = beside(manifest, develop)
+    hot_pixels = load_for_manifest(manifest, develop)
     return work_through(
         STAGE,
         manifest,

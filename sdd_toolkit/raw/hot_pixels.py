@@ -44,7 +44,7 @@ class Outliers:
     dead: NDArray[np.int64]
 
 
-def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
+def find_outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
     """Samples beyond the second highest or lowest of their eight neighbours of the same colour.
 
     By how much: four standard deviations of the noise, a quarter of the spread of the neighbours (second highest to
@@ -70,7 +70,7 @@ def outliers(mosaic: NDArray[np.uint16], range_dn: float) -> Outliers:
     return Outliers(np.concatenate(found_hot), np.concatenate(found_dead))
 
 
-def confirmed(scenes: Sequence[Outliers], width: int) -> Places:
+def confirm_hot_pixels(scenes: Sequence[Outliers], width: int) -> Places:
     """Places that are hot, or dead, in at least half of the scenes and in `MIN_SCENES` of them.
 
     Args:

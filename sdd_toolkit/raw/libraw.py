@@ -20,7 +20,7 @@ from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats import tiff as tiff_directory
 from sdd_toolkit.formats.containers import LARGEST_PX, check_is_file, examine
 from sdd_toolkit.formats.decoding import preview_of_jpeg
-from sdd_toolkit.imaging.binning import any_of_block, binned
+from sdd_toolkit.imaging.binning import any_in_2x2, bin_2x2
 from sdd_toolkit.raw import bayer, demosaic
 from sdd_toolkit.raw.development import Demosaic, FrameFacts
 from sdd_toolkit.raw.hot_pixels import repair
@@ -52,7 +52,7 @@ _SAME_SHAPE = 0.03
 
 
 @contextmanager
-def opened(path: Path, *, unpack: bool = True) -> Iterator[Any]:
+def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
     """The RAW file; whatever LibRaw raises, now or in the block, becomes a RawError.
 
     Without `unpack` the pixels are neither read nor checked.
@@ -150,7 +150,7 @@ def range_dn(raw: Any) -> float:
     return float(max(raw.white_level - min(raw.black_level_per_channel), 1))
 
 
-def repaired(raw: Any, places: Places | None) -> int:
+def repair_hot_pixels(raw: Any, places: Places | None) -> int:
     """Repairs the samples at (row, column) of an open file's visible area; returns how many there were."""
     if places is None or not len(places) or raw.raw_type != rawpy.RawType.Flat:
         return 0
@@ -171,15 +171,15 @@ def facts_of(raw: Any, algorithm: Demosaic, repaired_count: int) -> FrameFacts:
     return FrameFacts(done, black_dn=blacks, white_dn=float(raw.white_level), repaired=repaired_count)
 
 
-def halved(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def read_half(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(h, w, 3) linear camera RGB at half size without white balance, and (h, w) whether any sample is saturated."""
     if is_bayer(raw):
         return _binned_mosaic(raw)
     pixels = linear(_postprocessed(raw, NO_BALANCE, rawpy.ColorSpace.raw, Demosaic.AHD))
-    return binned(pixels), any_of_block(pixels.max(axis=-1) >= CLIPPED)
+    return bin_2x2(pixels), any_in_2x2(pixels.max(axis=-1) >= CLIPPED)
 
 
-def developed(raw: Any, balance: Row, algorithm: Demosaic) -> NDArray[np.uint16]:
+def develop(raw: Any, balance: Row, algorithm: Demosaic) -> NDArray[np.uint16]:
     """The frame at full size with sRGB primaries: (H, W, 1 or 3), linear, 65535 = white. Changes the open file."""
     if algorithm is Demosaic.AHD and _is_known(raw):
         mosaic = bayer.mosaic_of(raw, balance, min(balance))
@@ -187,7 +187,7 @@ def developed(raw: Any, balance: Row, algorithm: Demosaic) -> NDArray[np.uint16]
     return _postprocessed(raw, balance, rawpy.ColorSpace.sRGB, algorithm)
 
 
-def in_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
+def develop_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
     """The frame at full size in linear camera RGB without white balance: (H, W, 3) in [0, 1]. Changes the open file.
 
     Args:
@@ -210,11 +210,11 @@ def linear(codes: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float3
     """
     if codes.dtype == np.float32:
         return np.asarray(codes, dtype=np.float32)
-    light: NDArray[np.float32] = np.multiply(coloured(codes), np.float32(1 / 65535), dtype=np.float32)
+    light: NDArray[np.float32] = np.multiply(to_rgb(codes), np.float32(1 / 65535), dtype=np.float32)
     return light
 
 
-def coloured(codes: NDArray[Any]) -> NDArray[Any]:
+def to_rgb(codes: NDArray[Any]) -> NDArray[Any]:
     """(H, W, 3) of what `developed` returns; a grey frame gets three equal channels."""
     return np.repeat(codes, 3, axis=-1) if codes.shape[-1] == 1 else codes
 

@@ -45,7 +45,7 @@ def read_mosaic(path: Path) -> RawMosaic | None:
     if is_image(path):
         check_is_file(path)
         return None
-    with libraw.opened(path) as raw:
+    with libraw.open_raw(path) as raw:
         if not libraw.is_bayer(raw):
             return None
         return RawMosaic(libraw.mosaic_of(raw).copy(), libraw.range_dn(raw))

@@ -10,8 +10,8 @@ from sdd_toolkit.cli.options import (
     IN_PATH,
     echo_report,
     executor_option,
-    hold,
     json_option,
+    lock_folders,
     out_option,
     overwrite_option,
     pairs_per_shard_option,
@@ -46,9 +46,9 @@ def split(
     from sdd_toolkit.config import load_section, validate
     from sdd_toolkit.execution.spec import default_name
     from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.rearranging.operations import split as run
+    from sdd_toolkit.rearranging.operations import split_dataset as run
 
-    hold(out)
+    lock_folders(out)
     section = load_section(PackConfig, "pack", config)
     given = {name: share for name, share in shares.items() if share is not None}
     sharing = validate(type(section.split), {**section.split.model_dump(), **given}, where="options [pack.split]")
@@ -77,9 +77,9 @@ def merge(
     """Make one packed set of several, copying."""
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.rearranging.operations import merge as run
+    from sdd_toolkit.rearranging.operations import merge_datasets as run
 
-    hold(out)
+    lock_folders(out)
     how = executor or default_name()
     report = run(shards, out, prefix, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)
@@ -99,9 +99,9 @@ def subset(
     """Take the pairs of a packed set that fulfil a condition, copying."""
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.rearranging.operations import subset as run
+    from sdd_toolkit.rearranging.operations import subset_dataset as run
 
-    hold(out)
+    lock_folders(out)
     how = executor or default_name()
     report = run(shards, out, where, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
     echo_report(report, as_json)

@@ -13,16 +13,16 @@ import numpy as np
 from sdd_toolkit.audit.leakage import warn
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
-from sdd_toolkit.packing.splits import SPLITS, assign
+from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline.manifest import names_a_file, to_json
 from sdd_toolkit.rearranging.conditions import matching
-from sdd_toolkit.rearranging.writing import Member, write
+from sdd_toolkit.rearranging.writing import Member, write_rearranged
 from sdd_toolkit.records import Report, Step
 from sdd_toolkit.shards.index import INDEX_NAME, Index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import StoredPair
 from sdd_toolkit.statistics import TEXT_COLUMNS, camera, table
-from sdd_toolkit.storage.files import inside, sha256_of
+from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Set:
     members: tuple[Member, ...]
 
 
-def split(
+def split_dataset(
     shards: Path,
     out: Path,
     config: PackConfig,
@@ -77,7 +77,7 @@ def split(
     started = time.monotonic()
     source = _read(shards, out)
     scenes = {scene for members in source.index.splits.values() for scene in members}
-    splits = assign(scenes, config.split)
+    splits = assign_splits(scenes, config.split)
     config = config.model_copy(update={"patch_size": source.index.patch_size})
     step = _step("split", config.split.fingerprint(), source)
     members = [_moved(member, splits[member.pair.record.scene], config) for member in source.members]
@@ -92,7 +92,7 @@ def split(
     )
 
 
-def merge(
+def merge_datasets(
     sources: Sequence[Path],
     out: Path,
     prefixes: Sequence[str] = (),
@@ -153,7 +153,7 @@ def merge(
     )
 
 
-def subset(
+def subset_dataset(
     shards: Path,
     out: Path,
     where: str,
@@ -217,7 +217,7 @@ def _read(folder: Path, out: Path) -> _Set:
     members = []
     with ShardReader(folder) as reader:
         for shard in reader.shards:
-            path = inside(folder, shard.name)
+            path = resolve_inside(folder, shard.name)
             for name in shard.pairs:
                 marks = reader.marks(name)
                 pair = StoredPair(name, reader.record(name), path, name, None if marks is None else marks.patching)
@@ -317,7 +317,9 @@ def _written(
     track: Track,
 ) -> Report:
     index = replace(index, toolkit=__version__)
-    skipped = write(stage, members, out, index, pairs_per_shard, executor=executor, overwrite=overwrite, track=track)
+    skipped = write_rearranged(
+        stage, members, out, index, pairs_per_shard, executor=executor, overwrite=overwrite, track=track
+    )
     warn(out)
     return Report(
         stage=stage,

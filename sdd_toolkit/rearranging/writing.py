@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.spec import workers_of
-from sdd_toolkit.packing.reuse import patches_again
+from sdd_toolkit.packing.reuse import rechoose_patches
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import ShardInfo
-from sdd_toolkit.shards.building import cut, finish
-from sdd_toolkit.shards.folder import Note, clear, finished, intact, publish, strays
+from sdd_toolkit.shards.building import assign_to_shards, finalise
+from sdd_toolkit.shards.folder import (
+    ShardNote,
+    finished_shard,
+    intact_shards,
+    publish_index,
+    remove_unlisted,
+    unlisted_shards,
+)
 from sdd_toolkit.shards.index import VERSION, damaged
 from sdd_toolkit.shards.schema import StoredPair
 from sdd_toolkit.shards.stored_patches import read_patches
@@ -72,7 +79,7 @@ class _Whole:
     shard: ShardInfo
 
 
-def write(
+def write_rearranged(
     stage: str,
     members: Sequence[Member],
     out: Path,
@@ -105,16 +112,16 @@ def write(
     workers_of(executor)
     plans = _plans(members, index, pairs_per_shard)
     wanted = {plan.name: plan.fingerprint for plan in plans}
-    notes: dict[str, Note] = {}
+    notes: dict[str, ShardNote] = {}
     if not overwrite:
-        if any(wanted.get(note.shard.name) != note.plan for note in finished(out)):
+        if any(wanted.get(note.shard.name) != note.plan for note in finished_shard(out)):
             raise InputError(f"{out} holds another data set", hint="give another --out, or --overwrite")
-        notes = intact(out, wanted, {plan.name: _ids(plan) for plan in plans})
+        notes = intact_shards(out, wanted, {plan.name: _ids(plan) for plan in plans})
     todo = [plan for plan in plans if plan.name not in notes]
     skipped = sum(len(note.shard.pairs) for note in notes.values())
     _check_sources(todo, executor)
-    if todo or strays(out, notes):
-        clear(out, notes)
+    if todo or unlisted_shards(out, notes):
+        remove_unlisted(out, notes)
     tasks = [_Task(plan, out, index.header(plan.split)) for plan in todo]
     with track(stage, len(members) - skipped) as advance:
         for outcome in run_tasks(_build, tasks, executor):
@@ -124,7 +131,7 @@ def write(
             notes[outcome.task.plan.name] = outcome.result
             advance(len(outcome.result.shard.pairs), outcome.task.plan.name)
     shards = tuple(notes[plan.name].shard for plan in plans)
-    publish(out, replace(index, shards=shards, plans=wanted))
+    publish_index(out, replace(index, shards=shards, plans=wanted))
     return skipped
 
 
@@ -132,7 +139,7 @@ def _plans(members: Sequence[Member], index: Index, pairs_per_shard: int) -> tup
     plans = []
     for split in SPLITS:
         mine = sorted((each for each in members if each.split == split), key=lambda each: each.pair.id)
-        for name, part in cut(split, mine, pairs_per_shard):
+        for name, part in assign_to_shards(split, mine, pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "name": name, "header": asdict(index.header(split))}
             facts["pairs"] = [_facts(member) for member in part]
             fingerprint = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
@@ -168,16 +175,16 @@ def _fault(task: _Whole) -> str:
         return error.strerror or str(error)
 
 
-def _build(task: _Task) -> Note:
+def _build(task: _Task) -> ShardNote:
     def pairs() -> Iterator[tuple[StoredPair, Sequence[Patch]]]:
         for member in task.plan.members:
             yield member.pair, _patches(member)
 
-    return finish(task.out, task.plan.name, task.plan.fingerprint, task.header, pairs())
+    return finalise(task.out, task.plan.name, task.plan.fingerprint, task.header, pairs())
 
 
 def _patches(member: Member) -> tuple[Patch, ...]:
     pair = member.pair
     if member.patching is not None:
-        return patches_again(pair, member.patching)
+        return rechoose_patches(pair, member.patching)
     return tuple(replace(patch, pair=pair.id) for patch in read_patches(pair.path, pair.stored_id))

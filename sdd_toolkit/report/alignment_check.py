@@ -56,7 +56,7 @@ def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.flo
     return np.asarray(blurred, dtype=np.float32)
 
 
-def telling_window(
+def most_textured_window(
     brightness: NDArray[np.uint8],
     displacement_px: NDArray[np.float32],
     box: tuple[int, int, int, int],
@@ -102,7 +102,7 @@ def window_to_check(
     rows, columns = slices(box, factor, seen.shape)
     within = (columns.start, rows.start, min(columns.stop, seen.shape[1]), min(rows.stop, seen.shape[0]))
     wished = (max(1, round(WINDOW_PX[0] * factor)), max(1, round(WINDOW_PX[1] * factor)))
-    found = telling_window(grey(seen), np.linalg.norm(moved, axis=-1), within, wished)
+    found = most_textured_window(grey(seen), np.linalg.norm(moved, axis=-1), within, wished)
     top, left = (round(edge / factor) for edge in found[:2])
     height, width = min(WINDOW_PX[0], size[0]), min(WINDOW_PX[1], size[1])
     return min(top, size[0] - height), min(left, size[1] - width), height, width

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import (
-    IN_PATH,
-    echo_report,
-    hold,
-    out_option,
-    stage_options,
-)
+from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +30,9 @@ def report(
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.config import load_section
     from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.report.stage import ReportConfig, run
+    from sdd_toolkit.report.stage import ReportConfig, write_report
 
-    hold(out)
+    lock_folders(out)
     section = load_section(ReportConfig, "report", config, max_pictures=pictures)
     how = executor or default_name()
-    echo_report(run(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+    echo_report(write_report(dataset, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)

@@ -84,7 +84,7 @@ def _view(entry: LensPairs) -> LensView:
 def _curve(model: BreathingModel, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Magnification relative to the farthest focus position, per cent, and two standard deviations of it."""
     far_m = 1.0 / x[0] if x[0] > 0 else np.inf
-    priors = [breathing_model.predict(model, far_m, 1.0 / position if position > 0 else np.inf) for position in x]
+    priors = [breathing_model.predict_zoom(model, far_m, 1.0 / position if position > 0 else np.inf) for position in x]
     zoom, deviation = (np.array([getattr(prior, name) for prior in priors]) for name in ("zoom", "deviation"))
     return 100.0 * (zoom - 1.0), 200.0 * deviation
 
@@ -105,7 +105,7 @@ def _points(model: BreathingModel, observations: Sequence[Observation]) -> NDArr
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _cell(spread: statistics.Spread | None, digits: int) -> tuple[str, str]:
+def _cell(spread: statistics.Quantiles | None, digits: int) -> tuple[str, str]:
     if spread is None:
         return figure(None, digits), ""
     return figure(spread.median, digits), f"{figure(spread.p05, digits)} … {figure(spread.p95, digits)}"

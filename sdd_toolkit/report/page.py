@@ -230,7 +230,7 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
         if not np.nan_to_num(values).any():
             continue  # zero for every pair: nothing to see
         histogram = statistics.histogram([values[~rejected], values[rejected]])
-        spread = statistics.spread(values[~rejected]) or statistics.spread(values)
+        spread = statistics.quantiles(values[~rejected]) or statistics.quantiles(values)
         if histogram is None or spread is None:
             continue
         svg = histogram_svg(histogram, stacked=True, label=f"Histogram of {quantity.name} ({quantity.unit})")
@@ -244,7 +244,7 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
 def _before_after(frame: pd.DataFrame) -> Panel | None:
     groups = [frame[quantity.column].to_numpy() for quantity in (BEFORE, AFTER)]
     histogram = statistics.histogram(groups, logarithmic=True)
-    first, second = (statistics.spread(group) for group in groups)
+    first, second = (statistics.quantiles(group) for group in groups)
     if histogram is None or first is None or second is None:
         return None
     svg = histogram_svg(histogram, stacked=False, label="Histograms of the displacement before and after alignment")
@@ -253,7 +253,7 @@ def _before_after(frame: pd.DataFrame) -> Panel | None:
     return Panel("Displacement before and after", "px", meaning, Markup(svg), figures, ("before", "after"))
 
 
-def _spread_text(spread: statistics.Spread, quantity: Quantity) -> str:
+def _spread_text(spread: statistics.Quantiles, quantity: Quantity) -> str:
     median, low, high = (figure(value, quantity.digits) for value in (spread.median, spread.p05, spread.p95))
     return f"median {median} · 90 % in {low} … {high}"
 

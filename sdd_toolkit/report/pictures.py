@@ -17,7 +17,7 @@ from sdd_toolkit.errors import SddError
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.frames.reading import preview
 from sdd_toolkit.imaging import encoding, geometry, resampling, residual_flow
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.flow_colours import faded, flow_colours, nice_scale_px, reduced
 from sdd_toolkit.report.alignment_check import (
     LARGEST_DISC_PX,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.frames.reading import HalfFrame
     from sdd_toolkit.records import Alignment, PairRecord
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
     Check = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -62,7 +62,7 @@ class PictureTask:
     record: PairRecord
     root: Path
     folder: Path
-    shards: Place | None
+    shards: Location | None
     width_px: int
     jpeg_quality: int
 
@@ -116,7 +116,9 @@ def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
     """What the shards did not give as the source files show it: the slider, the alignment check if there is one."""
     if shown.blurred is not None and shown.before is not None:
         return shown
-    blur, sharp = (frames.read_half(files.inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp))
+    blur, sharp = (
+        frames.read_half(files.resolve_inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp)
+    )
     alignment = task.record.alignment
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
         if shown.blurred is not None:
@@ -156,7 +158,7 @@ def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
     alignment = task.record.alignment
     if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
         return shown
-    residual = residual_flow.read(files.inside(task.folder, alignment.flow_file), alignment.size)
+    residual = residual_flow.read_residual_flow(files.resolve_inside(task.folder, alignment.flow_file), alignment.size)
     seen = slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
     return _with_flow_map(task, shown, residual.flow[seen], residual.trust[seen])
 
@@ -200,11 +202,11 @@ def _packed_confidence(
     if alignment is None or alignment.flow_file is None or box is None:
         return everything
     try:
-        trust = residual_flow.read_trust(files.inside(task.folder, alignment.flow_file), alignment.size)
+        trust = residual_flow.read_trust(files.resolve_inside(task.folder, alignment.flow_file), alignment.size)
     except SddError:
         return everything
     if reduction == 2:
-        trust = binned(np.pad(trust, [(0, side % 2) for side in trust.shape], mode="edge"))
+        trust = bin_2x2(np.pad(trust, [(0, side % 2) for side in trust.shape], mode="edge"))
     left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in box)
     found = trust[top:bottom, left:right]
     return found if found.shape == everything.shape else everything
@@ -274,7 +276,7 @@ def _packed_check(
     margin_px = max(radius_px, resampling.REACH_PX + 1)
     around = grown(joined(window, moved), margin_px, (height, width))
     read = reader.read_images(pair_id, *(bins * edge for edge in around))
-    blur, sharp = (light if bins == 1 else binned(light) for light in (_light(codes, reader) for codes in read))
+    blur, sharp = (light if bins == 1 else bin_2x2(light) for light in (_light(codes, reader) for codes in read))
     within = part(window, around)
     before = resampling.sample(blur, x - around[1], y - around[0])
     return _picture(before), _picture(blur[within]), _picture(disc_blurred(sharp, radius_px)[within])

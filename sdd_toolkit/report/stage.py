@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.records import PairRecord
     from sdd_toolkit.report.page import Page
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 REJECTED_FILES = "rejected_files.csv"
 PAGE, TABLE = "report.html", "pairs.csv"
@@ -53,7 +53,7 @@ class ReportConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReportInputs:
     """What a build folder holds.
 
     Attributes:
@@ -76,15 +76,15 @@ class Found:
     thresholds: dict[str, Any]
     notes: tuple[str, ...]
     fingerprint: str
-    shards: Place
+    shards: Location
 
 
-def run(
+def write_report(
     dataset: Path,
     out: Path,
     config: ReportConfig,
     *,
-    shards: Place | None = None,
+    shards: Location | None = None,
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -104,7 +104,7 @@ def run(
         InputError: There is no manifest.
     """
     started = time.monotonic()
-    found = find(dataset, shards)
+    found = find_inputs(dataset, shards)
     outputs = (out / PAGE, out / TABLE)
     stamp = hashlib.sha256(f"{found.fingerprint} {config.fingerprint()} {__version__}".encode()).hexdigest()[:16]
     total = len(found.records)
@@ -128,7 +128,7 @@ def run(
     )
 
 
-def find(dataset: Path, shards: Place | None = None) -> Found:
+def find_inputs(dataset: Path, shards: Location | None = None) -> ReportInputs:
     """Whatever of a build folder is there; `dataset` is the folder or a manifest in it.
 
     Raises:
@@ -143,11 +143,11 @@ def find(dataset: Path, shards: Place | None = None) -> Found:
             f"{dataset} holds no manifest ({', '.join(candidate.name for candidate in manifests[1:])})",
             hint="give the folder that `sdd build` or `sdd ingest` wrote",
         )
-    content, notes = manifest.read(path), list[str]()
+    content, notes = manifest.read_manifest(path), list[str]()
     digest = hashlib.sha256()
     for source in (path, layout.folder / REJECTED_FILES, layout.config, layout.shards / "index.json"):
         digest.update(hashlib.sha256(source.read_bytes() if source.is_file() else b"").digest())
-    return Found(
+    return ReportInputs(
         manifest=path,
         root=content.root,
         records=tuple(sorted(content.records, key=lambda record: record.id)),
@@ -160,7 +160,7 @@ def find(dataset: Path, shards: Place | None = None) -> Found:
     )
 
 
-def chosen(records: Sequence[PairRecord], limit: int) -> tuple[str, ...]:
+def choose_pictured(records: Sequence[PairRecord], limit: int) -> tuple[str, ...]:
     """Ids of the pairs to picture: of every reason some, the rest kept pairs evenly spaced over the manifest.
 
     Rejected pairs get at most half of the places (all that the kept ones leave free), dealt out in turn to the
@@ -192,8 +192,8 @@ def to_csv(frame: pd.DataFrame) -> str:
     return str(frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
-def _pictured(found: Found, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
-    wanted = set(chosen(found.records, config.max_pictures))
+def _pictured(found: ReportInputs, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
+    wanted = set(choose_pictured(found.records, config.max_pictures))
     tasks = [
         PictureTask(
             record=record,
@@ -214,7 +214,9 @@ def _pictured(found: Found, config: ReportConfig, executor: str, track: Track) -
     return shown
 
 
-def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str) -> Page:
+def _page(
+    found: ReportInputs, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str
+) -> Page:
     from sdd_toolkit.report.page import Page
 
     return Page(
@@ -223,7 +225,7 @@ def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], con
         records=found.records,
         frame=frame,
         pictures=shown,
-        listed=frozenset(chosen(found.records, config.max_rows)) | frozenset(shown),
+        listed=frozenset(choose_pictured(found.records, config.max_rows)) | frozenset(shown),
         packed=found.packed,
         rejected_files=found.rejected_files,
         thresholds=found.thresholds,
@@ -232,7 +234,7 @@ def _page(found: Found, frame: pd.DataFrame, shown: dict[str, PairPictures], con
     )
 
 
-def _packed(shards: Place, notes: list[str]) -> frozenset[str] | None:
+def _packed(shards: Location, notes: list[str]) -> frozenset[str] | None:
     if not (shards / "index.json").is_file():
         return None
     try:

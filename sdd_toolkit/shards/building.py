@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.execution.executor import abandoned, on_cluster, run_tasks
+from sdd_toolkit.execution.executor import is_orphaned, on_cluster, run_tasks
 from sdd_toolkit.records import Reason, ShardInfo
-from sdd_toolkit.shards.folder import Note, write_note
+from sdd_toolkit.shards.folder import ShardNote, write_note
 from sdd_toolkit.shards.index import FailedPair
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.storage.files import replacing, sha256_of
+from sdd_toolkit.storage.files import replace_atomically, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.shards.index import ShardHeader
     from sdd_toolkit.shards.schema import PackedPair, Patch, StoredPair
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+BuiltT = TypeVar("BuiltT")
 _MEMORY_HINT = "run the same again with fewer workers, e.g. --executor local:1"
 
 
@@ -49,7 +49,7 @@ class ShardTask(Protocol):
 Task = TypeVar("Task", bound=ShardTask)
 
 
-def cut(split: str, items: Sequence[Item], per_shard: int) -> list[tuple[str, tuple[Item, ...]]]:
+def assign_to_shards(split: str, items: Sequence[Item], per_shard: int) -> list[tuple[str, tuple[Item, ...]]]:
     """The shards of a split: their file names, which say how many there are, and what goes into each."""
     count = -(-len(items) // per_shard)
     return [
@@ -58,14 +58,14 @@ def cut(split: str, items: Sequence[Item], per_shard: int) -> list[tuple[str, tu
     ]
 
 
-def finish(
-    out: Place,
+def finalise(
+    out: Location,
     name: str,
     plan: str,
     header: ShardHeader,
     pairs: Iterable[tuple[PackedPair | StoredPair, Sequence[Patch]]],
     failed: Sequence[FailedPair] = (),
-) -> Note:
+) -> ShardNote:
     """Writes one shard, whole or not at all, and notes that it is finished.
 
     Args:
@@ -80,24 +80,24 @@ def finish(
         InputError: The disk is full or cannot be written, or nobody waits for the shard any more.
         IntegrityError: A stored pair cannot be taken over.
     """
-    with replacing(out / name, shared=on_cluster()) as partial:
+    with replace_atomically(out / name, shared=on_cluster()) as partial:
         ids, patches = write_shard(partial, header, pairs)
-        if abandoned():
+        if is_orphaned():
             raise InputError(f"nobody waits for {name} any more", hint="run the same again")
         size, digest = partial.stat().st_size, sha256_of(partial)
     shard = ShardInfo(name, header.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
-    note = Note(plan=plan, shard=shard, failed=tuple(failed))
+    note = ShardNote(plan=plan, shard=shard, failed=tuple(failed))
     write_note(out, note)
     return note
 
 
-def made(
-    build: Callable[[Task], Made],
+def build_shard(
+    build: Callable[[Task], BuiltT],
     packs: Callable[[Task], bool],
     tasks: Sequence[Task],
     executor: str,
     sees: Sequence[Path] = (),
-) -> Iterator[Made]:
+) -> Iterator[BuiltT]:
     """What `build` returns for each shard, as they get ready, the largest begun first.
 
     A pair that kills its worker, or takes too long, is found by trying the pairs of its shard one by one, and left out.

@@ -21,7 +21,7 @@ from sdd_toolkit.storage.files import PARTIAL, sha256_of, write_text, writing_fa
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
 NOTE = ".json"
@@ -33,7 +33,7 @@ _RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ShardNote:
     """What is known of a finished shard until the index is written; lies beside it as `NAME.h5.json`."""
 
     plan: str
@@ -41,10 +41,10 @@ class Note:
     failed: tuple[FailedPair, ...]
 
 
-_NOTE = TypeAdapter(Note)
+_NOTE = TypeAdapter(ShardNote)
 
 
-def _existing(out: Place) -> Index | None:
+def _existing(out: Location) -> Index | None:
     if not (out / INDEX_NAME).is_file():
         return None
     try:
@@ -54,7 +54,9 @@ def _existing(out: Place) -> Index | None:
         return None
 
 
-def intact(out: Place, plans: Mapping[str, str], pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
+def intact_shards(
+    out: Location, plans: Mapping[str, str], pairs: Mapping[str, Collection[str]]
+) -> dict[str, ShardNote]:
     """The notes of those planned shards that lie finished in `out`, their bytes checked.
 
     Args:
@@ -72,16 +74,16 @@ def intact(out: Place, plans: Mapping[str, str], pairs: Mapping[str, Collection[
     return found
 
 
-def _whole(path: Place, note: Note) -> bool:
+def _whole(path: Location, note: ShardNote) -> bool:
     if any(failure.reason in _RETRIED for failure in note.failed):
         return False
     return _is_of_size(path, note) and sha256_of(path) == note.shard.sha256
 
 
-def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, Note]:
+def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, ShardNote]:
     failures = {failure.id: failure for failure in index.failed}
     return {
-        shard.name: Note(
+        shard.name: ShardNote(
             plan=index.plans.get(shard.name, ""),
             shard=shard,
             failed=tuple(failures[name] for name in pairs.get(shard.name, ()) if name in failures),
@@ -90,12 +92,12 @@ def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, N
     }
 
 
-def write_note(out: Place, note: Note) -> None:
+def write_note(out: Location, note: ShardNote) -> None:
     """Records that the shard of `note` is finished."""
     write_text(_note_path(out / note.shard.name), to_json(note))
 
 
-def finished(out: Place) -> list[Note]:
+def finished_shard(out: Location) -> list[ShardNote]:
     """The notes of all shards that lie finished in `out`, whatever the plan; their bytes are not checked."""
     index = _existing(out)
     noted = {} if index is None else _notes_in(index, {})
@@ -110,11 +112,11 @@ def finished(out: Place) -> list[Note]:
     ]
 
 
-def _is_of_size(path: Place, note: Note) -> bool:
+def _is_of_size(path: Location, note: ShardNote) -> bool:
     return path.is_file() and path.stat().st_size == note.shard.bytes
 
 
-def read_note(path: Place) -> Note | None:
+def read_note(path: Location) -> ShardNote | None:
     """The note in the file at `path`; None if there is none, or no whole one."""
     try:
         return _NOTE.validate_json(path.read_bytes())
@@ -122,11 +124,11 @@ def read_note(path: Place) -> Note | None:
         return None
 
 
-def _note_path(shard: Place) -> Place:
+def _note_path(shard: Location) -> Location:
     return shard.with_name(shard.name + NOTE)
 
 
-def _ours(out: Place) -> list[Place]:
+def _ours(out: Location) -> list[Location]:
     try:
         return sorted((path for path in out.iterdir() if _OURS.fullmatch(path.name)), key=str)
     except FileNotFoundError:
@@ -135,25 +137,25 @@ def _ours(out: Place) -> list[Place]:
         raise writing_failed(out, error) from error
 
 
-def strays(out: Place, notes: Mapping[str, Note]) -> list[Place]:
+def unlisted_shards(out: Location, notes: Mapping[str, ShardNote]) -> list[Location]:
     """Files of this toolkit in `out` that belong to no shard of `notes`: of a killed run or another plan."""
     wanted = {name for shard in notes for name in (shard, shard + NOTE)}
     return [path for path in _ours(out) if path.name not in wanted]
 
 
-def clear(out: Place, notes: Mapping[str, Note]) -> None:
+def remove_unlisted(out: Location, notes: Mapping[str, ShardNote]) -> None:
     """Takes the old index back before anything it lists changes; leaves nothing but the shards of `notes`."""
     for note in notes.values():
         write_note(out, note)
     try:
         (out / INDEX_NAME).unlink(missing_ok=True)
-        for path in strays(out, notes):
+        for path in unlisted_shards(out, notes):
             path.unlink()
     except OSError as error:
         raise writing_failed(out, error) from error
 
 
-def publish(out: Place, index: Index) -> None:
+def publish_index(out: Location, index: Index) -> None:
     """Writes the index, unless it is there already, and removes superfluous notes and half-written files."""
     if _existing(out) != index:
         write_index(out, index)

@@ -21,7 +21,7 @@ from sdd_toolkit.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 Fields = TypeVar("Fields")
 FORMAT = "sdd-shards"
@@ -193,14 +193,14 @@ def laid_out(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def write_index(folder: Place, index: Index) -> Place:
+def write_index(folder: Location, index: Index) -> Location:
     """Writes `index.json` atomically."""
     path = folder / INDEX_NAME
     write_text(path, render(index))
     return path
 
 
-def read_index(folder: Place) -> Index:
+def read_index(folder: Location) -> Index:
     """Reads and validates `index.json`.
 
     Raises:
@@ -210,7 +210,7 @@ def read_index(folder: Place) -> Index:
     return read_sealed(folder, FORMAT, _INDEX)
 
 
-def read_sealed(folder: Place, kind: str, fields: TypeAdapter[Fields]) -> Fields:
+def read_sealed(folder: Location, kind: str, fields: TypeAdapter[Fields]) -> Fields:
     """Reads the `index.json` of a folder in the format `kind`, which tells `fields`.
 
     Raises:
@@ -231,7 +231,7 @@ def read_sealed(folder: Place, kind: str, fields: TypeAdapter[Fields]) -> Fields
         raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=_AGAIN) from error
 
 
-def _unsealed(path: Place) -> dict[str, Any]:
+def _unsealed(path: Location) -> dict[str, Any]:
     """The content of an index of any format and version, checked against its own sha256."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -256,7 +256,7 @@ def damaged(shard: str, what: str) -> IntegrityError:
     return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
 
 
-def unknown_codec(path: Place, codec: object) -> InputError:
+def unknown_codec(path: Location, codec: object) -> InputError:
     """The error for a file stored in a way this toolkit cannot read."""
     return InputError(
         f"{path} has the unknown codec {codec!r}, this toolkit reads {', '.join(KNOWN_CODECS)}",
@@ -264,7 +264,7 @@ def unknown_codec(path: Place, codec: object) -> InputError:
     )
 
 
-def unknown_format(path: Place, found: object, version: object, kind: str = FORMAT) -> InputError:
+def unknown_format(path: Location, found: object, version: object, kind: str = FORMAT) -> InputError:
     """The error for a file of another format or version than this toolkit reads."""
     return InputError(
         f"{path} has format {found!r} version {version!r}, this toolkit reads {kind!r} version {VERSION}",

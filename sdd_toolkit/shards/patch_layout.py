@@ -25,7 +25,7 @@ from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import PairRecord, Report, ShardInfo
 from sdd_toolkit.shards.arrays import StoredArray, create, fill
-from sdd_toolkit.shards.building import cut
+from sdd_toolkit.shards.building import assign_to_shards
 from sdd_toolkit.shards.codecs import CODECS, Profile
 from sdd_toolkit.shards.file_cache import OpenShards
 from sdd_toolkit.shards.index import (
@@ -38,7 +38,7 @@ from sdd_toolkit.shards.index import (
 )
 from sdd_toolkit.shards.reader import ShardReader, open_shard
 from sdd_toolkit.shards.schema import DTYPE, Patch
-from sdd_toolkit.storage.files import Sink, replacing, sha256_of, write_text, writing_failed
+from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_text, writing_failed
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -129,7 +129,11 @@ def write_patches(
             for part in dict.fromkeys(shard.split for shard in reader.shards)
         ]
         chosen = [(part, tuple(patch for patch in mine if keep is None or keep(patch))) for part, mine in chosen]
-        plans = [(name, part, rows) for part, mine in chosen for name, rows in cut(part, mine, patches_per_shard)]
+        plans = [
+            (name, part, rows)
+            for part, mine in chosen
+            for name, rows in assign_to_shards(part, mine, patches_per_shard)
+        ]
         total = sum(len(rows) for _, _, rows in plans)
         if not total:
             raise InputError(
@@ -185,7 +189,7 @@ def _write_all(reader: ShardReader, out: Path, source: str, codec: str, plans: S
     with track("patches", sum(len(rows) for _, _, rows in plans)) as advance:
         for name, split, rows in plans:
             header = ShardHeader(split, reader.encoding, reader.index.patch_size, codec)
-            with replacing(out / name) as partial_path:
+            with replace_atomically(out / name) as partial_path:
                 _write_shard(partial_path, header, reader, rows)
                 size, digest = partial_path.stat().st_size, sha256_of(partial_path)
             pairs = tuple(dict.fromkeys(patch.pair for patch in rows))
@@ -210,7 +214,7 @@ def _write_shard(path: Path, header: ShardHeader, reader: ShardReader, rows: Seq
     edge, count = header.patch_size, len(rows)
     quarter = -(-edge // FLOW_FACTOR)
     pixels = np.dtype(DTYPE[header.encoding])
-    with Sink(path, "w+") as sink:
+    with DeferredErrorFile(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
                 more = {"format": PATCH_FORMAT, "warp": reader.index.warp.value}

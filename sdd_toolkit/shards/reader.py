@@ -32,9 +32,9 @@ from sdd_toolkit.shards.index import (
     unknown_codec,
     unknown_format,
 )
-from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, group_name
-from sdd_toolkit.storage.files import inside, sha256_of
-from sdd_toolkit.storage.locations import Place, place
+from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, group_name
+from sdd_toolkit.storage.files import resolve_inside, sha256_of
+from sdd_toolkit.storage.locations import Location, parse_location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,13 +60,15 @@ class _Told(TypedDict):
     record: PairRecord
     box: tuple[int, int, int, int] | None
     development: PairDevelopment | None
-    marks: Marks | None
+    marks: ReuseKeys | None
 
 
-def marks_of(group: h5py.Group) -> Marks | None:
+def reuse_keys_of(group: h5py.Group) -> ReuseKeys | None:
     """What a pair keeps for being taken over; None in the first shards."""
     names = ("pixels", "patching", "look")
-    return Marks(*(str(group.attrs[name]) for name in names)) if all(name in group.attrs for name in names) else None
+    return (
+        ReuseKeys(*(str(group.attrs[name]) for name in names)) if all(name in group.attrs for name in names) else None
+    )
 
 
 def pair_of(group: h5py.Group, pair_id: str) -> PackedPair:
@@ -88,7 +90,7 @@ def _told(group: h5py.Group) -> _Told:
         "record": _RECORD.validate_json(group.attrs["record"]),
         "box": _box(group),
         "development": None if development is None else _DEVELOPMENT.validate_json(development),
-        "marks": marks_of(group),
+        "marks": reuse_keys_of(group),
     }
 
 
@@ -145,8 +147,8 @@ class ShardReader:
         IntegrityError: The index is damaged.
     """
 
-    def __init__(self, folder: Place | str, split: str | None = None, *, check: bool = False) -> None:
-        self.folder = place(folder)
+    def __init__(self, folder: Location | str, split: str | None = None, *, check: bool = False) -> None:
+        self.folder = parse_location(folder)
         self.split = split
         self.index = read_index(self.folder)
         present = sorted({shard.split for shard in self.index.shards})
@@ -203,7 +205,7 @@ class ShardReader:
         with self._stored(pair_id) as pair:
             return pair.told["record"]
 
-    def marks(self, pair_id: str) -> Marks | None:
+    def marks(self, pair_id: str) -> ReuseKeys | None:
         """What the pair keeps for being taken over, without reading pixels; None in the first shards."""
         with self._stored(pair_id) as pair:
             return pair.told["marks"]
@@ -334,7 +336,7 @@ class ShardReader:
             yield pair
 
 
-def open_shard(folder: Place, shard: ShardInfo, kind: str = FORMAT, *, check: bool = False) -> h5py.File:
+def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check: bool = False) -> h5py.File:
     """Opens one shard of format `kind` for reading after checking its size and version and, if asked to, its SHA-256.
 
     Raises:
@@ -342,7 +344,7 @@ def open_shard(folder: Place, shard: ShardInfo, kind: str = FORMAT, *, check: bo
         InputError: The shard has an unknown format version.
     """
     try:
-        path = inside(folder, shard.name)
+        path = resolve_inside(folder, shard.name)
         size = path.stat().st_size
         if size != shard.bytes:
             raise damaged(shard.name, f"{size} bytes, the index says {shard.bytes}")

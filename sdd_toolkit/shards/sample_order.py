@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SampleOrder:
     """One rank's part of every epoch.
 
     All ranks have equally many samples, so that none waits for another at the end. Where `count` does not divide by
@@ -69,6 +69,6 @@ class Order:
         return [samples[at : at + self.batch] for at in range(first * self.batch, len(samples), self.batch)]
 
 
-def place_in_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+def rank_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """(rank, world size) as `torchrun` and its like put them into `RANK` and `WORLD_SIZE`; (0, 1) without."""
     return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))

@@ -26,7 +26,7 @@ DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class ReuseKeys:
     """What a stored pair keeps so that it can be taken over instead of being made again.
 
     Attributes:
@@ -67,7 +67,7 @@ class PackedPair:
     record: PairRecord
     box: tuple[int, int, int, int] | None = None
     development: PairDevelopment | None = None
-    marks: Marks | None = None
+    marks: ReuseKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)

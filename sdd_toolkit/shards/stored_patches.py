@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import h5py
 
 from sdd_toolkit.shards.index import damaged
-from sdd_toolkit.shards.reader import marks_of, pair_of
-from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, group_name
+from sdd_toolkit.shards.reader import pair_of, reuse_keys_of
+from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, group_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -37,13 +37,13 @@ def copy_array(source: h5py.Dataset, target: h5py.Dataset) -> None:
         target.id.write_direct_chunk(place, content, skipped_filters)
 
 
-def read_marks(path: Path, ids: Collection[str]) -> dict[str, tuple[Marks, tuple[int, int]]]:
+def read_reuse_keys(path: Path, ids: Collection[str]) -> dict[str, tuple[ReuseKeys, tuple[int, int]]]:
     """What the shard at `path` keeps of those of its pairs that have marks, and their (height, width)."""
     found = {}
     with h5py.File(path, "r", locking=False) as file:
         for name in ids:
             group = file[group_name(name)]
-            marks = marks_of(group)
+            marks = reuse_keys_of(group)
             if marks is not None:
                 height, width = group["valid"].shape
                 found[name] = (marks, (int(height), int(width)))

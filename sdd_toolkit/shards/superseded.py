@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.pipeline.manifest import to_json
-from sdd_toolkit.shards.folder import NOTE, Note, finished, read_note, write_note
+from sdd_toolkit.shards.folder import NOTE, ShardNote, finished_shard, read_note, write_note
 from sdd_toolkit.shards.index import INDEX_NAME
-from sdd_toolkit.shards.stored_patches import read_marks
+from sdd_toolkit.shards.stored_patches import read_reuse_keys
 from sdd_toolkit.storage.files import sha256_of, write_text, writing_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sdd_toolkit.shards.schema import Marks
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.shards.schema import ReuseKeys
+    from sdd_toolkit.storage.locations import Location
 
 FOLDER = ".previous"
 
@@ -34,11 +34,11 @@ class Previous:
     """A shard that was set aside."""
 
     path: Path
-    note: Note
+    note: ShardNote
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SupersededShard:
     """A pair in a shard that was set aside, its shard's hash checked.
 
     Attributes:
@@ -48,11 +48,11 @@ class Source:
 
     id: str
     path: Path
-    marks: Marks
+    marks: ReuseKeys
     size: tuple[int, int]
 
 
-def set_aside(out: Place, kept: Mapping[str, Note]) -> None:
+def move_aside(out: Location, kept: Mapping[str, ShardNote]) -> None:
     """Takes the index back and moves every finished shard that is not `kept` into `.previous`.
 
     Each step leaves all shards findable: the notes say what the index said before it goes, and a shard has its note at
@@ -60,7 +60,7 @@ def set_aside(out: Place, kept: Mapping[str, Note]) -> None:
     """
     if not isinstance(out, Path):
         return
-    leaving = [note for note in finished(out) if note.shard.name not in kept]
+    leaving = [note for note in finished_shard(out) if note.shard.name not in kept]
     if not leaving:
         return
     for note in (*kept.values(), *leaving):
@@ -75,7 +75,7 @@ def set_aside(out: Place, kept: Mapping[str, Note]) -> None:
         raise writing_failed(out / FOLDER, error) from error
 
 
-def shards(out: Place) -> tuple[Previous, ...]:
+def shards(out: Location) -> tuple[Previous, ...]:
     """The shards that were set aside."""
     if not isinstance(out, Path):
         return ()
@@ -87,19 +87,19 @@ def shards(out: Place) -> tuple[Previous, ...]:
     return tuple(found)
 
 
-def survey(shard: Previous) -> tuple[Source, ...] | str:
+def survey(shard: Previous) -> tuple[SupersededShard, ...] | str:
     """The pairs of a shard that can be taken over, once its hash is checked; or what is wrong with it."""
     info = shard.note.shard
     try:
         if shard.path.stat().st_size != info.bytes or sha256_of(shard.path) != info.sha256:
             return f"{info.name}: SHA-256 differs from what was noted when it was packed"
-        told = read_marks(shard.path, info.pairs)
+        told = read_reuse_keys(shard.path, info.pairs)
     except (OSError, KeyError, ValueError, IntegrityError) as error:
         return f"{info.name}: {error}"
-    return tuple(Source(name, shard.path, marks, size) for name, (marks, size) in told.items())
+    return tuple(SupersededShard(name, shard.path, marks, size) for name, (marks, size) in told.items())
 
 
-def drop(out: Place) -> None:
+def delete_all(out: Location) -> None:
     """Removes what was set aside: the new index is there."""
     if isinstance(out, Path) and (out / FOLDER).is_dir():
         try:

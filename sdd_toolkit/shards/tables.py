@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from sdd_toolkit.records import PairRecord
 from sdd_toolkit.shards.index import damaged
-from sdd_toolkit.shards.reader import marks_of, open_shard
+from sdd_toolkit.shards.reader import open_shard, reuse_keys_of
 from sdd_toolkit.shards.schema import group_name
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.records import ShardInfo
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 PATCH_COLUMNS = ("pair", "top", "left", "sharpness", "valid_fraction")
 _RECORD = TypeAdapter(PairRecord)
@@ -47,7 +47,7 @@ class Row:
     look: str | None
 
 
-def rows_in(folder: Place, shard: ShardInfo) -> list[Row]:
+def rows_in(folder: Location, shard: ShardInfo) -> list[Row]:
     """A row for every pair of one shard, in reading order.
 
     Raises:
@@ -59,7 +59,7 @@ def rows_in(folder: Place, shard: ShardInfo) -> list[Row]:
             for name in shard.pairs:
                 group = file[group_name(name)]
                 height, width = group["valid"].shape
-                marks = marks_of(group)
+                marks = reuse_keys_of(group)
                 record = _RECORD.validate_json(group.attrs["record"])
                 found.append(Row(record, (int(height), int(width)), None if marks is None else marks.look))
             return found
@@ -67,7 +67,7 @@ def rows_in(folder: Place, shard: ShardInfo) -> list[Row]:
             raise damaged(shard.name, str(error)) from error
 
 
-def patches_in(folder: Place, shard: ShardInfo) -> dict[str, NDArray[Any]]:
+def patches_in(folder: Location, shard: ShardInfo) -> dict[str, NDArray[Any]]:
     """The columns of one shard's table of patches; `pair` holds texts.
 
     Raises:

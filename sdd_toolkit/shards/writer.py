@@ -15,7 +15,7 @@ from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import ShardHeader, attributes, damaged
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
 from sdd_toolkit.shards.stored_patches import copy_array, stored
-from sdd_toolkit.storage.files import Sink
+from sdd_toolkit.storage.files import DeferredErrorFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ def write_shard(
     """
     ids: list[str] = []
     patches: list[Patch] = []
-    with Sink(path, "w+") as sink:
+    with DeferredErrorFile(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
                 file.attrs.update(attributes(header))

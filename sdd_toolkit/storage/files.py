@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer as Buffer
 
-    from sdd_toolkit.storage.locations import Place
+    from sdd_toolkit.storage.locations import Location
 
 PARTIAL = ".partial"
 _STAY_BELOW = "paths in manifests and indexes must stay below their root"
@@ -27,7 +27,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def replacing(path: Place, *, shared: bool = False) -> Iterator[Path]:
+def replace_atomically(path: Location, *, shared: bool = False) -> Iterator[Path]:
     """Yields a temporary name beside `path`; on success it is synced and renamed onto `path`.
 
     A file for a store is made in the folder for temporary files and brought there whole.
@@ -69,38 +69,38 @@ def _made_here(path: Remote) -> Iterator[Path]:
         raise writing_failed(path, error) from error
 
 
-def writing_failed(path: Place, error: OSError) -> SddError:
+def writing_failed(path: Location, error: OSError) -> SddError:
     """`error`, met while writing `path`, as something the user can act on."""
     if error.errno in _DISK_FULL:
         return InputError(f"no space left while writing {path}", hint="free some space and run the same again")
     return InputError(f"cannot write {path}: {error.strerror or error}", hint="check the folder and its rights")
 
 
-def write_bytes(path: Place, content: bytes) -> None:
+def write_bytes(path: Location, content: bytes) -> None:
     """Writes `content` to `path` atomically."""
     if isinstance(path, Remote):
         path.write_bytes(content)
         return
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         partial.write_bytes(content)
 
 
-def write_text(path: Place, text: str) -> None:
+def write_text(path: Location, text: str) -> None:
     """Writes `text` to `path` atomically, UTF-8 with Unix line ends."""
     write_bytes(path, text.encode("utf-8"))
 
 
-def sha256_of(path: Place) -> str:
+def sha256_of(path: Location) -> str:
     """The file's SHA-256 as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @overload
-def inside(root: Path, relative: str) -> Path: ...
+def resolve_inside(root: Path, relative: str) -> Path: ...
 @overload
-def inside(root: Place, relative: str) -> Place: ...
-def inside(root: Place, relative: str) -> Place:
+def resolve_inside(root: Location, relative: str) -> Location: ...
+def resolve_inside(root: Location, relative: str) -> Location:
     """`root / relative`, refused if it is absolute or leaves `root`.
 
     Raises:
@@ -130,7 +130,7 @@ def check_relative(relative: str, where: str) -> None:
         raise ManifestError(f"{relative[:200]!r} leaves its root ({where})", hint=_STAY_BELOW)
 
 
-class Sink(io.FileIO):
+class DeferredErrorFile(io.FileIO):
     """A file that remembers its first failure instead of raising it.
 
     HDF5 cannot let go of a file it cannot write: on a full disk it takes the whole process with it.

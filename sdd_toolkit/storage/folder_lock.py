@@ -45,7 +45,7 @@ class Holder:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process; makes it if need be, and removes it again if nothing was written.
 
     Raises:

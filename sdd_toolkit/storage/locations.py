@@ -163,10 +163,10 @@ class Remote:
                 raise
 
 
-Place = Path | Remote
+Location = Path | Remote
 
 
-def place(text: str | Path | Remote) -> Place:
+def parse_location(text: str | Path | Remote) -> Location:
     """A `Remote` for anything like `s3://bucket/folder`, otherwise a `Path`."""
     if isinstance(text, str) and _URL.fullmatch(text):
         return Remote(text.rstrip("/"))

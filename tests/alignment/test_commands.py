@@ -43,7 +43,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> Path:
         write_image(path, encode(linear.repeat(2, axis=0).repeat(2, axis=1), Encoding.SRGB16))
         refs.append(FileRef(path.name, path.stat().st_size, sha256_of(path)))
     record = PairRecord("one", "one", PairKind.FOCUS, *refs, FrameMeta(), FrameMeta())
-    manifest.write(folder / "ingested.jsonl", manifest.Manifest(folder, (record,)))
+    manifest.write_manifest(folder / "ingested.jsonl", manifest.Manifest(folder, (record,)))
     return folder
 
 
@@ -92,7 +92,7 @@ def test_the_python_of_the_page_brings_the_blurred_frame_onto_the_sharp_one(
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    transforms.write(tmp_path / "t.json", SHIFTED)
+    transforms.write_transform(tmp_path / "t.json", SHIFTED)
     write_image(tmp_path / "a.png", planted_pairs.texture(1))
     write_values(tmp_path / "depth.tif", np.arange(160 * 240, dtype=np.float32).reshape(160, 240))
     return tmp_path / "t.json"

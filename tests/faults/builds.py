@@ -21,7 +21,7 @@ import numpy as np
 
 import alignment.config
 import alignment.registration.stage
-from cli import run_build
+from cli import build_dataset
 from sdd_toolkit.config import load_section
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.execution.progress import silent
@@ -30,8 +30,8 @@ from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.shards.index import ShardHeader, read_index
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
-from sdd_toolkit.storage.files import replacing, sha256_of, write_text
-from sdd_toolkit.storage.folder_lock import held
+from sdd_toolkit.storage.files import replace_atomically, sha256_of, write_text
+from sdd_toolkit.storage.folder_lock import folder_lock
 from tests.faults.points import Points, disk_full, killed
 from tests.support.small_build import content  # noqa: F401 as builds.content
 
@@ -106,8 +106,8 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     cv2.setNumThreads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        with held(out), held(out / "shards"), held(out / "report"):
-            run_build(folder / "sdd.toml", (folder / "raw",), out, "serial", overwrite, silent)
+        with folder_lock(out), folder_lock(out / "shards"), folder_lock(out / "report"):
+            build_dataset(folder / "sdd.toml", (folder / "raw",), out, "serial", overwrite, silent)
     except SddError as error:
         (out.parent / f"{out.name}.error").write_text(f"{error.what}\n{error.hint}")
         os._exit(error.exit_code)
@@ -161,7 +161,7 @@ def visible_faults(out: Path) -> list[str]:
             elif path.suffix == ".json":
                 json.loads(path.read_text())
             elif path.suffix == ".jsonl" and not path.name.startswith("."):
-                manifest.read(path)
+                manifest.read_manifest(path)
         except Exception as error:
             faults.append(f"{path.relative_to(out)}: {error!r}")
     return faults
@@ -172,7 +172,7 @@ def realign(folder: Path) -> None:
     out = folder / "set"
     try:
         config = load_section(alignment.config.AlignConfig, "align", folder / "sdd.toml")
-        alignment.registration.stage.run(out / "ingested.jsonl", out, config, overwrite=True)
+        alignment.registration.stage.align_pairs(out / "ingested.jsonl", out, config, overwrite=True)
     except SddError as error:
         (folder / "set.error").write_text(f"{error.what}\n{error.hint}")
         os._exit(error.exit_code)
@@ -183,7 +183,7 @@ def write_as_nobody(folder: Path) -> None:
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     try:
-        with held(folder):
+        with folder_lock(folder):
             write_text(folder / "file", "mine")
     except SddError as error:
         os._exit(error.exit_code if error.what == f"cannot write {folder}: Permission denied" else 1)
@@ -194,14 +194,14 @@ def write_shard_watched(folder: Path, at: int | None, patches: int) -> None:
     draw = np.random.default_rng(0)
     codes = draw.integers(0, 255, (2, 96, 128, 3)).astype(np.uint8)
     flow = np.zeros((24, 32, 2), np.float32)
-    record = replace(manifest.read(folder / "aligned.jsonl").records[0], id="pair")
+    record = replace(manifest.read_manifest(folder / "aligned.jsonl").records[0], id="pair")
     pair = PackedPair("pair", codes[0], codes[1], np.ones((96, 128), np.bool_), flow, record)
     table = [Patch("pair", number % 32, number % 64, 0.5, 1.0) for number in range(patches)]
     path = folder / "shard" / "one.h5"
     points = Points(folder / "shard", at, disk_full, stays=True)
     points.watch()
     try:
-        with replacing(path) as partial:
+        with replace_atomically(path) as partial:
             write_shard(partial, ShardHeader("train", Encoding.SRGB8, 64), [(pair, table)])
     except SddError as error:
         os._exit(error.exit_code if error.what.startswith("no space left while writing ") else 1)

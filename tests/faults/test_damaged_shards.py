@@ -136,7 +136,7 @@ def test_verify_finds_each_of_them_and_a_build_makes_that_shard_anew_with_the_sa
             del damaged[draw.randrange(len(intact)) :]
         shard.write_bytes(damaged)
         with pytest.raises(IntegrityError, match=shard.name):
-            verify.run(out / "shards")
+            verify.verify_shards(out / "shards")
         other = (out / "shards" / "test-00000-of-00001.h5").stat().st_mtime_ns
         assert builds.in_child(builds.build, tiny, out) == 0
         assert (out / "shards" / "test-00000-of-00001.h5").stat().st_mtime_ns == other

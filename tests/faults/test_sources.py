@@ -71,7 +71,7 @@ def test_a_source_that_is_not_the_ingested_one_costs_its_pair_with_the_reason_ch
     assert callable(do)
     do(own / "raw" / BLUR)
     assert stale_stages(own) == 0
-    verdicts = {record.id: record.verdict for record in manifest.read(own / "set" / "aligned.jsonl").records}
+    verdicts = {record.id: record.verdict for record in manifest.read_manifest(own / "set" / "aligned.jsonl").records}
     changed = [verdict for verdict in verdicts.values() if verdict is not None and verdict.reason == "changed"]
     assert len(verdicts) == 3
     assert [word in verdict.detail for verdict in changed] == [True]
@@ -107,7 +107,9 @@ def test_a_changed_source_is_found_even_if_size_and_time_are_as_before(own: Path
     change(path)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert stale_stages(own) == 0
-    reasons = [record.verdict and record.verdict.reason for record in manifest.read(own / "set/aligned.jsonl").records]
+    reasons = [
+        record.verdict and record.verdict.reason for record in manifest.read_manifest(own / "set/aligned.jsonl").records
+    ]
     assert reasons.count("changed") == 1
 
 

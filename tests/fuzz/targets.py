@@ -37,7 +37,7 @@ from sdd_toolkit.raw.mosaic import read_mosaic
 from sdd_toolkit.records import Exposure, FrameMeta
 from sdd_toolkit.report import stage as report
 from sdd_toolkit.shards import ShardReader
-from sdd_toolkit.shards.folder import intact
+from sdd_toolkit.shards.folder import intact_shards
 from sdd_toolkit.shards.index import read_index, sealed
 from tests.fuzz.cases import Target
 
@@ -182,7 +182,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
     told = json.loads(index)
     note = json.dumps({"plan": "p", "shard": told["shards"][0], "failed": []}).encode()
     seen = pictures()
-    aligned = manifest.read(whole / "aligned.jsonl").records[0]
+    aligned = manifest.read_manifest(whole / "aligned.jsonl").records[0]
     found = aligned.alignment
     assert found is not None
     transform = json.dumps(json.loads(_transform_text(whole)), allow_nan=False).encode()
@@ -191,14 +191,14 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
     session = _session()
     name = told["shards"][0]["name"]
     return (
-        Target("manifest", "m.jsonl", (lines,), manifest.read, structured=True),
+        Target("manifest", "m.jsonl", (lines,), manifest.read_manifest, structured=True),
         Target("index", "i/index.json", (index,), lambda path: read_index(path.parent), structured=True),
         Target("sealed index", "s/index.json", (index,), all_of_shards, structured=True, seal=resealed),
         Target(
             "note",
             f"n/{name}.json",
             (note,),
-            lambda path: intact(path.parent, {name: "p"}, {name: ()}),
+            lambda path: intact_shards(path.parent, {name: "p"}, {name: ()}),
             structured=True,
         ),
         Target("stage journal", "j.journal", (lines,), stage_runner._recovered, structured=True),
@@ -235,27 +235,31 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
             lambda path: read_table(path, [path.parent]),
         ),
         Target("session journal", "y/session.jsonl", (session,), journal_of, structured=True),
-        Target("shot list", "l.toml", (shot_list,), plan.read),
-        Target("transform", "f.json", (transform,), transforms.read, structured=True),
-        Target("lens models", "b.json", (json.dumps(LENSES).encode(),), lens_breathing.read, structured=True),
+        Target("shot list", "l.toml", (shot_list,), plan.read_plan),
+        Target("transform", "f.json", (transform,), transforms.read_transform, structured=True),
+        Target("lens models", "b.json", (json.dumps(LENSES).encode(),), lens_breathing.read_models, structured=True),
         Target(
-            "hot pixels", "x.json", ((whole / "hot_pixels.json").read_bytes(),), hot_pixel_map.read, structured=True
+            "hot pixels",
+            "x.json",
+            ((whole / "hot_pixels.json").read_bytes(),),
+            hot_pixel_map.read_hot_pixels,
+            structured=True,
         ),
-        Target("residual flow", "o.npz", (flow_file(),), lambda path: residual_flow.read(path, (48, 64))),
+        Target("residual flow", "o.npz", (flow_file(),), lambda path: residual_flow.read_residual_flow(path, (48, 64))),
         Target(
             "report",
             "d/filtered.jsonl",
             ((whole / "filtered.jsonl").read_bytes(),),
-            lambda path: report.find(path.parent),
+            lambda path: report.find_inputs(path.parent),
             structured=True,
         ),
     )
 
 
 def _transform_text(whole: Path) -> str:
-    record = manifest.read(whole / "aligned.jsonl").records[0]
+    record = manifest.read_manifest(whole / "aligned.jsonl").records[0]
     path = whole.parent / "transform.json"
-    transforms.write(path, transforms.of_pair(record))
+    transforms.write_transform(path, transforms.of_pair(record))
     return path.read_text()
 
 

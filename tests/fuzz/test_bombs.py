@@ -59,7 +59,7 @@ def open_all(raw: bytes, folder: Path) -> None:
     opened = []
     for path in sorted(folder.iterdir()):
         try:
-            residual_flow.read(path, (48, 64)) if path.suffix == ".npz" else everything_of(path)
+            residual_flow.read_residual_flow(path, (48, 64)) if path.suffix == ".npz" else everything_of(path)
             opened.append(path.name)
         except SddError:
             continue

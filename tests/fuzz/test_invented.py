@@ -42,16 +42,16 @@ def of_format(name: str) -> Callable[[Any], str]:
 
 
 READERS: dict[str, tuple[str, Callable[[Any], str], Callable[[Path], object]]] = {
-    "record": ("m.jsonl", a_manifest, manifest.read),
-    "header": ("m.jsonl", of_format(manifest.FORMAT), manifest.read),
+    "record": ("m.jsonl", a_manifest, manifest.read_manifest),
+    "header": ("m.jsonl", of_format(manifest.FORMAT), manifest.read_manifest),
     "index": (
         "index.json",
         lambda value: sealed({"format": FORMAT, "version": 1, **value}),
         lambda path: read_index(path.parent),
     ),
-    "hot pixels": ("h.json", of_format(hot_pixel_map.FORMAT), hot_pixel_map.read),
-    "lens models": ("l.json", of_format(lens_breathing.FORMAT), lens_breathing.read),
-    "transform": ("t.json", of_format(transforms.FORMAT), transforms.read),
+    "hot pixels": ("h.json", of_format(hot_pixel_map.FORMAT), hot_pixel_map.read_hot_pixels),
+    "lens models": ("l.json", of_format(lens_breathing.FORMAT), lens_breathing.read_models),
+    "transform": ("t.json", of_format(transforms.FORMAT), transforms.read_transform),
 }
 
 

@@ -18,13 +18,13 @@ from sdd_toolkit.shards.index import read_index
 
 DEEP = "[" * 100_000
 READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
-    "manifest": ("m.jsonl", DEEP, manifest.read),
+    "manifest": ("m.jsonl", DEEP, manifest.read_manifest),
     "index": ("index.json", DEEP, lambda path: read_index(path.parent)),
-    "hot pixels": ("h.json", DEEP, hot_pixel_map.read),
-    "lens models": ("l.json", DEEP, lens_breathing.read),
-    "transform": ("t.json", DEEP, transforms.read),
+    "hot pixels": ("h.json", DEEP, hot_pixel_map.read_hot_pixels),
+    "lens models": ("l.json", DEEP, lens_breathing.read_models),
+    "transform": ("t.json", DEEP, transforms.read_transform),
     "configuration": ("c.toml", f"x = {DEEP}", read_toml),
-    "shot list": ("p.toml", f"x = {DEEP}", plan.read),
+    "shot list": ("p.toml", f"x = {DEEP}", plan.read_plan),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cli import DOORS
+from cli import COMMANDS
 from jdrl.commands import deblur, evaluate, train
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.frames.writing import write_image
@@ -80,6 +80,6 @@ def test_an_evaluation_without_a_checkpoint_says_what_is_missing(shards: Path, t
 @pytest.mark.parametrize("command", [train, evaluate, deblur])
 def test_every_option_has_help_and_the_first_line_is_the_doors(command: click.Command) -> None:
     assert all(option.help for option in command.params if isinstance(option, click.Option))
-    (line,) = [door.line for door in DOORS if door.name == command.name]
+    (line,) = [door.line for door in COMMANDS if door.name == command.name]
     assert command.help is not None
     assert command.help.splitlines()[0] == line

@@ -88,7 +88,7 @@ def test_logarithmic_bins_have_equal_ratios_and_hold_zero() -> None:
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf")]])
 def test_nothing_measured_gives_no_histogram_and_no_spread(values: list[float]) -> None:
     assert statistics.histogram([values]) is None
-    assert statistics.spread(values) is None
+    assert statistics.quantiles(values) is None
 
 
 def test_equal_values_make_an_axis_around_them() -> None:

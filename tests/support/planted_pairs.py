@@ -123,5 +123,5 @@ def write_pair(folder: Path, pair: PairRecord, seed: int = 0) -> PairRecord:
 def build_folder(folder: Path, pairs: list[PairRecord], stage: str = "filtered") -> Path:
     """A build folder after `stage`, its pictures written."""
     written = tuple(write_pair(folder, pair, seed) for seed, pair in enumerate(pairs))
-    manifest.write(folder / f"{stage}.jsonl", manifest.Manifest(folder, written))
+    manifest.write_manifest(folder / f"{stage}.jsonl", manifest.Manifest(folder, written))
     return folder

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sdd_toolkit.pipeline.manifest import Manifest, write
+from sdd_toolkit.pipeline.manifest import Manifest, write_manifest
 from sdd_toolkit.records import Alignment, Exposure, FileRef, FrameMeta, PairKind, PairRecord, Step, Verdict
 from sdd_toolkit.storage.files import sha256_of
 
@@ -89,7 +89,7 @@ def filtered_manifest(folder: Path, scenes: int = 3, pairs: int = 2) -> Path:
         for number in range(pairs)
     ]
     path = folder / "filtered.jsonl"
-    write(path, Manifest(root=raw, records=tuple(records)))
+    write_manifest(path, Manifest(root=raw, records=tuple(records)))
     return path
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from capture.tether.plan import ShootingPlan, parse
+from capture.tether.plan import ShootingPlan, parse_plan
 from capture.tether.virtual_camera import VirtualCamera
 from capture.virtual.config import SimulateConfig
 from sdd_toolkit.metadata import exif_block
@@ -36,7 +36,7 @@ def small_plan(
     defaults: dict[str, Any] | None = None, session: dict[str, Any] | None = None, **tables: Any
 ) -> ShootingPlan:
     content = {"session": {**QUICK, **(session or {})}, "defaults": defaults or PAIR, **tables}
-    return parse(content, "plan")
+    return parse_plan(content, "plan")
 
 
 def journal_of(folder: Path) -> list[dict[str, Any]]:

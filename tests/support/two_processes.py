@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jdrl.config import TrainConfig
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.errors import SddError
 
 WILD = {"learning_rate": 1e30, "final_learning_rate": 1e30, "gradient_norm": 0}
@@ -40,17 +40,17 @@ def press_ctrl_c_once_there_is(path: Path) -> None:
 
 def main(shards: Path, out: Path, config: TrainConfig) -> None:
     torch.set_num_threads(1)
-    run(shards, out / "whole", config)
-    run(shards, out / "parts", config.model_copy(update={"accumulate": 2}))
+    train(shards, out / "whole", config)
+    train(shards, out / "parts", config.model_copy(update={"accumulate": 2}))
     try:
-        run(shards, out / "diverged", config.model_copy(update=WILD))
+        train(shards, out / "diverged", config.model_copy(update=WILD))
     except SddError as error:
         sys.stdout.write(error.what + "\n")
     if os.environ["RANK"] == "1":
         table = out / "stopped" / "train.csv"
         threading.Thread(target=press_ctrl_c_once_there_is, args=[table], daemon=True).start()
     try:
-        run(shards, out / "stopped", config.model_copy(update={"steps": 100_000}))
+        train(shards, out / "stopped", config.model_copy(update={"steps": 100_000}))
     except KeyboardInterrupt:
         sys.stdout.write("stopped\n")
 

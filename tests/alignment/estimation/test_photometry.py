@@ -28,21 +28,21 @@ def noisy(values: np.ndarray) -> np.ndarray:
 
 
 def test_a_gain_alone_is_told_as_a_gain_alone() -> None:
-    found = photometry.fit(cells(), noisy(1.3 * cells()), PLACE)
+    found = photometry.fit_brightness(cells(), noisy(1.3 * cells()), PLACE)
     assert found.gain == pytest.approx(1.3, rel=2e-3)
     assert found.offset == 0
     assert found.falloff == (0, 0)
 
 
 def test_an_offset_is_found() -> None:
-    found = photometry.fit(cells(), noisy(1.3 * cells() + 0.03), PLACE)
+    found = photometry.fit_brightness(cells(), noisy(1.3 * cells() + 0.03), PLACE)
     assert found.gain == pytest.approx(1.3, rel=5e-3)
     assert found.offset == pytest.approx(0.03, abs=1e-3)
 
 
 def test_a_difference_of_vignetting_is_found() -> None:
     truth = 0.8 * (1 + 0.35 * PLACE - 0.1 * PLACE**2)
-    found = photometry.fit(cells(), noisy(truth * cells()), PLACE)
+    found = photometry.fit_brightness(cells(), noisy(truth * cells()), PLACE)
     a, b = found.falloff
     assert found.gain == pytest.approx(0.8, rel=5e-3)
     assert found.gain * (1 + a * PLACE + b * PLACE**2) == pytest.approx(truth, rel=0.01)
@@ -51,11 +51,11 @@ def test_a_difference_of_vignetting_is_found() -> None:
 def test_cells_that_changed_do_not_count() -> None:
     fixed = noisy(2.0 * cells())
     fixed[:100] = 0.9
-    assert photometry.fit(cells(), fixed, PLACE).gain == pytest.approx(2.0, rel=5e-3)
+    assert photometry.fit_brightness(cells(), fixed, PLACE).gain == pytest.approx(2.0, rel=5e-3)
 
 
 def test_a_black_frame_says_nothing() -> None:
-    assert photometry.fit(np.zeros(PLACE.size), cells(), PLACE) == photometry.Photometry()
+    assert photometry.fit_brightness(np.zeros(PLACE.size), cells(), PLACE) == photometry.Photometry()
 
 
 def test_a_photometry_is_applied_as_it_is_defined() -> None:

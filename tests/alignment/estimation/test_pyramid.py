@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alignment.estimation.pyramid import Frames, first_fitting, first_within, halved, pyramid
+from alignment.estimation.pyramid import FramePair, first_fitting, first_within, halve, pyramid
 
 
-def frames(size: tuple[int, int]) -> Frames:
-    return Frames(*np.random.default_rng(0).uniform(0, 1, (4, *size)).astype(np.float32))
+def frames(size: tuple[int, int]) -> FramePair:
+    return FramePair(*np.random.default_rng(0).uniform(0, 1, (4, *size)).astype(np.float32))
 
 
 def test_halving_takes_means_of_two_by_two_and_cuts_what_is_odd() -> None:
     image = np.arange(15, dtype=np.float32).reshape(3, 5)
-    np.testing.assert_array_equal(halved(image), [[3, 5]])
-    assert halved(image).dtype == np.float32
+    np.testing.assert_array_equal(halve(image), [[3, 5]])
+    assert halve(image).dtype == np.float32
 
 
 def test_every_image_of_a_pair_is_halved() -> None:
@@ -23,7 +23,7 @@ def test_every_image_of_a_pair_is_halved() -> None:
     half = pair.halved()
     assert half.size == (5, 6)
     for name in ("blur", "sharp", "trusted_blur", "trusted_sharp"):
-        np.testing.assert_array_equal(getattr(half, name), halved(getattr(pair, name)))
+        np.testing.assert_array_equal(getattr(half, name), halve(getattr(pair, name)))
 
 
 @pytest.mark.parametrize(

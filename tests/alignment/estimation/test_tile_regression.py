@@ -35,7 +35,7 @@ def test_one_step_undoes_a_small_warp() -> None:
     planted = homography.to_matrix(np.array([2, -1, 2, 1, -2, -2, 0.5, 0.3, 0]) * 1e-3, SIZE)
     image = grains()
     moving = spline.sample(spline.coefficients(image), np.linalg.inv(planted), SIZE)
-    found = tile_regression.fit(systems(moving, image), homography.BASES["homography"])
+    found = tile_regression.fit_motion(systems(moving, image), homography.BASES["homography"])
     matrix = homography.compose(np.eye(3), found.step, SIZE)
     assert geometry.corner_error_px(np.eye(3), planted, SIZE) > 0.4
     assert geometry.corner_error_px(matrix, planted, SIZE) < 0.02
@@ -49,7 +49,7 @@ def test_brightness_and_softness_do_not_move_the_step(change: str) -> None:
         "offset": image + np.float32(3),
         "softer": cv2.GaussianBlur(image, (0, 0), 0.5),
     }[change]
-    step = tile_regression.fit(systems(moving, image), homography.BASES["homography"]).step
+    step = tile_regression.fit_motion(systems(moving, image), homography.BASES["homography"]).step
     assert homography.to_matrix(step, SIZE) == pytest.approx(np.eye(3), abs=3e-3)
 
 
@@ -67,7 +67,7 @@ def test_a_part_that_moves_otherwise_does_not_pull() -> None:
     image = grains()
     moving = image.copy()
     moving[40:136, 40:136] = np.roll(image, 2, axis=1)[40:136, 40:136]
-    found = tile_regression.fit(systems(moving, image), homography.BASES["similarity"])
+    found = tile_regression.fit_motion(systems(moving, image), homography.BASES["similarity"])
     assert geometry.corner_error_px(homography.to_matrix(found.step, SIZE), np.eye(3), SIZE) < 0.05
     assert found.weight.reshape(6, 9)[2, 2] < 0.1
 
@@ -86,14 +86,14 @@ def scattered(spread_px: float, seed: int) -> tile_regression.Systems:
 @pytest.mark.parametrize("spread_px", [0.0, 0.2, 1.0])
 def test_the_spread_that_tiles_do_not_explain_is_found(spread_px: float) -> None:
     basis = homography.BASES["similarity"]
-    told = [tile_regression.fit(scattered(spread_px, seed), basis).spread_px for seed in range(20)]
+    told = [tile_regression.fit_motion(scattered(spread_px, seed), basis).spread_px for seed in range(20)]
     assert np.median(told) == pytest.approx(spread_px, abs=0.15 * spread_px + 0.005)
 
 
 @pytest.mark.parametrize("spread_px", [0.0, 0.5])
 def test_the_covariance_tells_the_scatter_of_repeated_estimates(spread_px: float) -> None:
     basis = homography.BASES["homography"]
-    found = [tile_regression.fit(scattered(spread_px, seed), basis) for seed in range(40)]
+    found = [tile_regression.fit_motion(scattered(spread_px, seed), basis) for seed in range(40)]
     errors = [geometry.corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
     told = [homography.corner_deviation_px(fit.covariance, basis, SIZE) for fit in found]
     assert np.median(told) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.4)
@@ -103,7 +103,7 @@ def test_prior_information_holds_what_the_pixels_leave_open() -> None:
     nothing = tile_regression.Systems(np.zeros((4, 2, 2)), np.zeros((4, 2)), np.zeros((4, 2, 9)), (2, 2))
     along = np.zeros(9)
     along[[0, 4]] = 0.5
-    found = tile_regression.fit(
+    found = tile_regression.fit_motion(
         nothing, homography.BASES["similarity"], (1e6 * np.outer(along, along), 1e6 * 0.03 * along)
     )
     assert found.step[0] == pytest.approx(0.03, rel=1e-3)
@@ -111,5 +111,5 @@ def test_prior_information_holds_what_the_pixels_leave_open() -> None:
 
 def test_flat_frames_measure_nothing_and_move_nothing() -> None:
     flat = np.full(SIZE, 0.3, np.float32)
-    found = tile_regression.fit(systems(flat, flat), homography.BASES["homography"])
+    found = tile_regression.fit_motion(systems(flat, flat), homography.BASES["homography"])
     assert np.abs(found.step).max() < 1e-6

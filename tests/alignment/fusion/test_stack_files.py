@@ -12,7 +12,7 @@ from alignment.fusion import stack_files
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.formats.decoding import read_values
 from sdd_toolkit.frames import reading as frames
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.records import Reason
 from tests.support.dng_files import NEUTRAL, write_dng
@@ -56,7 +56,7 @@ def test_the_map_holds_the_indices_of_frames_and_the_record_their_shares(
 def test_the_record_is_json_that_reads_back(images: tuple[Path, np.ndarray, list[Path], stack_files.Fusion]) -> None:
     folder, _, _, found = images
     assert json.loads((folder / "all.json").read_text())["format"] == "sdd-fusion"
-    assert stack_files.read(folder / "all.json") == found
+    assert stack_files.read_fusion(folder / "all.json") == found
 
 
 @pytest.mark.parametrize("damage", ["all.png", "all_origin.png", "all.json"])
@@ -65,7 +65,7 @@ def test_a_fusion_that_lost_a_file_is_none(damage: str, tmp_path: Path) -> None:
     fuse(paths, tmp_path)
     (tmp_path / damage).write_bytes(b"")
     (tmp_path / "all_origin.png").unlink()
-    assert stack_files.read(tmp_path / "all.json") is None
+    assert stack_files.read_fusion(tmp_path / "all.json") is None
 
 
 def test_a_changed_picture_is_no_fusion(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_changed_picture_is_no_fusion(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "all.png").read_bytes())
     content[-20] ^= 1
     (tmp_path / "all.png").write_bytes(content)
-    assert stack_files.read(tmp_path / "all.json") is None
+    assert stack_files.read_fusion(tmp_path / "all.json") is None
 
 
 def test_raw_files_become_a_dng_that_every_stage_reads_like_its_sources(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_raw_files_become_a_dng_that_every_stage_reads_like_its_sources(tmp_path
     assert picture.size == SIZE
     # Where the reference is in focus the picture is the reference.
     there = np.s_[20:-20, 10:60]
-    assert np.abs(picture.rgb - binned(frames.read_camera(paths[REFERENCE]).rgb))[there].max() < 1e-3
+    assert np.abs(picture.rgb - bin_2x2(frames.read_camera(paths[REFERENCE]).rgb))[there].max() < 1e-3
     assert read_meta(tmp_path / found.picture).exposure.f_number == 2.8
     best_db = max(psnr_db(frames.read_camera(path).rgb, truth * np.array(NEUTRAL) * 0.9) for path in paths)
     fused = frames.read_camera(tmp_path / found.picture).rgb

@@ -29,7 +29,7 @@ def ingested(folder: Path, paths: list[Path]) -> Path:
     first = PairRecord("lake", "lake", PairKind.FOCUS, refs[1], refs[0], meta, meta)
     more = [replace(first, id=f"lake-{number}", blur=ref) for number, ref in enumerate(refs[2:], 2)]
     path = folder / "ingested.jsonl"
-    manifest.write(path, Manifest(paths[0].parent, (first, *more)))
+    manifest.write_manifest(path, Manifest(paths[0].parent, (first, *more)))
     return path
 
 
@@ -41,12 +41,12 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def run(dataset: Path, config: FuseConfig | None = None, **how: object) -> Report:
-    return fuse_stage.run(dataset / "ingested.jsonl", dataset, config or FuseConfig(), AlignConfig(), **how)  # type: ignore[arg-type]
+    return fuse_stage.fuse_stacks(dataset / "ingested.jsonl", dataset, config or FuseConfig(), AlignConfig(), **how)  # type: ignore[arg-type]
 
 
 def test_every_frame_of_a_stack_becomes_a_pair_with_the_fused_picture(dataset: Path) -> None:
     report = run(dataset)
-    pairs = manifest.read(dataset / "fused.jsonl")
+    pairs = manifest.read_manifest(dataset / "fused.jsonl")
     assert (report.total, report.done, report.rejected) == (3, 3, {})
     assert [record.id for record in pairs.records] == ["lake", "lake-2", "lake-reference"]
     assert {pairs.locate(record.sharp) for record in pairs.records} == {dataset.resolve() / "fused/lake.png"}
@@ -56,8 +56,8 @@ def test_every_frame_of_a_stack_becomes_a_pair_with_the_fused_picture(dataset: P
 
 def test_the_fused_pairs_align(dataset: Path) -> None:
     run(dataset)
-    stage.run(dataset / "fused.jsonl", dataset, AlignConfig())
-    aligned = manifest.read(dataset / "aligned.jsonl").records
+    stage.align_pairs(dataset / "fused.jsonl", dataset, AlignConfig())
+    aligned = manifest.read_manifest(dataset / "aligned.jsonl").records
     assert [record.verdict for record in aligned] == [None, None, None]
     assert [record.alignment.zoom for record in aligned if record.alignment] == pytest.approx(
         [1 / 1.012, 1 / 0.985, 1.0], abs=4e-4
@@ -89,14 +89,14 @@ def test_a_fusion_that_is_not_true_any_more_is_made_again(cause: str, dataset: P
     elif cause == "other":
         ingested(dataset, write_stack(dataset.parent / "photos", seed=3)[1])
     source = dataset / "ingested.jsonl"
-    report = fuse_stage.run(source, dataset, FuseConfig(), align, overwrite=cause == "overwrite")
+    report = fuse_stage.fuse_stacks(source, dataset, FuseConfig(), align, overwrite=cause == "overwrite")
     assert report.done == 3
     assert (dataset / "fused/lake.png").is_file()
 
 
 def test_a_pair_that_is_no_stack_stays_as_it_was(dataset: Path) -> None:
     report = run(dataset, FuseConfig(min_frames=4))
-    before, after = (manifest.read(dataset / name) for name in ("ingested.jsonl", "fused.jsonl"))
+    before, after = (manifest.read_manifest(dataset / name) for name in ("ingested.jsonl", "fused.jsonl"))
     assert report.total == 0
     assert [after.locate(record.sharp) for record in after.records] == [
         before.locate(record.sharp) for record in before.records
@@ -114,20 +114,20 @@ def test_a_frame_that_does_not_fit_is_listed_and_stays_a_pair(dataset: Path, tmp
     assert [(row["stack"], Path(row["path"]).name, row["reason"]) for row in rows] == [
         ("lake", "step9.png", "no_texture")
     ]
-    assert len(manifest.read(dataset / "fused.jsonl").records) == 4
+    assert len(manifest.read_manifest(dataset / "fused.jsonl").records) == 4
 
 
 def test_a_stack_whose_reference_changed_keeps_its_pairs_and_is_listed(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "photos/step0.png").write_bytes((tmp_path / "photos/step1.png").read_bytes())
     report = run(dataset)
     assert report.rejected == {"changed": 3}
-    assert [record.id for record in manifest.read(dataset / "fused.jsonl").records] == ["lake", "lake-2"]
+    assert [record.id for record in manifest.read_manifest(dataset / "fused.jsonl").records] == ["lake", "lake-2"]
 
 
 def test_a_manifest_is_not_written_over_itself(dataset: Path) -> None:
     run(dataset)
     with pytest.raises(InputError, match="both input and output"):
-        fuse_stage.run(dataset / "fused.jsonl", dataset, FuseConfig(), AlignConfig())
+        fuse_stage.fuse_stacks(dataset / "fused.jsonl", dataset, FuseConfig(), AlignConfig())
 
 
 def test_the_command_fuses_frames_without_a_manifest(tmp_path: Path) -> None:

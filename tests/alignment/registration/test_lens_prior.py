@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from alignment.config import AlignConfig
-from alignment.registration.stage import run
+from alignment.registration.stage import align_pairs
 from cli import cli
 from sdd_toolkit.calibration import lens_breathing
 from sdd_toolkit.calibration.breathing_model import BreathingModel
@@ -30,14 +30,14 @@ def ingested(folder: Path, plant, lens: str | None) -> Path:
     # Focus positions between which MODEL zooms by the planted 1.012.
     metas = (FrameMeta(lens=lens, exposure=Exposure(focal_mm=50.0, focus_m=focus_m)) for focus_m in (1.0, 1 / 1.24))
     record = PairRecord("a", "a", PairKind.FOCUS, blur, sharp, *metas)
-    manifest.write(folder / "ingested.jsonl", manifest.Manifest(root=folder, records=(record,)))
+    manifest.write_manifest(folder / "ingested.jsonl", manifest.Manifest(root=folder, records=(record,)))
     return folder / "ingested.jsonl"
 
 
 def test_other_models_align_every_pair_again_and_the_same_ones_none(tmp_path: Path, plant) -> None:
     source = ingested(tmp_path, plant, lens=None)
     done = [
-        run(source, tmp_path, with_models(models)).done
+        align_pairs(source, tmp_path, with_models(models)).done
         for models in ((), (MODEL,), (MODEL,), (replace(MODEL, focal_mm=35.0),), ())
     ]
     assert done == [1, 1, 0, 1, 1]
@@ -49,11 +49,11 @@ def with_models(models: tuple[LensBreathing, ...]) -> AlignConfig:
 
 def test_a_pair_is_aligned_with_the_zoom_that_its_lens_lets_expect(tmp_path: Path, plant) -> None:
     source = ingested(tmp_path, plant, lens="L")
-    lens_breathing.write(tmp_path / "lens.json", [MODEL])
+    lens_breathing.write_models(tmp_path / "lens.json", [MODEL])
     words = ["align", str(source), "--out", str(tmp_path), "--breathing", str(tmp_path / "lens.json")]
     shown = CliRunner().invoke(cli, [*words, "--executor", "serial"], catch_exceptions=False)
     assert "1 done" in shown.output
-    (record,) = manifest.read(tmp_path / "aligned.jsonl").records
+    (record,) = manifest.read_manifest(tmp_path / "aligned.jsonl").records
     assert record.alignment is not None
     assert record.alignment.failure is None
     truth = scaled(plant(30).homography, 2.0)

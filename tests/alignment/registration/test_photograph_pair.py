@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alignment.config import AlignConfig
-from alignment.registration.photograph_pair import run
+from alignment.registration.photograph_pair import align_photographs
 from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.writing import read_image, write_image
@@ -33,7 +33,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def done(shots: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    run(*shots, out, CONFIG)
+    align_photographs(*shots, out, CONFIG)
     return out
 
 
@@ -43,7 +43,7 @@ def test_everything_about_the_pair_is_named_after_the_blurred_frame(done: Path) 
 
 
 def test_the_transform_is_the_planted_one(done: Path, plant) -> None:
-    transform, flow = transforms.load(done / "soft.json")
+    transform, flow = transforms.load_transform(done / "soft.json")
     assert (transform.blur, transform.sharp, transform.size) == ("soft.png", "crisp.png", (640, 864))
     assert corner_error_px(transform.matrix, scaled(plant(30).homography, 2.0), transform.size) < 0.2
     assert transform.gain == pytest.approx(1 / 0.95, rel=0.02)
@@ -69,25 +69,25 @@ def test_fringes_vanish_from_left_to_right_in_the_check_picture(done: Path) -> N
 def test_what_is_there_is_kept_unless_asked_otherwise(done: Path, shots: tuple[Path, Path]) -> None:
     before = {path.name: path.read_bytes() for path in done.iterdir()}
     with pytest.raises(InputError, match=r"soft\.json is there already"):
-        run(*shots, done, CONFIG)
-    run(*shots, done, CONFIG, overwrite=True)
+        align_photographs(*shots, done, CONFIG)
+    align_photographs(*shots, done, CONFIG, overwrite=True)
     assert {path.name: path.read_bytes() for path in done.iterdir()} == before
 
 
 def test_frames_of_different_scenes_leave_nothing_behind(shots: tuple[Path, Path], tmp_path: Path, plant) -> None:
     other = stored(tmp_path / "other.png", plant(99).sharp)
     with pytest.raises(InputError, match="do not show the same scene"):
-        run(shots[0], other, tmp_path / "out", CONFIG)
+        align_photographs(shots[0], other, tmp_path / "out", CONFIG)
     assert not (tmp_path / "out").exists()
 
 
 def test_frames_of_different_sizes_are_refused(shots: tuple[Path, Path], tmp_path: Path, plant) -> None:
     cut = stored(tmp_path / "cut.png", plant(30).sharp[4:])
     with pytest.raises(InputError, match="864x640 and 864x632 px"):
-        run(shots[0], cut, tmp_path / "out", CONFIG)
+        align_photographs(shots[0], cut, tmp_path / "out", CONFIG)
 
 
 def test_frames_too_small_to_align_are_refused(tmp_path: Path) -> None:
     small = stored(tmp_path / "small.png", np.full((20, 30, 3), 0.5, np.float32))
     with pytest.raises(InputError, match="too small"):
-        run(small, small, tmp_path / "out", CONFIG)
+        align_photographs(small, small, tmp_path / "out", CONFIG)

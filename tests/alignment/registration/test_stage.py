@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alignment.config import AlignConfig
-from alignment.registration.stage import run
+from alignment.registration.stage import align_pairs
 from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.imaging.geometry import corner_error_px, scaled
 from sdd_toolkit.pipeline import manifest
@@ -43,8 +43,8 @@ def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> Path:
             (folder / "broken_b.png").write_bytes(b"no picture")
             blur = FileRef("broken_b.png", 10, sha256_of(folder / "broken_b.png"))
         records.append(PairRecord(name, name, PairKind.FOCUS, blur, crisp, FrameMeta(), FrameMeta()))
-    manifest.write(folder / "ingested.jsonl", manifest.Manifest(root=folder, records=tuple(records)))
-    run(folder / "ingested.jsonl", folder, CONFIG)
+    manifest.write_manifest(folder / "ingested.jsonl", manifest.Manifest(root=folder, records=tuple(records)))
+    align_pairs(folder / "ingested.jsonl", folder, CONFIG)
     return folder
 
 
@@ -56,10 +56,10 @@ def source(shots: Path, tmp_path: Path) -> Path:
 
 
 def test_every_pair_is_aligned_or_rejected_for_its_own_reason(source: Path, plant) -> None:
-    report = run(source, source.parent, CONFIG)
+    report = align_pairs(source, source.parent, CONFIG)
     assert (report.total, report.skipped) == (4, 4)
     assert report.rejected == {"different_scene": 1, "size_mismatch": 1, "unreadable": 1}
-    by_id = {record.id: record for record in manifest.read(source.with_name("aligned.jsonl")).records}
+    by_id = {record.id: record for record in manifest.read_manifest(source.with_name("aligned.jsonl")).records}
     good = by_id["good"].alignment
     assert by_id["good"].verdict is None
     assert good is not None
@@ -89,7 +89,7 @@ def test_a_lost_flow_is_made_again_with_the_same_bytes_and_nothing_else_is_touch
     flow, aligned = source.parent / "flow" / "good.npz", source.with_name("aligned.jsonl")
     before = flow.read_bytes(), aligned.read_bytes()
     flow.unlink()
-    report = run(source, source.parent, CONFIG)
+    report = align_pairs(source, source.parent, CONFIG)
     assert (report.done, report.skipped) == (1, 3)
     assert (flow.read_bytes(), aligned.read_bytes()) == before
 
@@ -97,7 +97,7 @@ def test_a_lost_flow_is_made_again_with_the_same_bytes_and_nothing_else_is_touch
 def test_the_bytes_do_not_depend_on_the_number_of_workers(source: Path) -> None:
     files = [source.with_name("aligned.jsonl"), source.parent / "flow" / "good.npz"]
     serial = [path.read_bytes() for path in files]
-    assert run(source, source.parent, CONFIG, executor="local:2", overwrite=True).done == 4
+    assert align_pairs(source, source.parent, CONFIG, executor="local:2", overwrite=True).done == 4
     assert [path.read_bytes() for path in files] == serial
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_changed_after_ingesting_is_not_aligned(source: Path) -> Non
     path = source.parent / "good_b.png"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     source.with_name("aligned.jsonl").unlink()
-    assert run(source, source.parent, CONFIG).rejected["changed"] == 1
+    assert align_pairs(source, source.parent, CONFIG).rejected["changed"] == 1
 
 
 def painted(path: Path, size: tuple[int, int], black: slice) -> Path:
@@ -121,15 +121,15 @@ def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
 ) -> None:
     masks = source.parent / "masks"
     mask = painted(masks / "good.png", (640, 864), slice(0, 100))
-    first = run(source, source.parent, CONFIG, masks=masks)
+    first = align_pairs(source, source.parent, CONFIG, masks=masks)
     assert (first.done, first.skipped) == (1, 3)
     assert "3 of 4 pairs have no mask" in caplog.text
-    assert run(source, source.parent, CONFIG, masks=masks).done == 0
+    assert align_pairs(source, source.parent, CONFIG, masks=masks).done == 0
     painted(mask, (640, 864), slice(0, 200))
-    assert run(source, source.parent, CONFIG, masks=masks).done == 1
+    assert align_pairs(source, source.parent, CONFIG, masks=masks).done == 1
     shutil.move(masks, source.parent / "moved")
-    assert run(source, source.parent, CONFIG, masks=source.parent / "moved").done == 0
-    assert run(source, source.parent, CONFIG).done == 1
+    assert align_pairs(source, source.parent, CONFIG, masks=source.parent / "moved").done == 0
+    assert align_pairs(source, source.parent, CONFIG).done == 1
 
 
 def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
@@ -140,12 +140,12 @@ def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
     )
     frame[320:] = other[320:]
     cv2.imwrite(str(path), frame)
-    record = next(record for record in manifest.read(source).records if record.id == "good")
+    record = next(record for record in manifest.read_manifest(source).records if record.id == "good")
     mixed = replace(record, blur=FileRef(path.name, path.stat().st_size, sha256_of(path)))
-    manifest.write(source, manifest.Manifest(source.parent, (mixed,)))
+    manifest.write_manifest(source, manifest.Manifest(source.parent, (mixed,)))
     mask = painted(source.parent / "mask.png", (640, 864), slice(300, 640))
-    run(source, source.parent, CONFIG, masks=mask)
-    (found,) = (record.alignment for record in manifest.read(source.with_name("aligned.jsonl")).records)
+    align_pairs(source, source.parent, CONFIG, masks=mask)
+    (found,) = (record.alignment for record in manifest.read_manifest(source.with_name("aligned.jsonl")).records)
     assert found is not None
     assert found.failure is None
     assert corner_error_px(found.homography, scaled(plant(30).homography, 2.0), found.size) < 1.0
@@ -153,26 +153,26 @@ def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
 
 def test_a_mask_of_another_size_rejects_its_pair_and_names_no_absolute_path(source: Path) -> None:
     mask = painted(source.parent.parent / "masks" / "good.png", (100, 100), slice(0))
-    run(source, source.parent, CONFIG, masks=mask.parent)
-    by_id = {record.id: record for record in manifest.read(source.with_name("aligned.jsonl")).records}
+    align_pairs(source, source.parent, CONFIG, masks=mask.parent)
+    by_id = {record.id: record for record in manifest.read_manifest(source.with_name("aligned.jsonl")).records}
     assert by_id["good"].verdict is not None
     assert by_id["good"].verdict.detail == "the mask good.png has 100x100 px, the frame 864x640 px"
 
 
 def filtered(folder: Path, **options: bool) -> bytes:
-    filter_stage.run(folder / "aligned.jsonl", folder, FilterConfig(), **options)
+    filter_stage.filter_pairs(folder / "aligned.jsonl", folder, FilterConfig(), **options)
     return (folder / "filtered.jsonl").read_bytes()
 
 
 def without_measures(source: Path) -> None:
     """The manifest as versions before wrote it."""
-    before = manifest.read(source.with_name("aligned.jsonl"))
+    before = manifest.read_manifest(source.with_name("aligned.jsonl"))
     records = tuple(replace(record, quality=None, measured=None) for record in before.records)
-    manifest.write(source.with_name("aligned.jsonl"), replace(before, records=records))
+    manifest.write_manifest(source.with_name("aligned.jsonl"), replace(before, records=records))
 
 
 def facts(content: Path) -> list[tuple[object, ...]]:
-    records = manifest.read(content / "filtered.jsonl").records
+    records = manifest.read_manifest(content / "filtered.jsonl").records
     return [(record.id, record.quality, record.verdict, record.measured) for record in records]
 
 
@@ -199,12 +199,12 @@ def test_the_filter_measures_anew_what_was_measured_by_another_alignment(source:
     folder = source.parent
     filtered(folder)
     before = facts(folder)
-    aligned = manifest.read(folder / "aligned.jsonl")
+    aligned = manifest.read_manifest(folder / "aligned.jsonl")
     records = tuple(
         replace(one, alignment=one.alignment and replace(one.alignment, gain=2 * one.alignment.gain))
         for one in aligned.records
     )
-    manifest.write(folder / "aligned.jsonl", replace(aligned, records=records))
+    manifest.write_manifest(folder / "aligned.jsonl", replace(aligned, records=records))
     filtered(folder)
     changed = {new[0] for new, old in zip(facts(folder), before, strict=True) if new[1] != old[1]}
     assert changed == {"good"}
@@ -221,5 +221,5 @@ def test_real_frames_without_texture_are_rejected_as_such(real_data: Path, tmp_p
         for path in (folder / "image_0.dng", folder / "image_30.dng")
     )
     record = PairRecord("rpi", "rpi", PairKind.SEQUENCE, blur, sharp, FrameMeta(), FrameMeta())
-    manifest.write(tmp_path / "ingested.jsonl", manifest.Manifest(root=folder, records=(record,)))
-    assert run(tmp_path / "ingested.jsonl", tmp_path, CONFIG).rejected == {"no_texture": 1}
+    manifest.write_manifest(tmp_path / "ingested.jsonl", manifest.Manifest(root=folder, records=(record,)))
+    assert align_pairs(tmp_path / "ingested.jsonl", tmp_path, CONFIG).rejected == {"no_texture": 1}

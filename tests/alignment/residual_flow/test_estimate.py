@@ -9,7 +9,7 @@ import pytest
 from alignment.estimation import photometry
 from alignment.residual_flow import estimate as dense
 from alignment.residual_flow import far_motion, local_motion, motion_layers
-from alignment.residual_flow.blur_hypotheses import Views
+from alignment.residual_flow.blur_hypotheses import BlurHypotheses
 
 SIZE = (200, 300)
 
@@ -19,9 +19,9 @@ def grains(seed: int = 0) -> np.ndarray:
     return cv2.GaussianBlur(noise, (0, 0), 1.5)
 
 
-def views(moving: np.ndarray, fixed: np.ndarray) -> Views:
+def views(moving: np.ndarray, fixed: np.ndarray) -> BlurHypotheses:
     moving, fixed = (photometry.band(image, 5.0) for image in (moving, fixed))
-    return Views([moving, moving], [fixed, fixed], (0.0, 0.8), np.ones(SIZE, bool), 1e-3, 1)
+    return BlurHypotheses([moving, moving], [fixed, fixed], (0.0, 0.8), np.ones(SIZE, bool), 1e-3, 1)
 
 
 def with_square(scene: np.ndarray, left: int) -> np.ndarray:
@@ -34,11 +34,11 @@ JUMPED = views(with_square(grains(), 60), with_square(grains(), 75))
 
 
 def test_an_object_that_jumped_is_found_with_its_motion() -> None:
-    assert far_motion.find(JUMPED)[0].shift == pytest.approx((15, 0), abs=0.05)
+    assert far_motion.find_displacements(JUMPED)[0].shift == pytest.approx((15, 0), abs=0.05)
 
 
 def test_its_layer_is_where_it_was_and_hides_what_stood_where_it_went() -> None:
-    found = motion_layers.find(JUMPED)
+    found = motion_layers.find_layers(JUMPED)
     thing = np.zeros(SIZE, bool)
     thing[60:140, 60:140] = True
     assert ((found.label == 1) & thing).sum() / ((found.label == 1) | thing).sum() > 0.9
@@ -51,20 +51,20 @@ def test_its_layer_is_where_it_was_and_hides_what_stood_where_it_went() -> None:
 
 def test_nothing_jumps_in_equal_frames() -> None:
     still = views(grains(), grains())
-    assert far_motion.find(still) == []
-    found = motion_layers.find(still)
+    assert far_motion.find_displacements(still) == []
+    found = motion_layers.find_layers(still)
     assert not found.label.any()
     assert not found.hidden().any()
 
 
 def test_frames_that_share_nothing_hold_no_layer() -> None:
-    assert not motion_layers.find(views(grains(0), grains(1))).label.any()
+    assert not motion_layers.find_layers(views(grains(0), grains(1))).label.any()
 
 
 def test_a_small_shift_shows_in_the_flow_with_its_sign() -> None:
     ys, xs = np.mgrid[0 : SIZE[0], 0 : SIZE[1]].astype(np.float32)
     fixed = cv2.remap(grains(), xs - 1.5, ys + 0.75, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    found = local_motion.estimate(views(grains(), fixed), np.zeros((*SIZE, 2), np.float32))
+    found = local_motion.estimate_motion(views(grains(), fixed), np.zeros((*SIZE, 2), np.float32))
     assert np.median(found.flow[20:-20, 20:-20], axis=(0, 1)) == pytest.approx([1.5, -0.75], abs=0.05)
     assert np.median(found.mismatch) < 0.05
     assert np.median(found.deviation_px) < 0.2
@@ -73,7 +73,7 @@ def test_a_small_shift_shows_in_the_flow_with_its_sign() -> None:
 def test_noise_does_not_move() -> None:
     rng = np.random.default_rng(5)
     noisy = [grains() + rng.normal(0, 0.02, SIZE).astype(np.float32) for _ in range(2)]
-    found = local_motion.estimate(views(*noisy), np.zeros((*SIZE, 2), np.float32))
+    found = local_motion.estimate_motion(views(*noisy), np.zeros((*SIZE, 2), np.float32))
     assert np.abs(found.flow).max() < 0.02
 
 

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from alignment.transforms.apply import run
+from alignment.transforms.apply import apply_to_files
 from alignment.transforms.transform import Transform
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import read_full
@@ -35,7 +35,7 @@ def photograph(path: Path, dtype: type[np.generic] = np.uint8, size: tuple[int, 
 
 def test_an_eight_bit_image_becomes_an_eight_bit_png_moved_by_the_shift(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png")
-    report, failures = run(SHIFT, [source], tmp_path / "out")
+    report, failures = apply_to_files(SHIFT, [source], tmp_path / "out")
     assert (report.done, failures) == (1, ())
     moved = read_image(tmp_path / "out" / "a_aligned.png")
     assert moved.dtype == np.uint8
@@ -49,7 +49,7 @@ def test_an_eight_bit_image_becomes_an_eight_bit_png_moved_by_the_shift(tmp_path
 
 def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png", np.uint16)
-    run(SHIFT, [source], tmp_path / "out")
+    apply_to_files(SHIFT, [source], tmp_path / "out")
     moved = read_image(tmp_path / "out" / "a_aligned.tif")
     assert moved.dtype == np.uint16
     assert np.array_equal(moved[:56, 7:], picture(np.uint16)[4:, :83])
@@ -59,14 +59,14 @@ def test_light_is_interpolated_not_its_code(tmp_path: Path) -> None:
     columns = np.where(np.arange(90) % 2, 255, 0).astype(np.uint8)
     write_image(tmp_path / "a.png", np.broadcast_to(columns[None, :, None], (*SIZE, 3)).copy())
     half = Transform("b", "s", SIZE, ((1.0, 0.0, 0.5), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "similarity")
-    run(half, [tmp_path / "a.png"], tmp_path / "out")
+    apply_to_files(half, [tmp_path / "a.png"], tmp_path / "out")
     # Half of the light is code 188, half of the codes would be 128.
     assert abs(int(np.median(read_image(tmp_path / "out" / "a_aligned.png")[20:40, 20:70])) - 188) <= 1
 
 
 def test_a_raw_file_becomes_a_sixteen_bit_tiff_with_its_metadata(tmp_path: Path) -> None:
     source = write_dng(tmp_path / "a.dng", scene_rgb(*SIZE), exif={"iso": 200, "f_number": 2.8})
-    run(SHIFT, [source], tmp_path / "out")
+    apply_to_files(SHIFT, [source], tmp_path / "out")
     moved = read_image(tmp_path / "out" / "a_aligned.tif")
     assert moved.dtype == np.uint16
     linear = read_full(source)[4:, :83]
@@ -78,8 +78,8 @@ def test_a_raw_file_becomes_a_sixteen_bit_tiff_with_its_metadata(tmp_path: Path)
 def test_the_inverse_undoes_it(tmp_path: Path) -> None:
     ramp = np.linspace(20, 220, 90).astype(np.uint8)
     write_image(tmp_path / "a.png", np.broadcast_to(ramp[None, :, None], (*SIZE, 3)).copy())
-    run(TURNED, [tmp_path / "a.png"], tmp_path / "there")
-    run(TURNED, [tmp_path / "there" / "a_aligned.png"], tmp_path / "back", inverse=True)
+    apply_to_files(TURNED, [tmp_path / "a.png"], tmp_path / "there")
+    apply_to_files(TURNED, [tmp_path / "there" / "a_aligned.png"], tmp_path / "back", inverse=True)
     back = read_image(tmp_path / "back" / "a_aligned_aligned.png").astype(int)
     assert np.abs(back - read_image(tmp_path / "a.png"))[12:-12, 12:-12].max() <= 1
 
@@ -88,7 +88,7 @@ def test_the_inverse_undoes_it(tmp_path: Path) -> None:
 def test_numbers_are_copied_by_nearest(tmp_path: Path, name: str, dtype: type[np.generic]) -> None:
     depth = (np.arange(60 * 90).reshape(SIZE) % 251 + 1).astype(dtype)
     write_values(tmp_path / name, depth)
-    run(SHIFT, [tmp_path / name], tmp_path / "out", nearest=True)
+    apply_to_files(SHIFT, [tmp_path / name], tmp_path / "out", nearest=True)
     target = tmp_path / "out" / ("m_aligned.png" if dtype is np.uint8 else "m_aligned.tif")
     moved = read_values(target)
     assert (moved.dtype, moved.shape) == (dtype, SIZE)
@@ -99,14 +99,14 @@ def test_numbers_are_copied_by_nearest(tmp_path: Path, name: str, dtype: type[np
 def test_a_file_of_half_the_size_is_moved_by_half_as_much(tmp_path: Path) -> None:
     even = Transform("b", "s", SIZE, ((1.0, 0.0, 8.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0)), "similarity")
     small = photograph(tmp_path / "a.png", size=(30, 45))
-    run(even, [small], tmp_path / "out")
+    apply_to_files(even, [small], tmp_path / "out")
     moved = read_image(tmp_path / "out" / "a_aligned.png")
     assert np.array_equal(moved[:28, 4:], picture(size=(30, 45))[2:, :41])
 
 
 def test_an_odd_last_row_is_left_out_as_development_does(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png", size=(61, 91))
-    run(SHIFT, [source], tmp_path / "out")
+    apply_to_files(SHIFT, [source], tmp_path / "out")
     assert read_image(tmp_path / "out" / "a_aligned.png").shape == (*SIZE, 3)
 
 
@@ -120,7 +120,7 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path, caplog: pytest.Lo
         photograph(tmp_path / "other.png", size=(45, 90)),
         photograph(tmp_path / "good.png"),
     ]
-    report, failures = run(SHIFT, files, tmp_path / "out")
+    report, failures = apply_to_files(SHIFT, files, tmp_path / "out")
     assert (report.total, report.done, sum(report.rejected.values())) == (5, 1, 4)
     assert [Path(failure.path).name for failure in failures] == [path.name for path in files[:4]]
     assert "90x45 px, the transform is for 90x60 px" in failures[3].reason
@@ -130,13 +130,13 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path, caplog: pytest.Lo
 
 def test_what_is_there_is_replaced_only_if_asked(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png")
-    run(SHIFT, [source], tmp_path / "out")
+    apply_to_files(SHIFT, [source], tmp_path / "out")
     first = (tmp_path / "out" / "a_aligned.png").read_bytes()
-    report, failures = run(TURNED, [source], tmp_path / "out")
+    report, failures = apply_to_files(TURNED, [source], tmp_path / "out")
     assert report.done == 0
     assert "--overwrite" in failures[0].reason
     assert (tmp_path / "out" / "a_aligned.png").read_bytes() == first
-    assert run(TURNED, [source], tmp_path / "out", overwrite=True)[0].done == 1
+    assert apply_to_files(TURNED, [source], tmp_path / "out", overwrite=True)[0].done == 1
     assert (tmp_path / "out" / "a_aligned.png").read_bytes() != first
 
 
@@ -150,7 +150,7 @@ def test_an_input_is_never_replaced_nor_the_result_of_another_one(tmp_path: Path
         photograph(tmp_path / "more" / "c.png"),
     ]
     before = [path.read_bytes() for path in files]
-    report, failures = run(SHIFT, files, tmp_path, overwrite=True)
+    report, failures = apply_to_files(SHIFT, files, tmp_path, overwrite=True)
     assert [path.read_bytes() for path in files] == before
     assert report.done == 3
     assert [failure.path for failure in failures] == [str(files[0]), str(files[4])]
@@ -159,7 +159,7 @@ def test_an_input_is_never_replaced_nor_the_result_of_another_one(tmp_path: Path
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png", np.uint16)
     for name in ("one", "two"):
-        run(TURNED, [source], tmp_path / name)
+        apply_to_files(TURNED, [source], tmp_path / name)
     assert (tmp_path / "one" / "a_aligned.tif").read_bytes() == (tmp_path / "two" / "a_aligned.tif").read_bytes()
 
 
@@ -170,14 +170,14 @@ def stored_flow(path: Path, shape: tuple[int, ...] = (15, 23, 2), confidence: in
 
 def test_the_flow_is_applied_with_the_homography_in_one_go(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png")
-    run(SHIFT, [source], tmp_path / "out", flow_file=stored_flow(tmp_path / "f.npz"))
+    apply_to_files(SHIFT, [source], tmp_path / "out", flow_file=stored_flow(tmp_path / "f.npz"))
     moved = read_image(tmp_path / "out" / "a_aligned.png")
     assert np.array_equal(moved[:58, 9:], picture()[2:, :81])
 
 
 def test_a_flow_nobody_trusts_moves_nothing(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png")
-    run(SHIFT, [source], tmp_path / "out", flow_file=stored_flow(tmp_path / "f.npz", confidence=0))
+    apply_to_files(SHIFT, [source], tmp_path / "out", flow_file=stored_flow(tmp_path / "f.npz", confidence=0))
     assert np.array_equal(read_image(tmp_path / "out" / "a_aligned.png")[:56, 7:], picture()[4:, :83])
 
 
@@ -186,7 +186,7 @@ def test_what_the_sharp_frame_hides_is_not_valid(tmp_path: Path) -> None:
     hidden[6:9, 10:14] = 1
     zero = np.zeros((15, 23, 2), np.float16)
     np.savez(tmp_path / "f.npz", flow=zero, confidence=np.full((15, 23), 255, np.uint8), occlusion=hidden)
-    run(SHIFT, [photograph(tmp_path / "a.png")], tmp_path / "out", flow_file=tmp_path / "f.npz")
+    apply_to_files(SHIFT, [photograph(tmp_path / "a.png")], tmp_path / "out", flow_file=tmp_path / "f.npz")
     valid = read_values(tmp_path / "out" / "a_aligned_valid.png")
     assert not valid[25:35, 41:55].any()
     assert valid[10:22, 20:80].all()
@@ -195,18 +195,18 @@ def test_what_the_sharp_frame_hides_is_not_valid(tmp_path: Path) -> None:
 def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     files, out = [photograph(tmp_path / "a.png")], tmp_path / "out"
     with pytest.raises(InputError, match="expected finite values"):
-        run(SHIFT, files, out, flow_file=stored_flow(tmp_path / "f.npz", (15, 22, 2)))
+        apply_to_files(SHIFT, files, out, flow_file=stored_flow(tmp_path / "f.npz", (15, 22, 2)))
     with pytest.raises(InputError, match="no residual flow"):
-        run(SHIFT, files, out, flow_file=tmp_path / "missing.npz")
+        apply_to_files(SHIFT, files, out, flow_file=tmp_path / "missing.npz")
 
 
 def test_a_four_channel_file_keeps_its_alpha(tmp_path: Path) -> None:
     rgba = np.dstack([picture(), np.full(SIZE, 77, np.uint8)])
     assert cv2.imwrite(str(tmp_path / "a.png"), rgba[..., [2, 1, 0, 3]])
-    run(SHIFT, [tmp_path / "a.png"], tmp_path / "out", nearest=True)
+    apply_to_files(SHIFT, [tmp_path / "a.png"], tmp_path / "out", nearest=True)
     assert np.array_equal(read_values(tmp_path / "out" / "a_aligned.png")[:56, 7:], rgba[4:, :83])
 
 
 def test_planes_that_are_no_colours_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((*SIZE, 2), np.uint16), photometric="minisblack")
-    assert run(SHIFT, [tmp_path / "a.tif"], tmp_path / "out", nearest=True)[0].done == 0
+    assert apply_to_files(SHIFT, [tmp_path / "a.tif"], tmp_path / "out", nearest=True)[0].done == 0

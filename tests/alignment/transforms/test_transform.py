@@ -35,7 +35,7 @@ TRANSFORM = Transform(
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    transforms.write(tmp_path / "b.json", TRANSFORM)
+    transforms.write_transform(tmp_path / "b.json", TRANSFORM)
     return tmp_path / "b.json"
 
 
@@ -46,9 +46,9 @@ def changed(path: Path, **entries: object) -> Path:
 
 
 def test_what_is_written_is_read_again_exactly(stored: Path) -> None:
-    assert transforms.read(stored) == TRANSFORM
+    assert transforms.read_transform(stored) == TRANSFORM
     first = stored.read_bytes()
-    transforms.write(stored, transforms.read(stored))
+    transforms.write_transform(stored, transforms.read_transform(stored))
     assert stored.read_bytes() == first
 
 
@@ -61,13 +61,13 @@ def test_the_file_says_in_words_what_its_numbers_mean(stored: Path) -> None:
 
 def test_a_perspective_transform_has_no_affine_form(tmp_path: Path) -> None:
     rows = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1e-5, 0.0, 1.0))
-    transforms.write(tmp_path / "h.json", replace(TRANSFORM, homography=rows, model="homography"))
+    transforms.write_transform(tmp_path / "h.json", replace(TRANSFORM, homography=rows, model="homography"))
     assert json.loads((tmp_path / "h.json").read_text(encoding="utf-8"))["affine"] is None
-    assert transforms.read(tmp_path / "h.json").homography == rows
+    assert transforms.read_transform(tmp_path / "h.json").homography == rows
 
 
 def test_the_affine_form_may_be_left_out(stored: Path) -> None:
-    assert transforms.read(changed(stored, affine="gone", convention="gone")) == TRANSFORM
+    assert transforms.read_transform(changed(stored, affine="gone", convention="gone")) == TRANSFORM
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_the_affine_form_may_be_left_out(stored: Path) -> None:
 )
 def test_an_entry_that_does_not_fit_is_named(stored: Path, entries: dict[str, object], what: str) -> None:
     with pytest.raises(InputError, match=what):
-        transforms.read(changed(stored, **entries))
+        transforms.read_transform(changed(stored, **entries))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_what_is_no_transform_at_all_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.json").write_bytes(content)
     with pytest.raises(InputError, match=r"t\.json"):
-        transforms.read(tmp_path / "t.json")
+        transforms.read_transform(tmp_path / "t.json")
 
 
 def aligned(tmp_path: Path, *names: str) -> Path:
@@ -106,7 +106,7 @@ def aligned(tmp_path: Path, *names: str) -> Path:
 
 
 def test_a_manifest_with_one_pair_needs_no_id(tmp_path: Path) -> None:
-    transform, flow = transforms.load(aligned(tmp_path, "one"))
+    transform, flow = transforms.load_transform(aligned(tmp_path, "one"))
     assert transform.homography == ((1.0, 0.0, 6.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0))
     assert (transform.blur, transform.sharp, transform.size) == ("one_blur.png", "one_sharp.png", planted_pairs.SIZE)
     assert flow == tmp_path / "flow" / "one.npz"
@@ -115,30 +115,30 @@ def test_a_manifest_with_one_pair_needs_no_id(tmp_path: Path) -> None:
 def test_a_manifest_with_several_pairs_asks_which_one(tmp_path: Path) -> None:
     source = aligned(tmp_path, "one", "two")
     with pytest.raises(InputError, match="2 pairs"):
-        transforms.load(source)
+        transforms.load_transform(source)
     with pytest.raises(InputError, match="no pair 'three'"):
-        transforms.load(source, "three")
-    assert transforms.load(source, "two")[0].blur == "two_blur.png"
+        transforms.load_transform(source, "three")
+    assert transforms.load_transform(source, "two")[0].blur == "two_blur.png"
 
 
 def test_a_pair_that_could_not_be_aligned_has_no_transform(tmp_path: Path) -> None:
     source = aligned(tmp_path, "one")
-    (record,) = manifest.read(source).records
+    (record,) = manifest.read_manifest(source).records
     assert record.alignment is not None
     lost = replace(record.alignment, failure=Reason.NO_TEXTURE, detail="3 textured tiles < 12")
     never = replace(record, id="never", alignment=None, verdict=Verdict(keep=False, reason=Reason.UNREADABLE))
-    manifest.write(source, manifest.Manifest(tmp_path, (replace(record, alignment=lost), never)))
+    manifest.write_manifest(source, manifest.Manifest(tmp_path, (replace(record, alignment=lost), never)))
     with pytest.raises(InputError, match="too little texture"):
-        transforms.load(source, "one")
+        transforms.load_transform(source, "one")
     with pytest.raises(InputError, match="not aligned"):
-        transforms.load(source, "never")
-    assert transforms.export(source, tmp_path / "exported") == []
+        transforms.load_transform(source, "never")
+    assert transforms.export_transform(source, tmp_path / "exported") == []
 
 
 def test_an_exported_folder_holds_all_a_transform_needs(tmp_path: Path) -> None:
-    written = transforms.export(aligned(tmp_path, "one", "two"), tmp_path / "exported")
+    written = transforms.export_transform(aligned(tmp_path, "one", "two"), tmp_path / "exported")
     assert [path.name for path in written] == ["one.json", "two.json"]
-    transform, flow = transforms.load(written[0])
+    transform, flow = transforms.load_transform(written[0])
     assert transform.flow == "one_flow.npz"
     assert flow is not None
     assert flow.read_bytes() == (tmp_path / "flow" / "one.npz").read_bytes()
@@ -148,12 +148,12 @@ def test_a_lost_flow_is_no_traceback(tmp_path: Path) -> None:
     source = aligned(tmp_path, "one")
     (tmp_path / "flow" / "one.npz").unlink()
     with pytest.raises(InputError, match=r"one\.npz"):
-        transforms.export(source, tmp_path / "exported")
+        transforms.export_transform(source, tmp_path / "exported")
 
 
 def test_a_manifest_that_is_none_is_refused_as_such(tmp_path: Path) -> None:
     with pytest.raises(ManifestError):
-        transforms.load(tmp_path / "missing.jsonl")
+        transforms.load_transform(tmp_path / "missing.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from capture.config import IngestConfig
 from capture.ingest.last_run import LAST_RUN
-from capture.ingest.stage import collect, run
+from capture.ingest.stage import collect, ingest_photographs
 from capture.inspection.file_facts import MEMORY
 from sdd_toolkit.errors import ConfigError, InputError
-from sdd_toolkit.pipeline.manifest import Manifest, read
+from sdd_toolkit.pipeline.manifest import Manifest, read_manifest
 from tests.capture.inspection.test_content_similarity import leaves
 from tests.support.dng_files import scene_rgb, write_dng
 
@@ -52,8 +52,8 @@ def test_a_folder_of_scenes_becomes_pairs_and_every_other_file_has_its_reason(tm
     shutil.copy(whole, raw / "場景/copy.dng")
     (raw / "Scene 1/cut.dng").write_bytes(whole.read_bytes()[:3000])
     (raw / "Scene 1/truth.npz").write_bytes(b"x")
-    report = run([raw], out, IngestConfig())
-    manifest = read(out / "ingested.jsonl")
+    report = ingest_photographs([raw], out, IngestConfig())
+    manifest = read_manifest(out / "ingested.jsonl")
     assert pairs(manifest) == {
         "a": ("場景/a_blur.dng", "場景/a_sharp.dng"),
         "scene-1": ("Scene 1/blur.dng", "Scene 1/sharp.dng"),
@@ -72,8 +72,8 @@ def test_a_folder_of_scenes_becomes_pairs_and_every_other_file_has_its_reason(tm
 def test_the_frame_of_a_stack_with_the_finest_grain_is_the_sharp_one(tmp_path: Path) -> None:
     for step, grain in enumerate((16, 4, 8)):
         picture(tmp_path / f"stack/step{step}.png", grain)
-    run([tmp_path / "stack"], tmp_path / "out", IngestConfig())
-    assert pairs(read(tmp_path / "out/ingested.jsonl")) == {
+    ingest_photographs([tmp_path / "stack"], tmp_path / "out", IngestConfig())
+    assert pairs(read_manifest(tmp_path / "out/ingested.jsonl")) == {
         "step": ("step0.png", "step1.png"),
         "step-2": ("step2.png", "step1.png"),
     }
@@ -86,8 +86,8 @@ def test_aperture_pairs_by_exif_and_a_hopeless_exposure_is_told(tmp_path: Path) 
     late = {"taken_at": "2026:05:01 11:00:00", "iso": 100}
     shot(tmp_path / "raw/3.dng", 0.8, f_number=2.0, shutter_s=0.01, **late)
     shot(tmp_path / "raw/4.dng", 0.1, f_number=16.0, shutter_s=0.01, **late)
-    run([tmp_path / "raw"], tmp_path / "out", IngestConfig(pairing="aperture"))
-    assert pairs(read(tmp_path / "out/ingested.jsonl")) == {"1": ("2.dng", "1.dng")}
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig(pairing="aperture"))
+    assert pairs(read_manifest(tmp_path / "out/ingested.jsonl")) == {"1": ("2.dng", "1.dng")}
     assert rejected(tmp_path / "out") == {"3.dng": "exposure_unmatched", "4.dng": "exposure_unmatched"}
 
 
@@ -99,8 +99,8 @@ def test_a_copy_of_another_scenes_frame_costs_neither_scene_its_pair(tmp_path: P
     shutil.copy(raw / "scene-2/sharp.dng", raw / "scene-1/sharp.dng")
     shutil.copytree(raw / "scene-2", raw / "scene-3")
     shutil.copy(raw / "scene-1/blur.dng", raw / "scene-2/stray.dng")
-    run([raw], out, IngestConfig())
-    assert pairs(read(out / "ingested.jsonl")) == {
+    ingest_photographs([raw], out, IngestConfig())
+    assert pairs(read_manifest(out / "ingested.jsonl")) == {
         "scene-1": ("scene-1/blur.dng", "scene-1/sharp.dng"),
         "scene-2": ("scene-2/blur.dng", "scene-2/sharp.dng"),
     }
@@ -110,7 +110,7 @@ def test_a_copy_of_another_scenes_frame_costs_neither_scene_its_pair(tmp_path: P
 def test_two_frames_of_the_same_bytes_are_no_pair(tmp_path: Path) -> None:
     shot(tmp_path / "raw/blur.dng")
     shutil.copy(tmp_path / "raw/blur.dng", tmp_path / "raw/sharp.dng")
-    run([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig())
     assert rejected(tmp_path / "out") == {"blur.dng": "no_partner", "sharp.dng": "duplicate"}
 
 
@@ -119,8 +119,8 @@ def test_a_table_names_pairs_scenes_and_ids(tmp_path: Path) -> None:
         picture(tmp_path / f"raw/{name}.png", 4, seed=ord(name))
     table = tmp_path / "pairs.csv"
     table.write_text("blur,sharp,scene,id\nraw/a.png,raw/b.png,Lake,First one\nraw/c.png,raw/b.png,Lake,\n")
-    run([tmp_path / "raw"], tmp_path / "out", IngestConfig(pairing="csv"), table=table)
-    manifest = read(tmp_path / "out/ingested.jsonl")
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig(pairing="csv"), table=table)
+    manifest = read_manifest(tmp_path / "out/ingested.jsonl")
     assert pairs(manifest) == {"first-one": ("a.png", "b.png"), "lake": ("c.png", "b.png")}
     assert {record.scene for record in manifest.records} == {"lake"}
     assert rejected(tmp_path / "out") == {"d.png": "no_partner"}
@@ -130,28 +130,28 @@ def test_a_second_run_reads_only_what_changed_and_writes_the_same_bytes(tmp_path
     raw, out = tmp_path / "raw", tmp_path / "out"
     picture(raw / "x_blur.png", 8)
     picture(raw / "x_sharp.png", 2)
-    run([raw], out, IngestConfig())
+    ingest_photographs([raw], out, IngestConfig())
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert run([raw], out, IngestConfig()).skipped == 2
+    assert ingest_photographs([raw], out, IngestConfig()).skipped == 2
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     picture(raw / "x_sharp.png", 2, seed=5)
-    assert run([raw], out, IngestConfig()).skipped == 1
-    assert read(out / "ingested.jsonl").records[0].sharp.bytes == (raw / "x_sharp.png").stat().st_size
-    assert run([raw], out, IngestConfig(), overwrite=True).skipped == 0
+    assert ingest_photographs([raw], out, IngestConfig()).skipped == 1
+    assert read_manifest(out / "ingested.jsonl").records[0].sharp.bytes == (raw / "x_sharp.png").stat().st_size
+    assert ingest_photographs([raw], out, IngestConfig(), overwrite=True).skipped == 0
 
 
 def test_a_file_that_was_only_touched_is_not_read_again(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     picture(raw / "x_blur.png", 8)
     picture(raw / "x_sharp.png", 2)
-    run([raw], out, IngestConfig())
+    ingest_photographs([raw], out, IngestConfig())
     before = (out / "ingested.jsonl").read_bytes()
     lines = (out / MEMORY).read_text().replace('"make":null', '"make":"Planted"')
     (out / MEMORY).write_text(lines)
     os.utime(raw / "x_blur.png", ns=(1, 1))
-    assert run([raw], out, IngestConfig()).skipped == 1
+    assert ingest_photographs([raw], out, IngestConfig()).skipped == 1
     assert (out / "ingested.jsonl").read_bytes() != before
-    assert read(out / "ingested.jsonl").records[0].blur_meta.make == "Planted"
+    assert read_manifest(out / "ingested.jsonl").records[0].blur_meta.make == "Planted"
 
 
 @pytest.mark.parametrize("spoilt", ["ingested.jsonl", "rejected_files.csv", MEMORY, LAST_RUN])
@@ -159,24 +159,24 @@ def test_a_run_in_which_nothing_changed_still_mends_what_it_wrote(tmp_path: Path
     raw, out = tmp_path / "raw", tmp_path / "out"
     picture(raw / "x_blur.png", 8)
     picture(raw / "x_sharp.png", 2)
-    first = run([raw], out, IngestConfig())
+    first = ingest_photographs([raw], out, IngestConfig())
     before = (out / spoilt).read_bytes()
-    assert run([raw], out, IngestConfig()).outputs == first.outputs
+    assert ingest_photographs([raw], out, IngestConfig()).outputs == first.outputs
     (out / spoilt).write_bytes(b"spoilt")
-    run([raw], out, IngestConfig())
+    ingest_photographs([raw], out, IngestConfig())
     if spoilt != LAST_RUN:
         assert (out / spoilt).read_bytes() == before
     (out / spoilt).unlink()
-    run([raw], out, IngestConfig())
+    ingest_photographs([raw], out, IngestConfig())
     assert (out / spoilt).is_file()
 
 
 def test_another_configuration_is_another_run(tmp_path: Path) -> None:
     for step, grain in enumerate((16, 4)):
         picture(tmp_path / f"stack/step{step}.png", grain)
-    run([tmp_path / "stack"], tmp_path / "out", IngestConfig())
-    run([tmp_path / "stack"], tmp_path / "out", IngestConfig(reference="first"))
-    assert pairs(read(tmp_path / "out/ingested.jsonl")) == {"step": ("step1.png", "step0.png")}
+    ingest_photographs([tmp_path / "stack"], tmp_path / "out", IngestConfig())
+    ingest_photographs([tmp_path / "stack"], tmp_path / "out", IngestConfig(reference="first"))
+    assert pairs(read_manifest(tmp_path / "out/ingested.jsonl")) == {"step": ("step1.png", "step0.png")}
 
 
 def test_pixels_that_cannot_be_decoded_are_found_on_request_or_where_a_rule_decodes(tmp_path: Path) -> None:
@@ -186,14 +186,14 @@ def test_pixels_that_cannot_be_decoded_are_found_on_request_or_where_a_rule_deco
         content = bytearray((tmp_path / "raw" / name).read_bytes())
         content[60:300] = bytes(240)
         (tmp_path / "raw" / name).write_bytes(content)
-    run([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig())
     assert rejected(tmp_path / "out") == {"s/1.png": "unreadable", "s/2.png": "no_partner"}
-    run([tmp_path / "raw"], tmp_path / "out", IngestConfig(check_pixels=True))
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig(check_pixels=True))
     assert rejected(tmp_path / "out") == {
         **dict.fromkeys(("s/1.png", "x_blur.png"), "unreadable"),
         **dict.fromkeys(("s/2.png", "x_sharp.png"), "no_partner"),
     }
-    run([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig())
     assert rejected(tmp_path / "out") == {"s/1.png": "unreadable", "s/2.png": "no_partner"}
 
 
@@ -209,10 +209,10 @@ def test_pairs_without_names_or_exif_are_found_by_their_content(tmp_path: Path) 
         expected.add((blur, crisp))
     write_dng(tmp_path / "raw" / "alone.dng", np.repeat(leaves(9, 144, 216)[..., None], 3, axis=-1))
     for executor in ("serial", "local:2"):
-        run([tmp_path / "raw"], tmp_path / executor, IngestConfig(pairing="auto"), executor=executor)
-    assert set(pairs(read(tmp_path / "serial/ingested.jsonl")).values()) == expected
+        ingest_photographs([tmp_path / "raw"], tmp_path / executor, IngestConfig(pairing="auto"), executor=executor)
+    assert set(pairs(read_manifest(tmp_path / "serial/ingested.jsonl")).values()) == expected
     assert rejected(tmp_path / "serial") == {"alone.dng": "no_partner"}
-    assert read(tmp_path / "serial/ingested.jsonl").records[0].kind == "auto"
+    assert read_manifest(tmp_path / "serial/ingested.jsonl").records[0].kind == "auto"
     for name in ("ingested.jsonl", "rejected_files.csv"):
         assert (tmp_path / "serial" / name).read_bytes() == (tmp_path / "local:2" / name).read_bytes()
 
@@ -221,18 +221,18 @@ def test_a_memory_torn_by_a_kill_is_used_as_far_as_it_goes(tmp_path: Path) -> No
     raw, out = tmp_path / "raw", tmp_path / "out"
     picture(raw / "x_blur.png", 8)
     picture(raw / "x_sharp.png", 2)
-    run([raw], out, IngestConfig())
+    ingest_photographs([raw], out, IngestConfig())
     whole = (out / MEMORY).read_bytes()
     (out / MEMORY).write_bytes(whole[: len(whole) - 40])
-    assert run([raw], out, IngestConfig()).skipped == 1
+    assert ingest_photographs([raw], out, IngestConfig()).skipped == 1
     assert (out / MEMORY).read_bytes() == whole
 
 
 def test_workers_give_the_same_bytes_as_one_process(tmp_path: Path) -> None:
     for name in ("a_blur", "a_sharp", "b_blur"):
         picture(tmp_path / f"raw/{name}.png", 4, seed=len(name))
-    run([tmp_path / "raw"], tmp_path / "one", IngestConfig())
-    run([tmp_path / "raw"], tmp_path / "two", IngestConfig(), executor="local:2")
+    ingest_photographs([tmp_path / "raw"], tmp_path / "one", IngestConfig())
+    ingest_photographs([tmp_path / "raw"], tmp_path / "two", IngestConfig(), executor="local:2")
     for name in ("ingested.jsonl", "rejected_files.csv", MEMORY):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -241,9 +241,9 @@ def test_the_data_set_may_lie_among_its_sources(tmp_path: Path) -> None:
     picture(tmp_path / "x_blur.png", 8)
     picture(tmp_path / "x_sharp.png", 2)
     for out in (tmp_path / "dataset", tmp_path):
-        run([tmp_path], out, IngestConfig())
+        ingest_photographs([tmp_path], out, IngestConfig())
         picture(out / "shards/preview.png", 4)
-        assert run([tmp_path], out, IngestConfig()).total == 2
+        assert ingest_photographs([tmp_path], out, IngestConfig()).total == 2
         shutil.rmtree(out / "shards")
         shutil.rmtree(tmp_path / "dataset", ignore_errors=True)
 
@@ -251,13 +251,13 @@ def test_the_data_set_may_lie_among_its_sources(tmp_path: Path) -> None:
 def test_what_cannot_work_is_told_before_anything_is_read(tmp_path: Path) -> None:
     picture(tmp_path / "raw/x.png", 4)
     with pytest.raises(InputError, match="no file or folder"):
-        run([tmp_path / "nowhere"], tmp_path / "out", IngestConfig())
+        ingest_photographs([tmp_path / "nowhere"], tmp_path / "out", IngestConfig())
     with pytest.raises(InputError, match="no folder"):
-        run([], tmp_path / "out", IngestConfig())
+        ingest_photographs([], tmp_path / "out", IngestConfig())
     with pytest.raises(ConfigError, match="'csv' without a table"):
-        run([tmp_path / "raw"], tmp_path / "out", IngestConfig(pairing="csv"))
+        ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig(pairing="csv"))
     with pytest.raises(ConfigError, match="executor"):
-        run([tmp_path / "raw"], tmp_path / "out", IngestConfig(), executor="many")
+        ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig(), executor="many")
     assert not (tmp_path / "out").exists()
 
 
@@ -287,8 +287,8 @@ def test_every_file_is_accounted_for_exactly_once(
 
 
 def test_the_real_raw_folder_loses_nothing(tmp_path: Path, real_data: Path) -> None:
-    run([real_data / "raw"], tmp_path, IngestConfig())
-    manifest = read(tmp_path / "ingested.jsonl")
+    ingest_photographs([real_data / "raw"], tmp_path, IngestConfig())
+    manifest = read_manifest(tmp_path / "ingested.jsonl")
     reasons = rejected(tmp_path)
     in_pairs = {ref.path for record in manifest.records for ref in (record.blur, record.sharp)}
     everything = {str(path.relative_to(real_data / "raw")) for path in (real_data / "raw").rglob("*") if path.is_file()}
@@ -302,8 +302,8 @@ def test_the_real_raw_folder_loses_nothing(tmp_path: Path, real_data: Path) -> N
 def test_a_real_focal_stack_gives_one_pair_less_than_it_has_frames(
     tmp_path: Path, real_data: Path, stack: str, frames: int
 ) -> None:
-    run([real_data / "focal_stacks" / stack], tmp_path, IngestConfig())
-    records = read(tmp_path / "ingested.jsonl").records
+    ingest_photographs([real_data / "focal_stacks" / stack], tmp_path, IngestConfig())
+    records = read_manifest(tmp_path / "ingested.jsonl").records
     assert len(records) == frames - 1
     assert len({record.sharp.path for record in records}) == len({record.scene for record in records}) == 1
 
@@ -312,8 +312,8 @@ def test_the_jpeg_a_camera_writes_beside_a_raw_file_is_that_shot_and_no_other(tm
     for number, level in (("1", 0.5), ("2", 1.0)):
         shot(tmp_path / "raw" / f"IMG_{number}.dng", level, taken_at=f"2026:01:01 10:00:0{number}")
         picture(tmp_path / "raw" / f"img_{number}.JPG", grain=int(number))
-    run([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="sequence"))
-    assert pairs(read(tmp_path / "set" / "ingested.jsonl")) == {"img_1": ("IMG_1.dng", "IMG_2.dng")}
+    ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="sequence"))
+    assert pairs(read_manifest(tmp_path / "set" / "ingested.jsonl")) == {"img_1": ("IMG_1.dng", "IMG_2.dng")}
     assert rejected(tmp_path / "set") == {"img_1.JPG": "duplicate", "img_2.JPG": "duplicate"}
 
 
@@ -322,18 +322,18 @@ def test_a_jpeg_beside_a_raw_file_is_used_where_a_table_names_it(tmp_path: Path)
     picture(tmp_path / "raw" / "a.jpg", grain=1)
     picture(tmp_path / "raw" / "b.jpg", grain=3)
     (tmp_path / "table.csv").write_text("blur,sharp\nraw/b.jpg,raw/a.jpg\n")
-    run([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="csv"), table=tmp_path / "table.csv")
-    assert [pair for pair in pairs(read(tmp_path / "set" / "ingested.jsonl")).values()] == [("b.jpg", "a.jpg")]
+    ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig(pairing="csv"), table=tmp_path / "table.csv")
+    assert [pair for pair in pairs(read_manifest(tmp_path / "set" / "ingested.jsonl")).values()] == [("b.jpg", "a.jpg")]
 
 
 def test_a_run_killed_when_all_was_read_but_nothing_written_ends_in_the_same_bytes(tmp_path: Path) -> None:
     for name in ("b_blur", "b_sharp", "a_blur", "a_sharp"):
         shot(tmp_path / "raw" / f"{name}.dng", 0.5 + 0.1 * len(name), taken_at="2026:01:01 10:00:00")
-    run([tmp_path / "raw"], tmp_path / "set", IngestConfig())
+    ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig())
     whole = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
     for name in set(whole) - {MEMORY}:
         (tmp_path / "set" / name).unlink()
     lines = whole[MEMORY].splitlines(keepends=True)
     (tmp_path / "set" / MEMORY).write_bytes(b"\n" + b"".join(reversed(lines)))
-    run([tmp_path / "raw"], tmp_path / "set", IngestConfig())
+    ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig())
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole

@@ -8,8 +8,8 @@ import numpy as np
 import tifffile
 
 from capture.inspection.content_similarity import score
-from capture.inspection.inspect_files import Task
-from capture.inspection.thumbnails import LONG_PX, look, of_light
+from capture.inspection.inspect_files import InspectionTask
+from capture.inspection.thumbnails import LONG_PX, read_thumbnail, thumbnail_of
 from sdd_toolkit.frames import reading as frames
 from tests.capture.inspection.test_content_similarity import leaves
 from tests.support.dng_files import write_dng
@@ -23,7 +23,7 @@ def test_exposure_and_orientation_fall_out_of_a_thumbnail(tmp_path: Path) -> Non
     scene = colour(3, 216, 324)
     write_dng(tmp_path / "a.dng", scene * 0.8)
     write_dng(tmp_path / "b.dng", np.ascontiguousarray(np.rot90(scene)) * 0.1, orientation=6)
-    first, second = (look(Task(tmp_path / name, name)) for name in ("a.dng", "b.dng"))
+    first, second = (read_thumbnail(InspectionTask(tmp_path / name, name)) for name in ("a.dng", "b.dng"))
     assert first.band.shape == second.band.shape == (128, LONG_PX)
     assert score(first.band, second.band) > 0.9
     assert first.level / second.level > 7
@@ -32,17 +32,17 @@ def test_exposure_and_orientation_fall_out_of_a_thumbnail(tmp_path: Path) -> Non
 def test_a_sharper_frame_holds_more_detail() -> None:
     sharp = colour(1, 216, 324)
     soft = cv2.GaussianBlur(sharp, (0, 0), 3.0)
-    assert of_light("a", sharp, "pixels").detail > 3 * of_light("b", soft, "pixels").detail
+    assert thumbnail_of("a", sharp, "pixels").detail > 3 * thumbnail_of("b", soft, "pixels").detail
 
 
 def test_a_black_frame_has_nothing_to_compare() -> None:
     black = np.abs(np.random.default_rng(0).normal(0, 2e-4, (216, 324, 3))).astype(np.float32)
-    assert of_light("a", black, "pixels").band is None
+    assert thumbnail_of("a", black, "pixels").band is None
 
 
 def test_a_file_that_cannot_be_decoded_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
-    assert look(Task(tmp_path / "a.png", "a.png")).failure.startswith("cannot decode a.png")
+    assert read_thumbnail(InspectionTask(tmp_path / "a.png", "a.png")).failure.startswith("cannot decode a.png")
 
 
 def test_a_large_preview_is_used_in_place_of_the_pixels(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_large_preview_is_used_in_place_of_the_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.dng").write_bytes(content)
     found = frames.read_preview(tmp_path / "a.dng", 500)
     assert found.shape == (512, 768, 3)
-    assert look(Task(tmp_path / "a.dng", "a.dng")).source == "preview"
+    assert read_thumbnail(InspectionTask(tmp_path / "a.dng", "a.dng")).source == "preview"
     assert frames.read_preview(tmp_path / "a.dng", 1000).shape == (1024, 1536, 3)
 
 
@@ -69,5 +69,5 @@ def test_a_raw_file_without_preview_has_none(tmp_path: Path) -> None:
 def test_a_picture_of_a_pixel_has_too_little_texture(tmp_path: Path) -> None:
     for name, size in (("a.png", (1, 1)), ("b.png", (1, 60)), ("c.png", (60, 1)), ("d.png", (2, 2))):
         cv2.imwrite(str(tmp_path / name), np.full((*size, 3), 90, np.uint8))
-        found = look(Task(tmp_path / name, name))
+        found = read_thumbnail(InspectionTask(tmp_path / name, name))
         assert (found.band, found.failure) == (None, "")

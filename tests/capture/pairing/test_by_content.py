@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capture.config import IngestConfig
-from capture.inspection.thumbnails import Thumbnail, of_light
+from capture.inspection.thumbnails import Thumbnail, thumbnail_of
 from capture.pairing.by_content import pair_by_content
 from capture.pairing.rules import Paired
 from capture.pairing.scenes import Frame
@@ -13,7 +13,7 @@ from tests.capture.inspection.test_content_similarity import changed, leaves
 
 
 def thumbnail(name: str, picture: np.ndarray) -> Thumbnail:
-    return of_light(name, np.repeat((picture**2)[..., None], 3, axis=-1), "pixels")
+    return thumbnail_of(name, np.repeat((picture**2)[..., None], 3, axis=-1), "pixels")
 
 
 def paired(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.pairing.clocks import offset_between, set_right
+from capture.pairing.clocks import correct_clocks, offset_between
 from capture.pairing.scenes import Frame, group
 from sdd_toolkit.records import FrameMeta
 
@@ -22,7 +22,7 @@ def shot(name: str, at_s: float, model: str = "A", zone: str | None = None, seri
 
 def scenes(frames: list[Frame], **config: object) -> list[list[str]]:
     section = IngestConfig(**config)
-    right, _ = set_right(frames, section)
+    right, _ = correct_clocks(frames, section)
     return sorted([frame.name for frame in scene.frames] for scene in group(right, section))
 
 
@@ -31,7 +31,7 @@ def test_two_bodies_that_differ_by_an_hour_and_a_little_find_each_other() -> Non
     frames += [shot(f"b{n}.dng", at - 3588.0, "B") for n, at in enumerate(SCENES_S)]
     found = scenes(frames, cameras="together", gap_s=20)
     assert found == [[f"a{n}.dng", f"b{n}.dng"] for n in range(len(SCENES_S))]
-    _, notes = set_right(frames, IngestConfig(cameras="together"))
+    _, notes = correct_clocks(frames, IngestConfig(cameras="together"))
     assert notes == ("M B: +3588.0 s against M A, 7 of 7 shots agree",)
 
 
@@ -42,18 +42,18 @@ def test_bodies_apart_are_never_one_scene() -> None:
 
 def test_an_offset_that_is_known_is_added_and_told() -> None:
     frames = [shot("a.dng", 0), shot("b.dng", -7200, "B", serial="77"), shot("c.dng", -5, "C")]
-    right, notes = set_right(frames, IngestConfig(clock_offsets_s={"77": 7200.0, "m c": 5.0}))
+    right, notes = correct_clocks(frames, IngestConfig(clock_offsets_s={"77": 7200.0, "m c": 5.0}))
     assert len({frame.time_s for frame in right}) == 1
     assert notes == ("M B #77: +7200 s, as configured", "M C: +5 s, as configured")
 
 
 def test_an_offset_for_a_body_nobody_used_is_told() -> None:
-    _, notes = set_right([shot("a.dng", 0)], IngestConfig(clock_offsets_s={"Leica": 1.0}))
+    _, notes = correct_clocks([shot("a.dng", 0)], IngestConfig(clock_offsets_s={"Leica": 1.0}))
     assert notes == ("Leica: no frame was taken with it, its offset is not used",)
 
 
 def test_times_of_two_zones_are_compared_in_utc() -> None:
-    right, _ = set_right([shot("a.dng", 0, zone="+01:00"), shot("b.dng", 3605, zone="+02:00")], IngestConfig())
+    right, _ = correct_clocks([shot("a.dng", 0, zone="+01:00"), shot("b.dng", 3605, zone="+02:00")], IngestConfig())
     assert right[1].time_s - right[0].time_s == 5.0
 
 
@@ -77,7 +77,7 @@ def test_a_pause_of_an_hour_by_day_is_a_pause() -> None:
 def test_names_in_no_order_of_time_are_no_clock_that_jumps() -> None:
     order = [4, 0, 3, 6, 1, 5, 2]
     frames = [shot(f"p{n}.dng", 1795.0 * place) for n, place in enumerate(order)]
-    right, notes = set_right(frames, IngestConfig())
+    right, notes = correct_clocks(frames, IngestConfig())
     assert notes == ()
     assert [frame.time_s for frame in right] == [
         (START + timedelta(seconds=1795.0 * place)).replace(tzinfo=UTC).timestamp() for place in order
@@ -108,7 +108,7 @@ def test_a_planted_offset_is_found_to_the_jitter_of_the_shots(times: list[int], 
 def test_an_hour_back_is_set_right_however_long_the_pause_across_it(pause_s: float) -> None:
     before = [shot(f"IMG_{n}.dng", 60.0 * n) for n in range(4)]
     after = [shot(f"IMG_{n}.dng", 180.0 + pause_s - 3600.0 + 60.0 * (n - 4)) for n in range(4, 8)]
-    right, notes = set_right([*before, *after], IngestConfig())
+    right, notes = correct_clocks([*before, *after], IngestConfig())
     assert notes == ("M A: +3600 s from IMG_4.dng on, where its clock jumps by an hour",)
     times = [frame.time_s for frame in sorted(right, key=lambda frame: frame.name)]
     assert times == sorted(times)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from capture.pairing.pair_table import Row, read_table
+from capture.pairing.pair_table import TableRow, read_table
 from sdd_toolkit.errors import InputError
 
 
@@ -24,12 +24,12 @@ def table(folder: Path, text: str) -> Path:
 def test_paths_are_relative_to_the_table_or_to_the_source(folder: Path) -> None:
     raw = folder / "raw"
     rows = read_table(table(folder, "blur,sharp,scene\nraw/a 1.dng,ä2.dng,lake\n\n"), [raw])
-    assert rows == (Row(raw / "a 1.dng", raw / "ä2.dng", "lake", ""),)
+    assert rows == (TableRow(raw / "a 1.dng", raw / "ä2.dng", "lake", ""),)
 
 
 def test_case_and_spaces_of_the_column_names_do_not_matter(folder: Path) -> None:
     rows = read_table(table(folder, "Blur, SHARP ,Id\nraw/a 1.dng,raw/ä2.dng,x\n"), [])
-    assert rows == (Row(folder / "raw/a 1.dng", folder / "raw/ä2.dng", "", "x"),)
+    assert rows == (TableRow(folder / "raw/a 1.dng", folder / "raw/ä2.dng", "", "x"),)
 
 
 @pytest.mark.parametrize(

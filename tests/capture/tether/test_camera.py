@@ -7,13 +7,13 @@ from capture.tether.camera import (
     Setting,
     by_nearness,
     choose,
-    ensure,
     listed,
     nearest_choice,
-    patiently,
     raw_first,
     require,
+    retry,
     same,
+    set_and_confirm,
     switched,
 )
 from sdd_toolkit.errors import CameraError
@@ -79,7 +79,7 @@ def test_a_word_is_offered_by_likeness_of_spelling() -> None:
 
 def test_a_setting_is_set_and_read_back() -> None:
     camera = small_camera()
-    assert ensure(camera, OPENING, "f/16", timeout_s=1) == "f/16"
+    assert set_and_confirm(camera, OPENING, "f/16", timeout_s=1) == "f/16"
     found = camera.setting("f-number")
     assert found is not None
     assert found.value == "f/16"
@@ -91,7 +91,7 @@ def test_a_setting_the_camera_does_not_take_is_an_error_when_the_time_is_up() ->
             """Acknowledges and forgets, as cameras do that are in the wrong mode."""
 
     with pytest.raises(CameraError, match=r"does not take f-number = 'f/16': it says 'f/2.8'"):
-        ensure(Stubborn(), OPENING, "f/16", timeout_s=0.2)
+        set_and_confirm(Stubborn(), OPENING, "f/16", timeout_s=0.2)
 
 
 def test_a_busy_camera_is_asked_again() -> None:
@@ -102,7 +102,7 @@ def test_a_busy_camera_is_asked_again() -> None:
             raise CameraBusyError("busy", hint="wait")
         return "done"
 
-    assert patiently(ask, timeout_s=5) == "done"
+    assert retry(ask, timeout_s=5) == "done"
 
 
 def test_a_camera_that_stays_busy_is_an_error_when_the_time_is_up() -> None:
@@ -110,7 +110,7 @@ def test_a_camera_that_stays_busy_is_an_error_when_the_time_is_up() -> None:
         raise CameraBusyError("busy", hint="wait")
 
     with pytest.raises(CameraBusyError):
-        patiently(ask, timeout_s=0.2)
+        retry(ask, timeout_s=0.2)
 
 
 def test_the_nearest_speed_is_found_among_words() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from capture.tether.camera import Camera, Setting
 from capture.tether.dialing import check, dial, prepare, started_at_s
-from capture.tether.plan import Shot
+from capture.tether.plan import PlannedShot
 from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError
 from tests.support.tether_rig import small_camera, small_plan
@@ -20,11 +20,11 @@ class Locked(VirtualCamera):
         return replace(found, read_only=True) if found is not None and name == "shutterspeed" else found
 
 
-def second(**defaults: object) -> Shot:
+def second(**defaults: object) -> PlannedShot:
     return small_plan({"apertures": ["f/2.8", "f/16"], **defaults}).shots[1]
 
 
-def choices(camera: Camera, shot: Shot, start_s: float | None = None) -> list[str]:
+def choices(camera: Camera, shot: PlannedShot, start_s: float | None = None) -> list[str]:
     return [choice for _, choice in dial(camera, shot, start_s).settings]
 
 

@@ -16,8 +16,8 @@ from tests.support.tether_rig import every_frame_once, journal_of, no_camera, pl
 
 LOOK = """
 import json
-from capture.tether import gphoto
-from capture.tether.camera import choose, ensure, require
+from capture.tether import gphoto_camera
+from capture.tether.camera import choose, set_and_confirm, require
 """
 PLAN = """
 [session]
@@ -41,9 +41,9 @@ def python(code: str, env: dict[str, str]) -> Any:
 
 def test_the_camera_is_found_and_tells_its_settings(tmp_path: Path) -> None:
     found, settings = python(
-        "camera = gphoto.connect('d750')\n"
+        "camera = gphoto_camera.connect('d750')\n"
         "tree = {entry.name: [entry.value, len(entry.choices), entry.read_only] for entry in camera.settings()}\n"
-        "print(json.dumps([[entry.model for entry in gphoto.connected()], tree]))",
+        "print(json.dumps([[entry.model for entry in gphoto_camera.connected()], tree]))",
         usb_camera(tmp_path),
     )
     assert found == ["Nikon DSC D750"]
@@ -55,9 +55,9 @@ def test_the_camera_is_found_and_tells_its_settings(tmp_path: Path) -> None:
 def test_the_opening_is_set_read_back_and_a_frame_downloaded_whole(tmp_path: Path) -> None:
     env = usb_camera(tmp_path)
     held, paths, size, listed, left = python(
-        "camera = gphoto.connect()\n"
+        "camera = gphoto_camera.connect()\n"
         "opening = require(camera, ('f-number',))\n"
-        "held = ensure(camera, opening, choose(opening, '16', camera.model), 2)\n"
+        "held = set_and_confirm(camera, opening, choose(opening, '16', camera.model), 2)\n"
         "paths = camera.capture(5)\n"
         "size, listed = len(camera.download(paths[0])), camera.listing()\n"
         "camera.delete(paths[0])\n"
@@ -74,7 +74,7 @@ def test_the_opening_is_set_read_back_and_a_frame_downloaded_whole(tmp_path: Pat
 def test_every_code_of_the_library_becomes_an_error_with_a_way_out(tmp_path: Path) -> None:
     told = python(
         "codes = (-53, -110, -3, -115, -52, -7, -10, -1)\n"
-        "errors = [gphoto.failure(code, 'text', 'taking a frame') for code in codes]\n"
+        "errors = [gphoto_camera.failure(code, 'text', 'taking a frame') for code in codes]\n"
         "print(json.dumps([[type(error).__name__, error.what, error.hint] for error in errors]))",
         no_camera(tmp_path) if usb_camera(tmp_path) else {},
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capture.tether.journal import InFlight, Journal, Lens, State, Taken, locked, new_header, sweep
+from capture.tether.journal import FocusState, InFlight, Journal, State, Taken, locked, new_header, sweep
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.records import Exposure
 from tests.support.paths import ROOT
@@ -69,10 +69,10 @@ def test_a_frame_taken_again_stands_in_the_closed_journal_once(tmp_path: Path) -
 def test_what_is_under_way_is_remembered_until_its_line_is_written(tmp_path: Path) -> None:
     journal = begun(tmp_path)
     flight = InFlight("f1", ("/card/1.NEF",), {"f-number": "f/2"}, {"f-number": "f/2"}, Exposure(f_number=2.0))
-    journal.keep(State(flight, Lens("a", 40)))
-    assert Journal(tmp_path).state == State(flight, Lens("a", 40))
+    journal.keep(State(flight, FocusState("a", 40)))
+    assert Journal(tmp_path).state == State(flight, FocusState("a", 40))
     journal.append(BLUR)
-    assert Journal(tmp_path).state == State(lens=Lens("a", 40))
+    assert Journal(tmp_path).state == State(lens=FocusState("a", 40))
     journal.keep(State())
     assert not (tmp_path / "session.state.json").exists()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from capture.tether.journal import Lens
+from capture.tether.journal import FocusState
 from capture.tether.operator import Unattended
 
 
@@ -13,4 +13,4 @@ def test_nobody_repeats_a_scene_and_replaces_only_what_was_agreed_to(consents: b
     nobody.told("1/2 a/blur.dng")
     assert nobody.replace(["a/blur.dng is missing"]) is consents
     assert nobody.shoot_again("a", ["over-exposed"]) is False
-    assert nobody.refocused("a", Lens("a", 40)) is False
+    assert nobody.refocused("a", FocusState("a", 40)) is False

@@ -12,12 +12,12 @@ from capture.tether.plan import (
     CameraTable,
     CheckTable,
     Defaults,
+    PlannedShot,
     SceneTable,
     SessionTable,
-    Shot,
     expected_s,
-    parse,
-    read,
+    parse_plan,
+    read_plan,
 )
 from sdd_toolkit.errors import ConfigError
 from tests.support.paths import ROOT
@@ -36,7 +36,9 @@ def test_two_scenes_by_aperture_are_four_frames_in_order() -> None:
 
 def test_the_frames_of_a_pair_carry_what_is_to_be_set() -> None:
     first = small_plan({"apertures": [16, 1.8], "shutter": 2, "iso": 400}).shots[0]
-    assert first == Shot("scene-0001", "aperture", "sharp", 1, 16.0, 16.0, 2.0, 400.0, None, "scene-0001/sharp", 0)
+    assert first == PlannedShot(
+        "scene-0001", "aperture", "sharp", 1, 16.0, 16.0, 2.0, 400.0, None, "scene-0001/sharp", 0
+    )
 
 
 def test_repeats_are_numbered_from_the_second_on() -> None:
@@ -120,7 +122,7 @@ def test_a_plan_that_cannot_be_meant_is_refused_with_its_place_and_a_way_out(
     content: dict[str, Any], what: str, hint: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(content, "plan.toml")
+        parse_plan(content, "plan.toml")
     assert what in caught.value.what
     assert "plan.toml" in caught.value.what
     assert hint in caught.value.hint
@@ -128,10 +130,10 @@ def test_a_plan_that_cannot_be_meant_is_refused_with_its_place_and_a_way_out(
 
 def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
-        read(tmp_path / "none.toml")
+        read_plan(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("[session\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
-        read(tmp_path / "bad.toml")
+        read_plan(tmp_path / "bad.toml")
 
 
 def test_the_expected_time_counts_rests_and_exposures() -> None:

@@ -4,14 +4,14 @@ import tomllib
 
 import pytest
 
-from capture.tether.plan import parse
+from capture.tether.plan import parse_plan
 from capture.tether.plan_text import text
 from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize(("kind", "scenes"), [("aperture", 5), ("focus", 1), ("aperture", 9999)])
 def test_the_plan_that_is_written_can_be_shot(kind: str, scenes: int) -> None:
-    plan = parse(tomllib.loads(text(scenes, kind)), "plan")
+    plan = parse_plan(tomllib.loads(text(scenes, kind)), "plan")
     assert len(plan.shots) == 2 * scenes
     assert {shot.kind for shot in plan.shots} == {kind}
 
@@ -24,6 +24,6 @@ def test_every_line_that_is_commented_out_is_a_valid_key_too() -> None:
     lines = [
         line.removeprefix("# ") if " = " in line or "[[" in line else line for line in text(2, "focus").split("\n")
     ]
-    plan = parse(tomllib.loads("\n".join(lines)), "plan")
+    plan = parse_plan(tomllib.loads("\n".join(lines)), "plan")
     assert plan.camera.settings["autofocus"] == "Off"
     assert plan.notes == {"bookshelf": "tripod low, focus on the third spine"}

@@ -12,7 +12,7 @@ from capture.ingest.stage import collect
 from capture.tether.camera import Camera
 from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
-from capture.tether.session import Outcome, run
+from capture.tether.session import Outcome, shoot_plan
 from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError, InputError, IntegrityError
 from tests.support.tether_rig import UNCHECKED, every_frame_once, frames_in, journal_of, small_camera, small_plan
@@ -35,7 +35,7 @@ def shot(
     connect: Callable[[], Camera] | None = None,
 ) -> Outcome:
     device = camera or small_camera()
-    return run(
+    return shoot_plan(
         plan or small_plan(),
         out,
         connect or (lambda: device),

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from capture.tether.camera import Camera, CameraFullError, CameraLostError, CameraRefusedError
-from capture.tether.journal import InFlight, Journal, Lens, State
+from capture.tether.journal import FocusState, InFlight, Journal, State
 from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
-from capture.tether.session import Outcome, run
+from capture.tether.session import Outcome, shoot_plan
 from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.records import Exposure, FileRef
@@ -51,7 +51,7 @@ class Cut(VirtualCamera):
 
 
 def shoot(out: Path, camera: Camera, plan: ShootingPlan | None = None, operator: Unattended | None = None) -> Outcome:
-    return run(plan or small_plan(check=UNCHECKED), out, lambda: camera, operator or Unattended())
+    return shoot_plan(plan or small_plan(check=UNCHECKED), out, lambda: camera, operator or Unattended())
 
 
 def test_a_connection_lost_before_the_shutter_is_made_anew_and_the_frame_shot(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_raw_and_jpeg_are_kept_beside_each_other_until_the_frame_is_shot_again_w
                                           ("blur.dng", "blur.jpg", "sharp.dng", "sharp.jpg")]  # fmt: skip
     assert [entry["file"] for entry in journal_of(tmp_path)] == ["scene-0001/blur.dng", "scene-0001/sharp.dng"]
     raw = small_plan(session={"scenes": 1}, check=UNCHECKED)
-    run(raw, tmp_path, small_camera, Unattended(), reshoot=["scene-0001"])
+    shoot_plan(raw, tmp_path, small_camera, Unattended(), reshoot=["scene-0001"])
     assert every_frame_once(tmp_path) == ["scene-0001/blur.dng", "scene-0001/sharp.dng"]
 
 
@@ -188,7 +188,7 @@ def test_an_interrupted_focus_scene_goes_on_from_where_the_lens_stands(tmp_path:
     camera = Moving({2: "full"})
     with pytest.raises(CameraFullError):
         shoot(tmp_path, camera, small_plan(FOCUS))
-    assert Journal(tmp_path).state == State(lens=Lens("scene-0001", 100))
+    assert Journal(tmp_path).state == State(lens=FocusState("scene-0001", 100))
     shoot(tmp_path, camera, small_plan(FOCUS))
     assert camera.moves == [100, -100, 100, -100]
 
@@ -197,7 +197,7 @@ def test_a_focus_move_that_was_cut_off_is_taken_as_done_and_said(tmp_path: Path)
     camera = Moving({2: "full"})
     with pytest.raises(CameraFullError):
         shoot(tmp_path, camera, small_plan(FOCUS))
-    Journal(tmp_path).keep(State(lens=Lens("scene-0001", 0, moving_to=100)))
+    Journal(tmp_path).keep(State(lens=FocusState("scene-0001", 0, moving_to=100)))
     outcome = shoot(tmp_path, camera, small_plan(FOCUS))
     assert outcome.warnings[0] == "scene-0001: a focus move was cut off and is taken as done; look at its frames"
     assert camera.moves == [100, -100, 100, -100]
@@ -205,7 +205,7 @@ def test_a_focus_move_that_was_cut_off_is_taken_as_done_and_said(tmp_path: Path)
 
 def test_a_lens_that_was_focused_anew_begins_the_scene_again(tmp_path: Path) -> None:
     class Refocused(Unattended):
-        def refocused(self, scene: str, lens: Lens) -> bool:
+        def refocused(self, scene: str, lens: FocusState) -> bool:
             return True
 
     with pytest.raises(CameraFullError):

@@ -10,7 +10,7 @@ from capture.virtual.kernels import Pupil
 from capture.virtual.optics import PLAIN, Optics
 from capture.virtual.picture import metric
 from capture.virtual.render import composite
-from capture.virtual.scene import Scene, Surface
+from capture.virtual.scene import Surface, VirtualScene
 from capture.virtual.shoot import RenderedPair, margin_px, render_pair
 
 STILL: dict[str, object] = {
@@ -133,13 +133,13 @@ SHAPES = {
 }
 
 
-def two_planes() -> Scene:
+def two_planes() -> VirtualScene:
     rng = np.random.default_rng(3)
     ground = np.zeros((120, 120, 4), np.float32)
     ground[..., 3] = 1
     patch = np.ones((50, 40, 4), np.float32)
     patch[..., :3] = rng.random((50, 40, 3))
-    return Scene((Surface(ground, 0, 0, 0.1), Surface(patch, 40, 35, 0.9)), (120, 120))
+    return VirtualScene((Surface(ground, 0, 0, 0.1), Surface(patch, 40, 35, 0.9)), (120, 120))
 
 
 @pytest.mark.parametrize("radius", ["3.3", "-6.4", "a ramp"])
@@ -160,7 +160,7 @@ def slanted_edge(optics: Optics, radius_px: float) -> np.ndarray:
     inside = np.clip(0.5 - (fine[None, :] * np.cos(ANGLE) + fine[:, None] * np.sin(ANGLE)) * 16, 0, 1)
     edge = inside.reshape(200, 16, 200, 16).mean(axis=(1, 3)).astype(np.float32)
     rgba = np.dstack([edge, edge, edge, np.ones_like(edge)])
-    return composite(Scene((Surface(rgba, 0, 0, 0.1),), (200, 200)), [radius_px], optics=optics)[..., 1]
+    return composite(VirtualScene((Surface(rgba, 0, 0, 0.1),), (200, 200)), [radius_px], optics=optics)[..., 1]
 
 
 def mtf(edge: np.ndarray, frequencies: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from capture.virtual.render import composite
-from capture.virtual.scene import Scene, Surface, dead_leaves, photograph, with_moving_object
+from capture.virtual.scene import Surface, VirtualScene, dead_leaves, photograph, with_moving_object
 
 
 def test_leaf_radii_follow_the_inverse_cube_law() -> None:
@@ -69,4 +69,4 @@ def test_a_photographs_background_is_continued_behind_a_nearer_thing() -> None:
 def test_a_surface_outside_the_canvas_is_not_seen() -> None:
     ground = Surface(np.ones((20, 30, 4), np.float32), 0, 0, 0.1)
     far_off = Surface(np.zeros((5, 5, 4), np.float32), 100, -50, 0.2)
-    assert np.all(composite(Scene((ground, far_off), (20, 30)), [0.0, 3.0]) == 1)
+    assert np.all(composite(VirtualScene((ground, far_off), (20, 30)), [0.0, 3.0]) == 1)

@@ -9,7 +9,7 @@ import pytest
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.sources import Source
-from capture.virtual.stage import run
+from capture.virtual.stage import simulate_pairs
 from sdd_toolkit.errors import InputError, RawError
 
 CONFIG = SimulateConfig(width=128, height=96, max_coc_px=4.0)
@@ -24,48 +24,48 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_two_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
-    run(tmp_path / "one", CONFIG, scenes=2, seed=5)
-    run(tmp_path / "two", CONFIG, scenes=2, seed=5, executor="local:2")
+    simulate_pairs(tmp_path / "one", CONFIG, scenes=2, seed=5)
+    simulate_pairs(tmp_path / "two", CONFIG, scenes=2, seed=5, executor="local:2")
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
     assert len(hashes(tmp_path / "one")) == 7
 
 
 def test_a_second_run_only_shoots_what_is_missing(tmp_path: Path) -> None:
-    run(tmp_path, CONFIG, scenes=2)
+    simulate_pairs(tmp_path, CONFIG, scenes=2)
     before = hashes(tmp_path)
     (tmp_path / "scene-0002" / "truth.npz").unlink()
-    report = run(tmp_path, CONFIG, scenes=2)
+    report = simulate_pairs(tmp_path, CONFIG, scenes=2)
     assert (report.done, report.skipped, report.total) == (1, 1, 2)
     assert hashes(tmp_path) == before
 
 
 def test_a_truth_cut_short_is_shot_again(tmp_path: Path) -> None:
-    run(tmp_path, CONFIG, scenes=1)
+    simulate_pairs(tmp_path, CONFIG, scenes=1)
     before = hashes(tmp_path)
     path = tmp_path / "scene-0001" / "truth.npz"
     path.write_bytes(path.read_bytes()[:1000])
-    assert run(tmp_path, CONFIG, scenes=1).done == 1
+    assert simulate_pairs(tmp_path, CONFIG, scenes=1).done == 1
     assert hashes(tmp_path) == before
 
 
 def test_more_scenes_leave_the_first_ones_as_they_are(tmp_path: Path) -> None:
-    run(tmp_path / "few", CONFIG, scenes=1)
-    run(tmp_path / "many", CONFIG, scenes=2)
+    simulate_pairs(tmp_path / "few", CONFIG, scenes=1)
+    simulate_pairs(tmp_path / "many", CONFIG, scenes=2)
     few, many = hashes(tmp_path / "few"), hashes(tmp_path / "many")
     assert few.items() <= many.items()
 
 
 def test_a_folder_of_another_series_is_refused_and_kept(tmp_path: Path) -> None:
-    run(tmp_path, CONFIG, scenes=1, seed=1)
+    simulate_pairs(tmp_path, CONFIG, scenes=1, seed=1)
     before = hashes(tmp_path)
     with pytest.raises(InputError, match="another series"):
-        run(tmp_path, CONFIG, scenes=1, seed=2)
+        simulate_pairs(tmp_path, CONFIG, scenes=1, seed=2)
     assert hashes(tmp_path) == before
-    assert run(tmp_path, CONFIG, scenes=1, seed=2, overwrite=True).done == 1
+    assert simulate_pairs(tmp_path, CONFIG, scenes=1, seed=2, overwrite=True).done == 1
 
 
 def test_defects_follow_the_good_scenes_and_say_what_they_are(tmp_path: Path) -> None:
-    run(tmp_path, CONFIG, scenes=1, defects=True)
+    simulate_pairs(tmp_path, CONFIG, scenes=1, defects=True)
     named = [str(np.load(tmp_path / f"scene-{n:04d}" / "truth.npz")["defect"]) for n in range(2, 9)]
     assert named == [
         "black_frame",
@@ -88,7 +88,7 @@ def picture(tmp_path: Path, depth: np.ndarray) -> Source:
 
 def test_a_photograph_with_metres_is_shot(tmp_path: Path) -> None:
     source = picture(tmp_path, np.full((96, 128), 1.5))
-    assert run(tmp_path / "out", CONFIG, scenes=1, photographs=[source], kind="aperture").done == 1
+    assert simulate_pairs(tmp_path / "out", CONFIG, scenes=1, photographs=[source], kind="aperture").done == 1
 
 
 def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
@@ -97,7 +97,9 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
     values[:, 64:] = 65535
     cv2.imwrite(str(tmp_path / "depth.png"), values)
     config = CONFIG.model_copy(update={"near_m": 1.0, "far_m": 1.2})
-    run(tmp_path / "out", config, scenes=1, photographs=[Source(image, tmp_path / "depth.png")], kind="aperture")
+    simulate_pairs(
+        tmp_path / "out", config, scenes=1, photographs=[Source(image, tmp_path / "depth.png")], kind="aperture"
+    )
     radii = np.load(tmp_path / "out" / "scene-0001" / "truth.npz")["coc_px"]
     assert len(np.unique(radii)) == 2
 
@@ -113,7 +115,7 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
 )
 def test_an_impossible_depth_map_is_refused(tmp_path: Path, depth: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        run(tmp_path / "out", CONFIG, scenes=1, photographs=[picture(tmp_path, depth)])
+        simulate_pairs(tmp_path / "out", CONFIG, scenes=1, photographs=[picture(tmp_path, depth)])
     assert not (tmp_path / "out").exists()
 
 
@@ -122,10 +124,10 @@ def test_a_pickled_depth_map_is_not_opened(tmp_path: Path) -> None:
     assert source.depth is not None
     np.save(source.depth, np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(RawError, match="depth map"):
-        run(tmp_path / "out", CONFIG, scenes=1, photographs=[source])
+        simulate_pairs(tmp_path / "out", CONFIG, scenes=1, photographs=[source])
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="cannot write"):
-        run(tmp_path / "out", CONFIG, scenes=1)
+        simulate_pairs(tmp_path / "out", CONFIG, scenes=1)

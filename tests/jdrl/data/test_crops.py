@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from jdrl.config import TrainConfig
-from jdrl.data.batch import Batch, turned, turned_flow
+from jdrl.data.batch import Batch, rotate_flow_quarter, rotate_quarter
 from jdrl.data.crops import (
     Crops,
     aligned,
     as_tensor,
-    batch_of,
+    batches_of_rank,
     collate,
-    cut,
     held_out,
+    load_batch,
     loader,
-    shares,
+    read_crop,
     training_patches,
 )
 from jdrl.flow.warping import warp
@@ -42,7 +42,7 @@ def test_a_sample_depends_on_nothing_but_the_seed_and_its_number(shards: Path, t
 def test_a_loader_that_starts_late_goes_on_where_the_first_one_would_be(shards: Path, tiny: TrainConfig) -> None:
     crops = Crops(shards, ShardReader(shards, split="train").patches, tiny, length=12)
     late = next(iter(loader(crops, 4, tiny, pin_memory=False)))
-    assert torch.equal(late.sharp, batch_of(crops, 4, tiny.batch).sharp)
+    assert torch.equal(late.sharp, load_batch(crops, 4, tiny.batch).sharp)
 
 
 def test_every_pass_visits_every_patch_once(shards: Path, tiny: TrainConfig) -> None:
@@ -102,7 +102,7 @@ def test_two_workers_cut_different_crops(shards: Path, tiny: TrainConfig) -> Non
 
 def test_the_sharp_crop_lands_on_the_blurred_one_without_made_up_borders(shards: Path) -> None:
     with ShardReader(shards, split="train") as reader:
-        crop = cut(reader, "scene-00", 20, 40, 32)
+        crop = read_crop(reader, "scene-00", 20, 40, 32)
         pair = reader.read("scene-00")
     # The stored flow is (2, -1): the sharp frame's pixel (x + 2, y - 1) belongs to (x, y).
     expected = as_tensor(pair.sharp[19:51, 42:74])
@@ -117,7 +117,7 @@ def test_the_wide_sharp_frame_reaches_as_far_as_the_stored_flow_and_four_pixels_
 ) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(13, 0))
     with ShardReader(folder, split="train") as reader:
-        crop = cut(reader, "scene-00", 32, 40, 32)
+        crop = read_crop(reader, "scene-00", 32, 40, 32)
         sharp = as_tensor(reader.read("scene-00").sharp)
     assert crop.margin_px == 24
     assert torch.equal(crop.wide_sharp, sharp[..., 8:88, 16:96])
@@ -128,7 +128,7 @@ def test_the_wide_sharp_frame_reaches_as_far_as_the_stored_flow_and_four_pixels_
 
 def test_a_margin_beyond_the_photograph_is_known_to_hold_nothing(shards: Path) -> None:
     with ShardReader(shards, split="train") as reader:
-        crop = cut(reader, "scene-00", 0, 92, 32)
+        crop = read_crop(reader, "scene-00", 0, 92, 32)
     assert crop.margin_px == 8
     assert crop.wide_valid[0, 0, 8:, :44].min() == 1
     assert crop.wide_valid[..., :8, :].max() == 0
@@ -138,7 +138,7 @@ def test_a_margin_beyond_the_photograph_is_known_to_hold_nothing(shards: Path) -
 def test_a_displacement_beyond_the_usual_margin_is_followed(make_shards: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(13, 0))
     with ShardReader(folder, split="train") as reader:
-        crop = cut(reader, "scene-00", 10, 40, 32)
+        crop = read_crop(reader, "scene-00", 10, 40, 32)
         sharp = reader.read("scene-00").sharp
     assert torch.equal(crop.sharp_on_blur, as_tensor(sharp[10:42, 53:85]))
 
@@ -153,7 +153,7 @@ def test_pixels_whose_partner_lies_outside_the_frame_are_not_valid(shards: Path)
 
 def test_eight_turns_are_eight_different_pictures_and_keep_every_pixel() -> None:
     image = torch.arange(2 * 3 * 3, dtype=torch.float32).view(1, 2, 3, 3)
-    pictures = [turned(image, turn) for turn in range(8)]
+    pictures = [rotate_quarter(image, turn) for turn in range(8)]
     assert len({picture.numpy().tobytes() for picture in pictures}) == 8
     assert torch.equal(pictures[0], image)
     assert all(torch.equal(picture.sum((2, 3)), image.sum((2, 3))) for picture in pictures)
@@ -174,18 +174,18 @@ def test_all_images_of_a_sample_are_turned_alike(
 def test_a_turned_flow_moves_a_turned_image_as_the_flow_moves_the_image(turn: int) -> None:
     torch.manual_seed(turn)
     image, flow = torch.rand(2, 3, 12, 12), torch.randint(-3, 4, (2, 2, 12, 12)).float()
-    moved = warp(turned(image, turn), turned_flow(flow, turn))
-    assert torch.equal(moved, turned(warp(image, flow), turn))
+    moved = warp(rotate_quarter(image, turn), rotate_flow_quarter(flow, turn))
+    assert torch.equal(moved, rotate_quarter(warp(image, flow), turn))
 
 
 def test_a_turned_batch_still_fits_together(make_shards: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(3, -2))
     with ShardReader(folder, split="train") as reader:
-        crop = cut(reader, "scene-00", 32, 40, 32)
+        crop = read_crop(reader, "scene-00", 32, 40, 32)
     for turn in range(8):
         batch = crop.turned(turn)
         assert torch.equal(warp(batch.wide_sharp, batch.flow, margin_px=batch.margin_px), batch.sharp_on_blur)
-        assert torch.equal(batch.sharp, turned(crop.sharp, turn))
+        assert torch.equal(batch.sharp, rotate_quarter(crop.sharp, turn))
 
 
 def test_batches_of_unequal_margins_join_around_the_same_window() -> None:
@@ -247,7 +247,7 @@ def test_batches_join_in_order(shards: Path, tiny: TrainConfig) -> None:
 
 def test_processes_and_parts_share_every_batch_without_gap_or_overlap(tiny: TrainConfig) -> None:
     config = tiny.model_copy(update={"batch": 12, "steps": 5, "accumulate": 2})
-    parts = [list(shares(3, config, rank, 3)) for rank in range(3)]
+    parts = [list(batches_of_rank(3, config, rank, 3)) for rank in range(3)]
     assert [len(mine) for mine in parts] == [4, 4, 4]
     for step in range(2):
         taken = [number for mine in parts for part in mine[2 * step : 2 * step + 2] for number in part]
@@ -256,7 +256,7 @@ def test_processes_and_parts_share_every_batch_without_gap_or_overlap(tiny: Trai
 
 def test_a_loader_of_one_of_two_processes_answers_with_its_half(shards: Path, tiny: TrainConfig) -> None:
     crops = Crops(shards, ShardReader(shards, split="train").patches, tiny, length=12)
-    whole = batch_of(crops, 4, 2)
+    whole = load_batch(crops, 4, 2)
     for rank in range(2):
         half = next(iter(loader(crops, 4, tiny, pin_memory=False, rank=rank, ranks=2)))
         assert torch.equal(half.blur, whole.blur[rank : rank + 1])

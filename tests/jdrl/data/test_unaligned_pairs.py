@@ -10,11 +10,11 @@ import torch
 
 from jdrl.checkpoints.checkpoint import latest, read_header
 from jdrl.config import TrainConfig
-from jdrl.data.crops import batch_of, cut, set_up_data
-from jdrl.data.unaligned_pairs import is_registered, registered
+from jdrl.data.crops import load_batch, read_crop, set_up_data
+from jdrl.data.unaligned_pairs import is_registered, register_batch
 from jdrl.flow.estimators import flow_estimator
 from jdrl.training.step import warm_up_flow
-from jdrl.training.train import run, with_warm_up_flow
+from jdrl.training.train import train, with_warm_up_flow
 from sdd_toolkit.shards.reader import ShardReader
 
 MakeShards = Callable[..., Path]
@@ -34,8 +34,8 @@ def test_a_pair_without_flow_and_alignment_is_not_registered(shards: Path, unali
 
 def test_a_registered_pair_has_the_flow_and_the_sharp_frame_where_it_belongs(unaligned: Path) -> None:
     with ShardReader(unaligned, split="train") as reader:
-        crop = cut(reader, "scene-00", 24, 32, 64, margin_px=32)
-    found = registered(crop)
+        crop = read_crop(reader, "scene-00", 24, 32, 64, margin_px=32)
+    found = register_batch(crop)
     planted = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1)
     assert (found.flow - planted).square().sum(1).sqrt().median() < 0.3
     before, after = ((image - crop.blur).square().mean().sqrt() for image in (crop.sharp, found.sharp_on_blur))
@@ -54,7 +54,7 @@ def test_the_warm_up_of_an_unaligned_set_compares_with_the_sharp_frame_brought_o
     unaligned: Path, tiny: TrainConfig
 ) -> None:
     config = with_warm_up_flow(tiny.model_copy(update={"crop": 64, "augment": False}), unaligned)
-    batch = batch_of(set_up_data(unaligned, config).crops, 0, 2)
+    batch = load_batch(set_up_data(unaligned, config).crops, 0, 2)
     assert batch.margin_px == 32
     flow, mask = warm_up_flow(batch, config, flow_estimator(config.flow))
     planted = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1)
@@ -70,6 +70,6 @@ def test_validation_crops_of_an_unaligned_set_are_registered_and_the_header_says
     crops = set_up_data(unaligned, with_warm_up_flow(config, unaligned)).validation
     assert crops
     assert all((crop.flow[:, 0].median() - 6).abs() < 0.5 for crop in crops)
-    run(unaligned, tmp_path / "run", config)
+    train(unaligned, tmp_path / "run", config)
     assert read_header(latest(tmp_path / "run")).config["warm_up_flow"] == "estimated"
-    assert run(unaligned, tmp_path / "run", config.model_copy(update={"steps": 7}), resume=True).done == 1
+    assert train(unaligned, tmp_path / "run", config.model_copy(update={"steps": 7}), resume=True).done == 1

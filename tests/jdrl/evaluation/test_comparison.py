@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jdrl.evaluation.comparison import interval, standings
+from jdrl.evaluation.comparison import interval, rank_scores
 from jdrl.evaluation.scores import Score
 
 
@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_does_not() -> Non
 
 
 def test_one_pair_has_a_mean_and_no_interval() -> None:
-    (standing,) = standings([score(0, 30.0, "a")], ["a"], draws=100, seed=0)
+    (standing,) = rank_scores([score(0, 30.0, "a")], ["a"], draws=100, seed=0)
     assert (standing.mean, standing.low, standing.high) == (30.0, None, None)
 
 
@@ -37,7 +37,7 @@ def test_a_small_gain_on_every_pair_is_sure_though_pairs_differ_much() -> None:
     level, gain = draw.normal(28, 4, 40), draw.normal(0.2, 0.05, 40)
     scores = [score(pair, float(level[pair]), "a") for pair in range(40)]
     scores += [score(pair, float(level[pair] + gain[pair]), "b") for pair in range(40)]
-    first, second = standings(scores, ["a", "b"], draws=2000, seed=0)
+    first, second = rank_scores(scores, ["a", "b"], draws=2000, seed=0)
     assert first.low is not None
     assert second.difference_low is not None
     assert second.difference == pytest.approx(gain.mean())
@@ -48,5 +48,5 @@ def test_a_small_gain_on_every_pair_is_sure_though_pairs_differ_much() -> None:
 
 def test_only_pairs_that_both_have_are_compared() -> None:
     scores = [score(0, 30.0, "a"), score(1, None, "a"), score(0, 31.0, "b"), score(1, 50.0, "b")]
-    _, second = standings(scores, ["a", "b"], draws=100, seed=0)
+    _, second = rank_scores(scores, ["a", "b"], draws=100, seed=0)
     assert (second.pairs, second.mean, second.difference) == (2, 40.5, 1.0)

@@ -18,13 +18,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from jdrl.checkpoints import checkpoint
 from jdrl.config import EvaluateConfig
 from jdrl.data.batch import Batch
-from jdrl.evaluation.comparison import Standing
+from jdrl.evaluation.comparison import RankedScore
 from jdrl.evaluation.page import render
-from jdrl.evaluation.pictures import cut_out
+from jdrl.evaluation.pictures import crop_window
 from jdrl.evaluation.protocols import official_pair
 from jdrl.evaluation.results import Model
 from jdrl.evaluation.scores import Candidate, Metrics
-from jdrl.evaluation.stage import Evaluation, Score, notes, run, scores_of, whole_pair
+from jdrl.evaluation.stage import Evaluation, Score, evaluate, notes, scores_of, whole_pair
 from jdrl.evaluation.tables import tables
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.pwcnet import PWCNet
@@ -92,7 +92,7 @@ def test_unwarped_scores_are_those_of_scikit_image(
     identity: Path, make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, flow=(0, 0))
-    score = found(run(identity, folder, tmp_path / "out", CONFIG), "input", "unwarped")
+    score = found(evaluate(identity, folder, tmp_path / "out", CONFIG), "input", "unwarped")
     pair = ShardReader(folder).read("scene-00")
     blur, sharp = (image.astype(np.float64) / 255 for image in (pair.blur, pair.sharp))
     assert score.psnr_db == pytest.approx(peak_signal_noise_ratio(sharp, blur, data_range=1), abs=1e-4)
@@ -105,7 +105,7 @@ def test_unwarped_scores_are_those_of_scikit_image(
 
 
 def test_aligned_scores_forgive_the_planted_shift_and_only_that(identity: Path, shards: Path, tmp_path: Path) -> None:
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG)
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG)
     pair = ShardReader(shards, split="test").read("scene-03")
     # Stored flow (2, -1): pixel (x, y) of the blurred frame belongs to (x + 2, y - 1) of the sharp one.
     blur, sharp = pair.blur[1:, :126] / 255, pair.sharp[:-1, 2:] / 255
@@ -117,7 +117,7 @@ def test_aligned_scores_forgive_the_planted_shift_and_only_that(identity: Path, 
 
 
 def test_a_network_that_changes_nothing_scores_as_its_input(identity: Path, shards: Path, tmp_path: Path) -> None:
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG)
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG)
     for protocol in ("unwarped", "aligned"):
         before, after = (found(evaluation, image, protocol) for image in ("input", "deblurred"))
         assert (before.psnr_db, before.ssim, before.mae) == pytest.approx((after.psnr_db, after.ssim, after.mae))
@@ -127,7 +127,7 @@ def test_tables_and_pictures_are_written_and_agree(
     identity: Path, make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1, "test": 2})
-    evaluation = run(identity, folder, tmp_path / "out", CONFIG)
+    evaluation = evaluate(identity, folder, tmp_path / "out", CONFIG)
     rows = list(csv.DictReader((tmp_path / "out" / "evaluation.csv").open()))
     assert [row["pair"] for row in rows] == ["scene-01"] * 4 + ["scene-02"] * 4 + ["mean"] * 4
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -140,7 +140,7 @@ def test_tables_and_pictures_are_written_and_agree(
 
 def test_a_perfect_score_is_null_not_infinity(identity: Path, make_shards: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, radius_px=0.0)
-    evaluation = run(identity, folder, tmp_path / "out", CONFIG)
+    evaluation = evaluate(identity, folder, tmp_path / "out", CONFIG)
     assert evaluation.means[0].psnr_db is None
     assert evaluation.means[0].ssim == pytest.approx(1)
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["means"][0]["psnr_db"] is None
@@ -151,10 +151,10 @@ def test_a_data_set_without_the_split_is_refused(
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1})
     with pytest.raises(InputError, match="no split 'test'"):
-        run(identity, folder, tmp_path / "out", CONFIG)
+        evaluate(identity, folder, tmp_path / "out", CONFIG)
     empty = make_shards(tmp_path / "empty", scenes={"train": 1, "test": 0})
     with pytest.raises(InputError, match="holds no pairs"):
-        run(identity, empty, tmp_path / "out", CONFIG)
+        evaluate(identity, empty, tmp_path / "out", CONFIG)
 
 
 def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(
@@ -167,9 +167,9 @@ def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(
         folder = make_shards(tmp_path / encoding, scenes={"test": 1}, encoding=encoding, size=(64, 64))
         with ShardReader(folder) as reader:
             truth = whole_pair(reader, "scene-00")
-        pictures.append(cut_out("scene-00", truth, truth.blur, 64, encoding).input.astype(int))
+        pictures.append(crop_window("scene-00", truth, truth.blur, 64, encoding).input.astype(int))
     assert abs(pictures[0] - pictures[1]).max() <= 1
-    assert run(tmp_path / "run", tmp_path / "linear16", tmp_path / "out", CONFIG).domain == "linear light"
+    assert evaluate(tmp_path / "run", tmp_path / "linear16", tmp_path / "out", CONFIG).domain == "linear light"
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["domain"] == "linear light"
 
 
@@ -178,7 +178,7 @@ def test_a_data_set_of_another_encoding_is_refused(
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, encoding=Encoding.LINEAR16)
     with pytest.raises(CheckpointError, match=r"trained on srgb8 images, .* holds linear16"):
-        run(identity, folder, tmp_path / "out", CONFIG)
+        evaluate(identity, folder, tmp_path / "out", CONFIG)
 
 
 def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_the_first(
@@ -186,7 +186,7 @@ def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_t
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1, "test": 3}, size=(112, 208))
     checkpoints = [identity, shifting]
-    evaluation = run(checkpoints, folder, tmp_path / "out", CONFIG, network="shifting:factory")
+    evaluation = evaluate(checkpoints, folder, tmp_path / "out", CONFIG, network="shifting:factory")
     first, second = ["run/step-00000001", "moved/step-00000007"]
     assert [(model.label, model.step) for model in evaluation.models] == [(first, 1), (second, 7)]
     means = {row.checkpoint: row for row in evaluation.drifts if row.pair == "mean"}
@@ -210,7 +210,7 @@ def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_t
 def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> None:
     label = "my-run-of-tuesday/step-00200000"
     models = tuple(Model(name, 1, "nafnet") for name in ("first", label))
-    row = Standing(label, "deblurred", "aligned", "ssim", 9, 0.8, 0.7, 0.9, -0.0123, -0.0234, -0.0012)
+    row = RankedScore(label, "deblurred", "aligned", "ssim", 9, 0.8, 0.7, 0.9, -0.0123, -0.0234, -0.0012)
     report = Report("evaluate", 9, 9, 0, {}, 1.0)
     evaluation = Evaluation(report, "", 1, "test", "srgb8", "sRGB", (), (), models, (row,), (), None, ())
     console = Console(width=80)
@@ -225,7 +225,7 @@ def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> 
 def test_the_same_scores_in_the_same_bytes_every_time(identity: Path, shards: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"planted_shifts_px": (2.0,), "planted_zooms": (0.01,)})
     for name in ("one", "two"):
-        run(identity, shards, tmp_path / name, config, misalignment=True)
+        evaluate(identity, shards, tmp_path / name, config, misalignment=True)
     names = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
     assert {"misalignment.csv", "misalignment.png", "evaluation.html", "drift.csv"} <= {str(name) for name in names}
     for name in names:
@@ -235,7 +235,7 @@ def test_the_same_scores_in_the_same_bytes_every_time(identity: Path, shards: Pa
 def test_the_official_protocol_scores_every_pixel_against_the_frame_warped_to_the_output(
     identity: Path, shards: Path, tmp_path: Path
 ) -> None:
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG, official=still)
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG, official=still)
     with ShardReader(shards, split="test") as reader:
         truth = whole_pair(reader, "scene-03")
     output, target = official_pair(truth.blur, truth.sharp, still)
@@ -249,8 +249,8 @@ def test_the_official_protocol_takes_pwc_net_from_a_file(identity: Path, shards:
     torch.manual_seed(0)
     weights = tmp_path / "pwcnet.pth"
     torch.save(PWCNet().state_dict(), weights)
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG.model_copy(update={"pwcnet": weights}))
-    estimated = run(identity, shards, tmp_path / "same", CONFIG, official=flow_estimator("pwcnet", weights))
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG.model_copy(update={"pwcnet": weights}))
+    estimated = evaluate(identity, shards, tmp_path / "same", CONFIG, official=flow_estimator("pwcnet", weights))
     score, same = (found(one, "deblurred", "official") for one in (evaluation, estimated))
     assert score.psnr_db is not None
     assert score == same
@@ -259,7 +259,7 @@ def test_the_official_protocol_takes_pwc_net_from_a_file(identity: Path, shards:
 def test_without_pwc_net_a_line_says_why_there_is_no_official_protocol(
     identity: Path, shards: Path, tmp_path: Path
 ) -> None:
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG)
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG)
     assert {score.protocol for score in evaluation.images} == {"unwarped", "aligned"}
     assert "--pwcnet FILE" in evaluation.notes[0]
     assert evaluation.notes[0] in (tmp_path / "out" / "evaluation.html").read_text()
@@ -300,7 +300,7 @@ def test_half_of_the_files_of_a_perceptual_distance_is_refused(tmp_path: Path) -
 
 
 def test_no_name_in_the_page_becomes_markup(identity: Path, shards: Path, tmp_path: Path) -> None:
-    evaluation = run(identity, shards, tmp_path / "out", CONFIG)
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG)
     hostile = "<script>document.title='owned'</script>"
     images = tuple(replace(score, pair=hostile) for score in evaluation.images)
     models = tuple(replace(model, label=hostile) for model in evaluation.models)
@@ -313,7 +313,7 @@ def test_pairs_that_nobody_aligned_are_aligned_for_the_protocol_and_said_to_be(
     identity: Path, make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, flow=(6, -3), size=(128, 160), stored=False)
-    found = run(identity, folder, tmp_path / "out", CONFIG)
+    found = evaluate(identity, folder, tmp_path / "out", CONFIG)
     unwarped, aligned = (
         next(mean for mean in found.means if (mean.image, mean.protocol) == ("input", protocol)).psnr_db
         for protocol in ("unwarped", "aligned")

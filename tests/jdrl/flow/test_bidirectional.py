@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jdrl.flow.bidirectional import MaskName, deformed
+from jdrl.flow.bidirectional import MaskName, deform_bidirectionally
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.warping import warp
 from tests.jdrl.flow.test_estimators import endpoint_error, scene, zoom_and_shift
@@ -40,7 +40,7 @@ def test_the_target_is_real_content_to_the_border_and_trusted_there(stored: bool
         known = torch.zeros_like(flow) if stored else flow
         return torch.cat([known, -known])
 
-    found = deformed(
+    found = deform_bidirectionally(
         deblurred, sharp, everywhere(deblurred), everywhere(sharp), estimate, stored_flow=flow if stored else None
     )
     torch.testing.assert_close(found.target, deblurred, rtol=0, atol=1e-5)
@@ -61,7 +61,7 @@ def test_what_lies_beyond_the_photograph_is_never_a_target(mask: MaskName) -> No
     def estimate(first: Tensor, second: Tensor) -> Tensor:
         return torch.cat([constant_flow(11, 0, (SIZE, SIZE)), constant_flow(-11, 0, (SIZE, SIZE))])
 
-    found = deformed(deblurred, sharp, everywhere(deblurred), content, estimate, mask=mask)
+    found = deform_bidirectionally(deblurred, sharp, everywhere(deblurred), content, estimate, mask=mask)
     assert found.target_mask[..., SIZE - 11 :].max() == 0
     assert found.target_mask[..., : SIZE - 11].min() > 0.9
 
@@ -81,7 +81,9 @@ def test_a_stored_field_needs_only_its_residual_to_be_estimated() -> None:
         seen.append(flow_estimator("cached")(first, second))
         return seen[0]
 
-    found = deformed(deblurred, picture, everywhere(deblurred), everywhere(picture), estimate, stored_flow=stored)
+    found = deform_bidirectionally(
+        deblurred, picture, everywhere(deblurred), everywhere(picture), estimate, stored_flow=stored
+    )
     assert seen[0].abs().mean() < 0.6
     assert float((found.target - deblurred)[..., 8:-8, 8:-8].abs().mean()) < 0.01
     assert found.target_mask[..., 8:-8, 8:-8].mean() > 0.9
@@ -98,13 +100,15 @@ def test_blocks_that_move_another_way_are_rejected_by_ours_and_kept_by_the_offic
         return torch.cat([there, back])
 
     arguments = deblurred, sharp, everywhere(deblurred), everywhere(sharp), estimate
-    assert deformed(*arguments).target_mask[..., 30:60, 30:60].max() < 0.01
-    assert deformed(*arguments, mask="official").target_mask.min() == 1
+    assert deform_bidirectionally(*arguments).target_mask[..., 30:60, 30:60].max() < 0.01
+    assert deform_bidirectionally(*arguments, mask="official").target_mask.min() == 1
 
 
 def test_nothing_of_it_carries_a_gradient() -> None:
     deblurred, sharp = (image.requires_grad_() for image in shifted(2, 1))
-    found = deformed(deblurred, sharp, everywhere(deblurred), everywhere(sharp), flow_estimator("pyramid"))
+    found = deform_bidirectionally(
+        deblurred, sharp, everywhere(deblurred), everywhere(sharp), flow_estimator("pyramid")
+    )
     parts = found.target, found.target_mask, found.to_deblurred, found.sharp_mask
     assert not any(part.requires_grad for part in parts)
 
@@ -116,6 +120,6 @@ def test_the_official_warp_zooms_the_target() -> None:
         return torch.zeros_like(first[:, :2])
 
     arguments = deblurred, sharp, everywhere(deblurred), everywhere(sharp), still
-    exact, official = deformed(*arguments), deformed(*arguments, official_warp=True)
+    exact, official = deform_bidirectionally(*arguments), deform_bidirectionally(*arguments, official_warp=True)
     assert torch.equal(exact.target, deblurred)
     assert (official.target - deblurred).abs().mean() > 1e-3

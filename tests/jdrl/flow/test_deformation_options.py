@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from jdrl.config import TrainConfig
-from jdrl.data.crops import cut
+from jdrl.data.crops import read_crop
 from jdrl.flow.pwcnet import PWCNet
 from jdrl.training.step import deformation_of
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError
 from sdd_toolkit.shards.reader import ShardReader
 
@@ -35,7 +35,7 @@ def test_a_joint_step_runs_with(options: dict[str, str], shards: Path, tiny: Tra
         torch.save({name.replace("net", "module"): value for name, value in state.items()}, tmp_path / "pwcnet.pth")
         options = {**options, "flow_weights": str(tmp_path / "pwcnet.pth")}
     config = TrainConfig(**{**tiny.model_dump(), "steps": 1, "warm_up_fraction": 0.0, **options})
-    run(shards, tmp_path / "run", config)
+    train(shards, tmp_path / "run", config)
     (row,) = csv.DictReader((tmp_path / "run" / "train.csv").open())
     assert float(row["joint"]) == 1
     assert float(row["deblur_blur_frame"]) > 0
@@ -44,10 +44,10 @@ def test_a_joint_step_runs_with(options: dict[str, str], shards: Path, tiny: Tra
 def test_missing_flow_weights_are_told_before_an_earlier_run_is_deleted(
     shards: Path, tiny: TrainConfig, tmp_path: Path
 ) -> None:
-    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    train(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
     lost = TrainConfig(**{**tiny.model_dump(), "flow": "pwcnet", "flow_weights": tmp_path / "lost.pth"})
     with pytest.raises(CheckpointError, match=r"lost\.pth"):
-        run(shards, tmp_path, lost, overwrite=True)
+        train(shards, tmp_path, lost, overwrite=True)
     assert (tmp_path / "step-00000001").is_dir()
 
 
@@ -57,7 +57,7 @@ def still(first: Tensor, second: Tensor) -> Tensor:
 
 def test_the_stored_field_and_the_margin_reach_the_joint_loss(shards: Path, tiny: TrainConfig) -> None:
     with ShardReader(shards, split="train") as reader:
-        batch = cut(reader, "scene-00", 32, 48, 32)
+        batch = read_crop(reader, "scene-00", 32, 48, 32)
     cached = deformation_of(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "cached"}), still)
     assert torch.equal(cached.target, batch.sharp_on_blur)
     assert cached.target_mask.min() > 0.999
@@ -71,6 +71,6 @@ def test_the_official_warp_reaches_the_warm_up(shards: Path, tiny: TrainConfig, 
     rows = []
     for warp in ("exact", "official"):
         config = tiny.model_copy(update={"steps": 1, "warm_up_fraction": 1.0, "warp": warp})
-        run(shards, tmp_path / warp, config)
+        train(shards, tmp_path / warp, config)
         rows += csv.DictReader((tmp_path / warp / "train.csv").open())
     assert rows[0]["deblur_blur_frame"] != rows[1]["deblur_blur_frame"]

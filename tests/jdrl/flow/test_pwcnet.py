@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jdrl.flow.estimators import flow_estimator
-from jdrl.flow.pwcnet import PWCNet, by_our_names, cost_volume
+from jdrl.flow.pwcnet import PWCNet, convert_state_dict, cost_volume
 from jdrl.networks import names
 from sdd_toolkit.errors import CheckpointError
 from tests.jdrl.networks.test_networks import deterministic_weights, golden
@@ -34,7 +34,7 @@ def test_the_names_and_sizes_are_the_published_ones() -> None:
 
 
 def test_names_behind_a_prefix_are_found_too() -> None:
-    named = by_our_names({"module.moduleTwo.moduleOne.0.weight": 1, "moduleRefiner.moduleMain.12.bias": 2})
+    named = convert_state_dict({"module.moduleTwo.moduleOne.0.weight": 1, "moduleRefiner.moduleMain.12.bias": 2})
     assert named == {"module.netTwo.netOne.0.weight": 1, "netRefiner.netMain.12.bias": 2}
 
 

@@ -15,7 +15,7 @@ from benchmarks import blur_map as virtual
 from jdrl.checkpoints import checkpoint
 from jdrl.commands import blurmap
 from jdrl.config import BasisName, Tiling
-from jdrl.inference.blur_map import BlurMapper, kernel_radius, of_checkpoint, run
+from jdrl.inference.blur_map import BlurMapper, kernel_radius, map_blur_of_files, of_checkpoint
 from jdrl.networks import Guide, GuidedNetwork, build_network
 from jdrl.reblurring.kernel_basis import Basis, planes
 from jdrl.reblurring.network import ReblurNetwork
@@ -53,7 +53,9 @@ def photograph(path: Path, size: tuple[int, int] = (33, 47)) -> Path:
 
 def test_the_map_of_a_photograph_is_the_radius_of_its_kernels_in_pixels(tmp_path: Path) -> None:
     model = saved(tmp_path / "model", always(6))
-    report, failures = run(of_checkpoint(model, SMALL), [photograph(tmp_path / "a.png")], tmp_path / "out")
+    report, failures = map_blur_of_files(
+        of_checkpoint(model, SMALL), [photograph(tmp_path / "a.png")], tmp_path / "out"
+    )
     assert failures == ()
     assert report.outputs == (str(tmp_path / "out" / "a_blurmap.tif"),)
     radius_px = tifffile.imread(report.outputs[0])
@@ -92,7 +94,7 @@ def test_a_guided_networks_own_estimator_tells_the_map_at_sight(tmp_path: Path) 
 def test_the_picture_has_the_colours_of_small_and_large_radii(tmp_path: Path) -> None:
     step = torch.cat([torch.zeros(40, 40), torch.full((40, 40), 7.0)], 1)
     estimator = BlurMapper(Encoding.SRGB8, 7, lambda _: step)
-    run(estimator, [photograph(tmp_path / "a.png")], tmp_path)
+    map_blur_of_files(estimator, [photograph(tmp_path / "a.png")], tmp_path)
     picture = read_image(tmp_path / "a_blurmap.png")
     left, right = picture[picture.shape[0] // 2, 60], picture[picture.shape[0] // 2, 1000]
     # The ends of the colour map: dark violet and yellow.
@@ -105,7 +107,7 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     files = [tmp_path / "broken.png", photograph(tmp_path / "a.png"), photograph(tmp_path / "b" / "a.png")]
     estimator = BlurMapper(Encoding.SRGB8, 7, lambda image: image.mean(0))
-    report, failures = run(estimator, files, tmp_path / "out")
+    report, failures = map_blur_of_files(estimator, files, tmp_path / "out")
     assert (report.total, report.done, report.rejected) == (3, 1, {"unreadable": 2})
     assert [Path(failure.path).name for failure in failures] == ["broken.png", "a.png"]
     assert "already the result of" in failures[1].reason

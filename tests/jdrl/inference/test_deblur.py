@@ -14,7 +14,7 @@ from torch import nn
 from jdrl.checkpoints import checkpoint
 from jdrl.checkpoints.deblurrer import of_checkpoint
 from jdrl.config import DeblurConfig
-from jdrl.inference.deblur import deblur, run, spans
+from jdrl.inference.deblur import deblur, deblur_files, spans
 from jdrl.networks import NAFNet, build_network, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
 from sdd_toolkit.frames.writing import read_image, write_image
@@ -109,7 +109,7 @@ def test_tiles_smaller_than_the_step_between_them_leave_no_gap(tile: int) -> Non
 def test_bit_depth_and_format_are_kept(run_folder: Path, tmp_path: Path, dtype: type, name: str) -> None:
     white = np.iinfo(dtype).max
     write_image(tmp_path / name, np.full((33, 47, 3), white // 4, dtype))
-    report, failures = run(of_checkpoint(run_folder), [tmp_path / name], tmp_path / "out", SMALL)
+    report, failures = deblur_files(of_checkpoint(run_folder), [tmp_path / name], tmp_path / "out", SMALL)
     assert failures == ()
     result = read_image(Path(report.outputs[0]))
     assert Path(report.outputs[0]).name == f"a_deblurred{Path(name).suffix}"
@@ -121,7 +121,7 @@ def test_bit_depth_and_format_are_kept(run_folder: Path, tmp_path: Path, dtype: 
 def test_a_network_trained_on_linear_light_gets_and_gives_linear_light(tmp_path: Path) -> None:
     linear = saved_network(tmp_path / "run", Encoding.LINEAR16, brighter=0.25)
     write_image(tmp_path / "black.png", np.zeros((16, 16, 3), np.uint8))
-    report, _ = run(of_checkpoint(linear), [tmp_path / "black.png"], tmp_path / "out", SMALL)
+    report, _ = deblur_files(of_checkpoint(linear), [tmp_path / "black.png"], tmp_path / "out", SMALL)
     # Linear 0.25 is sRGB 0.5371.
     assert read_image(Path(report.outputs[0]))[8, 8].tolist() == [137, 137, 137]
 
@@ -132,7 +132,9 @@ def test_one_bad_file_stops_none_of_the_others(run_folder: Path, tmp_path: Path)
     (tmp_path / "broken.cr2").write_bytes(b"no raw")
     (tmp_path / "notes.txt").write_text("hello")
     names = ["broken.png", "missing.png", "broken.cr2", "notes.txt", "good.png"]
-    report, failures = run(of_checkpoint(run_folder), [tmp_path / name for name in names], tmp_path / "out", SMALL)
+    report, failures = deblur_files(
+        of_checkpoint(run_folder), [tmp_path / name for name in names], tmp_path / "out", SMALL
+    )
     assert (report.total, report.done, report.rejected) == (5, 1, {"unreadable": 4})
     assert [Path(failure.path).name for failure in failures] == names[:4]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_deblurred.png"]
@@ -163,10 +165,10 @@ def test_a_result_never_replaces_its_source_or_another_result(run_folder: Path, 
         (tmp_path / folder).mkdir()
         write_image(tmp_path / folder / "x.png", np.zeros((20, 20, 3), np.uint8))
     bare = SMALL.model_copy(update={"suffix": ""})
-    _, failures = run(of_checkpoint(run_folder), [tmp_path / "a" / "x.png"], tmp_path / "a", bare)
+    _, failures = deblur_files(of_checkpoint(run_folder), [tmp_path / "a" / "x.png"], tmp_path / "a", bare)
     assert "would replace its own source" in failures[0].reason
     both = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
-    report, failures = run(of_checkpoint(run_folder), both, tmp_path / "out", SMALL)
+    report, failures = deblur_files(of_checkpoint(run_folder), both, tmp_path / "out", SMALL)
     assert report.done == 1
     assert "already the result of" in failures[0].reason
 
@@ -177,14 +179,16 @@ def test_metadata_of_the_source_goes_along(run_folder: Path, tmp_path: Path) -> 
     plain = cv2.imencode(".jpg", np.full((24, 24, 3), 90, np.uint8))[1].tobytes()
     segment = b"Exif\0\0" + exif
     source.write_bytes(plain[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + plain[2:])
-    report, failures = run(of_checkpoint(run_folder), [source], tmp_path / "out", SMALL)
+    report, failures = deblur_files(of_checkpoint(run_folder), [source], tmp_path / "out", SMALL)
     assert failures == ()
     assert b"MAKER" in Path(report.outputs[0]).read_bytes()
 
 
 def test_a_raw_file_becomes_a_sixteen_bit_tiff(run_folder: Path, real_data: Path, tmp_path: Path) -> None:
     source = real_data / "raw" / "burst_rpi_imx296" / "image_0.dng"
-    report, failures = run(of_checkpoint(run_folder), [source], tmp_path, DeblurConfig(tile=1024, device="cpu"))
+    report, failures = deblur_files(
+        of_checkpoint(run_folder), [source], tmp_path, DeblurConfig(tile=1024, device="cpu")
+    )
     assert failures == ()
     assert report.outputs[0].endswith("_deblurred.tif")
     assert read_image(Path(report.outputs[0])).dtype == np.uint16
@@ -192,7 +196,7 @@ def test_a_raw_file_becomes_a_sixteen_bit_tiff(run_folder: Path, real_data: Path
 
 def test_a_folder_without_a_checkpoint_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no training run"):
-        run(of_checkpoint(tmp_path), [tmp_path / "x.png"], tmp_path / "out", SMALL)
+        deblur_files(of_checkpoint(tmp_path), [tmp_path / "x.png"], tmp_path / "out", SMALL)
 
 
 def test_an_overlap_above_half_a_tile_is_refused() -> None:

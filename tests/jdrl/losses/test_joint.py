@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jdrl.flow.bidirectional import Deformation, deformed
+from jdrl.flow.bidirectional import Deformation, deform_bidirectionally
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.warping import warp
 from jdrl.losses.joint import LossTerms, charbonnier, joint_loss, warm_up_loss
@@ -30,7 +30,7 @@ def joint(
     """The joint loss of crops without a margin."""
     everywhere = torch.ones_like(blurred[:, :1])
     content = everywhere if valid is None else valid
-    deformation = deformed(outputs[0].detach(), sharp, content, everywhere, estimate_flow)
+    deformation = deform_bidirectionally(outputs[0].detach(), sharp, content, everywhere, estimate_flow)
     return joint_loss(outputs, blurred, deformation, valid, network, reblur_weight=reblur_weight)
 
 

@@ -201,10 +201,10 @@ def test_a_users_own_network_is_trained_evaluated_and_used(
 ) -> None:
     """Two outputs and sides of 8 px; nothing is written for it but the module."""
     config = tiny.model_copy(update={"network": own, "network_options": {"times": 1.0}})
-    train.run(shards, tmp_path / "run", config)
+    train.train(shards, tmp_path / "run", config)
     with pytest.raises(CheckpointError, match="somebody's own"):
-        evaluate.run(tmp_path / "run", shards, tmp_path / "no", EvaluateConfig(device="cpu"))
-    found = evaluate.run(tmp_path / "run", shards, tmp_path / "scores", EvaluateConfig(device="cpu"), network=own)
+        evaluate.evaluate(tmp_path / "run", shards, tmp_path / "no", EvaluateConfig(device="cpu"))
+    found = evaluate.evaluate(tmp_path / "run", shards, tmp_path / "scores", EvaluateConfig(device="cpu"), network=own)
     assert found.report.done == 1
     write_image(tmp_path / "a.png", np.full((13, 21, 3), 100, np.uint8))
     arguments = ["deblur", str(tmp_path / "run"), str(tmp_path / "a.png"), "--device", "cpu", "--out", str(tmp_path)]

@@ -9,7 +9,7 @@ from jdrl.checkpoints import checkpoint
 from jdrl.config import BasisName, TrainConfig
 from jdrl.losses.joint import charbonnier
 from jdrl.reblurring.reblur import ReblurNetwork, coc_radius_px, reblur
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.config import load_section
 from sdd_toolkit.errors import CheckpointError, ConfigError
 
@@ -50,21 +50,21 @@ def test_every_basis_trains_through_both_phases_and_resumes(
     shards: Path, tiny: TrainConfig, tmp_path: Path, basis: BasisName
 ) -> None:
     chosen = tiny.model_copy(update={"reblur_basis": basis, "reblur_radius_px": 7, "reblur_scale": 4})
-    run(shards, tmp_path / "whole", chosen)
-    run(shards, tmp_path / "halves", chosen.model_copy(update={"save_every": 3, "keep": 9}))
+    train(shards, tmp_path / "whole", chosen)
+    train(shards, tmp_path / "halves", chosen.model_copy(update={"save_every": 3, "keep": 9}))
     first = checkpoint.read_part(tmp_path / "halves" / "step-00000003" / checkpoint.TRAINING, "reblur")
     last = checkpoint.read_part(tmp_path / "halves" / "step-00000006" / checkpoint.TRAINING, "reblur")
     assert all(not torch.equal(first[name], last[name]) for name in last)
     checkpoint.point(tmp_path / "halves", checkpoint.LATEST, tmp_path / "halves" / "step-00000003")
-    assert run(shards, tmp_path / "halves", chosen, resume=True).skipped == 3
+    assert train(shards, tmp_path / "halves", chosen, resume=True).skipped == 3
     ends = [tmp_path / folder / "step-00000006" / checkpoint.TRAINING for folder in ("whole", "halves")]
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
 def test_a_run_is_not_resumed_with_another_basis(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
-    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    train(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
     with pytest.raises(CheckpointError, match="reblur_basis = 'hats', now it is 'discs'"):
-        run(shards, tmp_path, tiny.model_copy(update={"steps": 2, "reblur_basis": "discs"}), resume=True)
+        train(shards, tmp_path, tiny.model_copy(update={"steps": 2, "reblur_basis": "discs"}), resume=True)
 
 
 def test_the_official_basis_of_another_radius_is_refused() -> None:

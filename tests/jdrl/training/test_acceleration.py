@@ -14,7 +14,7 @@ from torch._inductor import config as inductor
 from jdrl.config import TrainConfig
 from jdrl.networks import build_network, restore
 from jdrl.training.acceleration import blocks, compiled, recompute_blocks
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.errors import ConfigError
 
 SMALL: dict[str, dict[str, object]] = {
@@ -98,9 +98,9 @@ def test_a_run_through_the_compiler_learns_the_same_under_the_same_names(
     shards: Path, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = tiny.model_copy(update={"steps": 2})
-    run(shards, tmp_path / "plain", short)
+    train(shards, tmp_path / "plain", short)
     # The compiler's own code takes half a minute to build; what it traces is run as it is.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    run(shards, tmp_path / "compiled", short.model_copy(update={"compile": True}))
+    train(shards, tmp_path / "compiled", short.model_copy(update={"compile": True}))
     ends = [tmp_path / folder / "step-00000002" / "training.safetensors" for folder in ("plain", "compiled")]
     assert ends[0].read_bytes() == ends[1].read_bytes()

@@ -10,7 +10,7 @@ import torch
 from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
 from jdrl.networks import build_network
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from tests.support.ctrl_c import interrupting
 
@@ -45,13 +45,13 @@ def trained(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_resumes_in_any_phase(shards: Path, config: TrainConfig, tmp_path: Path) -> None:
-    run(shards, tmp_path / "whole", config)
+    train(shards, tmp_path / "whole", config)
     # Two steps frozen, two of warm-up, two joint.
     for step in (2, 3, 5):
         halves = tmp_path / f"stopped after {step}"
         with pytest.raises(KeyboardInterrupt):
-            run(shards, halves, config, track=interrupting(step - 1))
-        run(shards, halves, config, resume=True)
+            train(shards, halves, config, track=interrupting(step - 1))
+        train(shards, halves, config, resume=True)
         for name in FILES:
             path = Path("step-00000006") / name
             assert (tmp_path / "whole" / path).read_bytes() == (halves / path).read_bytes()
@@ -70,11 +70,11 @@ def test_a_run_starts_from_published_weights_from_a_run_and_from_a_checkpoint(
     frozen = tiny.model_copy(
         update={"steps": 1, "frozen_fraction": 0.99, "warm_up_fraction": 0.0, "weights": published}
     )
-    run(shards, tmp_path / "first", frozen)
+    train(shards, tmp_path / "first", frozen)
     expected = torch.load(published, weights_only=True)["params"]
     sources = (tmp_path / "first", tmp_path / "first" / "step-00000001")
     for number, source in enumerate(sources):
-        run(shards, tmp_path / str(number), frozen.model_copy(update={"weights": source}))
+        train(shards, tmp_path / str(number), frozen.model_copy(update={"weights": source}))
     for folder in (tmp_path / "first", tmp_path / "0", tmp_path / "1"):
         found = checkpoint.unflattened(trained(folder), "network")
         assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -85,12 +85,12 @@ def test_weights_of_another_network_or_none_at_all_are_refused(
 ) -> None:
     unet = tiny.model_copy(update={"network": "unet", "network_options": {"width": 2}, "weights": published})
     with pytest.raises(CheckpointError, match="does not fit UNet"):
-        run(shards, tmp_path, unet)
+        train(shards, tmp_path, unet)
     with pytest.raises(CheckpointError, match="no checkpoint and no training run"):
-        run(shards, tmp_path, tiny.model_copy(update={"weights": tmp_path / "nowhere"}))
+        train(shards, tmp_path, tiny.model_copy(update={"weights": tmp_path / "nowhere"}))
 
 
 def test_freezing_a_network_that_has_learnt_nothing_is_refused(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"frozen_fraction = 0\.2 freezes") as caught:
-        run(shards, tmp_path, tiny.model_copy(update={"frozen_fraction": 0.2}))
+        train(shards, tmp_path, tiny.model_copy(update={"frozen_fraction": 0.2}))
     assert "--weights" in caught.value.hint

@@ -19,7 +19,7 @@ from jdrl.data.crops import as_tensor
 from jdrl.inference.deblur import deblur
 from jdrl.metrics.drift import drift
 from jdrl.metrics.fidelity import psnr
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.frames.writing import read_image, write_image
 from sdd_toolkit.imaging.encoding import srgb_encode
 from tests.support.command_line import sdd
@@ -60,7 +60,7 @@ def learnt(folder: Path, out: Path, **changes: object) -> Tensor:
         augment=False,
         device="cpu",
     ).model_copy(update=changes)
-    run(folder / "shards", out, config)
+    train(folder / "shards", out, config)
     deblurrer = of_checkpoint(latest(out))
     return deblur(deblurrer.network, picture(folder, "SDD/train_patches/blur/0001.png")[0], tile=0, overlap=0)[None]
 

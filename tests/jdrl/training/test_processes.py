@@ -15,8 +15,8 @@ import pytest
 
 from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.training.processes import crops_a_pass, placement
-from jdrl.training.train import run
+from jdrl.training.processes import crops_per_forward, placement
+from jdrl.training.train import train
 from sdd_toolkit.errors import ConfigError
 from tests.support.paths import ROOT
 
@@ -35,7 +35,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(shards: Path, tiny: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     out = tmp_path_factory.mktemp("pair")
-    own = {"network": "tests.jdrl.two_processes:TwoStages", "network_options": {}}
+    own = {"network": "tests.support.two_processes:TwoStages", "network_options": {}}
     config = tiny.model_copy(update={**own, "batch": 4, "sample_every": 4, "validation_crops": 3})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -73,7 +73,7 @@ def curve(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("folder", ["whole", "parts"])
 def test_two_processes_follow_the_loss_curve_of_one(pair: Pair, shards: Path, tmp_path: Path, folder: str) -> None:
-    run(shards, tmp_path, pair.config)
+    train(shards, tmp_path, pair.config)
     for table in ("train.csv", "val.csv"):
         alone, together = curve(tmp_path / table), curve(pair.out / folder / table)
         assert len(alone) == (6 if table == "train.csv" else 1)
@@ -109,7 +109,7 @@ def test_what_started_the_processes_says_how_many_there_are() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
-    assert crops_a_pass(TrainConfig(batch=12, accumulate=3), 2) == 2
+    assert crops_per_forward(TrainConfig(batch=12, accumulate=3), 2) == 2
     with pytest.raises(ConfigError, match="batch = 8 cannot be shared by 2 processes in 3 parts") as caught:
-        crops_a_pass(TrainConfig(batch=8, accumulate=3), 2)
+        crops_per_forward(TrainConfig(batch=8, accumulate=3), 2)
     assert "a multiple of 6" in caught.value.hint

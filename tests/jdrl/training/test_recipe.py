@@ -8,7 +8,7 @@ import pytest
 
 from jdrl.config import TrainConfig
 from jdrl.training.recipe import recipe_names, train_config
-from jdrl.training.schedule import joint_from, learning_rate, reblur_weight
+from jdrl.training.schedule import joint_start_step, learning_rate, reblur_weight
 from jdrl.training.train import in_steps
 from sdd_toolkit.errors import ConfigError
 
@@ -26,7 +26,7 @@ def test_the_official_recipe_is_the_published_schedule() -> None:
     # 300 patches, batch 1: an epoch is 300 steps, the rate is halved after 60, the joint phase begins after 15.
     config = in_steps(train_config("official"), 300)
     assert (config.network, config.optimiser, config.batch, config.crop) == ("unet", "adam", 1, 256)
-    assert (config.steps, joint_from(config)) == (30_000, 15 * 300)
+    assert (config.steps, joint_start_step(config)) == (30_000, 15 * 300)
     rates = [learning_rate(step, config) for step in (0, 60 * 300 - 1, 60 * 300, 29_999)]
     assert rates == pytest.approx([2e-5, 2e-5, 1e-5, 1e-5])
     assert [reblur_weight(step, config) for step in (15 * 300 - 1, 15 * 300)] == [0.0, 0.5]
@@ -43,7 +43,7 @@ def test_the_sdd_recipe_ends_at_a_two_hundredth_of_its_peak_rate() -> None:
 def test_the_fine_tuning_recipe_goes_on_at_a_hundredth_to_a_tenth_of_the_rate() -> None:
     config = train_config("fine_tune")
     assert config.frozen_fraction > 0
-    assert joint_from(config) == round(config.frozen_fraction * config.steps)
+    assert joint_start_step(config) == round(config.frozen_fraction * config.steps)
     usual = TrainConfig().learning_rate
     assert 0.01 * usual <= config.learning_rate <= 0.1 * usual
 

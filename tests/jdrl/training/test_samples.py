@@ -7,19 +7,19 @@ from pathlib import Path
 import torch
 
 from jdrl.config import TrainConfig
-from jdrl.data.crops import batch_of, set_up_data
+from jdrl.data.crops import load_batch, set_up_data
 from jdrl.flow.estimators import flow_estimator
 from jdrl.training.processes import set_up_processes
 from jdrl.training.samples import sample_of
 from jdrl.training.state import set_up_state
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.frames.writing import read_image
 
 
 def test_a_sample_is_the_crop_as_the_joint_loss_sees_it(shards: Path, tiny: TrainConfig) -> None:
     config = tiny.model_copy(update={"crop": 64})
     fabric = set_up_processes(config)
-    crop = batch_of(set_up_data(shards, config).crops, 0, 1)
+    crop = load_batch(set_up_data(shards, config).crops, 0, 1)
     sample = sample_of(fabric, set_up_state(fabric, config), crop, config, flow_estimator(config.flow))
     # A new network is the identity, and new kernels are close to it.
     assert torch.equal(sample.deblurred, crop.blur)
@@ -36,11 +36,11 @@ def test_a_run_draws_at_its_intervals_and_a_run_started_anew_leaves_no_old_pictu
     shards: Path, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     config = tiny.model_copy(update={"steps": 5, "sample_every": 2})
-    run(shards, tmp_path, config)
+    train(shards, tmp_path, config)
     samples = tmp_path / "samples"
     assert sorted(path.name for path in samples.iterdir()) == ["step-00000002.png", "step-00000004.png"]
     picture = read_image(samples / "step-00000004.png")
     assert picture.shape[2] == 3
     assert picture.std() > 10
-    run(shards, tmp_path, config.model_copy(update={"sample_every": 3}), overwrite=True)
+    train(shards, tmp_path, config.model_copy(update={"sample_every": 3}), overwrite=True)
     assert [path.name for path in samples.iterdir()] == ["step-00000003.png"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jdrl.config import TrainConfig
-from jdrl.training.schedule import ema_decay, estimator_weight, joint_from, learning_rate, phase, reblur_weight
+from jdrl.training.schedule import ema_decay, estimator_weight, joint_start_step, learning_rate, phase, reblur_weight
 
 
 def plan(**values: object) -> TrainConfig:
@@ -33,7 +33,7 @@ def test_a_run_of_one_step_has_a_rate() -> None:
 
 def test_reblurring_is_off_while_warming_up_and_ramps_to_its_weight() -> None:
     config = plan(warm_up_fraction=0.4, reblur_ramp_fraction=0.1)
-    assert joint_from(config) == 40
+    assert joint_start_step(config) == 40
     assert reblur_weight(39, config) == 0.0
     assert reblur_weight(40, config) == pytest.approx(0.05)
     assert reblur_weight(49, config) == pytest.approx(0.5)
@@ -55,7 +55,7 @@ def test_without_a_ramp_reblurring_starts_at_its_weight() -> None:
 
 
 def test_a_whole_run_of_warm_up_has_no_joint_phase() -> None:
-    assert joint_from(plan(warm_up_fraction=1.0)) == 100
+    assert joint_start_step(plan(warm_up_fraction=1.0)) == 100
 
 
 def test_the_average_forgets_its_start() -> None:

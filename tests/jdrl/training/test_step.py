@@ -12,10 +12,10 @@ from torch import Tensor
 
 from jdrl.config import TrainConfig
 from jdrl.data.batch import Batch
-from jdrl.data.crops import batch_of, set_up_data
+from jdrl.data.crops import load_batch, set_up_data
 from jdrl.flow.estimators import flow_estimator
 from jdrl.networks import restore
-from jdrl.training.schedule import joint_from
+from jdrl.training.schedule import joint_start_step
 from jdrl.training.state import State, set_up_state
 from jdrl.training.step import loss_of, train_step
 
@@ -26,7 +26,7 @@ def state_of(config: TrainConfig) -> tuple[Fabric, State]:
 
 
 def batches(shards: Path, config: TrainConfig, parts: int) -> list[Batch]:
-    whole = batch_of(set_up_data(shards, config).crops, 0, config.batch).parts()
+    whole = load_batch(set_up_data(shards, config).crops, 0, config.batch).parts()
     size = config.batch // parts
     return [Batch(*(part[start : start + size] for part in whole)) for start in range(0, config.batch, size)]
 
@@ -78,7 +78,7 @@ def test_in_half_precision_the_networks_alone_are_computed_in_half(
         return first.new_zeros(first.shape[0], 2, *first.shape[-2:])
 
     outputs = restore(state.network, batch.blur)
-    assert joint_from(config) <= config.steps - 1
+    assert joint_start_step(config) <= config.steps - 1
     state.step = config.steps - 1
     terms = loss_of(outputs, batch, state, config, estimate_flow)
     assert inside == [torch.bfloat16]

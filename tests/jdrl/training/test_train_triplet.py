@@ -16,7 +16,7 @@ from jdrl.config import TrainConfig
 from jdrl.inference.deblur import deblur
 from jdrl.networks import GuidedNetwork, Localised, unguided
 from jdrl.reblurring.blur_estimator import estimator_of
-from jdrl.training.train import run
+from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError
 from tests.jdrl.training.test_fine_tuning import NEW, assert_resumes_in_any_phase, published, trained
 
@@ -29,7 +29,7 @@ def triplet(tiny: TrainConfig) -> TrainConfig:
 
 
 def test_the_estimator_learns_from_the_joint_phase_on(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
-    run(shards, tmp_path, triplet)
+    train(shards, tmp_path, triplet)
     rows = list(csv.DictReader((tmp_path / "train.csv").open()))
     assert [float(row["estimator"]) > 0 for row in rows] == [False] * 3 + [True] * 3
     parts = [float(rows[-1][name]) for name in ("deblur_blur_frame", "deblur_sharp_frame", "reblur", "estimator")]
@@ -46,7 +46,7 @@ def test_while_the_network_is_frozen_its_guide_learns_alone(
     shards: Path, triplet: TrainConfig, published: Path, tmp_path: Path
 ) -> None:
     frozen = {"steps": 3, "frozen_fraction": 0.99, "warm_up_fraction": 0.0, "weights": published}
-    run(shards, tmp_path / "first", triplet.model_copy(update=frozen))
+    train(shards, tmp_path / "first", triplet.model_copy(update=frozen))
     given = torch.load(published, weights_only=True)["params"]
     found = checkpoint.unflattened(trained(tmp_path / "first"), "network")
     assert all(torch.equal(found[f"network.{name}"], value) for name, value in given.items())
@@ -54,7 +54,7 @@ def test_while_the_network_is_frozen_its_guide_learns_alone(
     rows = list(csv.DictReader((tmp_path / "first" / "train.csv").open()))
     assert [float(row["estimator"]) > 0 for row in rows] == [True] * 3
     # The network and its guide are where the next run starts.
-    run(shards, tmp_path / "next", triplet.model_copy(update={**frozen, "weights": tmp_path / "first", "steps": 1}))
+    train(shards, tmp_path / "next", triplet.model_copy(update={**frozen, "weights": tmp_path / "first", "steps": 1}))
     after = checkpoint.unflattened(trained(tmp_path / "next"), "network")
     assert torch.equal(after["network.intro.weight"], found["network.intro.weight"])
     assert (after["estimator.intro.weight"] - found["estimator.intro.weight"]).abs().max() < 1e-3
@@ -68,7 +68,7 @@ def test_recomputed_or_compiled_it_learns_the_same(
     short = triplet.model_copy(update={"fusion": fusion, "steps": 2})
     ends = []
     for number, more in enumerate(({}, {"gradient_checkpointing": True}, {"compile": True})):
-        run(shards, tmp_path / str(number), short.model_copy(update=more))
+        train(shards, tmp_path / str(number), short.model_copy(update=more))
         ends.append(trained(tmp_path / str(number)))
     for other in ends[1:]:
         assert other.keys() == ends[0].keys()
@@ -78,7 +78,7 @@ def test_recomputed_or_compiled_it_learns_the_same(
 def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
     shards: Path, triplet: TrainConfig, tmp_path: Path
 ) -> None:
-    run(shards, tmp_path, triplet)
+    train(shards, tmp_path, triplet)
     header = json.loads((checkpoint.latest(tmp_path) / "checkpoint.json").read_text())
     assert header["guide"] == {"radius_px": 3, "width": 4, "fusion": "modulation", "basis": "hats"}
     assert header["config"]["method"] == "triplet"
@@ -94,7 +94,7 @@ def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
 
 
 def test_the_published_fusion_trains_and_comes_back(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
-    run(shards, tmp_path, triplet.model_copy(update={"fusion": "concat", "steps": 2}))
+    train(shards, tmp_path, triplet.model_copy(update={"fusion": "concat", "steps": 2}))
     network = of_checkpoint(tmp_path).network
     assert isinstance(network, Localised)
     weights = checkpoint.read_tensors(checkpoint.latest(tmp_path) / checkpoint.WEIGHTS)
@@ -105,7 +105,7 @@ def test_the_published_fusion_trains_and_comes_back(shards: Path, triplet: Train
 def test_every_basis_that_tells_a_radius_teaches(
     shards: Path, triplet: TrainConfig, tmp_path: Path, basis: str
 ) -> None:
-    run(shards, tmp_path, triplet.model_copy(update={"reblur_basis": basis, "steps": 2}))
+    train(shards, tmp_path, triplet.model_copy(update={"reblur_basis": basis, "steps": 2}))
     estimator = estimator_of(of_checkpoint(tmp_path).network)
     assert estimator is not None
     assert estimator.basis == basis
@@ -119,20 +119,20 @@ def test_the_published_kernels_whose_corners_are_square_tell_no_radius() -> None
 
 def test_half_precision_trains_both_phases(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
     half = triplet.model_copy(update={"precision": "bf16-mixed", "steps": 2})
-    assert run(shards, tmp_path, half).done == 2
+    assert train(shards, tmp_path, half).done == 2
 
 
 def test_a_plain_run_does_not_go_on_as_triplet(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
-    run(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
+    train(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
     with pytest.raises(CheckpointError, match="method = 'jdrl', now it is 'triplet'"):
-        run(shards, tmp_path, tiny.model_copy(update={"steps": 1, "method": "triplet"}), resume=True)
+        train(shards, tmp_path, tiny.model_copy(update={"steps": 1, "method": "triplet"}), resume=True)
 
 
 @pytest.mark.parametrize("wrong", [{"radius_px": 17, "width": 4}, {"radius_px": 3, "width": 0}, {"radius_px": 3}])
 def test_an_estimator_that_cannot_be_is_refused(
     shards: Path, triplet: TrainConfig, tmp_path: Path, wrong: dict[str, int]
 ) -> None:
-    run(shards, tmp_path, triplet.model_copy(update={"steps": 1}))
+    train(shards, tmp_path, triplet.model_copy(update={"steps": 1}))
     path = checkpoint.latest(tmp_path) / "checkpoint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "guide": wrong}))
     with pytest.raises(CheckpointError, match="guide"):
@@ -140,7 +140,7 @@ def test_an_estimator_that_cannot_be_is_refused(
 
 
 def test_an_estimator_of_another_width_is_refused(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
-    run(shards, tmp_path, triplet.model_copy(update={"steps": 1}))
+    train(shards, tmp_path, triplet.model_copy(update={"steps": 1}))
     path = checkpoint.latest(tmp_path) / "checkpoint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "guide": {"radius_px": 3, "width": 5}}))
     with pytest.raises(CheckpointError, match="does not fit GuidedNetwork"):

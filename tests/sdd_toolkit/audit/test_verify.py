@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from sdd_toolkit.audit.verify import run
+from sdd_toolkit.audit.verify import verify_shards
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.shards.index import Index, Warp, read_index, sealed, write_index
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.small_dataset import filtered_manifest
@@ -37,7 +37,7 @@ def shards(original: Path, tmp_path: Path) -> Path:
 
 def findings(shards: Path, *, pixels: bool = True) -> str:
     with pytest.raises(IntegrityError) as caught:
-        run(shards, pixels=pixels)
+        verify_shards(shards, pixels=pixels)
     assert caught.value.exit_code == 3
     return caught.value.what
 
@@ -53,7 +53,7 @@ def rewrite(shards: Path, **fields: object) -> None:
 
 def test_an_intact_folder_passes(shards: Path) -> None:
     (shards / "README.md").write_text("a card")
-    report = run(shards)
+    report = verify_shards(shards)
     assert (report.stage, report.total, report.done) == ("verify", 4, 4)
 
 
@@ -67,7 +67,7 @@ def test_a_byte_flipped_anywhere_is_found_and_its_shard_named(shards: Path) -> N
 
 
 def test_without_pixels_a_byte_flipped_anywhere_is_found_all_the_same(shards: Path) -> None:
-    assert run(shards, pixels=False).done == 4
+    assert verify_shards(shards, pixels=False).done == 4
     content = (shards / SHARD).read_bytes()
     for position in np.random.default_rng(1).integers(0, len(content), 12):
         damaged = bytearray(content)
@@ -100,7 +100,7 @@ def test_workers_find_what_one_process_finds_in_the_same_order(shards: Path, mon
     alone = findings(shards)
     monkeypatch.setattr("sdd_toolkit.audit.verify._FEW_BYTES", 0)
     with pytest.raises(IntegrityError) as caught:
-        run(shards, executor="local:2")
+        verify_shards(shards, executor="local:2")
     assert caught.value.what == alone
 
 
@@ -111,7 +111,7 @@ def test_a_byte_flipped_anywhere_in_the_index_is_found(shards: Path) -> None:
         damaged[position] ^= 1 << int(position) % 7
         (shards / "index.json").write_bytes(damaged)
         with pytest.raises(IntegrityError, match=r"index\.json"):
-            run(shards)
+            verify_shards(shards)
 
 
 def test_truncated_and_missing_shards_are_both_listed(shards: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_file_that_belongs_to_no_shard_is_found(shards: Path, name: str) -> No
 
 def test_no_index_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"index\.json"):
-        run(tmp_path)
+        verify_shards(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -202,4 +202,4 @@ def test_an_index_of_before_these_keys_passes(shards: Path) -> None:
     for key in ("demosaic", "highlights", "lens_correction", "reduction", "transfer_parameters"):
         del content[key]
     (shards / "index.json").write_text(sealed(content))
-    assert run(shards).done == 4
+    assert verify_shards(shards).done == 4

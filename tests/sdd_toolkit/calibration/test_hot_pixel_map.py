@@ -8,19 +8,25 @@ import numpy as np
 import pytest
 
 from alignment.config import AlignConfig
-from alignment.registration.stage import run as align
+from alignment.registration.stage import align_pairs as align
 from capture.config import IngestConfig
-from capture.ingest.stage import run as ingest
+from capture.ingest.stage import ingest_photographs as ingest
 from capture.virtual.config import SimulateConfig
-from capture.virtual.stage import run as shoot
-from sdd_toolkit.calibration.hot_pixel_map import OUTPUT, HotPixelMap, beside, read, run
+from capture.virtual.stage import simulate_pairs as shoot
+from sdd_toolkit.calibration.hot_pixel_map import (
+    OUTPUT,
+    HotPixelMap,
+    find_hot_pixels,
+    load_for_manifest,
+    read_hot_pixels,
+)
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import read_half
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.quality.criteria import FilterConfig
-from sdd_toolkit.quality.stage import run as filter_
+from sdd_toolkit.quality.stage import filter_pairs as filter_
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.raw.mosaic import read_mosaic
 from sdd_toolkit.records import FrameMeta
@@ -59,26 +65,26 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for path in (folder / name / "raw").rglob("*.dng"):
                 spoil(path, spots())
         ingest([folder / name / "raw"], folder / name, IngestConfig())
-        run(folder / name / "ingested.jsonl", folder / name)
+        find_hot_pixels(folder / name / "ingested.jsonl", folder / name)
     return folder
 
 
 def first(folder: Path) -> manifest.PairRecord:
-    return manifest.read(folder / "ingested.jsonl").records[0]
+    return manifest.read_manifest(folder / "ingested.jsonl").records[0]
 
 
 def test_planted_defects_are_found_and_a_clean_sensor_has_none(session: Path) -> None:
     planted = {tuple(place) for place in spots().tolist()}
-    (camera,) = read(session / "spoilt" / OUTPUT).cameras
+    (camera,) = read_hot_pixels(session / "spoilt" / OUTPUT).cameras
     assert (camera.size, camera.scenes) == ((320, 480), 5)
     assert len(set(camera.pixels) & planted) >= 59
     assert set(camera.pixels) <= planted
-    assert [entry.pixels for entry in read(session / "clean" / OUTPUT).cameras] == [()]
+    assert [entry.pixels for entry in read_hot_pixels(session / "clean" / OUTPUT).cameras] == [()]
 
 
 def test_a_repaired_frame_is_the_clean_one_within_the_noise(session: Path) -> None:
     record, root = first(session / "spoilt"), session / "spoilt" / "raw"
-    places = read(session / "spoilt" / OUTPUT).of(record.blur_meta)
+    places = read_hot_pixels(session / "spoilt" / OUTPUT).of(record.blur_meta)
     clean = read_half(session / "clean" / "raw" / record.blur.path).rgb
     left, mended = (np.abs(read_half(root / record.blur.path, each).rgb - clean) for each in (None, places))
     assert left.max() > 0.1
@@ -99,14 +105,16 @@ def test_align_filter_and_pack_use_the_map_and_pack_notes_how_many(session: Path
             for told in map(reader.read, reader.pair_ids)
             if told.development is not None
         }
-    assert found == (len(read(folder / OUTPUT).cameras[0].pixels),) * 2
+    assert found == (len(read_hot_pixels(folder / OUTPUT).cameras[0].pixels),) * 2
 
 
 def test_registration_forgets_what_sits_on_the_sensor(session: Path, tmp_path: Path) -> None:
     for name in ("clean", "spoilt"):
         align(session / name / "ingested.jsonl", tmp_path / name, AlignConfig())
     clean, mended = (
-        np.array([r.alignment.rows for r in manifest.read(tmp_path / name / "aligned.jsonl").records if r.alignment])
+        np.array(
+            [r.alignment.rows for r in manifest.read_manifest(tmp_path / name / "aligned.jsonl").records if r.alignment]
+        )
         for name in ("clean", "spoilt")
     )
     np.testing.assert_allclose(mended[:, :2, 2], clean[:, :2, 2], atol=0.05)
@@ -114,16 +122,16 @@ def test_registration_forgets_what_sits_on_the_sensor(session: Path, tmp_path: P
 
 def test_a_new_map_redoes_its_pairs_and_an_equal_one_none(session: Path, tmp_path: Path) -> None:
     record = first(session / "spoilt")
-    held = read(session / "spoilt" / OUTPUT)
+    held = read_hot_pixels(session / "spoilt" / OUTPUT)
     other = HotPixelMap((replace(held.cameras[0], pixels=((1, 2),)),))
-    assert held.inputs(record) == read(session / "spoilt" / OUTPUT).inputs(record) != other.inputs(record)
+    assert held.inputs(record) == read_hot_pixels(session / "spoilt" / OUTPUT).inputs(record) != other.inputs(record)
     assert HotPixelMap().inputs(record) == {}
     config = DevelopConfig(hot_pixels=False)
-    assert beside(session / "spoilt" / "ingested.jsonl", config) == HotPixelMap()
+    assert load_for_manifest(session / "spoilt" / "ingested.jsonl", config) == HotPixelMap()
 
 
 def test_another_camera_or_size_is_not_repaired(session: Path) -> None:
-    held, meta = read(session / "spoilt" / OUTPUT), first(session / "spoilt").blur_meta
+    held, meta = read_hot_pixels(session / "spoilt" / OUTPUT), first(session / "spoilt").blur_meta
     assert held.of(meta) is not None
     assert held.of(replace(meta, model="Another")) is None
     assert held.of(replace(meta, serial="another body")) is None
@@ -134,34 +142,34 @@ def test_another_camera_or_size_is_not_repaired(session: Path) -> None:
 def test_too_few_scenes_find_nothing_and_say_so(
     session: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = manifest.read(session / "spoilt" / "ingested.jsonl")
-    manifest.write(tmp_path / "m.jsonl", replace(source, records=source.records[:2]))
-    report = run(tmp_path / "m.jsonl", tmp_path)
+    source = manifest.read_manifest(session / "spoilt" / "ingested.jsonl")
+    manifest.write_manifest(tmp_path / "m.jsonl", replace(source, records=source.records[:2]))
+    report = find_hot_pixels(tmp_path / "m.jsonl", tmp_path)
     assert "2 scenes of a mosaic, 3 are needed" in caplog.text
-    assert read(tmp_path / OUTPUT).cameras[0].pixels == ()
+    assert read_hot_pixels(tmp_path / OUTPUT).cameras[0].pixels == ()
     assert (report.done, report.total) == (1, 1)
 
 
 def test_a_second_run_looks_at_nothing_and_writes_the_same_bytes(session: Path, tmp_path: Path) -> None:
     source = session / "spoilt" / "ingested.jsonl"
-    run(source, tmp_path, executor="local:2")
+    find_hot_pixels(source, tmp_path, executor="local:2")
     before = (tmp_path / OUTPUT).read_bytes()
-    assert (run(source, tmp_path).skipped, run(source, tmp_path, overwrite=True).done) == (1, 1)
+    assert (find_hot_pixels(source, tmp_path).skipped, find_hot_pixels(source, tmp_path, overwrite=True).done) == (1, 1)
     assert (tmp_path / OUTPUT).read_bytes() == before == (session / "spoilt" / OUTPUT).read_bytes()
 
 
 def test_a_file_that_cannot_be_read_is_left_out(session: Path, tmp_path: Path) -> None:
-    source = manifest.read(session / "spoilt" / "ingested.jsonl")
+    source = manifest.read_manifest(session / "spoilt" / "ingested.jsonl")
     gone = replace(source.records[0], blur=replace(source.records[0].blur, path="gone.dng"))
-    manifest.write(tmp_path / "m.jsonl", replace(source, records=(gone, *source.records[1:])))
-    run(tmp_path / "m.jsonl", tmp_path)
-    assert read(tmp_path / OUTPUT).cameras[0].scenes == 4
+    manifest.write_manifest(tmp_path / "m.jsonl", replace(source, records=(gone, *source.records[1:])))
+    find_hot_pixels(tmp_path / "m.jsonl", tmp_path)
+    assert read_hot_pixels(tmp_path / OUTPUT).cameras[0].scenes == 4
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "sdd-hot-pixels", "version": 2, "cameras": []}'])
 def test_a_damaged_map_stops_the_stages_that_need_it(tmp_path: Path, text: str) -> None:
     (tmp_path / OUTPUT).write_text(text)
     with pytest.raises(InputError, match=r"hot_pixels\.json"):
-        beside(tmp_path / "ingested.jsonl", DevelopConfig())
+        load_for_manifest(tmp_path / "ingested.jsonl", DevelopConfig())
     (tmp_path / OUTPUT).write_text(json.dumps({"format": "sdd-hot-pixels", "version": 1, "cameras": []}))
-    assert beside(tmp_path / "ingested.jsonl", DevelopConfig()) == HotPixelMap()
+    assert load_for_manifest(tmp_path / "ingested.jsonl", DevelopConfig()) == HotPixelMap()

@@ -46,7 +46,7 @@ def thin_lens_pairs(lens: str = "EF 50mm", focal_mm: float = 50.0) -> list[PairR
 
 def write(folder: Path, records: list[PairRecord]) -> Path:
     path = folder / "aligned.jsonl"
-    manifest.write(path, manifest.Manifest(folder, tuple(records)))
+    manifest.write_manifest(path, manifest.Manifest(folder, tuple(records)))
     return path
 
 
@@ -107,8 +107,8 @@ def test_models_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     models = lens_breathing.models_of(
         lens_breathing.fit_lenses([*thin_lens_pairs("Objektiv Ö"), *thin_lens_pairs("B", 85.0)])
     )
-    lens_breathing.write(tmp_path / "lens.json", models)
-    assert lens_breathing.read(tmp_path / "lens.json") == models
+    lens_breathing.write_models(tmp_path / "lens.json", models)
+    assert lens_breathing.read_models(tmp_path / "lens.json") == models
 
 
 @pytest.mark.parametrize(
@@ -126,22 +126,22 @@ def test_models_are_read_back_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_refused_with_the_place(tmp_path: Path, change: dict[str, object], message: str) -> None:
     path = tmp_path / "lens.json"
-    lens_breathing.write(path, [MODEL])
+    lens_breathing.write_models(path, [MODEL])
     content = json.loads(path.read_text())
     content["lenses"] *= 2 if change.pop("twice", False) else 1
     content["lenses"][0]["model"].update(change.pop("model", {}))
     path.write_text(json.dumps({**content, **change}))
     with pytest.raises(InputError, match=message):
-        lens_breathing.read(path)
+        lens_breathing.read_models(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nothing", "{}"])
 def test_what_is_no_models_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "lens.json").write_text(text)
     with pytest.raises(InputError, match=r"lens\.json"):
-        lens_breathing.read(tmp_path / "lens.json")
+        lens_breathing.read_models(tmp_path / "lens.json")
     with pytest.raises(InputError, match="No such file"):
-        lens_breathing.read(tmp_path / "missing.json")
+        lens_breathing.read_models(tmp_path / "missing.json")
 
 
 def test_a_pair_gets_the_prior_of_its_lens_at_its_focal_length() -> None:
@@ -164,7 +164,7 @@ def test_the_command_writes_models_and_says_what_it_used(tmp_path: Path) -> None
     out = tmp_path / "lens.json"
     shown = CliRunner().invoke(cli, ["breathing", str(path), "--out", str(out)], catch_exceptions=False)
     assert "EF 50mm" in shown.output
-    assert [entry.lens for entry in lens_breathing.read(out)] == ["EF 50mm"]
+    assert [entry.lens for entry in lens_breathing.read_models(out)] == ["EF 50mm"]
     told = CliRunner().invoke(cli, ["breathing", str(path), "--out", str(out), "--json"], catch_exceptions=False)
     (entry,) = json.loads(told.output)["lenses"]
     assert (entry["observations"], entry["left_out"], entry["refusal"]) == (8, {"focus not moved": 1}, "")
@@ -174,5 +174,5 @@ def test_the_command_writes_models_and_says_what_it_used(tmp_path: Path) -> None
 def test_a_set_without_focus_pairs_is_refused_and_nothing_written(tmp_path: Path) -> None:
     path = write(tmp_path, [pair(f"{i}", meta(1.2), meta(1.2)) for i in range(5)])
     with pytest.raises(InputError, match="5 focus not moved"):
-        lens_breathing.run(path, tmp_path / "lens.json")
+        lens_breathing.fit_manifest(path, tmp_path / "lens.json")
     assert not (tmp_path / "lens.json").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.calibration import lensfun_profile
-from sdd_toolkit.calibration.lensfun_profile import LensModel, check_known, distortion, find, halved, vignetting
+from sdd_toolkit.calibration.lensfun_profile import LensModel, check_known, distortion, find_profile, halved, vignetting
 from sdd_toolkit.errors import InputError, MissingExtraError
 from sdd_toolkit.records import Exposure, FrameMeta
 from tests.support.planted_pairs import record
@@ -20,7 +20,7 @@ META = FrameMeta("Canon", "Canon EOS 5D Mark IV", "EF24-105mm f/4L IS USM", size
 
 
 def known(meta: FrameMeta = META) -> LensModel:
-    found = find(meta)
+    found = find_profile(meta)
     assert isinstance(found, LensModel)
     return found
 
@@ -41,7 +41,7 @@ def test_a_lens_of_the_database_is_found_by_what_the_file_says() -> None:
     ],
 )
 def test_an_unknown_lens_comes_with_the_reason(fields: dict[str, object], why: str) -> None:
-    assert why in str(find(replace(META, **fields)))
+    assert why in str(find_profile(replace(META, **fields)))
 
 
 def test_what_is_not_known_is_listed_once_a_lens() -> None:
@@ -108,4 +108,4 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "lensfunpy", None)
     lensfun_profile.database.cache_clear()
     with pytest.raises(MissingExtraError, match=r"sdd-toolkit\[lens\]"):
-        find(META)
+        find_profile(META)

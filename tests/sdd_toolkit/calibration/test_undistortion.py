@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.calibration.lensfun_profile import distortion, vignetting
-from sdd_toolkit.calibration.undistortion import correction, straightened, straightened_flow
+from sdd_toolkit.calibration.undistortion import find_correction, undistort_box, undistort_flow
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.imaging.resampling import sample
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.pair import pack_pair
-from sdd_toolkit.packing.stage import run
-from sdd_toolkit.pipeline.manifest import read, write
+from sdd_toolkit.packing.stage import pack_dataset
+from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig, LensCorrection
 from sdd_toolkit.records import FrameMeta, PairRecord
 from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
@@ -157,8 +157,8 @@ def test_an_unknown_lens_is_an_error_or_left_alone_as_configured(tmp_path: Path)
     record, *paths = vignetted_pair(tmp_path)
     unknown = replace(record, sharp_meta=replace(META, lens="Jam jar 50mm"))
     with pytest.raises(RawError, match="does not know the lens"):
-        correction(unknown, SIZE, LENSFUN)
-    assert correction(unknown, SIZE, IF_KNOWN) is None
+        find_correction(unknown, SIZE, LENSFUN)
+    assert find_correction(unknown, SIZE, IF_KNOWN) is None
     plain, kept = (
         good(pack_pair(unknown, *paths, tmp_path, Encoding.SRGB8, 64, develop=each))
         for each in (DevelopConfig(), IF_KNOWN)
@@ -171,16 +171,16 @@ def test_an_unknown_lens_is_an_error_or_left_alone_as_configured(tmp_path: Path)
 def test_packing_stops_early_and_names_the_lenses_it_does_not_know(tmp_path: Path) -> None:
     source = filtered_manifest(tmp_path, scenes=2, pairs=1)
     with pytest.raises(InputError, match="Pentacon Six, 80 mm"):
-        run(source, tmp_path / "shards", PackConfig(patch_size=128), develop=LENSFUN)
+        pack_dataset(source, tmp_path / "shards", PackConfig(patch_size=128), develop=LENSFUN)
     assert not (tmp_path / "shards").exists()
 
 
 def test_the_index_and_every_pair_say_what_was_corrected(tmp_path: Path) -> None:
-    source = read(filtered_manifest(tmp_path, scenes=2, pairs=1))
+    source = read_manifest(filtered_manifest(tmp_path, scenes=2, pairs=1))
     meta: FrameMeta = replace(META, size=(312, 420))
     records = (replace(source.records[0], blur_meta=meta, sharp_meta=meta), source.records[1])
-    write(tmp_path / "filtered.jsonl", replace(source, records=records))
-    run(tmp_path / "filtered.jsonl", tmp_path / "shards", PackConfig(patch_size=128), develop=IF_KNOWN)
+    write_manifest(tmp_path / "filtered.jsonl", replace(source, records=records))
+    pack_dataset(tmp_path / "filtered.jsonl", tmp_path / "shards", PackConfig(patch_size=128), develop=IF_KNOWN)
     with ShardReader(tmp_path / "shards") as reader:
         assert reader.index.lens_correction is LensCorrection.LENSFUN_IF_KNOWN
         told = [pair.development.lens for pair in map(reader.read, sorted(reader.pair_ids)) if pair.development]
@@ -191,12 +191,12 @@ def test_a_flow_is_as_much_longer_as_the_straightened_frame_is_larger() -> None:
     y, x = np.mgrid[0:200, 0:400].astype(np.float32)
     places = np.stack([0.8 * x + 20, 0.5 * y + 30], axis=-1)
     flow = np.broadcast_to(np.array([2.0, -1.0], np.float32), (60, 120, 2)).copy()
-    np.testing.assert_allclose(straightened_flow(flow, places), np.broadcast_to((2.5, -2.0), (50, 100, 2)), atol=1e-4)
+    np.testing.assert_allclose(undistort_flow(flow, places), np.broadcast_to((2.5, -2.0), (50, 100, 2)), atol=1e-4)
 
 
 def test_the_box_shows_the_inside_of_the_aligned_one_only() -> None:
     places = distortion(known(), SIZE)
-    left, top, right, bottom = straightened((20, 16, 580, 380), places)
+    left, top, right, bottom = undistort_box((20, 16, 580, 380), places)
     assert all(edge % 4 == 0 for edge in (left, top, right, bottom))
     x, y = places[top:bottom, left:right, 0], places[top:bottom, left:right, 1]
     assert (x.min() >= 20, x.max() <= 579, y.min() >= 16, y.max() <= 379) == (True,) * 4

@@ -8,10 +8,10 @@ import pytest
 
 from sdd_toolkit.audit import verify
 from sdd_toolkit.cards.config import CardConfig
-from sdd_toolkit.cards.stage import run as card
-from sdd_toolkit.cards.stage import withdraw
+from sdd_toolkit.cards.stage import remove_card
+from sdd_toolkit.cards.stage import write_card as card
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.shards.dataframes import PAIR_COLUMNS
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
@@ -70,11 +70,11 @@ def test_every_file_is_listed_with_its_hash_and_verify_takes_them(shards: Path) 
         assert entry["sha256"] == sha256_of(shards / entry["contentUrl"])
         assert entry["contentSize"] == f"{(shards / entry['contentUrl']).stat().st_size} B"
     assert {entry["encodingFormat"] for entry in told if entry["@id"].endswith(".h5")} == {"application/x-hdf5"}
-    verify.run(shards)
+    verify.verify_shards(shards)
 
 
 def test_a_folder_without_an_index_loses_card_table_and_croissant(tmp_path: Path) -> None:
     for name in ("README.md", "croissant.json", "pairs.csv"):
         (tmp_path / name).write_text("old")
-    withdraw(tmp_path)
+    remove_card(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.cards.config import CardConfig
-from sdd_toolkit.cards.stage import markdown_text, run, yaml_text
+from sdd_toolkit.cards.stage import markdown_text, write_card, yaml_text
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run as pack
-from sdd_toolkit.pipeline.manifest import read, write
+from sdd_toolkit.packing.stage import pack_dataset as pack
+from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig, LensCorrection
 from sdd_toolkit.records import Reason, Step, Verdict
@@ -31,9 +31,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three scenes with two pairs, one pair rejected, packed into `shards` beside the manifest."""
     folder = tmp_path_factory.mktemp("original") / "set"
     path = filtered_manifest(folder)
-    source = read(path)
+    source = read_manifest(path)
     last = replace(source.records[-1], verdict=Verdict(keep=False, reason=Reason.MISALIGNED, detail="2 px"))
-    write(path, replace(source, records=(*source.records[:-1], last)))
+    write_manifest(path, replace(source, records=(*source.records[:-1], last)))
     pack(path, folder / "shards", PackConfig(name="Kellerbilder", patch_size=128))
     return folder
 
@@ -50,7 +50,7 @@ def front_matter(folder: Path) -> dict[str, Any]:
 
 
 def card(folder: Path, **values: Any) -> str:
-    run(folder / "shards", CardConfig(**values))
+    write_card(folder / "shards", CardConfig(**values))
     return (folder / "shards" / "README.md").read_text(encoding="utf-8")
 
 
@@ -92,7 +92,7 @@ def test_thresholds_come_from_the_recorded_configuration(folder: Path) -> None:
 
 def test_thresholds_that_are_given_win(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"filter": {"max_residual_px": 0.625}}))
-    run(folder / "shards", CardConfig(), thresholds=FilterConfig(max_residual_px=0.5))
+    write_card(folder / "shards", CardConfig(), thresholds=FilterConfig(max_residual_px=0.5))
     assert "| `max_residual_px` | 0.5 |" in (folder / "shards" / "README.md").read_text(encoding="utf-8")
 
 
@@ -117,13 +117,13 @@ def test_hostile_values_stay_values(folder: Path) -> None:
 
 def test_a_card_without_a_manifest_says_so(folder: Path) -> None:
     shutil.move(folder / "shards", folder.parent / "alone")
-    run(folder.parent / "alone", CardConfig())
+    write_card(folder.parent / "alone", CardConfig())
     assert "was not at hand" in (folder.parent / "alone" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_manifest_that_is_not_there_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
-        run(folder / "shards", CardConfig(), manifest=folder / "nowhere.jsonl")
+        write_card(folder / "shards", CardConfig(), manifest=folder / "nowhere.jsonl")
 
 
 def test_the_same_shards_give_the_same_card(folder: Path) -> None:
@@ -163,9 +163,9 @@ def test_the_card_says_how_the_frames_were_brought_together(folder: Path) -> Non
 def test_a_card_says_of_how_many_pairs_the_sharp_frame_is_a_fusion(folder: Path) -> None:
     assert "focal stack" not in card(folder)
     path = folder / "filtered.jsonl"
-    source = read(path)
+    source = read_manifest(path)
     fused = replace(source.records[0], history=(*source.records[0].history, Step("fuse", "0.1.0", "a" * 16, "b" * 16)))
-    write(path, replace(source, records=(fused, *source.records[1:])))
+    write_manifest(path, replace(source, records=(fused, *source.records[1:])))
     pack(path, folder / "shards", PackConfig(name="Kellerbilder", patch_size=128))
     assert "The sharp frame of 1 pairs is no single exposure" in card(folder)
 

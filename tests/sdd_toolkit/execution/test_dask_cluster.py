@@ -13,7 +13,7 @@ import pytest
 
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution import dask_cluster
-from sdd_toolkit.execution.executor import abandoned, run_tasks
+from sdd_toolkit.execution.executor import is_orphaned, run_tasks
 from tests.support.cluster_nodes import Nodes, nodes
 
 pytest.importorskip("distributed", reason="the cluster extra is not installed")
@@ -61,7 +61,7 @@ def tells_if_it_is_still_wanted(file: Path) -> None:
     if file.name == "quick":
         return
     file.write_text("begun")
-    while not abandoned():
+    while not is_orphaned():
         time.sleep(0.05)
     file.write_text("abandoned")
 

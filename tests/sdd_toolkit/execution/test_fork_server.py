@@ -18,7 +18,7 @@ import cli
 import sdd_toolkit.cards.stage
 import sdd_toolkit.packing.stage  # noqa: F401
 from sdd_toolkit.execution import fork_server
-from sdd_toolkit.execution.executor import make_ready, run_tasks
+from sdd_toolkit.execution.executor import run_tasks, start_workers_early
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned")
 
@@ -59,13 +59,13 @@ def test_pools_share_one_server_that_has_imported_everything_and_has_one_thread(
 
 
 def test_a_build_has_its_server_import_what_workers_need_and_no_more() -> None:
-    make_ready("serial", cli._OF_WORKERS)
+    start_workers_early("serial", cli.WORKER_MODULES)
     assert server_pid() is None
-    make_ready("local:1", cli._OF_WORKERS)
+    start_workers_early("local:1", cli.WORKER_MODULES)
     server, threads, modules, _ = seen()
     assert server == server_pid()
     assert threads == 1
-    assert set(cli._OF_WORKERS) <= modules
+    assert set(cli.WORKER_MODULES) <= modules
     libraries = Path(f"/proc/{server}/maps").read_text()
     assert [name for name in ("/cv2/", "/rawpy/", "/h5py/", "/blosc2/") if name not in libraries] == []
     assert [name for name in ("/pandas/", "/torch/", "/matplotlib/") if name in libraries] == []
@@ -117,7 +117,8 @@ if __name__ == "__main__":
 def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None:
     """A folder of strangers' files may hold a `cv2.py`."""
     (tmp_path / "cv2.py").write_text("import os; os.write(2, b'planted')")
-    program = "from sdd_toolkit.execution.executor import run_tasks\nprint([one.result for one in run_tasks(abs, [-7], 'local:1')])"
+    imports = "from sdd_toolkit.execution.executor import run_tasks"
+    program = f"{imports}\nprint([outcome.result for outcome in run_tasks(abs, [-7], 'local:1')])"
     (tmp_path / "elsewhere").mkdir()
     script = tmp_path / "elsewhere/main.py"
     script.write_text(f"if __name__ == '__main__':\n    {program.replace(chr(10), chr(10) + '    ')}\n")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.frames.reading import read_camera, read_full, read_half
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from tests.support.dng_files import BGGR, GBRG, NEUTRAL, RGGB, scene_rgb, write_dng
 
 
@@ -19,7 +19,7 @@ def test_camera_rgb_is_the_planted_light_without_white_balance(
     path = write_dng(tmp_path / "a.dng", scene_rgb(120, 160), cfa, orientation=orientation)
     found, half = read_camera(path), read_half(path)
     inner = np.s_[2:-2, 2:-2]
-    assert np.abs(binned(found.rgb) - half.rgb)[inner].max() < 0.004
+    assert np.abs(bin_2x2(found.rgb) - half.rgb)[inner].max() < 0.004
     assert found.white_balance == half.white_balance
 
 

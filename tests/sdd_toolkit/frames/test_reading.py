@@ -22,7 +22,7 @@ from sdd_toolkit.frames.reading import (
     read_full,
     read_half,
 )
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.metadata.exif import probe
 from sdd_toolkit.raw.development import Demosaic
@@ -53,7 +53,7 @@ def test_half_size_gives_the_planted_light_for_every_bayer_order_and_channel_bla
     rgb = scene_rgb(60, 80)
     half = read_half(write_dng(tmp_path / "a.dng", rgb, cfa, UNEVEN_BLACK_DN))
     assert half.size == (60, 80)
-    np.testing.assert_allclose(half.rgb, binned(rgb), atol=0.004)
+    np.testing.assert_allclose(half.rgb, bin_2x2(rgb), atol=0.004)
 
 
 @pytest.mark.parametrize("cfa", [RGGB, GRBG, GBRG, BGGR])
@@ -65,9 +65,9 @@ def test_half_and_full_size_agree_in_colour_level_and_orientation(
     path = write_dng(tmp_path / "a.dng", rgb, cfa, orientation=orientation)
     half, full = read_half(path), read_full(path)
     assert half.size == full.shape[:2] == TURNED[orientation](rgb).shape[:2]
-    np.testing.assert_allclose(half.rgb, TURNED[orientation](binned(rgb)), atol=0.004)
+    np.testing.assert_allclose(half.rgb, TURNED[orientation](bin_2x2(rgb)), atol=0.004)
     inner = np.s_[2:-2, 2:-2]
-    np.testing.assert_allclose(developed(half)[inner], binned(full)[inner], atol=0.01)
+    np.testing.assert_allclose(developed(half)[inner], bin_2x2(full)[inner], atol=0.01)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -80,7 +80,7 @@ def test_an_image_is_turned_upright_once_in_both_sizes(tmp_path: Path, orientati
     Image.fromarray(codes).save(path, exif=exif, **({"quality": 98, "subsampling": 0} if suffix == ".jpg" else {}))
     upright = TURNED[orientation](scene_rgb(120, 160))
     np.testing.assert_allclose(read_full(path), upright, atol=0.02)
-    np.testing.assert_allclose(read_half(path).rgb, binned(upright), atol=0.02)
+    np.testing.assert_allclose(read_half(path).rgb, bin_2x2(upright), atol=0.02)
 
 
 @pytest.mark.parametrize("cfa", [RGGB, GRBG])
@@ -96,8 +96,8 @@ def test_an_active_area_with_an_odd_corner_starts_at_the_next_whole_block(
     seen = rgb[top + top % 2 : 112, left + left % 2 : 152]
     half, full = read_half(path), read_full(path)
     assert half.size == full.shape[:2] == probe(path).size == seen.shape[:2]
-    np.testing.assert_allclose(half.rgb, binned(seen), atol=0.004)
-    np.testing.assert_allclose(developed(half)[2:-2, 2:-2], binned(full)[2:-2, 2:-2], atol=0.02)
+    np.testing.assert_allclose(half.rgb, bin_2x2(seen), atol=0.004)
+    np.testing.assert_allclose(developed(half)[2:-2, 2:-2], bin_2x2(full)[2:-2, 2:-2], atol=0.02)
 
 
 @pytest.mark.parametrize(("dim", "black"), [((1, 1), (700,)), ((1, 2), (500, 900)), ((2, 1), (500, 900))])
@@ -108,9 +108,9 @@ def test_black_levels_of_every_period_up_to_two_are_subtracted(
     planted = np.broadcast_to(np.reshape(black, dim), (2, 2)).ravel()
     extra = ((50713, "H", 2, dim, True), (50714, "H", len(black), black, True))
     path = write_dng(tmp_path / "a.dng", rgb, black_dn=tuple(planted.tolist()), extra=extra)
-    np.testing.assert_allclose(read_half(path).rgb, binned(rgb), atol=0.004)
+    np.testing.assert_allclose(read_half(path).rgb, bin_2x2(rgb), atol=0.004)
     half = develop_frame(path, demosaic=Demosaic.HALF).linear
-    np.testing.assert_allclose(binned(read_full(path))[2:-2, 2:-2], half[2:-2, 2:-2], atol=0.008)
+    np.testing.assert_allclose(bin_2x2(read_full(path))[2:-2, 2:-2], half[2:-2, 2:-2], atol=0.008)
 
 
 def test_one_black_level_for_all_gives_the_light_of_unequal_ones(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_every_demosaic_gives_the_planted_colour(tmp_path: Path, demosaic: Demos
     path = write_dng(tmp_path / "a.dng", scene_rgb(120, 160))
     frame = develop_frame(path, demosaic=demosaic)
     reference = develop_frame(path, demosaic=Demosaic.HALF).linear
-    light = frame.linear if demosaic is Demosaic.HALF else binned(frame.linear)
+    light = frame.linear if demosaic is Demosaic.HALF else bin_2x2(frame.linear)
     np.testing.assert_allclose(light[3:-3, 3:-3], reference[3:-3, 3:-3], atol=0.006)
     assert (frame.facts.demosaic, frame.facts.white_dn) == (demosaic.value, WHITE_DN)
 
@@ -273,7 +273,7 @@ def test_an_odd_edge_is_left_out_in_both_sizes(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), codes[..., ::-1])
     half, full = read_half(tmp_path / "a.png"), read_full(tmp_path / "a.png")
     assert half.size == full.shape[:2] == (30, 40)
-    np.testing.assert_allclose(half.rgb, binned(full), atol=1e-6)
+    np.testing.assert_allclose(half.rgb, bin_2x2(full), atol=1e-6)
     assert probe(tmp_path / "a.png").size == (30, 40)
 
 
@@ -289,7 +289,7 @@ def test_a_linear_dng_is_averaged_to_half_size(tmp_path: Path) -> None:
     codes = np.rint(rgb * 65535).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.dng", codes, photometric=34892, extratags=tags, metadata=None)
     half = read_half(tmp_path / "a.dng")
-    np.testing.assert_allclose(half.rgb, binned(rgb), atol=0.002)
+    np.testing.assert_allclose(half.rgb, bin_2x2(rgb), atol=0.002)
     assert read_full(tmp_path / "a.dng").shape == (40, 60, 3)
 
 
@@ -297,7 +297,7 @@ def test_an_x_trans_mosaic_is_averaged_to_half_size(tmp_path: Path) -> None:
     rgb = scene_rgb(516, 522)
     half = read_half(write_dng(tmp_path / "a.dng", rgb, X_TRANS, orientation=6))
     assert half.size == (522, 516)
-    np.testing.assert_allclose(half.rgb[4:-4, 4:-4], np.rot90(binned(rgb), -1)[4:-4, 4:-4], atol=0.001)
+    np.testing.assert_allclose(half.rgb[4:-4, 4:-4], np.rot90(bin_2x2(rgb), -1)[4:-4, 4:-4], atol=0.001)
 
 
 def test_a_sensor_without_colours_gives_three_equal_channels(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_sensor_without_colours_gives_three_equal_channels(tmp_path: Path) -> 
     with tifffile.TiffFile(tmp_path / "a.dng", mode="r+b") as container:
         container.pages.first.tags[262].overwrite(34892)  # LinearRaw, which tifffile writes in colour only
     half = read_half(tmp_path / "a.dng")
-    np.testing.assert_allclose(half.rgb, np.dstack([binned(light)] * 3), atol=0.001)
+    np.testing.assert_allclose(half.rgb, np.dstack([bin_2x2(light)] * 3), atol=0.001)
     np.testing.assert_allclose(read_full(tmp_path / "a.dng"), np.dstack([light] * 3), atol=0.001)
 
 

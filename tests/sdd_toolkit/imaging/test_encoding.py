@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.frames.reading import HalfFrame, preview
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode, encode_integers, srgb_decode, srgb_encode
 from sdd_toolkit.shards.index import ShardHeader, attributes
 
@@ -104,7 +104,7 @@ def test_light_outside_black_and_white_is_clipped() -> None:
 
 def test_binning_takes_means_of_blocks_and_leaves_out_an_odd_edge() -> None:
     image = np.array([[1, 2, 9], [3, 6, 9], [9, 9, 9]], dtype=np.float32)
-    assert binned(image).tolist() == [[3.0]]
+    assert bin_2x2(image).tolist() == [[3.0]]
 
 
 def test_a_grey_patch_is_grey_after_white_balance_and_its_level_is_that_of_the_weakest_gain() -> None:

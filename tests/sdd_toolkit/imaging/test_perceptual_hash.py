@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sdd_toolkit.imaging.perceptual_hash import MAX_DISTANCE, alike, look_of, mirrored, to_numbers
+from sdd_toolkit.imaging.perceptual_hash import MAX_HAMMING_DISTANCE, hash_of, mirrored, near_duplicates, to_integers
 from tests.support.paths import SHARED
 from tests.support.small_dataset import texture
 
@@ -44,7 +44,7 @@ def flipped(frame: Frame) -> Frame:
 
 
 def distance(first: Frame, second: Frame) -> int | None:
-    found = alike(to_numbers([look_of(first)]), to_numbers([look_of(second)]))
+    found = near_duplicates(to_integers([hash_of(first)]), to_integers([hash_of(second)]))
     return int(found[0, 2]) if len(found) else None
 
 
@@ -53,29 +53,29 @@ def distance(first: Frame, second: Frame) -> int | None:
 def test_the_same_picture_looks_alike_however_it_was_shot(change: Callable[[Frame], Frame], seed: int) -> None:
     found = distance(scene(seed), change(scene(seed)))
     assert found is not None
-    assert found <= MAX_DISTANCE
+    assert found <= MAX_HAMMING_DISTANCE
 
 
 def test_different_pictures_do_not_look_alike() -> None:
-    looks = to_numbers([look_of(scene(seed)) for seed in range(60)])
-    pairs = alike(looks, looks)
+    looks = to_integers([hash_of(scene(seed)) for seed in range(60)])
+    pairs = near_duplicates(looks, looks)
     assert [(int(i), int(j), int(bits)) for i, j, bits in pairs] == [(number, number, 0) for number in range(60)]
 
 
 def test_eight_and_sixteen_bits_give_the_same_hash() -> None:
     frame = scene(1)
-    assert look_of(frame.astype(np.uint16) * np.uint16(257)) == look_of(frame)
+    assert hash_of(frame.astype(np.uint16) * np.uint16(257)) == hash_of(frame)
 
 
 def test_a_frame_without_content_looks_like_nothing() -> None:
-    empty = look_of(np.full((40, 60, 3), 90, np.uint8))
+    empty = hash_of(np.full((40, 60, 3), 90, np.uint8))
     assert empty == "0" * 16
-    assert len(alike(to_numbers([empty]), to_numbers([empty, look_of(texture(1))]))) == 0
+    assert len(near_duplicates(to_integers([empty]), to_integers([empty, hash_of(texture(1))]))) == 0
 
 
 def test_the_hash_of_a_mirrored_picture_follows_from_that_of_the_picture() -> None:
     frame = scene(2)
-    assert mirrored(to_numbers([look_of(frame)])) == to_numbers([look_of(flipped(frame))])
+    assert mirrored(to_integers([hash_of(frame)])) == to_integers([hash_of(flipped(frame))])
 
 
 @settings(max_examples=30, deadline=None)
@@ -95,12 +95,12 @@ def test_the_search_by_words_finds_what_comparing_all_with_all_finds(seed: int, 
     ).astype(np.int64)
     near = (bits <= most) & (first[:, None] != 0) & (second != 0)
     expected = np.stack([*np.nonzero(near), bits[near]], axis=1)
-    np.testing.assert_array_equal(alike(first, second, most), expected)
+    np.testing.assert_array_equal(near_duplicates(first, second, most), expected)
 
 
 @pytest.mark.skipif(not NATURAL.is_dir(), reason="shared/data/natural is not here")
 def test_photographs_of_different_scenes_keep_their_distance() -> None:
     paths = sorted(path for path in NATURAL.rglob("*") if path.suffix in (".png", ".jpg"))
-    looks = to_numbers([look_of(cv2.imread(str(path))[..., ::-1].copy()) for path in paths])
+    looks = to_integers([hash_of(cv2.imread(str(path))[..., ::-1].copy()) for path in paths])
     assert len(looks) > 200
-    assert all(row[0] == row[1] for row in alike(looks, looks))
+    assert all(row[0] == row[1] for row in near_duplicates(looks, looks))

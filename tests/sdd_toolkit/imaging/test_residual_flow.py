@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.imaging.residual_flow import ResidualFlow, applicable, carried, halved, read, read_trust
+from sdd_toolkit.imaging.residual_flow import ResidualFlow, applicable, carried, halved, read_residual_flow, read_trust
 
 GRID = (60, 80)
 
@@ -70,11 +70,11 @@ def test_a_stored_flow_is_read_with_its_confidence_and_occlusion(tmp_path: Path)
     occlusion = np.zeros(GRID, np.uint8)
     occlusion[3, 4] = 1
     np.savez(tmp_path / "a.npz", flow=flow, confidence=np.full(GRID, 51, np.uint8), occlusion=occlusion)
-    found = read(tmp_path / "a.npz", (239, 320))
+    found = read_residual_flow(tmp_path / "a.npz", (239, 320))
     assert found.confidence[0, 0] == pytest.approx(0.2)
     assert np.argwhere(found.occlusion).tolist() == [[3, 4]]
     np.savez(tmp_path / "b.npz", flow=flow)
-    older = read(tmp_path / "b.npz", (239, 320))
+    older = read_residual_flow(tmp_path / "b.npz", (239, 320))
     assert older.confidence.min() == 1
     assert not older.occlusion.any()
 
@@ -85,7 +85,7 @@ def test_the_trust_of_a_stored_flow_is_its_confidence_where_nothing_is_hidden(tm
     np.savez(tmp_path / "a.npz", flow=np.zeros((*GRID, 2), np.float16), confidence=confidence, occlusion=occlusion)
     found = read_trust(tmp_path / "a.npz", (240, 320))
     np.testing.assert_array_equal(found, np.where(occlusion, 0, confidence / np.float32(255)))
-    np.testing.assert_array_equal(found, read(tmp_path / "a.npz", (240, 320)).trust)
+    np.testing.assert_array_equal(found, read_residual_flow(tmp_path / "a.npz", (240, 320)).trust)
     np.savez(tmp_path / "b.npz", confidence=confidence[1:])
     for name in ("b", "missing"):
         with pytest.raises(InputError, match=rf"{name}\.npz"):
@@ -106,7 +106,7 @@ def test_a_file_without_a_usable_flow_is_an_input_error(tmp_path: Path, name: st
     elif name == "pickled":
         np.savez(path, flow=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match=r"a\.npz"):
-        read(path, (240, 320))
+        read_residual_flow(path, (240, 320))
 
 
 def test_a_flow_at_half_size_is_half_as_long_and_hidden_where_any_of_it_was() -> None:
@@ -132,16 +132,16 @@ def test_a_damaged_file_is_an_input_error_wherever_the_damage_is(tmp_path: Path)
         damaged[place] ^= 0x55
         path.write_bytes(damaged)
         try:
-            read(path, (48, 64))
+            read_residual_flow(path, (48, 64))
         except InputError:
             found += 1
     assert found > len(intact) / 3 * 0.8
     path.write_bytes(intact)
-    assert np.array_equal(read(path, (48, 64)).flow, noise.astype(np.float32))
+    assert np.array_equal(read_residual_flow(path, (48, 64)).flow, noise.astype(np.float32))
 
 
 def test_a_file_that_unpacks_to_more_than_any_flow_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "flow.npz"
     np.savez_compressed(path, flow=np.zeros((2000, 2000, 2), np.float16))
     with pytest.raises(InputError, match="it claims 16000"):
-        read(path, (48, 64))
+        read_residual_flow(path, (48, 64))

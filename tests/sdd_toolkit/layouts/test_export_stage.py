@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from sdd_toolkit.audit import verify
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.layouts.export_stage import run as export
-from sdd_toolkit.layouts.import_stage import run as bring_in
+from sdd_toolkit.layouts.export_stage import export_dataset as export
+from sdd_toolkit.layouts.import_stage import import_dataset as bring_in
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, read_index, write_index
 from sdd_toolkit.shards.reader import ShardReader
@@ -91,7 +91,7 @@ def test_what_is_exported_comes_back_bit_for_bit_under_its_id_in_its_split(
     for name, (_, pair) in before.items():
         assert after[name][1].box == pair.box
         assert replace(after[name][1].record, history=()) == pair.record
-    verify.run(folder / "back")
+    verify.verify_shards(folder / "back")
 
 
 @pytest.mark.parametrize("layout", FOLDERS)

@@ -9,14 +9,14 @@ import pytest
 
 from sdd_toolkit.audit import verify
 from sdd_toolkit.cards.config import CardConfig
-from sdd_toolkit.cards.stage import run as card
+from sdd_toolkit.cards.stage import write_card as card
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.layouts.import_stage import MANIFEST, run, run_manifest
-from sdd_toolkit.layouts.shard_tasks import Frames, build, planned
+from sdd_toolkit.layouts.import_stage import MANIFEST, import_as_manifest, import_dataset
+from sdd_toolkit.layouts.shard_tasks import ImportedFrames, build, plan_import
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.pipeline.manifest import read
+from sdd_toolkit.pipeline.manifest import read_manifest
 from sdd_toolkit.records import Reason
 from sdd_toolkit.shards.index import FailedPair, read_index
 from sdd_toolkit.shards.reader import ShardReader
@@ -29,7 +29,7 @@ CONFIG = PackConfig(patch_size=16, pairs_per_shard=2)
 
 def test_dpdd_of_16_bits_comes_in_unchanged_in_its_own_splits(tmp_path: Path) -> None:
     root = layout_trees.dpdd(tmp_path / "canon")
-    report = run(root, tmp_path / "shards", CONFIG)
+    report = import_dataset(root, tmp_path / "shards", CONFIG)
     assert (report.done, report.rejected) == (6, {"unsupported": 12})
     with ShardReader(tmp_path / "shards", "val") as reader:
         assert reader.encoding is Encoding.SRGB16
@@ -42,13 +42,13 @@ def test_dpdd_of_16_bits_comes_in_unchanged_in_its_own_splits(tmp_path: Path) ->
     assert pair.box == (0, 0, 18, 13)
     assert pair.record.blur.sha256 == sha256_of(root / "val_c/source/1P0A0031.png")
     assert [step.stage for step in pair.record.history] == ["import"]
-    verify.run(tmp_path / "shards")
+    verify.verify_shards(tmp_path / "shards")
 
 
 @pytest.mark.parametrize("tree", [layout_trees.sdd, layout_trees.realdof, layout_trees.lfdof, layout_trees.realbokeh])
 def test_every_layout_makes_shards_that_verify(tmp_path: Path, tree: object) -> None:
-    run(tree(tmp_path / "set"), tmp_path / "shards", CONFIG)  # type: ignore[operator]
-    verify.run(tmp_path / "shards")
+    import_dataset(tree(tmp_path / "set"), tmp_path / "shards", CONFIG)  # type: ignore[operator]
+    verify.verify_shards(tmp_path / "shards")
     index = read_index(tmp_path / "shards")
     assert index.name == "set"
     scenes = [scene for members in index.splits.values() for scene in members]
@@ -56,7 +56,7 @@ def test_every_layout_makes_shards_that_verify(tmp_path: Path, tree: object) -> 
 
 
 def test_the_f_number_of_realbokeh_is_in_the_record(tmp_path: Path) -> None:
-    run(layout_trees.realbokeh(tmp_path / "set"), tmp_path / "shards", CONFIG)
+    import_dataset(layout_trees.realbokeh(tmp_path / "set"), tmp_path / "shards", CONFIG)
     with ShardReader(tmp_path / "shards") as reader:
         assert reader.record("train-1_f5.6").blur_meta.exposure.f_number == 5.6
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_taken_is_listed_with_its_reason_and_stops_nothing(tmp_pa
     torn = bytearray((root / "train/gt/torn.png").read_bytes())
     torn[200:260] = bytes(60)
     (root / "train/gt/torn.png").write_bytes(torn)
-    report = run(root, tmp_path / "shards", CONFIG)
+    report = import_dataset(root, tmp_path / "shards", CONFIG)
     failed = {entry.id: entry.reason for entry in read_index(tmp_path / "shards").failed}
     assert failed == {
         "cut": Reason.UNREADABLE,
@@ -89,7 +89,7 @@ def test_what_cannot_be_taken_is_listed_with_its_reason_and_stops_nothing(tmp_pa
     assert report.done == 2
     assert report.rejected == {"unreadable": 3, "no_partner": 1, "size_mismatch": 1, "unsupported": 1}
     assert str(tmp_path) not in (tmp_path / "shards/index.json").read_text()
-    verify.run(tmp_path / "shards")
+    verify.verify_shards(tmp_path / "shards")
 
 
 def test_opaque_alpha_grey_palettes_and_jpeg_keep_their_values(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_opaque_alpha_grey_palettes_and_jpeg_keep_their_values(tmp_path: Path) -
     write_values(folder / "blur/grey.png", colours[..., 0])
     for role in ("blur", "gt"):
         cv2.imwrite(str(folder / role / "lossy.jpg"), colours)
-    run(folder, tmp_path / "shards", CONFIG, blur="blur", sharp="gt")
+    import_dataset(folder, tmp_path / "shards", CONFIG, blur="blur", sharp="gt")
     with ShardReader(tmp_path / "shards") as reader:
         np.testing.assert_array_equal(reader.read("alpha").blur, colours)
         np.testing.assert_array_equal(reader.read("grey").blur, np.repeat(colours[..., :1], 3, axis=2))
@@ -113,9 +113,9 @@ def test_pairs_of_the_rarer_depth_are_left_out_unless_the_configuration_says_whi
     root = layout_trees.sdd(tmp_path / "set")
     for role in ("blur", "gt"):
         layout_trees.picture(root / "train" / role / "deep.png", dtype=np.uint16)
-    run(root, tmp_path / "eight", CONFIG)
+    import_dataset(root, tmp_path / "eight", CONFIG)
     assert read_index(tmp_path / "eight").encoding is Encoding.SRGB8
-    run(root, tmp_path / "sixteen", PackConfig(encoding=Encoding.LINEAR16, patch_size=16))
+    import_dataset(root, tmp_path / "sixteen", PackConfig(encoding=Encoding.LINEAR16, patch_size=16))
     with ShardReader(tmp_path / "sixteen") as reader:
         assert (reader.encoding, reader.pair_ids) == (Encoding.LINEAR16, ("train-deep",))
 
@@ -124,29 +124,29 @@ def test_two_folders_are_shared_out_by_the_configuration(tmp_path: Path) -> None
     for number in range(10):
         for role in ("a", "b"):
             layout_trees.picture(tmp_path / "set" / role / f"{number}.png")
-    run(tmp_path / "set", tmp_path / "shards", CONFIG, blur="a", sharp="b")
+    import_dataset(tmp_path / "set", tmp_path / "shards", CONFIG, blur="a", sharp="b")
     splits = read_index(tmp_path / "shards").splits
     assert {split: len(scenes) for split, scenes in splits.items()} == {"train": 7, "val": 1, "test": 2}
 
 
 def test_workers_and_interruptions_change_no_byte(tmp_path: Path) -> None:
     root = layout_trees.dpdd(tmp_path / "set")
-    run(root, tmp_path / "once", CONFIG)
-    run(root, tmp_path / "again", CONFIG, executor="local:2")
+    import_dataset(root, tmp_path / "once", CONFIG)
+    import_dataset(root, tmp_path / "again", CONFIG, executor="local:2")
     assert contents(tmp_path / "again") == contents(tmp_path / "once")
     (tmp_path / "again/index.json").unlink()
     (tmp_path / "again/train-00000-of-00001.h5").unlink()
-    run(root, tmp_path / "again", CONFIG)
+    import_dataset(root, tmp_path / "again", CONFIG)
     assert contents(tmp_path / "again") == contents(tmp_path / "once")
-    report = run(root, tmp_path / "again", CONFIG)
+    report = import_dataset(root, tmp_path / "again", CONFIG)
     assert (report.done, report.skipped) == (0, 6)
 
 
 def test_a_file_that_changed_is_packed_anew(tmp_path: Path) -> None:
     root = layout_trees.sdd(tmp_path / "set")
-    run(root, tmp_path / "shards", CONFIG)
+    import_dataset(root, tmp_path / "shards", CONFIG)
     write_values(root / "test/gt/0001.png", np.full((13, 18, 3), 7, np.uint8))
-    report = run(root, tmp_path / "shards", CONFIG)
+    report = import_dataset(root, tmp_path / "shards", CONFIG)
     assert (report.done, report.skipped) == (2, 2)
     with ShardReader(tmp_path / "shards") as reader:
         assert (reader.read("test-0001").sharp == 7).all()
@@ -156,14 +156,14 @@ def test_a_set_without_a_pair_is_an_error_that_names_the_first_trouble(tmp_path:
     layout_trees.picture(tmp_path / "set/source/1.png")
     (tmp_path / "set/target").mkdir()
     with pytest.raises(InputError, match=r"source/1\.png: no_partner"):
-        run(tmp_path / "set", tmp_path / "shards", CONFIG)
+        import_dataset(tmp_path / "set", tmp_path / "shards", CONFIG)
 
 
 def test_the_manifest_route_keeps_splits_as_a_section_to_pack_by(tmp_path: Path) -> None:
     root = layout_trees.lfdof(tmp_path / "set")
     (root / "notes, and more.txt").write_text("x")
-    run_manifest(root, tmp_path / "out")
-    found = read(tmp_path / "out" / MANIFEST)
+    import_as_manifest(root, tmp_path / "out")
+    found = read_manifest(tmp_path / "out" / MANIFEST)
     assert found.records[0].id == "IMG_1275_ap1_00"
     assert found.locate(found.records[0].blur) == root / "train_data/input/IMG_1275/IMG_1275_ap1_00.png"
     lists = tomllib.loads((tmp_path / "out/splits.toml").read_text())["pack"]["split"]
@@ -175,23 +175,23 @@ def test_the_manifest_route_keeps_splits_as_a_section_to_pack_by(tmp_path: Path)
 def test_nothing_is_written_among_the_files_that_are_read(tmp_path: Path) -> None:
     root = layout_trees.realdof(tmp_path / "set")
     with pytest.raises(InputError, match="lies in"):
-        run(root, root / "shards", CONFIG)
+        import_dataset(root, root / "shards", CONFIG)
     with pytest.raises(InputError, match="lies in"):
-        run_manifest(root, root)
+        import_as_manifest(root, root)
 
 
 def test_a_folder_that_is_no_export_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no export"):
-        run(layout_trees.realdof(tmp_path / "set"), tmp_path / "shards", CONFIG, layout="exported")
+        import_dataset(layout_trees.realdof(tmp_path / "set"), tmp_path / "shards", CONFIG, layout="exported")
 
 
 def test_a_pair_that_kills_its_worker_is_left_out_with_that_reason(tmp_path: Path) -> None:
     frames = layout_trees.lfdof(tmp_path / "set")
-    run(frames, tmp_path / "shards", CONFIG)
+    import_dataset(frames, tmp_path / "shards", CONFIG)
     with ShardReader(tmp_path / "shards", "test") as reader:
         record = reader.record("IMG_2000_ap1_00")
-    entry = Frames(record, "test", record.blur, record.sharp, 8)
-    (task,) = planned(frames, tmp_path / "one", [entry], {"IMG_2000": "test"}, CONFIG, Encoding.SRGB8)
+    entry = ImportedFrames(record, "test", record.blur, record.sharp, 8)
+    (task,) = plan_import(frames, tmp_path / "one", [entry], {"IMG_2000": "test"}, CONFIG, Encoding.SRGB8)
     note = build(task.without((FailedPair("IMG_2000_ap1_00", Reason.WORKER_DIED),)))
     assert [(failure.id, failure.reason) for failure in note.failed] == [("IMG_2000_ap1_00", Reason.WORKER_DIED)]
     assert note.shard.pairs == ()
@@ -202,9 +202,9 @@ def test_the_card_of_a_set_with_many_files_left_out_stays_short(tmp_path: Path) 
     for number in range(60):
         (root / f"note-{number:02d}.txt").write_text("x")
     (root / "a").write_text("called like a pair")
-    run(root, tmp_path / "shards", CONFIG)
+    import_dataset(root, tmp_path / "shards", CONFIG)
     card(tmp_path / "shards", CardConfig())
     text = (tmp_path / "shards/README.md").read_text()
     assert text.count("| ./note-") == 49
-    verify.run(tmp_path / "shards")
+    verify.verify_shards(tmp_path / "shards")
     assert "and 11 more, see `failed` in `index.json`" in text

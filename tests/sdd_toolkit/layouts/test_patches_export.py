@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.shards.patch_layout import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.command_line import sdd

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, SddError
-from sdd_toolkit.layouts.catalogue import survey
-from sdd_toolkit.layouts.export_stage import run as export
-from sdd_toolkit.layouts.import_stage import run as bring_in
+from sdd_toolkit.layouts.catalogue import survey_folder
+from sdd_toolkit.layouts.export_stage import export_dataset as export
+from sdd_toolkit.layouts.import_stage import import_dataset as bring_in
 from sdd_toolkit.layouts.sidecar import read_marker
 from sdd_toolkit.packing.stage import PackConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from tests.support import layout_trees
 from tests.support.small_dataset import filtered_manifest
 
@@ -79,7 +79,7 @@ def test_any_facts_of_a_realbokeh_scene_are_read_or_told(tmp_path: Path, facts: 
     if not (tmp_path / "train").exists():
         layout_trees.realbokeh(tmp_path)
     (tmp_path / "train/metadata/1.json").write_text(json.dumps(facts))
-    _, listing = survey(tmp_path, "realbokeh")
+    _, listing = survey_folder(tmp_path, "realbokeh")
     assert len(listing.pairs) == 10
     assert "train/gt/1/1_f2.0.png" in {entry.path for entry in listing.left}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import ManifestError
-from sdd_toolkit.imaging.binning import binned
+from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.imaging.geometry import project
 from sdd_toolkit.packing.pair import crop_box, pack_pair
@@ -261,7 +261,7 @@ def test_a_pair_packed_at_half_size_is_the_binned_pair_moved_by_half_the_shift(t
     result = good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, develop=HALF))
     # 17 … 416 holds the half-size pixels 9 … 207, 12 … 307 holds 6 … 152; then multiples of 4.
     assert result.box == (12, 8, 208, 152)
-    blurred, sharp = (binned(decode(cv2.imread(str(path))[..., ::-1], Encoding.SRGB8)) for path in paths)
+    blurred, sharp = (bin_2x2(decode(cv2.imread(str(path))[..., ::-1], Encoding.SRGB8)) for path in paths)
     np.testing.assert_array_equal(result.sharp, encode(sharp[8:152, 12:208], Encoding.LINEAR16))
     np.testing.assert_array_equal(result.blur, encode(blurred[6:150, 8:204], Encoding.LINEAR16))
     assert result.flow.shape == (36, 49, 2)
@@ -281,7 +281,7 @@ def test_homography_radial_term_and_flow_fit_at_half_size_too(tmp_path: Path, wa
     assert half.box is not None
     left, top, right, bottom = (2 * edge for edge in half.box)
     cut = np.s_[top - full.box[1] : bottom - full.box[1], left - full.box[0] : right - full.box[0]]
-    shown = binned(decode(full.blur, Encoding.LINEAR16)[cut])
+    shown = bin_2x2(decode(full.blur, Encoding.LINEAR16)[cut])
     gap = np.abs(decode(half.blur, Encoding.LINEAR16) - shown)[half.valid]
     # Binning before and after a warp differ in the finest detail only; half a pixel off would be 0.1.
     assert np.percentile(gap, 99) < 0.012

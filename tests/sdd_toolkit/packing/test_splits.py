@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sdd_toolkit.errors import ConfigError
-from sdd_toolkit.packing.splits import SplitConfig, assign
+from sdd_toolkit.packing.splits import SplitConfig, assign_splits
 
 SCENES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60, unique=True)
 TEN = [f"scene-{number:04d}" for number in range(10)]
@@ -17,20 +17,20 @@ def counts(splits: dict[str, str]) -> dict[str, int]:
 
 
 def test_ten_scenes_are_cut_seven_one_two() -> None:
-    assert counts(assign(TEN, SplitConfig())) == {"train": 7, "val": 1, "test": 2}
+    assert counts(assign_splits(TEN, SplitConfig())) == {"train": 7, "val": 1, "test": 2}
 
 
 def test_two_scenes_are_one_to_train_on_and_one_to_test() -> None:
-    assert counts(assign(["a", "b"], SplitConfig())) == {"train": 1, "val": 0, "test": 1}
+    assert counts(assign_splits(["a", "b"], SplitConfig())) == {"train": 1, "val": 0, "test": 1}
 
 
 def test_a_single_scene_is_trained_on() -> None:
-    assert assign(["only"], SplitConfig()) == {"only": "train"}
+    assert assign_splits(["only"], SplitConfig()) == {"only": "train"}
 
 
 @given(SCENES, st.integers(0, 5))
 def test_every_scene_is_in_one_split_and_both_train_and_test_have_one(scenes: list[str], seed: int) -> None:
-    splits = assign(scenes, SplitConfig(seed=seed))
+    splits = assign_splits(scenes, SplitConfig(seed=seed))
     assert set(splits) == set(scenes)
     if len(scenes) >= 2:
         assert counts(splits)["train"] >= 1
@@ -41,33 +41,33 @@ def test_every_scene_is_in_one_split_and_both_train_and_test_have_one(scenes: li
 @given(SCENES, st.randoms())
 def test_neither_the_order_nor_repetition_of_scenes_matters(scenes: list[str], random: object) -> None:
     shuffled = sorted(scenes + scenes[:3], key=lambda _: random.random())  # type: ignore[attr-defined]
-    assert assign(shuffled, SplitConfig()) == assign(scenes, SplitConfig())
+    assert assign_splits(shuffled, SplitConfig()) == assign_splits(scenes, SplitConfig())
 
 
 def test_another_seed_is_another_shuffle() -> None:
-    assert assign(TEN, SplitConfig(seed=1)) != assign(TEN, SplitConfig(seed=2))
+    assert assign_splits(TEN, SplitConfig(seed=1)) != assign_splits(TEN, SplitConfig(seed=2))
 
 
 def test_a_listed_test_scene_is_the_whole_test_split() -> None:
-    splits = assign(TEN, SplitConfig(test=("scene-0003",)))
+    splits = assign_splits(TEN, SplitConfig(test=("scene-0003",)))
     assert [scene for scene, split in splits.items() if split == "test"] == ["scene-0003"]
     assert counts(splits) == {"train": 8, "val": 1, "test": 1}
 
 
 def test_a_listed_scene_nobody_knows_is_refused() -> None:
     with pytest.raises(ConfigError, match="scene-0033"):
-        assign(TEN, SplitConfig(test=("scene-0033",)))
+        assign_splits(TEN, SplitConfig(test=("scene-0033",)))
 
 
 def test_a_listed_scene_whose_pairs_were_all_rejected_is_fine() -> None:
-    splits = assign(TEN, SplitConfig(test=("scene-0003", "rejected")), known=[*TEN, "rejected"])
+    splits = assign_splits(TEN, SplitConfig(test=("scene-0003", "rejected")), known=[*TEN, "rejected"])
     assert "rejected" not in splits
 
 
 def test_scenes_outside_three_full_lists_are_refused() -> None:
     config = SplitConfig(train=("scene-0000",), val=("scene-0001",), test=("scene-0002",))
     with pytest.raises(ConfigError, match="scene-0003"):
-        assign(TEN, config)
+        assign_splits(TEN, config)
 
 
 @pytest.mark.parametrize("values", [{"train_fraction": 0.9}, {"train": ("a",), "test": ("a",)}])

@@ -49,7 +49,7 @@ def source(tmp_path: Path) -> Path:
         PairRecord(one, "s", PairKind.FOCUS, ref(f"{one}1"), ref(f"{one}2"), FrameMeta(), FrameMeta()) for one in "abc"
     )
     path = tmp_path / "ingested.jsonl"
-    manifest.write(path, manifest.Manifest(root=tmp_path, records=records))
+    manifest.write_manifest(path, manifest.Manifest(root=tmp_path, records=records))
     return path
 
 
@@ -62,7 +62,7 @@ def test_every_pair_is_worked_on_and_counted(source: Path) -> None:
     report = stage_runner.work_through("measure", source, out, Options(), measured)
     assert (report.total, report.done, report.skipped) == (3, 3, 0)
     assert report.rejected == {"clipped": 1}
-    assert [record.history[-1].stage for record in manifest.read(out).records] == ["measure"] * 3
+    assert [record.history[-1].stage for record in manifest.read_manifest(out).records] == ["measure"] * 3
     assert not out.with_name("measured.jsonl.journal").exists()
 
 
@@ -81,7 +81,7 @@ def test_another_configuration_does_the_work_again(source: Path) -> None:
     stage_runner.work_through("measure", source, out, Options(), measured)
     report = stage_runner.work_through("measure", source, out, Options(level=2.0), measured)
     assert report.done == 3
-    assert manifest.read(out).records[0].quality == Quality(*([2.0] * 10))
+    assert manifest.read_manifest(out).records[0].quality == Quality(*([2.0] * 10))
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes(source: Path) -> None:
@@ -140,7 +140,7 @@ def test_an_unknown_executor_is_refused_before_anything_is_read(source: Path) ->
 
 
 def test_a_changed_or_missing_file_is_named(source: Path) -> None:
-    record = manifest.read(source).records[0]
+    record = manifest.read_manifest(source).records[0]
     job = stage_runner.Job(record=record, root=source.parent, folder=source.parent, config=Options())
     assert stage_runner.altered(job) == ""
     (source.parent / "a2").write_text("A2")

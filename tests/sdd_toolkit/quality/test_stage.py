@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.calibration.hot_pixel_map import CameraPixels, HotPixelMap, camera_of
-from sdd_toolkit.pipeline.manifest import Manifest, read, write
+from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, write_manifest
 from sdd_toolkit.quality.criteria import FilterConfig
-from sdd_toolkit.quality.stage import judged_as_measured, run
+from sdd_toolkit.quality.stage import filter_pairs, judged_as_measured
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.planted_pairs import alignment
@@ -65,9 +65,9 @@ def judged(tmp_path: Path) -> dict[str, PairRecord]:
         cut_short,
         changed,
     )
-    write(tmp_path / "aligned.jsonl", Manifest(root=tmp_path, records=records))
-    run(tmp_path / "aligned.jsonl", tmp_path, FilterConfig())
-    return {record.id: record for record in read(tmp_path / "filtered.jsonl").records}
+    write_manifest(tmp_path / "aligned.jsonl", Manifest(root=tmp_path, records=records))
+    filter_pairs(tmp_path / "aligned.jsonl", tmp_path, FilterConfig())
+    return {record.id: record for record in read_manifest(tmp_path / "filtered.jsonl").records}
 
 
 def test_every_pair_is_judged_and_none_is_lost(judged: dict[str, PairRecord]) -> None:
@@ -96,10 +96,10 @@ def test_a_second_run_does_nothing_and_a_new_threshold_does_everything(tmp_path:
     sharp = textured()
     records = tuple(pair(tmp_path, name, blurred(sharp), sharp) for name in ("a", "b"))
     source = tmp_path / "aligned.jsonl"
-    write(source, Manifest(root=tmp_path, records=records))
-    assert run(source, tmp_path, FilterConfig()).done == 2
-    assert run(source, tmp_path, FilterConfig()).skipped == 2
-    strict = run(source, tmp_path, FilterConfig(min_sharpness_gain=50.0))
+    write_manifest(source, Manifest(root=tmp_path, records=records))
+    assert filter_pairs(source, tmp_path, FilterConfig()).done == 2
+    assert filter_pairs(source, tmp_path, FilterConfig()).skipped == 2
+    strict = filter_pairs(source, tmp_path, FilterConfig(min_sharpness_gain=50.0))
     assert (strict.done, strict.skipped, strict.rejected) == (2, 0, {Reason.NOT_SHARPER: 2})
 
 
@@ -107,25 +107,28 @@ def test_other_thresholds_judge_what_was_measured_anew_without_opening_a_photogr
     judged: dict[str, PairRecord], tmp_path: Path
 ) -> None:
     strict = FilterConfig(min_sharpness_gain=1000.0)
-    run(tmp_path / "aligned.jsonl", tmp_path / "anew", strict)
+    filter_pairs(tmp_path / "aligned.jsonl", tmp_path / "anew", strict)
     for path in tmp_path.glob("*.png"):
         if not path.name.startswith(("unreadable", "changed")):
             path.unlink()
-    report = run(tmp_path / "aligned.jsonl", tmp_path, strict)
+    report = filter_pairs(tmp_path / "aligned.jsonl", tmp_path, strict)
     assert (report.done, report.skipped) == (9, 0)
-    assert read(tmp_path / "filtered.jsonl").records == read(tmp_path / "anew" / "filtered.jsonl").records
+    assert (
+        read_manifest(tmp_path / "filtered.jsonl").records
+        == read_manifest(tmp_path / "anew" / "filtered.jsonl").records
+    )
     assert judged["good"].verdict == Verdict(keep=True)
-    good = {record.id: record for record in read(tmp_path / "filtered.jsonl").records}["good"]
+    good = {record.id: record for record in read_manifest(tmp_path / "filtered.jsonl").records}["good"]
     assert good.verdict is not None
     assert good.verdict.reason is Reason.NOT_SHARPER
 
 
 def test_another_alignment_is_measured_anew(judged: dict[str, PairRecord], tmp_path: Path) -> None:
-    source = read(tmp_path / "aligned.jsonl")
+    source = read_manifest(tmp_path / "aligned.jsonl")
     shifted = tuple(replace(one, alignment=replace(IDENTITY, gain=2.0)) for one in source.records if one.id == "good")
-    write(tmp_path / "aligned.jsonl", replace(source, records=shifted))
-    run(tmp_path / "aligned.jsonl", tmp_path, FilterConfig(max_exposure_ev=0.5))
-    (good,) = read(tmp_path / "filtered.jsonl").records
+    write_manifest(tmp_path / "aligned.jsonl", replace(source, records=shifted))
+    filter_pairs(tmp_path / "aligned.jsonl", tmp_path, FilterConfig(max_exposure_ev=0.5))
+    (good,) = read_manifest(tmp_path / "filtered.jsonl").records
     assert good.quality != judged["good"].quality
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdd_toolkit.raw import hot_pixels
-from sdd_toolkit.raw.hot_pixels import Outliers, confirmed, outliers, repair
+from sdd_toolkit.raw.hot_pixels import Outliers, confirm_hot_pixels, find_outliers, repair
 
 RANGE_DN = 15000.0
 BAYER = np.tile(np.array([[0, 1], [3, 2]], dtype=np.uint8), (40, 60))
@@ -38,8 +38,8 @@ def test_the_median_of_the_noise_by_counting_is_the_median(shape: tuple[int, int
 
 
 def test_a_mosaic_without_defects_has_no_confirmed_ones() -> None:
-    scenes = [outliers(soft_mosaic(seed), RANGE_DN) for seed in range(8)]
-    assert confirmed(scenes, 120).shape == (0, 2)
+    scenes = [find_outliers(soft_mosaic(seed), RANGE_DN) for seed in range(8)]
+    assert confirm_hot_pixels(scenes, 120).shape == (0, 2)
 
 
 @pytest.mark.parametrize("offset_dn", [1500, 9000])
@@ -52,8 +52,8 @@ def test_hot_and_dead_pixels_are_found_and_nothing_else(offset_dn: int) -> None:
             mosaic[place] += offset_dn
         for place in dead:
             mosaic[place] = 3
-        scenes.append(outliers(mosaic, RANGE_DN))
-    found = places(confirmed(scenes, 120))
+        scenes.append(find_outliers(mosaic, RANGE_DN))
+    found = places(confirm_hot_pixels(scenes, 120))
     assert not found - hot - dead
     assert len(found & (hot | dead)) >= 0.99 * len(hot | dead)
 
@@ -61,7 +61,7 @@ def test_hot_and_dead_pixels_are_found_and_nothing_else(offset_dn: int) -> None:
 def test_two_neighbours_of_one_colour_do_not_hide_each_other() -> None:
     mosaic = soft_mosaic(0)
     mosaic[20, 30] = mosaic[20, 32] = 15000
-    assert {20 * 120 + 30, 20 * 120 + 32} <= set(outliers(mosaic, RANGE_DN).hot.tolist())
+    assert {20 * 120 + 30, 20 * 120 + 32} <= set(find_outliers(mosaic, RANGE_DN).hot.tolist())
 
 
 def test_a_point_of_light_in_two_scenes_is_not_a_hot_pixel() -> None:
@@ -70,23 +70,23 @@ def test_a_point_of_light_in_two_scenes_is_not_a_hot_pixel() -> None:
         mosaic = soft_mosaic(seed)
         if seed < 2:
             mosaic[33, 44] = 15000
-        scenes.append(outliers(mosaic, RANGE_DN))
+        scenes.append(find_outliers(mosaic, RANGE_DN))
     assert all(33 * 120 + 44 in scene.hot for scene in scenes[:2])
-    assert len(confirmed(scenes, 120)) == 0
+    assert len(confirm_hot_pixels(scenes, 120)) == 0
 
 
 def test_two_scenes_are_too_few_and_three_of_six_are_enough() -> None:
     with_it = Outliers(np.array([1234]), np.zeros(0, np.int64))
     without = Outliers(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert len(confirmed([with_it] * 2, 120)) == 0
-    assert len(confirmed([with_it] * 3, 120)) == 1
-    assert confirmed([with_it] * 3 + [without] * 3, 120).tolist() == [[10, 34]]
-    assert len(confirmed([with_it] * 3 + [without] * 4, 120)) == 0
+    assert len(confirm_hot_pixels([with_it] * 2, 120)) == 0
+    assert len(confirm_hot_pixels([with_it] * 3, 120)) == 1
+    assert confirm_hot_pixels([with_it] * 3 + [without] * 3, 120).tolist() == [[10, 34]]
+    assert len(confirm_hot_pixels([with_it] * 3 + [without] * 4, 120)) == 0
 
 
 def test_hot_once_and_dead_once_is_not_the_same_defect() -> None:
     none, it = np.zeros(0, np.int64), np.array([7])
-    assert len(confirmed([Outliers(it, none)] * 2 + [Outliers(none, it)] * 2, 120)) == 0
+    assert len(confirm_hot_pixels([Outliers(it, none)] * 2 + [Outliers(none, it)] * 2, 120)) == 0
 
 
 def test_a_repaired_sample_is_as_near_the_truth_as_the_noise_allows() -> None:
@@ -149,11 +149,11 @@ def test_the_outliers_are_those_of_the_definition(height: int, width: int, share
     mosaic = chance.normal(9000, 30, (height, width)).astype(np.uint16)
     spots = chance.random(mosaic.shape) < share
     mosaic[spots] = chance.integers(0, 65536, mosaic.shape)[spots]
-    found = outliers(mosaic, RANGE_DN)
+    found = find_outliers(mosaic, RANGE_DN)
     assert (found.hot.tolist(), found.dead.tolist()) == tuple(map(sorted, by_the_book(mosaic, RANGE_DN)))
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 3), (7, 9)])
 def test_tiny_and_odd_mosaics_are_looked_at_without_complaint(shape: tuple[int, int]) -> None:
-    found = outliers(np.full(shape, 100, dtype=np.uint16), RANGE_DN)
+    found = find_outliers(np.full(shape, 100, dtype=np.uint16), RANGE_DN)
     assert len(found.hot) == len(found.dead) == 0

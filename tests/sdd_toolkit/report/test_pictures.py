@@ -14,7 +14,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig
 from sdd_toolkit.records import FileRef, Reason
-from sdd_toolkit.report.alignment_check import disc_blurred, overlay, telling_window
+from sdd_toolkit.report.alignment_check import disc_blurred, most_textured_window, overlay
 from sdd_toolkit.report.pictures import PictureTask, jpeg, pictures
 from tests.support.planted_pairs import alignment, build_folder, record, write_pair
 
@@ -104,8 +104,10 @@ def test_an_unsure_flow_is_drawn_grey(tmp_path: Path) -> None:
 
 def test_a_packed_flow_is_as_unsure_as_the_alignment_found_it(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record("a")])
-    pack.run(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=64, min_size_px=64))
-    packed = replace(task(folder, manifest.read(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
+    pack.pack_dataset(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=64, min_size_px=64))
+    packed = replace(
+        task(folder, manifest.read_manifest(folder / "filtered.jsonl").records[0]), shards=folder / "shards"
+    )
     assert np.ptp(image(pictures(packed).flow), axis=-1).max() > 100
     with np.load(folder / "flow" / "a.npz") as stored:
         flow = stored["flow"]
@@ -117,9 +119,9 @@ def packed_task(folder: Path, pair: PairRecord, demosaic: Demosaic = Demosaic.AH
     """The task of a pair that was packed, its sources gone since."""
     build_folder(folder, [pair])
     config, develop = PackConfig(patch_size=32, min_size_px=32, **packing), DevelopConfig(demosaic=demosaic)
-    pack.run(folder / "filtered.jsonl", folder / "shards", config, develop=develop)
+    pack.pack_dataset(folder / "filtered.jsonl", folder / "shards", config, develop=develop)
     shutil.rmtree(folder / "raw")
-    return replace(task(folder, manifest.read(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
+    return replace(task(folder, manifest.read_manifest(folder / "filtered.jsonl").records[0]), shards=folder / "shards")
 
 
 @pytest.mark.parametrize("packing", [{}, {"encoding": "linear16"}, {"profile": "raw"}, {"demosaic": Demosaic.HALF}])
@@ -168,7 +170,7 @@ def test_the_telling_window_is_where_texture_moved_most() -> None:
     plane[5:15, 5:15] = np.random.default_rng(0).integers(0, 255, (10, 10))
     plane[40:50, 60:70] = plane[5:15, 5:15]
     moved = np.tile(np.linspace(0, 5, 80, dtype=np.float32), (60, 1))
-    top, left, height, width = telling_window(plane, moved, (0, 0, 80, 60), (14, 14))
+    top, left, height, width = most_textured_window(plane, moved, (0, 0, 80, 60), (14, 14))
     assert (height, width) == (14, 14)
     assert 34 <= top <= 41
     assert 54 <= left <= 61
@@ -176,7 +178,7 @@ def test_the_telling_window_is_where_texture_moved_most() -> None:
 
 def test_a_window_larger_than_the_box_is_cut_to_it() -> None:
     plane = np.zeros((60, 80), dtype=np.uint8)
-    found = telling_window(plane, np.zeros((60, 80), dtype=np.float32), (10, 20, 30, 25), (50, 50))
+    found = most_textured_window(plane, np.zeros((60, 80), dtype=np.float32), (10, 20, 30, 25), (50, 50))
     assert found == (20, 10, 5, 20)
 
 

@@ -20,7 +20,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import REASON_TEXT, FileRef, Quality, Reason
 from sdd_toolkit.report.commands import report as command
-from sdd_toolkit.report.stage import ReportConfig, chosen, run, to_csv
+from sdd_toolkit.report.stage import ReportConfig, choose_pictured, to_csv, write_report
 from tests.support.planted_pairs import META, alignment, build_folder, record
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read_page(folder: Path) -> tuple[str, Balance]:
 
 
 def bare_folder(folder: Path, pairs: Iterable[PairRecord], stage: str = "filtered") -> Path:
-    manifest.write(folder / f"{stage}.jsonl", manifest.Manifest(folder, tuple(pairs)))
+    manifest.write_manifest(folder / f"{stage}.jsonl", manifest.Manifest(folder, tuple(pairs)))
     return folder
 
 
@@ -80,7 +80,7 @@ def cells(folder: Path) -> list[dict[str, str]]:
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record("a"), record("b", Reason.CLIPPED)])
-    run(folder, tmp_path / "out", SMALL)
+    write_report(folder, tmp_path / "out", SMALL)
     text, parser = read_page(tmp_path / "out")
     assert parser.addresses
     assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in parser.addresses)
@@ -89,7 +89,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 
 def test_the_only_script_is_the_one_the_policy_allows(tmp_path: Path) -> None:
-    run(bare_folder(tmp_path, [record("a")]), tmp_path / "out", NO_PICTURES)
+    write_report(bare_folder(tmp_path, [record("a")]), tmp_path / "out", NO_PICTURES)
     text, parser = read_page(tmp_path / "out")
     script = text.split("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -105,7 +105,7 @@ def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
     folder = bare_folder(tmp_path, [rejected])
     (folder / "rejected_files.csv").write_text(f'path,reason,detail\n"{HOSTILE}",{HOSTILE},{HOSTILE}\n', "utf-8")
     (folder / "config.json").write_text(json.dumps({HOSTILE: {HOSTILE: HOSTILE}}), "utf-8")
-    run(folder, tmp_path / "out", replace_title(HOSTILE))
+    write_report(folder, tmp_path / "out", replace_title(HOSTILE))
     text, parser = read_page(tmp_path / "out")
     assert parser.scripts == 1
     assert "<script>alert" not in text
@@ -118,7 +118,7 @@ def replace_title(title: str) -> ReportConfig:
 
 def test_every_reason_is_explained(tmp_path: Path) -> None:
     pairs = [record(f"pair-{reason}", reason) for reason in Reason]
-    run(bare_folder(tmp_path, pairs), tmp_path / "out", NO_PICTURES)
+    write_report(bare_folder(tmp_path, pairs), tmp_path / "out", NO_PICTURES)
     text, _ = read_page(tmp_path / "out")
     for reason in Reason:
         assert f"<b>{reason.replace('_', ' ')}</b>" in text
@@ -127,7 +127,7 @@ def test_every_reason_is_explained(tmp_path: Path) -> None:
 
 def test_the_csv_holds_every_pair_and_every_number_whatever_is_pictured(tmp_path: Path) -> None:
     pairs = [record(f"p{number}") for number in range(5)] + [record("x", Reason.MISALIGNED)]
-    run(bare_folder(tmp_path, pairs), tmp_path / "out", NO_PICTURES)
+    write_report(bare_folder(tmp_path, pairs), tmp_path / "out", NO_PICTURES)
     rows = cells(tmp_path / "out")
     assert [row["id"] for row in rows] == ["p0", "p1", "p2", "p3", "p4", "x"]
     assert (rows[0]["shift_x_px"], rows[0]["shift_y_px"], rows[0]["h02"], rows[0]["sharpness_gain"]) == (
@@ -148,24 +148,24 @@ def test_a_name_that_looks_like_a_formula_is_defused_in_the_csv() -> None:
 def test_the_same_data_set_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
     folder = build_folder(tmp_path / "set", [record(f"p{number}") for number in range(3)])
     for name, executor in (("one", "serial"), ("two", "local:2")):
-        run(folder, tmp_path / name, SMALL, executor=executor)
+        write_report(folder, tmp_path / name, SMALL, executor=executor)
     for name in ("report.html", "pairs.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_a_second_run_leaves_the_report_alone_until_something_changes(tmp_path: Path) -> None:
     folder, out = bare_folder(tmp_path, [record("a")]), tmp_path / "out"
-    assert (run(folder, out, NO_PICTURES).done, run(folder, out, NO_PICTURES).skipped) == (1, 1)
-    assert run(folder, out, NO_PICTURES, overwrite=True).done == 1
+    assert (write_report(folder, out, NO_PICTURES).done, write_report(folder, out, NO_PICTURES).skipped) == (1, 1)
+    assert write_report(folder, out, NO_PICTURES, overwrite=True).done == 1
     (folder / "config.json").write_text('{"filter": {"min_gain": 2}}', "utf-8")
-    assert run(folder, out, NO_PICTURES).done == 1
+    assert write_report(folder, out, NO_PICTURES).done == 1
     assert "min_gain" in read_page(out)[0]
-    assert run(folder, out, ReportConfig(max_pictures=0, title="Other")).done == 1
+    assert write_report(folder, out, ReportConfig(max_pictures=0, title="Other")).done == 1
 
 
 def test_no_more_pairs_are_pictured_than_asked_and_the_page_says_how_many(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record(f"p{number}") for number in range(4)])
-    run(folder, tmp_path / "out", ReportConfig(max_pictures=2, picture_width_px=96))
+    write_report(folder, tmp_path / "out", ReportConfig(max_pictures=2, picture_width_px=96))
     text, _ = read_page(tmp_path / "out")
     assert text.count('<article class="pair') == text.count('type="range"') == 2
     assert "2 of 4 pairs are pictured" in text
@@ -173,7 +173,7 @@ def test_no_more_pairs_are_pictured_than_asked_and_the_page_says_how_many(tmp_pa
 
 def test_all_reasons_are_pictured_and_kept_pairs_are_evenly_spaced() -> None:
     bad = [record(f"z{reason}-{turn}", reason) for reason in list(Reason)[:6] for turn in range(30)]
-    found = chosen([record(f"k{number:03d}") for number in range(100)] + bad, 20)
+    found = choose_pictured([record(f"k{number:03d}") for number in range(100)] + bad, 20)
     assert len(found) == len(set(found)) == 20
     assert {name[1:].rpartition("-")[0] for name in found if name[0] == "z"} == set(list(Reason)[:6])
     kept = [int(name[1:]) for name in found if name[0] == "k"]
@@ -183,14 +183,14 @@ def test_all_reasons_are_pictured_and_kept_pairs_are_evenly_spaced() -> None:
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 5, 9])
 def test_the_choice_fills_exactly_the_places_there_are(limit: int) -> None:
     pairs = [record("a"), record("b"), record("c", Reason.CLIPPED), record("d", Reason.MISALIGNED)]
-    assert len(chosen(pairs, limit)) == min(limit, 4)
-    assert len(chosen(pairs[:2], limit)) == len(chosen(pairs[2:], limit)) == min(limit, 2)
-    assert chosen([], limit) == ()
+    assert len(choose_pictured(pairs, limit)) == min(limit, 4)
+    assert len(choose_pictured(pairs[:2], limit)) == len(choose_pictured(pairs[2:], limit)) == min(limit, 2)
+    assert choose_pictured([], limit) == ()
 
 
 def test_an_ingested_data_set_shows_its_pairs_and_no_statistics(tmp_path: Path) -> None:
     pair = record("a", alignment=None, quality=None, verdict=None)
-    run(build_folder(tmp_path, [pair], stage="ingested"), tmp_path / "out", SMALL)
+    write_report(build_folder(tmp_path, [pair], stage="ingested"), tmp_path / "out", SMALL)
     text, _ = read_page(tmp_path / "out")
     assert "not yet judged" in text
     assert "Alignment statistics" not in text
@@ -199,7 +199,7 @@ def test_an_ingested_data_set_shows_its_pairs_and_no_statistics(tmp_path: Path) 
 
 def test_an_aligned_data_set_shows_its_statistics_and_no_kept_pairs(tmp_path: Path) -> None:
     pairs = [record(name, quality=None, verdict=None) for name in ("a", "b")]
-    run(bare_folder(tmp_path, pairs, stage="aligned"), tmp_path / "out", NO_PICTURES)
+    write_report(bare_folder(tmp_path, pairs, stage="aligned"), tmp_path / "out", NO_PICTURES)
     text, _ = read_page(tmp_path / "out")
     assert "Displacement before and after" in text
     assert "Sharpness gain <span>" not in text
@@ -209,13 +209,13 @@ def test_an_aligned_data_set_shows_its_statistics_and_no_kept_pairs(tmp_path: Pa
 def test_the_furthest_manifest_is_shown_and_one_given_by_name_is_taken(tmp_path: Path) -> None:
     bare_folder(tmp_path, [record("early", verdict=None)], stage="aligned")
     bare_folder(tmp_path, [record("late")])
-    run(tmp_path, tmp_path / "one", NO_PICTURES)
-    run(tmp_path / "aligned.jsonl", tmp_path / "two", NO_PICTURES)
+    write_report(tmp_path, tmp_path / "one", NO_PICTURES)
+    write_report(tmp_path / "aligned.jsonl", tmp_path / "two", NO_PICTURES)
     assert [cells(tmp_path / name)[0]["id"] for name in ("one", "two")] == ["late", "early"]
 
 
 def test_an_empty_manifest_makes_a_page(tmp_path: Path) -> None:
-    report = run(bare_folder(tmp_path, []), tmp_path / "out", SMALL)
+    report = write_report(bare_folder(tmp_path, []), tmp_path / "out", SMALL)
     text, _ = read_page(tmp_path / "out")
     assert (report.total, report.done) == (0, 0)
     assert "0 of 0 pairs are kept" in text
@@ -223,7 +223,7 @@ def test_an_empty_manifest_makes_a_page(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_manifest_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no manifest") as caught:
-        run(tmp_path, tmp_path / "out", SMALL)
+        write_report(tmp_path, tmp_path / "out", SMALL)
     assert "sdd ingest" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
@@ -231,14 +231,14 @@ def test_a_folder_without_a_manifest_is_refused_with_a_hint(tmp_path: Path) -> N
 def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "filtered.jsonl").write_text("nonsense", "utf-8")
     with pytest.raises(ManifestError):
-        run(tmp_path, tmp_path / "out", SMALL)
+        write_report(tmp_path, tmp_path / "out", SMALL)
 
 
 def test_rejected_files_are_counted_and_listed(tmp_path: Path) -> None:
     folder = bare_folder(tmp_path, [record("a")])
     lines = "path,reason,detail\nraw/x.nef,unreadable,LibRaw: data\nraw/y.txt,unsupported,\nodd,unheard_of,?\n"
     (folder / "rejected_files.csv").write_text(lines, "utf-8")
-    run(folder, tmp_path / "out", NO_PICTURES)
+    write_report(folder, tmp_path / "out", NO_PICTURES)
     text, _ = read_page(tmp_path / "out")
     assert "<code>raw/x.nef</code>" in text
     assert "LibRaw: data" in text
@@ -251,7 +251,7 @@ def test_a_damaged_side_file_is_a_note_and_stops_nothing(tmp_path: Path, name: s
     folder = bare_folder(tmp_path, [record("a")])
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"\xff\x00[" + b"x" * 200_000)
-    run(folder, tmp_path / "out", NO_PICTURES)
+    write_report(folder, tmp_path / "out", NO_PICTURES)
     text, _ = read_page(tmp_path / "out")
     assert '<p class="note">' in text or name == "rejected_files.csv"
 
@@ -259,9 +259,9 @@ def test_a_damaged_side_file_is_a_note_and_stops_nothing(tmp_path: Path, name: s
 def test_a_packed_pair_is_shown_from_the_shards_even_when_its_sources_are_gone(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record("a"), record("b")])
     packing = PackConfig(patch_size=64, min_size_px=64)
-    pack.run(folder / "filtered.jsonl", folder / "shards", packing)
+    pack.pack_dataset(folder / "filtered.jsonl", folder / "shards", packing)
     (folder / "raw" / "a_blur.png").unlink()
-    run(folder, tmp_path / "out", SMALL)
+    write_report(folder, tmp_path / "out", SMALL)
     text, _ = read_page(tmp_path / "out")
     assert text.count("The packed pair, as training sees it") == 2
     assert "<b>Packed</b><span>2</span>" in text
@@ -271,7 +271,7 @@ def test_a_packed_pair_is_shown_from_the_shards_even_when_its_sources_are_gone(t
 
 
 def test_missing_sources_leave_a_page_that_says_so(tmp_path: Path) -> None:
-    run(bare_folder(tmp_path, [record("a")]), tmp_path / "out", SMALL)
+    write_report(bare_folder(tmp_path, [record("a")]), tmp_path / "out", SMALL)
     text, _ = read_page(tmp_path / "out")
     assert "No picture." in text
     assert "a_blur.png" in text
@@ -280,7 +280,7 @@ def test_missing_sources_leave_a_page_that_says_so(tmp_path: Path) -> None:
 def test_steps_and_thresholds_are_stated(tmp_path: Path) -> None:
     folder = bare_folder(tmp_path, [record("a"), record("b")])
     (folder / "config.json").write_text('{"filter": {"max_px": 1.5, "deep": {"x": null}}}', "utf-8")
-    run(folder, tmp_path / "out", NO_PICTURES)
+    write_report(folder, tmp_path / "out", NO_PICTURES)
     text, _ = read_page(tmp_path / "out")
     assert "<code>max_px</code></dt><dd>1.5</dd>" in text
     assert "<code>deep.x</code></dt><dd>none</dd>" in text
@@ -290,7 +290,7 @@ def test_steps_and_thresholds_are_stated(tmp_path: Path) -> None:
 def test_extreme_numbers_do_not_break_the_page(tmp_path: Path) -> None:
     huge = Quality(**{name: 1e300 for name in Quality.__slots__})
     far = replace(alignment(), before_px=0.0, residual_px=1e9, zoom=-3.0, coc_px=1e12)
-    run(bare_folder(tmp_path, [record("a", quality=huge, alignment=far), record("b")]), tmp_path, SMALL)
+    write_report(bare_folder(tmp_path, [record("a", quality=huge, alignment=far), record("b")]), tmp_path, SMALL)
     read_page(tmp_path)
 
 
@@ -305,7 +305,7 @@ def test_the_command_writes_both_files_and_prints_the_report_as_json(tmp_path: P
 
 def test_a_table_too_long_for_a_page_is_cut_and_says_so_and_the_csv_is_not(tmp_path: Path) -> None:
     pairs = [record(f"p{number}") for number in range(5)] + [record("x", Reason.MISALIGNED)]
-    run(bare_folder(tmp_path, pairs), tmp_path / "out", ReportConfig(max_pictures=0, max_rows=3))
+    write_report(bare_folder(tmp_path, pairs), tmp_path / "out", ReportConfig(max_pictures=0, max_rows=3))
     text, _ = read_page(tmp_path / "out")
     assert text.count("<tr data-verdict=") == 3
     assert "3 of 6 pairs are listed" in text

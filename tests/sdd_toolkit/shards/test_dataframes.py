@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import sdd_toolkit as sdd
 from sdd_toolkit.cards.config import CardConfig
-from sdd_toolkit.cards.stage import run as card
+from sdd_toolkit.cards.stage import write_card as card
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run as pack
+from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.records import Exposure, FrameMeta
 from sdd_toolkit.shards.dataframes import csv_text, from_csv, pairs_frame
 from sdd_toolkit.shards.index import read_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdd_toolkit.audit.verify import run
+from sdd_toolkit.audit.verify import verify_shards
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.shards.patch_layout import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
@@ -43,4 +43,4 @@ def test_patches_of_the_first_day_are_still_read() -> None:
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_the_shards_of_the_first_day_pass_the_checks(name: str) -> None:
-    assert run(GOLDEN / name).done == 1
+    assert verify_shards(GOLDEN / name).done == 1

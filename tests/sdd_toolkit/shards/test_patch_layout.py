@@ -11,7 +11,7 @@ import pytest
 
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.packing.config import PackConfig
-from sdd_toolkit.packing.stage import run
+from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.patch_layout import PatchReader, read_patch_index, write_patches
 from sdd_toolkit.shards.reader import ShardReader
@@ -33,7 +33,7 @@ np.savez(out, count=len(rows), **{name: np.asarray(rows[5][name]) for name in ro
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three scenes of one pair each, patches of 100 px: no multiple of four, so nor are their places."""
     folder = tmp_path_factory.mktemp("set")
-    run(filtered_manifest(folder / "in", scenes=3, pairs=1), folder / "shards", PackConfig(patch_size=100))
+    pack_dataset(filtered_manifest(folder / "in", scenes=3, pairs=1), folder / "shards", PackConfig(patch_size=100))
     return folder / "shards"
 
 

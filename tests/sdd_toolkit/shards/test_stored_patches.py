@@ -14,12 +14,12 @@ from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import ShardHeader
-from sdd_toolkit.shards.schema import Marks, PackedPair, Patch, StoredPair
-from sdd_toolkit.shards.stored_patches import read_marks, read_pair, read_patches
+from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, StoredPair
+from sdd_toolkit.shards.stored_patches import read_pair, read_patches, read_reuse_keys
 from sdd_toolkit.shards.writer import write_shard
 from tests.sdd_toolkit.shards.test_shards import assert_equal, random_pair
 
-MARKS = Marks("p" * 32, "q" * 16, "0123456789abcdef")
+MARKS = ReuseKeys("p" * 32, "q" * 16, "0123456789abcdef")
 
 
 def written(path: Path, header: ShardHeader, pairs: Sequence[PackedPair | StoredPair]) -> bytes:
@@ -60,14 +60,14 @@ def test_a_copied_pair_takes_its_new_name_and_record_and_keeps_the_rest(tmp_path
     found = read_pair(tmp_path / "b.h5", "new")
     assert_equal(found, replace(old, id="new", record=record))
     assert (found.box, found.marks) == (old.box, replace(MARKS, patching="other"))
-    assert read_marks(tmp_path / "b.h5", ["new"]) == {"new": (found.marks, (300, 280))}
+    assert read_reuse_keys(tmp_path / "b.h5", ["new"]) == {"new": (found.marks, (300, 280))}
 
 
 def test_a_pair_of_the_first_shards_has_no_marks_and_can_be_copied_all_the_same(tmp_path: Path) -> None:
     header = ShardHeader("train", Encoding.SRGB8, 32)
     old = random_pair("old", 30, 28)
     plain = written(tmp_path / "a.h5", header, [old])
-    assert read_marks(tmp_path / "a.h5", ["old"]) == {}
+    assert read_reuse_keys(tmp_path / "a.h5", ["old"]) == {}
     stored = StoredPair("old", old.record, tmp_path / "a.h5", "old", None)
     assert written(tmp_path / "b.h5", header, [stored]) == plain
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.storage.files import inside, replacing, sha256_of, write_text, writing_failed
+from sdd_toolkit.storage.files import replace_atomically, resolve_inside, sha256_of, write_text, writing_failed
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_no_partial(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as partial:
+    with pytest.raises(RuntimeError), replace_atomically(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -29,7 +29,7 @@ def test_a_full_disk_says_so_and_what_to_do() -> None:
 
 
 def test_a_full_disk_met_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no space left"), replacing(tmp_path / "a") as partial:
+    with pytest.raises(InputError, match="no space left"), replace_atomically(tmp_path / "a") as partial:
         partial.write_bytes(b"x")
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
@@ -43,7 +43,7 @@ def test_sha256_is_the_one_everybody_computes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", "a/..", "a\0b"])
 def test_a_path_that_leaves_its_root_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(ManifestError, match="leaves its root"):
-        inside(tmp_path, path)
+        resolve_inside(tmp_path, path)
 
 
 def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
@@ -51,14 +51,14 @@ def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
     root.mkdir()
     os.symlink(tmp_path, root / "out")
     with pytest.raises(ManifestError, match="through a link"):
-        inside(root, "out/secret")
+        resolve_inside(root, "out/secret")
 
 
 @given(st.text(max_size=30))
 def test_no_text_whatever_leads_out_of_the_root(text: str) -> None:
     root = Path("/nonexistent/root")
     try:
-        path = inside(root, text)
+        path = resolve_inside(root, text)
     except ManifestError:
         return
     assert path.resolve().is_relative_to(root)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.storage.folder_lock import HOLDER, held
+from sdd_toolkit.storage.folder_lock import HOLDER, folder_lock
 from tests.support.command_line import sdd
 from tests.support.paths import ROOT
 
@@ -38,11 +38,11 @@ def holding(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 def test_a_folder_is_held_by_one_process_and_free_afterwards_with_nothing_left(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "set"
-    with held(folder), pytest.raises(InputError, match="in use"), held(folder):
+    with folder_lock(folder), pytest.raises(InputError, match="in use"), folder_lock(folder):
         pass
     assert not folder.parent.exists()
     folder.mkdir(parents=True)
-    with held(folder):
+    with folder_lock(folder):
         (folder / "mine").write_text("")
     assert [path.name for path in folder.iterdir()] == ["mine"]
 
@@ -50,14 +50,14 @@ def test_a_folder_is_held_by_one_process_and_free_afterwards_with_nothing_left(t
 def test_the_second_run_is_told_who_holds_the_folder_and_since_when(tmp_path: Path) -> None:
     first = holding(tmp_path)
     try:
-        with pytest.raises(InputError) as caught, held(tmp_path):
+        with pytest.raises(InputError) as caught, folder_lock(tmp_path):
             pass
         told = rf"{re.escape(str(tmp_path))} is in use by process {first.pid} on \S+ since 20\d\d-\d\d-\d\dT\S+: -c "
         assert re.match(told, caught.value.what)
         assert caught.value.exit_code == 2
     finally:
         first.communicate()
-    with held(tmp_path):
+    with folder_lock(tmp_path):
         pass
 
 
@@ -70,7 +70,7 @@ def test_a_lock_ends_with_its_process_even_if_a_child_lives_on(tmp_path: Path) -
         first.wait()
         assert (tmp_path / HOLDER).exists()
         os.kill(child, 0)
-        with held(tmp_path):
+        with folder_lock(tmp_path):
             pass
         assert list(tmp_path.iterdir()) == []
     finally:
@@ -80,7 +80,7 @@ def test_a_lock_ends_with_its_process_even_if_a_child_lives_on(tmp_path: Path) -
 def test_a_holder_nobody_can_read_is_named_as_far_as_it_goes(tmp_path: Path) -> None:
     first = holding(tmp_path)
     (tmp_path / HOLDER).write_text("rubbish")
-    with pytest.raises(InputError, match="in use by another process"), held(tmp_path):
+    with pytest.raises(InputError, match="in use by another process"), folder_lock(tmp_path):
         pass
     first.communicate()
 
@@ -104,7 +104,7 @@ def test_a_holder_nobody_can_read_is_named_as_far_as_it_goes(tmp_path: Path) -> 
 def test_every_command_that_writes_into_a_folder_asks_for_it_first(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "sdd.toml").write_text("")
     folder = tmp_path / "set"
-    with held(folder):
+    with folder_lock(folder):
         places = {"SET": folder, "sdd.toml": tmp_path / "sdd.toml"}
         done = sdd(*(places.get(word, word) for word in words), check=False)
     assert done.returncode == 2
@@ -113,5 +113,5 @@ def test_every_command_that_writes_into_a_folder_asks_for_it_first(tmp_path: Pat
 
 
 def test_reading_needs_no_lock(tmp_path: Path) -> None:
-    with held(tmp_path):
+    with folder_lock(tmp_path):
         assert "no readable" in sdd("verify", tmp_path, check=False).stderr

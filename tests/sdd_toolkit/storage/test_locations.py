@@ -18,12 +18,12 @@ from sdd_toolkit.audit import verify
 from sdd_toolkit.cards import stage as cards
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.errors import InputError, IntegrityError, ManifestError, MissingExtraError
-from sdd_toolkit.packing.stage import PackConfig, run
-from sdd_toolkit.pipeline.manifest import read, write
+from sdd_toolkit.packing.stage import PackConfig, pack_dataset
+from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.storage.files import inside, sha256_of
-from sdd_toolkit.storage.locations import Remote, place
+from sdd_toolkit.storage.files import resolve_inside, sha256_of
+from sdd_toolkit.storage.locations import Remote, parse_location
 from tests.support.command_line import sdd
 from tests.support.small_dataset import contents, filtered_manifest
 
@@ -34,14 +34,14 @@ CONFIG = PackConfig(patch_size=128, pairs_per_shard=2)
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`filtered.jsonl` of three scenes with two pairs, packed into `shards` on disk."""
     folder = tmp_path_factory.mktemp("original") / "set"
-    run(filtered_manifest(folder), folder / "shards", CONFIG)
+    pack_dataset(filtered_manifest(folder), folder / "shards", CONFIG)
     return folder
 
 
 @pytest.fixture(params=["memory", "file"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
     url = f"file://{tmp_path}/bucket/set" if request.param == "file" else f"memory://{tmp_path.name}/set"
-    found = place(url)
+    found = parse_location(url)
     assert isinstance(found, Remote)
     return found
 
@@ -51,10 +51,10 @@ def held(store: Remote) -> dict[str, bytes]:
 
 
 def test_a_url_is_a_remote_and_anything_else_a_path() -> None:
-    assert place("s3://bucket/a/b/") == Remote("s3://bucket/a/b")
-    assert place("gs://bucket") / "index.json" == Remote("gs://bucket/index.json")
+    assert parse_location("s3://bucket/a/b/") == Remote("s3://bucket/a/b")
+    assert parse_location("gs://bucket") / "index.json" == Remote("gs://bucket/index.json")
     for text in ("shards", "/data/shards", "./a:b", "C:\\shards", "s3:/bucket"):
-        assert place(text) == Path(text)
+        assert parse_location(text) == Path(text)
 
 
 def test_a_remote_has_the_parts_a_path_has() -> None:
@@ -66,15 +66,15 @@ def test_a_remote_has_the_parts_a_path_has() -> None:
 
 
 def test_shards_in_a_store_are_those_on_a_disk_byte_for_byte(original: Path, store: Remote) -> None:
-    report = run(original / "filtered.jsonl", store, CONFIG)
+    report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.outputs) == (6, (f"{store}/index.json",))
     assert held(store) == contents(original / "shards")
 
 
 def test_what_lies_in_a_store_is_verified_read_and_described(original: Path, store: Remote) -> None:
-    run(original / "filtered.jsonl", store, CONFIG)
-    assert verify.run(store).done == 6
-    cards.run(store, CardConfig(name="Far away"))
+    pack_dataset(original / "filtered.jsonl", store, CONFIG)
+    assert verify.verify_shards(store).done == 6
+    cards.write_card(store, CardConfig(name="Far away"))
     assert "# Far away" in (store / "README.md").read_text()
     with ShardReader(str(store)) as far, ShardReader(original / "shards") as near:
         assert far.pair_ids == near.pair_ids
@@ -85,17 +85,17 @@ def test_what_lies_in_a_store_is_verified_read_and_described(original: Path, sto
 
 
 def test_a_second_run_keeps_what_is_whole_and_makes_what_is_not(original: Path, store: Remote) -> None:
-    run(original / "filtered.jsonl", store, CONFIG)
-    assert run(original / "filtered.jsonl", store, CONFIG).skipped == 6
+    pack_dataset(original / "filtered.jsonl", store, CONFIG)
+    assert pack_dataset(original / "filtered.jsonl", store, CONFIG).skipped == 6
     (store / "train-00001-of-00002.h5").write_bytes(b"torn")
-    report = run(original / "filtered.jsonl", store, CONFIG)
+    report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.skipped) == (2, 4)
     assert held(store) == contents(original / "shards")
 
 
 def test_what_a_killed_run_left_is_taken_over_or_removed(original: Path, store: Remote) -> None:
     """Two shards with their notes, no index, and a file that was on its way."""
-    run(original / "filtered.jsonl", store, CONFIG)
+    pack_dataset(original / "filtered.jsonl", store, CONFIG)
     index = read_index(store)
     for shard in index.shards[:2]:
         note = {"plan": index.plans[shard.name], "shard": json.loads((store / "index.json").read_text())["shards"]}
@@ -104,27 +104,27 @@ def test_what_a_killed_run_left_is_taken_over_or_removed(original: Path, store: 
     (store / "index.json").unlink()
     (store / "train-00001-of-00002.h5.0123abcd.partial").write_bytes(b"half")
     (store / "val-00000-of-00001.h5").write_bytes(b"of another plan")
-    report = run(original / "filtered.jsonl", store, CONFIG)
+    report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.skipped) == (2, 4)
     assert held(store) == contents(original / "shards")
 
 
 def test_a_flipped_byte_and_a_stray_in_a_store_are_found(original: Path, store: Remote) -> None:
-    run(original / "filtered.jsonl", store, CONFIG)
+    pack_dataset(original / "filtered.jsonl", store, CONFIG)
     shard = store / "test-00000-of-00001.h5"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(bytes(content))
     (store / "train-00007-of-00009.h5").write_bytes(b"stray")
     with pytest.raises(IntegrityError) as caught:
-        verify.run(store)
+        verify.verify_shards(store)
     assert "train-00007-of-00009.h5: not in the index" in caught.value.what
     assert "test-00000-of-00001.h5: SHA-256 differs" in caught.value.what
 
 
 def test_workers_bring_whole_shards_into_a_store(original: Path, tmp_path: Path) -> None:
-    store = place(f"file://{tmp_path}/bucket/set")
-    run(original / "filtered.jsonl", store, CONFIG, executor="local:2")
+    store = parse_location(f"file://{tmp_path}/bucket/set")
+    pack_dataset(original / "filtered.jsonl", store, CONFIG, executor="local:2")
     assert contents(tmp_path / "bucket" / "set") == contents(original / "shards")
 
 
@@ -183,7 +183,7 @@ def test_a_store_that_refuses_is_an_input_error_that_says_what_and_where(origina
     for attempt in (
         lambda: read_index(Remote(url)),
         lambda: ShardReader(url),
-        lambda: run(original / "filtered.jsonl", Remote(url), CONFIG),
+        lambda: pack_dataset(original / "filtered.jsonl", Remote(url), CONFIG),
     ):
         with pytest.raises(InputError) as caught:
             attempt()
@@ -218,16 +218,16 @@ def test_a_store_without_a_data_set_says_what_to_do(store: Remote) -> None:
 def test_no_name_leads_out_of_a_store(store: Remote) -> None:
     for name in ("../x", "/x", "a/../../x", ""):
         with pytest.raises(ManifestError):
-            inside(store, name)
+            resolve_inside(store, name)
 
 
 def test_a_pair_that_fails_is_listed(original: Path, store: Remote, tmp_path: Path) -> None:
     folder = shutil.copytree(original, tmp_path / "set")
-    source = read(folder / "filtered.jsonl")
+    source = read_manifest(folder / "filtered.jsonl")
     first = source.records[0]
     lost = replace(first, blur=replace(first.blur, sha256="0" * 64))
-    write(folder / "filtered.jsonl", replace(source, records=(lost, *source.records[1:])))
-    report = run(folder / "filtered.jsonl", store, CONFIG)
+    write_manifest(folder / "filtered.jsonl", replace(source, records=(lost, *source.records[1:])))
+    report = pack_dataset(folder / "filtered.jsonl", store, CONFIG)
     assert report.rejected == {"changed": 1}
     assert [failure.id for failure in read_index(store).failed] == [first.id]
     assert sha256_of(store / "index.json") == sha256_of(store / "index.json")
