@@ -8,11 +8,12 @@ disc-blurred versions is compared cell by cell and the radius with the least dif
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from sdd_toolkit.imaging.disc import sampled_disc_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CELL_PX = 12
-_SUBSAMPLES = 8
 _NEAR_CELLS = 1.0
 _WIDE_CELLS = 4.0
 _WIDE_SHARE = 0.15
@@ -32,24 +32,6 @@ _PER_STEP = 0.05
 _NOISE_FLOOR = 0.5
 # A disc below this radius lies within one pixel and changes nothing.
 _STEPS = (0.0, 0.8, 1.2, 1.7, 2.3, 3.0, 4.0, 5.2, 6.6, 8.2, 10.0, 12.0, 14.5, 17.5, 21.0, 25.0, 30.0, 36.0, 43.0)
-
-
-@lru_cache(maxsize=128)
-def disc(radius_px: float) -> NDArray[np.float32]:
-    """An odd-sized kernel of sum 1: a disc whose edge pixels count by the area the disc covers."""
-    reach = int(np.ceil(radius_px + 0.5 - 1e-9)) if radius_px > 0.5 else 0
-    fine = (np.arange((2 * reach + 1) * _SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5 - reach
-    inside = fine[:, None] ** 2 + fine[None, :] ** 2 <= max(radius_px, 0.5) ** 2
-    side = 2 * reach + 1
-    cover = inside.reshape(side, _SUBSAMPLES, side, _SUBSAMPLES).mean(axis=(1, 3))
-    return np.asarray(cover / cover.sum(), dtype=np.float32)
-
-
-def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.float32]:
-    """`image` (H, W) under a disc of `radius_px`, border reflected."""
-    if radius_px <= 0.5:
-        return image
-    return np.asarray(cv2.filter2D(image, cv2.CV_32F, disc(radius_px), borderType=cv2.BORDER_REFLECT_101))
 
 
 def noise_kept(radius_px: float, sigma_px: float) -> float:
@@ -71,7 +53,7 @@ def slopes(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def _response(radius_px: float, sigma_px: float) -> NDArray[np.float32]:
-    impulse = np.pad(disc(radius_px), int(np.ceil(4 * sigma_px)) + 1)
+    impulse = np.pad(sampled_disc_kernel(radius_px), int(np.ceil(4 * sigma_px)) + 1)
     return np.asarray(cv2.GaussianBlur(impulse, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT))
 
 

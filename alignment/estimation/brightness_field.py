@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from alignment.estimation import blur_matching, photometry, spline
+from alignment.estimation import photometry, spline
 from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.disc import blur_with_disc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,10 +51,8 @@ def compared(frames: FramePair, matrix: Matrix, radius_px: float = 0.0) -> Photo
     if not usable.any():
         return None
     grid = photometry.cells_of(frames.size)
-    moving = photometry.cell_means(
-        spline.linear(blur_matching.disc_blurred(frames.blur, -radius_px), matrix, frames.size), grid
-    )
-    fixed = photometry.cell_means(blur_matching.disc_blurred(frames.sharp, radius_px), grid)
+    moving = photometry.cell_means(spline.linear(blur_with_disc(frames.blur, -radius_px), matrix, frames.size), grid)
+    fixed = photometry.cell_means(blur_with_disc(frames.sharp, radius_px), grid)
     return photometry.fit_brightness(moving[usable], fixed[usable], photometry.squared_radius(grid).ravel()[usable])
 
 

@@ -17,6 +17,8 @@ from alignment.estimation.initial_search import search_similarity
 from alignment.estimation.photometry import Photometry
 from alignment.estimation.pyramid import FramePair, first_fitting, first_within, halve
 from sdd_toolkit.imaging import geometry
+from sdd_toolkit.imaging.disc import blur_with_disc
+from sdd_toolkit.imaging.noise import noise_sigma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -276,7 +278,7 @@ def _paired(frames: FramePair, state: _State, radii: tuple[float, ...]) -> _Pair
     used = float(np.percentile(np.abs(radius.radius_px), 95))
     overlap = _shrunk(inside, used)
     # Light of saturated places reaches as far as the disc.
-    lost = blur_matching.disc_blurred(1 - frames.trusted_sharp, used)
+    lost = blur_with_disc(1 - frames.trusted_sharp, used)
     weight = np.where(overlap, weight * np.maximum(1 - lost, 0) ** 2, 0).astype(np.float32)
     softening = cv2.GaussianBlur(fixed, (0, 0), 0.8 + used / 4) - fixed
     # The mean of both frames holds a quarter of their noise; of the softer one next to nothing is left.
@@ -343,7 +345,7 @@ def _evened(
 
 
 def _softened(light: Image, radius_px: float) -> Image:
-    smooth = cv2.GaussianBlur(blur_matching.disc_blurred(light, radius_px), (0, 0), _SMOOTH_SIGMA_PX)
+    smooth = cv2.GaussianBlur(blur_with_disc(light, radius_px), (0, 0), _SMOOTH_SIGMA_PX)
     return np.asarray(smooth, dtype=np.float32)
 
 
@@ -371,8 +373,7 @@ def _simplest(frames: FramePair, state: _State, fit: Fit, pair: _Pair, full: str
         for image in (warped, pair.fixed)
     )
     noises = [
-        photometric.noise_sigma(photometric.tone(light, photometric.white_of(light)))
-        for light in (frames.blur, frames.sharp)
+        noise_sigma(photometric.tone(light, photometric.white_of(light))) for light in (frames.blur, frames.sharp)
     ]
     return GlobalEstimate(
         homography=matrix,

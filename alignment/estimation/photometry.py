@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.imaging.noise import means_in_cells, noise_sigma, response_means
+from sdd_toolkit.imaging.robust import MAD_TO_SIGMA, TUKEY, biweight, biweight_loss
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     Image = NDArray[np.float32]
 
 CLIPPED = 0.98
-_GREEN_HEAVY = np.array([[0.25, 0.5, 0.25]], dtype=np.float32)
 _BRIGHT_PERCENTILE = 99.0
 _DARK_SHARE = 1e-3
 _CELL_PX = 16
@@ -24,7 +26,6 @@ _LIT = 1e-3
 _ENOUGH_CELLS = 60
 # Neighbouring cells share scene and flare: this many of them count as one in the choice of terms.
 _CELLS_PER_FREEDOM = 16.0
-_TUKEY = 4.685
 _BRIGHTNESSES = 5
 _ROUNDS = 8
 
@@ -64,12 +65,6 @@ class Photometry:
         return np.asarray(light * field.astype(np.float32) + np.float32(self.offset), dtype=np.float32)
 
 
-def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W) mean of the Bayer samples (green counts twice) of an (H, W, 3) linear frame, clipped at 0."""
-    light = np.asarray(cv2.transform(frame, _GREEN_HEAVY), dtype=np.float32)
-    return np.clip(light, np.float32(0), np.float32(np.inf), out=light)
-
-
 def unclipped(frame: Image) -> Image:
     """(H, W) 1 where no channel of an (H, W, 3) linear frame is saturated, else 0."""
     below = float(np.nextafter(np.float32(CLIPPED), np.float32(0)))
@@ -106,25 +101,12 @@ def blurred(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def noise_sigma(image: NDArray[np.float32]) -> float:
-    """Standard deviation of white noise in an (H, W) image, blind to structure.
-
-    The operator of Immerkaer 1996 ("Fast noise variance estimation") on the calmest quarter of the cells.
-    """
-    cells = _cell_noise(image)
-    if cells.size == 0:
-        return 0.0
-    calm = float(np.percentile(cells, 25))
-    # Mean of |N(0, 1)| is sqrt(2 / pi); the kernel has energy 36.
-    return calm * float(np.sqrt(np.pi / 2) / 6.0)
-
-
 def noise_of(light: Image) -> Noise:
     """The noise of an (H, W) linear luminance: the largest line, not falling with light, below what calm cells hold.
 
     Calm cells are found at several brightnesses apart; texture adds to them, so the truth lies below all of them.
     """
-    response, brightness = _cell_noise(light), _cell_light(light)
+    response, brightness = response_means(light), means_in_cells(light)
     if response.size < 4 * _BRIGHTNESSES:
         return Noise(noise_sigma(light) ** 2, 0.0)
     order = np.argsort(brightness)
@@ -148,24 +130,6 @@ def noise_of(light: Image) -> Noise:
     if slope * x.mean() > best.floor + best.per_light * x.mean():
         best = Noise(0.0, slope)
     return best
-
-
-def _cell_light(light: Image) -> Matrix:
-    return _whole_cells(light[2:-2, 2:-2])
-
-
-def _cell_noise(image: Image) -> Matrix:
-    """(cells,) mean absolute response of Immerkaer's operator."""
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
-    return _whole_cells(np.abs(cv2.filter2D(image, cv2.CV_32F, kernel))[2:-2, 2:-2])
-
-
-def _whole_cells(image: Image) -> Matrix:
-    """(cells,) means of the cells of an (h, w) image; what is left over at its end is cut."""
-    rows, columns = image.shape[0] // _CELL_PX, image.shape[1] // _CELL_PX
-    if not rows or not columns:
-        return np.empty(0)
-    return cell_means(image[: rows * _CELL_PX, : columns * _CELL_PX], (rows, columns))
 
 
 def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:
@@ -237,16 +201,16 @@ def fit_brightness(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:
 def _robust(columns: Matrix, target: Matrix, relative: Matrix, gain: float) -> tuple[Matrix, float]:
     """Iteratively reweighted least squares: the solution, and N ln(scale²) of its residuals."""
     residual = (target - gain * columns[:, 0]) * relative
-    solution, scale = np.zeros(columns.shape[1]), 1.0
+    solution: Matrix = np.zeros(columns.shape[1])
+    scale = 1.0
     for _ in range(_ROUNDS):
-        scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-6
-        weight = relative * (1 - np.minimum(np.abs(residual) / (_TUKEY * scale), 1) ** 2)
+        scale = MAD_TO_SIGMA * float(np.median(np.abs(residual))) + 1e-6
+        weight = relative * np.sqrt(biweight((residual / (TUKEY * scale)) ** 2))
         weighted = columns * (weight * weight)[:, None]
-        solution = np.linalg.lstsq(weighted.T @ columns, weighted.T @ target, rcond=None)[0]
+        solution = np.asarray(np.linalg.lstsq(weighted.T @ columns, weighted.T @ target, rcond=None)[0], np.float64)
         residual = (target - columns @ solution) * relative
-    bounded = np.minimum(np.abs(residual) / (_TUKEY * scale), 1)
     # Tukey's loss at the scale reached, on top of the scale itself.
-    loss = _TUKEY**2 / 3 * float(np.sum(1 - (1 - bounded**2) ** 3))
+    loss = TUKEY**2 / 3 * float(np.sum(biweight_loss((residual / (TUKEY * scale)) ** 2)))
     return solution, 2 * len(target) * float(np.log(scale)) + loss
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from alignment.estimation import homography
 from alignment.estimation.blur_matching import slopes
+from sdd_toolkit.imaging.robust import MAD_TO_SIGMA, TUKEY, biweight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
     Image = NDArray[np.float32]
 
-_TUKEY = 4.685
 _RIDGE = 1e-6
 _ROUNDS = 6
 # Least share of a tile that must lie inside the overlap.
@@ -148,10 +148,9 @@ def _agreeing(residual: Image, weight: Image) -> Image:
     share = np.maximum((weight[:, ::3] > 0).mean(axis=1), 0.1)
     ordered = np.sort(relative[:, ::3], axis=1)
     index = np.clip(((1 - 0.5 * share) * ordered.shape[1]).astype(np.intp), 0, ordered.shape[1] - 1)
-    scale = 1.4826 * np.take_along_axis(ordered, index[:, None], axis=1) + np.float32(1e-9)
-    # `minimum` by a scalar takes three times as long as `clip`.
-    ratio = np.clip(relative / (np.float32(_TUKEY) * scale), 0, 1)
-    return np.asarray((1 - ratio * ratio) ** 2, dtype=np.float32)
+    scale = MAD_TO_SIGMA * np.take_along_axis(ordered, index[:, None], axis=1) + np.float32(1e-9)
+    ratio = np.asarray(relative / (np.float32(TUKEY) * scale), dtype=np.float32)
+    return biweight(ratio * ratio)
 
 
 def _sums(image: Image, grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
@@ -226,7 +225,7 @@ def fit_motion(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | N
         left = local - turned @ step
         factor, spread2 = _scatter(left[seen], values[seen])
         energy = np.where(seen, left**2 * values / (factor + spread2 * values), 0.0).sum(axis=1)
-        weight = np.where(seen.any(axis=1), (1 - np.minimum(energy / (2 * _TUKEY**2), 1)) ** 2, 0.0)
+        weight = np.where(seen.any(axis=1), biweight(energy / (2 * TUKEY**2)), 0.0)
     parts = np.einsum("tik,ti->tk", turned, precision * left)
     meat = _clustered(parts, systems.grid)
     if len(normal):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.imaging.luminance import luminance
 from sdd_toolkit.quality import sharpness as quality
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
         rgb: (h, w, 3) linear light, aligned.
         valid: (h, w), where the frame has content.
     """
-    tone = np.sqrt(quality.luminance(rgb))
+    tone = np.sqrt(luminance(rgb))
     fine = tone - cv2.GaussianBlur(tone, (0, 0), quality.FINE_SIGMA_PX)
     energy = np.asarray(fine * fine, dtype=np.float32)
     near, far = (cv2.GaussianBlur(energy, (0, 0), sigma) for sigma in (_SMALL_SIGMA_PX, _LARGE_SIGMA_PX))
@@ -76,7 +77,7 @@ def sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
 
 def noise_of(rgb: Image) -> float:
     """Energy that noise alone puts into `sharpness` of an (h, w, 3) linear frame, as far as the frame tells."""
-    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_noise(np.sqrt(quality.luminance(rgb)))
+    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_noise(np.sqrt(luminance(rgb)))
 
 
 def sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:

@@ -15,6 +15,8 @@ from alignment.estimation.valid_box import valid_box
 from alignment.registration import tile_statistics
 from alignment.residual_flow import estimate as dense
 from sdd_toolkit.imaging import geometry
+from sdd_toolkit.imaging.luminance import luminance
+from sdd_toolkit.imaging.noise import noise_sigma
 from sdd_toolkit.records import Alignment, Reason
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def measure(
         trusted = [np.asarray(~saturated, dtype=np.float32) for saturated in clipped]
     if mask is not None:
         trusted[1] *= mask
-    levels = pyramid(FramePair(photometry.luminance(blur), photometry.luminance(sharp), *trusted))
+    levels = pyramid(FramePair(luminance(blur), luminance(sharp), *trusted))
     # Texture that only the finest pixels hold drowns in their noise.
     first = levels[first_within(levels, min(config.working_megapixels, _STATISTICS_MEGAPIXELS))]
     textured = [_textured(light) for light in (first.blur, first.sharp)]
@@ -340,7 +342,7 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 
 def _noise(light: Image) -> float:
-    return photometry.noise_sigma(photometry.tone(light, photometry.white_of(light)))
+    return noise_sigma(photometry.tone(light, photometry.white_of(light)))
 
 
 def _check(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 
 from alignment.estimation import blur_matching, photometry, spline
 from sdd_toolkit.imaging import geometry
+from sdd_toolkit.imaging.disc import blur_with_disc
+from sdd_toolkit.imaging.noise import noise_sigma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,15 +90,12 @@ def build_hypotheses(estimate: GlobalEstimate, finest_side_px: int) -> BlurHypot
     blur = spline.coefficients(estimate.photometry.applied(frames.blur))
     moved = np.clip(spline.sample(blur, matrix, size, radial=estimate.radial), 0, np.inf)
     white = photometry.white_of(frames.sharp)
-    banks = [
-        [_comparable(blur_matching.disc_blurred(light, radius), white) for radius in radii]
-        for light in (moved, frames.sharp)
-    ]
+    banks = [[_comparable(blur_with_disc(light, radius), white) for radius in radii] for light in (moved, frames.sharp)]
     shared = cv2.resize(estimate.matched.overlap.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     trusted = spline.linear(frames.trusted_blur, matrix, size) * frames.trusted_sharp
     overlap = np.asarray((shared > _INSIDE) & (trusted > 0.5), dtype=np.bool_)
     # Fine texture passes for noise in the sharper frame, hardly in the softer one.
-    least = min(photometry.noise_sigma(photometry.tone(light, white)) for light in (frames.sharp, moved))
+    least = min(noise_sigma(photometry.tone(light, white)) for light in (frames.sharp, moved))
     noise = min(estimate.noise / factor, float(np.sqrt(2)) * least)
     return BlurHypotheses(banks[0], banks[1], radii, overlap, noise, factor)
 

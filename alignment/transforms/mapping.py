@@ -9,6 +9,7 @@ import numpy as np
 
 from sdd_toolkit.imaging import geometry
 from sdd_toolkit.imaging.resampling import REACH_PX, Interpolation, origins, sample
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     Plane = NDArray[np.float64]
 
 _BAND_ROWS = 128
-_FLOW_FACTOR = 4
 _NEWTON_STEPS = 8
 _HALF_PIXEL = -0.5
 
@@ -150,16 +150,16 @@ def _carried(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plan
 
 def _before_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
     """The points that the flow carries to (x, y), and whether there is such a point."""
-    across, down, settled = origins(flow / np.float32(_FLOW_FACTOR), _coarse(x), _coarse(y))
+    across, down, settled = origins(flow / np.float32(FLOW_FACTOR), _coarse(x), _coarse(y))
     return _fine(across), _fine(down), settled
 
 
 def _coarse(points: Plane) -> Plane:
-    return (points - (_FLOW_FACTOR - 1) / 2) / _FLOW_FACTOR
+    return (points - (FLOW_FACTOR - 1) / 2) / FLOW_FACTOR
 
 
 def _fine(points: Plane) -> Plane:
-    return points * _FLOW_FACTOR + (_FLOW_FACTOR - 1) / 2
+    return points * FLOW_FACTOR + (FLOW_FACTOR - 1) / 2
 
 
 def _index(points: Plane, length: int) -> NDArray[np.intp]:

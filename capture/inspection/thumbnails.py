@@ -16,6 +16,8 @@ from capture.inspection import content_similarity
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats.containers import RAW_SUFFIXES
 from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.imaging.luminance import luminance
+from sdd_toolkit.imaging.noise import noise_variance
 from sdd_toolkit.quality import sharpness
 
 if TYPE_CHECKING:
@@ -70,13 +72,13 @@ def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     """The thumbnail of an (h, w, 3) linear frame."""
     if min(rgb.shape[:2]) < _LEAST_PX:
         return Thumbnail(name, source=source)
-    light = sharpness.luminance(rgb)
+    light = luminance(rgb)
     bright = float(np.percentile(light[::2, ::2], _BRIGHT_PERCENTILE))
     tone = np.sqrt(light / np.float32(max(bright, _BLACK)))
     scale = LONG_PX / max(tone.shape)
     size = (max(round(tone.shape[1] * scale), 1), max(round(tone.shape[0] * scale), 1))
     small = cv2.resize(tone, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    noise = float(np.sqrt(sharpness.noise_variance(tone))) * min(scale, 1.0)
+    noise = float(np.sqrt(noise_variance(tone))) * min(scale, 1.0)
     large = min(rgb.shape[:2]) >= sharpness.TILE_PX
     mean = float(light.mean())
     return Thumbnail(

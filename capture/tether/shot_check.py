@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdd_toolkit.imaging.luminance import luminance
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.records import Exposure
 
@@ -55,7 +56,7 @@ class PairCheck:
 
 def of_frame(frame: HalfFrame) -> FrameCheck:
     """The numbers of one frame."""
-    light = sharpness.luminance(frame.rgb)
+    light = luminance(frame.rgb)
     stops = np.log2(np.maximum(light, _BLACK))
     counts, _ = np.histogram(np.clip(stops, _FROM_EV, -1e-6), bins=BINS, range=(_FROM_EV, 0.0))
     return FrameCheck(

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdd_toolkit.imaging.disc import disc_coverage, disc_kernel, disc_reach_px, normalised_kernel
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -59,8 +61,6 @@ class Pupil:
 
 
 ROUND = Pupil()
-_POINT: NDArray[np.float32] = np.ones((1, 1), np.float32)
-_POINT.flags.writeable = False
 
 
 def outline(pupil: Pupil) -> Plane:
@@ -90,28 +90,6 @@ def open_fraction(pupil: Pupil) -> float:
     return 1.0 if pupil.round else _area(outline(pupil)) / np.pi
 
 
-@lru_cache(maxsize=4096)
-def disc_kernel(radius_px: float) -> NDArray[np.float32]:
-    """The image of a point in a thin lens: each pixel's exact share of a uniform disc, summing to one.
-
-    Up to a radius of half a pixel the disc falls into one pixel, and the kernel is a single 1. Its variance along x
-    and along y is radius²/4, and a pixel's own 1/12 on top.
-
-    Args:
-        radius_px: Radius of the disc, 0 or more.
-
-    Returns:
-        (2R + 1, 2R + 1) float32, read-only, R = ceil(radius - 1/2).
-
-    Raises:
-        ValueError: The radius is negative.
-    """
-    if not radius_px >= 0:
-        raise ValueError(f"a radius of {radius_px} px is negative")
-    reach = _reach(radius_px)
-    return _finished(_disc_cover(radius_px, reach)) if reach else _POINT
-
-
 @lru_cache(maxsize=8192)
 def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 0.0) -> NDArray[np.float32]:
     """The image of a point in a real lens, summing to one.
@@ -134,7 +112,7 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
     landings = radius_px * heights + aberration_px * (heights**3 - heights)
     shape = None if pupil.round else outline(pupil)
     widest = 1.0 if shape is None else float(np.hypot(*shape.T).max())
-    reach = _reach(float(np.abs(landings).max()) * widest + _THINNEST_PX)
+    reach = disc_reach_px(float(np.abs(landings).max()) * widest + _THINNEST_PX)
     if reach == 0:
         return disc_kernel(0.0)
     total = np.zeros((2 * reach + 1, 2 * reach + 1))
@@ -148,7 +126,7 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
             inner = outer - np.copysign(_THINNEST_PX, outer) if thin else 0.0
             ring = _coverage(outer, shape, reach) - _coverage(inner, shape, reach)
         total += ring / ring.sum()
-    return _finished(total)
+    return normalised_kernel(total)
 
 
 def _coverage(radius_px: float, shape: Plane | None, reach: int) -> Plane:
@@ -156,26 +134,10 @@ def _coverage(radius_px: float, shape: Plane | None, reach: int) -> Plane:
     if radius_px == 0:
         return np.zeros((2 * reach + 1, 2 * reach + 1))
     if shape is None:
-        return _disc_cover(abs(radius_px), reach)
+        return disc_coverage(abs(radius_px), reach)
     nodes: Plane = np.arange(-reach, reach + 2, dtype=np.float64) - 0.5
     area = _polygon_area(radius_px * shape, nodes)
     return np.asarray(np.maximum(np.diff(np.diff(area, axis=0), axis=1), 0.0), dtype=np.float64)
-
-
-def _disc_cover(radius: float, reach: int) -> Plane:
-    """(2 reach + 1, 2 reach + 1): each pixel's area inside a disc that lies within them."""
-    # Of one quadrant, whose pixels on the axes are halves: area within 0 ≤ X < node, 0 ≤ Y < node.
-    nodes = np.concatenate([[0.0], np.arange(reach + 1) + 0.5])
-    at = np.minimum(nodes, radius)
-    strip = at * np.sqrt(np.maximum(radius**2 - at**2, 0.0)) + radius**2 * np.arcsin(at / radius)
-    x, y = at[None, :], at[:, None]
-    beyond = (strip[None, :] + strip[:, None]) / 2 - np.pi * radius**2 / 4
-    area = np.where(x**2 + y**2 < radius**2, x * y, beyond)
-    cover = np.maximum(area[1:, 1:] - area[:-1, 1:] - area[1:, :-1] + area[:-1, :-1], 0.0)
-    cover[0, :] *= 2
-    cover[:, 0] *= 2
-    rows = np.concatenate([cover[:0:-1], cover])
-    return np.concatenate([rows[:, :0:-1], rows], axis=1)
 
 
 def _polygon_area(corners: Plane, nodes: Plane) -> Plane:
@@ -203,13 +165,3 @@ def _corners(reach: Plane, angles: Plane) -> Plane:
 def _area(corners: Plane) -> float:
     following = np.roll(corners, -1, axis=0)
     return float(np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]) / 2)
-
-
-def _reach(radius_px: float) -> int:
-    return max(0, int(np.ceil(radius_px - 0.5)))
-
-
-def _finished(kernel: Plane) -> NDArray[np.float32]:
-    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
-    result.flags.writeable = False
-    return result

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.virtual.kernels import ROUND, Pupil, disc_kernel, open_fraction, pupil_kernel
+from capture.virtual.kernels import ROUND, Pupil, open_fraction, pupil_kernel
+from sdd_toolkit.imaging.disc import disc_kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.imaging.robust import MAD_TO_SIGMA, TUKEY, biweight, biweight_loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +38,6 @@ PAIRS_PER_COEFFICIENT = 2.5
 MAX_ORDER = 3
 MIN_FOCUS_CHANGE_DPT = 0.005
 _LEAST_DEVIATION = 1e-6  # of ln zoom: no registration is better, and a zero would divide
-_TUKEY = 4.685  # 95 % efficiency at the normal distribution
-_MAD = 1.4826  # median absolute deviation to standard deviation
 _EXTRAPOLATED = 0.5  # standard deviation of a change of ln m outside the fitted range, relative to itself
 _ROUNDS = 60
 # Powers are told apart only where the focus positions do not lie on few points.
@@ -229,11 +228,11 @@ def _scatter(design: NDArray[np.float64], target: NDArray[np.float64], own: NDAr
     def size(scatter: float) -> float:
         # A fit of least absolute deviations passes through as many pairs as it has coefficients: those say nothing.
         telling = np.sort(residual / np.hypot(own, scatter))[design.shape[1] :]
-        return _MAD * float(np.median(telling))
+        return MAD_TO_SIGMA * float(np.median(telling))
 
     if size(0.0) <= 1.0:
         return 0.0
-    low, high = 0.0, 2.0 * _MAD * float(np.max(residual))
+    low, high = 0.0, 2.0 * MAD_TO_SIGMA * float(np.max(residual))
     for _ in range(_ROUNDS):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if size(middle) > 1.0 else (low, middle)
@@ -245,16 +244,12 @@ def _solved(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Coefficients, weights 0 … 1 and covariance under Tukey's biweight; residuals are in standard deviations."""
     coefficients = _least_absolute(design, target)
-    weights = _biweight(target - design @ coefficients)
+    weights = biweight(((target - design @ coefficients) / TUKEY) ** 2)
     for _ in range(_ROUNDS):
         coefficients = _weighted(design, target, weights)
-        weights = _biweight(target - design @ coefficients)
+        weights = biweight(((target - design @ coefficients) / TUKEY) ** 2)
     covariance = np.asarray(np.linalg.pinv(design.T @ (design * weights[:, None])), dtype=np.float64)
     return coefficients, weights, 0.5 * (covariance + covariance.T)
-
-
-def _biweight(residual: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.maximum(1.0 - (residual / _TUKEY) ** 2, 0.0) ** 2, dtype=np.float64)
 
 
 def _chosen(
@@ -279,5 +274,4 @@ def _misfit(
     """(N,) squared residuals in standard deviations, bounded as the biweight bounds them."""
     scaled, goal = design / deviation[:, None], target / deviation
     residual = goal - scaled @ _solved(scaled, goal)[0]
-    bounded = 1.0 - (1.0 - np.minimum((residual / _TUKEY) ** 2, 1.0)) ** 3
-    return np.asarray(_TUKEY**2 / 3.0 * bounded, dtype=np.float64)
+    return np.asarray(TUKEY**2 / 3.0 * biweight_loss((residual / TUKEY) ** 2), dtype=np.float64)

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 
 from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.luminance import luminance
+from sdd_toolkit.imaging.noise import noise_variance
 from sdd_toolkit.records import Quality
 
 if TYPE_CHECKING:
@@ -33,14 +35,12 @@ _PAD_PX = 16
 _REACH_PX = 28
 # Rows at a time, whole tiles and even: few enough to stay in a core's cache.
 _BAND_ROWS = 8 * TILE_PX
-_NOISE_ROWS = 2 * TILE_PX
 BRIGHT_PERCENTILE = 99.5
 _SURELY_BELOW_PERCENTILE = 98.0
 _TEXTURE_OVER_NOISE = 3.0
 _TEXTURE_FLOOR = 4e-6
 _CLEARLY = 1.25
 _CRISP_PERCENTILE = 80.0
-_GREEN_HEAVY = np.array([[0.25, 0.5, 0.25]], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,6 @@ def measure(
     )
 
 
-def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(h, w) mean of the Bayer samples (green counts twice), clipped at 0."""
-    light = np.asarray(cv2.transform(frame, _GREEN_HEAVY), dtype=np.float32)
-    return np.clip(light, np.float32(0), np.float32(np.inf), out=light)
-
-
 def bright_level(light: NDArray[np.float32]) -> float:
     """The `BRIGHT_PERCENTILE` of an (h, w) brightness, looked for among its brightest pixels."""
     place = (light.size - 1) * BRIGHT_PERCENTILE / 100
@@ -141,24 +135,6 @@ def _softened(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     small = cv2.GaussianBlur(small, (0, 0), _MEDIUM_SIGMA_HALF_PX)
     softer = cv2.resize(small, wide.shape[::-1], interpolation=cv2.INTER_LINEAR)[pad : pad + height, pad : pad + width]
     return np.asarray(soft, dtype=np.float32), np.asarray(softer, dtype=np.float32)
-
-
-def noise_variance(tone: NDArray[np.float32]) -> float:
-    """Variance of white noise in an (h, w) image, blind to structure.
-
-    Median absolute response to the operator of Immerkaer 1996 ("Fast noise variance estimation"), which no
-    constant, gradient or constant curvature excites; the median makes edges and texture outliers.
-    """
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
-    medians = []
-    for top in range(0, tone.shape[0] // TILE_PX * TILE_PX, _NOISE_ROWS):
-        first = max(top - 1, 0)
-        response = cv2.filter2D(tone[first : top + _NOISE_ROWS + 1], cv2.CV_32F, kernel)[top - first :][:_NOISE_ROWS]
-        medians.append(_tile_medians(np.abs(response)))
-    # Fine texture excites the operator too: the calmest quarter of the tiles is nearest to pure noise.
-    tiles = np.concatenate(medians) if medians else np.empty(0)
-    calm = float(np.percentile(tiles, 25)) if tiles.size else 0.0
-    return float((calm / 0.6745) ** 2 / float(np.sum(kernel**2)))
 
 
 def relative_detail(frame: NDArray[np.float32]) -> float:
@@ -221,17 +197,6 @@ def _tile_means(image: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.zeros((rows, columns))
     cut = image[: rows * TILE_PX, : columns * TILE_PX]
     return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float64)
-
-
-def _tile_medians(image: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of an image without negative values or -0."""
-    rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
-    cut = image[: rows * TILE_PX, : columns * TILE_PX].reshape(rows, TILE_PX, columns, TILE_PX)
-    ordered = cut.transpose(0, 2, 1, 3).copy().reshape(rows, columns, TILE_PX * TILE_PX)
-    middle = TILE_PX * TILE_PX // 2
-    # As integers they have the same order and are selected faster; `median` looks for NaN besides.
-    ordered.view(np.int32).partition(middle, axis=2)
-    return np.asarray((ordered[..., :middle].max(axis=2) + ordered[..., middle]) / 2, dtype=np.float64)
 
 
 def _noise_gain_of_bands() -> tuple[float, float]:

@@ -45,17 +45,6 @@ def overlays(
     return np.asarray(first, dtype=np.uint8), np.asarray(second, dtype=np.uint8)
 
 
-def disc_blurred(image: NDArray[np.float32], radius_px: float) -> NDArray[np.float32]:
-    """`image` (H, W[, C]) out of focus by a disc of `radius_px`; pixels on its rim count as far as it covers them."""
-    reach = int(np.ceil(radius_px))
-    if reach < 1:
-        return image
-    axis = np.arange(-reach, reach + 1, dtype=np.float32)
-    disc = np.clip(radius_px + 0.5 - np.hypot(axis[:, None], axis[None, :]), 0.0, 1.0)
-    blurred = cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(blurred, dtype=np.float32)
-
-
 def most_textured_window(
     brightness: NDArray[np.uint8],
     displacement_px: NDArray[np.float32],

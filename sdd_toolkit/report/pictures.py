@@ -18,11 +18,11 @@ from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.frames.reading import preview
 from sdd_toolkit.imaging import encoding, geometry, resampling, residual_flow
 from sdd_toolkit.imaging.binning import bin_2x2
+from sdd_toolkit.imaging.disc import blur_with_disc
 from sdd_toolkit.imaging.flow_colours import faded, flow_colours, nice_scale_px, reduced
 from sdd_toolkit.report.alignment_check import (
     LARGEST_DISC_PX,
     box_of_both,
-    disc_blurred,
     grown,
     joined,
     overlays,
@@ -237,11 +237,11 @@ def _source_check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> Ch
     left, top, right, bottom = (edge / 2 for edge in alignment.box)
     height, width = sharp.rgb.shape[:2]
     small = _narrowed(sharp.rgb, _SEARCH_WIDTH_PX)
-    seen = _seen(sharp, disc_blurred(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
+    seen = _seen(sharp, blur_with_disc(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
     window = window_to_check(seen, homography, (left, top, right, bottom), (height, width))
     radius_px = _disc_px(alignment, 0.5)
     around = grown(window, radius_px, (height, width))
-    target = disc_blurred(np.ascontiguousarray(sharp.rgb[part(around)]), radius_px)[part(window, around)]
+    target = blur_with_disc(np.ascontiguousarray(sharp.rgb[part(around)]), radius_px)[part(window, around)]
     to_window = _shift(-window[1], -window[0]) @ homography
     moved = resampling.warp(blur.rgb, to_window, target.shape[:2], radial=alignment.radial)
     return _seen(blur, blur.rgb[part(window)]), _seen(blur, moved), _seen(sharp, target)
@@ -264,7 +264,7 @@ def _packed_check(
     left, top = box[0] / bins, box[1] / bins
     homography = geometry.scaled(alignment.homography, 0.5)
     in_box = _shift(-left, -top) @ homography @ _shift(left, top)
-    seen = _picture(disc_blurred(small, _disc_px(alignment, small.shape[1] / (2 * width))))
+    seen = _picture(blur_with_disc(small, _disc_px(alignment, small.shape[1] / (2 * width))))
     window = window_to_check(seen, in_box, box_of_both(in_box, (height, width)), (height, width))
     ys, xs = (axis.astype(np.float64) for axis in np.mgrid[part(window)])
     frame = (alignment.size[0] // 2, alignment.size[1] // 2)
@@ -279,7 +279,7 @@ def _packed_check(
     blur, sharp = (light if bins == 1 else bin_2x2(light) for light in (_light(codes, reader) for codes in read))
     within = part(window, around)
     before = resampling.sample(blur, x - around[1], y - around[0])
-    return _picture(before), _picture(blur[within]), _picture(disc_blurred(sharp, radius_px)[within])
+    return _picture(before), _picture(blur[within]), _picture(blur_with_disc(sharp, radius_px)[within])
 
 
 def _disc_px(alignment: Alignment, factor: float) -> float:

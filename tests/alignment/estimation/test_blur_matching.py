@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alignment.estimation import blur_matching
+from sdd_toolkit.imaging.disc import blur_with_disc
 
 RADII = blur_matching.radii_up_to(8.0)
 
@@ -19,24 +20,7 @@ def grains(seed: int = 0) -> np.ndarray:
 
 
 def bank(image: np.ndarray) -> list[np.ndarray]:
-    return [blur_matching.disc_blurred(image, radius) for radius in RADII]
-
-
-@pytest.mark.parametrize("radius_px", [2.5, 4.0, 7.3])
-def test_a_disc_has_unit_sum_and_the_second_moment_of_a_disc(radius_px: float) -> None:
-    kernel = blur_matching.disc(radius_px).astype(float)
-    reach = kernel.shape[0] // 2
-    xs = np.arange(-reach, reach + 1)
-    assert kernel.sum() == pytest.approx(1.0, abs=1e-6)
-    # r²/4 along each axis, plus 1/12 for the width of a pixel.
-    assert (kernel * xs**2).sum() == pytest.approx(radius_px**2 / 4 + 1 / 12, rel=0.03)
-    np.testing.assert_allclose(kernel, kernel.T)
-
-
-def test_a_disc_within_one_pixel_changes_nothing() -> None:
-    image = grains()
-    assert blur_matching.disc(0.5).tolist() == [[1.0]]
-    assert blur_matching.disc_blurred(image, 0.4) is image
+    return [blur_with_disc(image, radius) for radius in RADII]
 
 
 def test_the_radii_rise_and_end_at_the_largest() -> None:
@@ -48,7 +32,7 @@ def test_the_radii_rise_and_end_at_the_largest() -> None:
 @pytest.mark.parametrize("radius_px", [0.0, 1.5, 3.4, 6.0])
 def test_the_planted_radius_is_found_with_its_sign(radius_px: float) -> None:
     sharp = grains()
-    soft = blur_matching.disc_blurred(sharp, radius_px)
+    soft = blur_with_disc(sharp, radius_px)
     everywhere = np.ones(sharp.shape, np.float32)
     forward = blur_matching.choose(bank(soft), bank(sharp), everywhere, RADII)
     backward = blur_matching.choose(bank(sharp), bank(soft), everywhere, RADII)
@@ -58,7 +42,7 @@ def test_the_planted_radius_is_found_with_its_sign(radius_px: float) -> None:
 
 def test_a_radius_that_differs_over_the_frame_is_mapped() -> None:
     sharp = grains()
-    soft = np.concatenate([sharp[:, :144], blur_matching.disc_blurred(sharp, 5.2)[:, 144:]], axis=1)
+    soft = np.concatenate([sharp[:, :144], blur_with_disc(sharp, 5.2)[:, 144:]], axis=1)
     found = blur_matching.choose(bank(soft), bank(sharp), np.ones(sharp.shape, np.float32), RADII).radius_px
     assert np.median(found[:, :9]) == pytest.approx(0.0, abs=0.3)
     assert np.median(found[:, -9:]) == pytest.approx(5.2, abs=0.3)
@@ -90,5 +74,5 @@ def test_noise_does_not_pass_for_blur() -> None:
 
 def test_the_share_of_noise_that_is_kept_is_measured_right() -> None:
     noise = np.random.default_rng(6).normal(0, 1, (600, 600)).astype(np.float32)
-    smooth = cv2.GaussianBlur(blur_matching.disc_blurred(noise, 2.3), (0, 0), 0.7)
+    smooth = cv2.GaussianBlur(blur_with_disc(noise, 2.3), (0, 0), 0.7)
     assert blur_matching.noise_kept(2.3, 0.7) == pytest.approx(float(smooth[20:-20, 20:-20].var()), rel=0.05)

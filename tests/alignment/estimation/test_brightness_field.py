@@ -7,10 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 import alignment
-from alignment.estimation import brightness_field, photometry
+from alignment.estimation import brightness_field
 from alignment.estimation.photometry import Photometry
 from alignment.estimation.pyramid import FramePair, pyramid
 from sdd_toolkit.imaging.geometry import corner_error_px
+from sdd_toolkit.imaging.luminance import luminance
 from tests.alignment.conftest import leaves
 
 SIZE = (320, 432)
@@ -20,7 +21,7 @@ BAYER = np.array([0.25, 0.5, 0.25])
 
 
 def light(seed: int = 0) -> NDArray[np.float32]:
-    return photometry.luminance(leaves(seed, SIZE) * np.float32(0.5))
+    return luminance(leaves(seed, SIZE) * np.float32(0.5))
 
 
 def test_a_large_frame_is_compared_on_a_small_level() -> None:
@@ -64,7 +65,7 @@ def test_nothing_is_told_where_nothing_can_be_compared() -> None:
 def test_the_gain_of_the_colours_is_relative_to_that_of_the_luminance() -> None:
     blur = leaves(1, SIZE) * np.float32(0.5)
     sharp = (blur * np.float32([1.3, 1.0, 0.8])).astype(np.float32)
-    luma = [photometry.luminance(frame) for frame in (blur, sharp)]
+    luma = [luminance(frame) for frame in (blur, sharp)]
     found = brightness_field.colour_gain(blur, sharp, pyramid(FramePair(*luma, ONES, ONES)), STILL, Photometry(1.025))
     assert found == pytest.approx(np.array([1.3, 1.0, 0.8]) / 1.025, rel=1e-3)
     assert BAYER @ found == pytest.approx(1.0)

@@ -8,6 +8,7 @@ import pytest
 
 from alignment.estimation import photometry
 from alignment.estimation.photometry import Noise
+from sdd_toolkit.imaging.luminance import luminance
 from tests.alignment.conftest import leaves
 
 
@@ -72,12 +73,6 @@ def test_the_tone_does_not_depend_on_exposure() -> None:
     np.testing.assert_allclose(tones[0], tones[1], rtol=1e-5)
 
 
-def test_noise_is_measured_through_a_steep_gradient() -> None:
-    ramp = np.linspace(0, 5, 300, dtype=np.float32)[None].repeat(200, 0)
-    noisy = ramp + np.random.default_rng(1).normal(0, 0.01, ramp.shape).astype(np.float32)
-    assert photometry.noise_sigma(noisy) == pytest.approx(0.01, rel=0.1)
-
-
 def test_a_band_holds_neither_offset_nor_shading() -> None:
     light = grains()
     shading = np.linspace(0, 0.5, light.shape[1], dtype=np.float32)[None]
@@ -92,7 +87,7 @@ def calm(seed: int) -> np.ndarray:
 
 
 def defocused(seed: int) -> np.ndarray:
-    return cv2.GaussianBlur(photometry.luminance(leaves(seed, (320, 432))), (0, 0), 2.0)
+    return cv2.GaussianBlur(luminance(leaves(seed, (320, 432))), (0, 0), 2.0)
 
 
 @pytest.mark.parametrize("scene", [calm, defocused])

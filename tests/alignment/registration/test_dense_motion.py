@@ -17,6 +17,7 @@ from alignment.registration.dense_motion import Flow
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import render_pair
 from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.luminance import luminance
 
 SIZE = (576, 864)
 SHALLOW = SimulateConfig(width=864, height=576, pixel_pitch_um=41.7, min_coc_px=4.0, max_coc_px=8.0)
@@ -55,7 +56,7 @@ def shown(case: str) -> Shown:
         truth = geometry.displacement(np.linalg.inv(pair.plan.homography), SIZE)
         ys, xs = np.mgrid[0 : SIZE[0], 0 : SIZE[1]] + np.moveaxis(truth, -1, 0)[::-1]
         occlusion = (xs < -0.5) | (ys < -0.5) | (xs > SIZE[1] - 0.5) | (ys > SIZE[0] - 0.5)
-    light = photometry.luminance(sharp)
+    light = luminance(sharp)
     detail = photometry.band(photometry.tone(light, photometry.white_of(light)), 10.0)
     energy = resampling.warp_by_flow(cv2.GaussianBlur(detail**2, (0, 0), 4.0), truth)
     found = alignment.flow(blur, sharp)

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import integrate
 
-from capture.virtual.kernels import ROUND, Pupil, disc_kernel, open_fraction, outline, pupil_kernel
+from capture.virtual.kernels import ROUND, Pupil, open_fraction, outline, pupil_kernel
 
 
 def spread_of(kernel: np.ndarray) -> tuple[float, float]:
@@ -15,36 +13,6 @@ def spread_of(kernel: np.ndarray) -> tuple[float, float]:
     light = kernel.astype(np.float64)
     x, y = (light.sum(0) * at).sum(), (light.sum(1) * at).sum()
     return (light.sum(0) * (at - x) ** 2).sum() - 1 / 12, (light.sum(1) * (at - y) ** 2).sum() - 1 / 12
-
-
-@pytest.mark.parametrize("radius", [0.55, 1.0, 1.49, 2.37, 5.003, 8.0])
-def test_every_pixel_has_its_exact_share_of_the_disc(radius: float) -> None:
-    kernel = disc_kernel(radius) * (np.pi * radius**2)
-    middle = len(kernel) // 2
-
-    def height(x: float, row: int) -> float:
-        chord = np.sqrt(max(radius**2 - x**2, 0.0))
-        return max(0.0, min(chord, row + 0.5) - max(-chord, row - 0.5))
-
-    for column, row in ((0, 0), (middle, 0), (0, middle), (middle, middle), (middle - 1, middle - 1)):
-        kinks = [np.sqrt(max(radius**2 - y**2, 0.0)) for y in (row - 0.5, row + 0.5)]
-        ends = (column - 0.5, min(column + 0.5, max(radius, column - 0.5)))
-        area = integrate.quad(height, *ends, args=(row,), points=kinks, limit=200)[0]
-        assert kernel[middle + row, middle + column] == pytest.approx(area, abs=2e-6)
-
-
-@given(st.floats(0, 40))
-@settings(max_examples=60, deadline=None)
-def test_discs_sum_to_one_and_have_every_symmetry(radius: float) -> None:
-    kernel = disc_kernel(radius)
-    assert kernel.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
-    assert np.array_equal(kernel, kernel.T)
-    assert np.array_equal(kernel, kernel[::-1])
-    assert kernel.shape[0] == 2 * max(0, int(np.ceil(radius - 0.5))) + 1
-
-
-def test_a_disc_of_three_tenths_lies_within_its_pixel() -> None:
-    assert disc_kernel(0.3).tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize(("blades", "roundness"), [(3, 0.0), (5, 0.0), (6, 0.0), (9, 0.4)])
@@ -88,9 +56,3 @@ def test_in_focus_aberration_leaves_a_small_spot() -> None:
     kernel = pupil_kernel(0.0, ROUND, 4.0)
     assert kernel.shape[0] == 2 * round(4 * 0.385) + 1
     assert kernel.sum() == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.parametrize("radius", [-1.0, float("nan")])
-def test_impossible_radii_are_refused(radius: float) -> None:
-    with pytest.raises(ValueError, match="px"):
-        disc_kernel(radius)

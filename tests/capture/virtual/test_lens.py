@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from capture.virtual.kernels import disc_kernel
 from capture.virtual.lens import (
     focus_distance_m,
     image_distance_mm,
@@ -11,6 +10,7 @@ from capture.virtual.lens import (
     vignetting,
 )
 from capture.virtual.render import spread
+from sdd_toolkit.imaging.disc import disc_kernel
 
 
 def test_a_subject_at_two_focal_lengths_is_imaged_at_two_focal_lengths() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.kernels import disc_kernel
 from capture.virtual.optics import stopped_to
+from sdd_toolkit.imaging.disc import disc_kernel
 
 CENTRE = (400.0, 300.0)
 

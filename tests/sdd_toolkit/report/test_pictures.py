@@ -14,7 +14,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig
 from sdd_toolkit.records import FileRef, Reason
-from sdd_toolkit.report.alignment_check import disc_blurred, most_textured_window, overlay
+from sdd_toolkit.report.alignment_check import most_textured_window, overlay
 from sdd_toolkit.report.pictures import PictureTask, jpeg, pictures
 from tests.support.planted_pairs import alignment, build_folder, record, write_pair
 
@@ -155,14 +155,6 @@ def test_a_packed_pair_is_moved_back_by_all_of_its_motion(tmp_path: Path) -> Non
 def test_an_overlay_of_equal_frames_is_grey() -> None:
     plane = np.arange(12, dtype=np.uint8).reshape(3, 4)
     assert np.ptp(overlay(plane, plane), axis=-1).max() == 0
-
-
-def test_the_blur_disc_keeps_brightness_and_spreads_a_point_to_its_radius() -> None:
-    point = np.zeros((21, 21), dtype=np.float32)
-    point[10, 10] = 1.0
-    blurred = disc_blurred(point, 4.0)
-    assert blurred.sum() == pytest.approx(1.0, abs=1e-5)
-    assert blurred[10, 14] > 0 == blurred[10, 15]
 
 
 def test_the_telling_window_is_where_texture_moved_most() -> None:

@@ -1,0 +1,30 @@
+"""Luminance of linear camera RGB: the mean of the Bayer samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_WEIGHTS = np.array([[0.25, 0.5, 0.25]], dtype=np.float32)
+
+
+def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the Bayer samples of a linear frame, green counted twice.
+
+    Args:
+        frame: (H, W, 3) float32 linear RGB.
+
+    Returns:
+        (H, W) float32, clipped at 0.
+
+    Example:
+        >>> luminance(np.array([[[0.2, 0.4, 0.6]]], dtype=np.float32))
+        array([[0.4]], dtype=float32)
+    """
+    light = np.asarray(cv2.transform(frame, _WEIGHTS), dtype=np.float32)
+    return np.clip(light, np.float32(0), np.float32(np.inf), out=light)
