@@ -126,6 +126,6 @@ def test_a_real_stack_gets_sharper_than_its_sharpest_frame(tmp_path: Path) -> No
     found = fuse(paths, tmp_path, stack_files.most_detailed(paths))
     assert [frame.reason for frame in found.frames] == [None] * 5
     detail = [
-        stack_files.quality.relative_detail(frames.read_half(path).rgb) for path in (*paths, tmp_path / "all.png")
+        stack_files.sharpness.relative_detail(frames.read_half(path).rgb) for path in (*paths, tmp_path / "all.png")
     ]
     assert detail[-1] > 1.3 * max(detail[:-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sdd_toolkit.imaging import noise
 from sdd_toolkit.imaging.noise import noise_sigma, noise_variance
 
 SIZE = (192, 288)
@@ -29,3 +30,9 @@ def test_noise_is_measured_through_a_steep_gradient() -> None:
 def test_an_image_smaller_than_a_cell_has_no_noise() -> None:
     small = np.ones((15, 15), dtype=np.float32)
     assert (noise_sigma(small), noise_variance(small)) == (0.0, 0.0)
+
+
+def test_the_noise_rests_on_the_median_of_each_tile() -> None:
+    image = np.random.default_rng(1).random((100, 130), dtype=np.float32)
+    tiles = [[np.median(image[r : r + 24, c : c + 24]) for c in range(0, 120, 24)] for r in range(0, 96, 24)]
+    assert np.array_equal(noise._cell_medians(image), np.array(tiles, dtype=np.float64))

@@ -105,12 +105,6 @@ def test_detail_and_noise_do_not_show_the_bands_they_are_computed_in(
     assert (banded.fine_noise, banded.medium_noise) == (whole.fine_noise, whole.medium_noise)
 
 
-def test_the_noise_rests_on_the_median_of_each_tile() -> None:
-    image = np.random.default_rng(1).random((100, 130), dtype=np.float32)
-    tiles = [[np.median(image[r : r + 24, c : c + 24]) for c in range(0, 120, 24)] for r in range(0, 96, 24)]
-    assert np.array_equal(sharpness._tile_medians(image), np.array(tiles, dtype=np.float64))
-
-
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 60), (400, 300)])
 @pytest.mark.parametrize("levels", [1, 3, 65536])
 def test_the_bright_level_is_the_percentile_of_all_pixels(size: tuple[int, int], levels: int) -> None:
