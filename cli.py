@@ -1,30 +1,34 @@
-"""The front door: command names, where they live, one line of help each. Nothing heavy is imported here."""
+"""The program `sdd`: its table of commands, and `sdd build`, which runs all stages. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, run_cli
-from sdd_toolkit.cli.options import (
-    IN_PATH,
-    OUT_PATH,
-    echo_report,
-    executor_option,
-    json_option,
-    lock_folders,
-    overwrite_option,
-)
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, run_options
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
-    from sdd_toolkit.execution.progress import Track
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from alignment.config import AlignConfig
+    from alignment.fusion.stage import FuseConfig
+    from capture.config import IngestConfig
+    from sdd_toolkit.cards.config import CardConfig
+    from sdd_toolkit.cli.options import RunOptions
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.pipeline.dataset_folder import Dataset
+    from sdd_toolkit.quality.criteria import FilterConfig
+    from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.records import Report
+    from sdd_toolkit.report.stage import ReportConfig
 
 WORKER_MODULES = (
     "capture.ingest.stage",
@@ -34,7 +38,7 @@ WORKER_MODULES = (
     "sdd_toolkit.packing.stage",
     "sdd_toolkit.report.pictures",
 )
-"""Where the tasks are that a build has for worker processes."""
+"""Modules whose tasks a build sends to worker processes."""
 
 CAPTURE_COMMANDS = (
     CommandSpec("plan", "capture.tether.commands:plan", "Write a commented shot list to edit."),
@@ -111,12 +115,18 @@ COMMANDS = (
 )
 
 
-class StageOptions(TypedDict):
-    """How a stage is run, whichever it is."""
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The sections of `sdd.toml` that `sdd build` needs, each named as in the file."""
 
-    executor: str
-    overwrite: bool
-    track: Track
+    ingest: IngestConfig
+    develop: DevelopConfig
+    fuse: FuseConfig
+    align: AlignConfig
+    filter: FilterConfig
+    pack: PackConfig
+    card: CardConfig
+    report: ReportConfig
 
 
 @click.group(
@@ -147,130 +157,144 @@ def capture() -> None:
 @click.option("--out", type=OUT_PATH, help="Folder of the data set; instead of [build] out.")
 @click.option("--breathing", type=IN_PATH, help="Lens models of `sdd breathing`: the zoom to expect of a pair.")
 @click.option("--mask", type=IN_PATH, help="White: where to align by. An image, or a folder of ID.png.")
-@executor_option
-@overwrite_option
-@json_option
+@run_options("executor", "overwrite", "as_json")
 def build(
     config: Path,
     source: tuple[Path, ...],
     out: Path | None,
     breathing: Path | None,
     mask: Path | None,
-    executor: str | None,
-    overwrite: bool,
-    as_json: bool,
+    run: RunOptions,
 ) -> None:
     """Run all stages from a configuration file, resuming.
 
     Ingest, hotpixels, align, filter, pack, verify, card, report. Every stage skips what an earlier run has done.
     """
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.execution.spec import default_name
-
-    reports = build_dataset(config, source, out, executor or default_name(), overwrite, terminal, breathing, mask)
-    if as_json:
+    reports = build_dataset(config, source, out, run, breathing=breathing, mask=mask)
+    if run.as_json:
         click.echo(json.dumps([asdict(report) for report in reports]))
         return
     for report in reports:
-        echo_report(report, as_json=False)
+        run.echo(report)
 
 
 def build_dataset(
     config: Path,
     source: tuple[Path, ...],
     out: Path | None,
-    executor: str,
-    overwrite: bool,
-    track: Track,
+    run: RunOptions,
+    *,
     breathing: Path | None = None,
     mask: Path | None = None,
 ) -> list[Report]:
-    """The recipe: every stage from RAW files to the report, in order.
+    """Runs every stage from RAW files to the report, in order.
 
     Args:
         config: `sdd.toml`; each stage reads its own section.
         source: Folders with RAW files; empty means those of `[build]`.
         out: Folder of the data set; None means that of `[build]`.
-        executor: See `sdd_toolkit.execution.executor`.
-        overwrite: Do everything again.
-        track: Shows progress.
+        run: Executor, `overwrite` and progress of every stage.
         breathing: File of `sdd breathing`; None means `[align] breathing`.
-        mask: Where to align by: an image for all pairs, or a folder of `ID.png`.
+        mask: Area to align by: an image for all pairs, or a folder of `ID.png`.
+
+    Returns:
+        The report of each stage.
+
+    Raises:
+        SddError: A stage failed; the report page of the data set exists all the same, and the hint names it.
     """
-    from sdd_toolkit.config import load_section
+    from sdd_toolkit.errors import SddError
     from sdd_toolkit.execution.executor import start_workers_early
     from sdd_toolkit.pipeline.dataset_folder import BuildConfig, record_config, resolve
 
-    recipe = load_section(BuildConfig, "build", config)
+    run = replace(run, config=config)
+    recipe = run.section(BuildConfig, "build")
     sources, dataset = resolve(config, source, out, recipe)
     if not dataset.ingested.exists():
-        # Workers import as long as this process does.
-        start_workers_early(executor, WORKER_MODULES)
-    import alignment.config
-    import alignment.fusion.stage
-    import alignment.registration.stage
-    import capture.config
-    import capture.ingest.stage
-    from sdd_toolkit.audit import verify
-    from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
+        # The workers import their modules while this process imports its own.
+        start_workers_early(run.executor, WORKER_MODULES)
     from sdd_toolkit.cards import stage as cards
-    from sdd_toolkit.cards.config import CardConfig
-    from sdd_toolkit.errors import SddError
-    from sdd_toolkit.packing import stage as pack
-    from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.quality import stage as filter
-    from sdd_toolkit.quality.criteria import FilterConfig
-    from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.report import stage as report
 
     lock_folders(dataset.folder, dataset.shards, dataset.report)
-    ingest = load_section(capture.config.IngestConfig, "ingest", config)
-    develop = load_section(DevelopConfig, "develop", config)
-    fuse = load_section(alignment.fusion.stage.FuseConfig, "fuse", config)
-    known = None if breathing is None else lens_breathing.read_models(breathing)
-    align = load_section(alignment.config.AlignConfig, "align", config, breathing=known)
-    select = load_section(FilterConfig, "filter", config)
-    packing = load_section(PackConfig, "pack", config)
-    card = load_section(CardConfig, "card", config)
-    page = load_section(report.ReportConfig, "report", config)
-    record_config(
-        dataset,
-        {
-            "ingest": ingest,
-            "develop": develop,
-            "fuse": fuse,
-            "align": align,
-            "filter": select,
-            "pack": packing,
-            "card": card,
-            "report": page,
-        },
+    sections = _load_sections(run, breathing)
+    record_config(dataset, {section.name: getattr(sections, section.name) for section in fields(sections)})
+    write_report = partial(
+        report.write_report, dataset.folder, dataset.report, sections.report, shards=dataset.shards, **run.stage
     )
-    # Positional: manifest (or folder) in, folder out, configuration. The keywords are the same for every stage.
-    how: StageOptions = {"executor": executor, "overwrite": overwrite, "track": track}
-    done = [capture.ingest.stage.ingest_photographs(sources, dataset.folder, ingest, **how)]
-    if develop.hot_pixels:
-        done.append(hot_pixel_map.find_hot_pixels(dataset.ingested, dataset.folder, **how))
-    if recipe.fuse_stacks:
-        done.append(
-            alignment.fusion.stage.fuse_stacks(dataset.ingested, dataset.folder, fuse, align, develop=develop, **how)
-        )
-    pairs = dataset.fused if recipe.fuse_stacks else dataset.ingested
-    done += [
-        alignment.registration.stage.align_pairs(pairs, dataset.folder, align, masks=mask, develop=develop, **how),
-        filter.filter_pairs(dataset.aligned, dataset.folder, select, develop=develop, **how),
-    ]
+    reports = [step() for step in _manifest_steps(sources, dataset, recipe.fuse_stacks, sections, run, mask)]
     try:
-        done.append(pack.pack_dataset(dataset.filtered, dataset.shards, packing, develop=develop, **how))
-        # Pack has decoded what it wrote and hashed all shards: `sdd verify` does both once more.
-        done.append(verify.verify_shards(dataset.shards, pixels=False, hashes=False, executor=executor, track=track))
-        done.append(cards.write_card(dataset.shards, card, manifest=dataset.filtered))
+        reports += [step() for step in _shard_steps(dataset, sections, run)]
     except SddError as error:
-        # A build that ends without a data set needs the page that says why most of all.
+        # The page explains the missing data set: it is needed most where the build fails.
         cards.remove_card(dataset.shards)
-        shown = report.write_report(dataset.folder, dataset.report, page, shards=dataset.shards, **how)
-        raise type(error)(error.what, hint=f"{error.hint}; see {shown.outputs[0]}") from error
-    return [*done, report.write_report(dataset.folder, dataset.report, page, shards=dataset.shards, **how)]
+        page = write_report().outputs[0]
+        raise type(error)(error.what, hint=f"{error.hint}; see {page}") from error
+    return [*reports, write_report()]
+
+
+def _load_sections(run: RunOptions, breathing: Path | None) -> Sections:
+    from alignment.config import AlignConfig
+    from alignment.fusion.stage import FuseConfig
+    from capture.config import IngestConfig
+    from sdd_toolkit.calibration import lens_breathing
+    from sdd_toolkit.cards.config import CardConfig
+    from sdd_toolkit.packing.config import PackConfig
+    from sdd_toolkit.quality.criteria import FilterConfig
+    from sdd_toolkit.raw.development import DevelopConfig
+    from sdd_toolkit.report.stage import ReportConfig
+
+    models = None if breathing is None else lens_breathing.read_models(breathing)
+    return Sections(
+        ingest=run.section(IngestConfig, "ingest"),
+        develop=run.section(DevelopConfig, "develop"),
+        fuse=run.section(FuseConfig, "fuse"),
+        align=run.section(AlignConfig, "align", breathing=models),
+        filter=run.section(FilterConfig, "filter"),
+        pack=run.section(PackConfig, "pack"),
+        card=run.section(CardConfig, "card"),
+        report=run.section(ReportConfig, "report"),
+    )
+
+
+def _manifest_steps(
+    sources: list[Path], dataset: Dataset, fuse_stacks: bool, sections: Sections, run: RunOptions, mask: Path | None
+) -> list[Callable[[], Report]]:
+    """The stages from RAW files to the filtered manifest."""
+    import alignment.fusion.stage as fusion
+    import alignment.registration.stage as registration
+    import capture.ingest.stage as ingest
+    from sdd_toolkit.calibration import hot_pixel_map
+    from sdd_toolkit.quality import stage as quality
+
+    folder, develop = dataset.folder, sections.develop
+    pairs = dataset.fused if fuse_stacks else dataset.ingested
+    steps = [partial(ingest.ingest_photographs, sources, folder, sections.ingest, **run.stage)]
+    if develop.hot_pixels:
+        steps.append(partial(hot_pixel_map.find_hot_pixels, dataset.ingested, folder, **run.stage))
+    if fuse_stacks:
+        fuse, align = sections.fuse, sections.align
+        steps.append(partial(fusion.fuse_stacks, dataset.ingested, folder, fuse, align, develop=develop, **run.stage))
+    return [
+        *steps,
+        partial(registration.align_pairs, pairs, folder, sections.align, masks=mask, develop=develop, **run.stage),
+        partial(quality.filter_pairs, dataset.aligned, folder, sections.filter, develop=develop, **run.stage),
+    ]
+
+
+def _shard_steps(dataset: Dataset, sections: Sections, run: RunOptions) -> list[Callable[[], Report]]:
+    """The stages from the filtered manifest to the published shards and their card."""
+    from sdd_toolkit.audit.verify import verify_shards
+    from sdd_toolkit.cards.stage import write_card
+    from sdd_toolkit.packing.stage import pack_dataset
+
+    shards = dataset.shards
+    return [
+        partial(pack_dataset, dataset.filtered, shards, sections.pack, develop=sections.develop, **run.stage),
+        # Packing has decoded and hashed all it wrote; `sdd verify` does both again.
+        partial(verify_shards, shards, pixels=False, hashes=False, executor=run.executor, track=run.track),
+        partial(write_card, shards, sections.card, manifest=dataset.filtered),
+    ]
 
 
 def main() -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sdd_toolkit.cli.options import RunOptions
     from sdd_toolkit.records import Report
 
 WITH_FLOW = "homography+flow"
@@ -34,16 +35,7 @@ _OF_A_TRANSFORM = ("pair_id", "warp", "inverse", "nearest")
 @click.option("--inverse", is_flag=True, help="Apply from the sharp frame's grid to the blurred one's.")
 @click.option("--nearest", is_flag=True, help="Copy the nearest number: for masks, label maps and depth maps.")
 @stage_options
-def align(
-    files: tuple[Path, ...],
-    out: Path,
-    config: Path | None,
-    executor: str | None,
-    overwrite: bool,
-    as_json: bool,
-    transform: Path | None,
-    **options: Any,
-) -> None:
+def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path | None, **options: Any) -> None:
     """Register every blurred frame to its sharp partner.
 
     \b
@@ -54,92 +46,69 @@ def align(
     Files are RAW or images. What is aligned keeps its bit depth (RAW becomes 16-bit TIFF) and its metadata.
     """
     if transform is not None:
-        report = _transform(transform, files, out, overwrite, **_only(_OF_A_TRANSFORM, "--apply", options))
+        report = _apply_transform(transform, files, out, run, **_only(_OF_A_TRANSFORM, "--apply", options))
     elif len(files) == 1:
-        options = _only(_OF_A_MANIFEST, "a manifest", options)
-        report = _manifest(files[0], out, config, executor, overwrite, **options)
+        report = _align_manifest(files[0], out, run, **_only(_OF_A_MANIFEST, "a manifest", options))
     elif len(files) == 2:
-        report = _two_frames(*files, out, config, overwrite, as_json, **_only(_OF_TWO_FRAMES, "two frames", options))
+        report = _align_two_frames(*files, out, run, **_only(_OF_TWO_FRAMES, "two frames", options))
     else:
         raise click.UsageError("give one manifest or two frames; more files go with --apply")
-    echo_report(report, as_json)
+    run.echo(report)
     if transform is not None and report.rejected:
         raise click.exceptions.Exit(2)
 
 
-def _manifest(
-    manifest: Path,
-    out: Path,
-    config: Path | None,
-    executor: str | None,
-    overwrite: bool,
-    mask: Path | None,
-    export: Path | None,
-    breathing: Path | None,
+def _align_manifest(
+    manifest: Path, out: Path, run: RunOptions, *, mask: Path | None, export: Path | None, breathing: Path | None
 ) -> Report:
     from alignment.config import AlignConfig
-    from alignment.registration.stage import OUTPUT, align_pairs
+    from alignment.registration import stage
     from alignment.transforms import transform as transforms
     from sdd_toolkit.calibration import lens_breathing
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.config import load_section
-    from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.frames.reading import is_candidate
+    from sdd_toolkit.formats.containers import is_candidate
     from sdd_toolkit.raw.development import DevelopConfig
 
     if is_candidate(manifest):
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
     lock_folders(out)
-    known = None if breathing is None else lens_breathing.read_models(breathing)
-    section = load_section(AlignConfig, "align", config, breathing=known)
-    develop = load_section(DevelopConfig, "develop", config)
-    name = executor or default_name()
-    report = align_pairs(
-        manifest, out, section, masks=mask, develop=develop, executor=name, overwrite=overwrite, track=terminal
-    )
+    models = None if breathing is None else lens_breathing.read_models(breathing)
+    config = run.section(AlignConfig, "align", breathing=models)
+    develop = run.section(DevelopConfig, "develop")
+    report = stage.align_pairs(manifest, out, config, masks=mask, develop=develop, **run.stage)
     if export is None:
         return report
-    transforms.export_transform(out / OUTPUT, export)
+    transforms.export_transform(out / stage.OUTPUT, export)
     return replace(report, outputs=(*report.outputs, str(export)))
 
 
-def _two_frames(
-    blur: Path,
-    sharp: Path,
-    out: Path,
-    config: Path | None,
-    overwrite: bool,
-    as_json: bool,
-    mask: Path | None,
-    warp: str | None,
+def _align_two_frames(
+    blur: Path, sharp: Path, out: Path, run: RunOptions, *, mask: Path | None, warp: str | None
 ) -> Report:
     from alignment.config import AlignConfig
-    from alignment.registration.photograph_pair import align_photographs
+    from alignment.registration import photograph_pair
     from alignment.transforms.transform import in_words
-    from sdd_toolkit.config import load_section
 
-    section = load_section(AlignConfig, "align", config)
-    report, transform = align_photographs(
-        blur, sharp, out, section, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=overwrite
+    config = run.section(AlignConfig, "align")
+    report, transform = photograph_pair.align_photographs(
+        blur, sharp, out, config, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=run.overwrite
     )
-    if not as_json:
+    if not run.as_json:
         click.echo(in_words(transform))
     return report
 
 
-def _transform(
+def _apply_transform(
     transform: Path,
     files: tuple[Path, ...],
     out: Path,
-    overwrite: bool,
+    run: RunOptions,
+    *,
     pair_id: str | None,
     warp: str | None,
-    inverse: bool,
-    nearest: bool,
+    **sampling: bool,
 ) -> Report:
+    from alignment.transforms import apply
     from alignment.transforms import transform as transforms
-    from alignment.transforms.apply import apply_to_files
-    from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.errors import InputError
 
     stored, flow_file = transforms.load_transform(transform, pair_id)
@@ -147,9 +116,10 @@ def _transform(
         raise InputError(f"{transform} comes with no residual flow", hint="leave out --warp")
     if warp != WITH_FLOW:
         flow_file = None
-    return apply_to_files(
-        stored, files, out, flow_file=flow_file, inverse=inverse, nearest=nearest, overwrite=overwrite, track=terminal
-    )[0]
+    report, _ = apply.apply_to_files(
+        stored, files, out, flow_file=flow_file, overwrite=run.overwrite, track=run.track, **sampling
+    )
+    return report
 
 
 def _only(names: tuple[str, ...], mode: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -165,10 +135,7 @@ def _only(names: tuple[str, ...], mode: str, options: dict[str, Any]) -> dict[st
 @out_option("Folder of the data set: fused.jsonl and fused/ are written there; of FRAMEs: folder of the picture.")
 @click.option("--reference", type=IN_PATH, help="Of FRAMEs: the one whose framing the picture has (default: sharpest).")
 @stage_options
-def fuse(
-    files: tuple[Path, ...], out: Path, reference: Path | None, config: Path | None, executor: str | None,
-    overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
+def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOptions) -> None:
     """Make all-in-focus pictures of focal stacks, with a map of origins.
 
     \b
@@ -176,23 +143,16 @@ def fuse(
     sdd fuse FRAME FRAME...          one stack, no manifest
     """
     from alignment.config import AlignConfig
-    from alignment.fusion.stage import FuseConfig, fuse_frames, fuse_stacks
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.config import load_section
-    from sdd_toolkit.execution.spec import default_name
+    from alignment.fusion import stage
     from sdd_toolkit.formats.containers import is_candidate
     from sdd_toolkit.raw.development import DevelopConfig
 
-    align = load_section(AlignConfig, "align", config)
+    align = run.section(AlignConfig, "align")
     if len(files) > 1:
-        echo_report(fuse_frames(files, out, align, reference=reference, overwrite=overwrite), as_json)
+        run.echo(stage.fuse_frames(files, out, align, reference=reference, overwrite=run.overwrite))
         return
     if reference is not None or is_candidate(files[0]):
         raise click.UsageError("give one manifest, or several frames; --reference goes with frames.")
     lock_folders(out)
-    section, develop = load_section(FuseConfig, "fuse", config), load_section(DevelopConfig, "develop", config)
-    how = executor or default_name()
-    report = fuse_stacks(
-        files[0], out, section, align, develop=develop, executor=how, overwrite=overwrite, track=terminal
-    )
-    echo_report(report, as_json)
+    config, develop = run.section(stage.FuseConfig, "fuse"), run.section(DevelopConfig, "develop")
+    run.echo(stage.fuse_stacks(files[0], out, config, align, develop=develop, **run.stage))

@@ -1,16 +1,17 @@
-"""The commands of the capture room; those of the virtual camera are in `capture.virtual.commands`."""
+"""Command line of `sdd ingest`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from capture.ingest.stage import Ingested
+    from sdd_toolkit.cli.options import RunOptions
 
 
 @click.command()
@@ -26,37 +27,32 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the pairs, why, and the files left over; write nothing.")
 @stage_options
 def ingest(
-    sources: tuple[Path, ...], out: Path, pairing: str | None, table: Path | None, check_pixels: bool | None,
-    dry_run: bool, config: Path | None, executor: str | None, overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
+    sources: tuple[Path, ...], out: Path, table: Path | None, dry_run: bool, run: RunOptions, **settings: Any
+) -> None:
     """Find RAW files and images and form pairs: the manifest."""
     from capture.config import IngestConfig
-    from capture.ingest.stage import collect, ingest_photographs, pair_count
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.config import load_section
-    from sdd_toolkit.execution.spec import default_name
+    from capture.ingest import stage
 
-    section = load_section(IngestConfig, "ingest", config, pairing=pairing, check_pixels=check_pixels)
-    how = executor or default_name()
+    config = run.section(IngestConfig, "ingest", **settings)
     if dry_run:
-        _show(collect(sources, out, section, table=table, executor=how, track=terminal), as_json)
+        collected = stage.collect(sources, out, config, table=table, executor=run.executor, track=run.track)
+        _print_pairs(collected, run.as_json)
         return
     lock_folders(out)
-    report = ingest_photographs(sources, out, section, table=table, executor=how, overwrite=overwrite, track=terminal)
-    echo_report(report, as_json)
-    if not as_json:
-        click.echo(f"  {pair_count(out)} pairs")
+    run.echo(stage.ingest_photographs(sources, out, config, table=table, **run.stage))
+    if not run.as_json:
+        click.echo(f"  {stage.pair_count(out)} pairs")
 
 
-def _show(found: Ingested, as_json: bool) -> None:
+def _print_pairs(collected: Ingested, as_json: bool) -> None:
     import shutil
     import sys
 
-    from capture.ingest import dry_run as overview
+    from capture.ingest import dry_run
 
     if as_json:
-        click.echo(overview.as_json(found))
+        click.echo(dry_run.as_json(collected))
     elif sys.stdout.isatty():
-        click.echo(overview.as_table(found, shutil.get_terminal_size().columns))
+        click.echo(dry_run.as_table(collected, shutil.get_terminal_size().columns))
     else:
-        click.echo(overview.as_text(found))
+        click.echo(dry_run.as_text(collected))

@@ -1,4 +1,4 @@
-"""The commands `train`, `evaluate`, `deblur`, `blurmap`, `export-onnx`, `networks`. torch is imported late."""
+"""Command line of `sdd train`, `evaluate`, `deblur`, `blurmap`, `export-onnx`, `networks`; torch is imported late."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def train(
     with training_extra():
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-        from jdrl.training.train import train as run
+        from jdrl.training import train as training
 
-        report = run(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
+        report = training.train(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
     rank_zero_only(echo_report)(report, as_json)
 
 
@@ -119,9 +119,9 @@ def evaluate(
         raise click.UsageError("give at least one checkpoint, and the folder of shards last")
     section = load_section(EvaluateConfig, "evaluate", config, **flags)
     with training_extra():
-        from jdrl.evaluation.stage import evaluate as run
+        from jdrl.evaluation import stage
 
-        evaluation = run(
+        evaluation = stage.evaluate(
             checkpoints, shards, out, section, split=split, network=network, misalignment=misalignment, track=terminal
         )
     echo_evaluation(evaluation, as_json)
@@ -153,10 +153,11 @@ def deblur(
         raise click.UsageError("give a checkpoint and at least one photograph, or --weights and --network")
     config = load_section(DeblurConfig, "deblur", None, **options)
     with training_extra():
-        from jdrl.inference.deblur import deblur_files
+        from jdrl.inference import deblur as inference
 
         checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
-        report, failures = deblur_files(chosen(checkpoint, weights, network), files, out, config, track=terminal)
+        deblurrer = chosen(checkpoint, weights, network)
+        report, failures = inference.deblur_files(deblurrer, files, out, config, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)
@@ -178,9 +179,9 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
     if (checkpoint is None) == (weights is None):
         raise click.UsageError("give either a checkpoint or --weights")
     with training_extra():
-        from jdrl.inference.onnx_export import export
+        from jdrl.inference import onnx_export as onnx
 
-        exported = export(chosen(checkpoint, weights, network), out)
+        exported = onnx.export(chosen(checkpoint, weights, network), out)
     if as_json:
         click.echo(json.dumps(asdict(exported)))
         return
@@ -216,9 +217,10 @@ def blurmap(
 
     tiling = load_section(Tiling, "blurmap", None, **options)
     with training_extra():
-        from jdrl.inference.blur_map import map_blur_of_files, of_checkpoint
+        from jdrl.inference import blur_map
 
-        report, failures = map_blur_of_files(of_checkpoint(checkpoint, tiling, network), files, out, track=terminal)
+        mapper = blur_map.of_checkpoint(checkpoint, tiling, network)
+        report, failures = blur_map.map_blur_of_files(mapper, files, out, track=terminal)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)
@@ -236,13 +238,12 @@ def networks(as_json: bool) -> None:
     from sdd_toolkit.errors import ConfigError
 
     with training_extra():
-        from jdrl.networks import names
-        from jdrl.networks.listing import describe
+        from jdrl.networks import listing, names
 
         rows = []
         for name in names():
             try:
-                rows.append(describe(name))
+                rows.append(listing.describe(name))
             except ConfigError as error:
                 click.echo(f"{name}: {error.what}", err=True)
     if as_json:

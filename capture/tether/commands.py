@@ -1,4 +1,4 @@
-"""`sdd capture plan`, `sdd capture run` and `sdd capture cameras`."""
+"""Command line of `sdd capture plan`, `sdd capture run` and `sdd capture cameras`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, json_option, overwrite_option
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, echo_report, json_option, overwrite_option, run_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from capture.tether.operator import Operator
     from capture.tether.plan import ShootingPlan
     from capture.tether.session import Outcome
+    from sdd_toolkit.cli.options import RunOptions
     from sdd_toolkit.execution.progress import Track
 
 _A_WHILE_S = 120
@@ -54,26 +55,31 @@ def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
 @click.option("--yes", is_flag=True, help="Ask nothing: accept frames with warnings, replace damaged ones.")
 @click.option("--reshoot", multiple=True, metavar="SCENE", help="Shoot this scene again although it is finished.")
 @click.option("--dry-run", is_flag=True, help="List the frames and the time they take; no camera is touched.")
-@overwrite_option
-@json_option
+@run_options("overwrite", "as_json")
 def run(
-    plan: Path, out: Path | None, camera: str | None, port: str | None, yes: bool, reshoot: tuple[str, ...],
-    dry_run: bool, overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
+    plan: Path,
+    out: Path | None,
+    camera: str | None,
+    port: str | None,
+    yes: bool,
+    reshoot: tuple[str, ...],
+    dry_run: bool,
+    run: RunOptions,
+) -> None:
     """Shoot a plan with a tethered camera, resuming."""
     from capture.tether import drivers, session
 
     shots = _planned(plan, camera, port)
     if dry_run:
-        click.echo(_listing(shots, as_json))
+        click.echo(_listing(shots, run.as_json))
         return
     folder = out or plan.parent / shots.session.out
     operator, track = _standing_by(yes, shots)
     outcome = session.shoot_plan(
         shots, folder, lambda: drivers.connect(shots.camera), operator,
-        reshoot=reshoot, overwrite=overwrite, track=track,
+        reshoot=reshoot, overwrite=run.overwrite, track=track,
     )  # fmt: skip
-    _summarise(outcome, as_json)
+    _summarise(outcome, run.as_json)
 
 
 @click.command()

@@ -1,12 +1,18 @@
-"""`sdd capture simulate`."""
+"""Command line of `sdd capture simulate`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
+
+if TYPE_CHECKING:
+    from sdd_toolkit.cli.options import RunOptions
 
 
 def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
@@ -45,29 +51,27 @@ def _depth(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Short for --executor local:N.")
 @stage_options
 def simulate(
-    out: Path, scenes: int | None, kind: str, seed: int, size: tuple[int | None, int | None], image: Path | None,
-    depth: Path | str | None, defects: bool, workers: int | None, config: Path | None, executor: str | None,
-    overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Parses, shoots, reports."""
+    *,
+    out: Path,
+    size: tuple[int | None, int | None],
+    image: Path | None,
+    depth: Path | str | None,
+    workers: int | None,
+    run: RunOptions,
+    **shooting: Any,
+) -> None:
+    """Shoots with the virtual camera and prints the report."""
+    from capture.virtual import sources, stage
     from capture.virtual.config import SimulateConfig
-    from capture.virtual.sources import sources
-    from capture.virtual.stage import simulate_pairs
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.config import load_section
-    from sdd_toolkit.execution.spec import default_name
 
     if isinstance(depth, Path) and image is None:
         raise click.UsageError("--depth FILE needs --image: it is the depth of a photograph")
-    if workers is not None and executor is not None:
-        raise click.UsageError("--workers and --executor say the same thing: give one of them")
+    if workers is not None:
+        if click.get_current_context().get_parameter_source("executor") is not ParameterSource.DEFAULT:
+            raise click.UsageError("--workers and --executor say the same thing: give one of them")
+        run = replace(run, executor=f"local:{workers}")
     lock_folders(out)
     mode, file = (None, depth) if isinstance(depth, Path) else (depth, None)
-    section = load_section(SimulateConfig, "simulate", config, width=size[0], height=size[1], depth=mode)
-    report = simulate_pairs(
-        out, section, scenes=scenes, kind=kind, seed=seed, defects=defects,
-        photographs=() if image is None else sources(image, file),
-        executor=f"local:{workers}" if workers else executor or default_name(),
-        overwrite=overwrite, track=terminal,
-    )  # fmt: skip
-    echo_report(report, as_json)
+    config = run.section(SimulateConfig, "simulate", width=size[0], height=size[1], depth=mode)
+    photographs = () if image is None else sources.sources(image, file)
+    run.echo(stage.simulate_pairs(out, config, photographs=photographs, **shooting, **run.stage))

@@ -8,27 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, echo_report, executor_option, json_option
+from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, json_option, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.audit.origin import Origin
+    from sdd_toolkit.cli.options import RunOptions
     from sdd_toolkit.storage.locations import Location
 
 
 @click.command()
 @click.argument("shards", type=FOLDER_OR_URL)
 @click.option("--quick", is_flag=True, help="Compare bytes with the index, decode no pixels.")
-@executor_option
-@json_option
-def verify(shards: Location, quick: bool, executor: str | None, as_json: bool) -> None:
+@run_options("executor", "as_json")
+def verify(shards: Location, quick: bool, run: RunOptions) -> None:
     """Re-read every shard and compare it with the index."""
-    from sdd_toolkit.audit.verify import verify_shards
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.audit import verify
 
-    echo_report(verify_shards(shards, pixels=not quick, executor=executor or default_name(), track=terminal), as_json)
+    run.echo(verify.verify_shards(shards, pixels=not quick, executor=run.executor, track=run.track))
 
 
 @click.command()
@@ -38,15 +36,15 @@ def verify(shards: Location, quick: bool, executor: str | None, as_json: bool) -
 @click.pass_context
 def leakage(context: click.Context, shards: Path, distance: int | None, as_json: bool) -> None:
     """Find scenes of different splits that look alike."""
-    from sdd_toolkit.audit.leakage import check_leakage, format_leaks
+    from sdd_toolkit.audit import leakage as check
     from sdd_toolkit.imaging.perceptual_hash import MAX_HAMMING_DISTANCE
 
-    found = check_leakage(shards, MAX_HAMMING_DISTANCE if distance is None else distance)
+    found = check.check_leakage(shards, MAX_HAMMING_DISTANCE if distance is None else distance)
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:
         click.echo(f"leakage: {len(found.leaks)} found among {found.compared} pairs ({found.max_distance} bits)")
-        click.echo("".join(f"  {line}\n" for line in format_leaks(found)), nl=False)
+        click.echo("".join(f"  {line}\n" for line in check.format_leaks(found)), nl=False)
     context.exit(1 if found.leaks else 0)
 
 
@@ -56,13 +54,13 @@ def leakage(context: click.Context, shards: Path, distance: int | None, as_json:
 @json_option
 def show(shards: Path, pair: str, as_json: bool) -> None:
     """Show where a packed pair comes from: source files, every step, its shard."""
-    from sdd_toolkit.audit.origin import trace_origin
+    from sdd_toolkit.audit import origin
 
-    origin = trace_origin(shards, pair)
+    traced = origin.trace_origin(shards, pair)
     if as_json:
-        click.echo(json.dumps(asdict(origin), ensure_ascii=False))
+        click.echo(json.dumps(asdict(traced), ensure_ascii=False))
         return
-    _print_origin(origin)
+    _print_origin(traced)
 
 
 def _print_origin(origin: Origin) -> None:

@@ -8,37 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import (
-    IN_PATH,
-    echo_report,
-    executor_option,
-    json_option,
-    lock_folders,
-    out_option,
-    overwrite_option,
-)
+from sdd_toolkit.cli.options import IN_PATH, json_option, lock_folders, out_option, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sdd_toolkit.calibration.lens_breathing import LensPairs
+    from sdd_toolkit.cli.options import RunOptions
 
 
 @click.command()
 @click.argument("manifest", type=IN_PATH)
 @out_option("Folder of the data set, where the manifests lie.")
-@executor_option
-@overwrite_option
-@json_option
-def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, as_json: bool) -> None:
+@run_options("executor", "overwrite", "as_json")
+def hotpixels(manifest: Path, out: Path, run: RunOptions) -> None:
     """Find the hot and dead pixels of every camera."""
-    from sdd_toolkit.calibration.hot_pixel_map import find_hot_pixels
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.calibration import hot_pixel_map
 
     lock_folders(out)
-    how = executor or default_name()
-    echo_report(find_hot_pixels(manifest, out, executor=how, overwrite=overwrite, track=terminal), as_json)
+    run.echo(hot_pixel_map.find_hot_pixels(manifest, out, **run.stage))
 
 
 @click.command()
@@ -47,9 +35,9 @@ def hotpixels(manifest: Path, out: Path, executor: str | None, overwrite: bool, 
 @json_option
 def breathing(manifest: Path, out: Path, as_json: bool) -> None:
     """Fit how the lenses breathe: zoom against focus position."""
-    from sdd_toolkit.calibration.lens_breathing import fit_manifest
+    from sdd_toolkit.calibration import lens_breathing
 
-    fitted = fit_manifest(manifest, out)
+    fitted = lens_breathing.fit_manifest(manifest, out)
     if as_json:
         facts = [{**asdict(entry), "observations": len(entry.observations)} for entry in fitted]
         click.echo(json.dumps({"lenses": facts, "outputs": [str(out)]}))

@@ -1,26 +1,24 @@
-"""Command-line options that mean the same in every command, and how a command tells what it did."""
+"""Command-line options that mean the same in every command, and the output of a command's result."""
 
 from __future__ import annotations
 
+import functools
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sdd_toolkit.storage.locations import Location
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
+from sdd_toolkit.cli.progress_bar import terminal
+from sdd_toolkit.execution.spec import default_name
 from sdd_toolkit.storage.locations import parse_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sdd_toolkit.config import SectionT
+    from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.records import Report
     from sdd_toolkit.storage.locations import Location
 
@@ -37,12 +35,90 @@ executor_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Do everything again, resume nothing.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+pairs_per_shard_option = click.option(
+    "--pairs-per-shard", type=click.IntRange(min=1), default=4, show_default=True, help="Pairs in one HDF5 file."
+)
+
+_RUN_OPTIONS = {
+    "config": config_option,
+    "executor": executor_option,
+    "overwrite": overwrite_option,
+    "as_json": json_option,
+}
+
+
+class StageOptions(TypedDict):
+    """Keyword arguments that every stage function takes."""
+
+    executor: str
+    overwrite: bool
+    track: Track
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Values of the options that every stage command has; see `run_options`.
+
+    Attributes:
+        config: `--config`, or None.
+        executor: `--executor`; by default one local worker a core.
+        overwrite: `--overwrite`.
+        as_json: `--json`.
+        track: Progress bar of the terminal.
+    """
+
+    config: Path | None = None
+    executor: str = field(default_factory=default_name)
+    overwrite: bool = False
+    as_json: bool = False
+    track: Track = terminal
+
+    @property
+    def stage(self) -> StageOptions:
+        """The keyword arguments of a stage function."""
+        return {"executor": self.executor, "overwrite": self.overwrite, "track": self.track}
+
+    def section(self, model: type[SectionT], name: str, /, **flags: object) -> SectionT:
+        """Section `name` of `--config`, with `flags` that are not None on top; see `config.load_section`."""
+        from sdd_toolkit.config import load_section
+
+        return load_section(model, name, self.config, **flags)
+
+    def echo(self, report: Report) -> None:
+        """Prints `report` as `--json` asks."""
+        echo_report(report, self.as_json)
+
+
+def run_options(*names: str) -> Callable[[F], F]:
+    """Adds the options `names` to a command, which receives them together as `run`, a `RunOptions`.
+
+    Args:
+        *names: Fields of `RunOptions`, in the order of the help page.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def bundle(*args: Any, **parameters: Any) -> Any:
+            values = {name: parameters.pop(name) for name in names}
+            given = {name: value for name, value in values.items() if value is not None}
+            return command(*args, run=RunOptions(**given), **parameters)
+
+        decorated: Any = bundle
+        for name in reversed(names):
+            decorated = _RUN_OPTIONS[name](decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+stage_options = run_options("config", "executor", "overwrite", "as_json")
+"""`--config --executor --overwrite --json`: the options of every stage that works through a manifest."""
 
 
 def lock_folders(*folders: Location) -> None:
-    """Keeps other runs out of `folders` until the command that is running ends; see `sdd_toolkit.storage.folder_lock`.
+    """Locks `folders` against other runs until the current command ends; see `sdd_toolkit.storage.folder_lock`.
 
-    A folder in a store cannot be held.
+    A folder in an object store cannot be locked.
     """
     from sdd_toolkit.storage.folder_lock import folder_lock
 
@@ -52,26 +128,19 @@ def lock_folders(*folders: Location) -> None:
                 context.with_resource(folder_lock(folder))
 
 
-def out_option(what: str) -> Callable[[F], F]:
-    """The `--out` option; `what` says what is written there."""
-    return click.option("--out", type=OUT_PATH, required=True, help=what)
+def out_option(help_text: str) -> Callable[[F], F]:
+    """The required option `--out`; `help_text` says what is written there."""
+    return click.option("--out", type=OUT_PATH, required=True, help=help_text)
 
 
 def shards_option(function: F) -> F:
-    """The `--out` option of a command that writes shards."""
-    where = "Folder of the shards, or a URL: s3://, gs:// …."
-    return click.option("--out", type=FOLDER_OR_URL, required=True, help=where)(function)
-
-
-def stage_options(function: F) -> F:
-    """`--config --executor --overwrite --json`: what every stage that works through a manifest takes."""
-    for option in (json_option, overwrite_option, executor_option, config_option):
-        function = option(function)
-    return function
+    """The option `--out` of a command that writes shards."""
+    help_text = "Folder of the shards, or a URL: s3://, gs:// …."
+    return click.option("--out", type=FOLDER_OR_URL, required=True, help=help_text)(function)
 
 
 def echo_report(report: Report, as_json: bool) -> None:
-    """Prints what a stage did: JSON, or a few lines for people."""
+    """Prints the result of a stage: JSON, or a few lines of text."""
     if as_json:
         click.echo(json.dumps(asdict(report)))
         return
@@ -85,8 +154,3 @@ def echo_report(report: Report, as_json: bool) -> None:
         click.echo(f"  {count:5d} {reason}")
     for output in report.outputs:
         click.echo(f"  -> {output}")
-
-
-pairs_per_shard_option = click.option(
-    "--pairs-per-shard", type=click.IntRange(min=1), default=4, show_default=True, help="Pairs in one HDF5 file."
-)

@@ -6,30 +6,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, echo_report, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sdd_toolkit.cli.options import RunOptions
 
 
 @click.command("filter")
 @click.argument("manifest", type=IN_PATH)
 @out_option("Folder for filtered.jsonl.")
 @stage_options
-def filter_(
-    manifest: Path, out: Path, config: Path | None, executor: str | None, overwrite: bool, as_json: bool
-) -> None:
+def filter_(manifest: Path, out: Path, run: RunOptions) -> None:
     """Measure every pair and keep the good ones, with reasons."""
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.config import load_section
-    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.quality import stage
     from sdd_toolkit.quality.criteria import FilterConfig
-    from sdd_toolkit.quality.stage import filter_pairs
     from sdd_toolkit.raw.development import DevelopConfig
 
     lock_folders(out)
-    section = load_section(FilterConfig, "filter", config)
-    develop = load_section(DevelopConfig, "develop", config)
-    how = executor or default_name()
-    report = filter_pairs(manifest, out, section, develop=develop, executor=how, overwrite=overwrite, track=terminal)
-    echo_report(report, as_json)
+    config, develop = run.section(FilterConfig, "filter"), run.section(DevelopConfig, "develop")
+    run.echo(stage.filter_pairs(manifest, out, config, develop=develop, **run.stage))

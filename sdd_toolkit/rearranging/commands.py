@@ -8,18 +8,17 @@ import click
 
 from sdd_toolkit.cli.options import (
     IN_PATH,
-    echo_report,
-    executor_option,
-    json_option,
     lock_folders,
     out_option,
-    overwrite_option,
     pairs_per_shard_option,
+    run_options,
     stage_options,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sdd_toolkit.cli.options import RunOptions
 
 
 @click.command()
@@ -32,29 +31,18 @@ if TYPE_CHECKING:
 @click.option("--test", "test_fraction", type=float, help="Share of scenes to report figures on.")
 @click.option("--seed", type=int, help="Another seed is another shuffle of the scenes.")
 @stage_options
-def split(
-    shards: Path,
-    out: Path,
-    config: Path | None,
-    executor: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **shares: float | None,
-) -> None:
+def split(shards: Path, out: Path, run: RunOptions, **shares: float | None) -> None:
     """Share the scenes of a packed set out anew, copying."""
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.config import load_section, validate
-    from sdd_toolkit.execution.spec import default_name
+    from sdd_toolkit.config import validate
     from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.rearranging.operations import split_dataset as run
+    from sdd_toolkit.rearranging import operations
 
     lock_folders(out)
-    section = load_section(PackConfig, "pack", config)
+    config = run.section(PackConfig, "pack")
     given = {name: share for name, share in shares.items() if share is not None}
-    sharing = validate(type(section.split), {**section.split.model_dump(), **given}, where="options [pack.split]")
-    section = section.model_copy(update={"split": sharing})
-    how = executor or default_name()
-    echo_report(run(shards, out, section, executor=how, overwrite=overwrite, track=terminal), as_json)
+    fractions = validate(type(config.split), {**config.split.model_dump(), **given}, where="options [pack.split]")
+    config = config.model_copy(update={"split": fractions})
+    run.echo(operations.split_dataset(shards, out, config, **run.stage))
 
 
 @click.command()
@@ -62,27 +50,13 @@ def split(
 @out_option("Folder of the new set.")
 @click.option("--prefix", multiple=True, help="Put before ids and scenes; once for each set, in their order.")
 @pairs_per_shard_option
-@executor_option
-@overwrite_option
-@json_option
-def merge(
-    shards: tuple[Path, ...],
-    out: Path,
-    prefix: tuple[str, ...],
-    pairs_per_shard: int,
-    executor: str | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+@run_options("executor", "overwrite", "as_json")
+def merge(shards: tuple[Path, ...], out: Path, prefix: tuple[str, ...], pairs_per_shard: int, run: RunOptions) -> None:
     """Make one packed set of several, copying."""
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.rearranging.operations import merge_datasets as run
+    from sdd_toolkit.rearranging import operations
 
     lock_folders(out)
-    how = executor or default_name()
-    report = run(shards, out, prefix, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
-    echo_report(report, as_json)
+    run.echo(operations.merge_datasets(shards, out, prefix, pairs_per_shard, **run.stage))
 
 
 @click.command()
@@ -90,18 +64,10 @@ def merge(
 @click.option("--where", required=True, help='Condition, e.g. "blur_gain > 2 and residual_px < 0.5".')
 @out_option("Folder of the new set.")
 @pairs_per_shard_option
-@executor_option
-@overwrite_option
-@json_option
-def subset(
-    shards: Path, where: str, out: Path, pairs_per_shard: int, executor: str | None, overwrite: bool, as_json: bool
-) -> None:
+@run_options("executor", "overwrite", "as_json")
+def subset(shards: Path, where: str, out: Path, pairs_per_shard: int, run: RunOptions) -> None:
     """Take the pairs of a packed set that fulfil a condition, copying."""
-    from sdd_toolkit.cli.progress_bar import terminal
-    from sdd_toolkit.execution.spec import default_name
-    from sdd_toolkit.rearranging.operations import subset_dataset as run
+    from sdd_toolkit.rearranging import operations
 
     lock_folders(out)
-    how = executor or default_name()
-    report = run(shards, out, where, pairs_per_shard, executor=how, overwrite=overwrite, track=terminal)
-    echo_report(report, as_json)
+    run.echo(operations.subset_dataset(shards, out, where, pairs_per_shard, **run.stage))

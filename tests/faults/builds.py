@@ -22,6 +22,7 @@ import numpy as np
 import alignment.config
 import alignment.registration.stage
 from cli import build_dataset
+from sdd_toolkit.cli.options import RunOptions
 from sdd_toolkit.config import load_section
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.execution.progress import silent
@@ -107,7 +108,8 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         with folder_lock(out), folder_lock(out / "shards"), folder_lock(out / "report"):
-            build_dataset(folder / "sdd.toml", (folder / "raw",), out, "serial", overwrite, silent)
+            run = RunOptions(executor="serial", overwrite=overwrite, track=silent)
+            build_dataset(folder / "sdd.toml", (folder / "raw",), out, run)
     except SddError as error:
         (out.parent / f"{out.name}.error").write_text(f"{error.what}\n{error.hint}")
         os._exit(error.exit_code)
