@@ -20,7 +20,7 @@ from sdd_toolkit.records import FileRef, Reason, Verdict
 from sdd_toolkit.report.stage import ReportConfig
 from sdd_toolkit.report.stage import write_report as report
 from sdd_toolkit.shards import ShardReader
-from sdd_toolkit.shards.index import sealed
+from sdd_toolkit.shards.index import text_with_sha256
 from sdd_toolkit.storage.files import check_relative, resolve_inside
 from tests.support.command_line import sdd
 from tests.support.paths import ROOT
@@ -130,7 +130,7 @@ def test_no_index_leads_a_reader_out_of_its_folder(packed: Path, where: str) -> 
     told["shards"][0]["name"] = where
     told["shards"][0]["bytes"] = (packed / "canary.h5").stat().st_size
     told.pop("sha256")
-    (shards / "index.json").write_text(sealed(told))
+    (shards / "index.json").write_text(text_with_sha256(told))
     with ShardReader(shards) as reader, pytest.raises(SddError):
         reader.read(reader.pair_ids[0])
 

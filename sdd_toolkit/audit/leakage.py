@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
-_SHOWN = 5
-_SAME = 16
+_MAX_SHOWN = 5
+_MAX_SAME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +114,24 @@ def hash_pair(record: PairRecord, split: str, look: str | None) -> HashedPair:
 def find_leaks(seen: Sequence[HashedPair], max_distance: int = MAX_HAMMING_DISTANCE) -> Leakage:
     """The leaks among pairs; see `Leakage`."""
     known = [each for each in seen if each.look is not None]
-    leaks = [*_shared(seen), *_alike(known, max_distance)]
+    leaks = [*_leaks_by_file(seen), *_leaks_by_hash(known, max_distance)]
     closest: dict[tuple[str, ...], Leak] = {}
     for leak in leaks:
         closest.setdefault((*leak.splits, *leak.scenes), leak)
     return Leakage(len(known), len(seen) - len(known), max_distance, tuple(closest.values()))
 
 
-def warn(shards: Location) -> None:
+def warn_of_leakage(shards: Location) -> None:
     """Logs the leakage of a packed set; pairs without a hash are compared by their files only."""
-    warn_of(check_leakage(shards, decode=False), shards)
+    log_leaks(check_leakage(shards, decode=False), shards)
 
 
-def warn_of(found: Leakage, shards: Location) -> None:
+def log_leaks(found: Leakage, shards: Location) -> None:
     """Logs what was found in a packed set, the first of it."""
-    for line in format_leaks(found)[:_SHOWN]:
+    for line in format_leaks(found)[:_MAX_SHOWN]:
         log.warning("%s", line)
-    if len(found.leaks) > _SHOWN:
-        log.warning("%d more: see `sdd leakage %s`", len(found.leaks) - _SHOWN, shards)
+    if len(found.leaks) > _MAX_SHOWN:
+        log.warning("%d more: see `sdd leakage %s`", len(found.leaks) - _MAX_SHOWN, shards)
 
 
 def format_leaks(found: Leakage) -> list[str]:
@@ -143,8 +143,8 @@ def format_leaks(found: Leakage) -> list[str]:
     ]
 
 
-def _alike(known: Sequence[HashedPair], max_distance: int) -> Iterable[Leak]:
-    members = {split: _distinct(each for each in known if each.split == split) for split in SPLITS}
+def _leaks_by_hash(known: Sequence[HashedPair], max_distance: int) -> Iterable[Leak]:
+    members = {split: _representatives(each for each in known if each.split == split) for split in SPLITS}
     found = []
     for one, other in combinations(SPLITS, 2):
         looks = [to_integers([each.look or "" for each in members[split]]) for split in (one, other)]
@@ -153,7 +153,7 @@ def _alike(known: Sequence[HashedPair], max_distance: int) -> Iterable[Leak]:
     return sorted(found, key=lambda leak: (leak.distance, leak.pairs))
 
 
-def _distinct(seen: Iterable[HashedPair]) -> list[HashedPair]:
+def _representatives(seen: Iterable[HashedPair]) -> list[HashedPair]:
     """One pair of each hash and scene, and no hash more than `_SAME` times: what looks all the same is told once."""
     firsts: dict[tuple[str | None, str], HashedPair] = {}
     for each in seen:
@@ -162,12 +162,12 @@ def _distinct(seen: Iterable[HashedPair]) -> list[HashedPair]:
     kept = []
     for each in firsts.values():
         counts[each.look] += 1
-        if counts[each.look] <= _SAME:
+        if counts[each.look] <= _MAX_SAME:
             kept.append(each)
     return kept
 
 
-def _shared(seen: Sequence[HashedPair]) -> Iterable[Leak]:
+def _leaks_by_file(seen: Sequence[HashedPair]) -> Iterable[Leak]:
     users: dict[str, list[HashedPair]] = defaultdict(list)
     for each in seen:
         for digest in set(each.files) - {""}:
@@ -177,7 +177,7 @@ def _shared(seen: Sequence[HashedPair]) -> Iterable[Leak]:
         ordered = sorted(group, key=lambda each: (SPLITS.index(each.split), each.id))
         # One of each scene stands for all, and of each split no more than some.
         scenes = list({(each.split, each.scene): each for each in reversed(ordered)}.values())[::-1]
-        some = [each for split in SPLITS for each in [one for one in scenes if one.split == split][:_SAME]]
+        some = [each for split in SPLITS for each in [one for one in scenes if one.split == split][:_MAX_SAME]]
         found |= {_leak(one, other, None) for one, other in combinations(some, 2) if one.split != other.split}
     return sorted(found, key=lambda leak: leak.pairs)
 

@@ -20,7 +20,7 @@ from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.records import Report
-from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, laid_out, read_index
+from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, read_index, to_indented_json
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, group_name
 from sdd_toolkit.storage.files import PARTIAL, resolve_inside, sha256_of
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.records import ShardInfo
     from sdd_toolkit.shards.index import Index
-    from sdd_toolkit.shards.reader import Outline
+    from sdd_toolkit.shards.reader import PairOutline
     from sdd_toolkit.shards.schema import PackedPair, Patch
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
-_SHOWN = 5
-_MOST_TASKS = 100
+_MAX_SHOWN = 5
+_MAX_TASKS = 100
 # Starting workers costs more than decoding, or hashing, so much.
 _FEW_BYTES, _FEW_BYTES_TO_HASH = 1 << 29, 1 << 31
 
@@ -53,7 +53,7 @@ class _Task:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
+class _CheckedShards:
     """What is wrong with some shards, and what their pairs show."""
 
     findings: tuple[str, ...]
@@ -84,13 +84,13 @@ def verify_shards(
     workers_of(executor)
     index = read_index(shards)
     findings, seen = list(index_findings(shards, index)), list[leakage.HashedPair]()
-    checked: dict[str, _Checked | None] = {}
-    tasks = [_Task(shards.resolve(), part, pixels, hashes) for part in _parts(index.shards)]
+    checked: dict[str, _CheckedShards | None] = {}
+    tasks = [_Task(shards.resolve(), part, pixels, hashes) for part in _split_into_tasks(index.shards)]
     few = sum(shard.bytes for shard in index.shards) < (_FEW_BYTES if pixels else _FEW_BYTES_TO_HASH)
     where = shards.resolve()
     sees = (where,) if isinstance(where, Path) else ()
     with track("verify", len(index.shards)) as advance:
-        for outcome in run_tasks(_check, tasks, "serial" if few else executor, pairs=_pairs_of, sees=sees):
+        for outcome in run_tasks(_check_shards, tasks, "serial" if few else executor, pairs=_pair_count, sees=sees):
             checked[outcome.task.shards[0].name] = outcome.result
             advance(len(outcome.task.shards), note=outcome.task.shards[-1].name)
     for task in tasks:
@@ -100,15 +100,15 @@ def verify_shards(
         else:
             findings += result.findings
             seen += result.seen
-    for finding in findings[_SHOWN:]:
+    for finding in findings[_MAX_SHOWN:]:
         log.error("%s", finding)
     if findings:
-        more = f" and {len(findings) - _SHOWN} more" if len(findings) > _SHOWN else ""
+        more = f" and {len(findings) - _MAX_SHOWN} more" if len(findings) > _MAX_SHOWN else ""
         raise IntegrityError(
-            "; ".join(findings[:_SHOWN]) + more,
+            "; ".join(findings[:_MAX_SHOWN]) + more,
             hint="restore these files from their source, or run `sdd pack` again",
         )
-    leakage.warn_of(leakage.find_leaks(seen), shards)
+    leakage.log_leaks(leakage.find_leaks(seen), shards)
     pairs = sum(len(shard.pairs) for shard in index.shards)
     return Report(
         stage="verify",
@@ -121,17 +121,17 @@ def verify_shards(
     )
 
 
-def _parts(shards: tuple[ShardInfo, ...]) -> list[tuple[ShardInfo, ...]]:
+def _split_into_tasks(shards: tuple[ShardInfo, ...]) -> list[tuple[ShardInfo, ...]]:
     """The shards in at most `_MOST_TASKS` parts: each task reads the index, which lists them all."""
-    size = max(1, -(-len(shards) // _MOST_TASKS))
+    size = max(1, -(-len(shards) // _MAX_TASKS))
     return [shards[at : at + size] for at in range(0, len(shards), size)]
 
 
-def _pairs_of(task: _Task) -> int:
+def _pair_count(task: _Task) -> int:
     return max(1, sum(len(shard.pairs) for shard in task.shards))
 
 
-def _check(task: _Task) -> _Checked:
+def _check_shards(task: _Task) -> _CheckedShards:
     findings, seen = list[str](), list[leakage.HashedPair]()
     with ShardReader(task.folder) as reader:
         for shard in task.shards:
@@ -145,13 +145,13 @@ def _check(task: _Task) -> _Checked:
                 seen += [leakage.hash_pair(each.record, shard.split, each.look) for each in outlines]
             # Its records and chunk numbers are not needed any more, and there may be many shards.
             reader.close()
-    return _Checked(tuple(findings), tuple(seen))
+    return _CheckedShards(tuple(findings), tuple(seen))
 
 
 def index_findings(folder: Location, index: Index) -> Iterator[str]:
     """What is wrong with the index itself, and files that belong to no shard of it."""
     text = (folder / INDEX_NAME).read_bytes()
-    if text != laid_out(json.loads(text)).encode():
+    if text != to_indented_json(json.loads(text)).encode():
         yield f"{INDEX_NAME}: not laid out as `sdd pack` writes it"
     names = [shard.name for shard in index.shards]
     pairs = [pair for shard in index.shards for pair in shard.pairs]
@@ -190,7 +190,7 @@ def shard_findings(reader: ShardReader, shard: ShardInfo, *, pixels: bool = True
     try:
         yield from _content_findings(reader, shard, pixels)
     except (IntegrityError, InputError) as error:
-        yield _without(shard, error)
+        yield _strip_shard_name(shard, error)
 
 
 def _content_findings(reader: ShardReader, shard: ShardInfo, pixels: bool) -> Iterator[str]:
@@ -211,7 +211,7 @@ def _content_findings(reader: ShardReader, shard: ShardInfo, pixels: bool) -> It
         try:
             outline, pair = reader.outline(name), reader.read(name) if pixels else None
         except IntegrityError as error:
-            yield f"{name}: {_without(shard, error)}"
+            yield f"{name}: {_strip_shard_name(shard, error)}"
             continue
         own = by_pair.get(name, [])
         for finding in [
@@ -223,11 +223,11 @@ def _content_findings(reader: ShardReader, shard: ShardInfo, pixels: bool) -> It
             yield f"{name}: its scene {outline.record.scene!r} is not of the split {shard.split!r}"
 
 
-def _without(shard: ShardInfo, error: SddError) -> str:
+def _strip_shard_name(shard: ShardInfo, error: SddError) -> str:
     return error.what.removeprefix(f"{shard.name}: ")
 
 
-def outline_findings(pair_id: str, pair: Outline, patches: list[Patch], index: Index) -> Iterator[str]:
+def outline_findings(pair_id: str, pair: PairOutline, patches: list[Patch], index: Index) -> Iterator[str]:
     """What is wrong with one pair and its patches, as far as it shows without its pixels."""
     height, width = pair.arrays["valid"][1]
     dtype = np.dtype(DTYPE[index.encoding])
@@ -243,7 +243,7 @@ def outline_findings(pair_id: str, pair: Outline, patches: list[Patch], index: I
     if pair.record.id != pair_id:
         yield f"its record is that of {pair.record.id!r}"
     for patch in patches:
-        if not _lies_in(patch, index.patch_size, height, width):
+        if not _is_inside(patch, index.patch_size, height, width):
             yield f"the patch at {(patch.top, patch.left)} leaves the frame"
         elif not 0 <= patch.sharpness <= 1:
             yield f"the patch at {(patch.top, patch.left)} has sharpness {patch.sharpness}"
@@ -255,11 +255,11 @@ def pixel_findings(pair: PackedPair, patches: list[Patch], index: Index) -> Iter
         yield "flow is not finite"
     edge = index.patch_size
     for patch in patches:
-        if _lies_in(patch, edge, *pair.valid.shape):
+        if _is_inside(patch, edge, *pair.valid.shape):
             share = pair.valid[patch.top : patch.top + edge, patch.left : patch.left + edge].mean()
             if abs(share - patch.valid_fraction) > 1e-6:
                 yield f"the patch at {(patch.top, patch.left)} has {share:.4f} valid, not {patch.valid_fraction:.4f}"
 
 
-def _lies_in(patch: Patch, edge: int, height: int, width: int) -> bool:
+def _is_inside(patch: Patch, edge: int, height: int, width: int) -> bool:
     return 0 <= patch.top <= height - edge and 0 <= patch.left <= width - edge

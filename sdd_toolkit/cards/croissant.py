@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.shards.dataframes import CROISSANT, PAIRS, csv_text
+from sdd_toolkit.shards.dataframes import CROISSANT_FILE, PAIRS_FILE, pairs_to_csv
 from sdd_toolkit.shards.index import INDEX_NAME
 from sdd_toolkit.statistics import NUMBER_COLUMNS
 
@@ -53,9 +53,9 @@ def files_of(index: Index, index_bytes: bytes, frame: pd.DataFrame, config: Card
         frame: Its pairs, see `index_table.pairs_frame`.
         config: What only the makers know.
     """
-    pairs = csv_text(frame)
+    pairs = pairs_to_csv(frame)
     told = metadata(index, index_bytes, frame, pairs.encode(), config)
-    return {PAIRS: pairs, CROISSANT: json.dumps(told, ensure_ascii=False, indent=1) + "\n"}
+    return {PAIRS_FILE: pairs, CROISSANT_FILE: json.dumps(told, ensure_ascii=False, indent=1) + "\n"}
 
 
 def metadata(
@@ -64,7 +64,7 @@ def metadata(
     """The content of `croissant.json`; see `files_of`."""
     title = config.name or index.name
     files = [
-        _file(PAIRS, "text/csv", hashlib.sha256(pairs_bytes).hexdigest(), len(pairs_bytes), "one row a pair"),
+        _file(PAIRS_FILE, "text/csv", hashlib.sha256(pairs_bytes).hexdigest(), len(pairs_bytes), "one row a pair"),
         _file(INDEX_NAME, "application/json", hashlib.sha256(index_bytes).hexdigest(), len(index_bytes), _INDEX_TEXT),
         *(
             _file(
@@ -130,5 +130,5 @@ def _field(name: str, frame: pd.DataFrame) -> dict[str, Any]:
         "@id": f"pairs/{name}",
         "name": name,
         "dataType": kind,
-        "source": {"fileObject": {"@id": PAIRS}, "extract": {"column": name}},
+        "source": {"fileObject": {"@id": PAIRS_FILE}, "extract": {"column": name}},
     }

@@ -21,9 +21,9 @@ from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import reject_counts, stream_records
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.records import REASON_TEXT, Reason, Report, Step
-from sdd_toolkit.shards.dataframes import CROISSANT, PAIRS, pairs_frame
+from sdd_toolkit.shards.dataframes import CROISSANT_FILE, PAIRS_FILE, pairs_frame
 from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
-from sdd_toolkit.shards.tables import rows_in
+from sdd_toolkit.shards.tables import read_pair_rows
 from sdd_toolkit.statistics import Quantiles, Summary, quantiles, summary, table
 from sdd_toolkit.storage.files import write_text
 from sdd_toolkit.version import __version__
@@ -134,7 +134,7 @@ def write_card(
         usual = shards.parent / "filtered.jsonl"
         manifest = usual if usual.is_file() else None
     index = read_index(shards)
-    rows = [(shard.split, row) for shard in index.shards for row in rows_in(shards, shard)]
+    rows = [(shard.split, row) for shard in index.shards for row in read_pair_rows(shards, shard)]
     records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
     frame = table(records)
     found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.look) for split, row in rows])
@@ -161,7 +161,7 @@ def remove_card(shards: Location) -> None:
     """Removes the card and what goes with it from a folder that holds no data set any more."""
     if (shards / INDEX_NAME).is_file():
         return
-    for name in (CARD_NAME, PAIRS, CROISSANT):
+    for name in (CARD_NAME, PAIRS_FILE, CROISSANT_FILE):
         with suppress(OSError):
             (shards / name).unlink()
 

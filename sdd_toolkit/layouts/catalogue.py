@@ -14,11 +14,11 @@ from sdd_toolkit.layouts.listing import (
     Files,
     Listing,
     SourcePair,
-    files_below,
     filter_listing,
     is_image,
     key_of,
-    partners,
+    list_files,
+    match_frames,
 )
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import check_relative
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_LONGEST_JSON = 1 << 20
-_LARGEST_STOP = 1000.0
+_MAX_JSON_BYTES = 1 << 20
+_MAX_F_NUMBER = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ class FrameRoles:
     named: Mapping[str, str] = field(default_factory=dict)
 
 
-def _joined(*parts: str) -> str:
+def _join_path(*parts: str) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _two_folders(roles: FrameRoles, root: Path, files: Files) -> Listing:
+def _read_two_folders(roles: FrameRoles, root: Path, files: Files) -> Listing:
     drafts: list[SourcePair] = []
     left: list[RejectedFile] = []
     for folder, usual in roles.splits.items():
@@ -83,15 +83,15 @@ def _two_folders(roles: FrameRoles, root: Path, files: Files) -> Listing:
             why = f"cut out of {instead}"
             left += [RejectedFile(path, Reason.DUPLICATE, why) for path in files.below(folder) if is_image(path)]
             continue
-        blur, sharp = _joined(folder, roles.blur), _joined(folder, roles.sharp)
-        found = partners(files.below(blur), files.below(sharp), blur, sharp, by_order=roles.by_order)
+        blur, sharp = _join_path(folder, roles.blur), _join_path(folder, roles.sharp)
+        found = match_frames(files.below(blur), files.below(sharp), blur, sharp, by_order=roles.by_order)
         drafts += [SourcePair(key, key, split, one, other, roles.kind) for key, one, other in found]
     for folder, why in roles.ignored.items():
         left += [RejectedFile(path, Reason.UNSUPPORTED, why) for path in files.below(folder) if is_image(path)]
     return filter_listing(files, drafts, left)
 
 
-def _lfdof(root: Path, files: Files) -> Listing:
+def _read_lfdof(root: Path, files: Files) -> Listing:
     """Several refocused frames a light field: `input/NAME/NAME_….png` belong to `ground_truth/NAME.png`."""
     drafts = []
     for folder, split in (("train_data", "train"), ("test_data", "test")):
@@ -105,7 +105,7 @@ def _lfdof(root: Path, files: Files) -> Listing:
     return filter_listing(files, drafts)
 
 
-def _realbokeh(root: Path, files: Files) -> Listing:
+def _read_realbokeh(root: Path, files: Files) -> Listing:
     """`metadata/SCENE.json` names the sharp frame (`in/`) and the wide-open ones (`gt/`): roles turned round."""
     drafts: list[SourcePair] = []
     left: list[RejectedFile] = []
@@ -116,7 +116,7 @@ def _realbokeh(root: Path, files: Files) -> Listing:
             if not path.endswith(".json"):
                 continue
             try:
-                sharp, blurs = _scene_of(root / path, folder)
+                sharp, blurs = _read_scene(root / path, folder)
             except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, ManifestError) as error:
                 left.append(RejectedFile(path, Reason.UNREADABLE, f"not the facts of a scene: {error}"[:200]))
                 continue
@@ -130,16 +130,16 @@ def _realbokeh(root: Path, files: Files) -> Listing:
     return filter_listing(files, drafts, left, read)
 
 
-def _scene_of(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
-    if path.stat().st_size > _LONGEST_JSON:
+def _read_scene(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
+    if path.stat().st_size > _MAX_JSON_BYTES:
         raise ValueError("longer than 1 MiB")
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     names = [str(facts["source_image"]), *(str(name) for name in facts["target_images"])]
     for name in names:
         check_relative(name, str(path))
-    sharp, *blurs = (_joined(folder, str(PurePosixPath(name))) for name in names)
+    sharp, *blurs = (_join_path(folder, str(PurePosixPath(name))) for name in names)
     stops = [float(value) for value in facts["target_avs"]]
-    if not all(0 < stop < _LARGEST_STOP for stop in stops):
+    if not all(0 < stop < _MAX_F_NUMBER for stop in stops):
         raise ValueError(f"f-numbers {stops}")
     return sharp, list(zip(blurs, stops, strict=True))
 
@@ -173,32 +173,32 @@ LAYOUTS: dict[str, Layout] = {
     "dpdd": Layout(
         "train_c|val_c|test_c/{source,target}",
         tuple((f"{folder}/source", f"{folder}/target") for folder in DPDD.splits),
-        partial(_two_folders, DPDD),
+        partial(_read_two_folders, DPDD),
     ),
     "lfdof": Layout(
         "train_data|test_data/{input/NAME,ground_truth}",
         tuple((f"{folder}/input", f"{folder}/ground_truth") for folder in ("train_data", "test_data")),
-        _lfdof,
+        _read_lfdof,
     ),
     "realbokeh": Layout(
         "train|validation|test/{in,gt,metadata}",
         tuple((f"{folder}/in", f"{folder}/gt") for folder in ("train", "validation", "val", "test")),
-        _realbokeh,
+        _read_realbokeh,
     ),
     "sdd": Layout(
         "train|train_patches|val|test/{blur,gt} or {blur,gt}",
-        tuple((_joined(folder, "blur"), _joined(folder, "gt")) for folder in SDD.splits),
-        partial(_two_folders, SDD),
+        tuple((_join_path(folder, "blur"), _join_path(folder, "gt")) for folder in SDD.splits),
+        partial(_read_two_folders, SDD),
     ),
     "png": Layout(
         "train|val|test/{blur,sharp}",
         tuple((f"{folder}/blur", f"{folder}/sharp") for folder in SPLITS),
-        partial(_two_folders, PLAIN),
+        partial(_read_two_folders, PLAIN),
     ),
-    "realdof": Layout("{source,target}", (("source", "target"),), partial(_two_folders, REALDOF)),
+    "realdof": Layout("{source,target}", (("source", "target"),), partial(_read_two_folders, REALDOF)),
 }
-FOLDERS = "folders"
-NAMES = ("auto", *LAYOUTS, FOLDERS)
+TWO_FOLDERS = "folders"
+LAYOUT_NAMES = ("auto", *LAYOUTS, TWO_FOLDERS)
 
 
 def survey_folder(root: Path, layout: str, blur: str | None = None, sharp: str | None = None) -> tuple[str, Listing]:
@@ -214,12 +214,12 @@ def survey_folder(root: Path, layout: str, blur: str | None = None, sharp: str |
         InputError: No such folder, no layout fits, or none of that name.
         ManifestError: `blur` or `sharp` leaves `root`.
     """
-    files = files_below(root)
-    if blur is not None or sharp is not None or layout == FOLDERS:
-        return FOLDERS, _any_two(root, files, layout, blur, sharp)
+    files = list_files(root)
+    if blur is not None or sharp is not None or layout == TWO_FOLDERS:
+        return TWO_FOLDERS, _read_named_folders(root, files, layout, blur, sharp)
     found = recognise_layout(root) if layout == "auto" else layout
     if found not in LAYOUTS:
-        raise InputError(f"no layout is called {found!r}", hint=f"layouts: {', '.join(NAMES)}")
+        raise InputError(f"no layout is called {found!r}", hint=f"layouts: {', '.join(LAYOUT_NAMES)}")
     return found, LAYOUTS[found].read(root, files)
 
 
@@ -229,11 +229,11 @@ def recognise_layout(root: Path) -> str:
     Raises:
         InputError: None has; says what is there.
     """
-    if found := _told(root):
+    if found := _match_layout(root):
         return found
     inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
     for folder in inner:
-        if below := _told(folder):
+        if below := _match_layout(folder):
             raise InputError(f"{root} is no data set, but {folder} looks like {below}", hint="give that folder")
     there = ", ".join(path.name for path in inner[:8]) or "none"
     known = "; ".join(f"{name} = {layout.looks}" for name, layout in LAYOUTS.items())
@@ -243,15 +243,15 @@ def recognise_layout(root: Path) -> str:
     )
 
 
-def _told(root: Path) -> str | None:
+def _match_layout(root: Path) -> str | None:
     for name, layout in LAYOUTS.items():
         if any(all((root / sign).exists() for sign in signs) for signs in layout.signs):
             return name
     return None
 
 
-def _any_two(root: Path, files: Files, layout: str, blur: str | None, sharp: str | None) -> Listing:
-    if layout not in ("auto", FOLDERS) or blur is None or sharp is None:
+def _read_named_folders(root: Path, files: Files, layout: str, blur: str | None, sharp: str | None) -> Listing:
+    if layout not in ("auto", TWO_FOLDERS) or blur is None or sharp is None:
         raise InputError(
             f"the layout {layout!r} with --blur {blur} and --sharp {sharp}",
             hint="two folders need --blur DIR and --sharp DIR, and no other --layout",
@@ -262,10 +262,10 @@ def _any_two(root: Path, files: Files, layout: str, blur: str | None, sharp: str
     nested = [f"{folder}/" for folder in folders]
     if any(one.startswith(other) for one, other in (nested, reversed(nested))):
         raise InputError(f"{blur} and {sharp} lie one in the other", hint="give two folders beside each other")
-    found = partners(files.below(folders[0]), files.below(folders[1]), *folders)
-    return filter_listing(files, [_of_two(key, one, other) for key, one, other in found])
+    found = match_frames(files.below(folders[0]), files.below(folders[1]), *folders)
+    return filter_listing(files, [_unnamed_pair(key, one, other) for key, one, other in found])
 
 
-def _of_two(key: str, blur: str, sharp: str) -> SourcePair:
+def _unnamed_pair(key: str, blur: str, sharp: str) -> SourcePair:
     scene = str(PurePosixPath(key).parent)
     return SourcePair(key, key if scene == "." else scene, None, blur, sharp, PairKind.AUTO)

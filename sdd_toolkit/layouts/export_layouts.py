@@ -8,7 +8,7 @@ ROLES = ("blur", "sharp")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ExportLayout:
     """Folders as templates with `{split}`.
 
     Attributes:
@@ -40,16 +40,16 @@ class Target:
         return f"{self.patches.format(split=split)}/{last}/{name}{self.suffix}"
 
 
-TARGETS: dict[str, Target] = {
-    "sdd": Target("train|val|test/{blur,gt}", "{split}/blur", "{split}/gt"),
-    "dpdd": Target(
+EXPORT_LAYOUTS: dict[str, ExportLayout] = {
+    "sdd": ExportLayout("train|val|test/{blur,gt}", "{split}/blur", "{split}/gt"),
+    "dpdd": ExportLayout(
         "train_c|val_c|test_c/{source,target}",
         "{split}_c/source",
         "{split}_c/target",
         valid="{split}_c/valid",
         patches="patch/{split}_c",
     ),
-    "png": Target("train|val|test/{blur,sharp}", "{split}/blur", "{split}/sharp"),
-    "tiff": Target("train|val|test/{blur,sharp}", "{split}/blur", "{split}/sharp", suffix=".tif"),
-    "webdataset": Target("one tar a shard: KEY.blur.png, KEY.json, KEY.sharp.png", archive=True),
+    "png": ExportLayout("train|val|test/{blur,sharp}", "{split}/blur", "{split}/sharp"),
+    "tiff": ExportLayout("train|val|test/{blur,sharp}", "{split}/blur", "{split}/sharp", suffix=".tif"),
+    "webdataset": ExportLayout("one tar a shard: KEY.blur.png, KEY.json, KEY.sharp.png", archive=True),
 }

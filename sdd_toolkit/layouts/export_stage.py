@@ -18,7 +18,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.layouts import sidecar
-from sdd_toolkit.layouts.export_layouts import TARGETS
+from sdd_toolkit.layouts.export_layouts import EXPORT_LAYOUTS
 from sdd_toolkit.layouts.webdataset import write_archive
 from sdd_toolkit.pipeline.manifest import names_a_file, to_json
 from sdd_toolkit.records import Reason, Report, ShardInfo
@@ -30,11 +30,11 @@ from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
     from sdd_toolkit.execution.progress import Track
-    from sdd_toolkit.layouts.export_layouts import Target
+    from sdd_toolkit.layouts.export_layouts import ExportLayout
     from sdd_toolkit.shards.schema import PackedPair, Patch
 
 STAGE = "export"
-PATCHED = "train"
+PATCH_SPLIT = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class _Task:
     shards: Path
     shard: ShardInfo
     out: Path
-    target: Target
+    target: ExportLayout
     patches: bool
     patch_size: int
     overwrite: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _ExportedShard:
     """What one shard became: lines about pairs, how many were there already, lines about patches, what could not be."""
 
     lines: tuple[str, ...] = ()
@@ -89,9 +89,11 @@ def export_dataset(
     """
     started = time.monotonic()
     workers_of(executor)
-    target = TARGETS.get(layout)
+    target = EXPORT_LAYOUTS.get(layout)
     if target is None:
-        raise InputError(f"no layout to export is called {layout!r}", hint=f"layouts: {', '.join(TARGETS)}, patches")
+        raise InputError(
+            f"no layout to export is called {layout!r}", hint=f"layouts: {', '.join(EXPORT_LAYOUTS)}, patches"
+        )
     if patches and target.archive:
         raise InputError(f"{layout} takes no --patches", hint="export patches as sdd, dpdd, png or tiff")
     index = read_index(shards)
@@ -99,13 +101,13 @@ def export_dataset(
     if not chosen:
         present = ", ".join(sorted({shard.split for shard in index.shards}))
         raise InputError(f"{shards} has no split {split!r}", hint=f"splits: {present}")
-    _claim(out, _export(index, sha256_of(shards / INDEX_NAME), layout, split, patches))
+    _claim_folder(out, _export_marker(index, sha256_of(shards / INDEX_NAME), layout, split, patches))
     tasks = [_Task(shards, shard, out, target, patches, index.patch_size, overwrite) for shard in chosen]
-    results: dict[str, _Written] = {}
+    results: dict[str, _ExportedShard] = {}
     with track(STAGE, sum(len(shard.pairs) for shard in chosen)) as advance:
-        for outcome in run_tasks(_exported, tasks, executor):
+        for outcome in run_tasks(_export_shard, tasks, executor):
             lost = tuple(FailedPair(name, Reason.WORKER_DIED) for name in outcome.task.shard.pairs)
-            results[outcome.task.shard.name] = outcome.result or _Written(failed=lost)
+            results[outcome.task.shard.name] = outcome.result or _ExportedShard(failed=lost)
             advance(len(outcome.task.shard.pairs), outcome.task.shard.name)
     ordered = [results[shard.name] for shard in chosen]
     if patches:
@@ -125,7 +127,7 @@ def export_dataset(
     )
 
 
-def _export(index: Index, digest: str, layout: str, split: str | None, patches: bool) -> sidecar.Export:
+def _export_marker(index: Index, digest: str, layout: str, split: str | None, patches: bool) -> sidecar.Export:
     return sidecar.Export(
         layout=layout,
         name=index.name,
@@ -142,7 +144,7 @@ def _export(index: Index, digest: str, layout: str, split: str | None, patches: 
     )
 
 
-def _claim(out: Path, export: sidecar.Export) -> None:
+def _claim_folder(out: Path, export: sidecar.Export) -> None:
     """Marks `out` as this export's before anything else is written there."""
     hint = "give an empty folder"
     try:
@@ -160,17 +162,17 @@ def _claim(out: Path, export: sidecar.Export) -> None:
     write_text(out / sidecar.MARKER, sidecar.marker_text(export))
 
 
-def _exported(task: _Task) -> _Written:
+def _export_shard(task: _Task) -> _ExportedShard:
     """Runs in a worker."""
     if task.target.archive:
-        return _Written(*write_archive(task.shards, task.shard, task.out, task.overwrite))
+        return _ExportedShard(*write_archive(task.shards, task.shard, task.out, task.overwrite))
     lines: list[str] = []
     patch_lines: list[str] = []
     failed: list[FailedPair] = []
     skipped = 0
     with ShardReader(task.shards, task.shard.split) as reader:
         by_pair: dict[str, list[Patch]] = {}
-        if task.patches and task.shard.split == PATCHED:
+        if task.patches and task.shard.split == PATCH_SPLIT:
             for patch in reader.shard_patches(task.shard):
                 by_pair.setdefault(patch.pair, []).append(patch)
         for name in task.shard.pairs:
@@ -178,17 +180,17 @@ def _exported(task: _Task) -> _Written:
                 failed.append(FailedPair(name, Reason.UNSUPPORTED, "its id cannot name a file"))
                 continue
             pair = reader.read(name)
-            line, new = _frames(task, pair)
+            line, new = _write_frames(task, pair)
             lines.append(sidecar.line_text(line))
             for patch in by_pair.get(name, ()):
-                entry, cut = _patch(task, pair, patch)
+                entry, cut = _write_patch(task, pair, patch)
                 patch_lines.append(to_json(entry))
                 new = new or cut
             skipped += not new
-    return _Written(tuple(lines), skipped, tuple(patch_lines), tuple(failed))
+    return _ExportedShard(tuple(lines), skipped, tuple(patch_lines), tuple(failed))
 
 
-def _frames(task: _Task, pair: PackedPair) -> tuple[sidecar.Line, bool]:
+def _write_frames(task: _Task, pair: PackedPair) -> tuple[sidecar.PairLine, bool]:
     """The line of a pair whose files are there now, and whether any of them was not before."""
     split = task.shard.split
     paths = {role: task.target.place(role, split, pair.id) for role in ("blur", "sharp", "valid")}
@@ -203,7 +205,7 @@ def _frames(task: _Task, pair: PackedPair) -> tuple[sidecar.Line, bool]:
     if masked and (task.overwrite or not mask.is_file()):
         write_values(mask, pair.valid.astype("uint8") * 255)
         new = True
-    line = sidecar.Line(
+    line = sidecar.PairLine(
         id=pair.id,
         scene=pair.record.scene,
         split=split,
@@ -215,12 +217,12 @@ def _frames(task: _Task, pair: PackedPair) -> tuple[sidecar.Line, bool]:
         blur_sha256=sha256_of(resolve_inside(task.out, paths["blur"])),
         sharp_sha256=sha256_of(resolve_inside(task.out, paths["sharp"])),
         box=pair.box,
-        record=sidecar.with_record(pair.record),
+        record=sidecar.record_to_dict(pair.record),
     )
     return line, new
 
 
-def _patch(task: _Task, pair: PackedPair, patch: Patch) -> tuple[dict[str, object], bool]:
+def _write_patch(task: _Task, pair: PackedPair, patch: Patch) -> tuple[dict[str, object], bool]:
     split, size = task.shard.split, task.patch_size
     name = f"{pair.id}_{patch.top:05d}_{patch.left:05d}"
     paths = {role: task.target.patch_place(role, split, name) for role in ("blur", "sharp")}

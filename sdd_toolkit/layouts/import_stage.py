@@ -18,7 +18,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts import catalogue, sidecar
-from sdd_toolkit.layouts.pixels import bits_of
+from sdd_toolkit.layouts.pixels import bit_depth
 from sdd_toolkit.layouts.shard_tasks import ImportedFrames, ImportShardTask, build_import_shard, plan_import
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
@@ -27,7 +27,7 @@ from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict
 from sdd_toolkit.shards.folder import ShardNote, intact_shards, publish_index, remove_unlisted, unlisted_shards
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, FailedPair, Index
-from sdd_toolkit.shards.library_versions import libraries
+from sdd_toolkit.shards.library_versions import library_versions
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
 from sdd_toolkit.version import __version__
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MANIFEST = "ingested.jsonl"
 SPLIT_LISTS = "splits.toml"
 STAGE = "import"
-_BITS = {Encoding.SRGB8: 8, Encoding.SRGB16: 16, Encoding.LINEAR16: 16}
+_BIT_DEPTH = {Encoding.SRGB8: 8, Encoding.SRGB16: 16, Encoding.LINEAR16: 16}
 
 
 class RunOptions(TypedDict, total=False):
@@ -100,13 +100,13 @@ def import_dataset(
     started = time.monotonic()
     workers_of(executor)
     _check_outside(root, out)
-    found, export, how, frames, failed = _looked_over(root, layout, blur, sharp, executor, track)
+    found, export, how, frames, failed = _survey(root, layout, blur, sharp, executor, track)
     encoding = _encoding(config, export, frames)
-    fitting = [entry for entry in frames if entry.bits == _BITS[encoding]]
+    fitting = [entry for entry in frames if entry.bits == _BIT_DEPTH[encoding]]
     failed += [
-        FailedPair(entry.record.id, Reason.UNSUPPORTED, f"{entry.bits} bits in a data set of {_BITS[encoding]}")
+        FailedPair(entry.record.id, Reason.UNSUPPORTED, f"{entry.bits} bits in a data set of {_BIT_DEPTH[encoding]}")
         for entry in frames
-        if entry.bits != _BITS[encoding]
+        if entry.bits != _BIT_DEPTH[encoding]
     ]
     splits = _splits(fitting, config)
     tasks = plan_import(root, out, fitting, splits, config, encoding, export)
@@ -162,7 +162,7 @@ def import_as_manifest(
     started = time.monotonic()
     workers_of(executor)
     _check_outside(root, out)
-    found, _, how, frames, failed = _looked_over(root, layout, blur, sharp, executor, track, plain=True)
+    found, _, how, frames, failed = _survey(root, layout, blur, sharp, executor, track, plain=True)
     if not frames:
         raise InputError(f"{root} holds no pair that can be imported ({found})", hint="see docs/interop.md")
     records = tuple(replace(entry.record, verdict=None) for entry in frames)
@@ -182,7 +182,7 @@ def _check_outside(root: Path, out: Path) -> None:
         raise InputError(f"{out} lies in {root}, which is read", hint="give a folder beside it")
 
 
-def _looked_over(
+def _survey(
     root: Path,
     layout: str,
     blur: str | None,
@@ -196,9 +196,9 @@ def _looked_over(
     export = sidecar.read_marker(root) if found == "exported" else None
     how = ImportConfig(layout=found, blur=blur, sharp=sharp)
     frames: list[ImportedFrames] = []
-    failed = [FailedPair(_as_path(entry.path), entry.reason, entry.detail) for entry in listing.left]
+    failed = [FailedPair(_path_id(entry.path), entry.reason, entry.detail) for entry in listing.left]
     with track("survey", len(listing.pairs)) as advance:
-        for outcome in run_tasks(partial(look_at, root=root, how=how, plain=plain), listing.pairs, executor):
+        for outcome in run_tasks(partial(examine_pair, root=root, how=how, plain=plain), listing.pairs, executor):
             result = outcome.result or FailedPair(outcome.task.id, Reason.WORKER_DIED)
             if isinstance(result, FailedPair):
                 failed.append(result)
@@ -209,12 +209,12 @@ def _looked_over(
     return found, export, how, sorted(frames, key=lambda entry: entry.record.id), failed
 
 
-def _as_path(path: str) -> str:
+def _path_id(path: str) -> str:
     # Ids of pairs hold no slash: so no file is taken for a pair.
     return path if "/" in path else f"./{path}"
 
 
-def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> ImportedFrames | FailedPair:
+def examine_pair(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False) -> ImportedFrames | FailedPair:
     """What is known of a pair without decoding it; runs in a worker.
 
     Args:
@@ -225,19 +225,19 @@ def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False
     """
     try:
         paths = [resolve_inside(root, path) for path in (pair.blur, pair.sharp)]
-        bits = [bits_of(path) for path in paths]
+        bits = [bit_depth(path) for path in paths]
         metas = [read_meta(path) for path in paths]
         refs = [
             FileRef(name, path.stat().st_size, sha256_of(path))
             for name, path in zip((pair.blur, pair.sharp), paths, strict=True)
         ]
     except (InputError, OSError) as error:
-        return FailedPair(pair.id, Reason.UNREADABLE, _told(error, root))
+        return FailedPair(pair.id, Reason.UNREADABLE, _error_text(error, root))
     if bits[0] != bits[1]:
         return FailedPair(pair.id, Reason.UNSUPPORTED, f"{bits[0]} bits against {bits[1]}")
     origin = None if plain else pair.origin
     if origin is None:
-        blur_meta = _at_f_number(metas[0], pair.f_number)
+        blur_meta = _with_f_number(metas[0], pair.f_number)
         record = PairRecord(pair.id, pair.scene, pair.kind, refs[0], refs[1], blur_meta, metas[1])
         record = replace(record, verdict=Verdict(keep=True))
     elif (refs[0].sha256, refs[1].sha256) != (origin.blur_sha256, origin.sharp_sha256):
@@ -250,7 +250,7 @@ def look_at(pair: SourcePair, root: Path, how: ImportConfig, plain: bool = False
     return ImportedFrames(record, pair.split, refs[0], refs[1], bits[0], valid, box)
 
 
-def _told(error: Exception, root: Path) -> str:
+def _error_text(error: Exception, root: Path) -> str:
     if isinstance(error, OSError):
         return str(error.strerror or error)
     what = error.what if isinstance(error, RawError | InputError) else str(error)
@@ -258,7 +258,7 @@ def _told(error: Exception, root: Path) -> str:
     return what.replace(f"{root}/", "")
 
 
-def _at_f_number(meta: FrameMeta, f_number: float | None) -> FrameMeta:
+def _with_f_number(meta: FrameMeta, f_number: float | None) -> FrameMeta:
     if f_number is None or meta.exposure.f_number is not None:
         return meta
     return replace(meta, exposure=replace(meta.exposure, f_number=f_number))
@@ -313,7 +313,7 @@ def _index(
         reduction=2 if header.demosaic is Demosaic.HALF else 1,
         transfer_parameters=encoding.transfer,
         configs=dict(sorted({**(export.configs if export else {}), **configs}.items())),
-        libraries=libraries(),
+        libraries=library_versions(),
     )
 
 

@@ -84,7 +84,7 @@ class Files:
         return self.paths if not folder else tuple(path for path in self.paths if path.startswith(folder + "/"))
 
 
-def files_below(root: Path) -> Files:
+def list_files(root: Path) -> Files:
     """Every file below `root`. Links to folders are not followed, links that lead out are refused.
 
     Raises:
@@ -99,17 +99,17 @@ def files_below(root: Path) -> Files:
         prefix = "" if at == "." else f"{at}/"
         for name in folders:
             if os.path.islink(os.path.join(folder, name)):
-                refused.append(RejectedFile(_shown(prefix + name), Reason.UNSUPPORTED, "a link to a folder"))
+                refused.append(RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, "a link to a folder"))
         for name in names:
             path = prefix + name
-            if why := _why_not(root, path):
-                refused.append(RejectedFile(_shown(path), Reason.UNSUPPORTED, why))
+            if why := _refusal(root, path):
+                refused.append(RejectedFile(_printable(path), Reason.UNSUPPORTED, why))
             else:
                 paths.append(path)
     return Files(tuple(sorted(paths)), tuple(refused))
 
 
-def _why_not(root: Path, path: str) -> str:
+def _refusal(root: Path, path: str) -> str:
     if not path.isprintable() or "\\" in path:
         return "its name is not printable"
     try:
@@ -118,7 +118,7 @@ def _why_not(root: Path, path: str) -> str:
         return "a link that leads out of the folder"
 
 
-def _shown(path: str) -> str:
+def _printable(path: str) -> str:
     return path if path.isprintable() else ascii(path)[1:-1]
 
 
@@ -133,7 +133,7 @@ def key_of(path: str, folder: str) -> str:
     return below.removesuffix(PurePosixPath(below).suffix)
 
 
-def partners(
+def match_frames(
     blurs: Iterable[str], sharps: Iterable[str], blur: str, sharp: str, *, by_order: bool = False
 ) -> list[tuple[str, str, str]]:
     """(key, blurred, sharp) of the images of two folders.
@@ -148,13 +148,13 @@ def partners(
         sharp: Folder of the sharp frames.
         by_order: See above; the key is then the blurred frame's.
     """
-    first, second = _keyed(blurs, blur), _keyed(sharps, sharp)
+    first, second = _by_key(blurs, blur), _by_key(sharps, sharp)
     if by_order and len(first) == len(second) and not first.keys() & second.keys():
         return [(key, first[key], second[other]) for key, other in zip(sorted(first), sorted(second), strict=True)]
     return [(key, first[key], second[key]) for key in sorted(first.keys() & second.keys())]
 
 
-def _keyed(paths: Iterable[str], folder: str) -> dict[str, str]:
+def _by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
     """Of two files that differ in their suffix only, the first."""
     keyed: dict[str, str] = {}
     for path in sorted(filter(is_image, paths)):
@@ -162,7 +162,7 @@ def _keyed(paths: Iterable[str], folder: str) -> dict[str, str]:
     return keyed
 
 
-def named(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
+def assign_ids(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
     """The pairs with ids that are unique and scenes that are in one split each, sorted by id.
 
     Where a name stands in two splits all names get their split in front. Slashes become hyphens.
@@ -193,7 +193,7 @@ def filter_listing(
         left: Files already explained; the others are pictures without partner, or no pictures.
         read: Files that were read for what they say.
     """
-    pairs = named(drafts)
+    pairs = assign_ids(drafts)
     seen = Counter(pair.id for pair in pairs)
     good: list[SourcePair] = []
     told = {entry.path: entry for entry in (*left, *files.refused)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HEAD_BYTES = 1 << 16
 
 
-def bits_of(path: Path) -> int:
+def bit_depth(path: Path) -> int:
     """8 or 16: the bits of a channel once decoded, told from the header.
 
     Raises:
@@ -26,7 +26,7 @@ def bits_of(path: Path) -> int:
     """
     kind = examine(path).kind
     if kind is Kind.PNG:
-        return 16 if _head(path)[24:25] == b"\x10" else 8
+        return 16 if _read_head(path)[24:25] == b"\x10" else 8
     if kind is Kind.TIFF:
         bits = _tiff_facts(path)[0]
         if bits not in (8, 16):
@@ -63,13 +63,13 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 def _may_be_transparent(path: Path) -> bool:
     kind = examine(path).kind
     if kind is Kind.PNG:
-        head = _head(path)
+        head = _read_head(path)
         # Colour types 4 and 6 have alpha; a palette's lies in the chunk tRNS before the pixels.
         return head[25:26] in (b"\x04", b"\x06") or b"tRNS" in head
     return kind is Kind.TIFF and _tiff_facts(path)[1] in (2, 4)
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(_HEAD_BYTES)
 

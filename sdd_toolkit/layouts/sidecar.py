@@ -27,7 +27,7 @@ MARKER = "export.json"
 LINES = "metadata.jsonl"
 PATCH_LINES = "patches.jsonl"
 FORMAT, VERSION = "sdd-export", 1
-OWN = (MARKER, LINES, PATCH_LINES)
+SIDECAR_FILES = (MARKER, LINES, PATCH_LINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PairLine:
     """One exported pair. Paths are relative to the export; `valid` is None where every pixel is valid."""
 
     id: str
@@ -83,7 +83,7 @@ class Line:
 
 
 _EXPORT = TypeAdapter(Export)
-_LINE = TypeAdapter(Line)
+_LINE = TypeAdapter(PairLine)
 
 
 def marker_text(export: Export) -> str:
@@ -113,7 +113,7 @@ def read_marker(root: Path) -> Export | None:
         raise InputError(f"{path} does not describe an export", hint="export again, or name --layout") from error
 
 
-def line_text(line: Line) -> str:
+def line_text(line: PairLine) -> str:
     """One line of `metadata.jsonl`."""
     return to_json(line)
 
@@ -133,20 +133,20 @@ def read_sidecar(root: Path, files: Files) -> Listing:
         raise InputError(f"{root} is an export that was not finished", hint="run the same `sdd export` again")
     drafts: list[SourcePair] = []
     present = set(files.paths)
-    left = [RejectedFile(path, Reason.DUPLICATE, "a patch: cut out of a frame") for path in _patches(root, present)]
+    left = [RejectedFile(path, Reason.DUPLICATE, "a patch: cut out of a frame") for path in _patch_paths(root, present)]
     # Not splitlines: U+2028 in an id ends no line.
     for number, text in enumerate((root / LINES).read_bytes().split(b"\n"), 1):
         where = f"{LINES}, line {number}"
         try:
             if text.strip():
-                drafts.append(_pair(text, where, present))
+                drafts.append(_read_pair(text, where, present))
         except (ManifestError, ValidationError, ValueError, RecursionError) as error:
             what = error.what if isinstance(error, ManifestError) else f"{where} does not describe a pair"
             left.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
-    return filter_listing(files, drafts, left, OWN)
+    return filter_listing(files, drafts, left, SIDECAR_FILES)
 
 
-def _patches(root: Path, present: set[str]) -> list[str]:
+def _patch_paths(root: Path, present: set[str]) -> list[str]:
     """The files that `patches.jsonl` names."""
     if PATCH_LINES not in present:
         return []
@@ -160,7 +160,7 @@ def _patches(root: Path, present: set[str]) -> list[str]:
     return named
 
 
-def _pair(text: bytes, where: str, present: set[str]) -> SourcePair:
+def _read_pair(text: bytes, where: str, present: set[str]) -> SourcePair:
     line = _LINE.validate_json(text)
     record = record_from(to_json(line.record), where)
     for path in (line.blur, line.sharp, *([line.valid] if line.valid else [])):
@@ -173,7 +173,7 @@ def _pair(text: bytes, where: str, present: set[str]) -> SourcePair:
     return SourcePair(line.id, line.scene, line.split, line.blur, line.sharp, record.kind, origin=origin)
 
 
-def with_record(record: PairRecord) -> dict[str, Any]:
+def record_to_dict(record: PairRecord) -> dict[str, Any]:
     """A record as the plain object a `Line` holds."""
     plain: dict[str, Any] = json.loads(to_json(record))
     return plain

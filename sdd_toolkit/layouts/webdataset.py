@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.schema import PackedPair
 
 
-def key_of(pair_id: str) -> str:
+def sample_key(pair_id: str) -> str:
     """The key of a sample. WebDataset ends it at the first dot and folders at slashes: `%`, `.` and `/` are escaped."""
     return pair_id.replace("%", "%25").replace("/", "%2F").replace(".", "%2E")
 
@@ -48,37 +48,37 @@ def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) ->
         if not skipped:
             with replace_atomically(path) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
                 for pair_id in shard.pairs:
-                    for member, content in _members(reader.read(pair_id), shard.split):
-                        archive.addfile(_plain(member, len(content)), io.BytesIO(content))
+                    for member, content in _sample_files(reader.read(pair_id), shard.split):
+                        archive.addfile(_anonymous_member(member, len(content)), io.BytesIO(content))
         lines = []
         for pair_id in shard.pairs:
             record = reader.record(pair_id)
             facts = {"id": pair_id, "scene": record.scene, "split": shard.split, "archive": name}
-            lines.append(to_json({**facts, "key": key_of(pair_id), "record": json.loads(to_json(record))}))
+            lines.append(to_json({**facts, "key": sample_key(pair_id), "record": json.loads(to_json(record))}))
     return tuple(lines), skipped
 
 
-def _members(pair: PackedPair, split: str) -> list[tuple[str, bytes]]:
-    key = key_of(pair.id)
+def _sample_files(pair: PackedPair, split: str) -> list[tuple[str, bytes]]:
+    key = sample_key(pair.id)
     height, width = pair.valid.shape
     facts = {"id": pair.id, "scene": pair.record.scene, "split": split, "height": height, "width": width}
     record = json.loads(to_json(pair.record))
     found = [
-        (f"{key}.blur.png", _png(pair.blur[..., ::-1])),
+        (f"{key}.blur.png", _encode_png(pair.blur[..., ::-1])),
         (f"{key}.json", to_json({**facts, "box": pair.box, "record": record}).encode()),
-        (f"{key}.sharp.png", _png(pair.sharp[..., ::-1])),
+        (f"{key}.sharp.png", _encode_png(pair.sharp[..., ::-1])),
     ]
     if not pair.valid.all():
-        found.append((f"{key}.valid.png", _png(pair.valid.astype(np.uint8) * np.uint8(255))))
+        found.append((f"{key}.valid.png", _encode_png(pair.valid.astype(np.uint8) * np.uint8(255))))
     return found
 
 
-def _png(image: NDArray[Any]) -> bytes:
+def _encode_png(image: NDArray[Any]) -> bytes:
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(image), (cv2.IMWRITE_PNG_COMPRESSION, 4))
     return bytes(encoded)
 
 
-def _plain(name: str, size: int) -> tarfile.TarInfo:
+def _anonymous_member(name: str, size: int) -> tarfile.TarInfo:
     """A member without owner and time: they would make bytes differ from run to run."""
     info = tarfile.TarInfo(name)
     info.size = size

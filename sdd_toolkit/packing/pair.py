@@ -107,12 +107,12 @@ def pack_pair(
         MissingExtraError: A lens correction is wanted and lensfunpy is not installed.
     """
     try:
-        alignment = _checked(record.alignment)
+        alignment = _usable_alignment(record.alignment)
         lens = find_correction(record, alignment.size, develop)
-        flows = _flows(folder, alignment, warp_by, develop.reduction)
-        alignment = _halved(alignment) if develop.reduction == 2 else alignment
+        flows = _read_flows(folder, alignment, warp_by, develop.reduction)
+        alignment = _at_half_size(alignment) if develop.reduction == 2 else alignment
         overlap = crop_box(alignment.box, alignment.size)
-        box = _inside_flow(overlap, flows)
+        box = _shrink_by_flow(overlap, flows)
         if lens is not None:
             box = overlap = undistort_box(box, lens.places)
         left, top, right, bottom = box
@@ -122,20 +122,20 @@ def pack_pair(
         places = None if lens is None else lens.places[top:bottom, left:right]
         bad = [hot_pixels.of(meta) for meta in (record.blur_meta, record.sharp_meta)]
 
-        shown = _developed(sharp, None, alignment.size, develop, bad[1])
+        shown = _develop(sharp, None, alignment.size, develop, bad[1])
         balance = shown.white_balance
-        light, sharp_facts = _flattened(shown, None if lens is None else lens.sharp)
+        light, sharp_facts = _correct_vignetting(shown, None if lens is None else lens.sharp)
         target = light[top:bottom, left:right]
         if places is not None:
             target = warp(light, np.eye(3), size, through=places)
-            target *= _unit(light)
-        sharp_codes = _encoded(target, encoding)
+            target *= _unit_scale(light)
+        sharp_codes = _encode_frame(target, encoding)
         del shown, light, target
 
-        shown = _developed(blur, balance, alignment.size, develop, bad[0])
+        shown = _develop(blur, balance, alignment.size, develop, bad[0])
         full = brightness is Brightness.FULL
         # The measured falloff brings the blurred frame to the sharp one's vignetting; then both share the sharp one's.
-        light, blur_facts = _flattened(shown, None if lens is None or full else lens.blur)
+        light, blur_facts = _correct_vignetting(shown, None if lens is None or full else lens.blur)
         del shown
         common = lens.sharp if full and lens is not None else None
         if common is not None:
@@ -143,14 +143,14 @@ def pack_pair(
         # The flow at the rim of the crop comes from beyond it.
         blur_codes = np.empty((overlap[3] - overlap[1], overlap[2] - overlap[0], 3), dtype=sharp_codes.dtype)
         mask = np.empty(blur_codes.shape[:2], dtype=np.bool_)
-        for tile in _warped(light, alignment, overlap, flows, places):
+        for tile in _warp_tiles(light, alignment, overlap, flows, places):
             at = (
                 _coordinates(overlap, tile.place)
                 if places is None
                 else (places[*tile.place, 0], places[*tile.place, 1])
             )
             values = tile.values
-            values *= _gain(alignment, at, brightness) * _unit(light)
+            values *= _brightness_factor(alignment, at, brightness) * _unit_scale(light)
             if full:
                 values += np.float32(alignment.offset)
             if common is not None:
@@ -189,7 +189,7 @@ def crop_box(box: Box, size: tuple[int, int]) -> Box:
     return left, top, max(left, right), max(top, bottom)
 
 
-def _checked(alignment: Alignment | None) -> Alignment:
+def _usable_alignment(alignment: Alignment | None) -> Alignment:
     if alignment is None:
         raise _UnpackableError(Reason.NOT_ALIGNED, "the pair was never aligned")
     if alignment.failure is not None:
@@ -202,7 +202,7 @@ def _checked(alignment: Alignment | None) -> Alignment:
     return alignment
 
 
-def _halved(alignment: Alignment) -> Alignment:
+def _at_half_size(alignment: Alignment) -> Alignment:
     """What places pixels in `alignment`, in half-size pixels: x_full = 2 x_half + 0.5. The box loses half pixels."""
     left, top, right, bottom = alignment.box
     first, second, third = ((float(a), float(b), float(c)) for a, b, c in scaled(alignment.homography, 0.5))
@@ -214,7 +214,7 @@ def _halved(alignment: Alignment) -> Alignment:
     )
 
 
-def _developed(
+def _develop(
     path: Path, balance: Row | None, size: tuple[int, int], develop: DevelopConfig, bad_pixels: NDArray[np.int32] | None
 ) -> DevelopedFrame:
     shown = develop_frame(path, balance, develop.demosaic, bad_pixels)
@@ -226,7 +226,7 @@ def _developed(
     return shown
 
 
-def _flattened(shown: DevelopedFrame, vignetting: Vignetting | None) -> tuple[Light, FrameFacts]:
+def _correct_vignetting(shown: DevelopedFrame, vignetting: Vignetting | None) -> tuple[Light, FrameFacts]:
     """A developed frame's light without its vignetting, and its facts."""
     if vignetting is None:
         return shown.light, shown.facts
@@ -235,12 +235,12 @@ def _flattened(shown: DevelopedFrame, vignetting: Vignetting | None) -> tuple[Li
     return linear, replace(shown.facts, vignetting_by=vignetting.f_number)
 
 
-def _unit(light: Light) -> np.float32:
+def _unit_scale(light: Light) -> np.float32:
     """What brings `light` to 0 … 1."""
     return np.float32(1.0) if light.dtype == np.float32 else np.float32(1 / 65535)
 
 
-def _encoded(light: Light, encoding: Encoding) -> Codes:
+def _encode_frame(light: Light, encoding: Encoding) -> Codes:
     """`light` as it is packed; floats a few rows at a time: `encode` needs temporary arrays of its input's size."""
     if light.dtype == np.uint16:
         return encode_integers(np.asarray(light, dtype=np.uint16), encoding)
@@ -250,7 +250,7 @@ def _encoded(light: Light, encoding: Encoding) -> Codes:
     )
 
 
-def _flows(folder: Path, alignment: Alignment, warp_by: Warp, reduction: int) -> _Flows:
+def _read_flows(folder: Path, alignment: Alignment, warp_by: Warp, reduction: int) -> _Flows:
     """Of the whole frame, in packed pixels; zero where the alignment wrote no flow."""
     if alignment.flow_file is None:
         grid = [-(-(edge // reduction) // FLOW_FACTOR) for edge in alignment.size]
@@ -269,7 +269,7 @@ def _flows(folder: Path, alignment: Alignment, warp_by: Warp, reduction: int) ->
     return _Flows(applied, carried(residual.flow - applied, applied), hidden)
 
 
-def _inside_flow(box: Box, flows: _Flows) -> Box:
+def _shrink_by_flow(box: Box, flows: _Flows) -> Box:
     """`box` shrunk by the longest flow at its rim, so that what the flow brings in from outside stays outside."""
     around = flows.cropped(box).applied
     if around is None or around.size == 0:
@@ -281,7 +281,7 @@ def _inside_flow(box: Box, flows: _Flows) -> Box:
     return left + cut, top + cut, max(left + cut, right - cut), max(top + cut, bottom - cut)
 
 
-def _warped(
+def _warp_tiles(
     light: Light, alignment: Alignment, box: Box, flows: _Flows, places: NDArray[np.float32] | None
 ) -> Iterator[WarpedTile]:
     """The blurred frame resampled onto the crop, and where that is valid, tile by tile.
@@ -323,7 +323,7 @@ def _coordinates(box: Box, place: tuple[slice, slice]) -> tuple[NDArray[np.float
     return xs, ys
 
 
-def _gain(
+def _brightness_factor(
     alignment: Alignment, at: tuple[NDArray[np.float32], NDArray[np.float32]], brightness: Brightness
 ) -> NDArray[np.float32]:
     """What the warped crop is multiplied by at points of the sharp frame; broadcasts to (rows, w, 3)."""

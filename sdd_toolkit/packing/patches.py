@@ -104,19 +104,19 @@ def patches_of(
     """
     height, width = pair.valid.shape
     stride = max(1, int(round((1.0 - overlap) * size_px, 6)))
-    corners = list(product(starts(height, size_px, stride), starts(width, size_px, stride)))
+    corners = list(product(patch_starts(height, size_px, stride), patch_starts(width, size_px, stride)))
     # Not the mean of booleans: it takes six times as long.
     counts = [np.count_nonzero(pair.valid[top : top + size_px, left : left + size_px]) for top, left in corners]
     shares = [float(count / size_px**2) for count in counts]
     kept = [(corner, share) for corner, share in zip(corners, shares, strict=True) if share >= min_valid_fraction]
-    scores = sharpness(pair.sharp, [corner for corner, _ in kept], size_px, alone=alone)
+    scores = relative_sharpness(pair.sharp, [corner for corner, _ in kept], size_px, alone=alone)
     return tuple(
         Patch(pair=pair.id, top=top, left=left, sharpness=score, valid_fraction=share)
         for ((top, left), share), score in zip(kept, scores, strict=True)
     )
 
 
-def starts(length: int, size_px: int, stride: int) -> list[int]:
+def patch_starts(length: int, size_px: int, stride: int) -> list[int]:
     """First pixels of the patches along one side; the last patch is moved back to end with the frame."""
     if length < size_px:
         return []
@@ -124,7 +124,7 @@ def starts(length: int, size_px: int, stride: int) -> list[int]:
     return regular if regular[-1] + size_px == length else [*regular, length - size_px]
 
 
-def sharpness(
+def relative_sharpness(
     sharp: NDArray[np.uint8] | NDArray[np.uint16], corners: list[tuple[int, int]], size_px: int, *, alone: bool = False
 ) -> list[float]:
     """How much detail each patch holds compared with the others of its frame, 0 … 1.
@@ -144,13 +144,13 @@ def sharpness(
     grey = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY)
     cuts = [np.s_[top : top + size_px, left : left + size_px] for top, left in corners]
     scores = np.ones(len(corners), dtype=np.float64)
-    for sums in _patch_energies(grey, cuts, size_px) if alone else _energies(grey, corners, size_px):
+    for sums in _gradient_sums_of_crops(grey, cuts, size_px) if alone else _gradient_sums(grey, corners, size_px):
         spread = float(np.ptp(sums))
         scores *= (sums - sums.min()) / spread if spread > 0 else 1.0
     return [float(score) for score in scores]
 
 
-def _energies(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> list[NDArray[np.float64]]:
+def _gradient_sums(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> list[NDArray[np.float64]]:
     """The summed gradient magnitude of each patch, for every aperture.
 
     Patches overlap: the edges of all of them part the frame into cells, and each cell is summed once.
@@ -163,7 +163,7 @@ def _energies(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> list[
         for first in range(top, bottom, _BAND_ROWS):
             rows = slice(first, min(first + _BAND_ROWS, bottom))
             for number, aperture in enumerate(APERTURES_PX):
-                columns = cv2.reduce(_slopes(grey, rows, aperture), 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[0]
+                columns = cv2.reduce(_gradient_magnitude(grey, rows, aperture), 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[0]
                 cells[number, row] += np.add.reduceat(columns[: lefts[-1]], lefts[:-1])
     row_of, column_of = ({edge: place for place, edge in enumerate(edges)} for edges in (tops, lefts))
     places = [
@@ -172,18 +172,18 @@ def _energies(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> list[
     return [np.array([plane[place].sum() for place in places]) for plane in cells]
 
 
-def _patch_energies(grey: Grey, cuts: list[tuple[slice, slice]], size_px: int) -> list[NDArray[np.float64]]:
+def _gradient_sums_of_crops(grey: Grey, cuts: list[tuple[slice, slice]], size_px: int) -> list[NDArray[np.float64]]:
     """The same for patches cut out of the frame: nothing beyond their rims is looked at."""
     whole = slice(0, size_px)
     # Copied: Sobel of a window looks beyond its rim where there is something.
     alone = [np.ascontiguousarray(grey[cut]) for cut in cuts]
     return [
-        np.array([_slopes(patch, whole, aperture).sum(dtype=np.float64) for patch in alone])
+        np.array([_gradient_magnitude(patch, whole, aperture).sum(dtype=np.float64) for patch in alone])
         for aperture in APERTURES_PX
     ]
 
 
-def _slopes(grey: Grey, rows: slice, aperture_px: int) -> NDArray[np.float32]:
+def _gradient_magnitude(grey: Grey, rows: slice, aperture_px: int) -> NDArray[np.float32]:
     """The magnitude of the Sobel gradient in some rows."""
     margin = aperture_px // 2
     above, below = min(rows.start, margin), min(len(grey) - rows.stop, margin)

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.records import PairRecord
     from sdd_toolkit.shards.schema import Patch, StoredPair
-    from sdd_toolkit.shards.superseded import SupersededShard
+    from sdd_toolkit.shards.superseded import ReusablePair
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
 # What says where a pair goes, or what lies beside its arrays. A setting that is not named here is one of the pixels.
-_NOT_OF_PIXELS = {
+_SETTINGS_BESIDE_PIXELS = {
     "name",
     "split",
     "pairs_per_shard",
@@ -45,7 +45,7 @@ _NOT_OF_PIXELS = {
 }
 
 
-def pixel_settings(
+def pixel_fingerprint(
     record: PairRecord, folder: Path, config: PackConfig, develop: DevelopConfig, hot_pixels: HotPixelMap
 ) -> str:
     """Fingerprint of everything the stored arrays of a pair depend on, 32 hex digits.
@@ -65,7 +65,7 @@ def pixel_settings(
     facts = {
         "format": VERSION,
         "toolkit": __version__,
-        "pack": config.model_dump(mode="json", exclude=_NOT_OF_PIXELS),
+        "pack": config.model_dump(mode="json", exclude=_SETTINGS_BESIDE_PIXELS),
         "develop": development_settings(develop),
         "files": [record.blur.sha256, record.sharp.sha256],
         "alignment": None if aligned is None else asdict(replace(aligned, flow_file=None)),
@@ -93,10 +93,10 @@ def rechoose_patches(pair: StoredPair, patching: Patching) -> tuple[Patch, ...]:
     return tuple(replace(patch, pair=pair.id) for patch in patching.patches(read_pair(pair.path, pair.stored_id)))
 
 
-def reusable_pairs(out: Location, executor: str) -> Mapping[str, tuple[SupersededShard, ...]]:
+def reusable_pairs(out: Location, executor: str) -> Mapping[str, tuple[ReusablePair, ...]]:
     """The pairs in the shards that were set aside in `out`, by id. A damaged shard is left out, and the log says so."""
-    found: dict[str, list[SupersededShard]] = defaultdict(list)
-    for outcome in run_tasks(superseded.survey, superseded.shards(out), executor):
+    found: dict[str, list[ReusablePair]] = defaultdict(list)
+    for outcome in run_tasks(superseded.read_reusable_pairs, superseded.list_shards(out), executor):
         if isinstance(outcome.result, tuple):
             for source in outcome.result:
                 found[source.id].append(source)

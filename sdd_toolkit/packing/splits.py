@@ -62,14 +62,14 @@ def assign_splits(scenes: Iterable[str], config: SplitConfig, known: Collection[
     unknown = sorted(set(listed) - names - set(known))
     if unknown:
         raise ConfigError(f"[pack.split]: no scene is called {unknown[0]!r}", hint="see `scene` in the manifest")
-    free = sorted(names - set(listed), key=lambda scene: _order(scene, config.seed))
+    free = sorted(names - set(listed), key=lambda scene: _shuffle_key(scene, config.seed))
     weights = {split: getattr(config, f"{split}_fraction") for split in SPLITS if not lists[split]}
     if free and not any(weights.values()):
         raise ConfigError(
             f"[pack.split]: scene {sorted(free)[0]!r} is in no list and no fraction is left for it",
             hint="list it, or leave one list empty and its fraction above 0",
         )
-    counts = shares(len(free), weights) if free else {}
+    counts = split_sizes(len(free), weights) if free else {}
     assigned = {scene: split for scene, split in listed.items() if scene in names}
     # Test first: its scenes then change least when scenes are added.
     for split in ("test", "val", "train"):
@@ -78,7 +78,7 @@ def assign_splits(scenes: Iterable[str], config: SplitConfig, known: Collection[
     return dict(sorted(assigned.items()))
 
 
-def shares(count: int, weights: dict[str, float]) -> dict[str, int]:
+def split_sizes(count: int, weights: dict[str, float]) -> dict[str, int]:
     """`count` scenes in proportion to `weights`, by largest remainder; train and test do not go without."""
     total = sum(weights.values())
     exact = {split: count * weight / total for split, weight in weights.items()}
@@ -94,5 +94,5 @@ def shares(count: int, weights: dict[str, float]) -> dict[str, int]:
     return counts
 
 
-def _order(scene: str, seed: int) -> str:
+def _shuffle_key(scene: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}:{scene}".encode()).hexdigest()

@@ -22,7 +22,7 @@ from sdd_toolkit.imaging.perceptual_hash import hash_of
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.pair import pack_pair
 from sdd_toolkit.packing.plan import ShardPlan, plan_shards
-from sdd_toolkit.packing.reuse import pixel_settings, rechoose_patches, reusable_pairs
+from sdd_toolkit.packing.reuse import pixel_fingerprint, rechoose_patches, reusable_pairs
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, reject_counts
@@ -39,7 +39,7 @@ from sdd_toolkit.shards.index import (
     Index,
     ShardHeader,
 )
-from sdd_toolkit.shards.library_versions import libraries
+from sdd_toolkit.shards.library_versions import library_versions
 from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, StoredPair
 from sdd_toolkit.storage.files import resolve_inside
 from sdd_toolkit.version import __version__
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sdd_toolkit.execution.progress import Track
-    from sdd_toolkit.shards.superseded import SupersededShard
+    from sdd_toolkit.shards.superseded import ReusablePair
     from sdd_toolkit.storage.locations import Location
 
 
@@ -61,7 +61,7 @@ class _Task:
     config: PackConfig
     develop: DevelopConfig
     hot_pixels: HotPixelMap
-    sources: Mapping[str, tuple[SupersededShard, ...]] = field(default_factory=dict)
+    sources: Mapping[str, tuple[ReusablePair, ...]] = field(default_factory=dict)
     lost: tuple[FailedPair, ...] = ()
 
     @property
@@ -120,7 +120,7 @@ def pack_dataset(
     started = time.monotonic()
     workers_of(executor)
     source = read_manifest(manifest)
-    kept = _kept(source, manifest)
+    kept = _kept_records(source, manifest)
     if not kept:
         remove_unlisted(out, {})
         superseded.delete_all(out)
@@ -181,7 +181,7 @@ def pack_dataset(
     )
 
 
-def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
+def _kept_records(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
     for record in source.records:
         if record.verdict is None:
             raise ManifestError(f"{path}: the pair {record.id!r} has no verdict", hint="run `sdd filter` first")
@@ -194,9 +194,7 @@ def _kept(source: Manifest, path: Path) -> tuple[PairRecord, ...]:
     return kept
 
 
-def _of(
-    plan: ShardPlan, stored: Mapping[str, tuple[SupersededShard, ...]]
-) -> Mapping[str, tuple[SupersededShard, ...]]:
+def _of(plan: ShardPlan, stored: Mapping[str, tuple[ReusablePair, ...]]) -> Mapping[str, tuple[ReusablePair, ...]]:
     return {record.id: stored[record.id] for record in plan.records if record.id in stored}
 
 
@@ -239,7 +237,7 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | Failed
     for failure in task.lost:
         if failure.id == record.id:
             return failure
-    pixels = pixel_settings(record, task.folder, task.config, task.develop, task.hot_pixels)
+    pixels = pixel_fingerprint(record, task.folder, task.config, task.develop, task.hot_pixels)
     patching = task.config.patching(task.plan.split).fingerprint()
     for source in task.sources.get(record.id, ()):
         if source.marks.pixels == pixels and min(source.size) >= task.config.min_size_px:
@@ -295,5 +293,5 @@ def _index(
         reduction=develop.reduction,
         transfer_parameters=config.encoding.transfer,
         configs=dict(sorted({**configs, **own}.items())),
-        libraries=libraries(),
+        libraries=library_versions(),
     )

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     Values = NDArray[Any]
 
-_LONGEST = 2000
-_SEVERAL = ("and", "or", "not", "in", "== != < <= > >=", "+ - * / // %")
-_HINT = f"known are {', '.join(_SEVERAL)}, numbers, 'texts', lists of these after `in`, and names of columns"
+_MAX_CHARACTERS = 2000
+_OPERATORS = ("and", "or", "not", "in", "== != < <= > >=", "+ - * / // %")
+_HINT = f"known are {', '.join(_OPERATORS)}, numbers, 'texts', lists of these after `in`, and names of columns"
 _COMPARE: Mapping[type[ast.cmpop], Callable[[Values, Values], Values]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -45,7 +45,7 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Values, Values], Values]] = {
 _KINDS = {"b": "a condition", "f": "a number", "U": "a text"}
 
 
-def matching(condition: str, columns: Mapping[str, Values]) -> NDArray[np.bool_]:
+def matching_rows(condition: str, columns: Mapping[str, Values]) -> NDArray[np.bool_]:
     """Which rows fulfil a condition.
 
     A comparison with a number that was not measured (NaN) is false, `!=` and `not in` too; `not` turns that around like
@@ -62,11 +62,11 @@ def matching(condition: str, columns: Mapping[str, Values]) -> NDArray[np.bool_]
     Raises:
         InputError: Not a condition, an unknown column (with the nearest names), or kinds that cannot be compared.
     """
-    if len(condition) > _LONGEST:
-        raise InputError(f"the condition has {len(condition)} characters, more than {_LONGEST}", hint=_HINT)
+    if len(condition) > _MAX_CHARACTERS:
+        raise InputError(f"the condition has {len(condition)} characters, more than {_MAX_CHARACTERS}", hint=_HINT)
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            answer = _value(ast.parse(condition.strip(), mode="eval").body, columns)
+            answer = _evaluate(ast.parse(condition.strip(), mode="eval").body, columns)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{condition[:200]!r} is no condition: {error}", hint=_HINT) from error
     if answer.dtype.kind != "b":
@@ -75,7 +75,7 @@ def matching(condition: str, columns: Mapping[str, Values]) -> NDArray[np.bool_]
     return np.broadcast_to(answer, (rows,)).copy()
 
 
-def _value(node: ast.expr, columns: Mapping[str, Values]) -> Values:
+def _evaluate(node: ast.expr, columns: Mapping[str, Values]) -> Values:
     match node:
         case ast.Name(id=name):
             return _column(name, columns)
@@ -86,52 +86,52 @@ def _value(node: ast.expr, columns: Mapping[str, Values]) -> Values:
         case ast.Constant(value=str(text)):
             return np.array(text)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ~_of_kind("b", operand, columns)
+            return ~_evaluate_as("b", operand, columns)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_of_kind("f", operand, columns)
+            return -_evaluate_as("f", operand, columns)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _of_kind("f", operand, columns)
+            return _evaluate_as("f", operand, columns)
         case ast.BoolOp(op=joint, values=values):
             join = np.logical_and if isinstance(joint, ast.And) else np.logical_or
-            answer = _of_kind("b", values[0], columns)
+            answer = _evaluate_as("b", values[0], columns)
             for further in values[1:]:
-                answer = join(answer, _of_kind("b", further, columns))
+                answer = join(answer, _evaluate_as("b", further, columns))
             return answer
         case ast.BinOp(left=left, op=how, right=right) if type(how) in _ARITHMETIC:
-            both = _of_kind("f", left, columns), _of_kind("f", right, columns)
+            both = _evaluate_as("f", left, columns), _evaluate_as("f", right, columns)
             return np.asarray(_ARITHMETIC[type(how)](*both), dtype=np.float64)
         case ast.Compare():
-            return _compared(node, columns)
-    raise InputError(f"`{_shown(node)}` has no place in a condition", hint=_HINT)
+            return _compare(node, columns)
+    raise InputError(f"`{_source_text(node)}` has no place in a condition", hint=_HINT)
 
 
-def _compared(node: ast.Compare, columns: Mapping[str, Values]) -> Values:
+def _compare(node: ast.Compare, columns: Mapping[str, Values]) -> Values:
     answer = np.array(True)
     left = node.left
     for how, right in zip(node.ops, node.comparators, strict=True):
         if isinstance(how, ast.In | ast.NotIn):
-            answer = answer & _contained(left, right, columns, wanted=isinstance(how, ast.In))
+            answer = answer & _contains(left, right, columns, wanted=isinstance(how, ast.In))
         elif type(how) in _COMPARE:
-            first, second = _value(left, columns), _value(right, columns)
-            _same_kind(node, first, second)
-            answer = answer & _COMPARE[type(how)](first, second) & _known(first) & _known(second)
+            first, second = _evaluate(left, columns), _evaluate(right, columns)
+            _check_same_kind(node, first, second)
+            answer = answer & _COMPARE[type(how)](first, second) & _is_measured(first) & _is_measured(second)
         else:
-            raise InputError(f"`{_shown(node)}` has no place in a condition", hint=_HINT)
+            raise InputError(f"`{_source_text(node)}` has no place in a condition", hint=_HINT)
         left = right
     return answer
 
 
-def _contained(left: ast.expr, right: ast.expr, columns: Mapping[str, Values], *, wanted: bool) -> Values:
-    first = _value(left, columns)
+def _contains(left: ast.expr, right: ast.expr, columns: Mapping[str, Values], *, wanted: bool) -> Values:
+    first = _evaluate(left, columns)
     if isinstance(right, ast.List | ast.Tuple | ast.Set):
         found = np.zeros(first.shape, dtype=np.bool_)
         for entry in right.elts:
-            value = _value(entry, columns)
-            _same_kind(entry, first, value)
+            value = _evaluate(entry, columns)
+            _check_same_kind(entry, first, value)
             found = found | (first == value)
-        return np.asarray((found == wanted) & _known(first))
-    second = _of_kind("U", right, columns)
-    _same_kind(right, first, second)
+        return np.asarray((found == wanted) & _is_measured(first))
+    second = _evaluate_as("U", right, columns)
+    _check_same_kind(right, first, second)
     return np.asarray((np.strings.find(second, first) >= 0) == wanted)
 
 
@@ -150,23 +150,23 @@ def _number(value: float) -> Values:
         raise InputError("a number of the condition is too large", hint=_HINT) from error
 
 
-def _of_kind(kind: str, node: ast.expr, columns: Mapping[str, Values]) -> Values:
-    value = _value(node, columns)
+def _evaluate_as(kind: str, node: ast.expr, columns: Mapping[str, Values]) -> Values:
+    value = _evaluate(node, columns)
     if value.dtype.kind != kind:
-        raise InputError(f"`{_shown(node)}` is {_KINDS[value.dtype.kind]}, not {_KINDS[kind]}", hint=_HINT)
+        raise InputError(f"`{_source_text(node)}` is {_KINDS[value.dtype.kind]}, not {_KINDS[kind]}", hint=_HINT)
     return value
 
 
-def _same_kind(node: ast.expr, first: Values, second: Values) -> None:
+def _check_same_kind(node: ast.expr, first: Values, second: Values) -> None:
     kinds = first.dtype.kind, second.dtype.kind
     if kinds[0] != kinds[1]:
-        what = f"`{_shown(node)}` compares {_KINDS[kinds[0]]} with {_KINDS[kinds[1]]}"
+        what = f"`{_source_text(node)}` compares {_KINDS[kinds[0]]} with {_KINDS[kinds[1]]}"
         raise InputError(what, hint="texts are written in quotes, numbers without")
 
 
-def _known(values: Values) -> Values:
+def _is_measured(values: Values) -> Values:
     return np.asarray(~np.isnan(values) if values.dtype.kind == "f" else True)
 
 
-def _shown(node: ast.expr) -> str:
+def _source_text(node: ast.expr) -> str:
     return ast.unparse(node)[:80]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.audit.leakage import warn
+from sdd_toolkit.audit.leakage import warn_of_leakage
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline.manifest import names_a_file, to_json
-from sdd_toolkit.rearranging.conditions import matching
+from sdd_toolkit.rearranging.conditions import matching_rows
 from sdd_toolkit.rearranging.writing import Member, write_rearranged
 from sdd_toolkit.records import Report, Step
 from sdd_toolkit.shards.index import INDEX_NAME, Index
@@ -39,7 +39,7 @@ ALIASES = {"blur_gain": "sharpness_gain", "f_number": "blur_f_number"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Set:
+class _PackedSet:
     """A set that is there: its index, the start of that file's SHA-256, its pairs as they lie in it."""
 
     folder: Path
@@ -75,19 +75,19 @@ def split_dataset(
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    source = _read(shards, out)
+    source = _read_set(shards, out)
     scenes = {scene for members in source.index.splits.values() for scene in members}
     splits = assign_splits(scenes, config.split)
     config = config.model_copy(update={"patch_size": source.index.patch_size})
     step = _step("split", config.split.fingerprint(), source)
-    members = [_moved(member, splits[member.pair.record.scene], config) for member in source.members]
+    members = [_move_to_split(member, splits[member.pair.record.scene], config) for member in source.members]
     index = replace(
         source.index,
         splits={name: tuple(sorted(scene for scene in splits if splits[scene] == name)) for name in SPLITS},
-        history=(*source.index.history, f"split anew, of {_named(source)}"),
+        history=(*source.index.history, f"split anew, of {_describe(source)}"),
     )
     members = [_with_step(member, step) for member in members]
-    return _written(
+    return _write(
         "split", members, {}, out, index, config.pairs_per_shard, started, executor, overwrite=overwrite, track=track
     )
 
@@ -123,10 +123,10 @@ def merge_datasets(
         raise InputError(
             f"{len(prefixes)} prefixes for {len(sources)} sets", hint="give one --prefix for each, or none"
         )
-    sets = [_read(folder, out) for folder in sources]
+    sets = [_read_set(folder, out) for folder in sources]
     for other in sets[1:]:
-        _check_alike(sets[0], other)
-    sets = [_prefixed(each, prefix) for each, prefix in zip(sets, prefixes or [""] * len(sets), strict=True)]
+        _check_compatible(sets[0], other)
+    sets = [_add_prefix(each, prefix) for each, prefix in zip(sets, prefixes or [""] * len(sets), strict=True)]
     counts = Counter(member.pair.id for each in sets for member in each.members)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
@@ -137,18 +137,18 @@ def merge_datasets(
         indexes[0],
         name=" + ".join(dict.fromkeys(each.name for each in indexes)),
         config=_fingerprint([each.config for each in indexes]),
-        splits=_joined_splits(sets),
+        splits=_merge_splits(sets),
         failed=tuple(failure for each in indexes for failure in each.failed),
         configs=dict(sorted((key, entry) for each in indexes for key, entry in each.configs.items())),
-        libraries=_joined_versions([each.libraries for each in indexes]),
+        libraries=_merge_versions([each.libraries for each in indexes]),
         history=(
             *dict.fromkeys(line for each in indexes for line in each.history),
-            f"merged, of {' and '.join(map(_named, sets))}",
+            f"merged, of {' and '.join(map(_describe, sets))}",
         ),
     )
     settings = _fingerprint(list(prefixes))
     members = [_with_step(member, _step("merge", settings, each)) for each in sets for member in each.members]
-    return _written(
+    return _write(
         "merge", members, {}, out, index, pairs_per_shard, started, executor, overwrite=overwrite, track=track
     )
 
@@ -179,8 +179,8 @@ def subset_dataset(
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    source = _read(shards, out)
-    chosen = matching(where, columns(source.members))
+    source = _read_set(shards, out)
+    chosen = matching_rows(where, columns(source.members))
     if not chosen.any():
         what = f"none of the {len(chosen)} pairs of {shards} fulfils {where!r}"
         raise InputError(what, hint="`sdd report` shows how the columns are spread")
@@ -191,10 +191,10 @@ def subset_dataset(
         source.index,
         splits={name: tuple(s for s in members_of if s in scenes) for name, members_of in source.index.splits.items()},
         failed=(),
-        history=(*source.index.history, f"subset where {where}, of {_named(source)}"),
+        history=(*source.index.history, f"subset where {where}, of {_describe(source)}"),
     )
     left_out = {"not_selected": len(chosen) - len(members)} if len(members) < len(chosen) else {}
-    return _written(
+    return _write(
         "subset", members, left_out, out, index, pairs_per_shard, started, executor, overwrite=overwrite, track=track
     )
 
@@ -211,7 +211,7 @@ def columns(members: Sequence[Member]) -> dict[str, Values]:
     return {**found, **more, **{short: found[name] for short, name in ALIASES.items()}}
 
 
-def _read(folder: Path, out: Path) -> _Set:
+def _read_set(folder: Path, out: Path) -> _PackedSet:
     if out.resolve() == folder.resolve():
         raise InputError(f"{out} is both input and output", hint="give another --out")
     members = []
@@ -222,10 +222,10 @@ def _read(folder: Path, out: Path) -> _Set:
                 marks = reader.marks(name)
                 pair = StoredPair(name, reader.record(name), path, name, None if marks is None else marks.patching)
                 members.append(Member(pair, shard, shard.split))
-    return _Set(folder, reader.index, sha256_of(folder / INDEX_NAME)[:16], tuple(members))
+    return _PackedSet(folder, reader.index, sha256_of(folder / INDEX_NAME)[:16], tuple(members))
 
 
-def _moved(member: Member, to: str, config: PackConfig) -> Member:
+def _move_to_split(member: Member, to: str, config: PackConfig) -> Member:
     if to == member.split:
         return member
     before, after = config.patching(member.split), config.patching(to)
@@ -238,7 +238,7 @@ def _moved(member: Member, to: str, config: PackConfig) -> Member:
     return Member(replace(member.pair, patching=after.fingerprint()), member.source, to, after)
 
 
-def _prefixed(source: _Set, prefix: str) -> _Set:
+def _add_prefix(source: _PackedSet, prefix: str) -> _PackedSet:
     if not prefix:
         return source
     members = []
@@ -256,7 +256,7 @@ def _prefixed(source: _Set, prefix: str) -> _Set:
     return replace(source, members=tuple(members), index=replace(source.index, splits=splits, failed=failed))
 
 
-def _check_alike(first: _Set, other: _Set) -> None:
+def _check_compatible(first: _PackedSet, other: _PackedSet) -> None:
     mine, theirs = ({**asdict(each.index.header("")), "highlights": each.index.highlights} for each in (first, other))
     for name, value in mine.items():
         if theirs[name] != value:
@@ -266,13 +266,13 @@ def _check_alike(first: _Set, other: _Set) -> None:
             )
 
 
-def _joined_versions(sets: Sequence[dict[str, str]]) -> dict[str, str]:
+def _merge_versions(sets: Sequence[dict[str, str]]) -> dict[str, str]:
     """The libraries of several sets; where they differ, every version."""
     names = sorted({name for each in sets for name in each}, key=str.lower)
     return {name: ", ".join(dict.fromkeys(each[name] for each in sets if name in each)) for name in names}
 
 
-def _joined_splits(sets: Sequence[_Set]) -> dict[str, tuple[str, ...]]:
+def _merge_splits(sets: Sequence[_PackedSet]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, Path]] = {}
     for each in sets:
         for name, scenes in each.index.splits.items():
@@ -286,7 +286,7 @@ def _joined_splits(sets: Sequence[_Set]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(scene for scene in found if found[scene][0] == name)) for name in SPLITS}
 
 
-def _step(stage: str, settings: str, source: _Set) -> Step:
+def _step(stage: str, settings: str, source: _PackedSet) -> Step:
     return Step(stage=stage, version=__version__, config=settings, inputs=source.sha256)
 
 
@@ -299,11 +299,11 @@ def _fingerprint(value: object) -> str:
     return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
 
 
-def _named(source: _Set) -> str:
+def _describe(source: _PackedSet) -> str:
     return f"{source.index.name} (index {source.sha256})"
 
 
-def _written(
+def _write(
     stage: str,
     members: Sequence[Member],
     left_out: dict[str, int],
@@ -320,7 +320,7 @@ def _written(
     skipped = write_rearranged(
         stage, members, out, index, pairs_per_shard, executor=executor, overwrite=overwrite, track=track
     )
-    warn(out)
+    warn_of_leakage(out)
     return Report(
         stage=stage,
         total=len(members) + sum(left_out.values()),

@@ -19,13 +19,13 @@ from sdd_toolkit.records import ShardInfo
 from sdd_toolkit.shards.building import assign_to_shards, finalise
 from sdd_toolkit.shards.folder import (
     ShardNote,
-    finished_shard,
+    finished_shards,
     intact_shards,
     publish_index,
     remove_unlisted,
     unlisted_shards,
 )
-from sdd_toolkit.shards.index import VERSION, damaged
+from sdd_toolkit.shards.index import VERSION, damaged_shard_error
 from sdd_toolkit.shards.schema import StoredPair
 from sdd_toolkit.shards.stored_patches import read_patches
 from sdd_toolkit.storage.files import sha256_of
@@ -114,7 +114,7 @@ def write_rearranged(
     wanted = {plan.name: plan.fingerprint for plan in plans}
     notes: dict[str, ShardNote] = {}
     if not overwrite:
-        if any(wanted.get(note.shard.name) != note.plan for note in finished_shard(out)):
+        if any(wanted.get(note.shard.name) != note.plan for note in finished_shards(out)):
             raise InputError(f"{out} holds another data set", hint="give another --out, or --overwrite")
         notes = intact_shards(out, wanted, {plan.name: _ids(plan) for plan in plans})
     todo = [plan for plan in plans if plan.name not in notes]
@@ -161,7 +161,7 @@ def _check_sources(plans: Sequence[_Plan], executor: str) -> None:
     tasks = [_Whole(path, shard) for path, shard in sorted(needed.items())]
     for outcome in run_tasks(_fault, tasks, executor):
         if outcome.result != "":
-            raise damaged(str(outcome.task.path), outcome.result or "the worker that read it died")
+            raise damaged_shard_error(str(outcome.task.path), outcome.result or "the worker that read it died")
 
 
 def _fault(task: _Whole) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Window = tuple[tuple[int, int], ...]
 
 
-def create(
+def create_array(
     parent: h5py.Group,
     name: str,
     shape: tuple[int, ...],
@@ -52,7 +52,7 @@ def create(
     return parent.create_dataset(name, shape=shape, dtype=dtype, chunks=chunks, **(filters if chunks else {}))
 
 
-def fill(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: int | None = None) -> None:
+def write_array(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: int | None = None) -> None:
     """Writes `array` (H, W, ...) into `dataset`: all of it, or row number `row` of its first axis."""
     values = array if row is None else array[None]
     if not codec.direct:
@@ -61,7 +61,7 @@ def fill(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: int | No
     chunks = dataset.chunks
     pixel_bytes = array.itemsize * math.prod(array.shape[2:])
     # Frames are cut into small chunks, many of which a window touches; patches are read whole and may be small.
-    element = pixel_bytes if row is not None else blosc_chunks.quick_element(chunks, pixel_bytes)
+    element = pixel_bytes if row is not None else blosc_chunks.fast_element_bytes(chunks, pixel_bytes)
     for place in product(*(range(0, size, edge) for size, edge in zip(values.shape, chunks, strict=True))):
         part = values[tuple(slice(at, at + edge) for at, edge in zip(place, chunks, strict=True))]
         if part.shape == chunks:
@@ -70,10 +70,10 @@ def fill(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: int | No
             block = np.zeros(chunks, dataset.dtype)
             block[tuple(slice(size) for size in part.shape)] = part
         where = place if row is None else (row, *place[1:])
-        dataset.id.write_direct_chunk(where, blosc_chunks.pack_chunk(block, element))
+        dataset.id.write_direct_chunk(where, blosc_chunks.encode_chunk(block, element))
 
 
-def mapped(file: h5py.File) -> memoryview | None:
+def map_file(file: h5py.File) -> memoryview | None:
     """The file's bytes, mapped; None if it is no plain file on disk."""
     if file.driver != "sec2":
         return None
@@ -95,15 +95,15 @@ class StoredArray:
         self.dtype: np.dtype[Any] = dataset.dtype
         self._dataset = dataset
         self._contiguous: NDArray[Any] | None = None
-        self._chunks: _Chunks | None = None
+        self._chunks: _MappedChunks | None = None
         if content is None:
             return
         offset = dataset.id.get_offset()
         if offset is not None:
             plain = np.frombuffer(content, self.dtype, math.prod(self.shape), offset)
             self._contiguous = plain.reshape(self.shape)
-        elif _filters(dataset) == blosc_chunks.FILTERS and blosc_chunks.available():
-            self._chunks = _Chunks(dataset, content)
+        elif _filter_ids(dataset) == blosc_chunks.FILTER_IDS and blosc_chunks.is_installed():
+            self._chunks = _MappedChunks(dataset, content)
 
     def read(self, window: Window | None = None) -> NDArray[Any]:
         """A copy of what lies between (start, stop) of every axis named, all of the others.
@@ -120,7 +120,7 @@ class StoredArray:
         return self._chunks.read(limits)
 
 
-class _Chunks:
+class _MappedChunks:
     """The chunks of `blosc_chunks` of one data set, in a mapped file."""
 
     __slots__ = ("_checked", "_content", "_dataset", "_edges", "_places")
@@ -142,7 +142,7 @@ class _Chunks:
             self._decode(tuple(start // edge for (start, _), edge in zip(limits, edges, strict=True)), found)
             return found
         block = np.empty(edges, self._dataset.dtype)
-        axes = [_pieces(start, stop, edge) for (start, stop), edge in zip(limits, edges, strict=True)]
+        axes = [_chunk_parts(start, stop, edge) for (start, stop), edge in zip(limits, edges, strict=True)]
         for pieces in product(*axes):
             self._decode(tuple(number for number, _, _ in pieces), block)
             found[tuple(to for _, to, _ in pieces)] = block[tuple(of for _, _, of in pieces)]
@@ -150,7 +150,7 @@ class _Chunks:
 
     def _decode(self, number: tuple[int, ...], block: NDArray[Any]) -> None:
         offset, size = self._places[number]
-        blosc_chunks.unpack_chunk(self._content[offset : offset + size], block, check=number not in self._checked)
+        blosc_chunks.decode_chunk(self._content[offset : offset + size], block, check=number not in self._checked)
         self._checked.add(number)
 
     def _note(self, chunk: Any) -> None:
@@ -160,12 +160,12 @@ class _Chunks:
         self._places[number] = (chunk.byte_offset, chunk.size)
 
 
-def _filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+def _filter_ids(dataset: h5py.Dataset) -> tuple[int, ...]:
     plan = dataset.id.get_create_plist()
     return tuple(plan.get_filter(number)[0] for number in range(plan.get_nfilters()))
 
 
-def _pieces(start: int, stop: int, edge: int) -> list[tuple[int, slice, slice]]:
+def _chunk_parts(start: int, stop: int, edge: int) -> list[tuple[int, slice, slice]]:
     """(chunk number, where its part goes, which part of it) along one axis."""
     pieces = []
     for number in range(start // edge, (stop - 1) // edge + 1):

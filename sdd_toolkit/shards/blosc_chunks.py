@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILTERS = (32026, 3)
+FILTER_IDS = (32026, 3)
 _LEVEL = 9
 _BLOCK_BYTES = 196_608
 # Offsets in a Blosc2 frame: https://github.com/Blosc/c-blosc2/blob/main/README_CFRAME_FORMAT.rst
@@ -29,12 +29,12 @@ _ROW_WORDS = 256
 
 
 @lru_cache(maxsize=1)
-def available() -> bool:
+def is_installed() -> bool:
     """Whether python-blosc2 is installed; without it these chunks are still read through hdf5plugin."""
     return importlib.util.find_spec("blosc2") is not None
 
 
-def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
+def encode_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
     """A chunk's bytes in the file.
 
     Args:
@@ -47,29 +47,29 @@ def pack_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
     """
     value = block.flat[0]
     if block.flat[-1] == value and (block == value).all():
-        return _uniform(value.tobytes(), block.nbytes, element_bytes)
-    return _packed(block, element_bytes)
+        return _encode_uniform(value.tobytes(), block.nbytes, element_bytes)
+    return _encode_block(block, element_bytes)
 
 
 @lru_cache(maxsize=64)
-def _uniform(value: bytes, block_bytes: int, element_bytes: int) -> bytes:
+def _encode_uniform(value: bytes, block_bytes: int, element_bytes: int) -> bytes:
     """The chunk of a block that is the same all over, as most of a mask and much of a flow is."""
-    return _packed(np.frombuffer(value * (block_bytes // len(value)), np.uint8), element_bytes)
+    return _encode_block(np.frombuffer(value * (block_bytes // len(value)), np.uint8), element_bytes)
 
 
-def _packed(block: NDArray[Any], element_bytes: int) -> bytes:
-    stored = _checkable(_framed(block, _parameters(block.nbytes, element_bytes)))
+def _encode_block(block: NDArray[Any], element_bytes: int) -> bytes:
+    stored = _with_checksum(_compress_to_frame(block, _parameters(block.nbytes, element_bytes)))
     # Blosc2 4.14 was seen to write chunks it cannot read, for blocks that end within an element.
-    if not _reads_back(stored, block):
-        stored = _checkable(_framed(block, _parameters(block.nbytes, 0)))
+    if not _decodes_to(stored, block):
+        stored = _with_checksum(_compress_to_frame(block, _parameters(block.nbytes, 0)))
     return stored
 
 
-def _checkable(frame: bytes) -> bytes:
+def _with_checksum(frame: bytes) -> bytes:
     return frame + struct.pack("<I", fletcher32(frame))
 
 
-def quick_element(shape: tuple[int, ...], pixel_bytes: int) -> int:
+def fast_element_bytes(shape: tuple[int, ...], pixel_bytes: int) -> int:
     """64, 32, 16 or 8 pixels of a chunk (H, W, ...): the most that divide its rows; else one.
 
     Blosc2 takes elements of up to 255 bytes and leaves a block alone that it cannot fill by eights.
@@ -80,29 +80,29 @@ def quick_element(shape: tuple[int, ...], pixel_bytes: int) -> int:
     return pixel_bytes
 
 
-def _framed(block: NDArray[Any], parameters: _Parameters) -> bytes:
+def _compress_to_frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
     import blosc2
 
-    chunk: bytes = blosc2.compress2(block, **_keywords(parameters))
+    chunk: bytes = blosc2.compress2(block, **_compression_options(parameters))
     if len(chunk) <= _SPECIAL_CHUNK_BYTES:
-        return _frame(block, parameters)
-    header, trailer = _template(block.nbytes, parameters)
+        return _build_frame(block, parameters)
+    header, trailer = _frame_template(block.nbytes, parameters)
     head = bytearray(header)
     struct.pack_into(">Q", head, _FRAME_BYTES, len(header) + len(chunk) + len(trailer))
     struct.pack_into(">q", head, _CHUNK_BYTES, len(chunk))
     return b"".join((head, chunk, trailer))
 
 
-def _reads_back(stored: bytes, block: NDArray[Any]) -> bool:
+def _decodes_to(stored: bytes, block: NDArray[Any]) -> bool:
     found = np.empty_like(block)
     try:
-        unpack_chunk(memoryview(stored), found, check=False)
+        decode_chunk(memoryview(stored), found, check=False)
     except (ValueError, RuntimeError):
         return False
     return found.tobytes() == block.tobytes()
 
 
-def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> None:
+def decode_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> None:
     """Fills `block` with what `pack_chunk` made of it.
 
     Args:
@@ -140,14 +140,14 @@ def unpack_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> Non
 
 def fletcher32(data: bytes | memoryview) -> int:
     """HDF5's Fletcher-32 of `data`: its 16-bit words big-endian, an odd byte the upper half of the last one."""
-    first, second = _sums(data)
+    first, second = _word_sums(data)
     # HDF5 folds its sums end-around, which leaves 65535, not 0, of all multiples of 65535 but 0.
-    return _swapped(second % 65535 or (65535 if second else 0)) << 16 | _swapped(
+    return _swap_bytes(second % 65535 or (65535 if second else 0)) << 16 | _swap_bytes(
         first % 65535 or (65535 if first else 0)
     )
 
 
-def _sums(data: bytes | memoryview) -> tuple[int, int]:
+def _word_sums(data: bytes | memoryview) -> tuple[int, int]:
     """The two sums over little-endian words; those over big-endian ones are 256 times as much, their bytes swapped.
 
     The second counts each word as often as there are words from it to the end: by the rows and columns of a table.
@@ -161,16 +161,16 @@ def _sums(data: bytes | memoryview) -> tuple[int, int]:
     rows = cv2.reduce(table, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[:, 0].astype(np.int64)
     columns = cv2.reduce(table, 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[0].astype(np.int64)
     first = int(rows.sum())
-    before = _ROW_WORDS * int(rows @ _counted(len(rows))) + int(columns @ _counted(_ROW_WORDS))
+    before = _ROW_WORDS * int(rows @ _counting(len(rows))) + int(columns @ _counting(_ROW_WORDS))
     return first, count * first - before
 
 
-def _swapped(word: int) -> int:
+def _swap_bytes(word: int) -> int:
     return word >> 8 | (word & 0xFF) << 8
 
 
 @lru_cache(maxsize=1024)
-def _counted(count: int) -> NDArray[np.int64]:
+def _counting(count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64)
 
 
@@ -181,7 +181,7 @@ class _Parameters:
 
 
 @lru_cache(maxsize=32)
-def _keywords(parameters: _Parameters) -> dict[str, Any]:
+def _compression_options(parameters: _Parameters) -> dict[str, Any]:
     import blosc2
 
     element = parameters.element_bytes
@@ -203,7 +203,7 @@ def _parameters(chunk_bytes: int, element_bytes: int) -> _Parameters:
     return _Parameters(element_bytes, min(chunk_bytes, most))
 
 
-def _frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
+def _build_frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
     import blosc2
 
     content = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
@@ -211,15 +211,15 @@ def _frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
         chunksize=content.nbytes,
         data=content,
         contiguous=True,
-        cparams=_keywords(parameters),
+        cparams=_compression_options(parameters),
         dparams={"nthreads": 1},
     ).to_cframe()
     return frame
 
 
 @lru_cache(maxsize=32)
-def _template(block_bytes: int, parameters: _Parameters) -> tuple[bytes, bytes]:
+def _frame_template(block_bytes: int, parameters: _Parameters) -> tuple[bytes, bytes]:
     """What stands before and behind the chunk in every frame of this size: anew, a frame costs four times as much."""
-    frame = _frame(np.random.default_rng(0).integers(0, 256, block_bytes, np.uint8), parameters)
+    frame = _build_frame(np.random.default_rng(0).integers(0, 256, block_bytes, np.uint8), parameters)
     (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
     return frame[:_HEADER_BYTES], frame[_HEADER_BYTES + size :]

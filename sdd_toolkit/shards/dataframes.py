@@ -14,7 +14,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.index import INDEX_NAME, read_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.shards.tables import PATCH_COLUMNS, patches_in, rows_in
+from sdd_toolkit.shards.tables import PATCH_COLUMNS, read_pair_rows, read_patch_columns
 from sdd_toolkit.statistics import COLUMNS, NUMBER_COLUMNS, table
 from sdd_toolkit.storage.files import sha256_of
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from sdd_toolkit.records import PairRecord
     from sdd_toolkit.shards.index import Index
 
-PAIRS = "pairs.csv"
-CROISSANT = "croissant.json"
-_PLACE = ("id", "split", "shard", "packed_height", "packed_width")
-_FILES = ("blur_bytes", "blur_sha256", "sharp_bytes", "sharp_sha256")
-PAIR_COLUMNS = (*_PLACE, *(name for name in COLUMNS if name != "id"), *_FILES)
-_COUNTS = ("packed_height", "packed_width", "blur_bytes", "sharp_bytes")
+PAIRS_FILE = "pairs.csv"
+CROISSANT_FILE = "croissant.json"
+_LOCATION_COLUMNS = ("id", "split", "shard", "packed_height", "packed_width")
+_FILE_COLUMNS = ("blur_bytes", "blur_sha256", "sharp_bytes", "sharp_sha256")
+PAIR_COLUMNS = (*_LOCATION_COLUMNS, *(name for name in COLUMNS if name != "id"), *_FILE_COLUMNS)
+_INTEGER_COLUMNS = ("packed_height", "packed_width", "blur_bytes", "sharp_bytes")
 
 
 def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs") -> pd.DataFrame:
@@ -56,13 +56,13 @@ def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs"
     folder = Path(folder)
     index = read_index(folder)
     if level == "patches":
-        return _patches(folder, index)
+        return _patches_table(folder, index)
     if level != "pairs":
         raise InputError(f"no level {level!r}", hint='level="pairs" or level="patches"')
-    kept = _kept(folder)
+    kept = _read_saved_pairs(folder)
     if kept is not None:
         return kept
-    rows = list(chain.from_iterable(rows_in(folder, shard) for shard in index.shards))
+    rows = list(chain.from_iterable(read_pair_rows(folder, shard) for shard in index.shards))
     return pairs_frame(index, [row.record for row in rows], [row.size for row in rows])
 
 
@@ -94,22 +94,22 @@ def pairs_frame(
     return frame[list(PAIR_COLUMNS)]
 
 
-def csv_text(frame: pd.DataFrame) -> str:
+def pairs_to_csv(frame: pd.DataFrame) -> str:
     """The table of pairs as `pairs.csv`: numbers in full, missing ones empty."""
     # Lines end as RFC 4180 has it: a lone "\r" in a name, which pandas takes for the end of one, is quoted only then.
     return str(frame.to_csv(index=False, lineterminator="\r\n"))
 
 
-def from_csv(text: str) -> pd.DataFrame:
+def pairs_from_csv(text: str) -> pd.DataFrame:
     """The table of pairs out of `pairs.csv`, equal to what it was written from."""
     # As texts first: pandas' own parser of numbers is not exact in every version.
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    counts = {name: frame[name].astype(np.int64) for name in _COUNTS}
-    numbers = {name: pd.Series(_floats(frame[name])) for name in NUMBER_COLUMNS}
+    counts = {name: frame[name].astype(np.int64) for name in _INTEGER_COLUMNS}
+    numbers = {name: pd.Series(_parse_floats(frame[name])) for name in NUMBER_COLUMNS}
     return frame.assign(**counts, **numbers, aligned=frame["aligned"] == "True")
 
 
-def _floats(texts: pd.Series[str]) -> NDArray[np.float64]:
+def _parse_floats(texts: pd.Series[str]) -> NDArray[np.float64]:
     values = texts.to_numpy(dtype=np.str_)
     return np.where(values == "", "nan", values).astype(np.float64)
 
@@ -148,20 +148,20 @@ def iterate(folder: Path | str, split: str | None = None) -> Iterator[dict[str, 
                 }
 
 
-def _kept(folder: Path) -> pd.DataFrame | None:
+def _read_saved_pairs(folder: Path) -> pd.DataFrame | None:
     """`pairs.csv`, if the Croissant file beside it says that it belongs to this very index."""
     try:
-        told = json.loads((folder / CROISSANT).read_text(encoding="utf-8"))
+        told = json.loads((folder / CROISSANT_FILE).read_text(encoding="utf-8"))
         hashes = {entry["@id"]: entry["sha256"] for entry in told["distribution"]}
-        if hashes[INDEX_NAME] != sha256_of(folder / INDEX_NAME) or hashes[PAIRS] != sha256_of(folder / PAIRS):
+        if hashes[INDEX_NAME] != sha256_of(folder / INDEX_NAME) or hashes[PAIRS_FILE] != sha256_of(folder / PAIRS_FILE):
             return None
-        return from_csv((folder / PAIRS).read_bytes().decode())
+        return pairs_from_csv((folder / PAIRS_FILE).read_bytes().decode())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _patches(folder: Path, index: Index) -> pd.DataFrame:
-    found = [(shard, patches_in(folder, shard)) for shard in index.shards]
+def _patches_table(folder: Path, index: Index) -> pd.DataFrame:
+    found = [(shard, read_patch_columns(folder, shard)) for shard in index.shards]
     columns: dict[str, Any] = {
         name: np.concatenate([columns[name] for _, columns in found] or [np.empty(0)]) for name in PATCH_COLUMNS
     }

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sdd_toolkit.shards.arrays import mapped
-from sdd_toolkit.shards.index import damaged
+from sdd_toolkit.shards.arrays import map_file
+from sdd_toolkit.shards.index import damaged_shard_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.records import ShardInfo
 
-_MOST = 32
+_MAX_OPEN = 32
 PartT = TypeVar("PartT")
 
 
@@ -30,7 +30,7 @@ class OpenShard(Generic[PartT]):
     parts: dict[str, PartT] = field(default_factory=dict)
 
 
-class OpenShards(Generic[PartT]):
+class ShardCache(Generic[PartT]):
     """The open shards of one reader, the least recently used closed first.
 
     Args:
@@ -48,7 +48,7 @@ class OpenShards(Generic[PartT]):
         try:
             yield self._open(shard)
         except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-            raise damaged(shard.name, str(error)) from error
+            raise damaged_shard_error(shard.name, str(error)) from error
 
     def close(self) -> None:
         """Closes all of them."""
@@ -59,8 +59,8 @@ class OpenShards(Generic[PartT]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}
 
-    def __copy__(self) -> OpenShards[PartT]:
-        return OpenShards(self._opener)
+    def __copy__(self) -> ShardCache[PartT]:
+        return ShardCache(self._opener)
 
     def _open(self, shard: ShardInfo) -> OpenShard[PartT]:
         if self._process != os.getpid():
@@ -68,8 +68,8 @@ class OpenShards(Generic[PartT]):
         opened = self._shards.pop(shard.name, None)
         if opened is None:
             file = self._opener(shard)
-            opened = OpenShard(file, mapped(file))
-        while len(self._shards) >= _MOST:
+            opened = OpenShard(file, map_file(file))
+        while len(self._shards) >= _MAX_OPEN:
             self._shards.pop(next(iter(self._shards))).file.close()
         self._shards[shard.name] = opened
         return opened

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
-NOTE = ".json"
-_PASSING = r"(\.[0-9a-f]{8})?\.partial"
-_OURS = re.compile(rf"(train|val|test)-\d{{5,}}-of-\d{{5,}}\.h5(\.json)?({_PASSING})?|index\.json{_PASSING}")
+NOTE_SUFFIX = ".json"
+_PARTIAL_SUFFIX = r"(\.[0-9a-f]{8})?\.partial"
+_SHARD_FILE = re.compile(
+    rf"(train|val|test)-\d{{5,}}-of-\d{{5,}}\.h5(\.json)?({_PARTIAL_SUFFIX})?|index\.json{_PARTIAL_SUFFIX}"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Failures whose cause may be gone the next time.
-_RETRIED = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_OUT)
+_RETRIED_REASONS = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,10 @@ class ShardNote:
     failed: tuple[FailedPair, ...]
 
 
-_NOTE = TypeAdapter(ShardNote)
+_NOTE_ADAPTER = TypeAdapter(ShardNote)
 
 
-def _existing(out: Location) -> Index | None:
+def _read_existing_index(out: Location) -> Index | None:
     if not (out / INDEX_NAME).is_file():
         return None
     try:
@@ -64,23 +66,23 @@ def intact_shards(
         plans: The fingerprint of each planned shard, by its name.
         pairs: The ids planned for each.
     """
-    index = _existing(out)
-    noted = {} if index is None else _notes_in(index, pairs)
+    index = _read_existing_index(out)
+    noted = {} if index is None else _notes_of_index(index, pairs)
     found = {}
     for name, plan in plans.items():
         note = noted.get(name) or read_note(_note_path(out / name))
-        if note is not None and note.plan == plan and note.shard.name == name and _whole(out / name, note):
+        if note is not None and note.plan == plan and note.shard.name == name and _is_intact(out / name, note):
             found[name] = note
     return found
 
 
-def _whole(path: Location, note: ShardNote) -> bool:
-    if any(failure.reason in _RETRIED for failure in note.failed):
+def _is_intact(path: Location, note: ShardNote) -> bool:
+    if any(failure.reason in _RETRIED_REASONS for failure in note.failed):
         return False
-    return _is_of_size(path, note) and sha256_of(path) == note.shard.sha256
+    return _has_noted_size(path, note) and sha256_of(path) == note.shard.sha256
 
 
-def _notes_in(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, ShardNote]:
+def _notes_of_index(index: Index, pairs: Mapping[str, Collection[str]]) -> dict[str, ShardNote]:
     failures = {failure.id: failure for failure in index.failed}
     return {
         shard.name: ShardNote(
@@ -97,40 +99,40 @@ def write_note(out: Location, note: ShardNote) -> None:
     write_text(_note_path(out / note.shard.name), to_json(note))
 
 
-def finished_shard(out: Location) -> list[ShardNote]:
+def finished_shards(out: Location) -> list[ShardNote]:
     """The notes of all shards that lie finished in `out`, whatever the plan; their bytes are not checked."""
-    index = _existing(out)
-    noted = {} if index is None else _notes_in(index, {})
-    for path in _ours(out):
+    index = _read_existing_index(out)
+    noted = {} if index is None else _notes_of_index(index, {})
+    for path in _shard_files(out):
         note = read_note(_note_path(path)) if path.suffix == ".h5" else None
         if note is not None and note.shard.name == path.name:
             noted.setdefault(path.name, note)
     return [
         note
         for name, note in noted.items()
-        if _OURS.fullmatch(name) and _SHA256.fullmatch(note.shard.sha256) and _is_of_size(out / name, note)
+        if _SHARD_FILE.fullmatch(name) and _SHA256.fullmatch(note.shard.sha256) and _has_noted_size(out / name, note)
     ]
 
 
-def _is_of_size(path: Location, note: ShardNote) -> bool:
+def _has_noted_size(path: Location, note: ShardNote) -> bool:
     return path.is_file() and path.stat().st_size == note.shard.bytes
 
 
 def read_note(path: Location) -> ShardNote | None:
     """The note in the file at `path`; None if there is none, or no whole one."""
     try:
-        return _NOTE.validate_json(path.read_bytes())
+        return _NOTE_ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
 
 
 def _note_path(shard: Location) -> Location:
-    return shard.with_name(shard.name + NOTE)
+    return shard.with_name(shard.name + NOTE_SUFFIX)
 
 
-def _ours(out: Location) -> list[Location]:
+def _shard_files(out: Location) -> list[Location]:
     try:
-        return sorted((path for path in out.iterdir() if _OURS.fullmatch(path.name)), key=str)
+        return sorted((path for path in out.iterdir() if _SHARD_FILE.fullmatch(path.name)), key=str)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -139,8 +141,8 @@ def _ours(out: Location) -> list[Location]:
 
 def unlisted_shards(out: Location, notes: Mapping[str, ShardNote]) -> list[Location]:
     """Files of this toolkit in `out` that belong to no shard of `notes`: of a killed run or another plan."""
-    wanted = {name for shard in notes for name in (shard, shard + NOTE)}
-    return [path for path in _ours(out) if path.name not in wanted]
+    wanted = {name for shard in notes for name in (shard, shard + NOTE_SUFFIX)}
+    return [path for path in _shard_files(out) if path.name not in wanted]
 
 
 def remove_unlisted(out: Location, notes: Mapping[str, ShardNote]) -> None:
@@ -157,7 +159,7 @@ def remove_unlisted(out: Location, notes: Mapping[str, ShardNote]) -> None:
 
 def publish_index(out: Location, index: Index) -> None:
     """Writes the index, unless it is there already, and removes superfluous notes and half-written files."""
-    if _existing(out) != index:
+    if _read_existing_index(out) != index:
         write_index(out, index)
     try:
         for shard in index.shards:

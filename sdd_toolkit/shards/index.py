@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.storage.locations import Location
 
-Fields = TypeVar("Fields")
+IndexT = TypeVar("IndexT")
 FORMAT = "sdd-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
-_AGAIN = "run `sdd pack` again"
+_PACK_AGAIN = "run `sdd pack` again"
 # What `codecs` can read; named here so that reading an index does not cost importing HDF5 plugins.
 KNOWN_CODECS = ("blosc2-bitshuffle-lz4", "htj2k", "none", "gzip", "bitshuffle-lz4")
 _SRGB = "s = 12.92 v if v <= 0.0031308 else 1.055 v^(1/2.4) - 0.055"
-_LIGHT = "v = linear light, sRGB primaries, D65, clipped to 0 ... 1"
+_LINEAR_LIGHT = "v = linear light, sRGB primaries, D65, clipped to 0 ... 1"
 TRANSFER: Mapping[Encoding, str] = {
-    Encoding.SRGB8: f"uint8 = round(255 s); {_SRGB}; {_LIGHT}",
-    Encoding.SRGB16: f"uint16 = round(65535 s); {_SRGB}; {_LIGHT}",
-    Encoding.LINEAR16: f"uint16 = round(65535 v); {_LIGHT}",
+    Encoding.SRGB8: f"uint8 = round(255 s); {_SRGB}; {_LINEAR_LIGHT}",
+    Encoding.SRGB16: f"uint16 = round(65535 s); {_SRGB}; {_LINEAR_LIGHT}",
+    Encoding.LINEAR16: f"uint16 = round(65535 v); {_LINEAR_LIGHT}",
 }
 
 
@@ -142,7 +142,7 @@ class Index:
 _INDEX = TypeAdapter(Index)
 
 
-def attributes(header: ShardHeader) -> dict[str, str | int]:
+def header_attributes(header: ShardHeader) -> dict[str, str | int]:
     """The file attributes of a shard."""
     return {
         "format": FORMAT,
@@ -177,18 +177,18 @@ def header_of(attributes: Mapping[str, Any]) -> ShardHeader:
     )
 
 
-def render(index: Index) -> str:
+def index_text(index: Index) -> str:
     """The text of `index.json`: equal indexes are equal bytes."""
     content = {"format": FORMAT, "version": VERSION, **json.loads(to_json(index))}
-    return sealed(content)
+    return text_with_sha256(content)
 
 
-def sealed(content: dict[str, Any]) -> str:
+def text_with_sha256(content: dict[str, Any]) -> str:
     """The text of an index with this content, its own sha256 at the end."""
-    return laid_out({**content, "sha256": _digest(content)})
+    return to_indented_json({**content, "sha256": _content_sha256(content)})
 
 
-def laid_out(content: object) -> str:
+def to_indented_json(content: object) -> str:
     """JSON the way the index is laid out."""
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
@@ -196,7 +196,7 @@ def laid_out(content: object) -> str:
 def write_index(folder: Location, index: Index) -> Location:
     """Writes `index.json` atomically."""
     path = folder / INDEX_NAME
-    write_text(path, render(index))
+    write_text(path, index_text(index))
     return path
 
 
@@ -207,10 +207,10 @@ def read_index(folder: Location) -> Index:
         InputError: No index there, or one of another format or version.
         IntegrityError: The index is damaged.
     """
-    return read_sealed(folder, FORMAT, _INDEX)
+    return read_index_as(folder, FORMAT, _INDEX)
 
 
-def read_sealed(folder: Location, kind: str, fields: TypeAdapter[Fields]) -> Fields:
+def read_index_as(folder: Location, kind: str, fields: TypeAdapter[IndexT]) -> IndexT:
     """Reads the `index.json` of a folder in the format `kind`, which tells `fields`.
 
     Raises:
@@ -218,20 +218,20 @@ def read_sealed(folder: Location, kind: str, fields: TypeAdapter[Fields]) -> Fie
         IntegrityError: The index is damaged.
     """
     path = folder / INDEX_NAME
-    content = _unsealed(path)
+    content = _read_verified_json(path)
     if (content["format"], content["version"]) != (kind, VERSION):
-        raise unknown_format(path, content["format"], content["version"], kind)
+        raise unknown_format_error(path, content["format"], content["version"], kind)
     if content.get("codec") not in KNOWN_CODECS:
-        raise unknown_codec(path, content.get("codec"))
+        raise unknown_codec_error(path, content.get("codec"))
     try:
         return fields.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=_AGAIN) from error
+        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=_PACK_AGAIN) from error
 
 
-def _unsealed(path: Location) -> dict[str, Any]:
+def _read_verified_json(path: Location) -> dict[str, Any]:
     """The content of an index of any format and version, checked against its own sha256."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -239,24 +239,24 @@ def _unsealed(path: Location) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"no readable {path}", hint="give the folder `sdd pack` wrote") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{path} is not an index of shards", hint=_AGAIN) from error
+        raise IntegrityError(f"{path} is not an index of shards", hint=_PACK_AGAIN) from error
     # First of all: a flipped bit may have made another format or version of it. The rule is that of every version.
-    if content.pop("sha256", None) != _digest(content):
-        raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=_AGAIN)
+    if content.pop("sha256", None) != _content_sha256(content):
+        raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=_PACK_AGAIN)
     return content
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _content_sha256(content: dict[str, Any]) -> str:
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def damaged(shard: str, what: str) -> IntegrityError:
+def damaged_shard_error(shard: str, what: str) -> IntegrityError:
     """The error that names a shard whose bytes are not what the index promises."""
     return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
 
 
-def unknown_codec(path: Location, codec: object) -> InputError:
+def unknown_codec_error(path: Location, codec: object) -> InputError:
     """The error for a file stored in a way this toolkit cannot read."""
     return InputError(
         f"{path} has the unknown codec {codec!r}, this toolkit reads {', '.join(KNOWN_CODECS)}",
@@ -264,7 +264,7 @@ def unknown_codec(path: Location, codec: object) -> InputError:
     )
 
 
-def unknown_format(path: Location, found: object, version: object, kind: str = FORMAT) -> InputError:
+def unknown_format_error(path: Location, found: object, version: object, kind: str = FORMAT) -> InputError:
     """The error for a file of another format or version than this toolkit reads."""
     return InputError(
         f"{path} has format {found!r} version {version!r}, this toolkit reads {kind!r} version {VERSION}",

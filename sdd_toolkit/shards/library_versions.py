@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     pass
 
 
-def libraries() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """The versions of the libraries that pixels go through, by name."""
     from sdd_toolkit.raw.libraw import libraw_version
     from sdd_toolkit.shards.tables import hdf5_version

@@ -24,17 +24,17 @@ from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import PairRecord, Report, ShardInfo
-from sdd_toolkit.shards.arrays import StoredArray, create, fill
+from sdd_toolkit.shards.arrays import StoredArray, create_array, write_array
 from sdd_toolkit.shards.building import assign_to_shards
 from sdd_toolkit.shards.codecs import CODECS, Profile
-from sdd_toolkit.shards.file_cache import OpenShards
+from sdd_toolkit.shards.file_cache import ShardCache
 from sdd_toolkit.shards.index import (
     INDEX_NAME,
     VERSION,
     ShardHeader,
-    attributes,
-    read_sealed,
-    sealed,
+    header_attributes,
+    read_index_as,
+    text_with_sha256,
 )
 from sdd_toolkit.shards.reader import ShardReader, open_shard
 from sdd_toolkit.shards.schema import DTYPE, Patch
@@ -144,7 +144,7 @@ def write_patches(
         if codec not in CODECS:
             raise InputError(f"nothing is written in the old codec {codec!r} any more", hint="give a profile")
         done = 0
-        if overwrite or not _is_there(out, reader, source, codec, plans):
+        if overwrite or not _is_up_to_date(out, reader, source, codec, plans):
             done = total
             _write_all(reader, out, source, codec, plans, track)
     return Report(
@@ -158,10 +158,10 @@ def write_patches(
     )
 
 
-_Plan = tuple[str, str, tuple[Patch, ...]]
+_PlannedShard = tuple[str, str, tuple[Patch, ...]]
 
 
-def _is_there(out: Path, reader: ShardReader, source: str, codec: str, plans: Sequence[_Plan]) -> bool:
+def _is_up_to_date(out: Path, reader: ShardReader, source: str, codec: str, plans: Sequence[_PlannedShard]) -> bool:
     if not (out / INDEX_NAME).is_file():
         return False
     index = read_patch_index(out)
@@ -176,7 +176,9 @@ def _is_there(out: Path, reader: ShardReader, source: str, codec: str, plans: Se
         return written.patches == tuple(patch for _, _, rows in plans for patch in rows)
 
 
-def _write_all(reader: ShardReader, out: Path, source: str, codec: str, plans: Sequence[_Plan], track: Track) -> None:
+def _write_all(
+    reader: ShardReader, out: Path, source: str, codec: str, plans: Sequence[_PlannedShard], track: Track
+) -> None:
     if (out / INDEX_NAME).is_file():
         old = read_patch_index(out)
         try:
@@ -206,7 +208,7 @@ def _write_all(reader: ShardReader, out: Path, source: str, codec: str, plans: S
         shards=tuple(written),
     )
     content = {"format": PATCH_FORMAT, "version": VERSION, **json.loads(to_json(index))}
-    write_text(out / INDEX_NAME, sealed(content))
+    write_text(out / INDEX_NAME, text_with_sha256(content))
 
 
 def _write_shard(path: Path, header: ShardHeader, reader: ShardReader, rows: Sequence[Patch]) -> None:
@@ -218,22 +220,22 @@ def _write_shard(path: Path, header: ShardHeader, reader: ShardReader, rows: Seq
         try:
             with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
                 more = {"format": PATCH_FORMAT, "warp": reader.index.warp.value}
-                file.attrs.update({**attributes(header), **more})
+                file.attrs.update({**header_attributes(header), **more})
                 stored = {
-                    "blur": _rows(file, "blur", (count, edge, edge, 3), pixels, codec),
-                    "sharp": _rows(file, "sharp", (count, edge, edge, 3), pixels, codec),
-                    "valid": _rows(file, "valid", (count, edge, edge), np.dtype(np.uint8), codec),
-                    "flow": _rows(file, "flow", (count, quarter, quarter, 2), np.dtype(np.float16), codec),
+                    "blur": _create_rows(file, "blur", (count, edge, edge, 3), pixels, codec),
+                    "sharp": _create_rows(file, "sharp", (count, edge, edge, 3), pixels, codec),
+                    "valid": _create_rows(file, "valid", (count, edge, edge), np.dtype(np.uint8), codec),
+                    "flow": _create_rows(file, "flow", (count, quarter, quarter, 2), np.dtype(np.float16), codec),
                 }
                 pair, flow = "", np.empty(0, np.float32)
                 for number, patch in enumerate(rows):
                     if patch.pair != pair:
                         pair, flow = patch.pair, reader.read_flow(patch.pair)
                     window = reader.read_window(patch.pair, patch.top, patch.left, edge, edge)
-                    fill(stored["blur"], window.blur, codec, number)
-                    fill(stored["sharp"], window.sharp, codec, number)
-                    fill(stored["valid"], window.valid.astype(np.uint8), codec, number)
-                    fill(stored["flow"], _coarse(flow, patch, quarter).astype(np.float16), codec, number)
+                    write_array(stored["blur"], window.blur, codec, number)
+                    write_array(stored["sharp"], window.sharp, codec, number)
+                    write_array(stored["valid"], window.valid.astype(np.uint8), codec, number)
+                    write_array(stored["flow"], _patch_flow(flow, patch, quarter).astype(np.float16), codec, number)
                     if sink.failure is not None:
                         break
                 if sink.failure is None:
@@ -243,12 +245,14 @@ def _write_shard(path: Path, header: ShardHeader, reader: ShardReader, rows: Seq
                 raise sink.failure
 
 
-def _rows(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], codec: Codec) -> h5py.Dataset:
+def _create_rows(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], codec: Codec
+) -> h5py.Dataset:
     chunks = None if codec.chunk_px is None else (1, *shape[1:])
-    return create(file, name, shape, dtype, codec, chunks, image=name in ("blur", "sharp"))
+    return create_array(file, name, shape, dtype, codec, chunks, image=name in ("blur", "sharp"))
 
 
-def _coarse(flow: NDArray[np.float32], patch: Patch, quarter: int) -> NDArray[np.float32]:
+def _patch_flow(flow: NDArray[np.float32], patch: Patch, quarter: int) -> NDArray[np.float32]:
     """The flow at the centres of the patch's own 4 x 4 squares, which need not be those of the pair."""
     across = (patch.left / FLOW_FACTOR + np.arange(quarter)).astype(np.float32)
     down = (patch.top / FLOW_FACTOR + np.arange(quarter)).astype(np.float32)
@@ -284,7 +288,7 @@ def read_patch_index(folder: Path) -> PatchIndex:
         InputError: No index there, or one of another format (such as pairs) or version.
         IntegrityError: The index is damaged.
     """
-    return read_sealed(folder, PATCH_FORMAT, _INDEX)
+    return read_index_as(folder, PATCH_FORMAT, _INDEX)
 
 
 class PatchReader:
@@ -307,7 +311,7 @@ class PatchReader:
             raise InputError(f"{folder} has no split {split!r}", hint=f"splits: {', '.join(present)}")
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._firsts = np.cumsum([0, *(shard.patches for shard in self.shards)])
-        self._open_shards: OpenShards[StoredArray] = OpenShards(partial(open_shard, folder, kind=PATCH_FORMAT))
+        self._open_shards: ShardCache[StoredArray] = ShardCache(partial(open_shard, folder, kind=PATCH_FORMAT))
         self._patches: tuple[Patch, ...] | None = None
 
     def __len__(self) -> int:

@@ -20,17 +20,17 @@ from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.raw.development import PairDevelopment
 from sdd_toolkit.records import PairRecord, ShardInfo
 from sdd_toolkit.shards.arrays import StoredArray, Window
-from sdd_toolkit.shards.file_cache import OpenShards
+from sdd_toolkit.shards.file_cache import ShardCache
 from sdd_toolkit.shards.index import (
     FORMAT,
     KNOWN_CODECS,
     VERSION,
     ShardHeader,
-    damaged,
+    damaged_shard_error,
     header_of,
     read_index,
-    unknown_codec,
-    unknown_format,
+    unknown_codec_error,
+    unknown_format_error,
 )
 from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, group_name
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
@@ -53,10 +53,10 @@ class _StoredPair:
     sharp: StoredArray
     valid: StoredArray
     flow: StoredArray
-    told: _Told
+    told: _PairAttributes
 
 
-class _Told(TypedDict):
+class _PairAttributes(TypedDict):
     record: PairRecord
     box: tuple[int, int, int, int] | None
     development: PairDevelopment | None
@@ -71,7 +71,7 @@ def reuse_keys_of(group: h5py.Group) -> ReuseKeys | None:
     )
 
 
-def pair_of(group: h5py.Group, pair_id: str) -> PackedPair:
+def read_group(group: h5py.Group, pair_id: str) -> PackedPair:
     """The whole pair of a group; its flow stays on the quarter-size grid."""
     return PackedPair(
         id=pair_id,
@@ -79,11 +79,11 @@ def pair_of(group: h5py.Group, pair_id: str) -> PackedPair:
         sharp=group["sharp"][:],
         valid=group["valid"][:].astype(np.bool_),
         flow=group["flow"][:].astype(np.float32),
-        **_told(group),
+        **_read_attributes(group),
     )
 
 
-def _told(group: h5py.Group) -> _Told:
+def _read_attributes(group: h5py.Group) -> _PairAttributes:
     """What the attributes of a pair say; the first shards had fewer."""
     development = group.attrs.get("development")
     return {
@@ -111,7 +111,7 @@ class PairFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class PairOutline:
     """What a shard's own structures say of a pair, no array looked into.
 
     Attributes:
@@ -157,7 +157,7 @@ class ShardReader:
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._shard_of = {pair: shard for shard in self.shards for pair in shard.pairs}
         self._patches: tuple[Patch, ...] | None = None
-        self._open_shards: OpenShards[_StoredPair] = OpenShards(partial(open_shard, self.folder, check=check))
+        self._open_shards: ShardCache[_StoredPair] = ShardCache(partial(open_shard, self.folder, check=check))
 
     @property
     def encoding(self) -> Encoding:
@@ -215,13 +215,13 @@ class ShardReader:
         with self._stored(pair_id) as pair:
             return PairFacts(pair.told["record"], pair.told["box"], pair.told["development"])
 
-    def outline(self, pair_id: str) -> Outline:
+    def outline(self, pair_id: str) -> PairOutline:
         """What the shard says of a pair, without reading pixels."""
         with self._stored(pair_id) as pair:
             told, marks = pair.told, pair.told["marks"]
             arrays = {name: getattr(pair, name) for name in _ARRAYS}
             kinds = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-            return Outline(told["record"], told["box"], None if marks is None else marks.look, kinds)
+            return PairOutline(told["record"], told["box"], None if marks is None else marks.look, kinds)
 
     def look(self, pair_id: str) -> str | None:
         """The perceptual hash of the pair's sharp frame; None in the first shards."""
@@ -332,7 +332,7 @@ class ShardReader:
             if pair is None:
                 group = opened.file[group_name(pair_id)]
                 arrays = {key: StoredArray(group[key], opened.content) for key in _ARRAYS}
-                pair = opened.parts[pair_id] = _StoredPair(**arrays, told=_told(group))
+                pair = opened.parts[pair_id] = _StoredPair(**arrays, told=_read_attributes(group))
             yield pair
 
 
@@ -347,20 +347,20 @@ def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check:
         path = resolve_inside(folder, shard.name)
         size = path.stat().st_size
         if size != shard.bytes:
-            raise damaged(shard.name, f"{size} bytes, the index says {shard.bytes}")
+            raise damaged_shard_error(shard.name, f"{size} bytes, the index says {shard.bytes}")
         if check and sha256_of(path) != shard.sha256:
-            raise damaged(shard.name, "its SHA-256 is not the one in the index")
+            raise damaged_shard_error(shard.name, "its SHA-256 is not the one in the index")
         # Finished shards never change; file locks would only get in the way on shared or read-only disks. No chunk
         # cache: HDF5 would keep 8 MiB for every data set that was ever read, a gigabyte in no time.
         file = h5py.File(path if isinstance(path, Path) else path.open(), "r", locking=False, rdcc_nbytes=0)
     except (OSError, ManifestError) as error:
-        raise damaged(shard.name, str(error)) from error
+        raise damaged_shard_error(shard.name, str(error)) from error
     found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
     if found != (kind, VERSION):
         file.close()
-        raise unknown_format(path, *found)
+        raise unknown_format_error(path, *found)
     if file.attrs.get("codec") not in KNOWN_CODECS:
         codec = file.attrs.get("codec")
         file.close()
-        raise unknown_codec(path, codec)
+        raise unknown_codec_error(path, codec)
     return file

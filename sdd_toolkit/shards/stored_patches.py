@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from sdd_toolkit.shards.index import damaged
-from sdd_toolkit.shards.reader import pair_of, reuse_keys_of
+from sdd_toolkit.shards.index import damaged_shard_error
+from sdd_toolkit.shards.reader import read_group, reuse_keys_of
 from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, group_name
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def copy_array(source: h5py.Dataset, target: h5py.Dataset) -> None:
     Raises:
         ValueError: The two differ in type, shape, chunks or filters.
     """
-    if _layout(source) != _layout(target):
-        raise ValueError(f"{source.name}: {_layout(source)}, expected {_layout(target)}")
+    if _storage_layout(source) != _storage_layout(target):
+        raise ValueError(f"{source.name}: {_storage_layout(source)}, expected {_storage_layout(target)}")
     if source.chunks is None:
         target[...] = source[...]
         return
@@ -52,8 +52,8 @@ def read_reuse_keys(path: Path, ids: Collection[str]) -> dict[str, tuple[ReuseKe
 
 def read_pair(path: Path, pair_id: str) -> PackedPair:
     """A whole pair of the shard at `path`, decompressed."""
-    with stored(path, pair_id) as group:
-        return pair_of(group, pair_id)
+    with open_pair(path, pair_id) as group:
+        return read_group(group, pair_id)
 
 
 def read_patches(path: Path, pair_id: str) -> tuple[Patch, ...]:
@@ -66,18 +66,18 @@ def read_patches(path: Path, pair_id: str) -> tuple[Patch, ...]:
         first, last = rows[0], rows[-1] + 1
         columns = [table[name][first:last].tolist() for name in ("top", "left", "sharpness", "valid_fraction")]
         if last - first != len(rows):
-            raise damaged(path.name, f"the patches of {pair_id!r} do not lie together")
+            raise damaged_shard_error(path.name, f"the patches of {pair_id!r} do not lie together")
         return tuple(Patch(pair_id, *row) for row in zip(*columns, strict=True))
 
 
 @contextmanager
-def stored(path: Path, pair_id: str) -> Iterator[h5py.Group]:
+def open_pair(path: Path, pair_id: str) -> Iterator[h5py.Group]:
     """The group of a pair of the shard at `path`, open for reading."""
     with h5py.File(path, "r", locking=False) as file:
         yield file[group_name(pair_id)]
 
 
-def _layout(array: h5py.Dataset) -> tuple[object, ...]:
+def _storage_layout(array: h5py.Dataset) -> tuple[object, ...]:
     created = array.id.get_create_plist()
     filters = tuple(created.get_filter(number)[0] for number in range(created.get_nfilters()))
     return array.dtype.str, array.shape, array.chunks, filters

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.pipeline.manifest import to_json
-from sdd_toolkit.shards.folder import NOTE, ShardNote, finished_shard, read_note, write_note
+from sdd_toolkit.shards.folder import NOTE_SUFFIX, ShardNote, finished_shards, read_note, write_note
 from sdd_toolkit.shards.index import INDEX_NAME
 from sdd_toolkit.shards.stored_patches import read_reuse_keys
 from sdd_toolkit.storage.files import sha256_of, write_text, writing_failed
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.schema import ReuseKeys
     from sdd_toolkit.storage.locations import Location
 
-FOLDER = ".previous"
+SUPERSEDED_FOLDER = ".previous"
 
 
 @dataclass(frozen=True, slots=True)
-class Previous:
+class SupersededShard:
     """A shard that was set aside."""
 
     path: Path
@@ -38,7 +38,7 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True)
-class SupersededShard:
+class ReusablePair:
     """A pair in a shard that was set aside, its shard's hash checked.
 
     Attributes:
@@ -60,7 +60,7 @@ def move_aside(out: Location, kept: Mapping[str, ShardNote]) -> None:
     """
     if not isinstance(out, Path):
         return
-    leaving = [note for note in finished_shard(out) if note.shard.name not in kept]
+    leaving = [note for note in finished_shards(out) if note.shard.name not in kept]
     if not leaving:
         return
     for note in (*kept.values(), *leaving):
@@ -68,26 +68,26 @@ def move_aside(out: Location, kept: Mapping[str, ShardNote]) -> None:
     try:
         (out / INDEX_NAME).unlink(missing_ok=True)
         for note in leaving:
-            place = out / FOLDER / f"{note.shard.sha256}.h5"
-            write_text(place.with_name(place.name + NOTE), to_json(note))
+            place = out / SUPERSEDED_FOLDER / f"{note.shard.sha256}.h5"
+            write_text(place.with_name(place.name + NOTE_SUFFIX), to_json(note))
             os.replace(out / note.shard.name, place)
     except OSError as error:
-        raise writing_failed(out / FOLDER, error) from error
+        raise writing_failed(out / SUPERSEDED_FOLDER, error) from error
 
 
-def shards(out: Location) -> tuple[Previous, ...]:
+def list_shards(out: Location) -> tuple[SupersededShard, ...]:
     """The shards that were set aside."""
     if not isinstance(out, Path):
         return ()
     found = []
-    for path in sorted((out / FOLDER).glob("*.h5")):
-        note = read_note(path.with_name(path.name + NOTE))
+    for path in sorted((out / SUPERSEDED_FOLDER).glob("*.h5")):
+        note = read_note(path.with_name(path.name + NOTE_SUFFIX))
         if note is not None:
-            found.append(Previous(path, note))
+            found.append(SupersededShard(path, note))
     return tuple(found)
 
 
-def survey(shard: Previous) -> tuple[SupersededShard, ...] | str:
+def read_reusable_pairs(shard: SupersededShard) -> tuple[ReusablePair, ...] | str:
     """The pairs of a shard that can be taken over, once its hash is checked; or what is wrong with it."""
     info = shard.note.shard
     try:
@@ -96,13 +96,13 @@ def survey(shard: Previous) -> tuple[SupersededShard, ...] | str:
         told = read_reuse_keys(shard.path, info.pairs)
     except (OSError, KeyError, ValueError, IntegrityError) as error:
         return f"{info.name}: {error}"
-    return tuple(SupersededShard(name, shard.path, marks, size) for name, (marks, size) in told.items())
+    return tuple(ReusablePair(name, shard.path, marks, size) for name, (marks, size) in told.items())
 
 
 def delete_all(out: Location) -> None:
     """Removes what was set aside: the new index is there."""
-    if isinstance(out, Path) and (out / FOLDER).is_dir():
+    if isinstance(out, Path) and (out / SUPERSEDED_FOLDER).is_dir():
         try:
-            shutil.rmtree(out / FOLDER)
+            shutil.rmtree(out / SUPERSEDED_FOLDER)
         except OSError as error:
-            raise writing_failed(out / FOLDER, error) from error
+            raise writing_failed(out / SUPERSEDED_FOLDER, error) from error

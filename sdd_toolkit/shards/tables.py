@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sdd_toolkit.records import PairRecord
-from sdd_toolkit.shards.index import damaged
+from sdd_toolkit.shards.index import damaged_shard_error
 from sdd_toolkit.shards.reader import open_shard, reuse_keys_of
 from sdd_toolkit.shards.schema import group_name
 
@@ -33,7 +33,7 @@ def hdf5_version() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PairRow:
     """What a shard tells of a pair in few words.
 
     Attributes:
@@ -47,7 +47,7 @@ class Row:
     look: str | None
 
 
-def rows_in(folder: Location, shard: ShardInfo) -> list[Row]:
+def read_pair_rows(folder: Location, shard: ShardInfo) -> list[PairRow]:
     """A row for every pair of one shard, in reading order.
 
     Raises:
@@ -61,13 +61,13 @@ def rows_in(folder: Location, shard: ShardInfo) -> list[Row]:
                 height, width = group["valid"].shape
                 marks = reuse_keys_of(group)
                 record = _RECORD.validate_json(group.attrs["record"])
-                found.append(Row(record, (int(height), int(width)), None if marks is None else marks.look))
+                found.append(PairRow(record, (int(height), int(width)), None if marks is None else marks.look))
             return found
         except _READ_ERRORS as error:
-            raise damaged(shard.name, str(error)) from error
+            raise damaged_shard_error(shard.name, str(error)) from error
 
 
-def patches_in(folder: Location, shard: ShardInfo) -> dict[str, NDArray[Any]]:
+def read_patch_columns(folder: Location, shard: ShardInfo) -> dict[str, NDArray[Any]]:
     """The columns of one shard's table of patches; `pair` holds texts.
 
     Raises:
@@ -79,4 +79,4 @@ def patches_in(folder: Location, shard: ShardInfo) -> dict[str, NDArray[Any]]:
             pairs = np.asarray(table["pair"].asstr()[:], dtype=object)
             return {"pair": pairs, **{name: table[name][:] for name in PATCH_COLUMNS[1:]}}
         except _READ_ERRORS as error:
-            raise damaged(shard.name, str(error)) from error
+            raise damaged_shard_error(shard.name, str(error)) from error

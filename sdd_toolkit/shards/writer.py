@@ -10,11 +10,11 @@ import numpy as np
 
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.pipeline.manifest import to_json
-from sdd_toolkit.shards.arrays import create, fill
+from sdd_toolkit.shards.arrays import create_array, write_array
 from sdd_toolkit.shards.codecs import CODECS
-from sdd_toolkit.shards.index import ShardHeader, attributes, damaged
+from sdd_toolkit.shards.index import ShardHeader, damaged_shard_error, header_attributes
 from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
-from sdd_toolkit.shards.stored_patches import copy_array, stored
+from sdd_toolkit.shards.stored_patches import copy_array, open_pair
 from sdd_toolkit.storage.files import DeferredErrorFile
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.codecs import Codec
 
 _ARRAYS = ("blur", "sharp", "valid", "flow")
-_TOLD = ("id", "record", "box", "development", "pixels", "patching", "look")
+_PAIR_ATTRIBUTES = ("id", "record", "box", "development", "pixels", "patching", "look")
 _SCRATCH_BYTES = 1 << 24
 
 
@@ -50,12 +50,12 @@ def write_shard(
     with DeferredErrorFile(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
-                file.attrs.update(attributes(header))
+                file.attrs.update(header_attributes(header))
                 file.create_group("pairs")
                 for pair, its_patches in pairs:
                     group = file.create_group(group_name(pair.id))
                     if isinstance(pair, StoredPair):
-                        _take_over(group, pair, header)
+                        _copy_pair(group, pair, header)
                     else:
                         _write_pair(group, pair, header)
                     ids.append(pair.id)
@@ -72,15 +72,15 @@ def write_shard(
 
 def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> None:
     codec = CODECS[header.codec]
-    for name, array in _checked(pair, header).items():
+    for name, array in _arrays_of(pair, header).items():
         if codec.direct or codec.chunk_px is None:
-            fill(_create(group, name, array, codec), array, codec)
+            write_array(_create_pair_array(group, name, array, codec), array, codec)
             continue
         # Compressed in memory and taken over from there, as from a shard: so both ways give the same file.
         with h5py.File("scratch", "w", driver="core", backing_store=False, block_size=_SCRATCH_BYTES) as scratch:
-            made = _create(scratch, name, array, codec)
+            made = _create_pair_array(scratch, name, array, codec)
             made[...] = array
-            copy_array(made, _create(group, name, array, codec))
+            copy_array(made, _create_pair_array(group, name, array, codec))
     told: dict[str, object] = {"id": pair.id, "record": to_json(pair.record)}
     if pair.box is not None:
         told["box"] = np.array(pair.box, dtype=np.int32)
@@ -88,26 +88,26 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
         told["development"] = to_json(pair.development)
     if pair.marks is not None:
         told |= asdict(pair.marks)
-    for name in filter(told.__contains__, _TOLD):
+    for name in filter(told.__contains__, _PAIR_ATTRIBUTES):
         group.attrs[name] = told[name]
 
 
-def _take_over(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None:
-    with stored(pair.path, pair.stored_id) as source:
+def _copy_pair(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None:
+    with open_pair(pair.path, pair.stored_id) as source:
         for name in _ARRAYS:
             try:
                 array = source[name]
-                copy_array(array, _create(group, name, array, CODECS[header.codec], array.chunks))
+                copy_array(array, _create_pair_array(group, name, array, CODECS[header.codec], array.chunks))
             except (KeyError, ValueError) as error:
-                raise damaged(pair.path.name, f"{pair.stored_id}: {error}") from error
-        told = {name: source.attrs[name] for name in _TOLD if name in source.attrs}
+                raise damaged_shard_error(pair.path.name, f"{pair.stored_id}: {error}") from error
+        told = {name: source.attrs[name] for name in _PAIR_ATTRIBUTES if name in source.attrs}
     new = {"id": pair.id, "record": to_json(pair.record), "patching": pair.patching}
-    for name, value in {**dict.fromkeys(_TOLD), **told, **new}.items():
+    for name, value in {**dict.fromkeys(_PAIR_ATTRIBUTES), **told, **new}.items():
         if value is not None:
             group.attrs[name] = value
 
 
-def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]]:
+def _arrays_of(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]]:
     """The arrays of a pair by name, in the order they lie in the file."""
     height, width = pair.valid.shape
     quarter = (-(-height // FLOW_FACTOR), -(-width // FLOW_FACTOR), 2)
@@ -121,7 +121,7 @@ def _checked(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]
     return dict(zip(_ARRAYS, arrays, strict=True))
 
 
-def _create(
+def _create_pair_array(
     group: h5py.Group,
     name: str,
     like: NDArray[Any] | h5py.Dataset,
@@ -135,7 +135,7 @@ def _create(
         return group.create_dataset(name, shape=like.shape, dtype=like.dtype, chunks=chunks, fletcher32=True)
     if chunks is None and edge is not None:
         chunks = (*(min(edge, size) for size in like.shape[:2]), *like.shape[2:])
-    return create(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))
+    return create_array(group, name, like.shape, like.dtype, codec, chunks, image=name in ("blur", "sharp"))
 
 
 def _write_patches(group: h5py.Group, patches: Sequence[Patch]) -> None:

@@ -38,7 +38,7 @@ from sdd_toolkit.records import Exposure, FrameMeta
 from sdd_toolkit.report import stage as report
 from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.shards.folder import intact_shards
-from sdd_toolkit.shards.index import read_index, sealed
+from sdd_toolkit.shards.index import read_index, text_with_sha256
 from tests.fuzz.cases import Target
 
 LENSES = {
@@ -92,7 +92,7 @@ def resealed(content: bytes) -> bytes:
     try:
         told = json.loads(content)
         told.pop("sha256", None)
-        return sealed(told).encode("utf-8", "surrogatepass")
+        return text_with_sha256(told).encode("utf-8", "surrogatepass")
     except (ValueError, AttributeError, RecursionError):
         return content
 

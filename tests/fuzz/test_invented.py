@@ -19,7 +19,7 @@ from sdd_toolkit.cli.terminal_text import printable
 from sdd_toolkit.config import read_toml
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.pipeline import manifest
-from sdd_toolkit.shards.index import FORMAT, read_index, sealed
+from sdd_toolkit.shards.index import FORMAT, read_index, text_with_sha256
 
 EXAMPLES = 200
 KEYS = (
@@ -46,7 +46,7 @@ READERS: dict[str, tuple[str, Callable[[Any], str], Callable[[Path], object]]] =
     "header": ("m.jsonl", of_format(manifest.FORMAT), manifest.read_manifest),
     "index": (
         "index.json",
-        lambda value: sealed({"format": FORMAT, "version": 1, **value}),
+        lambda value: text_with_sha256({"format": FORMAT, "version": 1, **value}),
         lambda path: read_index(path.parent),
     ),
     "hot pixels": ("h.json", of_format(hot_pixel_map.FORMAT), hot_pixel_map.read_hot_pixels),

@@ -15,7 +15,7 @@ from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
-from sdd_toolkit.shards.index import Index, Warp, read_index, sealed, write_index
+from sdd_toolkit.shards.index import Index, Warp, read_index, text_with_sha256, write_index
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.small_dataset import filtered_manifest
 
@@ -201,5 +201,5 @@ def test_an_index_of_before_these_keys_passes(shards: Path) -> None:
     del content["sha256"]
     for key in ("demosaic", "highlights", "lens_correction", "reduction", "transfer_parameters"):
         del content[key]
-    (shards / "index.json").write_text(sealed(content))
+    (shards / "index.json").write_text(text_with_sha256(content))
     assert verify_shards(shards).done == 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sdd_toolkit.frames.reading import HalfFrame, preview
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode, encode_integers, srgb_decode, srgb_encode
-from sdd_toolkit.shards.index import ShardHeader, attributes
+from sdd_toolkit.shards.index import ShardHeader, header_attributes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -81,7 +81,7 @@ def test_the_curve_meets_itself_at_its_threshold() -> None:
 
 @pytest.mark.parametrize("encoding", Encoding)
 def test_codes_can_be_made_again_from_the_stored_numbers_alone(encoding: Encoding) -> None:
-    told = json.loads(str(attributes(ShardHeader("train", encoding, 512))["transfer_parameters"]))
+    told = json.loads(str(header_attributes(ShardHeader("train", encoding, 512))["transfer_parameters"]))
     light = np.random.default_rng(1).random(20000).astype(np.float32) ** 3
     v = light.astype(np.float64)
     power = (1 + told["a"]) * v ** (1 / told["gamma"]) - told["a"]

@@ -7,7 +7,7 @@ import pytest
 
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.layouts.catalogue import survey_folder
-from sdd_toolkit.layouts.listing import Listing, partners
+from sdd_toolkit.layouts.listing import Listing, match_frames
 from tests.support import layout_trees
 
 
@@ -150,12 +150,12 @@ def test_names_that_cannot_be_ids_and_files_that_are_no_pictures_are_told(tmp_pa
 
 def test_frames_pair_by_name_first_and_by_order_only_where_no_name_agrees() -> None:
     blurs, sharps = ["s/2.png", "s/4.png"], ["t/1.png", "t/3.png"]
-    assert partners(blurs, sharps, "s", "t", by_order=True) == [
+    assert match_frames(blurs, sharps, "s", "t", by_order=True) == [
         ("2", "s/2.png", "t/1.png"),
         ("4", "s/4.png", "t/3.png"),
     ]
-    assert partners(blurs, sharps, "s", "t") == []
-    assert partners(blurs, ["t/2.png", "t/3.png"], "s", "t", by_order=True) == [("2", "s/2.png", "t/2.png")]
+    assert match_frames(blurs, sharps, "s", "t") == []
+    assert match_frames(blurs, ["t/2.png", "t/3.png"], "s", "t", by_order=True) == [("2", "s/2.png", "t/2.png")]
 
 
 def test_one_split_alone_is_known_by_the_name_of_its_folder(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.packing.patches import APERTURES_PX, Sampler, patches_of, patching_of, sharpness, starts
+from sdd_toolkit.packing.patches import APERTURES_PX, Sampler, patch_starts, patches_of, patching_of, relative_sharpness
 from sdd_toolkit.shards.schema import PackedPair
 from tests.support.small_dataset import texture
 
@@ -18,12 +18,12 @@ def packed(height: int, width: int) -> PackedPair:
 
 
 def test_patches_of_dpdd_start_every_204_pixels_and_end_with_the_frame() -> None:
-    assert starts(1120, 512, 204) == [0, 204, 408, 608]
+    assert patch_starts(1120, 512, 204) == [0, 204, 408, 608]
 
 
 def test_a_frame_as_long_as_one_patch_has_one() -> None:
-    assert starts(512, 512, 204) == [0]
-    assert starts(511, 512, 204) == []
+    assert patch_starts(512, 512, 204) == [0]
+    assert patch_starts(511, 512, 204) == []
 
 
 def test_a_pair_smaller_than_a_patch_has_none() -> None:
@@ -48,19 +48,23 @@ def test_the_patch_with_detail_scores_one_and_the_flat_one_zero() -> None:
     image = np.full((64, 192, 3), 128, np.uint8)
     image[:, 64:128] = texture(1, (64, 64))
     image[:, 128:] = (texture(2, (64, 64)) // 4 + 96).astype(np.uint8)
-    flat, detailed, between = sharpness(image, [(0, 0), (0, 64), (0, 128)], 64)
+    flat, detailed, between = relative_sharpness(image, [(0, 0), (0, 64), (0, 128)], 64)
     assert flat == 0.0
     assert detailed == 1.0
     assert 0.0 < between < 0.5
 
 
 def test_equal_patches_all_score_one() -> None:
-    assert sharpness(np.full((64, 128, 3), 9, np.uint16), [(0, 0), (0, 64)], 64) == [1.0, 1.0]
+    assert relative_sharpness(np.full((64, 128, 3), 9, np.uint16), [(0, 0), (0, 64)], 64) == [1.0, 1.0]
 
 
 def dpdd_by_the_book(image: np.ndarray, size: int, stride: int) -> list[tuple[int, int]]:
     """What DPDD's `image_to_patch_filter.py` keeps, as its text says: patch by patch, in float64."""
-    corners = [(top, left) for top in starts(len(image), size, stride) for left in starts(image.shape[1], size, stride)]
+    corners = [
+        (top, left)
+        for top in patch_starts(len(image), size, stride)
+        for left in patch_starts(image.shape[1], size, stride)
+    ]
     fitness = np.ones(len(corners))
     for aperture in (3, 7, 11, 15):
         sums = []
@@ -107,4 +111,4 @@ def test_overlapping_patches_score_what_the_whole_frame_filtered_at_once_gives_t
         slopes = np.hypot(*(cv2.Sobel(grey, cv2.CV_64F, *order, ksize=aperture) for order in ((1, 0), (0, 1))))
         sums = np.array([slopes[top : top + 128, left : left + 128].sum() for top, left in corners])
         expected *= (sums - sums.min()) / np.ptp(sums)
-    np.testing.assert_allclose(sharpness(image, corners, 128), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(relative_sharpness(image, corners, 128), expected, rtol=1e-4, atol=1e-6)

@@ -24,7 +24,7 @@ from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.records import PairRecord, Quality, Reason, Verdict
 from sdd_toolkit.shards.folder import read_note
 from sdd_toolkit.shards.index import read_index
-from sdd_toolkit.shards.superseded import FOLDER, move_aside, shards
+from sdd_toolkit.shards.superseded import SUPERSEDED_FOLDER, list_shards, move_aside
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.small_dataset import alignment, contents, filtered_manifest
 
@@ -178,9 +178,9 @@ def test_between_two_sets_there_is_no_index_and_every_shard_is_at_hand(folder: P
     move_aside(folder / "shards", {})
     with pytest.raises(InputError, match="no readable"):
         read_index(folder / "shards")
-    found = {shard.note.shard.sha256: shard.note.shard.name for shard in shards(folder / "shards")}
+    found = {shard.note.shard.sha256: shard.note.shard.name for shard in list_shards(folder / "shards")}
     assert found == before
-    for path in (folder / "shards" / FOLDER).glob("*.h5"):
+    for path in (folder / "shards" / SUPERSEDED_FOLDER).glob("*.h5"):
         assert sha256_of(path) == path.stem
         assert read_note(path.with_name(path.name + ".json")) is not None
 

@@ -22,7 +22,7 @@ from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig
 from sdd_toolkit.records import Alignment, PairRecord, Reason, Verdict
-from sdd_toolkit.shards.index import Brightness, FailedPair, Warp, read_index, sealed, write_index
+from sdd_toolkit.shards.index import Brightness, FailedPair, Warp, read_index, text_with_sha256, write_index
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.small_dataset import alignment, contents, filtered_manifest
 
@@ -305,7 +305,7 @@ def test_an_index_of_a_newer_format_is_not_overwritten(folder: Path) -> None:
     path = folder / "shards" / "index.json"
     content = {**json.loads(path.read_text()), "version": 2}
     del content["sha256"]
-    path.write_text(sealed(content))
+    path.write_text(text_with_sha256(content))
     with pytest.raises(InputError, match="version 2"):
         pack_dataset(folder / "filtered.jsonl", folder / "shards", CONFIG)
     assert '"version": 2' in path.read_text()

@@ -11,7 +11,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.quality.criteria import FilterConfig
-from sdd_toolkit.shards.library_versions import libraries
+from sdd_toolkit.shards.library_versions import library_versions
 from tests.support.small_dataset import filtered_manifest
 
 
@@ -57,7 +57,7 @@ def test_a_pair_that_could_not_be_packed_is_traced_to_the_reason(tmp_path: Path)
 
 
 def test_libraries_are_told_by_version() -> None:
-    found = libraries()
+    found = library_versions()
     assert json.loads(json.dumps(found)) == found
     assert {"HDF5", "LibRaw", "h5py", "numpy"} <= set(found)
     assert all(version[0].isdigit() for version in found.values())

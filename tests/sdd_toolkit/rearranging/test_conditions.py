@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.rearranging.conditions import matching
+from sdd_toolkit.rearranging.conditions import matching_rows
 
 NAN = float("nan")
 COLUMNS = {
@@ -48,7 +48,7 @@ COLUMNS = {
     ],
 )
 def test_a_condition_picks_its_rows(condition: str, expected: str) -> None:
-    assert "".join(COLUMNS["id"][matching(condition, COLUMNS)]) == expected
+    assert "".join(COLUMNS["id"][matching_rows(condition, COLUMNS)]) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_a_condition_picks_its_rows(condition: str, expected: str) -> None:
 )
 def test_what_is_no_condition_is_refused_in_words(condition: str) -> None:
     with pytest.raises(InputError) as caught:
-        matching(condition, COLUMNS)
+        matching_rows(condition, COLUMNS)
     assert caught.value.hint
     assert "\n" not in caught.value.what
 
 
 def test_an_unknown_column_names_the_nearest() -> None:
     with pytest.raises(InputError, match="no column is called 'residual'") as caught:
-        matching("residual < 1", COLUMNS)
+        matching_rows("residual < 1", COLUMNS)
     assert caught.value.hint.startswith("did you mean residual_px?")
 
 
@@ -117,7 +117,7 @@ def test_an_unknown_column_names_the_nearest() -> None:
 )
 def test_any_text_picks_rows_or_is_refused(condition: str) -> None:
     try:
-        answer = matching(condition, COLUMNS)
+        answer = matching_rows(condition, COLUMNS)
     except InputError:
         return
     assert answer.shape == (4,)

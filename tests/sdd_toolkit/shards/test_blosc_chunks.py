@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sdd_toolkit.shards.blosc_chunks import fletcher32, pack_chunk, quick_element, unpack_chunk
+from sdd_toolkit.shards.blosc_chunks import decode_chunk, encode_chunk, fast_element_bytes, fletcher32
 
 KINDS = ("noise", "smooth", "zero", "one value")
 
@@ -49,9 +49,9 @@ def test_a_chunk_comes_back_here_and_through_the_filters_of_hdf5(
     kind: str, height: int, width: int, dtype: str, pixels: int
 ) -> None:
     block = block_of(kind, (height, width, 3), dtype)
-    stored = pack_chunk(block, pixels * 3 * block.itemsize)
+    stored = encode_chunk(block, pixels * 3 * block.itemsize)
     found = np.empty_like(block)
-    unpack_chunk(memoryview(stored), found, check=True)
+    decode_chunk(memoryview(stored), found, check=True)
     np.testing.assert_array_equal(found, block)
     np.testing.assert_array_equal(through_hdf5(stored, block), block)
 
@@ -59,7 +59,7 @@ def test_a_chunk_comes_back_here_and_through_the_filters_of_hdf5(
 def test_a_patch_as_large_as_they_come_is_read_back() -> None:
     block = block_of("noise", (1, 512, 512, 3), "uint16")
     found = np.empty_like(block)
-    unpack_chunk(memoryview(pack_chunk(block, 6)), found, check=True)
+    decode_chunk(memoryview(encode_chunk(block, 6)), found, check=True)
     np.testing.assert_array_equal(found, block)
 
 
@@ -84,33 +84,33 @@ def assert_checksum_of_hdf5(content: bytes) -> None:
 @given(st.data())
 def test_a_flipped_bit_anywhere_is_found(data: st.DataObject) -> None:
     block = block_of("smooth", (16, 16, 3), "uint8")
-    stored = bytearray(pack_chunk(block, 192))
+    stored = bytearray(encode_chunk(block, 192))
     place = data.draw(st.integers(0, len(stored) - 1))
     stored[place] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(ValueError, match="checksum"):
-        unpack_chunk(memoryview(bytes(stored)), np.empty_like(block), check=True)
+        decode_chunk(memoryview(bytes(stored)), np.empty_like(block), check=True)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_bytes_that_lie_about_themselves_are_an_error_or_wrong_pixels_never_a_crash(data: st.DataObject) -> None:
     block = block_of("smooth", (16, 16, 3), "uint8")
-    stored = bytearray(pack_chunk(block, 192))
+    stored = bytearray(encode_chunk(block, 192))
     for _ in range(data.draw(st.integers(1, 8))):
         stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
     cut = stored[: data.draw(st.integers(0, len(stored)))]
     found = np.empty_like(block)
     try:
-        unpack_chunk(memoryview(bytes(cut)), found, check=False)
+        decode_chunk(memoryview(bytes(cut)), found, check=False)
     except (ValueError, RuntimeError):
         return
     assert found.shape == block.shape
 
 
 def test_a_chunk_of_another_size_is_refused() -> None:
-    stored = pack_chunk(block_of("noise", (8, 8, 3), "uint8"), 3)
+    stored = encode_chunk(block_of("noise", (8, 8, 3), "uint8"), 3)
     with pytest.raises(ValueError, match="another size"):
-        unpack_chunk(memoryview(stored), np.empty((8, 9, 3), np.uint8), check=True)
+        decode_chunk(memoryview(stored), np.empty((8, 9, 3), np.uint8), check=True)
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_a_chunk_of_another_size_is_refused() -> None:
     ],
 )
 def test_quick_elements_divide_the_rows(shape: tuple[int, ...], pixel_bytes: int, element: int) -> None:
-    assert quick_element(shape, pixel_bytes) == element
+    assert fast_element_bytes(shape, pixel_bytes) == element
 
 
 def test_a_block_that_blosc2_would_spoil_is_kept_as_it_is() -> None:
     block = block_of("smooth", (97, 161, 3), "uint8")
-    stored = pack_chunk(block, 192)
+    stored = encode_chunk(block, 192)
     found = np.empty_like(block)
-    unpack_chunk(memoryview(stored), found, check=True)
+    decode_chunk(memoryview(stored), found, check=True)
     np.testing.assert_array_equal(found, block)
     assert len(stored) > block.nbytes
 
 
 def test_equal_chunks_are_equal_bytes(tmp_path: Path) -> None:
     block = block_of("noise", (128, 128, 3), "uint8")
-    assert pack_chunk(block, 192) == pack_chunk(block.copy(), 192)
+    assert encode_chunk(block, 192) == encode_chunk(block.copy(), 192)

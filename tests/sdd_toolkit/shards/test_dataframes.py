@@ -22,7 +22,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.records import Exposure, FrameMeta
-from sdd_toolkit.shards.dataframes import csv_text, from_csv, pairs_frame
+from sdd_toolkit.shards.dataframes import pairs_frame, pairs_from_csv, pairs_to_csv
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.small_dataset import filtered_manifest
@@ -101,7 +101,7 @@ def test_whatever_cameras_say_survives_the_csv(
     meta = FrameMeta(make=make, lens=lens, exposure=Exposure(iso=iso, focus_m=focus_m))
     records = [replace(record, sharp_meta=meta, scene=f"007{make}") for record in records]
     frame = pairs_frame(index, records, [(4, 5)] * len(records))
-    pd.testing.assert_frame_equal(from_csv(csv_text(frame)), frame)
+    pd.testing.assert_frame_equal(pairs_from_csv(pairs_to_csv(frame)), frame)
 
 
 def test_another_level_is_refused(shards: Path) -> None:
