@@ -43,7 +43,7 @@ ALLOWED = {
     "sdd_toolkit/layouts/import_stage.py: import_dataset",
     "sdd_toolkit/packing/pair.py: pack_pair",
     "sdd_toolkit/packing/stage.py: pack_dataset",
-    "sdd_toolkit/rearranging/operations.py: _written",
+    "sdd_toolkit/rearranging/operations.py: _write",
     "sdd_toolkit/shards/patch_layout.py: write_patches",
     # raw
     "sdd_toolkit/raw/dng.py: encode",
