@@ -77,7 +77,7 @@ def _align_manifest(
     report = stage.align_pairs(manifest, out, config, masks=mask, develop=develop, **run.stage)
     if export is None:
         return report
-    transforms.export_transform(out / stage.OUTPUT, export)
+    transforms.export_transforms(out / stage.OUTPUT, export)
     return replace(report, outputs=(*report.outputs, str(export)))
 
 
@@ -86,14 +86,14 @@ def _align_two_frames(
 ) -> Report:
     from alignment.config import AlignConfig
     from alignment.registration import photograph_pair
-    from alignment.transforms.transform import in_words
+    from alignment.transforms.transform import describe_transform
 
     config = run.section(AlignConfig, "align")
     report, transform = photograph_pair.align_photographs(
         blur, sharp, out, config, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=run.overwrite
     )
     if not run.as_json:
-        click.echo(in_words(transform))
+        click.echo(describe_transform(transform))
     return report
 
 

@@ -141,7 +141,7 @@ def step(name: str, folder: Path) -> None:
     index = index_of(plans, shares)
     if name == "card":
         sizes, nothing = [(3980, 5976)] * len(kept), leakage.find_leaks([])
-        card = cards.gather(
+        card = cards.gather_facts(
             index, kept, table(kept), sizes, CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
         )
         cards.render_card(card)

@@ -87,13 +87,13 @@ def stack() -> Picture:
     scene = dead_leaves(size, size, 0.8, 0.2, np.random.default_rng(5))
     depths = np.array([surface.inverse_depth for surface in scene.surfaces])
     frames = [composite(scene, (24 * np.abs(depths - focus)).tolist()) * np.float32(0.9) for focus in focused_at]
-    origin = blending.sharpest([blending.sharpness(frame, np.ones(size, np.bool_)) for frame in frames])
+    origin = blending.choose_sharpest([blending.measure_sharpness(frame, np.ones(size, np.bool_)) for frame in frames])
     blend = blending.empty_blend(size)
     for number, frame in enumerate(frames):
-        blending.join(blend, frame, (origin == number).astype(np.float32))
+        blending.add_frame(blend, frame, (origin == number).astype(np.float32))
     colours = cv2.applyColorMap((origin * 31).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     gap = np.full((size[0], 8, 3), 255, np.uint8)
-    return np.concatenate([seen(frames[4]), gap, seen(blending.joined(blend)), gap, colours], axis=1)
+    return np.concatenate([seen(frames[4]), gap, seen(blending.collapse(blend)), gap, colours], axis=1)
 
 
 def radii_px(f_number: float, focus_m: float) -> NDArray[np.float64]:

@@ -34,25 +34,25 @@ _NOISE_FLOOR = 0.5
 _STEPS = (0.0, 0.8, 1.2, 1.7, 2.3, 3.0, 4.0, 5.2, 6.6, 8.2, 10.0, 12.0, 14.5, 17.5, 21.0, 25.0, 30.0, 36.0, 43.0)
 
 
-def noise_kept(radius_px: float, sigma_px: float) -> float:
+def noise_gain(radius_px: float, sigma_px: float) -> float:
     """Share of white noise's variance that a disc followed by a Gaussian of `sigma_px` leaves."""
-    return float(np.sum(_response(radius_px, sigma_px) ** 2))
+    return float(np.sum(_impulse_response(radius_px, sigma_px) ** 2))
 
 
-def noise_slope(radius_px: float, sigma_px: float) -> float:
+def noise_gradient_energy(radius_px: float, sigma_px: float) -> float:
     """Mean squared gradient (by `slopes`) of unit white noise under a disc followed by a Gaussian of `sigma_px`."""
-    along_x, along_y = slopes(np.pad(_response(radius_px, sigma_px), 2))
+    along_x, along_y = four_point_gradient(np.pad(_impulse_response(radius_px, sigma_px), 2))
     return float(np.sum(along_x**2 + along_y**2))
 
 
-def slopes(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def four_point_gradient(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(H, W) derivatives along x and y: four-point differences, exact well below Nyquist, where blurred detail is."""
     kernel = np.array([1, -8, 0, 8, -1], dtype=np.float32)[None] / 12
     along_x, along_y = (cv2.filter2D(image, cv2.CV_32F, k) for k in (kernel, kernel.T))
     return np.asarray(along_x, dtype=np.float32), np.asarray(along_y, dtype=np.float32)
 
 
-def _response(radius_px: float, sigma_px: float) -> NDArray[np.float32]:
+def _impulse_response(radius_px: float, sigma_px: float) -> NDArray[np.float32]:
     impulse = np.pad(sampled_disc_kernel(radius_px), int(np.ceil(4 * sigma_px)) + 1)
     return np.asarray(cv2.GaussianBlur(impulse, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT))
 
@@ -84,7 +84,7 @@ class RadiusMap:
         return np.asarray(np.sign(self.index) * size, dtype=np.float32)
 
 
-def choose(
+def choose_radii(
     moving: Sequence[NDArray[np.float32]],
     fixed: Sequence[NDArray[np.float32]],
     weight: NDArray[np.float32],
@@ -109,17 +109,17 @@ def choose(
     """
     hypotheses = [(moving[k], fixed[0]) for k in range(len(moving) - 1, 0, -1)]
     hypotheses += [(moving[0], image) for image in fixed]
-    share = cells(weight) + np.float32(1e-9)
-    inside = cells((weight > 0).astype(np.float32)) + np.float32(1e-3)
+    share = mean_over_cells(weight) + np.float32(1e-9)
+    inside = mean_over_cells((weight > 0).astype(np.float32)) + np.float32(1e-3)
     cost = np.empty((len(hypotheses), *share.shape), dtype=np.float32)
     for number, (a, b) in enumerate(hypotheses):
         difference = a - b
         weighted = difference * weight
-        mean = cells(weighted)
+        mean = mean_over_cells(weighted)
         # A cell's own mean is shading, not softness.
-        cost[number] = cells(weighted * difference) - mean * mean / share
-    near = np.stack([_mean(layer, _NEAR_CELLS) for layer in cost]) / _mean(inside, _NEAR_CELLS)
-    wide = np.stack([_mean(layer, _WIDE_CELLS) for layer in cost]) / _mean(inside, _WIDE_CELLS)
+        cost[number] = mean_over_cells(weighted * difference) - mean * mean / share
+    near = np.stack([_smooth_cells(layer, _NEAR_CELLS) for layer in cost]) / _smooth_cells(inside, _NEAR_CELLS)
+    wide = np.stack([_smooth_cells(layer, _WIDE_CELLS) for layer in cost]) / _smooth_cells(inside, _WIDE_CELLS)
     mixed = (near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE)
     level = np.zeros((len(hypotheses), 1, 1), dtype=np.float32) if noise is None else noise.astype(np.float32)
     level = level.reshape(len(hypotheses), *(level.shape[1:] if level.ndim == 3 else (1, 1)))
@@ -132,10 +132,12 @@ def choose(
     evidence -= np.float32(_PER_STEP) * steps[:, None, None]
     evidence -= evidence.max(axis=0)
     score = evidence + _log_prior(evidence, (share > 0.5 * float(np.median(share))))[:, None, None]
-    return RadiusMap(index=_least(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii)
+    return RadiusMap(
+        index=_subpixel_argmin(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii
+    )
 
 
-def cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_over_cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """(rows, columns) means of an (H, W) image over the cells that radii are chosen for."""
     height, width = image.shape
     size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
@@ -163,7 +165,7 @@ def _log_prior(evidence: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDA
     return np.asarray(np.log(prior), dtype=np.float32)
 
 
-def blend(
+def mix_bank(
     bank: Sequence[NDArray[np.float32]], index: NDArray[np.float32], size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """One (H, W) image from a bank, mixed by a map of positions in it (negative counts as 0).
@@ -183,11 +185,11 @@ def blend(
     return mixed
 
 
-def _mean(cells: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def _smooth_cells(cells: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(cells, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
 
 
-def _least(cost: NDArray[np.float32]) -> NDArray[np.float32]:
+def _subpixel_argmin(cost: NDArray[np.float32]) -> NDArray[np.float32]:
     """Position of the least cost along axis 0, refined by a parabola through its neighbours."""
     best = np.argmin(cost, axis=0)
     inner = np.clip(best, 1, cost.shape[0] - 2)

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 _LIGHT_PX = 130_000
 
 
-def level_of(levels: list[FramePair]) -> int:
+def brightness_level(levels: list[FramePair]) -> int:
     """The level brightness is compared on: small enough for cells to hold what defocus spreads."""
     return next((n for n, level in enumerate(levels) if level.size[0] * level.size[1] <= _LIGHT_PX), len(levels) - 1)
 
 
 def comparable_cells(frames: FramePair, matrix: Matrix) -> NDArray[np.bool_]:
     """(rows, columns) cells inside both frames without saturated pixels."""
-    grid = photometry.cells_of(frames.size)
-    open_blur = spline.linear(frames.trusted_blur, matrix, frames.size)
+    grid = photometry.brightness_grid(frames.size)
+    open_blur = spline.sample_linear(frames.trusted_blur, matrix, frames.size)
     inside = resampling.valid(matrix, frames.size, frames.size, reach_px=2.0)
     share = photometry.cell_means(np.where(inside, np.minimum(open_blur, frames.trusted_sharp), 0), grid)
     return np.asarray(share.reshape(grid) > 0.98)
 
 
-def compared(frames: FramePair, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
+def measure_brightness(frames: FramePair, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
     """The brightness of a level's frames; None where nothing can be compared.
 
     Args:
@@ -50,8 +50,10 @@ def compared(frames: FramePair, matrix: Matrix, radius_px: float = 0.0) -> Photo
     usable = comparable_cells(frames, matrix).ravel()
     if not usable.any():
         return None
-    grid = photometry.cells_of(frames.size)
-    moving = photometry.cell_means(spline.linear(blur_with_disc(frames.blur, -radius_px), matrix, frames.size), grid)
+    grid = photometry.brightness_grid(frames.size)
+    moving = photometry.cell_means(
+        spline.sample_linear(blur_with_disc(frames.blur, -radius_px), matrix, frames.size), grid
+    )
     fixed = photometry.cell_means(blur_with_disc(frames.sharp, radius_px), grid)
     return photometry.fit_brightness(moving[usable], fixed[usable], photometry.squared_radius(grid).ravel()[usable])
 
@@ -66,7 +68,7 @@ def colour_gain(blur: Image, sharp: Image, levels: list[FramePair], matrix: Matr
         matrix: Blurred to sharp, in pixels of `blur`.
         luma: Brightness of the luminance.
     """
-    number = level_of(levels)
+    number = brightness_level(levels)
     frames = levels[number]
     small = geometry.scaled(matrix, 0.5**number)
     usable = comparable_cells(frames, small)
@@ -76,7 +78,7 @@ def colour_gain(blur: Image, sharp: Image, levels: list[FramePair], matrix: Matr
         for frame in (blur, sharp)
     ]
     red, green, blue = (
-        photometry.gain_of(
+        photometry.channel_gain(
             np.asarray(moving, dtype=np.float32), np.asarray(fixed, dtype=np.float32), small, usable, luma
         )
         for moving, fixed in zip(*channels, strict=True)

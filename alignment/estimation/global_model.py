@@ -15,7 +15,7 @@ from alignment.estimation import blur_matching, brightness_field, homography, sp
 from alignment.estimation import photometry as photometric
 from alignment.estimation.initial_search import search_similarity
 from alignment.estimation.photometry import Photometry
-from alignment.estimation.pyramid import FramePair, first_fitting, first_within, halve
+from alignment.estimation.pyramid import FramePair, first_level_fitting, first_level_within, halve
 from sdd_toolkit.imaging import geometry
 from sdd_toolkit.imaging.disc import blur_with_disc
 from sdd_toolkit.imaging.noise import noise_sigma
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from alignment.config import AlignConfig
     from alignment.estimation.blur_matching import RadiusMap
-    from alignment.estimation.tile_regression import Fit
+    from alignment.estimation.tile_regression import MotionFit
     from sdd_toolkit.calibration.breathing_model import ZoomPrior
 
     Matrix = NDArray[np.float64]
@@ -54,7 +54,7 @@ _LOCAL_MEAN_SIGMA_PX = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class BlurMatchedFrames:
     """Two frames on the sharp frame's grid at equal softness.
 
     Attributes:
@@ -69,11 +69,11 @@ class Matched:
     overlap: NDArray[np.bool_]
     radius: RadiusMap
 
-    def halved(self) -> Matched:
+    def halve(self) -> BlurMatchedFrames:
         """2x2 means, in pixels of their own."""
         radius = replace(self.radius, radii=tuple(radius / 2 for radius in self.radius.radii))
         overlap = halve(self.overlap.astype(np.float32)) > 0.99
-        return Matched(halve(self.moving), halve(self.fixed), overlap, radius)
+        return BlurMatchedFrames(halve(self.moving), halve(self.fixed), overlap, radius)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class GlobalEstimate:
     covariance: Matrix
     spread_px: float
     photometry: Photometry
-    matched: Matched
+    matched: BlurMatchedFrames
     noise: float
     frames: FramePair
     reduction: int
@@ -110,7 +110,7 @@ class GlobalEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _LevelState:
     """What one level hands to the next finer one."""
 
     homography: Matrix
@@ -122,7 +122,7 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class _MatchedLevel:
     """A level's frames at equal softness, linear: what Gauss-Newton compares."""
 
     spline: Image
@@ -136,12 +136,12 @@ class _Pair:
 
 def prepare_luminance(light: Image, white: float) -> Image:
     """Band-passed tone of (H, W) linear luminance, lightly smoothed."""
-    tone = cv2.GaussianBlur(photometric.tone(light, white), (0, 0), _SMOOTH_SIGMA_PX)
-    return photometric.band(np.asarray(tone, dtype=np.float32), BAND_SIGMA_PX)
+    tone = cv2.GaussianBlur(photometric.to_tone(light, white), (0, 0), _SMOOTH_SIGMA_PX)
+    return photometric.subtract_local_mean(np.asarray(tone, dtype=np.float32), BAND_SIGMA_PX)
 
 
 def estimate_global(
-    levels: list[FramePair], config: AlignConfig, prior: ZoomPrior | None = None, precise_px: float = 0.0
+    levels: list[FramePair], config: AlignConfig, prior: ZoomPrior | None = None, tolerance_px: float = 0.0
 ) -> GlobalEstimate:
     """The global model of a pair.
 
@@ -149,15 +149,15 @@ def estimate_global(
         levels: From `pyramid`.
         config: Search ranges.
         prior: What is known of the zoom beforehand.
-        precise_px: Stop on a coarser level than the finest once the corner error, in pixels of the frames handed in, is
-            likely below this.
+        tolerance_px: The estimate stops on a coarser level than the finest once its estimated corner error, in pixels
+            of the frames of the first level, is below this; 0 always reaches the finest.
     """
-    finest = first_within(levels, config.working_megapixels)
-    enough = max(finest, first_fitting(levels, _TRIAL_SIDE_PX)) if precise_px > 0 else finest
+    finest = first_level_within(levels, config.working_megapixels)
+    enough = max(finest, first_level_fitting(levels, _TRIAL_SIDE_PX)) if tolerance_px > 0 else finest
     top = levels[-1]
-    whites = photometric.white_of(top.blur), photometric.white_of(top.sharp)
-    state = _State(
-        homography=_found(
+    whites = photometric.white_level(top.blur), photometric.white_level(top.sharp)
+    state = _LevelState(
+        homography=_initial_homography(
             prepare_luminance(top.blur, whites[0]), prepare_luminance(top.sharp, whites[1]), config, prior
         ),
         radial=0.0,
@@ -170,9 +170,9 @@ def estimate_global(
     for number in range(len(levels) - 1, finest - 1, -1):
         coarse = number >= max(finest + 2, 2, enough + 1) or (number == len(levels) - 1 and number > finest)
         model = "similarity" if coarse else full
-        bright = max(number, brightness_field.level_of(levels))
+        bright = max(number, brightness_field.brightness_level(levels))
         factor = 0.5 ** (bright - number)
-        compared = brightness_field.compared(
+        compared = brightness_field.measure_brightness(
             levels[bright], geometry.scaled(state.homography, factor), factor * state.radius_px
         )
         state = replace(state, photometry=compared or state.photometry)
@@ -180,13 +180,13 @@ def estimate_global(
         turns = 2 if number == len(levels) - 1 or (number == finest and max(levels[number].size) <= 400) else 1
         # Any level that fits the full model may be the last.
         still_px = _STILL_PX if model == full else _ABOUT_PX
-        state, fit, pair = _refined(levels[number], state, model, prior, turns=turns, still_px=still_px)
-        signed = _used_radii(pair)
+        state, fit, pair = _refine_level(levels[number], state, model, prior, turns=turns, still_px=still_px)
+        signed = _informative_radii(pair)
         soft = float(np.median(np.abs(signed))) > _COARSE_ENOUGH_PX
         if number == finest or (soft and model == full):
             break
         on_trial = finest < number <= enough and model == full
-        if on_trial and 2**number * _choice(levels[number].size, state, fit, full).error_px <= precise_px:
+        if on_trial and 2**number * _choose_model(levels[number].size, state, fit, full).error_px <= tolerance_px:
             break
         used = float(np.percentile(np.abs(signed), 98))
         state = replace(
@@ -196,10 +196,10 @@ def estimate_global(
             largest_px=min(2 * (1.3 * used + 0.7), config.max_radius_px / 2 ** (number - 1)),
             both=bool(np.mean(signed < -0.5) > 0.01) or model != full,
         )
-    return _simplest(levels[number], state, fit, pair, model, 2**number)
+    return _build_estimate(levels[number], state, fit, pair, model, 2**number)
 
 
-def _found(moving: Image, fixed: Image, config: AlignConfig, prior: ZoomPrior | None) -> Matrix:
+def _initial_homography(moving: Image, fixed: Image, config: AlignConfig, prior: ZoomPrior | None) -> Matrix:
     """Where to start: at the zoom to expect, unless the frames clearly speak for another."""
     reach = config.max_zoom_percent / 100
     anywhere, score = search_similarity(
@@ -213,7 +213,7 @@ def _found(moving: Image, fixed: Image, config: AlignConfig, prior: ZoomPrior | 
     return anywhere if score > _CLEARLY * expected_score else expected
 
 
-def _used_radii(pair: _Pair) -> NDArray[np.float32]:
+def _informative_radii(pair: _MatchedLevel) -> NDArray[np.float32]:
     """(N,) signed radii of the cells that count."""
     radius = pair.radius.radius_px
     energy = cv2.resize(pair.weight * np.abs(pair.softening), radius.shape[::-1], interpolation=cv2.INTER_AREA)
@@ -221,23 +221,23 @@ def _used_radii(pair: _Pair) -> NDArray[np.float32]:
     return radius[counted] if counted.any() else radius.ravel()
 
 
-def _refined(
-    frames: FramePair, state: _State, model: str, prior: ZoomPrior | None, *, turns: int, still_px: float
-) -> tuple[_State, Fit, _Pair]:
+def _refine_level(
+    frames: FramePair, state: _LevelState, model: str, prior: ZoomPrior | None, *, turns: int, still_px: float
+) -> tuple[_LevelState, MotionFit, _MatchedLevel]:
     """Blur matching and Gauss-Newton at one level, in turns, the last one until a step is shorter than `still_px`."""
     size = frames.size
     basis = homography.BASES[model]
     radii = blur_matching.radii_up_to(max(state.largest_px, 1.2))
     side = 32 if max(size) > 400 else 16
     for turn in range(turns):
-        pair = _paired(frames, state, radii)
+        pair = _match_level(frames, state, radii)
         for _ in range(_STEPS):
-            warped = spline.sample(pair.spline, state.homography, size, radial=state.radial)
+            warped = spline.sample_cubic(pair.spline, state.homography, size, radial=state.radial)
             systems = tile_regression.linearise(
                 warped, pair.fixed, pair.softening, pair.weight, side, pair.noise_energy
             )
             fit = tile_regression.fit_motion(
-                systems, basis, homography.pull(state.homography, state.radial, size, prior)
+                systems, basis, homography.step_prior(state.homography, state.radial, size, prior)
             )
             moved = float(np.abs(homography.jacobian(geometry.corners(size), size) @ fit.step).max())
             # A step that would leave the neighbourhood of the linearisation is a sign of no texture.
@@ -252,43 +252,48 @@ def _refined(
     return state, fit, pair
 
 
-def _paired(frames: FramePair, state: _State, radii: tuple[float, ...]) -> _Pair:
+def _match_level(frames: FramePair, state: _LevelState, radii: tuple[float, ...]) -> _MatchedLevel:
     """Both frames at equal softness under the current model."""
     size = frames.size
-    blur = state.photometry.applied(frames.blur)
-    fixed_bank = [_softened(frames.sharp, radius) for radius in radii]
-    moving_bank = [_softened(blur, radius) for radius in (radii if state.both else radii[:1])]
-    per_brightness = _per_brightness(frames.sharp, photometric.white_of(frames.sharp))
-    inside = _inside(state.homography, size)
-    open_blur = spline.linear(frames.trusted_blur, state.homography, size)
+    blur = state.photometry.apply(frames.blur)
+    fixed_bank = [_blur_and_smooth(frames.sharp, radius) for radius in radii]
+    moving_bank = [_blur_and_smooth(blur, radius) for radius in (radii if state.both else radii[:1])]
+    per_brightness = _inverse_brightness(frames.sharp, photometric.white_level(frames.sharp))
+    inside = _inner_overlap(state.homography, size)
+    open_blur = spline.sample_linear(frames.trusted_blur, state.homography, size)
     weight = np.where(inside, per_brightness * open_blur * frames.trusted_sharp, 0).astype(np.float32)
     softer = spline.coefficients(moving_bank[0])
-    warped = [spline.sample(softer, state.homography, size, radial=state.radial)]
+    warped = [spline.sample_cubic(softer, state.homography, size, radial=state.radial)]
     # What a disc has smoothed, bilinear sampling does not harm.
-    warped += [spline.linear(image, state.homography, size) for image in moving_bank[1:]]
+    warped += [spline.sample_linear(image, state.homography, size) for image in moving_bank[1:]]
     noise = _weighted_noise(blur, per_brightness), _weighted_noise(frames.sharp, per_brightness)
-    radius = blur_matching.choose(warped, fixed_bank, weight, radii, _noises(noise, radii, len(moving_bank)))
-    radius, fixed = _evened(radius, warped[0], fixed_bank, frames.sharp, weight)
+    radius = blur_matching.choose_radii(
+        warped, fixed_bank, weight, radii, _hypothesis_noise(noise, radii, len(moving_bank))
+    )
+    radius, fixed = _blur_sharp_frame(radius, warped[0], fixed_bank, frames.sharp, weight)
     if radius.index.min() < 0:
         # The map lies on the sharp frame's grid.
         inverse = np.asarray(np.linalg.inv(state.homography), dtype=np.float64)
         back = geometry.scaled(inverse, 1 / blur_matching.CELL_PX)
-        index = spline.linear(-radius.index, back, radius.index.shape)
-        softer = spline.coefficients(blur_matching.blend(moving_bank, index, size))
+        index = spline.sample_linear(-radius.index, back, radius.index.shape)
+        softer = spline.coefficients(blur_matching.mix_bank(moving_bank, index, size))
     used = float(np.percentile(np.abs(radius.radius_px), 95))
-    overlap = _shrunk(inside, used)
+    overlap = _erode(inside, used)
     # Light of saturated places reaches as far as the disc.
     lost = blur_with_disc(1 - frames.trusted_sharp, used)
     weight = np.where(overlap, weight * np.maximum(1 - lost, 0) ** 2, 0).astype(np.float32)
     softening = cv2.GaussianBlur(fixed, (0, 0), 0.8 + used / 4) - fixed
     # The mean of both frames holds a quarter of their noise; of the softer one next to nothing is left.
     middle = float(np.median(np.abs(radius.radius_px)))
-    kept = blur_matching.noise_slope(0.0, _SMOOTH_SIGMA_PX), blur_matching.noise_slope(middle, _SMOOTH_SIGMA_PX)
+    kept = (
+        blur_matching.noise_gradient_energy(0.0, _SMOOTH_SIGMA_PX),
+        blur_matching.noise_gradient_energy(middle, _SMOOTH_SIGMA_PX),
+    )
     energy = np.where(overlap, 0.25 * (noise[0] * kept[0] + noise[1] * kept[1]), 0).astype(np.float32)
-    return _Pair(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius, energy)
+    return _MatchedLevel(softer, fixed, np.asarray(softening, dtype=np.float32), weight, overlap, radius, energy)
 
 
-def _inside(matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _inner_overlap(matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
     """(H, W) pixels of the sharp frame that keep off the border of both frames."""
     edge = int(_BORDER_PX)
     inner = np.zeros(size, dtype=np.uint8)
@@ -300,10 +305,10 @@ def _inside(matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
 def _weighted_noise(light: Image, per_brightness: Image) -> Image:
     """(H, W) variance of a luminance's noise, relative to brightness as the weights are."""
     bright = np.asarray(np.float32(1) / per_brightness, dtype=np.float32)
-    return np.asarray(per_brightness * photometric.noise_of(light).variance(bright), dtype=np.float32)
+    return np.asarray(per_brightness * photometric.estimate_noise(light).variance(bright), dtype=np.float32)
 
 
-def _noises(noise: tuple[Image, Image], radii: tuple[float, ...], negative: int) -> Image:
+def _hypothesis_noise(noise: tuple[Image, Image], radii: tuple[float, ...], negative: int) -> Image:
     """(hypotheses, rows, columns) noise variance in each comparison of `blur_match.choose`, cell by cell.
 
     Args:
@@ -311,20 +316,20 @@ def _noises(noise: tuple[Image, Image], radii: tuple[float, ...], negative: int)
         radii: Of the bank.
         negative: How many of them the blurred frame has images for.
     """
-    of_blur, of_sharp = (blur_matching.cells(image) for image in noise)
-    kept = [blur_matching.noise_kept(radius, _SMOOTH_SIGMA_PX) for radius in radii]
+    of_blur, of_sharp = (blur_matching.mean_over_cells(image) for image in noise)
+    kept = [blur_matching.noise_gain(radius, _SMOOTH_SIGMA_PX) for radius in radii]
     layers = [of_blur * k + of_sharp * kept[0] for k in kept[negative - 1 : 0 : -1]]
     layers += [of_blur * kept[0] + of_sharp * k for k in kept]
     return np.asarray(np.stack(layers), dtype=np.float32)
 
 
-def _per_brightness(light: Image, white: float) -> Image:
+def _inverse_brightness(light: Image, white: float) -> Image:
     """Inverse of the local mean: shot noise has a variance in proportion to it."""
-    local_mean = np.maximum(photometric.blurred(light, _LOCAL_MEAN_SIGMA_PX), 0)
+    local_mean = np.maximum(photometric.gaussian_mean(light, _LOCAL_MEAN_SIGMA_PX), 0)
     return np.asarray(1.0 / (local_mean + np.float32(_DARK_SHARE * white + 1e-6)), dtype=np.float32)
 
 
-def _evened(
+def _blur_sharp_frame(
     radius: RadiusMap, warped: Image, bank: list[Image], sharp: Image, weight: Image
 ) -> tuple[RadiusMap, Image]:
     """The matched sharp frame; by one exact disc where the whole frame has one radius."""
@@ -333,47 +338,49 @@ def _evened(
     values = found[counted] if counted.any() else found.ravel()
     low, middle, high = (float(value) for value in np.percentile(values, (5, 50, 95)))
     if middle < 0.8 or high - low > max(2 * _UNIFORM_SHARE * middle, _UNIFORM_PX):
-        return radius, blur_matching.blend(bank, radius.index, (sharp.shape[0], sharp.shape[1]))
-    smaller, larger = (_softened(sharp, middle * factor) for factor in (1 - _TRIAL_SHARE, 1 + _TRIAL_SHARE))
+        return radius, blur_matching.mix_bank(bank, radius.index, (sharp.shape[0], sharp.shape[1]))
+    smaller, larger = (_blur_and_smooth(sharp, middle * factor) for factor in (1 - _TRIAL_SHARE, 1 + _TRIAL_SHARE))
     slope = larger - smaller
     weighted = slope * weight
     residual = warped - 0.5 * (larger + smaller)
     shift = float(np.vdot(weighted, residual)) / (float(np.vdot(weighted, slope)) + 1e-12)
     exact = middle * (1 + 2 * _TRIAL_SHARE * float(np.clip(shift, -1, 1)))
     index = np.interp(exact, radius.radii, np.arange(len(radius.radii)))
-    return replace(radius, index=np.full_like(radius.index, index)), _softened(sharp, exact)
+    return replace(radius, index=np.full_like(radius.index, index)), _blur_and_smooth(sharp, exact)
 
 
-def _softened(light: Image, radius_px: float) -> Image:
+def _blur_and_smooth(light: Image, radius_px: float) -> Image:
     smooth = cv2.GaussianBlur(blur_with_disc(light, radius_px), (0, 0), _SMOOTH_SIGMA_PX)
     return np.asarray(smooth, dtype=np.float32)
 
 
-def _shrunk(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
+def _erode(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
     side = 2 * int(np.ceil(by_px)) + 1
     kernel = np.ones((side, side), dtype=np.uint8)
     return np.asarray(cv2.erode(mask.astype(np.uint8), kernel, borderValue=0) > 0)
 
 
-def _choice(size: tuple[int, int], state: _State, fit: Fit, full: str) -> homography.Choice:
+def _choose_model(size: tuple[int, int], state: _LevelState, fit: MotionFit, full: str) -> homography.ModelChoice:
     parameters = homography.to_parameters(state.homography, state.radial, size)
-    return homography.choose(parameters, fit.covariance, full, int(np.count_nonzero(fit.weight > 0.1)), size)
+    return homography.choose_model(parameters, fit.covariance, full, int(np.count_nonzero(fit.weight > 0.1)), size)
 
 
-def _simplest(frames: FramePair, state: _State, fit: Fit, pair: _Pair, full: str, reduction: int) -> GlobalEstimate:
+def _build_estimate(
+    frames: FramePair, state: _LevelState, fit: MotionFit, pair: _MatchedLevel, full: str, reduction: int
+) -> GlobalEstimate:
     """Puts the model the evidence chose in the place of the full one."""
     size = frames.size
-    choice = _choice(size, state, fit, full)
+    choice = _choose_model(size, state, fit, full)
     matrix = homography.to_matrix(choice.parameters, size)
     radial = float(choice.parameters[8])
-    warped = spline.sample(pair.spline, matrix, size, radial=radial)
-    white = photometric.white_of(frames.sharp)
+    warped = spline.sample_cubic(pair.spline, matrix, size, radial=radial)
+    white = photometric.white_level(frames.sharp)
     moving, fixed = (
-        photometric.band(photometric.tone(np.clip(image, 0, np.inf), white), BAND_SIGMA_PX)
+        photometric.subtract_local_mean(photometric.to_tone(np.clip(image, 0, np.inf), white), BAND_SIGMA_PX)
         for image in (warped, pair.fixed)
     )
     noises = [
-        noise_sigma(photometric.tone(light, photometric.white_of(light))) for light in (frames.blur, frames.sharp)
+        noise_sigma(photometric.to_tone(light, photometric.white_level(light))) for light in (frames.blur, frames.sharp)
     ]
     return GlobalEstimate(
         homography=matrix,
@@ -383,7 +390,7 @@ def _simplest(frames: FramePair, state: _State, fit: Fit, pair: _Pair, full: str
         covariance=choice.covariance,
         spread_px=fit.spread_px,
         photometry=state.photometry,
-        matched=Matched(moving, fixed, pair.overlap, pair.radius),
+        matched=BlurMatchedFrames(moving, fixed, pair.overlap, pair.radius),
         noise=float(np.hypot(noises[0], noises[1])),
         frames=frames,
         reduction=reduction,

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 # Columns of each subspace of (h00 - 1, h01, h02, h10, h11 - 1, h12, h20, h21, k).
-_E = np.eye(9)
-_SIMILARITY = np.stack([_E[0] + _E[4], _E[3] - _E[1], _E[2], _E[5]], axis=1)
+_UNIT = np.eye(9)
+_SIMILARITY = np.stack([_UNIT[0] + _UNIT[4], _UNIT[3] - _UNIT[1], _UNIT[2], _UNIT[5]], axis=1)
 BASES: dict[str, Matrix] = {
     "identity": np.zeros((9, 0)),
     "similarity": _SIMILARITY,
-    "affine": _E[:, :6],
-    "homography": _E[:, :8],
-    "similarity+radial": np.column_stack([_SIMILARITY, _E[8]]),
-    "homography+radial": _E,
+    "affine": _UNIT[:, :6],
+    "homography": _UNIT[:, :8],
+    "similarity+radial": np.column_stack([_SIMILARITY, _UNIT[8]]),
+    "homography+radial": _UNIT,
 }
 # Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
 # corner error is this many times (median over planted and virtual pairs) what that scatter says.
@@ -37,15 +37,15 @@ _ERROR_PER_DEVIATION = 1.6
 # How much of what the fullest model leaves open counts.
 _OPEN_SHARE = 0.3
 # Standard deviations expected of the affine and perspective parameters and of the radial one.
-_TILT = 5e-3
-_RADIAL = 5e-3
+_TILT_DEVIATION = 5e-3
+_RADIAL_DEVIATION = 5e-3
 _SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
 # A radial term also fits a little parallax: it must earn four times what another parameter must.
 _RADIAL_COST = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ModelChoice:
     """The model that the evidence chose.
 
     Attributes:
@@ -62,7 +62,9 @@ class Choice:
     error_px: float
 
 
-def choose(parameters: Matrix, scatter: Matrix, full: str, observations: int, size: tuple[int, int]) -> Choice:
+def choose_model(
+    parameters: Matrix, scatter: Matrix, full: str, observations: int, size: tuple[int, int]
+) -> ModelChoice:
     """The simplest model that explains an estimate, and how far off it is likely to be.
 
     Args:
@@ -73,10 +75,10 @@ def choose(parameters: Matrix, scatter: Matrix, full: str, observations: int, si
         size: (height, width) of the frame.
     """
     covariance = _ERROR_PER_DEVIATION**2 * scatter
-    model = choose_model(parameters, covariance, full, observations)
+    model = simplest_model(parameters, covariance, full, observations)
     open_px = corner_deviation_px(covariance, BASES[full], size)
-    own_px = corner_deviation_px(narrowed(covariance, full, model), BASES[model], size)
-    return Choice(
+    own_px = corner_deviation_px(covariance_within(covariance, full, model), BASES[model], size)
+    return ModelChoice(
         model=model,
         parameters=nearest(parameters, covariance, full, model),
         covariance=covariance,
@@ -84,7 +86,7 @@ def choose(parameters: Matrix, scatter: Matrix, full: str, observations: int, si
     )
 
 
-def centred(size: tuple[int, int]) -> Matrix:
+def centring_matrix(size: tuple[int, int]) -> Matrix:
     """(3, 3) from pixels to coordinates centred on a (height, width) frame whose corners lie at distance 1."""
     height, width = size
     reach = float(np.hypot(width, height)) / 2
@@ -93,14 +95,14 @@ def centred(size: tuple[int, int]) -> Matrix:
 
 def to_matrix(parameters: Matrix, size: tuple[int, int]) -> Matrix:
     """The homography in pixels that the first eight parameters stand for."""
-    frame = centred(size)
+    frame = centring_matrix(size)
     inner = np.eye(3) + np.append(parameters[:8], 0.0).reshape(3, 3)
     return geometry.normalised(np.linalg.inv(frame) @ inner @ frame)
 
 
 def to_parameters(homography: Matrix, radial: float, size: tuple[int, int]) -> Matrix:
     """(9,) the inverse of `to_matrix`, with the radial coefficient."""
-    frame = centred(size)
+    frame = centring_matrix(size)
     inner = geometry.normalised(frame @ homography @ np.linalg.inv(frame))
     return np.append((inner - np.eye(3)).ravel()[:8], radial)
 
@@ -112,7 +114,7 @@ def compose(homography: Matrix, step: Matrix, size: tuple[int, int]) -> Matrix:
 
 def jacobian(points: Matrix, size: tuple[int, int]) -> Matrix:
     """(N, 2, 9) how far, in pixels, each parameter moves (N, 2) points (x, y) of a frame."""
-    frame = centred(size)
+    frame = centring_matrix(size)
     x, y = geometry.project(frame, points).T
     one, none = np.ones_like(x), np.zeros_like(x)
     square = x * x + y * y
@@ -135,7 +137,9 @@ def tile_jacobian(size: tuple[int, int], grid: tuple[int, int], tile: tuple[int,
     return jacobian(centres, size).reshape(*grid, 2, 9)
 
 
-def pull(matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior | None = None) -> tuple[Matrix, Matrix]:
+def step_prior(
+    matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior | None = None
+) -> tuple[Matrix, Matrix]:
     """What is known of the next step without the pixels.
 
     A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
@@ -152,9 +156,9 @@ def pull(matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior 
         Information (9, 9) and pull (9,) on the step's parameters.
     """
     parameters = to_parameters(matrix, radial, size)
-    information = np.diag([0.0] * 6 + [_TILT**-2] * 2 + [_RADIAL**-2])
+    information = np.diag([0.0] * 6 + [_TILT_DEVIATION**-2] * 2 + [_RADIAL_DEVIATION**-2])
     for along in _SHEARS:
-        information += np.outer(along, along) / _TILT**2
+        information += np.outer(along, along) / _TILT_DEVIATION**2
     right = information @ parameters
     if prior is not None:
         shift = float(np.hypot(*geometry.decompose(matrix, size).shift_px)) / max(size)
@@ -169,7 +173,7 @@ def pull(matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior 
     return information, right
 
 
-def choose_model(parameters: Matrix, covariance: Matrix, full: str, observations: int) -> str:
+def simplest_model(parameters: Matrix, covariance: Matrix, full: str, observations: int) -> str:
     """The simplest model the evidence does not contradict.
 
     Wald distance of each subspace from the full estimate plus ln(observations) per parameter (Schwarz 1978).
@@ -184,9 +188,9 @@ def choose_model(parameters: Matrix, covariance: Matrix, full: str, observations
     for name, basis in BASES.items():
         if not _spans(BASES[full], basis):
             continue
-        gap = _within(parameters - _projected(parameters, covariance, full, name), full)
+        gap = _coordinates_in(parameters - _projected(parameters, covariance, full, name), full)
         freedom = basis.shape[1] + (_RADIAL_COST - 1 if name.endswith("radial") else 0)
-        cost = float(gap @ _information(covariance) @ gap) + freedom * float(np.log(max(observations, 2)))
+        cost = float(gap @ _information_matrix(covariance) @ gap) + freedom * float(np.log(max(observations, 2)))
         if cost < best_cost:
             best, best_cost = name, cost
     return best
@@ -197,10 +201,10 @@ def nearest(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Ma
     return _projected(parameters, covariance, full, model)
 
 
-def narrowed(covariance: Matrix, full: str, model: str) -> Matrix:
+def covariance_within(covariance: Matrix, full: str, model: str) -> Matrix:
     """(k, k) covariance within `model`'s basis of an estimate with `covariance` within that of `full`."""
     inner = np.linalg.lstsq(BASES[full], BASES[model], rcond=None)[0]
-    return np.asarray(np.linalg.inv(inner.T @ _information(covariance) @ inner), dtype=np.float64)
+    return np.asarray(np.linalg.inv(inner.T @ _information_matrix(covariance) @ inner), dtype=np.float64)
 
 
 def corner_deviation_px(covariance: Matrix, basis: Matrix, size: tuple[int, int]) -> float:
@@ -212,7 +216,7 @@ def corner_deviation_px(covariance: Matrix, basis: Matrix, size: tuple[int, int]
     return float(np.sqrt(max(total, 0.0) / 4))
 
 
-def _information(covariance: Matrix) -> Matrix:
+def _information_matrix(covariance: Matrix) -> Matrix:
     return np.asarray(np.linalg.inv(covariance + 1e-18 * np.eye(len(covariance))), dtype=np.float64)
 
 
@@ -220,7 +224,7 @@ def _spans(outer: Matrix, inner: Matrix) -> bool:
     return bool(np.linalg.matrix_rank(np.column_stack([outer, inner])) == outer.shape[1])
 
 
-def _within(parameters: Matrix, model: str) -> Matrix:
+def _coordinates_in(parameters: Matrix, model: str) -> Matrix:
     """(k,) coordinates in the model's basis."""
     return np.asarray(np.linalg.lstsq(BASES[model], parameters, rcond=None)[0], dtype=np.float64)
 
@@ -230,6 +234,6 @@ def _projected(parameters: Matrix, covariance: Matrix, full: str, model: str) ->
     if not basis.shape[1]:
         return np.zeros(9)
     inner = np.linalg.lstsq(BASES[full], basis, rcond=None)[0]
-    information = _information(covariance)
+    information = _information_matrix(covariance)
     normal = inner.T @ information @ inner
-    return np.asarray(basis @ np.linalg.solve(normal, inner.T @ information @ _within(parameters, full)))
+    return np.asarray(basis @ np.linalg.solve(normal, inner.T @ information @ _coordinates_in(parameters, full)))

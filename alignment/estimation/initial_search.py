@@ -45,7 +45,7 @@ def search_similarity(
     target = _spectrum(b * window, canvas)
 
     def tried(zoom: float, angle: float) -> tuple[float, Matrix]:
-        turn = _about_centre(zoom, angle, (small[1], small[0]))
+        turn = _similarity_about_centre(zoom, angle, (small[1], small[0]))
         turned = cv2.warpPerspective(a, turn, small, flags=cv2.INTER_LINEAR) * window
         crossed = cv2.mulSpectrums(target, _spectrum(turned, canvas), 0, conjB=True)
         surface = cv2.idft(crossed, flags=cv2.DFT_REAL_OUTPUT)
@@ -56,15 +56,15 @@ def search_similarity(
         score = peak / (float(np.linalg.norm(turned)) + 1e-12)
         return score, np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]) @ turn
 
-    scales = _steps(*zooms, _ZOOM_STEP)
-    angles = np.radians(_steps(-max_rotation_deg, max_rotation_deg, _ROTATION_STEP_DEG))
+    scales = _search_steps(*zooms, _ZOOM_STEP)
+    angles = np.radians(_search_steps(-max_rotation_deg, max_rotation_deg, _ROTATION_STEP_DEG))
     found: dict[tuple[int, int], tuple[float, Matrix]] = {}
     # Every second step, then all around the best of these: a correlation peak is wider than a step.
     rough = [(i, j) for i in _every_second(len(scales)) for j in _every_second(len(angles))]
     for i, j in rough:
         found[i, j] = tried(float(scales[i]), float(angles[j]))
     for place in sorted(rough, key=lambda place: -found[place][0])[:_CANDIDATES]:
-        for i, j in _around(place, (len(scales), len(angles))):
+        for i, j in _neighbours(place, (len(scales), len(angles))):
             if (i, j) not in found:
                 found[i, j] = tried(float(scales[i]), float(angles[j]))
     best_score, best = max(found.values(), key=lambda one: one[0])
@@ -83,17 +83,17 @@ def _every_second(count: int) -> range:
     return range((count // 2) % 2, count, 2)
 
 
-def _around(place: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
+def _neighbours(place: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
     """The neighbours of a place on a grid."""
     rows, columns = (range(max(at - 1, 0), min(at + 2, count)) for at, count in zip(place, size, strict=True))
     return [(row, column) for row in rows for column in columns]
 
 
-def _steps(low: float, high: float, step: float) -> Matrix:
+def _search_steps(low: float, high: float, step: float) -> Matrix:
     return np.linspace(low, high, 2 * int(np.ceil((high - low) / 2 / step)) + 1)
 
 
-def _about_centre(zoom: float, angle: float, size: tuple[int, int]) -> Matrix:
+def _similarity_about_centre(zoom: float, angle: float, size: tuple[int, int]) -> Matrix:
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
     inner = np.array([cosine - 1, -sine, 0, sine, cosine - 1, 0, 0, 0, 0])
     return homography.to_matrix(inner, size)

@@ -56,7 +56,7 @@ class Photometry:
     offset: float = 0.0
     falloff: tuple[float, float] = (0.0, 0.0)
 
-    def applied(self, light: Image) -> Image:
+    def apply(self, light: Image) -> Image:
         """An (H, W) linear luminance at the other frame's brightness."""
         if self.falloff == (0.0, 0.0):
             return np.asarray(light * np.float32(self.gain) + np.float32(self.offset), dtype=np.float32)
@@ -65,19 +65,19 @@ class Photometry:
         return np.asarray(light * field.astype(np.float32) + np.float32(self.offset), dtype=np.float32)
 
 
-def unclipped(frame: Image) -> Image:
+def unsaturated_mask(frame: Image) -> Image:
     """(H, W) 1 where no channel of an (H, W, 3) linear frame is saturated, else 0."""
     below = float(np.nextafter(np.float32(CLIPPED), np.float32(0)))
     open_to_use = cv2.inRange(frame, (-np.inf,) * 3, (below,) * 3)
     return np.asarray(open_to_use, dtype=np.float32) * np.float32(1 / 255)
 
 
-def white_of(light: NDArray[np.float32]) -> float:
+def white_level(light: NDArray[np.float32]) -> float:
     """The bright end of an (H, W) linear luminance; scales with exposure."""
     return float(np.percentile(light[::4, ::4], _BRIGHT_PERCENTILE))
 
 
-def tone(light: NDArray[np.float32], white: float) -> NDArray[np.float32]:
+def to_tone(light: NDArray[np.float32], white: float) -> NDArray[np.float32]:
     """Square root of luminance relative to `white`: shot noise has about equal strength everywhere.
 
     A small offset keeps read noise in the shadows from being stretched; gain cancels against `white`.
@@ -85,12 +85,12 @@ def tone(light: NDArray[np.float32], white: float) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(light * np.float32(1.0 / max(white, 1e-9)) + np.float32(_DARK_SHARE)))
 
 
-def band(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+def subtract_local_mean(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     """`image` (H, W) less its local Gaussian mean: takes offset, vignetting and shading out of a comparison."""
-    return np.asarray(image - blurred(image, sigma_px), dtype=np.float32)
+    return np.asarray(image - gaussian_mean(image, sigma_px), dtype=np.float32)
 
 
-def blurred(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+def gaussian_mean(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     """Gaussian mean of an (H, W) image; wide ones are computed on a reduced grid."""
     if sigma_px < 4.0 or min(image.shape) < 64:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101))
@@ -101,7 +101,7 @@ def blurred(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def noise_of(light: Image) -> Noise:
+def estimate_noise(light: Image) -> Noise:
     """The noise of an (H, W) linear luminance: the largest line, not falling with light, below what calm cells hold.
 
     Calm cells are found at several brightnesses apart; texture adds to them, so the truth lies below all of them.
@@ -132,7 +132,7 @@ def noise_of(light: Image) -> Noise:
     return best
 
 
-def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:
+def channel_gain(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.bool_], luma: Photometry) -> float:
     """The gain of one channel, where that of luminance is known: weighted median over cells.
 
     Args:
@@ -145,7 +145,7 @@ def gain_of(moving: Image, fixed: Image, homography: Matrix, usable: NDArray[np.
     size = (fixed.shape[0], fixed.shape[1])
     grid = (usable.shape[0], usable.shape[1])
     warped = cv2.warpPerspective(
-        replace(luma, gain=1.0, offset=0.0).applied(moving),
+        replace(luma, gain=1.0, offset=0.0).apply(moving),
         homography,
         size[::-1],
         flags=cv2.INTER_LINEAR,
@@ -184,7 +184,7 @@ def fit_brightness(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:
         return best
     best_cost = np.inf
     for chosen in ((0,), (0, 1), (0, 2, 3), (0, 1, 2, 3)):
-        solution, cost = _robust(columns[:, chosen], f, relative, gain)
+        solution, cost = _fit_robustly(columns[:, chosen], f, relative, gain)
         cost += _CELLS_PER_FREEDOM * len(chosen) * float(np.log(len(m)))
         if cost < best_cost and solution[0] > 0:
             best_cost = cost
@@ -198,7 +198,7 @@ def fit_brightness(moving: Matrix, fixed: Matrix, place: Matrix) -> Photometry:
     return best
 
 
-def _robust(columns: Matrix, target: Matrix, relative: Matrix, gain: float) -> tuple[Matrix, float]:
+def _fit_robustly(columns: Matrix, target: Matrix, relative: Matrix, gain: float) -> tuple[Matrix, float]:
     """Iteratively reweighted least squares: the solution, and N ln(scale²) of its residuals."""
     residual = (target - gain * columns[:, 0]) * relative
     solution: Matrix = np.zeros(columns.shape[1])
@@ -225,7 +225,7 @@ def cell_means(image: Image, size: tuple[int, int]) -> Matrix:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
 
 
-def cells_of(size: tuple[int, int]) -> tuple[int, int]:
+def brightness_grid(size: tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) of the cells that brightness is compared in, for a frame of (height, width)."""
     return max(size[0] // _CELL_PX, 1), max(size[1] // _CELL_PX, 1)
 

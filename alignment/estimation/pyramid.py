@@ -37,7 +37,7 @@ class FramePair:
         """(height, width)."""
         return self.sharp.shape[0], self.sharp.shape[1]
 
-    def halved(self) -> FramePair:
+    def halve(self) -> FramePair:
         """2x2 means."""
         return FramePair(halve(self.blur), halve(self.sharp), halve(self.trusted_blur), halve(self.trusted_sharp))
 
@@ -49,20 +49,20 @@ def halve(image: Image) -> Image:
     return np.asarray(means, dtype=np.float32)
 
 
-def pyramid(frames: FramePair) -> list[FramePair]:
+def build_pyramid(frames: FramePair) -> list[FramePair]:
     """The pair and its halvings, down to about a hundred pixels."""
     levels = [frames]
     while min(levels[-1].size) // 2 >= _SMALLEST_PX:
-        levels.append(levels[-1].halved())
+        levels.append(levels[-1].halve())
     return levels
 
 
-def first_within(levels: list[FramePair], megapixels: float) -> int:
+def first_level_within(levels: list[FramePair], megapixels: float) -> int:
     """The number of the first level that is not larger."""
     sizes = [level.size[0] * level.size[1] / 1e6 for level in levels]
     return next((number for number, size in enumerate(sizes) if size <= megapixels), len(levels) - 1)
 
 
-def first_fitting(levels: list[FramePair], side_px: int) -> int:
+def first_level_fitting(levels: list[FramePair], side_px: int) -> int:
     """The number of the first level whose longer side is not larger."""
     return next((number for number, level in enumerate(levels) if max(level.size) <= side_px), len(levels) - 1)

@@ -35,7 +35,7 @@ def coefficients(image: Image) -> Image:
     return np.asarray(cv2.sepFilter2D(image, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101))
 
 
-def sample(spline: Image, homography: Matrix, size: tuple[int, int], *, radial: float = 0.0) -> Image:
+def sample_cubic(spline: Image, homography: Matrix, size: tuple[int, int], *, radial: float = 0.0) -> Image:
     """The image behind `spline`, brought onto the target grid; outside the source the border is repeated.
 
     Args:
@@ -47,12 +47,12 @@ def sample(spline: Image, homography: Matrix, size: tuple[int, int], *, radial: 
     out = np.empty(size, dtype=np.float32)
     for top in range(0, size[0], _BAND_ROWS):
         bottom = min(top + _BAND_ROWS, size[0])
-        x, y = positions(homography, (top, bottom), size, radial=radial)
-        out[top:bottom] = _cubic(spline, x, y)
+        x, y = source_positions(homography, (top, bottom), size, radial=radial)
+        out[top:bottom] = _sample_at(spline, x, y)
     return out
 
 
-def positions(
+def source_positions(
     homography: Matrix, rows: tuple[int, int], size: tuple[int, int], *, radial: float = 0.0
 ) -> tuple[Image, Image]:
     """Where the pixels of some target rows lie in the source.
@@ -73,9 +73,9 @@ def positions(
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def _cubic(spline: Image, x: Image, y: Image) -> Image:
-    left_weight, left, right = _pairs(x)
-    upper_weight, upper, lower = _pairs(y)
+def _sample_at(spline: Image, x: Image, y: Image) -> Image:
+    left_weight, left, right = _tap_pairs(x)
+    upper_weight, upper, lower = _tap_pairs(y)
 
     def linear(at_x: Image, at_y: Image) -> Image:
         found = cv2.remap(spline, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -88,7 +88,7 @@ def _cubic(spline: Image, x: Image, y: Image) -> Image:
     return below
 
 
-def _pairs(position: Image) -> tuple[Image, Image, Image]:
+def _tap_pairs(position: Image) -> tuple[Image, Image, Image]:
     """The weight of the lower pair of taps, and where one bilinear sample yields each pair."""
     whole = np.floor(position)
     f = position - whole
@@ -100,7 +100,7 @@ def _pairs(position: Image) -> tuple[Image, Image, Image]:
     return lower, whole - 1 + second / lower, whole + 1 + last / upper
 
 
-def linear(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
+def sample_linear(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
     """`image` on the grid of `size`, bilinear: for masks, means and what a disc has smoothed."""
     warped = cv2.warpPerspective(image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.float32)

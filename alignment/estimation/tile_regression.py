@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from alignment.estimation import homography
-from alignment.estimation.blur_matching import slopes
+from alignment.estimation.blur_matching import four_point_gradient
 from sdd_toolkit.imaging.robust import MAD_TO_SIGMA, TUKEY, biweight
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _CLUSTER_RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Systems:
+class TileSystems:
     """One linear system a tile: information · displacement = pull, in pixels.
 
     Attributes:
@@ -74,7 +74,7 @@ class Systems:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class MotionFit:
     """The global model's next step.
 
     Attributes:
@@ -92,7 +92,7 @@ class Fit:
 
 def linearise(
     moving: Image, fixed: Image, softening: Image, weight: Image, tile_px: int, noise_energy: Image | None = None
-) -> Systems:
+) -> TileSystems:
     """The systems for the displacement d of every tile with moving(x + d) = fixed(x).
 
     Args:
@@ -107,7 +107,7 @@ def linearise(
     high, wide = min(tile_px, height), min(tile_px, width)
     rows, columns = height // high, width // wide
     total = np.asarray(0.5 * (moving + fixed), dtype=np.float32)
-    along_x, along_y = slopes(total)
+    along_x, along_y = four_point_gradient(total)
     difference = fixed - moving
     # Six parts, of which number 2 is one everywhere.
     images = {0: along_x, 1: along_y, 3: total, 4: softening, 5: difference}
@@ -118,30 +118,30 @@ def linearise(
     for row in range(rows):
         strip = slice(row * high, (row + 1) * high)
         for number, image in images.items():
-            parts[:, number] = _tiled(image[strip], columns, wide)
-        weights = np.ascontiguousarray(_tiled(weight[strip], columns, wide)).reshape(columns, -1)
-        weights = weights * _agreeing(flat[:, -1], weights)
+            parts[:, number] = _split_row(image[strip], columns, wide)
+        weights = np.ascontiguousarray(_split_row(weight[strip], columns, wide)).reshape(columns, -1)
+        weights = weights * _tukey_weights(flat[:, -1], weights)
         here = slice(row * columns, (row + 1) * columns)
         products[here] = np.matmul(flat * weights[:, None], flat.transpose(0, 2, 1))
         mass[here] = weights.sum(axis=1, dtype=np.float64)
     grid, tile = (rows, columns), (high, wide)
-    covered = _sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
+    covered = _tile_sums((weight > 0).astype(np.float32), grid, tile) >= _COVERED * high * wide
     noise = np.zeros_like(mass)
     if noise_energy is not None:
-        along_x, along_y = slopes(difference)
+        along_x, along_y = four_point_gradient(difference)
         # Both frames' noise is in their difference, at four times the strength it has in their mean, and more.
-        bound = _sums(weight * (along_x * along_x + along_y * along_y), grid, tile) / 4
-        share = mass / np.maximum(_sums(weight, grid, tile), 1e-30)
-        noise = share * np.minimum(_sums(noise_energy, grid, tile), bound)
-    return _reduced(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
+        bound = _tile_sums(weight * (along_x * along_x + along_y * along_y), grid, tile) / 4
+        share = mass / np.maximum(_tile_sums(weight, grid, tile), 1e-30)
+        noise = share * np.minimum(_tile_sums(noise_energy, grid, tile), bound)
+    return _eliminate_nuisance(products, mass, noise, covered, homography.tile_jacobian((height, width), grid, tile))
 
 
-def _tiled(strip: Image, columns: int, wide: int) -> Image:
+def _split_row(strip: Image, columns: int, wide: int) -> Image:
     """(columns, high, wide) one row of tiles, a view."""
     return strip[:, : columns * wide].reshape(strip.shape[0], columns, wide).transpose(1, 0, 2)
 
 
-def _agreeing(residual: Image, weight: Image) -> Image:
+def _tukey_weights(residual: Image, weight: Image) -> Image:
     """Tukey's weight of every pixel against the spread of its own tile."""
     relative = np.abs(residual) * np.sqrt(weight)
     # Half of a tile may lie outside the overlap; those pixels have weight 0 and do not count.
@@ -153,14 +153,16 @@ def _agreeing(residual: Image, weight: Image) -> Image:
     return biweight(ratio * ratio)
 
 
-def _sums(image: Image, grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
+def _tile_sums(image: Image, grid: tuple[int, int], tile: tuple[int, int]) -> Matrix:
     """(tiles,) sums over each tile."""
     whole = image[: grid[0] * tile[0], : grid[1] * tile[1]]
     means = cv2.resize(whole, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(tile[0] * tile[1] * means.astype(np.float64).ravel())
 
 
-def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.bool_], jacobian: Matrix) -> Systems:
+def _eliminate_nuisance(
+    products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.bool_], jacobian: Matrix
+) -> TileSystems:
     """Eliminates offset, gain and change of blur from each tile's sums (Schur complement).
 
     Args:
@@ -185,7 +187,7 @@ def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.
     texture[texture < _LEAST_TEXTURE] = 0
     precision = 1 / np.maximum(variance, _LEAST_VARIANCE * typical + 1e-15)
     grid = jacobian.shape[0], jacobian.shape[1]
-    return Systems(
+    return TileSystems(
         information=rest[:, :2, :2] * (precision * texture**2)[:, None, None],
         pull=rest[:, :2, 2] * (precision * texture)[:, None],
         jacobian=jacobian.reshape(-1, 2, 9),
@@ -193,7 +195,7 @@ def _reduced(products: Matrix, mass: Matrix, noise: Matrix, covered: NDArray[np.
     )
 
 
-def fit_motion(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = None) -> Fit:
+def fit_motion(systems: TileSystems, basis: Matrix, prior: tuple[Matrix, Matrix] | None = None) -> MotionFit:
     """The random-effects regression of all tiles on a basis of the parameters.
 
     Args:
@@ -223,18 +225,18 @@ def fit_motion(systems: Systems, basis: Matrix, prior: tuple[Matrix, Matrix] | N
         bread = np.linalg.inv(normal) if len(normal) else normal
         step = bread @ right
         left = local - turned @ step
-        factor, spread2 = _scatter(left[seen], values[seen])
+        factor, spread2 = _estimate_scatter(left[seen], values[seen])
         energy = np.where(seen, left**2 * values / (factor + spread2 * values), 0.0).sum(axis=1)
         weight = np.where(seen.any(axis=1), biweight(energy / (2 * TUKEY**2)), 0.0)
     parts = np.einsum("tik,ti->tk", turned, precision * left)
-    meat = _clustered(parts, systems.grid)
+    meat = _sum_cluster_scores(parts, systems.grid)
     if len(normal):
         # Few clusters span too few directions: a little of what independent tiles would give keeps it regular.
         meat += _CLUSTER_RIDGE * float(np.trace(bread @ meat)) / len(normal) * normal
-    return Fit(basis @ step, bread @ meat @ bread, float(np.sqrt(spread2)), weight)
+    return MotionFit(basis @ step, bread @ meat @ bread, float(np.sqrt(spread2)), weight)
 
 
-def _scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
+def _estimate_scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
     """(factor, τ²) with left² ≈ factor / values + τ²: what weak tiles scatter by, and what strong ones do."""
     if left.size < 8:
         return 1.0, 0.0
@@ -250,7 +252,7 @@ def _scatter(left: Matrix, values: Matrix) -> tuple[float, float]:
     return factor, min(max(spread2, _LEAST_SPREAD_PX**2), _LARGEST_SPREAD_PX**2)
 
 
-def _clustered(parts: Matrix, grid: tuple[int, int]) -> Matrix:
+def _sum_cluster_scores(parts: Matrix, grid: tuple[int, int]) -> Matrix:
     """Σ s sᵀ over clusters of neighbouring tiles, s the sum of their scores."""
     rows, columns = grid
     side = max(round(float(np.sqrt(rows * columns / _CLUSTERS))), 1)

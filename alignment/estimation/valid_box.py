@@ -36,23 +36,23 @@ def valid_box(matrix: Matrix, size: tuple[int, int], radial: float = 0.0) -> Box
     left, top, right, bottom = (factor * edge for edge in geometry.inner_box(mask))
     found = (left, top, right, bottom)
     # With a radial term the corners do not tell about what lies between them.
-    return found if radial or right == left else _grown(found, matrix, size, 2 * factor)
+    return found if radial or right == left else _grow(found, matrix, size, 2 * factor)
 
 
-def _grown(box: Box, matrix: Matrix, size: tuple[int, int], most_px: int) -> Box:
+def _grow(box: Box, matrix: Matrix, size: tuple[int, int], most_px: int) -> Box:
     """`box` with each edge moved outwards, in turn, as far as its corners stay inside the blurred frame."""
     back = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     edges = list(box)
     for edge, outwards in enumerate((-1, -1, 1, 1)):
         for _ in range(most_px):
             edges[edge] += outwards
-            if not _covered((edges[0], edges[1], edges[2], edges[3]), back, size):
+            if not _lies_in_both((edges[0], edges[1], edges[2], edges[3]), back, size):
                 edges[edge] -= outwards
                 break
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _covered(box: Box, back: Matrix, size: tuple[int, int]) -> bool:
+def _lies_in_both(box: Box, back: Matrix, size: tuple[int, int]) -> bool:
     """Whether the corner pixels of a box lie inside both frames; what lies between them then does, too."""
     left, top, right, bottom = box
     if left < 0 or top < 0 or right > size[1] or bottom > size[0]:

@@ -60,7 +60,7 @@ class Sharpness:
     noise: float
 
 
-def sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
+def measure_sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
     """The fine detail of a frame at every pixel.
 
     Args:
@@ -72,15 +72,15 @@ def sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
     energy = np.asarray(fine * fine, dtype=np.float32)
     near, far = (cv2.GaussianBlur(energy, (0, 0), sigma) for sigma in (_SMALL_SIGMA_PX, _LARGE_SIGMA_PX))
     gathered = np.where(valid, (near + _LARGE_WEIGHT * far) * np.float32(_MILLION), -1).astype(np.float32)
-    return Sharpness(gathered, noise_of(rgb))
+    return Sharpness(gathered, noise_energy(rgb))
 
 
-def noise_of(rgb: Image) -> float:
+def noise_energy(rgb: Image) -> float:
     """Energy that noise alone puts into `sharpness` of an (h, w, 3) linear frame, as far as the frame tells."""
-    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_noise(np.sqrt(luminance(rgb)))
+    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_band_noise(np.sqrt(luminance(rgb)))
 
 
-def sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:
+def choose_sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:
     """(h, w) uint8: which of the frames is the sharpest at each pixel; ties go to the first.
 
     Where several show about as much, the one of them that wins around there is taken; where none shows more detail than
@@ -112,9 +112,9 @@ def sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[n
         return np.asarray(~textured | (_CLEARLY * _signal(entry, common) >= best), dtype=np.bool_)
 
     reach_px = max(1.0, _SURROUNDINGS * max(best.shape))
-    around = _voted(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px), equal)
+    around = _majority_vote(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px), equal)
     filled = np.where(evident, winner, around)
-    return _voted(filled, maps, np.ones_like(evident), lambda votes: cv2.blur(votes, (_SPECK_PX, _SPECK_PX)))
+    return _majority_vote(filled, maps, np.ones_like(evident), lambda votes: cv2.blur(votes, (_SPECK_PX, _SPECK_PX)))
 
 
 def _signal(entry: Sharpness, common: float) -> Image:
@@ -125,7 +125,7 @@ def _signal(entry: Sharpness, common: float) -> Image:
     return np.asarray(signal, dtype=np.float32)
 
 
-def _voted(
+def _majority_vote(
     winner: NDArray[np.uint8],
     maps: Sequence[Sharpness],
     counted: NDArray[np.bool_],
@@ -161,7 +161,7 @@ def empty_blend(size: tuple[int, int]) -> Blend:
     return Blend(tuple(np.zeros((*shape, 3), dtype=np.float32) for shape in sizes))
 
 
-def join(blend: Blend, image: Image, mask: Image) -> None:
+def add_frame(blend: Blend, image: Image, mask: Image) -> None:
     """Adds a frame where `mask` says so. The masks of all frames must sum to one.
 
     Args:
@@ -179,7 +179,7 @@ def join(blend: Blend, image: Image, mask: Image) -> None:
         image, mask = coarse, np.asarray(cv2.pyrDown(mask), dtype=np.float32)
 
 
-def joined(blend: Blend) -> Image:
+def collapse(blend: Blend) -> Image:
     """(H, W, 3) float32, the picture; not below 0."""
     image = blend.bands[-1]
     for band in reversed(blend.bands[:-1]):

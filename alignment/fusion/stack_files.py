@@ -107,7 +107,7 @@ class Fusion:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _SourceFrame:
     """A frame's file, what to call it, and which samples of it are defects."""
 
     path: Path
@@ -153,24 +153,26 @@ def fuse_files(
     if not 2 <= len(paths) <= MOST_FRAMES:
         raise InputError(f"a stack of {len(paths)} frames", hint=f"2 to {MOST_FRAMES} frames can be fused")
     sources = [
-        _Source(path, name, places)
+        _SourceFrame(path, name, places)
         for path, name, places in zip(paths, names, bad_pixels or [None] * len(paths), strict=True)
     ]
-    placed, maps, noise = _placed(sources, reference, config)
+    placed, maps, noise = _register_stack(sources, reference, config)
     used = [number for number, frame in enumerate(placed) if frame.reason is None]
     if len(used) < 2:
         why = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in placed if frame.reason)
         raise UnfusableError(f"no frame can be joined to {names[reference]} ({why})", hint="see docs/fusion.md")
-    winner = blending.sharpest([maps[number] for number in used], noise)
+    winner = blending.choose_sharpest([maps[number] for number in used], noise)
     origin = np.array(used, dtype=np.uint8)[winner]
     del maps
-    picture, camera = _blended(sources, placed, origin, reference)
+    picture, camera = _blend_frames(sources, placed, origin, reference)
     shares = np.bincount(origin.ravel(), minlength=len(paths)) / origin.size
     placed = [replace(frame, share=round(float(share), 6)) for frame, share in zip(placed, shares, strict=True)]
-    path = _written(picture, camera, paths[reference], stem, len(used))
+    path = _write_picture(picture, camera, paths[reference], stem, len(used))
     origin_path = stem.with_name(f"{stem.name}_origin.png")
-    write_values(origin_path, _doubled(origin))
-    write_image(stem.with_name(f"{stem.name}_check.jpg"), _check(camera, frames.read_camera(path), origin, len(paths)))
+    write_values(origin_path, _to_full_size(origin))
+    write_image(
+        stem.with_name(f"{stem.name}_check.jpg"), _draw_check(camera, frames.read_camera(path), origin, len(paths))
+    )
     result = Fusion(
         made_from=made_from,
         reference=reference,
@@ -185,7 +187,7 @@ def fuse_files(
     return result
 
 
-def most_detailed(paths: Sequence[Path]) -> int:
+def choose_reference(paths: Sequence[Path]) -> int:
     """Index of the frame with most fine detail, the first of equals, among those of the commonest size.
 
     Raises:
@@ -220,25 +222,27 @@ def read_fusion(path: Path) -> Fusion | None:
     return found if picture.stat().st_size == found.bytes and sha256_of(picture) == found.sha256 else None
 
 
-def _placed(
-    sources: Sequence[_Source], reference: int, config: AlignConfig
+def _register_stack(
+    sources: Sequence[_SourceFrame], reference: int, config: AlignConfig
 ) -> tuple[list[StackFrame], dict[int, blending.Sharpness], float]:
     """How every frame lies on the reference frame, where it is how sharp, at half size, and the noise of them all."""
     target = frames.read_half(sources[reference].path, sources[reference].bad_pixels)
     size = (target.rgb.shape[0], target.rgb.shape[1])
     placed = [StackFrame(source.name) for source in sources]
-    maps = {reference: _sharpness(target.rgb, placed[reference], size)}
-    noise = blending.noise_of(target.rgb)
+    maps = {reference: _frame_sharpness(target.rgb, placed[reference], size)}
+    noise = blending.noise_energy(target.rgb)
     for number, source in enumerate(sources):
         if number != reference:
-            placed[number], half = _registered(source, target, config)
+            placed[number], half = _register_frame(source, target, config)
             if half is not None:
-                maps[number] = _sharpness(half.rgb, placed[number], size)
-                noise = min(noise, blending.noise_of(half.rgb))
+                maps[number] = _frame_sharpness(half.rgb, placed[number], size)
+                noise = min(noise, blending.noise_energy(half.rgb))
     return placed, maps, noise
 
 
-def _registered(source: _Source, target: HalfFrame, config: AlignConfig) -> tuple[StackFrame, HalfFrame | None]:
+def _register_frame(
+    source: _SourceFrame, target: HalfFrame, config: AlignConfig
+) -> tuple[StackFrame, HalfFrame | None]:
     """The frame on the reference frame's grid; without pixels if it is left out."""
     name = source.name
     try:
@@ -262,22 +266,22 @@ def _registered(source: _Source, target: HalfFrame, config: AlignConfig) -> tupl
     return StackFrame(name, rows, found.gain, 2 * (found.error_px or 0.0)), half
 
 
-def _sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> blending.Sharpness:
+def _frame_sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> blending.Sharpness:
     half = geometry.scaled(frame.homography, 0.5)
     unmoved = np.array_equal(half, np.eye(3))
     covered = np.ones(size, dtype=np.bool_) if unmoved else resampling.valid(half, size, size)
     moved = rgb if unmoved else resampling.warp(rgb, half, size)
-    found = blending.sharpness(np.maximum(moved * np.float32(frame.gain), np.float32(0)), covered)
+    found = blending.measure_sharpness(np.maximum(moved * np.float32(frame.gain), np.float32(0)), covered)
     return replace(found, energy=np.minimum(found.energy, np.float32(_LARGEST_HALF)).astype(np.float16))
 
 
-def _blended(
-    sources: Sequence[_Source], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
+def _blend_frames(
+    sources: Sequence[_SourceFrame], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
 ) -> tuple[Image, frames.CameraFrame]:
     """The picture in linear camera RGB, and the reference frame it looks like."""
     size = (2 * origin.shape[0], 2 * origin.shape[1])
     blend = blending.empty_blend(size)
-    whole = _doubled(origin)
+    whole = _to_full_size(origin)
     target = frames.read_camera(sources[reference].path, sources[reference].bad_pixels)
     for number, (source, frame) in enumerate(zip(sources, placed, strict=True)):
         mask = whole == number
@@ -287,11 +291,11 @@ def _blended(
         if number != reference:
             image = resampling.warp(frames.read_camera(source.path, source.bad_pixels).rgb, frame.homography, size)
             image *= np.float32(frame.gain)
-        blending.join(blend, image, mask.astype(np.float32))
-    return np.minimum(blending.joined(blend), np.float32(1)), target
+        blending.add_frame(blend, image, mask.astype(np.float32))
+    return np.minimum(blending.collapse(blend), np.float32(1)), target
 
 
-def _written(picture: Image, camera: frames.CameraFrame, like: Path, stem: Path, count: int) -> Path:
+def _write_picture(picture: Image, camera: frames.CameraFrame, like: Path, stem: Path, count: int) -> Path:
     if like.suffix.lower() in frames.IMAGE_SUFFIXES:
         path = stem.with_name(f"{stem.name}.png")
         write_image(path, np.asarray(encode(picture, Encoding.SRGB16), dtype=np.uint16), like=like)
@@ -318,17 +322,17 @@ def _written(picture: Image, camera: frames.CameraFrame, like: Path, stem: Path,
     return path
 
 
-def _doubled(half: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _to_full_size(half: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return half.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def _check(
+def _draw_check(
     reference: frames.CameraFrame, fused: frames.CameraFrame, origin: NDArray[np.uint8], count: int
 ) -> NDArray[np.uint8]:
     """The reference frame, the fused picture and the map of origins in colours, side by side."""
     height, width = origin.shape
     shown = (min(_CHECK_WIDTH_PX, width), round(height * min(1.0, _CHECK_WIDTH_PX / width)))
-    panels = [_seen(frame, shown) for frame in (reference, fused)]
+    panels = [_preview(frame, shown) for frame in (reference, fused)]
     grey = (origin.astype(np.float32) * (255.0 / max(count - 1, 1))).astype(np.uint8)
     coloured = cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[..., ::-1]
     panels.append(np.asarray(cv2.resize(coloured, shown, interpolation=cv2.INTER_NEAREST), dtype=np.uint8))
@@ -336,7 +340,7 @@ def _check(
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
 
 
-def _seen(frame: frames.CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
+def _preview(frame: frames.CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
     """As a person would see it, `shown` (width, height) pixels large."""
     small = cv2.resize(frame.rgb, shown, interpolation=cv2.INTER_AREA)
     return preview(replace(frame, rgb=np.asarray(small, dtype=np.float32)))

@@ -202,7 +202,7 @@ def fuse_frames(
         raise InputError(f"{_record_file(stem)} is there already", hint="choose another --out, or --overwrite")
     resolved = [path.resolve() for path in files]
     if reference is None:
-        chosen = stack_files.most_detailed(files)
+        chosen = stack_files.choose_reference(files)
     elif reference.resolve() in resolved:
         chosen = resolved.index(reference.resolve())
     else:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from alignment.config import AlignConfig
-from alignment.registration.register import analyse
+from alignment.registration.register import register_with_flow
 from alignment.transforms import transform as transforms
 from alignment.transforms.mapping import Mapping, source_points
 
@@ -59,7 +59,7 @@ def flow(
     Raises:
         ValueError: As `registration.register`.
     """
-    alignment, residual = analyse(blur, sharp, config or AlignConfig(), mask=mask)
+    alignment, residual = register_with_flow(blur, sharp, config or AlignConfig(), mask=mask)
     height, width = blur.shape[:2]
     field = np.zeros((height, width, 2), dtype=np.float32)
     confidence = np.zeros((height, width), dtype=np.float32)
@@ -67,12 +67,12 @@ def flow(
     if residual is None or alignment.failure is not None:
         return Flow(field, confidence, occlusion)
     hidden = residual.occlusion.astype(np.float32)
-    mapping = Mapping(transforms.of_alignment(alignment, "blur", "sharp"), inverse=True)
+    mapping = Mapping(transforms.from_alignment(alignment, "blur", "sharp"), inverse=True)
     for top in range(0, height, _BAND_ROWS):
         rows = slice(top, min(top + _BAND_ROWS, height))
         ys, xs = np.mgrid[rows, 0:width].astype(np.float64)
         x, y, _ = source_points(mapping, rows)
-        moved, sure, covered = (_sampled(image, x, y) for image in (residual.flow, residual.confidence, hidden))
+        moved, sure, covered = (_sample_linear(image, x, y) for image in (residual.flow, residual.confidence, hidden))
         end_x, end_y = x + moved[..., 0], y + moved[..., 1]
         outside = (end_x < -0.5) | (end_y < -0.5) | (end_x > width - 0.5) | (end_y > height - 0.5)
         field[rows] = np.stack([end_x - xs, end_y - ys], axis=-1)
@@ -81,6 +81,6 @@ def flow(
     return Flow(field, confidence, occlusion)
 
 
-def _sampled(image: Image, x: NDArray[np.float64], y: NDArray[np.float64]) -> Image:
+def _sample_linear(image: Image, x: NDArray[np.float64], y: NDArray[np.float64]) -> Image:
     at = x.astype(np.float32), y.astype(np.float32)
     return np.asarray(cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)

@@ -20,7 +20,7 @@ SUFFIXES = (".png", ".tif", ".tiff")
 _LOG = logging.getLogger(__name__)
 
 
-def mask_of(masks: Path | None, pair_id: str) -> Path | None:
+def find_mask(masks: Path | None, pair_id: str) -> Path | None:
     """The mask of a pair: `masks` itself if it is a file, `masks/ID.png` (or .tif, .tiff) if it is a folder."""
     if masks is None or not masks.is_dir():
         return masks
@@ -36,7 +36,7 @@ def check_masks(masks: Path, pair_ids: Sequence[str]) -> None:
     """
     if not masks.exists():
         raise InputError(f"there is no mask {masks}", hint="check --mask")
-    without = [name for name in pair_ids if mask_of(masks, name) is None]
+    without = [name for name in pair_ids if find_mask(masks, name) is None]
     if not without:
         return
     if len(without) == len(pair_ids):

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from alignment.registration.masks import read_mask
-from alignment.registration.stage import align_halves, packed
+from alignment.registration.stage import align_halves, to_npz
 from alignment.transforms import transform as transforms
-from alignment.transforms.apply import apply_file, check_free, with_flow
-from alignment.transforms.mapping import Mapping, bands
+from alignment.transforms.apply import add_flow, apply_file, check_free
+from alignment.transforms.mapping import Mapping, map_in_bands
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import as_shot_white_balance, preview, read_half
 from sdd_toolkit.frames.writing import write_image
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignment.config import AlignConfig
-    from alignment.residual_flow.estimate import Stored
+    from alignment.residual_flow.estimate import EncodedFlow
     from alignment.transforms.transform import Transform
     from sdd_toolkit.frames.reading import HalfFrame
     from sdd_toolkit.records import Alignment
@@ -70,24 +70,24 @@ def align_photographs(
     for place in (transform_file, flow_file, check_file):
         check_free(place, keep, overwrite)
     halves = read_half(blur), read_half(sharp)
-    alignment, residual = _aligned(blur, sharp, halves, config, mask)
-    transform = transforms.of_alignment(alignment, blur.name, sharp.name)
+    alignment, residual = _align(blur, sharp, halves, config, mask)
+    transform = transforms.from_alignment(alignment, blur.name, sharp.name)
     if residual is not None:
-        write_bytes(flow_file, packed(residual))
+        write_bytes(flow_file, to_npz(residual))
         transform = replace(transform, flow=flow_file.name)
     mapping = Mapping(transform)
     if follow_flow and residual is not None:
-        mapping = with_flow(mapping, flow_file)
+        mapping = add_flow(mapping, flow_file)
     balance = as_shot_white_balance(sharp)
     aligned_file = apply_file(blur, out, mapping, balance=balance, keep=keep, overwrite=overwrite)
-    write_image(check_file, before_and_after(*halves, mapping))
+    write_image(check_file, draw_check(*halves, mapping))
     transforms.write_transform(transform_file, transform)
     written = (transform_file, aligned_file, check_file)
     report = Report("align", 1, 1, 0, {}, time.monotonic() - started, tuple(map(str, written)))
     return report, transform
 
 
-def before_and_after(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDArray[np.uint8]:
+def draw_check(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDArray[np.uint8]:
     """The blurred frame in red over the sharp one in cyan, left as shot, right aligned: fringes are misplacement.
 
     Args:
@@ -99,16 +99,16 @@ def before_and_after(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDA
         (h, w, 3) RGB.
     """
     frame = replace(blur, rgb=blur.rgb * np.float32(mapping.transform.gain), white_balance=sharp.white_balance)
-    moved = np.concatenate([band.pixels for band in bands(frame.rgb, replace(mapping, scale=0.5))])
-    target = _brightness(sharp)
-    panels = [np.stack([_brightness(one), target, target], axis=-1) for one in (frame, replace(frame, rgb=moved))]
+    moved = np.concatenate([band.pixels for band in map_in_bands(frame.rgb, replace(mapping, scale=0.5))])
+    target = _preview_grey(sharp)
+    panels = [np.stack([_preview_grey(one), target, target], axis=-1) for one in (frame, replace(frame, rgb=moved))]
     gap = np.full((len(target), _CHECK_GAP_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gap, panels[1]], axis=1)
 
 
-def _aligned(
+def _align(
     blur: Path, sharp: Path, halves: tuple[HalfFrame, HalfFrame], config: AlignConfig, mask: Path | None
-) -> tuple[Alignment, Stored | None]:
+) -> tuple[Alignment, EncodedFlow | None]:
     size = halves[1].size
     if halves[0].size != size:
         sizes = " and ".join(f"{width}x{height}" for height, width in (half.size for half in halves))
@@ -124,7 +124,7 @@ def _aligned(
     return alignment, residual
 
 
-def _brightness(frame: HalfFrame) -> NDArray[np.uint8]:
+def _preview_grey(frame: HalfFrame) -> NDArray[np.uint8]:
     """(h, w) grey of a frame as a person would see it, at most `_CHECK_WIDTH_PX` wide."""
     grey = cv2.cvtColor(preview(frame), cv2.COLOR_RGB2GRAY)
     height, width = grey.shape

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment.config import AlignConfig
 from alignment.estimation import brightness_field, global_model, photometry
-from alignment.estimation.pyramid import FramePair, first_within, halve, pyramid
+from alignment.estimation.pyramid import FramePair, build_pyramid, first_level_within, halve
 from alignment.estimation.valid_box import valid_box
 from alignment.registration import tile_statistics
 from alignment.residual_flow import estimate as dense
@@ -22,9 +22,9 @@ from sdd_toolkit.records import Alignment, Reason
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.estimation.global_model import GlobalEstimate, Matched
+    from alignment.estimation.global_model import BlurMatchedFrames, GlobalEstimate
     from alignment.registration.tile_statistics import TileStatistics
-    from alignment.residual_flow.estimate import Residual
+    from alignment.residual_flow.estimate import ResidualFlow
     from sdd_toolkit.calibration.breathing_model import ZoomPrior
     from sdd_toolkit.records import Row
 
@@ -37,12 +37,12 @@ _STATISTICS_MEGAPIXELS = 0.45
 # A median radius of this share of the largest disc is taken to lie beyond it.
 _SATURATED = 0.95
 # Two frames with more of their textured tiles unexplained than this do not show one scene.
-_STRANGE = 0.7
+_MAX_UNEXPLAINED = 0.7
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Registration:
     """A registration and what it rests on.
 
     Attributes:
@@ -54,7 +54,7 @@ class Measured:
 
     alignment: Alignment
     estimate: GlobalEstimate | None
-    residual: Residual | None
+    residual: ResidualFlow | None
     sizes: tuple[tuple[int, int], ...]
 
 
@@ -82,83 +82,83 @@ def register(
         ValueError: The arrays differ in shape, are not (H, W, 3) or hold values that are not finite; the mask has
             another shape.
     """
-    return measure(blur, sharp, config or AlignConfig(), mask=mask, prior=prior).alignment
+    return compute_registration(blur, sharp, config or AlignConfig(), mask=mask, prior=prior).alignment
 
 
-def analyse(
+def register_with_flow(
     blur: Image,
     sharp: Image,
     config: AlignConfig,
     *,
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
-) -> tuple[Alignment, Residual | None]:
+) -> tuple[Alignment, ResidualFlow | None]:
     """The alignment and the residual flow on the sharp frame's grid, both in pixels of the arrays.
 
     The residual is None where there is no alignment to be residual to. Arguments as of `register`.
     """
-    found = measure(blur, sharp, config, mask=mask, prior=prior)
+    found = compute_registration(blur, sharp, config, mask=mask, prior=prior)
     if found.estimate is None or found.residual is None:
         return found.alignment, None
     level = int(np.log2(found.estimate.reduction))
     fine = found.residual
     for size in reversed(found.sizes[:level]):
-        fine = dense.enlarged(fine, size)
+        fine = dense.upsample(fine, size)
     return found.alignment, fine
 
 
-def measure(
+def compute_registration(
     blur: Image,
     sharp: Image,
     config: AlignConfig,
     *,
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
-    precise_px: float = 0.0,
+    tolerance_px: float = 0.0,
     clipped: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
-) -> Measured:
+) -> Registration:
     """The alignment with what it rests on. Arguments as of `register`, and:
 
     Args:
-        precise_px: No finer level is looked at once its own estimate of the corner error is below this; 0: the finest
+        tolerance_px: No finer level is looked at once its own estimate of the corner error is below this; 0: the finest
             one always is.
         clipped: (H, W) saturated pixels of the blurred and of the sharp frame; None: told by `photometric.unclipped`.
     """
-    _check(blur, sharp, mask)
+    _check_arrays(blur, sharp, mask)
     size = (sharp.shape[0], sharp.shape[1])
     if clipped is None:
-        trusted = [photometry.unclipped(frame) for frame in (blur, sharp)]
+        trusted = [photometry.unsaturated_mask(frame) for frame in (blur, sharp)]
     else:
         trusted = [np.asarray(~saturated, dtype=np.float32) for saturated in clipped]
     if mask is not None:
         trusted[1] *= mask
-    levels = pyramid(FramePair(luminance(blur), luminance(sharp), *trusted))
+    levels = build_pyramid(FramePair(luminance(blur), luminance(sharp), *trusted))
     # Texture that only the finest pixels hold drowns in their noise.
-    first = levels[first_within(levels, min(config.working_megapixels, _STATISTICS_MEGAPIXELS))]
-    textured = [_textured(light) for light in (first.blur, first.sharp)]
+    first = levels[first_level_within(levels, min(config.working_megapixels, _STATISTICS_MEGAPIXELS))]
+    textured = [_textured_tiles(light) for light in (first.blur, first.sharp)]
     used = None if mask is None else mask.astype(np.float32)
     if used is not None:
-        textured[1] &= tile_statistics.means(_resized(used, first.size)) > 0.5
+        textured[1] &= tile_statistics.tile_means(_resize(used, first.size)) > 0.5
     count = int(min(tiles.sum() for tiles in textured))
     if count < config.min_textured_tiles:
-        alignment = replace(_unaligned(size), failure=Reason.NO_TEXTURE)
+        alignment = replace(_identity_alignment(size), failure=Reason.NO_TEXTURE)
         detail = f"{count} textured tiles < {config.min_textured_tiles}"
-        return Measured(replace(alignment, detail=detail), None, None, (size,))
-    estimate = global_model.estimate_global(levels, config, prior, precise_px)
+        return Registration(replace(alignment, detail=detail), None, None, (size,))
+    estimate = global_model.estimate_global(levels, config, prior, tolerance_px)
     alignment, tiles, residual = _described(estimate, config, used)
-    found = enlarged(alignment, estimate.reduction, size)
+    found = scale_alignment(alignment, estimate.reduction, size)
     found = replace(found, box=valid_box(found.homography, size, found.radial))
     colour = brightness_field.colour_gain(blur, sharp, levels, found.homography, estimate.photometry)
     blurred_px = float(np.median(np.abs(estimate.matched.radius.radius_px))) * estimate.reduction
-    judged = _judged(replace(found, colour_gain=colour), int(tiles.textured.sum()), blurred_px, config)
+    judged = _judge(replace(found, colour_gain=colour), int(tiles.textured.sum()), blurred_px, config)
     sizes = tuple(level.size for level in levels)
     lost = judged.failure is not None and judged.failure is not Reason.PARALLAX
     if lost:
-        return Measured(judged, None, None, sizes[:1])
-    return Measured(judged, estimate, residual, sizes)
+        return Registration(judged, None, None, sizes[:1])
+    return Registration(judged, estimate, residual, sizes)
 
 
-def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignment:
+def scale_alignment(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignment:
     """`alignment` of reduced frames in pixels of the frames they were reduced from.
 
     Args:
@@ -171,7 +171,7 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
     shift = (factor * alignment.shift_px[0], factor * alignment.shift_px[1])
     return replace(
         alignment,
-        rows=_rows(matrix),
+        rows=_to_rows(matrix),
         size=size,
         box=(left, top, right, bottom),
         shift_px=shift,
@@ -188,7 +188,7 @@ def enlarged(alignment: Alignment, factor: int, size: tuple[int, int]) -> Alignm
 
 def _described(
     estimate: GlobalEstimate, config: AlignConfig, used: Image | None
-) -> tuple[Alignment, TileStatistics, Residual]:
+) -> tuple[Alignment, TileStatistics, ResidualFlow]:
     """The record of an estimate in pixels of its level, its tiles and the flow they rest on.
 
     Args:
@@ -198,26 +198,26 @@ def _described(
     """
     size = estimate.frames.size
     matrix = estimate.homography
-    residual = dense.residual_flow(estimate)
-    seen, unit = _coarse(estimate, residual)
+    residual = dense.estimate_residual_flow(estimate)
+    seen, unit = _reduce_for_statistics(estimate, residual)
     if used is not None:
-        allowed = _resized(used, (seen.sharp.shape[0], seen.sharp.shape[1])) > 0.99
+        allowed = _resize(used, (seen.sharp.shape[0], seen.sharp.shape[1])) > 0.99
         seen = replace(seen, matched=replace(seen.matched, overlap=seen.matched.overlap & allowed))
-    textured = _textured(seen.sharp)
-    tiles = tile_statistics.tile_statistics(
+    textured = _textured_tiles(seen.sharp)
+    tiles = tile_statistics.measure_tiles(
         seen.matched,
         seen.residual,
         textured,
-        noise=float(np.hypot(_noise(seen.blur), _noise(seen.sharp))),
+        noise=float(np.hypot(_tone_noise(seen.blur), _tone_noise(seen.sharp))),
         explained_shift_px=config.explained_shift_px / estimate.reduction / unit,
     )
     coarse = geometry.scaled(matrix, 1 / unit)
     before, after = tile_statistics.displacements_px(coarse, seen.residual, tiles.textured)
     words = geometry.decompose(matrix, size)
     radius = cv2.resize(estimate.matched.radius.radius_px, tiles.textured.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    coc = tile_statistics.spread(np.maximum(radius[tiles.textured], 0).astype(np.float64))
+    coc = tile_statistics.median_and_p95(np.maximum(radius[tiles.textured], 0).astype(np.float64))
     alignment = Alignment(
-        rows=_rows(matrix),
+        rows=_to_rows(matrix),
         model=estimate.model,
         gain=estimate.photometry.gain,
         size=size,
@@ -244,25 +244,27 @@ def _described(
 
 
 @dataclass(frozen=True, slots=True)
-class _Coarse:
+class _StatisticsFrames:
     """What tiles are judged on: small enough for texture to stand out of noise."""
 
-    matched: Matched
-    residual: Residual
+    matched: BlurMatchedFrames
+    residual: ResidualFlow
     blur: Image
     sharp: Image
 
 
-def _coarse(estimate: GlobalEstimate, residual: Residual) -> tuple[_Coarse, int]:
+def _reduce_for_statistics(estimate: GlobalEstimate, residual: ResidualFlow) -> tuple[_StatisticsFrames, int]:
     """The estimate reduced to `_STATISTICS_MEGAPIXELS`, and how many of its pixels make one there."""
-    seen, unit = _Coarse(estimate.matched, residual, estimate.frames.blur, estimate.frames.sharp), 1
+    seen, unit = _StatisticsFrames(estimate.matched, residual, estimate.frames.blur, estimate.frames.sharp), 1
     while seen.sharp.size > 1e6 * _STATISTICS_MEGAPIXELS:
-        seen = _Coarse(seen.matched.halved(), dense.halved(seen.residual), halve(seen.blur), halve(seen.sharp))
+        seen = _StatisticsFrames(
+            seen.matched.halve(), dense.downsample(seen.residual), halve(seen.blur), halve(seen.sharp)
+        )
         unit *= 2
     return seen, unit
 
 
-def _judged(alignment: Alignment, count: int, blurred_px: float, config: AlignConfig) -> Alignment:
+def _judge(alignment: Alignment, count: int, blurred_px: float, config: AlignConfig) -> Alignment:
     """`alignment` with the first failure that holds; what is not known then is not told.
 
     Args:
@@ -274,7 +276,7 @@ def _judged(alignment: Alignment, count: int, blurred_px: float, config: AlignCo
     if alignment.ncc < config.min_ncc:
         detail = f"median tile correlation {alignment.ncc:.3f} < {config.min_ncc:g}"
         return _without_geometry(alignment, Reason.DIFFERENT_SCENE, detail)
-    if alignment.unexplained_fraction > _STRANGE:
+    if alignment.unexplained_fraction > _MAX_UNEXPLAINED:
         detail = f"{alignment.unexplained_fraction:.0%} of the textured tiles match no blur and no small shift"
         return _without_geometry(alignment, Reason.DIFFERENT_SCENE, detail)
     if count < config.min_textured_tiles:
@@ -297,7 +299,7 @@ def _judged(alignment: Alignment, count: int, blurred_px: float, config: AlignCo
 
 def _without_geometry(alignment: Alignment, failure: Reason, detail: str) -> Alignment:
     return replace(
-        _unaligned(alignment.size),
+        _identity_alignment(alignment.size),
         gain=alignment.gain,
         ncc=alignment.ncc,
         unexplained_fraction=alignment.unexplained_fraction,
@@ -307,7 +309,7 @@ def _without_geometry(alignment: Alignment, failure: Reason, detail: str) -> Ali
     )
 
 
-def _unaligned(size: tuple[int, int]) -> Alignment:
+def _identity_alignment(size: tuple[int, int]) -> Alignment:
     """The complete record of a pair about whose geometry nothing is known."""
     return Alignment(
         rows=_IDENTITY,
@@ -331,21 +333,21 @@ def _unaligned(size: tuple[int, int]) -> Alignment:
     )
 
 
-def _textured(light: Image) -> NDArray[np.bool_]:
+def _textured_tiles(light: Image) -> NDArray[np.bool_]:
     return tile_statistics.textured_tiles(
-        global_model.prepare_luminance(light, photometry.white_of(light)), _noise(light)
+        global_model.prepare_luminance(light, photometry.white_level(light)), _tone_noise(light)
     )
 
 
-def _resized(image: Image, size: tuple[int, int]) -> Image:
+def _resize(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _noise(light: Image) -> float:
-    return noise_sigma(photometry.tone(light, photometry.white_of(light)))
+def _tone_noise(light: Image) -> float:
+    return noise_sigma(photometry.to_tone(light, photometry.white_level(light)))
 
 
-def _check(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:
+def _check_arrays(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:
     if blur.shape != sharp.shape or blur.ndim != 3 or blur.shape[2] != 3:
         raise ValueError(f"need two (H, W, 3) arrays of one shape, got {blur.shape} and {sharp.shape}")
     if min(blur.shape[:2]) < _SMALLEST_PX:
@@ -357,6 +359,6 @@ def _check(blur: Image, sharp: Image, mask: NDArray[np.bool_] | None) -> None:
         raise ValueError("frames hold values that are not finite")
 
 
-def _rows(matrix: Matrix) -> tuple[Row, Row, Row]:
+def _to_rows(matrix: Matrix) -> tuple[Row, Row, Row]:
     (a, b, c), (d, e, f), (g, h, i) = geometry.normalised(matrix).tolist()
     return (a, b, c), (d, e, f), (g, h, i)

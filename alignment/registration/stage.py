@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignment.config import AlignConfig
-from alignment.registration.masks import check_masks, mask_of, read_mask
-from alignment.registration.register import enlarged, measure
+from alignment.registration.masks import check_masks, find_mask, read_mask
+from alignment.registration.register import compute_registration, scale_alignment
 from alignment.residual_flow import estimate as dense
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for_manifest
 from sdd_toolkit.calibration.lens_breathing import prior_of
@@ -82,7 +82,7 @@ def align_pairs(
         return flow_file is None or resolve_inside(out, flow_file).is_file()
 
     def also_reads(record: PairRecord) -> dict[str, str]:
-        mask = mask_of(masks, record.id)
+        mask = find_mask(masks, record.id)
         return {**({} if mask is None else {"mask": digest(mask)}), **hot_pixels.inputs(record)}
 
     return stage_runner.work_through(
@@ -108,13 +108,15 @@ def align_pair(
     record = replace(job.record, alignment=None, quality=None, verdict=None, measured=None)
     if changed := stage_runner.altered(job):
         return stage_runner.rejected(record, Reason.CHANGED, changed)
-    mask_file = mask_of(masks, record.id)
+    mask_file = find_mask(masks, record.id)
     try:
         files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
         blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
         if blur.size != sharp.size:
-            record = stage_runner.rejected(record, Reason.SIZE_MISMATCH, f"{_by(blur.size)} and {_by(sharp.size)} px")
-            return _measured(record, blur, sharp, hot_pixels)
+            record = stage_runner.rejected(
+                record, Reason.SIZE_MISMATCH, f"{_size_text(blur.size)} and {_size_text(sharp.size)} px"
+            )
+            return _with_quality(record, blur, sharp, hot_pixels)
         mask = None if mask_file is None else read_mask(mask_file, sharp.size)
     except InputError as error:
         # A manifest names no absolute path: the data set may be moved.
@@ -125,24 +127,24 @@ def align_pair(
         prior = prior_of(record, job.config.breathing)
         alignment, residual = align_halves(blur, sharp, job.config, mask=mask, prior=prior)
     except ValueError as error:
-        return _measured(stage_runner.rejected(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
+        return _with_quality(stage_runner.rejected(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
     flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
     path = resolve_inside(job.folder, flow_file)
     if residual is None:
         path.unlink(missing_ok=True)
     else:
         alignment = replace(alignment, flow_file=flow_file)
-        write_bytes(path, packed(residual))
-    record = _measured(replace(record, alignment=alignment), blur, sharp, hot_pixels)
+        write_bytes(path, to_npz(residual))
+    record = _with_quality(replace(record, alignment=alignment), blur, sharp, hot_pixels)
     if alignment.failure is None:
         return record
     return stage_runner.rejected(record, alignment.failure, alignment.detail)
 
 
-def _measured(
+def _with_quality(
     record: PairRecord, blur: frames.HalfFrame, sharp: frames.HalfFrame, hot_pixels: HotPixelMap
 ) -> PairRecord:
-    facts = sharpness.of_pair(blur, sharp, record.alignment)
+    facts = sharpness.measure_pair(blur, sharp, record.alignment)
     return replace(record, quality=facts, measured=measuring_of(record, hot_pixels.inputs(record)))
 
 
@@ -152,7 +154,7 @@ def align_halves(
     config: AlignConfig,
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
-) -> tuple[Alignment, dense.Stored | None]:
+) -> tuple[Alignment, dense.EncodedFlow | None]:
     """The alignment of two frames in full-size pixels, and the residual flow as it is stored.
 
     Args:
@@ -166,15 +168,17 @@ def align_halves(
         ValueError: The frames are too small.
     """
     clipped = (blur.clipped, sharp.clipped)
-    found = measure(blur.rgb, sharp.rgb, config, mask=mask, prior=prior, precise_px=config.precise_px, clipped=clipped)
-    alignment = enlarged(found.alignment, 2, sharp.size)
+    found = compute_registration(
+        blur.rgb, sharp.rgb, config, mask=mask, prior=prior, tolerance_px=config.precise_px, clipped=clipped
+    )
+    alignment = scale_alignment(found.alignment, 2, sharp.size)
     if found.estimate is None or found.residual is None:
         return alignment, None
     level = found.estimate.reduction.bit_length()
-    return alignment, dense.stored(found.residual, found.sizes[:level], unit_px=2.0)
+    return alignment, dense.encode_flow(found.residual, found.sizes[:level], unit_px=2.0)
 
 
-def packed(stored: dense.Stored) -> bytes:
+def to_npz(stored: dense.EncodedFlow) -> bytes:
     """The npz file of a residual flow; equal flows are equal bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -186,5 +190,5 @@ def packed(stored: dense.Stored) -> bytes:
     return content.getvalue()
 
 
-def _by(size: tuple[int, int]) -> str:
+def _size_text(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"

@@ -13,8 +13,8 @@ from sdd_toolkit.imaging import geometry, resampling
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignment.estimation.global_model import Matched
-    from alignment.residual_flow.estimate import Residual
+    from alignment.estimation.global_model import BlurMatchedFrames
+    from alignment.residual_flow.estimate import ResidualFlow
 
     Matrix = NDArray[np.float64]
     Image = NDArray[np.float32]
@@ -55,7 +55,7 @@ class TileStatistics:
         return float(np.median(values)) if values.size else 0.0
 
 
-def means(image: Image) -> Matrix:
+def tile_means(image: Image) -> Matrix:
     """(rows, columns) means of the whole tiles of an (H, W) image."""
     rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
     cut = image[: rows * TILE_PX, : columns * TILE_PX]
@@ -64,12 +64,12 @@ def means(image: Image) -> Matrix:
 
 def textured_tiles(comparable: Image, noise: float) -> NDArray[np.bool_]:
     """Tiles of an (H, W) comparable frame whose variance stands out of white noise of deviation `noise`."""
-    return np.asarray(means(comparable**2) > _OVER_NOISE * _NOISE_KEPT * noise**2 + _FLOOR)
+    return np.asarray(tile_means(comparable**2) > _OVER_NOISE * _NOISE_KEPT * noise**2 + _FLOOR)
 
 
-def tile_statistics(
-    matched: Matched,
-    residual: Residual,
+def measure_tiles(
+    matched: BlurMatchedFrames,
+    residual: ResidualFlow,
     textured: NDArray[np.bool_],
     *,
     noise: float,
@@ -90,26 +90,26 @@ def tile_statistics(
         short = residual.flow * np.minimum(1.0, explained_shift_px / np.maximum(length, 1e-6)).astype(np.float32)
         shifted = resampling.warp_by_flow(shifted, short)
     floor = _NOISE_KEPT * noise**2 + _FLOOR
-    power_moving, power_fixed = means(matched.moving**2), means(shifted**2)
-    product = means(matched.moving * shifted)
+    power_moving, power_fixed = tile_means(matched.moving**2), tile_means(shifted**2)
+    product = tile_means(matched.moving * shifted)
     difference = np.maximum(power_moving - 2 * product + power_fixed - floor, 0)
     ncc = product / np.sqrt((power_moving + 1e-12) * (power_fixed + 1e-12))
     forward = cv2.resize(matched.radius.index, textured.shape[::-1], interpolation=cv2.INTER_AREA) >= 0
     # The frame that was not blurred is the one to be explained.
     explained_power = np.where(forward, power_moving, power_fixed)
-    whole = means(matched.overlap.astype(np.float32)) > 0.99
+    whole = tile_means(matched.overlap.astype(np.float32)) > 0.99
     # What a large disc has left of weak texture says neither yes nor no.
     whole &= np.maximum(power_moving, power_fixed) > _OVER_NOISE * floor
     return TileStatistics(textured=textured & whole, ncc=ncc, unexplained=difference / (explained_power + floor))
 
 
-def spread(values: Matrix) -> tuple[float, float]:
+def median_and_p95(values: Matrix) -> tuple[float, float]:
     """Median and 95th percentile; zeros without values."""
     return (float(np.median(values)), float(np.percentile(values, 95))) if values.size else (0.0, 0.0)
 
 
 def displacements_px(
-    homography: Matrix, residual: Residual, textured: NDArray[np.bool_]
+    homography: Matrix, residual: ResidualFlow, textured: NDArray[np.bool_]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """(median, 95th percentile) of the displacement before and after alignment, over textured, consistent pixels."""
     grown = np.kron(textured, np.ones((TILE_PX, TILE_PX), dtype=np.bool_))
@@ -124,4 +124,4 @@ def displacements_px(
     places = np.stack([columns, rows], axis=1).astype(np.float64)
     back = np.asarray(np.linalg.inv(homography), dtype=np.float64)
     before = after - (geometry.project(back, places) - places)
-    return spread(np.linalg.norm(before, axis=1)), spread(np.linalg.norm(after, axis=1))
+    return median_and_p95(np.linalg.norm(before, axis=1)), median_and_p95(np.linalg.norm(after, axis=1))

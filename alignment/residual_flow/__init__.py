@@ -1,1 +1,1 @@
-"""Dense residual optical flow between a blurred and a sharp frame."""
+"""Residual optical flow between a blurred and a sharp frame, beyond their global model."""

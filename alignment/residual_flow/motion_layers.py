@@ -1,7 +1,7 @@
-"""Objects that moved far between the shots: rigid layers on top of the global model, and what they hide.
+"""Rigid motion layers: objects that moved far between the shots, and the background that they occlude.
 
-A pixel belongs to a layer if that explains it better than standing still does, both where it leaves and where it
-arrives; what stands still where a layer arrives is hidden.
+A pixel belongs to a layer if the layer's motion explains it better than no motion does, both at its start and at its
+destination. Static content at the destination of a layer is occluded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from alignment.residual_flow import far_motion
-from alignment.residual_flow.blur_hypotheses import blurred_to_match, mean
+from alignment.residual_flow.blur_hypotheses import match_static, window_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
     Shift = tuple[float, float]
 
-_NEAR_PX = 2.0
-_CONTRAST_PX = 8.0
+_NEAR_SIGMA_PX = 2.0
+_CONTRAST_SIGMA_PX = 8.0
 _FLOOR = np.float32(0.02)
 _CLEARLY = 1.5
-_ROUND_PX = 8.0
+_ROUND_SIGMA_PX = 8.0
 _SMOOTHNESS = 2.0
-_HIDDEN = np.float32(0.55)
+_OCCLUDED_COST = np.float32(0.55)
 _BAND_PX = 8
-_EDGE_SIGMA = 1.0
-_EVEN_PX = 11
+_EDGE_SIGMA_PX = 1.0
+_MEDIAN_PX = 11
 _LEVELS_PER_DEVIATION = 42.0
 _RIM_PX = 17
-_TURNS = 5
-_SURE_SHARE = 0.2
+_ROUNDS = 5
+_CERTAIN_SHARE = 0.2
 _UNRELATED = 0.35
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Which rigid motion explains which pixel.
+    """The rigid motion that each pixel follows.
 
     Attributes:
-        label: (H, W) int on the grid of `moving`: 0 stands still, k moves by `shifts[k]`.
-        arrived: (H, W) int, the same on the grid of `fixed`: which layer is seen there.
+        label: (H, W) int on the grid of `moving`: 0 is static, k moves by `shifts[k]`.
+        arrived_label: (H, W) int on the grid of `fixed`: the layer that is visible there.
         shifts: (dx, dy) px per layer; the first is (0, 0).
     """
 
     label: NDArray[np.int32]
-    arrived: NDArray[np.int32]
+    arrived_label: NDArray[np.int32]
     shifts: tuple[Shift, ...]
 
     def motion(self) -> Image:
@@ -64,139 +64,151 @@ class Layers:
 
     def return_motion(self) -> Image:
         """(H, W, 2) u[fixed→moving] of each pixel's layer."""
-        return -np.array(self.shifts, dtype=np.float32)[self.arrived]
+        return -np.array(self.shifts, dtype=np.float32)[self.arrived_label]
 
-    def hidden(self) -> Mask:
-        """(H, W) pixels of the moving frame where another layer is seen once they have arrived."""
+    def occluded(self) -> Mask:
+        """(H, W) pixels of the moving frame at whose destination another layer is visible."""
         height, width = self.label.shape
         if len(self.shifts) == 1:
             return np.zeros((height, width), dtype=np.bool_)
         steps = np.rint(self.motion()).astype(np.intp)
         xs = np.clip(np.arange(width)[None] + steps[..., 0], 0, width - 1)
         ys = np.clip(np.arange(height)[:, None] + steps[..., 1], 0, height - 1)
-        return np.asarray(self.arrived[ys, xs] != self.label)
+        return np.asarray(self.arrived_label[ys, xs] != self.label)
 
 
-def find_layers(views: BlurHypotheses, still: MatchedPair | None = None) -> Layers:
-    """The rigid layers of a pair; a jump that explains next to no pixel is dropped.
+def find_layers(hypotheses: BlurHypotheses, static: MatchedPair | None = None) -> Layers:
+    """Finds the rigid layers of a pair; a displacement that explains next to no pixel is dropped.
 
     Args:
-        views: The pair.
-        still: It at equal softness where nothing moves, if that is known already.
+        hypotheses: The pair.
+        static: The pair at equal blur under no motion, if known.
     """
-    still = still or blurred_to_match(views, np.zeros((*views.overlap.shape, 2), dtype=np.float32))
-    return labelled(views, far_motion.find_displacements(views, still), still)
+    static = static or match_static(hypotheses)
+    return assign_layers(hypotheses, far_motion.find_displacements(hypotheses, static), static)
 
 
-def labelled(views: BlurHypotheses, found: list[Displacement], still: MatchedPair) -> Layers:
-    """Which of the given jumps explains which pixel."""
-    size = (views.overlap.shape[0], views.overlap.shape[1])
-    label, arrived = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+def assign_layers(hypotheses: BlurHypotheses, candidates: list[Displacement], static: MatchedPair) -> Layers:
+    """Assigns each pixel to the candidate displacement that explains it, or to the static layer.
+
+    Args:
+        hypotheses: The pair.
+        candidates: Displacements, the most frequent first.
+        static: The pair at equal blur under no motion.
+    """
+    size = (hypotheses.overlap.shape[0], hypotheses.overlap.shape[1])
+    label, arrived_label = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
     shifts: list[Shift] = [(0.0, 0.0)]
-    if not found:
-        return Layers(label, arrived, tuple(shifts))
-    cost = difference(views, still)
-    seen = cost
-    for candidate in found:
-        jump, mask, moved = _explained(views, cost, seen, candidate)
-        # An edge fits along itself: at the rim of an object that is known already a new jump explains nothing new.
-        known = cv2.dilate(((label > 0) | (arrived > 0)).astype(np.uint8), _ellipse(_RIM_PX)) > 0
+    if not candidates:
+        return Layers(label, arrived_label, tuple(shifts))
+    cost = relative_difference(hypotheses, static)
+    arrived_cost = cost
+    for candidate in candidates:
+        displacement, mask, moved_cost = _fit_object(hypotheses, cost, arrived_cost, candidate)
+        # An edge matches itself along its direction: at the rim of a known object a further displacement explains
+        # nothing new.
+        known = cv2.dilate(((label > 0) | (arrived_label > 0)).astype(np.uint8), _ellipse(_RIM_PX)) > 0
         new = mask & ~known
-        if new.sum() < max(far_motion.LEAST_SHARE * mask.size, 0.5 * mask.sum()) or moved[mask].mean() > _UNRELATED:
+        least = max(far_motion.LEAST_SHARE * mask.size, 0.5 * mask.sum())
+        if new.sum() < least or moved_cost[mask].mean() > _UNRELATED:
             continue
-        back = (-jump.shift[0], -jump.shift[1])
-        there = shifted(mask.astype(np.float32), back) > 0.5
-        label[mask], arrived[there] = len(shifts), len(shifts)
-        cost, seen = np.where(mask, moved, cost), np.where(there, shifted(moved, back), seen)
-        shifts.append(jump.shift)
-    return Layers(label, arrived, tuple(shifts))
+        back = (-displacement.shift_px[0], -displacement.shift_px[1])
+        destination = shift_image(mask.astype(np.float32), back) > 0.5
+        label[mask], arrived_label[destination] = len(shifts), len(shifts)
+        cost = np.where(mask, moved_cost, cost)
+        arrived_cost = np.where(destination, shift_image(moved_cost, back), arrived_cost)
+        shifts.append(displacement.shift_px)
+    return Layers(label, arrived_label, tuple(shifts))
 
 
-def _explained(views: BlurHypotheses, cost: Image, seen: Image, jump: Displacement) -> tuple[Displacement, Mask, Image]:
-    """A jump measured on its own object, where that is, and the difference under the jump."""
-    moved = difference(views, jump.soft(views))
-    mask = _segmented(cost, seen, moved, jump.shift) & views.overlap
-    # Near its outline blur mixes the object with what is behind it.
+def _fit_object(
+    hypotheses: BlurHypotheses, cost: Image, arrived_cost: Image, displacement: Displacement
+) -> tuple[Displacement, Mask, Image]:
+    """A displacement refined on the object that follows it, the object's mask, and the cost under the displacement."""
+    moved_cost = relative_difference(hypotheses, displacement.match(hypotheses))
+    mask = _segment(cost, arrived_cost, moved_cost, displacement.shift_px) & hypotheses.overlap
+    # Near its outline blur mixes the object with the background.
     inner = cv2.erode(mask.astype(np.float32), _ellipse(_RIM_PX))
     if inner.sum() < 0.5 * far_motion.LEAST_SHARE * mask.size:
-        return jump, mask, moved
-    jump = far_motion.refined(views, jump, np.asarray(inner, dtype=np.float32))
-    moved = difference(views, jump.soft(views))
-    mask = _segmented(cost, seen, moved, jump.shift) & views.overlap
-    return jump, _outlined(views, mask, jump), moved
+        return displacement, mask, moved_cost
+    displacement = far_motion.refine_displacement(hypotheses, displacement, np.asarray(inner, dtype=np.float32))
+    moved_cost = relative_difference(hypotheses, displacement.match(hypotheses))
+    mask = _segment(cost, arrived_cost, moved_cost, displacement.shift_px) & hypotheses.overlap
+    return displacement, _snap_outline(hypotheses, mask, displacement), moved_cost
 
 
-def shifted(image: Image, shift: Shift) -> Image:
-    """`out(x) = image(x + shift)`, bilinear, border repeated."""
-    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], dtype=np.float64)
+def shift_image(image: Image, shift_px: Shift) -> Image:
+    """`out(x) = image(x + shift_px)` of an (H, W) image, bilinear, border repeated."""
+    matrix = np.array([[1, 0, shift_px[0]], [0, 1, shift_px[1]]], dtype=np.float64)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (image.shape[1], image.shape[0])
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
-def difference(views: BlurHypotheses, soft: MatchedPair) -> Image:
+def relative_difference(hypotheses: BlurHypotheses, matched: MatchedPair) -> Image:
     """(H, W) squared difference relative to local contrast, 0 … 2; 1 where the motion leads out of the overlap."""
-    power = soft.moving**2 + soft.fixed**2
-    contrast = mean(power, _CONTRAST_PX) + np.float32(4 * views.noise**2 + 1e-9)
-    gap = (soft.moving - soft.fixed) ** 2 / contrast
-    return np.asarray(np.where(views.overlap, np.where(soft.inside, gap, 1), 0), dtype=np.float32)
+    power = matched.moving**2 + matched.fixed**2
+    contrast = window_mean(power, _CONTRAST_SIGMA_PX) + np.float32(4 * hypotheses.noise**2 + 1e-9)
+    ratio = (matched.moving - matched.fixed) ** 2 / contrast
+    return np.asarray(np.where(hypotheses.overlap, np.where(matched.inside, ratio, 1), 0), dtype=np.float32)
 
 
-def _segmented(cost: Image, seen: Image, moved: Image, shift: Shift) -> Mask:
-    """Where an object that jumps by `shift` is: the mask that explains most of both frames, with a smooth outline.
+def _segment(cost: Image, arrived_cost: Image, moved_cost: Image, shift_px: Shift) -> Mask:
+    """The mask of the object that moves by `shift_px`: it explains most of both frames and has a smooth outline.
 
     Args:
-        cost: (H, W) difference under what is known so far, on the moving frame's grid.
-        seen: The same on the fixed frame's grid.
-        moved: Difference under the jump, on the moving frame's grid.
-        shift: The jump.
+        cost: (H, W) difference under the layers known so far, on the moving frame's grid.
+        arrived_cost: The same on the fixed frame's grid.
+        moved_cost: Difference under the displacement, on the moving frame's grid.
+        shift_px: The displacement.
     """
-    back = (-shift[0], -shift[1])
-    arrival = shifted(seen, shift)
-    sure = np.minimum(mean(cost, _NEAR_PX), mean(arrival, _NEAR_PX)) > _CLEARLY * mean(moved, _NEAR_PX) + _FLOOR
-    mask = sure.astype(np.float32)
-    for _ in range(_TURNS):
-        # A pixel joins if that explains it better than standing still, or being hidden; but it hides what stands
-        # still where it arrives.
-        behind = np.where(shifted(mask, back) > 0.5, _HIDDEN, cost)
-        ahead = np.where(shifted(mask, shift) > 0.5, 0, _HIDDEN - arrival)
-        loss = mean(moved - behind + ahead, _NEAR_PX)
-        mask = (loss < np.float32(_SMOOTHNESS) * (mean(mask, _ROUND_PX) - 0.5)).astype(np.float32)
-    return _together(mask > 0, sure)
+    back = (-shift_px[0], -shift_px[1])
+    destination_cost = shift_image(arrived_cost, shift_px)
+    static_cost = np.minimum(window_mean(cost, _NEAR_SIGMA_PX), window_mean(destination_cost, _NEAR_SIGMA_PX))
+    certain = static_cost > _CLEARLY * window_mean(moved_cost, _NEAR_SIGMA_PX) + _FLOOR
+    mask = certain.astype(np.float32)
+    for _ in range(_ROUNDS):
+        # A pixel joins if moving explains it better than being static or occluded does; but it occludes the static
+        # content at its destination.
+        behind = np.where(shift_image(mask, back) > 0.5, _OCCLUDED_COST, cost)
+        ahead = np.where(shift_image(mask, shift_px) > 0.5, 0, _OCCLUDED_COST - destination_cost)
+        loss = window_mean(moved_cost - behind + ahead, _NEAR_SIGMA_PX)
+        mask = (loss < np.float32(_SMOOTHNESS) * (window_mean(mask, _ROUND_SIGMA_PX) - 0.5)).astype(np.float32)
+    return _keep_certain_regions(mask > 0, certain)
 
 
-def _outlined(views: BlurHypotheses, mask: Mask, jump: Displacement) -> Mask:
+def _snap_outline(hypotheses: BlurHypotheses, mask: Mask, displacement: Displacement) -> Mask:
     """`mask` with its outline on the edges of the sharper frame.
 
-    Differences tell an object from what is around it to about the radius of the disc. Between what is surely inside
-    and surely outside, the watershed (F. Meyer 1992) finds the line of strongest contrast.
+    Differences separate an object from its surroundings to about the radius of the disc. Between certainly inside and
+    certainly outside, the watershed (F. Meyer 1992) finds the line of strongest contrast.
     """
-    away = jump.position >= 0
-    there, back = jump.shift, (-jump.shift[0], -jump.shift[1])
-    sharper = mean((views.fixed if away else views.moving)[0], _EDGE_SIGMA)
-    inside = shifted(mask.astype(np.float32), back) > 0.5 if away else mask
+    fixed_is_sharper = displacement.disc_index >= 0
+    shift_px, back = displacement.shift_px, (-displacement.shift_px[0], -displacement.shift_px[1])
+    sharper = window_mean((hypotheses.fixed if fixed_is_sharper else hypotheses.moving)[0], _EDGE_SIGMA_PX)
+    inside = shift_image(mask.astype(np.float32), back) > 0.5 if fixed_is_sharper else mask
     reach = _ellipse(2 * _BAND_PX + 1)
     markers = np.zeros(mask.shape, dtype=np.int32)
     markers[cv2.dilate(inside.astype(np.uint8), reach) == 0] = 1
     markers[cv2.erode(inside.astype(np.uint8), reach) > 0] = 2
     if not (markers == 2).any() or not (markers == 1).any():
         return mask
-    level = np.float32(_LEVELS_PER_DEVIATION / (float(sharper.std()) + 1e-9))
-    grey = np.clip(np.rint(128 + level * sharper), 0, 255).astype(np.uint8)
-    found = cv2.watershed(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), markers) == 2
-    # The watershed's own line belongs to neither side.
-    found = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), dtype=np.uint8))
-    smooth = cv2.medianBlur(255 * found, _EVEN_PX).astype(np.float32)
-    return np.asarray((shifted(smooth, there) if away else smooth) > 127) & views.overlap
+    gain = np.float32(_LEVELS_PER_DEVIATION / (float(sharper.std()) + 1e-9))
+    grey = np.clip(np.rint(128 + gain * sharper), 0, 255).astype(np.uint8)
+    region = cv2.watershed(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), markers) == 2
+    # The line that the watershed draws belongs to neither side.
+    closed = cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), dtype=np.uint8))
+    smooth = cv2.medianBlur(255 * closed, _MEDIAN_PX).astype(np.float32)
+    return np.asarray((shift_image(smooth, shift_px) if fixed_is_sharper else smooth) > 127) & hypotheses.overlap
 
 
-def _together(possible: Mask, sure: Mask) -> Mask:
-    """The connected regions of `possible` of which a part is `sure`."""
+def _keep_certain_regions(possible: Mask, certain: Mask) -> Mask:
+    """The connected regions of `possible` of which a sufficient share is `certain`."""
     count, region = cv2.connectedComponents(possible.astype(np.uint8))
-    area, sure_area = (np.bincount(region[mask], minlength=count) for mask in (possible, possible & sure))
-    kept = sure_area > _SURE_SHARE * area
-    kept[0] = False
-    return np.asarray(kept[region])
+    area, certain_area = (np.bincount(region[mask], minlength=count) for mask in (possible, possible & certain))
+    retained = certain_area > _CERTAIN_SHARE * area
+    retained[0] = False
+    return np.asarray(retained[region])
 
 
 def _ellipse(side_px: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignment.transforms.mapping import Mapping, bands
+from alignment.transforms.mapping import Mapping, map_in_bands
 from alignment.transforms.transform import scale_between
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedFile:
     """A file that the transform was not applied to, and why."""
 
     path: str
@@ -53,7 +53,7 @@ def apply_to_files(
     nearest: bool = False,
     overwrite: bool = False,
     track: Track = silent,
-) -> tuple[Report, tuple[Failure, ...]]:
+) -> tuple[Report, tuple[FailedFile, ...]]:
     """Applies a transform to files, each resampled once; a bad file stops none of the others.
 
     Args:
@@ -75,10 +75,10 @@ def apply_to_files(
     started = time.monotonic()
     mapping = Mapping(transform, inverse=inverse)
     if flow_file is not None:
-        mapping = with_flow(mapping, flow_file)
+        mapping = add_flow(mapping, flow_file)
     keep = {path.resolve() for path in files}
     written: list[Path] = []
-    failures: list[Failure] = []
+    failures: list[FailedFile] = []
     with track("apply", len(files)) as advance:
         for path in files:
             try:
@@ -86,7 +86,7 @@ def apply_to_files(
                 keep.add(target.resolve())
                 written.append(target)
             except (SddError, OSError, MemoryError) as error:
-                failures.append(Failure(str(path), str(error)))
+                failures.append(FailedFile(str(path), str(error)))
             advance(note=path.name)
     for failure in failures:
         _LOG.error("%s: %s", failure.path, failure.reason)
@@ -130,8 +130,8 @@ def apply_file(
         RawError: The file cannot be read.
         InputError: It does not fit the transform, or something stands where its result would go.
     """
-    pixels, encoding = (read_values(path), None) if nearest else _light(path, balance)
-    mapping = _fitted(path, (pixels.shape[0], pixels.shape[1]), mapping)
+    pixels, encoding = (read_values(path), None) if nearest else _read_light(path, balance)
+    mapping = _scale_to_file(path, (pixels.shape[0], pixels.shape[1]), mapping)
     height, width = mapping.size
     stored = _stored_type(pixels, encoding)
     target = out / f"{path.stem}{SUFFIX}{'.png' if stored == np.uint8 else '.tif'}"
@@ -140,7 +140,7 @@ def apply_file(
         check_free(place, {path.resolve(), *keep}, overwrite)
     result = np.empty((height, width, *pixels.shape[2:]), dtype=stored)
     valid = np.empty((height, width), dtype=np.uint8)
-    for band in bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
+    for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
         result[band.rows] = band.pixels if encoding is None else encode(band.pixels, encoding)
         valid[band.rows] = 255 * band.valid
     if encoding is None:
@@ -151,7 +151,7 @@ def apply_file(
     return target
 
 
-def with_flow(mapping: Mapping, path: Path) -> Mapping:
+def add_flow(mapping: Mapping, path: Path) -> Mapping:
     """`mapping` that follows a residual flow too, where it may be trusted.
 
     Args:
@@ -165,7 +165,7 @@ def with_flow(mapping: Mapping, path: Path) -> Mapping:
     return replace(mapping, flow=residual_flow.applicable(residual), hidden=residual.occlusion)
 
 
-def _light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:
+def _read_light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:
     """Linear light of a photograph, and how to write it."""
     kind = path.suffix.lower()
     if kind in RAW_SUFFIXES:
@@ -183,7 +183,7 @@ def _stored_type(pixels: NDArray[Any], encoding: Encoding | None) -> np.dtype[An
     return np.dtype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16)
 
 
-def _fitted(path: Path, size: tuple[int, int], mapping: Mapping) -> Mapping:
+def _scale_to_file(path: Path, size: tuple[int, int], mapping: Mapping) -> Mapping:
     scale = scale_between(size, mapping.transform)
     if scale is None:
         height, width = mapping.transform.size

@@ -65,7 +65,7 @@ class Band:
     valid: NDArray[np.bool_]
 
 
-def bands(image: NDArray[Any], mapping: Mapping, *, nearest: bool = False) -> Iterator[Band]:
+def map_in_bands(image: NDArray[Any], mapping: Mapping, *, nearest: bool = False) -> Iterator[Band]:
     """`image` on the other frame's grid, band by band from the top.
 
     Args:
@@ -108,21 +108,21 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
     transform = mapping.transform
     found: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
     if mapping.inverse:
-        x, y, ahead = geometry.mapped(transform.matrix, *_unbent(x, y, transform))
-        found = ahead & _shown(mapping, x, y)
+        x, y, ahead = geometry.mapped(transform.matrix, *_undo_radial(x, y, transform))
+        found = ahead & _is_visible(mapping, x, y)
         if mapping.flow is not None:
-            x, y = _carried(mapping.flow, x, y)
+            x, y = _follow_flow(mapping.flow, x, y)
     else:
         if mapping.flow is not None:
-            x, y, found = _before_flow(mapping.flow, x, y)
-        found = found & _shown(mapping, x, y)
+            x, y, found = _undo_flow(mapping.flow, x, y)
+        found = found & _is_visible(mapping, x, y)
         x, y, ahead = geometry.mapped(np.asarray(np.linalg.inv(transform.matrix)), x, y)
         found = found & ahead
         x, y = geometry.bent(x, y, transform.radial, transform.size)
     return mapping.scale * x + offset, mapping.scale * y + offset, found
 
 
-def _unbent(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
+def _undo_radial(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
     """The inverse of `geometry.bent`: Newton's method on r (1 + k r²), of which k r² is a few hundredths at most."""
     if transform.radial == 0:
         return x, y
@@ -135,30 +135,32 @@ def _unbent(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
     return centre_x + factor * (x - centre_x), centre_y + factor * (y - centre_y)
 
 
-def _shown(mapping: Mapping, x: Plane, y: Plane) -> NDArray[np.bool_]:
+def _is_visible(mapping: Mapping, x: Plane, y: Plane) -> NDArray[np.bool_]:
     """Whether the sharp frame shows what lies at these points of the aligned one."""
     if mapping.hidden is None:
         return np.ones((1, 1), dtype=np.bool_)
-    return np.asarray(sample(mapping.hidden.astype(np.float32), _coarse(x), _coarse(y), Interpolation.LINEAR) < 0.5)
+    return np.asarray(
+        sample(mapping.hidden.astype(np.float32), _to_flow_grid(x), _to_flow_grid(y), Interpolation.LINEAR) < 0.5
+    )
 
 
-def _carried(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:
+def _follow_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:
     """Where the flow carries the points of the aligned frame: p + u(p)."""
-    moved = sample(flow, _coarse(x), _coarse(y), Interpolation.LINEAR)
+    moved = sample(flow, _to_flow_grid(x), _to_flow_grid(y), Interpolation.LINEAR)
     return x + moved[..., 0], y + moved[..., 1]
 
 
-def _before_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+def _undo_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
     """The points that the flow carries to (x, y), and whether there is such a point."""
-    across, down, settled = origins(flow / np.float32(FLOW_FACTOR), _coarse(x), _coarse(y))
-    return _fine(across), _fine(down), settled
+    across, down, settled = origins(flow / np.float32(FLOW_FACTOR), _to_flow_grid(x), _to_flow_grid(y))
+    return _from_flow_grid(across), _from_flow_grid(down), settled
 
 
-def _coarse(points: Plane) -> Plane:
+def _to_flow_grid(points: Plane) -> Plane:
     return (points - (FLOW_FACTOR - 1) / 2) / FLOW_FACTOR
 
 
-def _fine(points: Plane) -> Plane:
+def _from_flow_grid(points: Plane) -> Plane:
     return points * FLOW_FACTOR + (FLOW_FACTOR - 1) / 2
 
 

@@ -75,7 +75,7 @@ class Transform:
         return np.array(self.homography, dtype=np.float64)
 
 
-def of_alignment(alignment: Alignment, blur: str, sharp: str) -> Transform:
+def from_alignment(alignment: Alignment, blur: str, sharp: str) -> Transform:
     """The transform of an alignment between the files of these names, without its flow."""
     return Transform(
         blur=blur,
@@ -92,7 +92,7 @@ def of_alignment(alignment: Alignment, blur: str, sharp: str) -> Transform:
     )
 
 
-def of_pair(record: PairRecord) -> Transform:
+def from_pair(record: PairRecord) -> Transform:
     """The transform of an aligned pair, without its flow.
 
     Raises:
@@ -106,7 +106,7 @@ def of_pair(record: PairRecord) -> Transform:
         raise InputError(
             f"the pair {record.id!r} could not be aligned: {REASON_TEXT[alignment.failure]}", hint=alignment.detail
         )
-    return of_alignment(alignment, Path(record.blur.path).name, Path(record.sharp.path).name)
+    return from_alignment(alignment, Path(record.blur.path).name, Path(record.sharp.path).name)
 
 
 def write_transform(path: Path, transform: Transform) -> None:
@@ -144,7 +144,7 @@ def read_transform(path: Path) -> Transform:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: {where}: {first['msg']}", hint="restore the entry or align again") from error
-    if fault := _fault(transform, affine):
+    if fault := _find_fault(transform, affine):
         raise InputError(f"{path}: {fault}", hint="restore the entry or align again")
     return transform
 
@@ -172,10 +172,10 @@ def load_transform(source: Path, pair_id: str | None = None) -> tuple[Transform,
         known = ", ".join(sorted(records)[:5])
         raise InputError(f"{source} has no pair {pair_id!r}", hint=f"it has {known}{', …' if len(records) > 5 else ''}")
     flow = record.alignment.flow_file if record.alignment else None
-    return of_pair(record), None if flow is None else resolve_inside(source.parent, flow)
+    return from_pair(record), None if flow is None else resolve_inside(source.parent, flow)
 
 
-def export_transform(aligned: Path, folder: Path) -> list[Path]:
+def export_transforms(aligned: Path, folder: Path) -> list[Path]:
     """Writes `ID.json`, and `ID_flow.npz` where there is a flow, for every aligned pair of a manifest.
 
     Args:
@@ -193,18 +193,18 @@ def export_transform(aligned: Path, folder: Path) -> list[Path]:
     for record in manifest.read_manifest(aligned).records:
         if record.alignment is None or record.alignment.failure is not None:
             continue
-        transform = of_pair(record)
+        transform = from_pair(record)
         if record.alignment.flow_file is not None:
             name = f"{record.id}_flow.npz"
             transform = replace(transform, flow=name)
-            _copy(resolve_inside(aligned.parent, record.alignment.flow_file), folder / name)
+            _copy_flow(resolve_inside(aligned.parent, record.alignment.flow_file), folder / name)
         target = folder / f"{record.id}{_SUFFIX}"
         write_transform(target, transform)
         written.append(target)
     return written
 
 
-def in_words(transform: Transform) -> str:
+def describe_transform(transform: Transform) -> str:
     """The transform as a photographer would put it, on one line."""
     words = geometry.decompose(transform.matrix, transform.size)
     across, down = words.shift_px
@@ -228,7 +228,7 @@ def scale_between(size: tuple[int, int], transform: Transform) -> Fraction | Non
     return None
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_flow(source: Path, target: Path) -> None:
     try:
         content = source.read_bytes()
     except OSError as error:
@@ -236,7 +236,7 @@ def _copy(source: Path, target: Path) -> None:
     write_bytes(target, content)
 
 
-def _fault(transform: Transform, affine: Any) -> str:
+def _find_fault(transform: Transform, affine: Any) -> str:
     """What is wrong with values that have the right types; empty if nothing is."""
     matrix, (height, width) = transform.matrix, transform.size
     if min(height, width) < 1:

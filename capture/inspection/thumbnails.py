@@ -85,7 +85,7 @@ def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
         name,
         content_similarity.band(np.asarray(small, dtype=np.float32), noise),
         level=float(np.median(light)),
-        detail=float(sharpness.detail(rgb).fine.mean()) / mean if large and mean > 0 else 0.0,
+        detail=float(sharpness.measure_detail(rgb).fine.mean()) / mean if large and mean > 0 else 0.0,
         source=source,
     )
 

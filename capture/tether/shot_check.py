@@ -69,7 +69,7 @@ def of_frame(frame: HalfFrame) -> FrameCheck:
 
 def of_pair(blur: HalfFrame, sharp: HalfFrame, other: str) -> PairCheck:
     """The numbers of a pair, compared in place: nothing is aligned at the tripod."""
-    measured = sharpness.measure(blur.rgb, sharp.rgb, 0.0, None)
+    measured = sharpness.measure_quality(blur.rgb, sharp.rgb, 0.0, None)
     return PairCheck(
         other=other,
         exposure_ev=_figure(measured.exposure_ev),

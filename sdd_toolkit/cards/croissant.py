@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.index import Index
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
-_OWN = (
+_CROISSANT_TERMS = (
     *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format"),
     *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
     *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
@@ -39,12 +39,12 @@ _CONTEXT = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    **{name: f"cr:{name}" for name in _OWN},
+    **{name: f"cr:{name}" for name in _CROISSANT_TERMS},
 }
 _INDEX_TEXT = "the index of the shards: splits, scenes, hashes, what could not be packed, configurations"
 
 
-def files_of(index: Index, index_bytes: bytes, frame: pd.DataFrame, config: CardConfig) -> dict[str, str]:
+def croissant_files(index: Index, index_bytes: bytes, frame: pd.DataFrame, config: CardConfig) -> dict[str, str]:
     """The texts of `pairs.csv` and `croissant.json`.
 
     Args:
@@ -54,11 +54,11 @@ def files_of(index: Index, index_bytes: bytes, frame: pd.DataFrame, config: Card
         config: What only the makers know.
     """
     pairs = pairs_to_csv(frame)
-    told = metadata(index, index_bytes, frame, pairs.encode(), config)
-    return {PAIRS_FILE: pairs, CROISSANT_FILE: json.dumps(told, ensure_ascii=False, indent=1) + "\n"}
+    content = build_metadata(index, index_bytes, frame, pairs.encode(), config)
+    return {PAIRS_FILE: pairs, CROISSANT_FILE: json.dumps(content, ensure_ascii=False, indent=1) + "\n"}
 
 
-def metadata(
+def build_metadata(
     index: Index, index_bytes: bytes, frame: pd.DataFrame, pairs_bytes: bytes, config: CardConfig
 ) -> dict[str, Any]:
     """The content of `croissant.json`; see `files_of`."""

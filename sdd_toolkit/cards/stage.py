@@ -140,8 +140,8 @@ def write_card(
     found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.look) for split, row in rows])
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    card = gather(index, records, frame, sizes, config, manifest, thresholds, found)
-    files = croissant.files_of(
+    card = gather_facts(index, records, frame, sizes, config, manifest, thresholds, found)
+    files = croissant.croissant_files(
         index, (shards / INDEX_NAME).read_bytes(), pairs_frame(index, records, sizes, frame), config
     )
     for name, text in {CARD_NAME: render_card(card), **files}.items():
@@ -166,7 +166,7 @@ def remove_card(shards: Location) -> None:
             (shards / name).unlink()
 
 
-def gather(
+def gather_facts(
     index: Index,
     records: Sequence[PairRecord],
     frame: pd.DataFrame,
@@ -185,17 +185,17 @@ def gather(
         size_category=next((label for limit, label in _SIZES if len(records) < limit), "n>1M"),
         splits=tuple(_split_facts(index, split) for split in SPLITS if index.splits.get(split)),
         summary=summary(frame),
-        lenses=_counted(name or "unknown" for name in frame["lens"]),
+        lenses=_count_names(name or "unknown" for name in frame["lens"]),
         sizes=dict(Counter(sizes).most_common()),
         exposures=tuple(
             (label, quantiles(frame[f"blur_{name}"]), quantiles(frame[f"sharp_{name}"]))
             for name, label in _EXPOSURE.items()
         ),
         misalignment=_misalignment(frame),
-        thresholds=() if thresholds is None else _thresholds(thresholds),
-        rejected_pairs=None if manifest is None else _explained(_rejected_in(manifest)),
-        rejected_files=None if listed is None or not listed.is_file() else _explained(_file_counts(listed)),
-        steps=tuple(Counter(step for record in records for step in _stages(record)).items()),
+        thresholds=() if thresholds is None else _threshold_rows(thresholds),
+        rejected_pairs=None if manifest is None else _with_meaning(_count_rejected(manifest)),
+        rejected_files=None if listed is None or not listed.is_file() else _with_meaning(_count_file_reasons(listed)),
+        steps=tuple(Counter(step for record in records for step in _steps_without_inputs(record)).items()),
         reasons=REASON_TEXT,
         toolkit=__version__,
         fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
@@ -222,7 +222,7 @@ def render_card(card: Card) -> str:
 def yaml_text(value: object) -> str:
     """`value` as a double-quoted YAML scalar, whatever it holds."""
     quoted = json.dumps(str(value), ensure_ascii=False)
-    return "".join(char if char.isprintable() else _escaped(char) for char in quoted)
+    return "".join(char if char.isprintable() else _escape(char) for char in quoted)
 
 
 def markdown_text(value: object) -> str:
@@ -232,12 +232,12 @@ def markdown_text(value: object) -> str:
     return _MARKDOWN.sub(r"\\\1", escaped)
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     code = ord(char)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _stages(record: PairRecord) -> Iterable[Step]:
+def _steps_without_inputs(record: PairRecord) -> Iterable[Step]:
     # What a step's inputs hash to differs from pair to pair; stage, version and configuration do not.
     return (Step(step.stage, step.version, step.config, inputs="") for step in record.history)
 
@@ -259,7 +259,7 @@ def _misalignment(frame: pd.DataFrame) -> tuple[tuple[str, Quantiles], ...]:
     return tuple((label, found) for label, found in rows if found is not None)
 
 
-def _thresholds(config: FilterConfig) -> tuple[tuple[str, str, str], ...]:
+def _threshold_rows(config: FilterConfig) -> tuple[tuple[str, str, str], ...]:
     values = config.model_dump(mode="json")
     fields = type(config).model_fields
     return tuple((key, f"{value:g}", fields[key].description or "") for key, value in values.items())
@@ -274,25 +274,25 @@ def _recorded_thresholds(manifest: Path) -> FilterConfig | None:
     return validate(FilterConfig, values, where=f"{path} [filter]") if isinstance(values, dict) else None
 
 
-def _explained(counts: dict[str, int]) -> tuple[tuple[str, str, int], ...]:
+def _with_meaning(counts: dict[str, int]) -> tuple[tuple[str, str, int], ...]:
     return tuple((str(name), REASON_TEXT[Reason(name)], count) for name, count in counts.items())
 
 
-def _file_counts(path: Path) -> dict[str, int]:
+def _count_file_reasons(path: Path) -> dict[str, int]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return _counted(Reason(row["reason"]) for row in csv.DictReader(stream))
+            return _count_names(Reason(row["reason"]) for row in csv.DictReader(stream))
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise ManifestError(
             f"{path} is not a list of rejected files: {error}", hint="run `sdd ingest` again"
         ) from error
 
 
-def _rejected_in(manifest: Path) -> dict[str, int]:
+def _count_rejected(manifest: Path) -> dict[str, int]:
     _, pairs = stream_records(manifest)
     return reject_counts(record for record, _ in pairs)
 
 
-def _counted(names: Iterable[str]) -> dict[str, int]:
+def _count_names(names: Iterable[str]) -> dict[str, int]:
     counts = Counter(str(name) for name in names)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

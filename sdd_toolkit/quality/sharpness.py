@@ -53,13 +53,13 @@ class Detail:
     medium_noise: float
 
 
-def of_pair(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment | None) -> Quality:
+def measure_pair(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment | None) -> Quality:
     """All measures of one pair; arguments as of `measure`."""
     clipped = max(np.count_nonzero(frame.clipped) / frame.clipped.size for frame in (blur, sharp))
-    return measure(blur.rgb, sharp.rgb, clipped, alignment)
+    return measure_quality(blur.rgb, sharp.rgb, clipped, alignment)
 
 
-def measure(
+def measure_quality(
     blur: NDArray[np.float32],
     sharp: NDArray[np.float32],
     clipped_fraction: float,
@@ -75,9 +75,9 @@ def measure(
     """
     light = [luminance(frame) for frame in (blur, sharp)]
     levels = [bright_level(plane) for plane in light]
-    a, b, exposure_ev = _comparable(light[0], light[1], alignment)
-    blurred, crisp = _detail_of_light(a), _detail_of_light(b)
-    ratio, textured = _compare(blurred, crisp)
+    a, b, exposure_ev = _on_common_grid(light[0], light[1], alignment)
+    blurred, crisp = _measure_light_detail(a), _measure_light_detail(b)
+    ratio, textured = _compare_detail(blurred, crisp)
     return Quality(
         sharpness_gain=float(np.median(ratio)) if ratio.size else 1.0,
         sharper_fraction=float(np.mean(ratio > _CLEARLY)) if ratio.size else 0.0,
@@ -101,12 +101,12 @@ def bright_level(light: NDArray[np.float32]) -> float:
     return float(np.percentile(bright, 100 * (place - (light.size - bright.size)) / max(bright.size - 1, 1)))
 
 
-def detail(frame: NDArray[np.float32]) -> Detail:
+def measure_detail(frame: NDArray[np.float32]) -> Detail:
     """Detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band."""
-    return _detail_of_light(luminance(frame))
+    return _measure_light_detail(luminance(frame))
 
 
-def _detail_of_light(light: NDArray[np.float32]) -> Detail:
+def _measure_light_detail(light: NDArray[np.float32]) -> Detail:
     """`detail` of an (h, w) brightness."""
     tone = np.clip(light, np.float32(0), np.float32(np.inf))
     np.sqrt(tone, out=tone)
@@ -119,13 +119,13 @@ def _detail_of_light(light: NDArray[np.float32]) -> Detail:
         band = tone[first:last]
         inner = slice(top - first, min(top + _BAND_ROWS, rows * TILE_PX) - first)
         tiles = slice(top // TILE_PX, (top + _BAND_ROWS) // TILE_PX)
-        soft, softer = (image[inner] for image in _softened(band))
+        soft, softer = (image[inner] for image in _smooth_twice(band))
         fine[tiles] = _tile_means(np.square(band[inner] - soft)) - fine_noise
         medium[tiles] = _tile_means(np.square(soft - softer)) - medium_noise
     return Detail(np.maximum(fine, 0), np.maximum(medium, 0), fine_noise, medium_noise)
 
 
-def _softened(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _smooth_twice(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """An (h, w) image blurred by the Gaussians that bound the bands; the wide one at half size, where it is cheap."""
     soft = cv2.GaussianBlur(tone, (0, 0), FINE_SIGMA_PX)
     height, width = tone.shape
@@ -142,10 +142,10 @@ def relative_detail(frame: NDArray[np.float32]) -> float:
     if min(frame.shape[:2]) < TILE_PX:
         return 0.0
     level = float(luminance(frame).mean())
-    return float(detail(frame).fine.mean()) / level if level > 0 else 0.0
+    return float(measure_detail(frame).fine.mean()) / level if level > 0 else 0.0
 
 
-def fine_noise(tone: NDArray[np.float32]) -> float:
+def fine_band_noise(tone: NDArray[np.float32]) -> float:
     """What the noise of an (h, w) image adds to its energy in the fine band."""
     return noise_variance(tone) * _BAND_GAIN[0]
 
@@ -166,7 +166,7 @@ def texture_threshold(frame: Detail) -> float:
     return _TEXTURE_OVER_NOISE * frame.medium_noise + _TEXTURE_FLOOR
 
 
-def _compare(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _compare_detail(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     # A tile is judged where either frame holds texture; noise keeps the ratio from exploding.
     textured = (crisp.medium > texture_threshold(crisp)) | (blurred.medium > texture_threshold(blurred))
     floor = 0.25 * (blurred.fine_noise + crisp.fine_noise) + 1e-7
@@ -174,7 +174,7 @@ def _compare(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64], NDArr
     return ratio, textured
 
 
-def _comparable(
+def _on_common_grid(
     blur: NDArray[np.float32], sharp: NDArray[np.float32], alignment: Alignment | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """The (h, w) light of the two frames on one grid at one brightness, and log2 of the gain between them."""
@@ -205,7 +205,7 @@ def _noise_gain_of_bands() -> tuple[float, float]:
     for row, column in ((32, 32), (32, 33), (33, 32), (33, 33)):
         impulse = np.zeros((66, 66), dtype=np.float32)
         impulse[row, column] = 1.0
-        soft, softer = _softened(impulse)
+        soft, softer = _smooth_twice(impulse)
         fine += float(np.sum((impulse - soft) ** 2)) / 4
         medium += float(np.sum((soft - softer) ** 2)) / 4
     return fine, medium

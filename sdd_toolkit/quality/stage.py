@@ -55,17 +55,17 @@ def filter_pairs(
         manifest,
         out / "filtered.jsonl",
         config,
-        partial(examine, hot_pixels=hot_pixels),
+        partial(measure_and_judge, hot_pixels=hot_pixels),
         executor=executor,
         overwrite=overwrite,
         track=track,
         also_reads=hot_pixels.inputs,
-        revise=partial(judged, config=config),
-        known=partial(judged_as_measured, config=config, hot_pixels=hot_pixels),
+        revise=partial(rejudge, config=config),
+        known=partial(judge_from_record, config=config, hot_pixels=hot_pixels),
     )
 
 
-def examine(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> PairRecord:  # noqa: B008 frozen
+def measure_and_judge(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> PairRecord:  # noqa: B008 frozen
     """Measures and judges one pair, its hot and dead pixels repaired."""
     record = job.record
     if record.verdict is not None and record.verdict.reason in _FINAL:
@@ -78,27 +78,27 @@ def examine(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> 
     except RawError as error:
         return rejected(record, Reason.UNREADABLE, error.what)
     measured = measuring_of(record, hot_pixels.inputs(record))
-    return _judged(record, sharpness.of_pair(blur, sharp, record.alignment), measured, job.config)
+    return _with_verdict(record, sharpness.measure_pair(blur, sharp, record.alignment), measured, job.config)
 
 
-def judged(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> PairRecord | None:
+def rejudge(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> PairRecord | None:
     """`record` under the thresholds of `config` by what was measured of it before; None if that was nothing."""
     unmeasured = earlier.verdict is not None and earlier.verdict.reason in _FINAL
     if earlier.quality is None or unmeasured:
         return None
-    return _judged(record, earlier.quality, earlier.measured, config)
+    return _with_verdict(record, earlier.quality, earlier.measured, config)
 
 
-def judged_as_measured(record: PairRecord, config: FilterConfig, hot_pixels: HotPixelMap) -> PairRecord | None:
+def judge_from_record(record: PairRecord, config: FilterConfig, hot_pixels: HotPixelMap) -> PairRecord | None:
     """`record` judged by what it says was measured; None if that was of anything else than `examine` would open."""
     if record.verdict is not None and record.verdict.reason in _FINAL:
         return record
     if record.quality is None or record.measured != measuring_of(record, hot_pixels.inputs(record)):
         return None
-    return _judged(record, record.quality, record.measured, config)
+    return _with_verdict(record, record.quality, record.measured, config)
 
 
-def _judged(record: PairRecord, facts: Quality, measured: str | None, config: FilterConfig) -> PairRecord:
+def _with_verdict(record: PairRecord, facts: Quality, measured: str | None, config: FilterConfig) -> PairRecord:
     record = replace(record, quality=facts, measured=measured)
     if record.alignment is None and record.verdict is not None:
         return record

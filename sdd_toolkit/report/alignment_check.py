@@ -33,14 +33,14 @@ def overlay(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> NDArray[np.
     return np.stack([blurred, sharp, sharp], axis=-1)
 
 
-def overlays(
+def draw_overlays(
     before: NDArray[np.uint8], after: NDArray[np.uint8], sharp: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """`overlay` of a window before and after alignment, each (h, w, 3) RGB as people see it, enlarged twice."""
-    target = grey(sharp)
+    target = to_grey(sharp)
     size = (sharp.shape[1] * _ENLARGED, sharp.shape[0] * _ENLARGED)
     first, second = (
-        cv2.resize(overlay(grey(seen), target), size, interpolation=cv2.INTER_CUBIC) for seen in (before, after)
+        cv2.resize(overlay(to_grey(seen), target), size, interpolation=cv2.INTER_CUBIC) for seen in (before, after)
     )
     return np.asarray(first, dtype=np.uint8), np.asarray(second, dtype=np.uint8)
 
@@ -72,7 +72,7 @@ def most_textured_window(
     return top + int(row), left + int(column), height, width
 
 
-def window_to_check(
+def choose_window(
     seen: NDArray[np.uint8], homography: Homography, box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> Window:
     """`telling_window` of a half-size frame, searched on a smaller picture of it.
@@ -88,16 +88,16 @@ def window_to_check(
     """
     factor = seen.shape[1] / size[1]
     moved = geometry.displacement(geometry.scaled(homography, factor), seen.shape[:2])
-    rows, columns = slices(box, factor, seen.shape)
+    rows, columns = box_slices(box, factor, seen.shape)
     within = (columns.start, rows.start, min(columns.stop, seen.shape[1]), min(rows.stop, seen.shape[0]))
     wished = (max(1, round(WINDOW_PX[0] * factor)), max(1, round(WINDOW_PX[1] * factor)))
-    found = most_textured_window(grey(seen), np.linalg.norm(moved, axis=-1), within, wished)
+    found = most_textured_window(to_grey(seen), np.linalg.norm(moved, axis=-1), within, wished)
     top, left = (round(edge / factor) for edge in found[:2])
     height, width = min(WINDOW_PX[0], size[0]), min(WINDOW_PX[1], size[1])
     return min(top, size[0] - height), min(left, size[1] - width), height, width
 
 
-def box_of_both(homography: Homography, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def common_box(homography: Homography, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) of what stays on a frame that is moved, going by how far its corners leave it."""
     height, width = size
     moved = np.clip(geometry.project(homography, geometry.corners(size)), (-width, -height), (2 * width, 2 * height))
@@ -110,7 +110,7 @@ def box_of_both(homography: Homography, size: tuple[int, int]) -> tuple[float, f
     )
 
 
-def grown(window: Window, margin_px: float, size: tuple[int, int]) -> Window:
+def grow(window: Window, margin_px: float, size: tuple[int, int]) -> Window:
     """A window and what lies about it, as far as the frame reaches."""
     top, left, height, width = window
     margin = int(np.ceil(margin_px))
@@ -119,25 +119,25 @@ def grown(window: Window, margin_px: float, size: tuple[int, int]) -> Window:
     return first_row, first_column, last_row - first_row, last_column - first_column
 
 
-def joined(first: Window, second: Window) -> Window:
+def union(first: Window, second: Window) -> Window:
     """The smallest window that holds both."""
     top, left = min(first[0], second[0]), min(first[1], second[1])
     bottom, right = (max(one[axis] + one[axis + 2] for one in (first, second)) for axis in (0, 1))
     return top, left, bottom - top, right - left
 
 
-def part(window: Window, around: Window = (0, 0, 0, 0)) -> tuple[slice, slice]:
+def window_slices(window: Window, around: Window = (0, 0, 0, 0)) -> tuple[slice, slice]:
     """Rows and columns of a window in the frame, or in the window `around` it."""
     top, left = window[0] - around[0], window[1] - around[1]
     return slice(top, top + window[2]), slice(left, left + window[3])
 
 
-def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W) of (H, W, 3) RGB."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def slices(box: tuple[float, float, float, float], factor: float, size: tuple[int, ...]) -> tuple[slice, slice]:
+def box_slices(box: tuple[float, float, float, float], factor: float, size: tuple[int, ...]) -> tuple[slice, slice]:
     """Rows and columns of the full-size `box` on a grid `factor` times as large, of `size`; at least one pixel."""
     left, top, right, bottom = (round(edge * factor) for edge in box)
     first_row, first_column = min(max(top, 0), size[0] - 1), min(max(left, 0), size[1] - 1)

@@ -48,11 +48,11 @@ def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
         figure = Figure(figsize=_SIZE_IN)
         axes = figure.add_axes(_AXES)
-        _bars(axes, histogram, stacked)
-        _calm(axes, histogram)
+        _draw_bars(axes, histogram, stacked)
+        _style_histogram_axes(axes, histogram)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
-    return _inlined(stream.getvalue(), label)
+    return _to_inline_svg(stream.getvalue(), label)
 
 
 def curve_svg(
@@ -80,15 +80,15 @@ def curve_svg(
         height = _DOT_IN / (_CURVE_SIZE_IN[1] * _CURVE_AXES[3]) * float(np.ptp(axes.get_ylim()))
         for point in points:
             axes.add_patch(Ellipse(tuple(point), width, height, facecolor=_SERIES[1], linewidth=0, clip_on=False))
-        _quiet(axes)
+        _style_axes(axes)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_locator(MaxNLocator(8))
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
-    return _inlined(stream.getvalue(), label)
+    return _to_inline_svg(stream.getvalue(), label)
 
 
-def _bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:
+def _draw_bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:
     # On a logarithmic axis the bars are drawn over the exponents: equal widths.
     edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
     widths = np.diff(edges) * 0.88
@@ -109,11 +109,11 @@ def _bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:
         base = base + counts if stacked else base
 
 
-def _calm(axes: Axes, histogram: Histogram) -> None:
+def _style_histogram_axes(axes: Axes, histogram: Histogram) -> None:
     edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(0, axes.get_ylim()[1])
-    _quiet(axes)
+    _style_axes(axes)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     if histogram.logarithmic:
         ticks = LogLocator(subs=(1.0, 2.0, 5.0), numticks=7).tick_values(histogram.edges[0], histogram.edges[-1])
@@ -125,7 +125,7 @@ def _calm(axes: Axes, histogram: Histogram) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
-def _quiet(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_RULE)
     axes.tick_params(length=0, colors=_MUTED, pad=3)
@@ -133,7 +133,7 @@ def _quiet(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _inlined(svg: str, label: str) -> str:
+def _to_inline_svg(svg: str, label: str) -> str:
     """The bare element: no prolog, metadata, style, ids, size or font of its own; colours become CSS variables."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)

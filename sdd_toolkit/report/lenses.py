@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sdd_toolkit import statistics
 from sdd_toolkit.calibration import breathing_model, lens_breathing
 from sdd_toolkit.report.figures import curve_svg
-from sdd_toolkit.report.quantities import COMPONENTS, figure
+from sdd_toolkit.report.quantities import COMPONENTS, format_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
             name=(group.focus and f"focus {group.focus}") or group.lens or "All pairs",
             level=2 if group.focus else 1 if group.lens else 0,
             pairs=group.pairs,
-            cells=tuple(_cell(group.spreads.get(quantity.column), quantity.digits) for quantity in COMPONENTS),
+            cells=tuple(_cell_text(group.spreads.get(quantity.column), quantity.digits) for quantity in COMPONENTS),
         )
         for group in statistics.groups(frame)
     ]
@@ -61,10 +61,10 @@ def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
 
 def lens_views(records: Sequence[PairRecord]) -> list[LensView]:
     """Every lens between whose frames the focus moved; a set that tells nothing of its lenses has none."""
-    return [_view(entry) for entry in lens_breathing.fit_lenses(records) if entry.observations]
+    return [_lens_view(entry) for entry in lens_breathing.fit_lenses(records) if entry.observations]
 
 
-def _view(entry: LensPairs) -> LensView:
+def _lens_view(entry: LensPairs) -> LensView:
     name = entry.lens if entry.focal_mm is None else f"{entry.lens} · {entry.focal_mm:g} mm"
     left_out = ", ".join(f"{count} {reason}" for reason, count in entry.left_out.items())
     rest = (f"left out: {left_out}",) if left_out else ()
@@ -75,8 +75,8 @@ def _view(entry: LensPairs) -> LensView:
     points = _points(model, entry.observations)
     shown = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int)]
     svg = curve_svg((x, *_curve(model, x)), shown, label=f"Magnification of {name} against its focus position")
-    slope = f"{figure(100 * model.zoom_per_dioptre, 2)} % per dioptre"
-    scatter = f"scatter {figure(100 * model.scatter, 3)} %"
+    slope = f"{format_number(100 * model.zoom_per_dioptre, 2)} % per dioptre"
+    scatter = f"scatter {format_number(100 * model.scatter, 3)} %"
     outliers = (f"{model.outliers} without weight",) if model.outliers else ()
     return LensView(name, Markup(svg), (f"{model.count} pairs", slope, scatter, *outliers, *rest))
 
@@ -105,7 +105,9 @@ def _points(model: BreathingModel, observations: Sequence[Observation]) -> NDArr
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _cell(spread: statistics.Quantiles | None, digits: int) -> tuple[str, str]:
+def _cell_text(spread: statistics.Quantiles | None, digits: int) -> tuple[str, str]:
     if spread is None:
-        return figure(None, digits), ""
-    return figure(spread.median, digits), f"{figure(spread.p05, digits)} … {figure(spread.p95, digits)}"
+        return format_number(None, digits), ""
+    return format_number(
+        spread.median, digits
+    ), f"{format_number(spread.p05, digits)} … {format_number(spread.p95, digits)}"

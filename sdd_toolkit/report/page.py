@@ -32,7 +32,7 @@ from sdd_toolkit.report.quantities import (
     TABLE_COLUMNS,
     Quantity,
     exposure_text,
-    figure,
+    format_number,
 )
 from sdd_toolkit.statistics import KEPT, REJECTED
 from sdd_toolkit.version import __version__
@@ -111,10 +111,10 @@ class PairView:
     pictures: PairPictures | None
 
 
-def render(page: Page) -> str:
+def render_page(page: Page) -> str:
     """The whole HTML document; equal pages give equal text."""
     environment = _environment()
-    script, style = (_source(environment, name) for name in ("report.js", "report.css"))
+    script, style = (_read_template(environment, name) for name in ("report.js", "report.css"))
     places = [place for place, record in enumerate(page.records) if record.id in page.listed]
     rows = page.frame.iloc[places].to_dict("records")
     listed = zip(places, rows, strict=True)
@@ -136,9 +136,9 @@ def render(page: Page) -> str:
         views=views,
         kept_cards=[view for view in pictured if view.verdict != REJECTED],
         rejected_cards=[view for view in pictured if view.verdict == REJECTED],
-        reason_text=_explained,
-        thresholds=[(name, list(_flat(values))) for name, values in sorted(page.thresholds.items())],
-        steps=_steps(page.records),
+        reason_text=_reason_text,
+        thresholds=[(name, list(_flatten(values))) for name, values in sorted(page.thresholds.items())],
+        steps=_count_steps(page.records),
         wheel=jpeg(flow_wheel(96), 92),
         script=Markup(script),
         style=Markup(style),
@@ -160,7 +160,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _source(environment: Environment, name: str) -> str:
+def _read_template(environment: Environment, name: str) -> str:
     return cast("PackageLoader", environment.loader).get_source(environment, name)[0]
 
 
@@ -170,14 +170,16 @@ def _pair_view(page: Page, number: int, record: PairRecord, row: dict[Hashable, 
         record=record,
         verdict=str(row["verdict"]),
         reason=str(row["reason"]),
-        explanation=_explained(str(row["reason"])),
+        explanation=_reason_text(str(row["reason"])),
         detail=str(row["detail"]),
         camera=statistics.camera(row["make"], row["model"]),
         blur_exposure=exposure_text(record.blur_meta.exposure),
         sharp_exposure=exposure_text(record.sharp_meta.exposure),
-        cells=tuple((figure(row[q.column], q.digits), _sort_key(row[q.column])) for q in TABLE_COLUMNS),
+        cells=tuple((format_number(row[q.column], q.digits), _sort_key(row[q.column])) for q in TABLE_COLUMNS),
         numbers=tuple(
-            (q.name, figure(row[q.column], q.digits), q.unit) for q in CARD_NUMBERS if math.isfinite(row[q.column])
+            (q.name, format_number(row[q.column], q.digits), q.unit)
+            for q in CARD_NUMBERS
+            if math.isfinite(row[q.column])
         ),
         pictures=page.pictures.get(record.id),
     )
@@ -206,7 +208,7 @@ def _funnel(page: Page) -> list[Bar]:
 
 def _reason_bars(counts: dict[str, int]) -> list[Bar]:
     most = max(counts.values(), default=1)
-    return [Bar(reason, count, count / most, _explained(reason)) for reason, count in counts.items()]
+    return [Bar(reason, count, count / most, _reason_text(reason)) for reason, count in counts.items()]
 
 
 def _file_reasons(page: Page) -> dict[str, int]:
@@ -216,7 +218,7 @@ def _file_reasons(page: Page) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _explained(reason: str) -> str:
+def _reason_text(reason: str) -> str:
     return REASON_TEXT[Reason(reason)] if reason in list(Reason) else ""
 
 
@@ -248,13 +250,13 @@ def _before_after(frame: pd.DataFrame) -> Panel | None:
     if histogram is None or first is None or second is None:
         return None
     svg = histogram_svg(histogram, stacked=False, label="Histograms of the displacement before and after alignment")
-    figures = f"median {figure(first.median, 2)} px → {figure(second.median, 2)} px, pairs not rejected"
+    figures = f"median {format_number(first.median, 2)} px → {format_number(second.median, 2)} px, pairs not rejected"
     meaning = "median of the textured pixels; logarithmic axis"
     return Panel("Displacement before and after", "px", meaning, Markup(svg), figures, ("before", "after"))
 
 
 def _spread_text(spread: statistics.Quantiles, quantity: Quantity) -> str:
-    median, low, high = (figure(value, quantity.digits) for value in (spread.median, spread.p05, spread.p95))
+    median, low, high = (format_number(value, quantity.digits) for value in (spread.median, spread.p05, spread.p95))
     return f"median {median} · 90 % in {low} … {high}"
 
 
@@ -262,16 +264,16 @@ def _sort_key(value: float) -> str:
     return f"{value:.9g}" if math.isfinite(value) else ""
 
 
-def _flat(values: object, prefix: str = "") -> list[tuple[str, str]]:
+def _flatten(values: object, prefix: str = "") -> list[tuple[str, str]]:
     if not isinstance(values, dict):
         return [(prefix or "value", "none" if values is None else str(values))]
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
-        rows += _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        rows += _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return rows
 
 
-def _steps(records: tuple[PairRecord, ...]) -> list[tuple[str, str, str, int]]:
+def _count_steps(records: tuple[PairRecord, ...]) -> list[tuple[str, str, str, int]]:
     """(stage, version, configuration, pairs) of every step any pair went through, in the order of the walk."""
     counts: dict[tuple[str, str, str], int] = {}
     for record in records:

@@ -22,13 +22,13 @@ from sdd_toolkit.imaging.disc import blur_with_disc
 from sdd_toolkit.imaging.flow_colours import faded, flow_colours, nice_scale_px, reduced
 from sdd_toolkit.report.alignment_check import (
     LARGEST_DISC_PX,
-    box_of_both,
-    grown,
-    joined,
-    overlays,
-    part,
-    slices,
-    window_to_check,
+    box_slices,
+    choose_window,
+    common_box,
+    draw_overlays,
+    grow,
+    union,
+    window_slices,
 )
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage import files
@@ -92,10 +92,10 @@ class PairPictures:
     notes: tuple[str, ...] = ()
 
 
-def pictures(task: PictureTask) -> PairPictures:
+def picture_pair(task: PictureTask) -> PairPictures:
     """All pictures of one pair; whatever cannot be read becomes a note, never an exception."""
     shown, notes = PairPictures(), list[str]()
-    for add in (_with_shards, _with_sources, _with_flow):
+    for add in (_add_packed_pictures, _add_source_pictures, _add_stored_flow):
         try:
             shown = add(task, shown)
         except SddError as error:
@@ -112,7 +112,7 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
 
 
-def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
+def _add_source_pictures(task: PictureTask, shown: PairPictures) -> PairPictures:
     """What the shards did not give as the source files show it: the slider, the alignment check if there is one."""
     if shown.blurred is not None and shown.before is not None:
         return shown
@@ -123,63 +123,67 @@ def _with_sources(task: PictureTask, shown: PairPictures) -> PairPictures:
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
         if shown.blurred is not None:
             return shown
-        pair = [_seen(frame, _narrowed(frame.rgb, task.width_px)) for frame in (blur, sharp)]
-        return _with_slider(task, shown, pair[0], pair[1], "Source files as shot, not aligned")
-    blur = _matched(blur, sharp, alignment.gain)
+        pair = [_preview(frame, _limit_width(frame.rgb, task.width_px)) for frame in (blur, sharp)]
+        return _add_slider(task, shown, pair[0], pair[1], "Source files as shot, not aligned")
+    blur = _match_brightness(blur, sharp, alignment.gain)
     if shown.blurred is None:
-        small_blur, small_sharp = (_narrowed(frame.rgb, task.width_px) for frame in (blur, sharp))
+        small_blur, small_sharp = (_limit_width(frame.rgb, task.width_px) for frame in (blur, sharp))
         factor = small_sharp.shape[1] / alignment.size[1]
         to_small = geometry.scaled(alignment.homography, factor)
         moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
-        cut, seen = slices(alignment.box, factor, small_sharp.shape), _seen(sharp, small_sharp)
-        shown = _with_slider(task, shown, _seen(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned")
-    return _with_check(task, shown, *_source_check(blur, sharp, alignment))
+        cut, seen = box_slices(alignment.box, factor, small_sharp.shape), _preview(sharp, small_sharp)
+        shown = _add_slider(
+            task, shown, _preview(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned"
+        )
+    return _add_check(task, shown, *_source_check(blur, sharp, alignment))
 
 
-def _with_shards(task: PictureTask, shown: PairPictures) -> PairPictures:
+def _add_packed_pictures(task: PictureTask, shown: PairPictures) -> PairPictures:
     """All of it as packed."""
     if task.shards is None:
         return shown
     with ShardReader(task.shards) as reader:
-        blur, sharp = (_light(picture, reader) for picture in _packed_pair(reader, task.record.id, task.width_px))
-        shown = _with_slider(task, shown, _picture(blur), _picture(sharp), "The packed pair, as training sees it")
+        blur, sharp = (
+            _decode_light(picture, reader) for picture in _packed_pair(reader, task.record.id, task.width_px)
+        )
+        shown = _add_slider(task, shown, _to_picture(blur), _to_picture(sharp), "The packed pair, as training sees it")
         outline, flow = reader.outline(task.record.id), reader.read_flow(task.record.id)
         confidence = _packed_confidence(task, flow.shape[:2], outline.box, reader.index.reduction)
-        shown = _with_flow_map(task, shown, flow * np.float32(reader.index.reduction), confidence)
+        shown = _add_flow_map(task, shown, flow * np.float32(reader.index.reduction), confidence)
         alignment = outline.record.alignment
         if alignment is None or alignment.failure is not None or outline.box is None:
             return shown
-        check = _packed_check(reader, task.record.id, _narrowed(sharp, _SEARCH_WIDTH_PX), alignment, outline.box)
-    return replace(_with_check(task, shown, *check), moved_back=True)
+        check = _packed_check(reader, task.record.id, _limit_width(sharp, _SEARCH_WIDTH_PX), alignment, outline.box)
+    return replace(_add_check(task, shown, *check), moved_back=True)
 
 
-def _with_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
+def _add_stored_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
     """The flow map from the alignment's own file, unless the shards gave one."""
     alignment = task.record.alignment
     if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
         return shown
     residual = residual_flow.read_residual_flow(files.resolve_inside(task.folder, alignment.flow_file), alignment.size)
-    seen = slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
-    return _with_flow_map(task, shown, residual.flow[seen], residual.trust[seen])
+    seen = box_slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
+    return _add_flow_map(task, shown, residual.flow[seen], residual.trust[seen])
 
 
-def _with_slider(
+def _add_slider(
     task: PictureTask, shown: PairPictures, blur: NDArray[Any], sharp: NDArray[Any], caption: str
 ) -> PairPictures:
-    pair = [_narrowed(picture.astype(np.uint8), task.width_px) for picture in (blur, sharp)]
+    pair = [_limit_width(picture.astype(np.uint8), task.width_px) for picture in (blur, sharp)]
     blurred, target = (jpeg(picture, task.jpeg_quality) for picture in pair)
     height, width = pair[1].shape[:2]
     return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
 
 
-def _with_check(
+def _add_check(
     task: PictureTask,
     shown: PairPictures,
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
     sharp: NDArray[np.uint8],
 ) -> PairPictures:
-    first, second = (jpeg(picture, task.jpeg_quality) for picture in overlays(before, after, sharp))
+    first, second = (jpeg(picture, task.jpeg_quality) for picture in draw_overlays(before, after, sharp))
     return replace(shown, before=first, after=second)
 
 
@@ -188,10 +192,10 @@ def _packed_pair(reader: ShardReader, pair_id: str, width_px: int) -> list[NDArr
     height, width = reader.shape(pair_id)
     halvings = _halvings((height, width), width_px)
     bands = [
-        [_halved(part, halvings) for part in reader.read_images(pair_id, top, 0, min(_BAND_ROWS, height - top), width)]
+        [_halve(part, halvings) for part in reader.read_images(pair_id, top, 0, min(_BAND_ROWS, height - top), width)]
         for top in range(0, height, _BAND_ROWS)
     ]
-    return [_narrowed(np.concatenate(parts), width_px) for parts in zip(*bands, strict=True)]
+    return [_limit_width(np.concatenate(parts), width_px) for parts in zip(*bands, strict=True)]
 
 
 def _packed_confidence(
@@ -212,7 +216,7 @@ def _packed_confidence(
     return found if found.shape == everything.shape else everything
 
 
-def _with_flow_map(
+def _add_flow_map(
     task: PictureTask, shown: PairPictures, flow: NDArray[np.float32], confidence: NDArray[np.float32]
 ) -> PairPictures:
     """The flow drawn on the scale of the textured pixels, faded where it is not sure.
@@ -224,7 +228,7 @@ def _with_flow_map(
     factor = min(flow.shape[1] // _FLOW_WIDTH_PX, flow.shape[0])
     if factor > 1:
         flow, confidence = reduced(flow, confidence, factor)
-    picture = _narrowed(faded(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
+    picture = _limit_width(faded(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
     return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 
 
@@ -236,15 +240,17 @@ def _source_check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> Ch
     homography = geometry.scaled(alignment.homography, 0.5)
     left, top, right, bottom = (edge / 2 for edge in alignment.box)
     height, width = sharp.rgb.shape[:2]
-    small = _narrowed(sharp.rgb, _SEARCH_WIDTH_PX)
-    seen = _seen(sharp, blur_with_disc(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
-    window = window_to_check(seen, homography, (left, top, right, bottom), (height, width))
+    small = _limit_width(sharp.rgb, _SEARCH_WIDTH_PX)
+    seen = _preview(sharp, blur_with_disc(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
+    window = choose_window(seen, homography, (left, top, right, bottom), (height, width))
     radius_px = _disc_px(alignment, 0.5)
-    around = grown(window, radius_px, (height, width))
-    target = blur_with_disc(np.ascontiguousarray(sharp.rgb[part(around)]), radius_px)[part(window, around)]
-    to_window = _shift(-window[1], -window[0]) @ homography
+    around = grow(window, radius_px, (height, width))
+    target = blur_with_disc(np.ascontiguousarray(sharp.rgb[window_slices(around)]), radius_px)[
+        window_slices(window, around)
+    ]
+    to_window = _translation(-window[1], -window[0]) @ homography
     moved = resampling.warp(blur.rgb, to_window, target.shape[:2], radial=alignment.radial)
-    return _seen(blur, blur.rgb[part(window)]), _seen(blur, moved), _seen(sharp, target)
+    return _preview(blur, blur.rgb[window_slices(window)]), _preview(blur, moved), _preview(sharp, target)
 
 
 def _packed_check(
@@ -263,10 +269,10 @@ def _packed_check(
     height, width = (side // bins for side in reader.shape(pair_id))
     left, top = box[0] / bins, box[1] / bins
     homography = geometry.scaled(alignment.homography, 0.5)
-    in_box = _shift(-left, -top) @ homography @ _shift(left, top)
-    seen = _picture(blur_with_disc(small, _disc_px(alignment, small.shape[1] / (2 * width))))
-    window = window_to_check(seen, in_box, box_of_both(in_box, (height, width)), (height, width))
-    ys, xs = (axis.astype(np.float64) for axis in np.mgrid[part(window)])
+    in_box = _translation(-left, -top) @ homography @ _translation(left, top)
+    seen = _to_picture(blur_with_disc(small, _disc_px(alignment, small.shape[1] / (2 * width))))
+    window = choose_window(seen, in_box, common_box(in_box, (height, width)), (height, width))
+    ys, xs = (axis.astype(np.float64) for axis in np.mgrid[window_slices(window)])
     frame = (alignment.size[0] // 2, alignment.size[1] // 2)
     x, y, _ = geometry.mapped(homography, *geometry.bent(xs + left, ys + top, -alignment.radial, frame))
     x, y = np.clip(np.nan_to_num(x - left), 0, width - 1), np.clip(np.nan_to_num(y - top), 0, height - 1)
@@ -274,12 +280,12 @@ def _packed_check(
     moved = (first_row, first_column, int(y.max()) - first_row + 1, int(x.max()) - first_column + 1)
     radius_px = _disc_px(alignment, 0.5)
     margin_px = max(radius_px, resampling.REACH_PX + 1)
-    around = grown(joined(window, moved), margin_px, (height, width))
+    around = grow(union(window, moved), margin_px, (height, width))
     read = reader.read_images(pair_id, *(bins * edge for edge in around))
-    blur, sharp = (light if bins == 1 else bin_2x2(light) for light in (_light(codes, reader) for codes in read))
-    within = part(window, around)
+    blur, sharp = (light if bins == 1 else bin_2x2(light) for light in (_decode_light(codes, reader) for codes in read))
+    within = window_slices(window, around)
     before = resampling.sample(blur, x - around[1], y - around[0])
-    return _picture(before), _picture(blur[within]), _picture(blur_with_disc(sharp, radius_px)[within])
+    return _to_picture(before), _to_picture(blur[within]), _to_picture(blur_with_disc(sharp, radius_px)[within])
 
 
 def _disc_px(alignment: Alignment, factor: float) -> float:
@@ -287,37 +293,37 @@ def _disc_px(alignment: Alignment, factor: float) -> float:
     return min(LARGEST_DISC_PX, alignment.coc_px * factor)
 
 
-def _shift(x: float, y: float) -> NDArray[np.float64]:
+def _translation(x: float, y: float) -> NDArray[np.float64]:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=np.float64)
 
 
-def _light(codes: NDArray[Any], reader: ShardReader) -> NDArray[np.float32]:
+def _decode_light(codes: NDArray[Any], reader: ShardReader) -> NDArray[np.float32]:
     """Linear light of packed pixels."""
     return encoding.decode(codes, reader.encoding)
 
 
-def _picture(light: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _to_picture(light: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Linear light as people see it."""
     return np.asarray(encoding.encode(light, encoding.Encoding.SRGB8), dtype=np.uint8)
 
 
-def _seen(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _preview(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Some pixels of `frame` as `develop.preview` shows them."""
     return preview(replace(frame, rgb=rgb))
 
 
-def _matched(blur: HalfFrame, sharp: HalfFrame, gain: float) -> HalfFrame:
+def _match_brightness(blur: HalfFrame, sharp: HalfFrame, gain: float) -> HalfFrame:
     """The blurred frame at the sharp one's brightness and white balance."""
     return replace(blur, rgb=blur.rgb * np.float32(gain), white_balance=sharp.white_balance)
 
 
-def _narrowed(image: NDArray[Any], width_px: int) -> NDArray[Any]:
+def _limit_width(image: NDArray[Any], width_px: int) -> NDArray[Any]:
     """`image` at most `width_px` wide, averaged."""
     height, width = image.shape[:2]
     if width <= width_px:
         return image
-    image = _halved(image, _halvings((height, width), width_px))
-    return _resized(image, (max(1, round(height * width_px / width)), width_px))
+    image = _halve(image, _halvings((height, width), width_px))
+    return _resize(image, (max(1, round(height * width_px / width)), width_px))
 
 
 def _halvings(size: tuple[int, int], width_px: int) -> int:
@@ -328,12 +334,12 @@ def _halvings(size: tuple[int, int], width_px: int) -> int:
     return times
 
 
-def _halved(image: NDArray[Any], times: int) -> NDArray[Any]:
+def _halve(image: NDArray[Any], times: int) -> NDArray[Any]:
     for _ in range(times):
-        image = _resized(image, (image.shape[0] // 2, image.shape[1] // 2))
+        image = _resize(image, (image.shape[0] // 2, image.shape[1] // 2))
     return image
 
 
-def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, dtype=image.dtype)

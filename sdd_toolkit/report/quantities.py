@@ -91,7 +91,7 @@ COMPONENTS = (
 )
 
 
-def figure(value: float | None, digits: int) -> str:
+def format_number(value: float | None, digits: int) -> str:
     """A number as a person reads it, with a real minus sign; a dash for missing."""
     if value is None or not math.isfinite(value):
         return MISSING

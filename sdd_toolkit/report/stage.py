@@ -21,7 +21,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.pipeline.dataset_folder import Dataset
 from sdd_toolkit.records import REASON_TEXT, Report
-from sdd_toolkit.report.pictures import PairPictures, PictureTask, pictures
+from sdd_toolkit.report.pictures import PairPictures, PictureTask, picture_pair
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import write_text
 from sdd_toolkit.version import __version__
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 REJECTED_FILES = "rejected_files.csv"
 PAGE, TABLE = "report.html", "pairs.csv"
-_DIED = PairPictures(notes=("the worker process died on this pair",))
+_WORKER_DIED = PairPictures(notes=("the worker process died on this pair",))
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -108,15 +108,15 @@ def write_report(
     outputs = (out / PAGE, out / TABLE)
     stamp = hashlib.sha256(f"{found.fingerprint} {config.fingerprint()} {__version__}".encode()).hexdigest()[:16]
     total = len(found.records)
-    fresh = not overwrite and all(path.is_file() for path in outputs) and stamp in _head(outputs[0])
+    fresh = not overwrite and all(path.is_file() for path in outputs) and stamp in _read_start(outputs[0])
     if not fresh:
         frame = statistics.table(found.records)
         write_text(outputs[1], to_csv(frame))
-        shown = _pictured(found, config, executor, track)
+        shown = _picture_pairs(found, config, executor, track)
         # Here, not above: what draws the figures takes as long to load as some pairs to picture.
-        from sdd_toolkit.report.page import render
+        from sdd_toolkit.report.page import render_page
 
-        write_text(outputs[0], render(_page(found, frame, shown, config, stamp)))
+        write_text(outputs[0], render_page(_assemble_page(found, frame, shown, config, stamp)))
     return Report(
         stage="report",
         total=total,
@@ -151,16 +151,16 @@ def find_inputs(dataset: Path, shards: Location | None = None) -> ReportInputs:
         manifest=path,
         root=content.root,
         records=tuple(sorted(content.records, key=lambda record: record.id)),
-        packed=_packed(layout.shards, notes),
-        rejected_files=_rejected_files(layout.folder / REJECTED_FILES, notes),
-        thresholds=_thresholds(layout.config, notes),
+        packed=_packed_ids(layout.shards, notes),
+        rejected_files=_read_rejected_files(layout.folder / REJECTED_FILES, notes),
+        thresholds=_read_thresholds(layout.config, notes),
         notes=tuple(notes),
         fingerprint=digest.hexdigest(),
         shards=layout.shards.resolve(),
     )
 
 
-def choose_pictured(records: Sequence[PairRecord], limit: int) -> tuple[str, ...]:
+def choose_pictured_pairs(records: Sequence[PairRecord], limit: int) -> tuple[str, ...]:
     """Ids of the pairs to picture: of every reason some, the rest kept pairs evenly spaced over the manifest.
 
     Rejected pairs get at most half of the places (all that the kept ones leave free), dealt out in turn to the
@@ -192,8 +192,8 @@ def to_csv(frame: pd.DataFrame) -> str:
     return str(frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
-def _pictured(found: ReportInputs, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
-    wanted = set(choose_pictured(found.records, config.max_pictures))
+def _picture_pairs(found: ReportInputs, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
+    wanted = set(choose_pictured_pairs(found.records, config.max_pictures))
     tasks = [
         PictureTask(
             record=record,
@@ -208,13 +208,13 @@ def _pictured(found: ReportInputs, config: ReportConfig, executor: str, track: T
     ]
     shown: dict[str, PairPictures] = {}
     with track("report", len(tasks)) as advance:
-        for outcome in run_tasks(pictures, tasks, executor):
-            shown[outcome.task.record.id] = outcome.result or _DIED
+        for outcome in run_tasks(picture_pair, tasks, executor):
+            shown[outcome.task.record.id] = outcome.result or _WORKER_DIED
             advance(note=outcome.task.record.id)
     return shown
 
 
-def _page(
+def _assemble_page(
     found: ReportInputs, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str
 ) -> Page:
     from sdd_toolkit.report.page import Page
@@ -225,7 +225,7 @@ def _page(
         records=found.records,
         frame=frame,
         pictures=shown,
-        listed=frozenset(choose_pictured(found.records, config.max_rows)) | frozenset(shown),
+        listed=frozenset(choose_pictured_pairs(found.records, config.max_rows)) | frozenset(shown),
         packed=found.packed,
         rejected_files=found.rejected_files,
         thresholds=found.thresholds,
@@ -234,7 +234,7 @@ def _page(
     )
 
 
-def _packed(shards: Location, notes: list[str]) -> frozenset[str] | None:
+def _packed_ids(shards: Location, notes: list[str]) -> frozenset[str] | None:
     if not (shards / "index.json").is_file():
         return None
     try:
@@ -249,7 +249,7 @@ def _packed(shards: Location, notes: list[str]) -> frozenset[str] | None:
     return ids
 
 
-def _rejected_files(path: Path, notes: list[str]) -> tuple[tuple[str, str, str], ...] | None:
+def _read_rejected_files(path: Path, notes: list[str]) -> tuple[tuple[str, str, str], ...] | None:
     if not path.is_file():
         return None
     try:
@@ -261,7 +261,7 @@ def _rejected_files(path: Path, notes: list[str]) -> tuple[tuple[str, str, str],
     return tuple((file, reason, detail) for file, reason, detail in rows)
 
 
-def _thresholds(path: Path, notes: list[str]) -> dict[str, Any]:
+def _read_thresholds(path: Path, notes: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -274,6 +274,6 @@ def _thresholds(path: Path, notes: list[str]) -> dict[str, Any]:
     return content
 
 
-def _head(path: Path) -> str:
+def _read_start(path: Path) -> str:
     with path.open(encoding="utf-8", errors="replace") as stream:
         return stream.read(2000)

@@ -259,7 +259,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
 def _transform_text(whole: Path) -> str:
     record = manifest.read_manifest(whole / "aligned.jsonl").records[0]
     path = whole.parent / "transform.json"
-    transforms.write_transform(path, transforms.of_pair(record))
+    transforms.write_transform(path, transforms.from_pair(record))
     return path.read_text()
 
 

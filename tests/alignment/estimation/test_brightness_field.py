@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import alignment
 from alignment.estimation import brightness_field
 from alignment.estimation.photometry import Photometry
-from alignment.estimation.pyramid import FramePair, pyramid
+from alignment.estimation.pyramid import FramePair, build_pyramid
 from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.imaging.luminance import luminance
 from tests.alignment.conftest import leaves
@@ -26,11 +26,11 @@ def light(seed: int = 0) -> NDArray[np.float32]:
 
 def test_a_large_frame_is_compared_on_a_small_level() -> None:
     large = np.zeros((800, 1000), dtype=np.float32)
-    levels = pyramid(FramePair(large, large, large, large))
+    levels = build_pyramid(FramePair(large, large, large, large))
     assert [level.size for level in levels][:3] == [(800, 1000), (400, 500), (200, 250)]
-    assert brightness_field.level_of(levels) == 2
-    assert brightness_field.level_of(levels[2:]) == 0
-    assert brightness_field.level_of(levels[:1]) == 0
+    assert brightness_field.brightness_level(levels) == 2
+    assert brightness_field.brightness_level(levels[2:]) == 0
+    assert brightness_field.brightness_level(levels[:1]) == 0
 
 
 def test_cells_outside_of_either_frame_or_saturated_are_not_compared() -> None:
@@ -51,7 +51,7 @@ def test_cells_outside_of_either_frame_or_saturated_are_not_compared() -> None:
 
 def test_levels_of_equal_content_tell_gain_offset_and_falloff() -> None:
     truth = Photometry(1.4, 0.02, (-0.3, 0.1))
-    found = brightness_field.compared(FramePair(light(), truth.applied(light()), ONES, ONES), STILL)
+    found = brightness_field.measure_brightness(FramePair(light(), truth.apply(light()), ONES, ONES), STILL)
     assert found is not None
     assert found.gain == pytest.approx(1.4, rel=2e-3)
     assert found.offset == pytest.approx(0.02, rel=0.02)
@@ -59,14 +59,16 @@ def test_levels_of_equal_content_tell_gain_offset_and_falloff() -> None:
 
 
 def test_nothing_is_told_where_nothing_can_be_compared() -> None:
-    assert brightness_field.compared(FramePair(light(), light(), ONES, 0 * ONES), STILL) is None
+    assert brightness_field.measure_brightness(FramePair(light(), light(), ONES, 0 * ONES), STILL) is None
 
 
 def test_the_gain_of_the_colours_is_relative_to_that_of_the_luminance() -> None:
     blur = leaves(1, SIZE) * np.float32(0.5)
     sharp = (blur * np.float32([1.3, 1.0, 0.8])).astype(np.float32)
     luma = [luminance(frame) for frame in (blur, sharp)]
-    found = brightness_field.colour_gain(blur, sharp, pyramid(FramePair(*luma, ONES, ONES)), STILL, Photometry(1.025))
+    found = brightness_field.colour_gain(
+        blur, sharp, build_pyramid(FramePair(*luma, ONES, ONES)), STILL, Photometry(1.025)
+    )
     assert found == pytest.approx(np.array([1.3, 1.0, 0.8]) / 1.025, rel=1e-3)
     assert BAYER @ found == pytest.approx(1.0)
 

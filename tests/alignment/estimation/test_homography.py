@@ -52,13 +52,13 @@ def test_tiles_lie_where_their_pixels_lie() -> None:
 def test_the_simplest_model_that_the_evidence_allows_is_chosen(parameters: list[float], model: str) -> None:
     noise = np.append(np.random.default_rng(0).normal(0, 1e-4, 8), 0.0)
     covariance = 1e-8 * np.eye(8)
-    assert homography.choose_model(np.array([*parameters, 0]) + noise, covariance, "homography", 100) == model
+    assert homography.simplest_model(np.array([*parameters, 0]) + noise, covariance, "homography", 100) == model
 
 
 @pytest.mark.parametrize(("radial", "model"), [(0.004, "similarity+radial"), (2e-4, "similarity")])
 def test_a_radial_term_must_be_clear(radial: float, model: str) -> None:
     parameters = np.array([0.01, -0.002, 0.02, 0.002, 0.01, 0.03, 0, 0, radial])
-    assert homography.choose_model(parameters, 1e-8 * np.eye(9), "homography+radial", 100) == model
+    assert homography.simplest_model(parameters, 1e-8 * np.eye(9), "homography+radial", 100) == model
 
 
 def test_the_nearest_similarity_keeps_angles() -> None:
@@ -73,6 +73,6 @@ def test_the_nearest_similarity_keeps_angles() -> None:
 def test_a_narrower_model_is_less_uncertain() -> None:
     covariance = np.diag(np.arange(1.0, 9.0))
     full = homography.corner_deviation_px(covariance, homography.BASES["homography"], SIZE)
-    narrow = homography.narrowed(covariance, "homography", "similarity")
+    narrow = homography.covariance_within(covariance, "homography", "similarity")
     assert narrow.shape == (4, 4)
     assert homography.corner_deviation_px(narrow, homography.BASES["similarity"], SIZE) < full

@@ -61,7 +61,7 @@ def test_a_black_frame_says_nothing() -> None:
 
 def test_a_photometry_is_applied_as_it_is_defined() -> None:
     light = grains()
-    bright = photometry.Photometry(1.5, 0.02, (-0.3, 0.1)).applied(light)
+    bright = photometry.Photometry(1.5, 0.02, (-0.3, 0.1)).apply(light)
     assert bright[80, 120] == pytest.approx(1.5 * light[80, 120] + 0.02, rel=1e-3)
     assert bright[0, 0] == pytest.approx(1.5 * (1 - 0.3 + 0.1) * light[0, 0] + 0.02, rel=0.01)
 
@@ -69,14 +69,17 @@ def test_a_photometry_is_applied_as_it_is_defined() -> None:
 def test_the_tone_does_not_depend_on_exposure() -> None:
     light = grains()
     dark = light * np.float32(0.125)
-    tones = [photometry.tone(image, photometry.white_of(image)) for image in (light, dark)]
+    tones = [photometry.to_tone(image, photometry.white_level(image)) for image in (light, dark)]
     np.testing.assert_allclose(tones[0], tones[1], rtol=1e-5)
 
 
 def test_a_band_holds_neither_offset_nor_shading() -> None:
     light = grains()
     shading = np.linspace(0, 0.5, light.shape[1], dtype=np.float32)[None]
-    plain, shaded = photometry.band(light, 10.0), photometry.band(light + shading + 3, 10.0)
+    plain, shaded = (
+        photometry.subtract_local_mean(light, 10.0),
+        photometry.subtract_local_mean(light + shading + 3, 10.0),
+    )
     np.testing.assert_allclose(plain[40:-40, 40:-40], shaded[40:-40, 40:-40], atol=5e-3)
 
 
@@ -98,19 +101,19 @@ def defocused(seed: int) -> np.ndarray:
 def test_noise_is_told_at_every_brightness(scene, noise: Noise, seed: int) -> None:
     light = scene(seed)
     drawn = np.random.default_rng(seed).normal(0, 1, light.shape) * np.sqrt(noise.variance(light))
-    found = photometry.noise_of((light + drawn).astype(np.float32))
+    found = photometry.estimate_noise((light + drawn).astype(np.float32))
     levels = np.array([0.1, 0.3, 0.5], dtype=np.float32)
     deviation = np.sqrt(found.variance(levels) / noise.variance(levels))
     assert deviation == pytest.approx(np.ones(3), abs=0.2)
 
 
 def test_noise_of_a_frame_without_any_is_next_to_nothing() -> None:
-    assert photometry.noise_of(np.full((320, 432), 0.3, np.float32)).variance(np.float32(0.3)) < 1e-12
-    assert photometry.noise_of(calm(0)).variance(np.float32(0.3)) < 1e-10
+    assert photometry.estimate_noise(np.full((320, 432), 0.3, np.float32)).variance(np.float32(0.3)) < 1e-12
+    assert photometry.estimate_noise(calm(0)).variance(np.float32(0.3)) < 1e-10
 
 
 def test_noise_of_a_frame_of_few_cells_is_taken_as_the_same_everywhere() -> None:
     flat = 0.3 + np.random.default_rng(0).normal(0, 0.01, (72, 72)).astype(np.float32)
-    found = photometry.noise_of(flat)
+    found = photometry.estimate_noise(flat)
     assert found.per_light == 0
     assert np.sqrt(found.floor) == pytest.approx(0.01, rel=0.15)

@@ -28,7 +28,7 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
 def test_a_shift_of_any_fraction_is_exact(dx: float, dy: float) -> None:
     xs, ys = grid()
     coefficients = spline.coefficients(wave(xs, ys).astype(np.float32))
-    moved = spline.sample(coefficients, np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]), SIZE)
+    moved = spline.sample_cubic(coefficients, np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]), SIZE)
     np.testing.assert_allclose(moved[INNER], wave(xs - dx, ys - dy)[INNER], atol=2e-3)
 
 
@@ -45,12 +45,12 @@ def test_it_samples_where_the_packer_samples(radial: float) -> None:
     xs, ys = grid()
     image = wave(xs, ys).astype(np.float32)
     matrix = np.array([[1.02, 0.01, 2.3], [-0.01, 1.02, -1.7], [1e-5, -2e-5, 1.0]])
-    found = spline.sample(spline.coefficients(image), matrix, SIZE, radial=radial)
+    found = spline.sample_cubic(spline.coefficients(image), matrix, SIZE, radial=radial)
     expected = resampling.warp(image, matrix, SIZE, radial=radial)
     np.testing.assert_allclose(found[INNER], expected[INNER], atol=3e-3)
 
 
 def test_pixels_themselves_are_kept() -> None:
     image = np.random.default_rng(0).normal(0, 1, SIZE).astype(np.float32)
-    kept = spline.sample(spline.coefficients(image), np.eye(3), SIZE)
+    kept = spline.sample_cubic(spline.coefficients(image), np.eye(3), SIZE)
     np.testing.assert_allclose(kept[INNER], image[INNER], atol=1e-4)

@@ -27,14 +27,14 @@ def framed() -> np.ndarray:
     return weight
 
 
-def systems(moving: np.ndarray, fixed: np.ndarray, side: int = 32) -> tile_regression.Systems:
+def systems(moving: np.ndarray, fixed: np.ndarray, side: int = 32) -> tile_regression.TileSystems:
     return tile_regression.linearise(moving, fixed, softening(fixed), framed(), side)
 
 
 def test_one_step_undoes_a_small_warp() -> None:
     planted = homography.to_matrix(np.array([2, -1, 2, 1, -2, -2, 0.5, 0.3, 0]) * 1e-3, SIZE)
     image = grains()
-    moving = spline.sample(spline.coefficients(image), np.linalg.inv(planted), SIZE)
+    moving = spline.sample_cubic(spline.coefficients(image), np.linalg.inv(planted), SIZE)
     found = tile_regression.fit_motion(systems(moving, image), homography.BASES["homography"])
     matrix = homography.compose(np.eye(3), found.step, SIZE)
     assert geometry.corner_error_px(np.eye(3), planted, SIZE) > 0.4
@@ -56,7 +56,7 @@ def test_brightness_and_softness_do_not_move_the_step(change: str) -> None:
 def test_a_tile_tells_its_own_displacement() -> None:
     image = grains()
     shift = np.array([[1, 0, -0.4], [0, 1, 0.25], [0, 0, 1.0]])
-    moving = spline.sample(spline.coefficients(image), shift, SIZE)
+    moving = spline.sample_cubic(spline.coefficients(image), shift, SIZE)
     told = systems(moving, image).displacement_px
     inner = told.reshape(6, 9, 2)[1:-1, 1:-1].reshape(-1, 2)
     # moving(x + d) = fixed(x)
@@ -72,7 +72,7 @@ def test_a_part_that_moves_otherwise_does_not_pull() -> None:
     assert found.weight.reshape(6, 9)[2, 2] < 0.1
 
 
-def scattered(spread_px: float, seed: int) -> tile_regression.Systems:
+def scattered(spread_px: float, seed: int) -> tile_regression.TileSystems:
     """Tiles that know their displacement to 0.01 … 0.3 px and scatter by `spread_px` on top."""
     rng = np.random.default_rng(seed)
     grid = (12, 18)
@@ -80,7 +80,7 @@ def scattered(spread_px: float, seed: int) -> tile_regression.Systems:
     own = np.exp(rng.uniform(np.log(0.01), np.log(0.3), len(jacobian)))
     displaced = rng.normal(0, 1, (len(jacobian), 2)) * np.hypot(own, spread_px)[:, None]
     information = np.eye(2)[None] / own[:, None, None] ** 2
-    return tile_regression.Systems(information, displaced / own[:, None] ** 2, jacobian, grid)
+    return tile_regression.TileSystems(information, displaced / own[:, None] ** 2, jacobian, grid)
 
 
 @pytest.mark.parametrize("spread_px", [0.0, 0.2, 1.0])
@@ -100,7 +100,7 @@ def test_the_covariance_tells_the_scatter_of_repeated_estimates(spread_px: float
 
 
 def test_prior_information_holds_what_the_pixels_leave_open() -> None:
-    nothing = tile_regression.Systems(np.zeros((4, 2, 2)), np.zeros((4, 2)), np.zeros((4, 2, 9)), (2, 2))
+    nothing = tile_regression.TileSystems(np.zeros((4, 2, 2)), np.zeros((4, 2)), np.zeros((4, 2, 9)), (2, 2))
     along = np.zeros(9)
     along[[0, 4]] = 0.5
     found = tile_regression.fit_motion(

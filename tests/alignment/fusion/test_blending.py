@@ -20,20 +20,20 @@ def aligned_stack(seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def maps_of(frames: list[np.ndarray]) -> list[blending.Sharpness]:
-    return [blending.sharpness(frame, np.ones(frame.shape[:2], bool)) for frame in frames]
+    return [blending.measure_sharpness(frame, np.ones(frame.shape[:2], bool)) for frame in frames]
 
 
 def fused(frames: list[np.ndarray], origin: np.ndarray) -> np.ndarray:
     blend = blending.empty_blend(origin.shape)
     for number, frame in enumerate(frames):
-        blending.join(blend, frame, (origin == number).astype(np.float32))
-    return blending.joined(blend)
+        blending.add_frame(blend, frame, (origin == number).astype(np.float32))
+    return blending.collapse(blend)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_region_comes_from_the_frame_that_is_in_focus_there(seed: int) -> None:
     _, frames = aligned_stack(seed)
-    origin = blending.sharpest(maps_of(frames))
+    origin = blending.choose_sharpest(maps_of(frames))
     inner = np.s_[24:-24, 24:-24]
     assert np.mean(origin[inner] == thirds()[inner]) > 0.93
 
@@ -42,7 +42,7 @@ def test_every_region_comes_from_the_frame_that_is_in_focus_there(seed: int) -> 
 def test_the_fused_picture_is_far_nearer_to_the_truth_than_any_frame(seed: int) -> None:
     truth, frames = aligned_stack(seed)
     best_db = max(psnr_db(frame, truth) for frame in frames)
-    assert psnr_db(fused(frames, blending.sharpest(maps_of(frames))), truth, 24) > best_db + 6
+    assert psnr_db(fused(frames, blending.choose_sharpest(maps_of(frames))), truth, 24) > best_db + 6
 
 
 def test_away_from_seams_the_picture_is_one_frame_to_the_last_digit() -> None:
@@ -64,8 +64,8 @@ def test_joining_equal_frames_along_any_map_changes_nothing(seed: int, height: i
 
 def test_the_order_of_the_frames_does_not_matter() -> None:
     maps = maps_of(planted_stack(2)[1])
-    turned = blending.sharpest([maps[2], maps[0], maps[1]])
-    agree = np.array([2, 0, 1])[turned] == blending.sharpest(maps)
+    turned = blending.choose_sharpest([maps[2], maps[0], maps[1]])
+    agree = np.array([2, 0, 1])[turned] == blending.choose_sharpest(maps)
     assert agree.mean() > 0.9999
 
 
@@ -75,7 +75,7 @@ def test_a_flat_place_follows_what_surrounds_it() -> None:
     busy[80:160, 120:200] = 0.4
     crisp, soft = (busy + rng.normal(0, 0.003, busy.shape) for _ in range(2))
     soft[:] = 0.4 + rng.normal(0, 0.003, busy.shape)
-    origin = blending.sharpest(maps_of([soft.astype(np.float32), crisp.astype(np.float32)]))
+    origin = blending.choose_sharpest(maps_of([soft.astype(np.float32), crisp.astype(np.float32)]))
     assert np.mean(origin[80:160, 120:200] == 1) > 0.97
 
 
@@ -84,14 +84,14 @@ def test_a_frame_is_never_chosen_where_it_has_no_content() -> None:
     frames[0][:] = 0.5
     missing = np.ones((120, 160), bool)
     missing[:, :60] = False
-    maps = [maps_of(frames)[0], blending.sharpness(frames[1], missing)]
-    assert not blending.sharpest(maps)[:, :60].any()
+    maps = [maps_of(frames)[0], blending.measure_sharpness(frames[1], missing)]
+    assert not blending.choose_sharpest(maps)[:, :60].any()
 
 
 @pytest.mark.parametrize("count", [0, 256])
 def test_a_stack_of_no_frame_or_too_many_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match="1 to 255"):
-        blending.sharpest([blending.Sharpness(np.zeros((4, 4), np.float32), 0.0)] * count)
+        blending.choose_sharpest([blending.Sharpness(np.zeros((4, 4), np.float32), 0.0)] * count)
 
 
 def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_however_quiet_they_are() -> None:
@@ -101,7 +101,7 @@ def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_howev
     frames = [scene, softened(scene, 1.5), softened(scene, 4.0)]
     frames = [(frame + rng.normal(0, 0.004, frame.shape)).astype(np.float32) for frame in frames]
     frames[1:] = [resampling.warp(frame, moved, (320, 400)) for frame in frames[1:]]
-    assert np.mean(blending.sharpest(maps_of(frames)) == 0) > 0.99
+    assert np.mean(blending.choose_sharpest(maps_of(frames)) == 0) > 0.99
 
 
 def test_where_two_frames_are_equally_sharp_one_of_them_is_taken_not_what_wins_around() -> None:
@@ -111,6 +111,6 @@ def test_where_two_frames_are_equally_sharp_one_of_them_is_taken_not_what_wins_a
     near, far = scene.copy(), softened(scene, 4.0)
     near[island], far[island] = softened(scene, 3.0)[island], scene[island]
     frames = [(frame + rng.normal(0, 0.002, frame.shape)).astype(np.float32) for frame in (near, far, far)]
-    origin = blending.sharpest(maps_of(frames))
+    origin = blending.choose_sharpest(maps_of(frames))
     assert np.mean(origin[156:204, 156:204] > 0) > 0.97
     assert np.mean(origin[:130] == 0) > 0.97

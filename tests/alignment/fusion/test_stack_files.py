@@ -123,7 +123,7 @@ def test_one_frame_is_no_stack(tmp_path: Path) -> None:
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real focal stacks are not here")
 def test_a_real_stack_gets_sharper_than_its_sharpest_frame(tmp_path: Path) -> None:
     paths = sorted((DATA / "keyboard").iterdir())[::2]
-    found = fuse(paths, tmp_path, stack_files.most_detailed(paths))
+    found = fuse(paths, tmp_path, stack_files.choose_reference(paths))
     assert [frame.reason for frame in found.frames] == [None] * 5
     detail = [
         stack_files.sharpness.relative_detail(frames.read_half(path).rgb) for path in (*paths, tmp_path / "all.png")

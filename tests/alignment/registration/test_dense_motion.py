@@ -57,7 +57,7 @@ def shown(case: str) -> Shown:
         ys, xs = np.mgrid[0 : SIZE[0], 0 : SIZE[1]] + np.moveaxis(truth, -1, 0)[::-1]
         occlusion = (xs < -0.5) | (ys < -0.5) | (xs > SIZE[1] - 0.5) | (ys > SIZE[0] - 0.5)
     light = luminance(sharp)
-    detail = photometry.band(photometry.tone(light, photometry.white_of(light)), 10.0)
+    detail = photometry.subtract_local_mean(photometry.to_tone(light, photometry.white_level(light)), 10.0)
     energy = resampling.warp_by_flow(cv2.GaussianBlur(detail**2, (0, 0), 4.0), truth)
     found = alignment.flow(blur, sharp)
     return Shown(found, np.linalg.norm(found.field - truth, axis=2), occlusion, energy > 0.02**2)

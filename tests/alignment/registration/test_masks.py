@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignment.registration.masks import check_masks, mask_of, read_mask
+from alignment.registration.masks import check_masks, find_mask, read_mask
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.frames.writing import write_values
 
@@ -64,9 +64,9 @@ def test_a_file_is_the_mask_of_every_pair_a_folder_has_one_for_each(tmp_path: Pa
     folder.mkdir()
     painted(folder / "a.png")
     painted(folder / "b.tif")
-    assert mask_of(single, "anything") == single
-    assert [mask_of(folder, name) for name in "abc"] == [folder / "a.png", folder / "b.tif", None]
-    assert mask_of(None, "a") is None
+    assert find_mask(single, "anything") == single
+    assert [find_mask(folder, name) for name in "abc"] == [folder / "a.png", folder / "b.tif", None]
+    assert find_mask(None, "a") is None
 
 
 def test_pairs_without_a_mask_are_told_and_a_folder_that_fits_none_is_refused(

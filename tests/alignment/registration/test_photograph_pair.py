@@ -48,7 +48,7 @@ def test_the_transform_is_the_planted_one(done: Path, plant) -> None:
     assert corner_error_px(transform.matrix, scaled(plant(30).homography, 2.0), transform.size) < 0.2
     assert transform.gain == pytest.approx(1 / 0.95, rel=0.02)
     assert flow == done / "soft_flow.npz"
-    assert "shift +6.60 -4.2" in transforms.in_words(transform)
+    assert "shift +6.60 -4.2" in transforms.describe_transform(transform)
 
 
 def test_the_aligned_frame_lies_on_the_sharp_one(done: Path, shots: tuple[Path, Path]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import alignment
 from alignment import AlignConfig
 from alignment.estimation import photometry
-from alignment.registration.register import enlarged, measure
+from alignment.registration.register import compute_registration, scale_alignment
 from sdd_toolkit.imaging.geometry import corner_error_px, project
 from sdd_toolkit.records import Reason
 from tests.alignment.conftest import leaves
@@ -129,10 +129,10 @@ def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixel
     assert found.coc_px == pytest.approx(4.0, abs=0.7)
 
 
-@pytest.mark.parametrize(("precise_px", "reduction"), [(0.0, 1), (1e-6, 1), (0.1, 2)])
-def test_no_finer_level_is_looked_at_than_the_precision_asks_for(plant, precise_px: float, reduction: int) -> None:
+@pytest.mark.parametrize(("tolerance_px", "reduction"), [(0.0, 1), (1e-6, 1), (0.1, 2)])
+def test_no_finer_level_is_looked_at_than_the_precision_asks_for(plant, tolerance_px: float, reduction: int) -> None:
     pair = plant(21, image=leaves(21, (700, 1000)))
-    found = measure(pair.blur, pair.sharp, AlignConfig(), precise_px=precise_px)
+    found = compute_registration(pair.blur, pair.sharp, AlignConfig(), tolerance_px=tolerance_px)
     assert found.estimate is not None
     assert found.estimate.reduction == reduction
     assert found.alignment.failure is None
@@ -143,16 +143,16 @@ def test_no_finer_level_is_looked_at_than_the_precision_asks_for(plant, precise_
 
 def test_saturated_pixels_may_be_told_instead_of_being_looked_for(plant) -> None:
     pair = plant(22, gain=1.5)
-    clipped = [photometry.unclipped(frame) == 0 for frame in (pair.blur, pair.sharp)]
+    clipped = [photometry.unsaturated_mask(frame) == 0 for frame in (pair.blur, pair.sharp)]
     assert clipped[0].any()
-    told = measure(pair.blur, pair.sharp, AlignConfig(), clipped=(clipped[0], clipped[1]))
+    told = compute_registration(pair.blur, pair.sharp, AlignConfig(), clipped=(clipped[0], clipped[1]))
     assert told.alignment == alignment.register(pair.blur, pair.sharp)
 
 
 def test_enlarging_doubles_lengths_and_keeps_ratios(plant) -> None:
     pair = plant(17)
     half = alignment.register(pair.blur, pair.sharp)
-    full = enlarged(half, 2, (640, 864))
+    full = scale_alignment(half, 2, (640, 864))
     assert full.box == tuple(2 * edge for edge in half.box)
     assert full.before_px == 2 * half.before_px
     assert full.zoom == half.zoom

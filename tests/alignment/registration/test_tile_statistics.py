@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from alignment.estimation.blur_matching import RadiusMap
-from alignment.estimation.global_model import Matched
+from alignment.estimation.global_model import BlurMatchedFrames
 from alignment.registration import tile_statistics
-from alignment.residual_flow.estimate import Residual
+from alignment.residual_flow.estimate import ResidualFlow
 
 
-def matched(moving: np.ndarray, fixed: np.ndarray) -> Matched:
+def matched(moving: np.ndarray, fixed: np.ndarray) -> BlurMatchedFrames:
     overlap = np.ones(moving.shape, bool)
     radius = RadiusMap(np.zeros((4, 4), np.float32), (0.0, 1.0))
-    return Matched(moving, fixed, overlap, radius)
+    return BlurMatchedFrames(moving, fixed, overlap, radius)
 
 
 def grains(seed: int = 0) -> np.ndarray:
@@ -23,17 +23,17 @@ def grains(seed: int = 0) -> np.ndarray:
     return cv2.GaussianBlur(noise, (0, 0), 2.0)
 
 
-def flowing(size: tuple[int, int], x_px: float = 0.0) -> Residual:
+def flowing(size: tuple[int, int], x_px: float = 0.0) -> ResidualFlow:
     flow = np.zeros((*size, 2), np.float32)
     flow[..., 0] = x_px
-    return Residual(flow, np.ones(size, np.float32), np.ones(size, bool), np.zeros(size, bool))
+    return ResidualFlow(flow, np.ones(size, np.float32), np.ones(size, bool), np.zeros(size, bool))
 
 
 def judge(moving: np.ndarray, fixed: np.ndarray, x_px: float = 0.0) -> tile_statistics.TileStatistics:
     pair = matched(moving, fixed)
     textured = tile_statistics.textured_tiles(fixed, 1e-3)
     residual = flowing((160, 224), x_px)
-    return tile_statistics.tile_statistics(pair, residual, textured, noise=1e-3, explained_shift_px=3.0)
+    return tile_statistics.measure_tiles(pair, residual, textured, noise=1e-3, explained_shift_px=3.0)
 
 
 def test_equal_frames_are_explained() -> None:
@@ -74,4 +74,4 @@ def test_displacement_before_is_motion_plus_residual_and_after_is_residual_alone
 
 
 def test_nothing_textured_gives_zeros() -> None:
-    assert tile_statistics.spread(np.zeros(0)) == (0.0, 0.0)
+    assert tile_statistics.median_and_p95(np.zeros(0)) == (0.0, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alignment.registration.register import enlarged, register
+from alignment.registration.register import register, scale_alignment
 from capture.virtual.config import SimulateConfig
 from capture.virtual.shoot import render_pair
 from sdd_toolkit.imaging.geometry import corner_error_px
@@ -23,7 +23,7 @@ def binned(mosaic: np.ndarray) -> np.ndarray:
 def shot(kind: str, index: int, defect: str | None) -> tuple[Alignment, float]:
     pair = render_pair(CAMERA, kind, seed=11, index=index, defect=defect)
     half = register(binned(pair.blur_mosaic), binned(pair.sharp_mosaic))
-    found = enlarged(half, 2, (CAMERA.height, CAMERA.width))
+    found = scale_alignment(half, 2, (CAMERA.height, CAMERA.width))
     return found, corner_error_px(found.homography, pair.plan.homography, found.size)
 
 

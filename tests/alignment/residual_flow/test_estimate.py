@@ -20,7 +20,7 @@ def grains(seed: int = 0) -> np.ndarray:
 
 
 def views(moving: np.ndarray, fixed: np.ndarray) -> BlurHypotheses:
-    moving, fixed = (photometry.band(image, 5.0) for image in (moving, fixed))
+    moving, fixed = (photometry.subtract_local_mean(image, 5.0) for image in (moving, fixed))
     return BlurHypotheses([moving, moving], [fixed, fixed], (0.0, 0.8), np.ones(SIZE, bool), 1e-3, 1)
 
 
@@ -34,7 +34,7 @@ JUMPED = views(with_square(grains(), 60), with_square(grains(), 75))
 
 
 def test_an_object_that_jumped_is_found_with_its_motion() -> None:
-    assert far_motion.find_displacements(JUMPED)[0].shift == pytest.approx((15, 0), abs=0.05)
+    assert far_motion.find_displacements(JUMPED)[0].shift_px == pytest.approx((15, 0), abs=0.05)
 
 
 def test_its_layer_is_where_it_was_and_hides_what_stood_where_it_went() -> None:
@@ -44,7 +44,7 @@ def test_its_layer_is_where_it_was_and_hides_what_stood_where_it_went() -> None:
     assert ((found.label == 1) & thing).sum() / ((found.label == 1) | thing).sum() > 0.9
     behind = np.zeros(SIZE, bool)
     behind[60:140, 140:155] = True
-    assert (found.hidden() & behind).sum() / (found.hidden() | behind).sum() > 0.7
+    assert (found.occluded() & behind).sum() / (found.occluded() | behind).sum() > 0.7
     assert found.motion()[100, 100] == pytest.approx([15, 0], abs=0.05)
     assert found.return_motion()[100, 150] == pytest.approx([-15, 0], abs=0.05)
 
@@ -54,7 +54,7 @@ def test_nothing_jumps_in_equal_frames() -> None:
     assert far_motion.find_displacements(still) == []
     found = motion_layers.find_layers(still)
     assert not found.label.any()
-    assert not found.hidden().any()
+    assert not found.occluded().any()
 
 
 def test_frames_that_share_nothing_hold_no_layer() -> None:
@@ -81,8 +81,8 @@ def test_the_stored_flow_has_half_the_size_rounded_up_and_the_stored_unit() -> N
     flow = np.full((5, 7, 2), 1.5, np.float32)
     hidden = np.zeros((5, 7), bool)
     hidden[:2, :3] = True
-    residual = dense.Residual(flow, np.ones((5, 7), np.float32), np.ones((5, 7), bool), hidden)
-    stored = dense.quartered(residual, unit_px=2.0)
+    residual = dense.ResidualFlow(flow, np.ones((5, 7), np.float32), np.ones((5, 7), bool), hidden)
+    stored = dense.encode_at_quarter_size(residual, unit_px=2.0)
     assert stored.flow.shape == (3, 4, 2)
     assert stored.flow.dtype == np.float16
     assert (stored.flow == 3.0).all()
@@ -93,8 +93,8 @@ def test_the_stored_flow_has_half_the_size_rounded_up_and_the_stored_unit() -> N
 def test_an_enlarged_flow_doubles_its_lengths_and_keeps_the_rest() -> None:
     hidden = np.zeros((4, 6), bool)
     hidden[:, :3] = True
-    residual = dense.Residual(np.ones((4, 6, 2), np.float32), np.full((4, 6), 0.5, np.float32), ~hidden, hidden)
-    larger = dense.enlarged(residual, (9, 12))
+    residual = dense.ResidualFlow(np.ones((4, 6, 2), np.float32), np.full((4, 6), 0.5, np.float32), ~hidden, hidden)
+    larger = dense.upsample(residual, (9, 12))
     assert larger.flow.shape == (9, 12, 2)
     assert (larger.flow == 2.0).all()
     assert (larger.confidence == 0.5).all()
@@ -113,9 +113,9 @@ def test_a_flow_found_on_reduced_frames_is_stored_as_if_it_were_enlarged_first(s
     hidden = np.zeros(small, bool)
     hidden[:4] = True
     flow = cv2.GaussianBlur(rng.normal(0, 3, (*small, 2)).astype(np.float32), (0, 0), 2.0)
-    residual = dense.Residual(flow, rng.uniform(0, 1, small).astype(np.float32), ~hidden, hidden)
-    stored = dense.stored(residual, tuple(sizes), unit_px=2.0)
-    whole = dense.quartered(dense.enlarged(dense.enlarged(residual, sizes[1]), size), unit_px=2.0)
+    residual = dense.ResidualFlow(flow, rng.uniform(0, 1, small).astype(np.float32), ~hidden, hidden)
+    stored = dense.encode_flow(residual, tuple(sizes), unit_px=2.0)
+    whole = dense.encode_at_quarter_size(dense.upsample(dense.upsample(residual, sizes[1]), size), unit_px=2.0)
     assert stored.flow.shape == whole.flow.shape == ((size[0] + 1) // 2, (size[1] + 1) // 2, 2)
     # Enlarged and averaged again is a little smoother.
     assert np.abs(stored.flow.astype(float) - whole.flow.astype(float)).max() < 0.05 * np.abs(stored.flow).max()
@@ -125,8 +125,8 @@ def test_a_flow_found_on_reduced_frames_is_stored_as_if_it_were_enlarged_first(s
 
 def test_a_flow_without_any_motion_is_stored_as_zeros_with_its_confidence() -> None:
     still = np.zeros((10, 15), bool)
-    residual = dense.Residual(np.zeros((10, 15, 2), np.float32), np.full((10, 15), 0.8, np.float32), ~still, still)
-    stored = dense.stored(residual, ((41, 61), (20, 30), (10, 15)), unit_px=2.0)
+    residual = dense.ResidualFlow(np.zeros((10, 15, 2), np.float32), np.full((10, 15), 0.8, np.float32), ~still, still)
+    stored = dense.encode_flow(residual, ((41, 61), (20, 30), (10, 15)), unit_px=2.0)
     assert stored.flow.shape == (21, 31, 2)
     assert not stored.flow.any()
     assert (stored.confidence == 204).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alignment.transforms.mapping import Mapping, bands, source_points
+from alignment.transforms.mapping import Mapping, map_in_bands, source_points
 from alignment.transforms.transform import Transform
 from sdd_toolkit.imaging import geometry, resampling
 
@@ -31,7 +31,7 @@ def waves(size: tuple[int, int] = SIZE) -> NDArray[np.float32]:
 
 
 def mapped(image: NDArray[np.generic], mapping: Mapping, nearest: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    done = list(bands(image, mapping, nearest=nearest))
+    done = list(map_in_bands(image, mapping, nearest=nearest))
     return np.concatenate([band.pixels for band in done]), np.concatenate([band.valid for band in done])
 
 

@@ -132,11 +132,11 @@ def test_a_pair_that_could_not_be_aligned_has_no_transform(tmp_path: Path) -> No
         transforms.load_transform(source, "one")
     with pytest.raises(InputError, match="not aligned"):
         transforms.load_transform(source, "never")
-    assert transforms.export_transform(source, tmp_path / "exported") == []
+    assert transforms.export_transforms(source, tmp_path / "exported") == []
 
 
 def test_an_exported_folder_holds_all_a_transform_needs(tmp_path: Path) -> None:
-    written = transforms.export_transform(aligned(tmp_path, "one", "two"), tmp_path / "exported")
+    written = transforms.export_transforms(aligned(tmp_path, "one", "two"), tmp_path / "exported")
     assert [path.name for path in written] == ["one.json", "two.json"]
     transform, flow = transforms.load_transform(written[0])
     assert transform.flow == "one_flow.npz"
@@ -148,7 +148,7 @@ def test_a_lost_flow_is_no_traceback(tmp_path: Path) -> None:
     source = aligned(tmp_path, "one")
     (tmp_path / "flow" / "one.npz").unlink()
     with pytest.raises(InputError, match=r"one\.npz"):
-        transforms.export_transform(source, tmp_path / "exported")
+        transforms.export_transforms(source, tmp_path / "exported")
 
 
 def test_a_manifest_that_is_none_is_refused_as_such(tmp_path: Path) -> None:

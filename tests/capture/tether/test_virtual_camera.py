@@ -37,7 +37,7 @@ def test_stopping_down_sharpens_the_scene_and_equal_exposure_keeps_its_brightnes
     camera = small_camera()
     blur = frames.read_half(taken(camera, 0, tmp_path, f_number="f/2.8", shutterspeed="1/60"))
     sharp = frames.read_half(taken(camera, 1, tmp_path, f_number="f/16", shutterspeed="0.5"))
-    measured = sharpness.measure(blur.rgb, sharp.rgb, 0.0, None)
+    measured = sharpness.measure_quality(blur.rgb, sharp.rgb, 0.0, None)
     assert measured.sharpness_gain > 1.3
     assert abs(measured.exposure_ev) < 0.3
 
@@ -46,7 +46,7 @@ def test_driving_the_focus_away_blurs_a_scene_that_was_sharp(tmp_path: Path) -> 
     camera = small_camera()
     sharp = frames.read_half(taken(camera, 0, tmp_path, focus="0"))
     blur = frames.read_half(taken(camera, 1, tmp_path, focus="150"))
-    assert sharpness.measure(blur.rgb, sharp.rgb, 0.0, None).sharpness_gain > 1.5
+    assert sharpness.measure_quality(blur.rgb, sharp.rgb, 0.0, None).sharpness_gain > 1.5
 
 
 def test_a_frame_does_not_depend_on_what_was_shot_before(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def noisy(image: np.ndarray, sigma: float, seed: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("radius_px", [1.5, 3.0, 6.0])
 def test_a_defocused_frame_has_lost_detail_and_the_sharp_one_gained_it(radius_px: float) -> None:
     sharp = leaves()
-    facts = sharpness.measure(noisy(disc(sharp, radius_px), 0.003), noisy(sharp, 0.003, 2), 0.0, None)
+    facts = sharpness.measure_quality(noisy(disc(sharp, radius_px), 0.003), noisy(sharp, 0.003, 2), 0.0, None)
     assert facts.sharpness_gain > 1.5
     assert facts.sharper_fraction > 0.8
     assert facts.softer_fraction < 0.02
@@ -42,34 +42,34 @@ def test_a_defocused_frame_has_lost_detail_and_the_sharp_one_gained_it(radius_px
 
 def test_swapped_roles_show_as_softer_tiles() -> None:
     sharp = leaves()
-    facts = sharpness.measure(sharp, disc(sharp, 3.0), 0.0, None)
+    facts = sharpness.measure_quality(sharp, disc(sharp, 3.0), 0.0, None)
     assert facts.softer_fraction > 0.8
 
 
 def test_acuity_falls_with_the_circle_of_confusion_whatever_the_noise() -> None:
     sharp = leaves()
-    found = [sharpness.acuity(sharpness.detail(noisy(disc(sharp, r), 0.004))) for r in (0.3, 1.0, 2.0, 4.0)]
+    found = [sharpness.acuity(sharpness.measure_detail(noisy(disc(sharp, r), 0.004))) for r in (0.3, 1.0, 2.0, 4.0)]
     assert found == sorted(found, reverse=True)
     assert found[0] > 5 * found[2]
 
 
 def test_two_equal_frames_gain_nothing() -> None:
     frame = leaves()
-    facts = sharpness.measure(noisy(frame, 0.003, 1), noisy(frame, 0.003, 2), 0.0, None)
+    facts = sharpness.measure_quality(noisy(frame, 0.003, 1), noisy(frame, 0.003, 2), 0.0, None)
     assert facts.sharpness_gain == pytest.approx(1.0, abs=0.03)
     assert (facts.sharper_fraction, facts.softer_fraction) == (0.0, 0.0)
 
 
 def test_the_measured_exposure_is_the_planted_one() -> None:
     frame = leaves()
-    facts = sharpness.measure(frame * np.float32(0.5), frame, 0.0, None)
+    facts = sharpness.measure_quality(frame * np.float32(0.5), frame, 0.0, None)
     assert facts.exposure_ev == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_flat_frame_has_no_texture_and_a_black_one_no_level() -> None:
     flat = noisy(np.full((*SIZE, 3), 0.3, np.float32), 0.005)
     black = noisy(np.zeros((*SIZE, 3), np.float32), 0.001)
-    facts = sharpness.measure(black, flat, 0.0, None)
+    facts = sharpness.measure_quality(black, flat, 0.0, None)
     assert facts.texture_fraction < 0.05
     assert facts.blur_level < 0.01
     assert facts.sharp_acuity == 0.0
@@ -77,7 +77,7 @@ def test_a_flat_frame_has_no_texture_and_a_black_one_no_level() -> None:
 
 def test_a_frame_smaller_than_a_tile_has_no_texture_and_no_acuity() -> None:
     tiny = leaves()[:20, :30]
-    facts = sharpness.measure(tiny, tiny, 0.0, None)
+    facts = sharpness.measure_quality(tiny, tiny, 0.0, None)
     assert (facts.texture_fraction, facts.sharp_acuity, facts.sharpness_gain) == (0.0, 0.0, 1.0)
 
 
@@ -85,7 +85,7 @@ def test_a_frame_smaller_than_a_tile_has_no_texture_and_no_acuity() -> None:
 def test_the_wide_gaussian_made_at_half_size_is_the_one_made_at_full_size(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     tone = cv2.GaussianBlur(rng.random(size, dtype=np.float32), (0, 0), 0.7)
-    soft, softer = sharpness._softened(tone)
+    soft, softer = sharpness._smooth_twice(tone)
     wide = cv2.GaussianBlur(tone, (0, 0), sharpness.MEDIUM_SIGMA_PX)
     assert float(np.std(softer - wide)) < 0.01 * float(np.std(soft - wide))
 
@@ -96,10 +96,10 @@ def test_detail_and_noise_do_not_show_the_bands_they_are_computed_in(
 ) -> None:
     light = cv2.GaussianBlur(np.random.default_rng(3).random((*size, 3), dtype=np.float32), (0, 0), 0.8)
     monkeypatch.setattr(sharpness, "_BAND_ROWS", 2 * sharpness.TILE_PX)
-    banded = sharpness.detail(light)
+    banded = sharpness.measure_detail(light)
     monkeypatch.setattr(sharpness, "_BAND_ROWS", 1000 * sharpness.TILE_PX)
     monkeypatch.setattr(noise, "_MEDIAN_ROWS", 1000 * noise.MEDIAN_CELL_PX)
-    whole = sharpness.detail(light)
+    whole = sharpness.measure_detail(light)
     assert np.array_equal(banded.fine, whole.fine)
     assert np.array_equal(banded.medium, whole.medium)
     assert (banded.fine_noise, banded.medium_noise) == (whole.fine_noise, whole.medium_noise)

@@ -10,7 +10,7 @@ import pytest
 from sdd_toolkit.calibration.hot_pixel_map import CameraPixels, HotPixelMap, camera_of
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, write_manifest
 from sdd_toolkit.quality.criteria import FilterConfig
-from sdd_toolkit.quality.stage import filter_pairs, judged_as_measured
+from sdd_toolkit.quality.stage import filter_pairs, judge_from_record
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.planted_pairs import alignment
@@ -137,7 +137,7 @@ def test_measures_count_only_for_the_files_alignment_and_hot_pixels_that_they_ar
 ) -> None:
     good = judged["good"]
     config, clean = FilterConfig(min_sharpness_gain=1000.0), HotPixelMap()
-    told = judged_as_measured(good, config, clean)
+    told = judge_from_record(good, config, clean)
     assert told is not None
     assert told.quality == good.quality
     assert told.verdict is not None
@@ -151,6 +151,6 @@ def test_measures_count_only_for_the_files_alignment_and_hot_pixels_that_they_ar
         (replace(good, quality=None), clean),
         (replace(good, blur_meta=meta), hot),
     )
-    assert judged_as_measured(replace(good, blur_meta=meta), config, clean) is not None
-    assert [judged_as_measured(record, config, pixels) for record, pixels in others] == [None] * 5
-    assert judged_as_measured(judged["died"], config, hot) == judged["died"]
+    assert judge_from_record(replace(good, blur_meta=meta), config, clean) is not None
+    assert [judge_from_record(record, config, pixels) for record, pixels in others] == [None] * 5
+    assert judge_from_record(judged["died"], config, hot) == judged["died"]

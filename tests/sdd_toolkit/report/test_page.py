@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sdd_toolkit.records import Exposure
-from sdd_toolkit.report.quantities import exposure_text, figure
+from sdd_toolkit.report.quantities import exposure_text, format_number
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from sdd_toolkit.report.quantities import exposure_text, figure
     ],
 )
 def test_numbers_are_written_for_people(value: float | None, digits: int, text: str) -> None:
-    assert figure(value, digits) == text
+    assert format_number(value, digits) == text
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig
 from sdd_toolkit.records import FileRef, Reason
 from sdd_toolkit.report.alignment_check import most_textured_window, overlay
-from sdd_toolkit.report.pictures import PictureTask, jpeg, pictures
+from sdd_toolkit.report.pictures import PictureTask, jpeg, picture_pair
 from tests.support.planted_pairs import alignment, build_folder, record, write_pair
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def image(uri: str | None) -> np.ndarray:
 
 
 def test_an_aligned_pair_shows_both_frames_in_register(tmp_path: Path) -> None:
-    shown = pictures(task(tmp_path, write_pair(tmp_path, record("a"))))
+    shown = picture_pair(task(tmp_path, write_pair(tmp_path, record("a"))))
     assert shown.notes == ()
     assert image(shown.blurred).shape == image(shown.sharp).shape == (*shown.size, 3)
     inner = (slice(5, -5), slice(5, -5))
@@ -44,21 +44,21 @@ def test_an_aligned_pair_shows_both_frames_in_register(tmp_path: Path) -> None:
 
 def test_the_alignment_check_has_coloured_fringes_before_and_hardly_any_after(tmp_path: Path) -> None:
     unblurred = replace(alignment(), coc_px=0.0)
-    shown = pictures(task(tmp_path, write_pair(tmp_path, record("a", alignment=unblurred))))
+    shown = picture_pair(task(tmp_path, write_pair(tmp_path, record("a", alignment=unblurred))))
     fringe = [np.abs(image(uri)[..., 0] - image(uri)[..., 1]).mean() for uri in (shown.before, shown.after)]
     assert fringe[0] > 5 * fringe[1]
 
 
 def test_the_flow_map_states_its_scale_and_shows_the_direction(tmp_path: Path) -> None:
     measured = replace(alignment(), residual_p95_px=0.9)
-    shown = pictures(task(tmp_path, write_pair(tmp_path, record("a", alignment=measured))))
+    shown = picture_pair(task(tmp_path, write_pair(tmp_path, record("a", alignment=measured))))
     assert shown.flow_scale_px == 1.0
     assert image(shown.flow).mean(axis=(0, 1)) == pytest.approx([255, 0, 0], abs=3)
 
 
 def test_a_pair_that_could_not_be_aligned_is_shown_as_shot(tmp_path: Path) -> None:
     failed = replace(alignment(), failure=Reason.DIFFERENT_SCENE, error_px=None)
-    shown = pictures(task(tmp_path, write_pair(tmp_path, record("a", Reason.DIFFERENT_SCENE, alignment=failed))))
+    shown = picture_pair(task(tmp_path, write_pair(tmp_path, record("a", Reason.DIFFERENT_SCENE, alignment=failed))))
     assert shown.size == (80, 120)
     assert (shown.before, shown.flow) == (None, None)
     assert "not aligned" in shown.caption
@@ -67,7 +67,7 @@ def test_a_pair_that_could_not_be_aligned_is_shown_as_shot(tmp_path: Path) -> No
 def test_a_missing_source_is_a_note_without_the_machine_s_folders(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, record("a"))
     (tmp_path / pair.blur.path).unlink()
-    shown = pictures(task(tmp_path, pair))
+    shown = picture_pair(task(tmp_path, pair))
     assert shown.sharp is None
     assert "raw/a_blur.png" in shown.notes[0]
     assert str(tmp_path) not in shown.notes[0]
@@ -77,7 +77,7 @@ def test_a_missing_source_is_a_note_without_the_machine_s_folders(tmp_path: Path
 def test_a_path_that_leaves_its_root_is_not_followed(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, record("a"))
     outside = replace(pair, blur=FileRef("../../etc/passwd", 1, "0" * 64), alignment=None)
-    assert "leaves its root" in pictures(task(tmp_path, outside)).notes[0]
+    assert "leaves its root" in picture_pair(task(tmp_path, outside)).notes[0]
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a zip", None])
@@ -85,7 +85,7 @@ def test_a_damaged_flow_file_is_a_note(tmp_path: Path, damage: bytes | None) -> 
     pair = write_pair(tmp_path, record("a"))
     path = tmp_path / "flow" / "a.npz"
     path.unlink() if damage is None else path.write_bytes(damage)
-    shown = pictures(task(tmp_path, pair))
+    shown = picture_pair(task(tmp_path, pair))
     assert shown.flow is None
     assert "flow/a.npz" in shown.notes[0]
     assert shown.sharp is not None
@@ -93,11 +93,11 @@ def test_a_damaged_flow_file_is_a_note(tmp_path: Path, damage: bytes | None) -> 
 
 def test_an_unsure_flow_is_drawn_grey(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, record("a"))
-    colourful = pictures(task(tmp_path, pair)).flow
+    colourful = picture_pair(task(tmp_path, pair)).flow
     with np.load(tmp_path / "flow" / "a.npz") as stored:
         flow = stored["flow"]
     np.savez(tmp_path / "flow" / "a.npz", flow=flow, confidence=np.zeros(flow.shape[:2], np.uint8))
-    unsure = pictures(task(tmp_path, pair)).flow
+    unsure = picture_pair(task(tmp_path, pair)).flow
     assert np.ptp(image(colourful), axis=-1).max() > 100
     assert np.ptp(image(unsure), axis=-1).max() == 0
 
@@ -108,11 +108,11 @@ def test_a_packed_flow_is_as_unsure_as_the_alignment_found_it(tmp_path: Path) ->
     packed = replace(
         task(folder, manifest.read_manifest(folder / "filtered.jsonl").records[0]), shards=folder / "shards"
     )
-    assert np.ptp(image(pictures(packed).flow), axis=-1).max() > 100
+    assert np.ptp(image(picture_pair(packed).flow), axis=-1).max() > 100
     with np.load(folder / "flow" / "a.npz") as stored:
         flow = stored["flow"]
     np.savez(folder / "flow" / "a.npz", flow=flow, confidence=np.zeros(flow.shape[:2], np.uint8))
-    assert np.ptp(image(pictures(packed).flow), axis=-1).max() == 0
+    assert np.ptp(image(picture_pair(packed).flow), axis=-1).max() == 0
 
 
 def packed_task(folder: Path, pair: PairRecord, demosaic: Demosaic = Demosaic.AHD, **packing: str) -> PictureTask:
@@ -127,8 +127,8 @@ def packed_task(folder: Path, pair: PairRecord, demosaic: Demosaic = Demosaic.AH
 @pytest.mark.parametrize("packing", [{}, {"encoding": "linear16"}, {"profile": "raw"}, {"demosaic": Demosaic.HALF}])
 def test_a_packed_pair_is_moved_back_to_where_it_was_shot(tmp_path: Path, packing: dict[str, Any]) -> None:
     unblurred = record("a", alignment=replace(alignment(), coc_px=0.0))
-    as_shot = pictures(task(tmp_path / "shot", write_pair(tmp_path / "shot", unblurred)))
-    shown = pictures(packed_task(tmp_path, unblurred, **packing))
+    as_shot = picture_pair(task(tmp_path / "shot", write_pair(tmp_path / "shot", unblurred)))
+    shown = picture_pair(packed_task(tmp_path, unblurred, **packing))
     assert (shown.notes, shown.moved_back, as_shot.moved_back) == ((), True, False)
     fringes = [
         [np.abs(image(uri)[..., 0] - image(uri)[..., 1]).mean() for uri in (one.before, one.after)]
@@ -142,8 +142,8 @@ def test_a_packed_pair_is_moved_back_by_all_of_its_motion(tmp_path: Path) -> Non
     """The red of both pictures is the same content: as shot, and moved to the sharp frame and back."""
     rows = ((1.03, 0.02, 6.0), (-0.02, 1.03, -4.0), (0.0, 0.0, 1.0))
     turned = replace(alignment(), rows=rows, radial=0.02, box=(16, 16, 224, 144), coc_px=0.0)
-    shot = pictures(task(tmp_path / "shot", write_pair(tmp_path / "shot", record("a", alignment=turned))))
-    shown = pictures(packed_task(tmp_path, record("a", alignment=turned)))
+    shot = picture_pair(task(tmp_path / "shot", write_pair(tmp_path / "shot", record("a", alignment=turned))))
+    shown = picture_pair(packed_task(tmp_path, record("a", alignment=turned)))
     red, red_as_shot = image(shown.before)[..., 0], image(shot.before)[..., 0]
     # The window is as large as the frame, or what was packed of it: half-size pixels 8 … 112 by 8 … 72, shown twice.
     assert (red.shape, red_as_shot.shape) == ((128, 208), (160, 240))
@@ -182,6 +182,6 @@ def test_a_jpeg_keeps_colour_edges() -> None:
 
 def test_an_alignment_that_makes_no_sense_still_gives_a_picture(tmp_path: Path) -> None:
     absurd = replace(alignment(), box=(-50, 9000, 10, 9001), coc_px=1e12)
-    shown = pictures(task(tmp_path, write_pair(tmp_path, record("a", alignment=absurd))))
+    shown = picture_pair(task(tmp_path, write_pair(tmp_path, record("a", alignment=absurd))))
     assert shown.sharp is not None
     assert shown.flow is not None

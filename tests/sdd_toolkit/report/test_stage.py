@@ -20,7 +20,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import REASON_TEXT, FileRef, Quality, Reason
 from sdd_toolkit.report.commands import report as command
-from sdd_toolkit.report.stage import ReportConfig, choose_pictured, to_csv, write_report
+from sdd_toolkit.report.stage import ReportConfig, choose_pictured_pairs, to_csv, write_report
 from tests.support.planted_pairs import META, alignment, build_folder, record
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_no_more_pairs_are_pictured_than_asked_and_the_page_says_how_many(tmp_pa
 
 def test_all_reasons_are_pictured_and_kept_pairs_are_evenly_spaced() -> None:
     bad = [record(f"z{reason}-{turn}", reason) for reason in list(Reason)[:6] for turn in range(30)]
-    found = choose_pictured([record(f"k{number:03d}") for number in range(100)] + bad, 20)
+    found = choose_pictured_pairs([record(f"k{number:03d}") for number in range(100)] + bad, 20)
     assert len(found) == len(set(found)) == 20
     assert {name[1:].rpartition("-")[0] for name in found if name[0] == "z"} == set(list(Reason)[:6])
     kept = [int(name[1:]) for name in found if name[0] == "k"]
@@ -183,9 +183,9 @@ def test_all_reasons_are_pictured_and_kept_pairs_are_evenly_spaced() -> None:
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 5, 9])
 def test_the_choice_fills_exactly_the_places_there_are(limit: int) -> None:
     pairs = [record("a"), record("b"), record("c", Reason.CLIPPED), record("d", Reason.MISALIGNED)]
-    assert len(choose_pictured(pairs, limit)) == min(limit, 4)
-    assert len(choose_pictured(pairs[:2], limit)) == len(choose_pictured(pairs[2:], limit)) == min(limit, 2)
-    assert choose_pictured([], limit) == ()
+    assert len(choose_pictured_pairs(pairs, limit)) == min(limit, 4)
+    assert len(choose_pictured_pairs(pairs[:2], limit)) == len(choose_pictured_pairs(pairs[2:], limit)) == min(limit, 2)
+    assert choose_pictured_pairs([], limit) == ()
 
 
 def test_an_ingested_data_set_shows_its_pairs_and_no_statistics(tmp_path: Path) -> None:
