@@ -226,7 +226,7 @@ def test_the_bookkeeping_of_a_large_data_set_has_its_seconds_and_memory() -> Non
     assert hours[0][0] == max(max(row) for row in hours)
 
 
-def test_no_script_takes_the_benchmark_of_jdrl_for_the_room_of_that_name() -> None:
+def test_every_script_that_uses_the_package_jdrl_finds_it_before_the_benchmark_of_that_name() -> None:
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         uses = re.search(r"^(from|import) jdrl\b", text, re.MULTILINE)

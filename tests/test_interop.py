@@ -19,7 +19,7 @@ import pytest
 from sdd_toolkit.frames.writing import read_image, write_values
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.paths import ROOT
 from tests.support.small_build import content
 from tests.support.small_dataset import texture
@@ -45,19 +45,19 @@ def canon(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, tmp_path: Path) -> None:
-    sdd("import", canon, "--out", tmp_path / "shards")
-    sdd("verify", tmp_path / "shards")
-    sdd("card", tmp_path / "shards")
+    sdd_in_process("import", canon, "--out", tmp_path / "shards")
+    sdd_in_process("verify", tmp_path / "shards")
+    sdd_in_process("card", tmp_path / "shards")
     card = (tmp_path / "shards/README.md").read_text()
     assert "imported from another data set as they were" in card
     assert "Misalignment of the pairs" not in card
-    sdd("export", tmp_path / "shards", "--layout", "dpdd", "--out", tmp_path / "out")
+    sdd_in_process("export", tmp_path / "shards", "--layout", "dpdd", "--out", tmp_path / "out")
     for split, _ in PLAN:
         for path in sorted((canon / f"{split}_c/source").iterdir()):
             np.testing.assert_array_equal(
                 read_image(tmp_path / "out" / f"{split}_c/source" / path.name), read_image(path)
             )
-    sdd("import", tmp_path / "out", "--out", tmp_path / "back")
+    sdd_in_process("import", tmp_path / "out", "--out", tmp_path / "back")
     with ShardReader(tmp_path / "shards") as before, ShardReader(tmp_path / "back") as after:
         assert after.pair_ids == before.pair_ids
         assert after.index.splits == before.index.splits
@@ -65,12 +65,12 @@ def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, 
 
 
 def test_a_foreign_set_is_aligned_anew_and_keeps_its_splits(canon: Path, tmp_path: Path) -> None:
-    told = sdd("import", canon, "--manifest", "--out", tmp_path, "--json")
+    told = sdd_in_process("import", canon, "--manifest", "--out", tmp_path, "--json")
     assert json.loads(told.stdout)["done"] == 5
     (tmp_path / "sdd.toml").write_text('[pack]\nencoding = "srgb16"\n' + (tmp_path / "splits.toml").read_text())
-    sdd("align", tmp_path / "ingested.jsonl", "--out", tmp_path)
-    sdd("filter", tmp_path / "aligned.jsonl", "--out", tmp_path)
-    sdd("pack", tmp_path / "filtered.jsonl", "--out", tmp_path / "shards", "--config", tmp_path / "sdd.toml")
+    sdd_in_process("align", tmp_path / "ingested.jsonl", "--out", tmp_path)
+    sdd_in_process("filter", tmp_path / "aligned.jsonl", "--out", tmp_path)
+    sdd_in_process("pack", tmp_path / "filtered.jsonl", "--out", tmp_path / "shards", "--config", tmp_path / "sdd.toml")
     index = read_index(tmp_path / "shards")
     assert {split: len(scenes) for split, scenes in index.splits.items()} == dict(PLAN)
     with ShardReader(tmp_path / "shards") as reader:
@@ -86,7 +86,7 @@ def test_dpdd_of_the_wild_comes_in_unchanged(real_data: Path, tmp_path: Path) ->
             path = tmp_path / "set/test_c" / role / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(real_data / "defocus_pairs" / f"dpdd_{number:02d}_{name}.png", path)
-    sdd("import", tmp_path / "set", "--layout", "dpdd", "--out", tmp_path / "shards")
+    sdd_in_process("import", tmp_path / "set", "--layout", "dpdd", "--out", tmp_path / "shards")
     with ShardReader(tmp_path / "shards", "test") as reader:
         found = reader.read("2").sharp
     original = cv2.imread(str(real_data / "defocus_pairs/dpdd_02_sharp.png"))
@@ -107,12 +107,12 @@ def test_an_import_and_an_export_killed_at_any_moment_resume_to_the_same_bytes(
     draw = random.Random(seed)
     for words in ways:
         whole, killed = tmp_path / f"whole-{words[0]}", tmp_path / f"killed-{words[0]}"
-        sdd(*words, "--out", whole, "--executor", "serial")
+        sdd_in_process(*words, "--out", whole, "--executor", "serial")
         command = [sys.executable, "-m", "cli", *map(str, words), "--out", str(killed), "--executor", "serial"]
         for _ in range(3):
             run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
             time.sleep(draw.uniform(0.8, 3.0))
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-        sdd(*words, "--out", killed, "--executor", "serial")
+        sdd_in_process(*words, "--out", killed, "--executor", "serial")
         assert content(killed) == content(whole)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.paths import ROOT
 from tests.support.small_build import SMALL, content, small_build
 
@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_build_makes_shards_a_card_and_a_report_and_a_second_run_changes_nothing(small: Path) -> None:
     before = content(small / "whole")
-    sdd("build", small / "sdd.toml", "--out", small / "whole")
+    sdd_in_process("build", small / "sdd.toml", "--out", small / "whole")
     assert content(small / "whole") == before
     assert {"shards/index.json", "shards/README.md", "report/report.html", "filtered.jsonl"} <= set(before)
     assert json.loads((small / "whole/shards/index.json").read_text())["format"] == "sdd-shards"
@@ -43,7 +43,7 @@ def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, see
         time.sleep(draw.uniform(0.5, 7.0))
         os.killpg(build.pid, signal.SIGKILL)
         build.wait()
-    sdd("build", small / "sdd.toml", "--out", out)
+    sdd_in_process("build", small / "sdd.toml", "--out", out)
     assert content(out) == content(small / "whole")
 
 
@@ -51,7 +51,7 @@ def test_a_build_that_keeps_nothing_says_so_and_leaves_a_report_but_no_shards_of
     out = small / "strict"
     shutil.copytree(small / "whole", out)
     (small / "strict.toml").write_text(SMALL.format(pairs_per_shard=2) + "[filter]\nmin_level = 0.999\n")
-    done = sdd("build", small / "strict.toml", "--out", out, check=False)
+    done = sdd_in_process("build", small / "strict.toml", "--out", out, check=False)
     error, hint = done.stderr.strip().splitlines()[-2:]
     assert done.returncode == 2
     assert error.endswith("filtered.jsonl keeps none of its 5 pairs (5 black_frame)")

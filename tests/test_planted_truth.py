@@ -10,17 +10,19 @@ import pytest
 from capture.virtual.faults import Defect
 from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.pipeline.manifest import read_manifest
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 focus pairs and one pair for each planted defect, aligned and filtered."""
     folder = tmp_path_factory.mktemp("acceptance")
-    sdd("capture", "simulate", "--scenes", 12, "--kind", "focus", "--defects", "--seed", 11, "--out", folder / "raw")
-    sdd("ingest", folder / "raw", "--out", folder, "--pairing", "focus")
-    sdd("align", folder / "ingested.jsonl", "--out", folder)
-    sdd("filter", folder / "aligned.jsonl", "--out", folder)
+    sdd_in_process(
+        "capture", "simulate", "--scenes", 12, "--kind", "focus", "--defects", "--seed", 11, "--out", folder / "raw"
+    )
+    sdd_in_process("ingest", folder / "raw", "--out", folder, "--pairing", "focus")
+    sdd_in_process("align", folder / "ingested.jsonl", "--out", folder)
+    sdd_in_process("filter", folder / "aligned.jsonl", "--out", folder)
     return folder
 
 

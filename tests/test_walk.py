@@ -12,7 +12,7 @@ from sdd_toolkit.frames.writing import read_image
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 
 CONFIG = """
 [simulate]
@@ -37,14 +37,14 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = folder / "sdd.toml"
     config.write_text(CONFIG)
     shoot = ["--scenes", 3, "--kind", "aperture", "--seed", 2, "--out", folder / "raw", "--config", config]
-    sdd("capture", "simulate", *shoot)
-    sdd("build", config, "--source", folder / "raw", "--out", folder / "dataset")
-    sdd("train", folder / "dataset/shards", "--out", folder / "model", "--config", config)
+    sdd_in_process("capture", "simulate", *shoot)
+    sdd_in_process("build", config, "--source", folder / "raw", "--out", folder / "dataset")
+    sdd_in_process("train", folder / "dataset/shards", "--out", folder / "model", "--config", config)
     return folder
 
 
 def test_a_trained_checkpoint_is_scored_on_the_test_scenes(walked: Path) -> None:
-    done = sdd("evaluate", walked / "model", walked / "dataset/shards", "--out", walked / "evaluation")
+    done = sdd_in_process("evaluate", walked / "model", walked / "dataset/shards", "--out", walked / "evaluation")
     assert "deblurred" in done.stdout
     scores = json.loads((walked / "evaluation/evaluation.json").read_text())
     assert "aligned" in json.dumps(scores)
@@ -52,7 +52,7 @@ def test_a_trained_checkpoint_is_scored_on_the_test_scenes(walked: Path) -> None
 
 
 def test_a_raw_photograph_comes_out_deblurred_at_its_own_size(walked: Path) -> None:
-    sdd("deblur", walked / "model", walked / "raw/scene-0001/blur.dng", "--out", walked / "deblurred")
+    sdd_in_process("deblur", walked / "model", walked / "raw/scene-0001/blur.dng", "--out", walked / "deblurred")
     picture = read_image(walked / "deblurred/blur_deblurred.tif")
     assert (picture.shape, picture.dtype) == ((448, 640, 3), "uint16")
 
@@ -80,12 +80,12 @@ def test_every_fingerprint_in_the_history_of_a_built_pair_leads_to_the_configura
 def test_a_pair_is_traced_from_its_raw_files_to_its_shard(walked: Path) -> None:
     shards = walked / "dataset/shards"
     name = sdd_toolkit.read_index(shards)["id"][0]
-    told = json.loads(sdd("show", shards, name, "--json").stdout)
+    told = json.loads(sdd_in_process("show", shards, name, "--json").stdout)
     raw = walked / "raw" / told["files"]["sharp"]["path"]
     assert told["files"]["sharp"]["sha256"] == sha256_of(raw)
     assert [step["stage"] for step in told["steps"]] == ["ingest", "align", "filter"]
     assert told["steps"][0]["values"]["pairing"] == "focus"
     assert told["shard"]["sha256"] == sha256_of(shards / told["shard"]["name"])
     assert told["development"]["sharp"]["demosaic"] == "ahd"
-    assert name in sdd("show", shards, name).stdout
-    assert "has no pair 'nobody'" in sdd("show", shards, "nobody", check=False).stderr
+    assert name in sdd_in_process("show", shards, name).stdout
+    assert "has no pair 'nobody'" in sdd_in_process("show", shards, "nobody", check=False).stderr

@@ -20,7 +20,7 @@ from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord
 from sdd_toolkit.storage.files import sha256_of
 from tests.support import planted_pairs
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.paths import ROOT
 
 SHIFTED = transforms.Transform(
@@ -150,6 +150,6 @@ def test_a_transform_without_what_is_asked_of_it_is_refused(stored: Path, words:
 
 def test_an_unusable_transform_is_two_lines_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text('{"format": "sdd-transform", "version": 1, "gain": []}')
-    done = sdd("align", "--apply", tmp_path / "t.json", tmp_path / "a.png", "--out", tmp_path, check=False)
+    done = sdd_in_process("align", "--apply", tmp_path / "t.json", tmp_path / "a.png", "--out", tmp_path, check=False)
     assert done.returncode == 2
     assert [line.split(":")[0] for line in done.stderr.strip().splitlines()] == ["error", "hint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 
 SMALL = """
 [simulate]
@@ -25,8 +25,8 @@ def small_build(folder: Path, scenes: int, pairs_per_shard: int) -> Path:
     """`folder` with `sdd.toml`, the pairs in `raw` and their data set in `whole`."""
     (folder / "sdd.toml").write_text(SMALL.format(pairs_per_shard=pairs_per_shard))
     simulate = ["--scenes", scenes, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
-    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
-    sdd("build", folder / "sdd.toml", "--out", folder / "whole")
+    sdd_in_process("capture", "simulate", *simulate, "--out", folder / "raw")
+    sdd_in_process("build", folder / "sdd.toml", "--out", folder / "whole")
     return folder
 
 

@@ -18,7 +18,7 @@ from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, Report
 from sdd_toolkit.storage.files import sha256_of
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.planted_stacks import SIZE, write_stack
 
 
@@ -132,19 +132,19 @@ def test_a_manifest_is_not_written_over_itself(dataset: Path) -> None:
 
 def test_the_command_fuses_frames_without_a_manifest(tmp_path: Path) -> None:
     paths = write_stack(tmp_path)[1]
-    done = sdd("fuse", *paths, "--out", tmp_path / "all", "--reference", paths[2])
+    done = sdd_in_process("fuse", *paths, "--out", tmp_path / "all", "--reference", paths[2])
     assert "fuse: 3 done" in done.stdout
     assert {path.name for path in (tmp_path / "all").iterdir()} == {
         "fused.png", "fused_origin.png", "fused_check.jpg", "fused.json",
     }  # fmt: skip
-    again = sdd("fuse", *paths, "--out", tmp_path / "all", check=False)
+    again = sdd_in_process("fuse", *paths, "--out", tmp_path / "all", check=False)
     assert again.returncode == 2
     assert "is there already" in again.stderr
 
 
 def test_the_command_refuses_a_reference_that_is_none_of_the_frames(tmp_path: Path) -> None:
     paths = write_stack(tmp_path)[1]
-    done = sdd("fuse", *paths[:2], "--out", tmp_path / "all", "--reference", paths[2], check=False)
+    done = sdd_in_process("fuse", *paths[:2], "--out", tmp_path / "all", "--reference", paths[2], check=False)
     assert done.returncode == 2
     assert "none of the frames" in done.stderr
 
@@ -154,11 +154,11 @@ def test_the_sharpest_frame_is_taken_for_reference_whatever_else_is_handed_in(tm
     (tmp_path / "cut.png").write_bytes(paths[0].read_bytes()[:500])
     busy = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "other.png"), busy)
-    done = sdd("fuse", tmp_path / "cut.png", tmp_path / "other.png", *paths, "--out", tmp_path / "all")
+    done = sdd_in_process("fuse", tmp_path / "cut.png", tmp_path / "other.png", *paths, "--out", tmp_path / "all")
     assert "fuse: 3 done, 0 unchanged, 2 rejected of 5" in done.stdout
 
 
 def test_one_frame_is_no_manifest(tmp_path: Path) -> None:
-    done = sdd("fuse", write_stack(tmp_path)[1][0], "--out", tmp_path / "all", check=False)
+    done = sdd_in_process("fuse", write_stack(tmp_path)[1][0], "--out", tmp_path / "all", check=False)
     assert done.returncode == 2
     assert "several frames" in done.stderr

@@ -22,7 +22,7 @@ from jdrl.metrics.fidelity import psnr
 from jdrl.training.train import train
 from sdd_toolkit.frames.writing import read_image, write_image
 from sdd_toolkit.imaging.encoding import srgb_encode
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 
 SHIFT_PX, SIDE_PX = 6, 96
 WINDOW = (slice(32, 32 + SIDE_PX), slice(64, 64 + SIDE_PX))
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image(place / "SDD/train_patches/gt/0001.png", codes(pair.truth.aligned[MOVED]))
     write_image(place / "truth.png", codes(pair.truth.aligned[WINDOW]))
     (place / "sdd.toml").write_text(f"[pack]\npatch_size = {SIDE_PX}\n")
-    sdd("import", place / "SDD", "--out", place / "shards", "--config", place / "sdd.toml")
+    sdd_in_process("import", place / "SDD", "--out", place / "shards", "--config", place / "sdd.toml")
     return place
 
 

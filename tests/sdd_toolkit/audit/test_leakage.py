@@ -22,7 +22,7 @@ from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.records import FileRef
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.storage.files import sha256_of
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.small_dataset import SIZE, filtered_manifest
 
 CONFIG = PackConfig(patch_size=128, split=SplitConfig(train=("scene-0000", "scene-0001"), test=("scene-0002",)))
@@ -79,27 +79,29 @@ def test_the_card_tells_of_leakage_or_of_none(leaking: Path, tmp_path: Path) -> 
 
 
 def test_the_command_lists_leaks_and_its_exit_code_tells(leaking: Path) -> None:
-    told = sdd("leakage", leaking / "shards", "--json", check=False)
+    told = sdd_in_process("leakage", leaking / "shards", "--json", check=False)
     assert told.returncode == 1
     leaks = json.loads(told.stdout)["leaks"]
     assert [leak["scenes"] for leak in leaks] == [["scene-0000", "scene-0002"]]
-    assert "scene-0000 (train" in sdd("leakage", leaking / "shards", check=False).stdout
+    assert "scene-0000 (train" in sdd_in_process("leakage", leaking / "shards", check=False).stdout
     (leaking / "one.toml").write_text('[pack]\npatch_size = 128\n[pack.split]\ntest = ["scene-0000", "scene-0002"]\n')
-    sdd("split", leaking / "shards", "--out", leaking / "anew", "--config", leaking / "one.toml")
-    assert sdd("leakage", leaking / "anew").stdout == "leakage: 0 found among 3 pairs (8 bits)\n"
+    sdd_in_process("split", leaking / "shards", "--out", leaking / "anew", "--config", leaking / "one.toml")
+    assert sdd_in_process("leakage", leaking / "anew").stdout == "leakage: 0 found among 3 pairs (8 bits)\n"
 
 
 def test_split_merge_and_subset_are_commands(leaking: Path, tmp_path: Path) -> None:
     shards = leaking / "shards"
     shares = ("--train", 0.4, "--val", 0.3, "--test", 0.3, "--seed", 5)
-    told = sdd("split", shards, *shares, "--out", tmp_path / "thirds")
+    told = sdd_in_process("split", shards, *shares, "--out", tmp_path / "thirds")
     assert told.stdout.startswith("split: 3 done (3 copied), 0 unchanged, 0 rejected of 3")
     assert [len(scenes) for scenes in read_index(tmp_path / "thirds").splits.values()] == [1, 1, 1]
-    told = sdd("subset", shards, "--where", "split == 'train'", "--out", tmp_path / "some", "--json")
+    told = sdd_in_process("subset", shards, "--where", "split == 'train'", "--out", tmp_path / "some", "--json")
     assert json.loads(told.stdout)["rejected"] == {"not_selected": 1}
-    told = sdd("merge", shards, tmp_path / "some", "--prefix", "a-", "--prefix", "b-", "--out", tmp_path / "both")
+    told = sdd_in_process(
+        "merge", shards, tmp_path / "some", "--prefix", "a-", "--prefix", "b-", "--out", tmp_path / "both"
+    )
     assert "merge: 5 done (5 copied)" in told.stdout
-    refused = sdd("subset", shards, "--where", "blur_gian > 2", "--out", tmp_path / "none", check=False)
+    refused = sdd_in_process("subset", shards, "--where", "blur_gian > 2", "--out", tmp_path / "none", check=False)
     assert refused.returncode == 2
     assert "did you mean blur_gain" in refused.stderr
 

@@ -10,7 +10,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.shards.patch_layout import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.small_dataset import filtered_manifest
 
 
@@ -22,7 +22,7 @@ def shards(tmp_path: Path) -> Path:
 
 def test_the_command_writes_the_patches_of_one_split_in_the_profile_asked_for(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "patches"
-    sdd("export", shards, "--layout", "patches", "--split", "train", "--profile", "portable", "--out", out)
+    sdd_in_process("export", shards, "--layout", "patches", "--split", "train", "--profile", "portable", "--out", out)
     with PatchReader(out) as reader, ShardReader(shards, "train") as source:
         assert reader.index.codec == "gzip"
         assert reader.patches == source.patches
@@ -31,6 +31,6 @@ def test_the_command_writes_the_patches_of_one_split_in_the_profile_asked_for(sh
 
 @pytest.mark.parametrize("options", [("--layout", "patches", "--patches"), ("--layout", "png", "--profile", "raw")])
 def test_options_that_do_not_go_together_are_refused(shards: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
-    done = sdd("export", shards, *options, "--out", tmp_path / "out", check=False)
+    done = sdd_in_process("export", shards, *options, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2
     assert "takes no --p" in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdd_toolkit.pipeline.dataset_folder import BuildConfig, resolve
 from sdd_toolkit.storage.locations import Remote
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.small_dataset import contents
 
 SMALL = """
@@ -37,8 +37,8 @@ def test_shards_lie_in_the_data_set_in_a_folder_or_in_a_store() -> None:
 def test_a_build_brings_its_shards_into_a_store_and_all_else_beside_the_manifests(tmp_path: Path) -> None:
     (tmp_path / "sdd.toml").write_text(SMALL.format(folder=tmp_path))
     simulate = ["--scenes", 2, "--kind", "focus", "--seed", 3, "--config", tmp_path / "sdd.toml"]
-    sdd("capture", "simulate", *simulate, "--out", tmp_path / "raw")
-    sdd("build", tmp_path / "sdd.toml", "--executor", "serial")
+    sdd_in_process("capture", "simulate", *simulate, "--out", tmp_path / "raw")
+    sdd_in_process("build", tmp_path / "sdd.toml", "--executor", "serial")
     assert {"index.json", "README.md"} <= set(contents(tmp_path / "bucket" / "set"))
     assert not (tmp_path / "set" / "shards").exists()
     assert "Packed" in (tmp_path / "set" / "report" / "report.html").read_text()

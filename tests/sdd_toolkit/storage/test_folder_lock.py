@@ -13,7 +13,7 @@ import pytest
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.storage.folder_lock import HOLDER, folder_lock
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.paths import ROOT
 
 HOLDS = """
@@ -106,7 +106,7 @@ def test_every_command_that_writes_into_a_folder_asks_for_it_first(tmp_path: Pat
     folder = tmp_path / "set"
     with folder_lock(folder):
         places = {"SET": folder, "sdd.toml": tmp_path / "sdd.toml"}
-        done = sdd(*(places.get(word, word) for word in words), check=False)
+        done = sdd_in_process(*(places.get(word, word) for word in words), check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {folder} is in use by process {os.getpid()} on ")
     assert "Traceback" not in done.stderr
@@ -114,4 +114,4 @@ def test_every_command_that_writes_into_a_folder_asks_for_it_first(tmp_path: Pat
 
 def test_reading_needs_no_lock(tmp_path: Path) -> None:
     with folder_lock(tmp_path):
-        assert "no readable" in sdd("verify", tmp_path, check=False).stderr
+        assert "no readable" in sdd_in_process("verify", tmp_path, check=False).stderr

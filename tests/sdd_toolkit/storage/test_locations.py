@@ -24,7 +24,7 @@ from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.storage.locations import Remote, parse_location
-from tests.support.command_line import sdd
+from tests.support.command_line import sdd_in_process
 from tests.support.small_dataset import contents, filtered_manifest
 
 CONFIG = PackConfig(patch_size=128, pairs_per_shard=2)
@@ -132,9 +132,11 @@ def test_the_commands_take_urls(original: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(original, tmp_path / "set")
     (tmp_path / "sdd.toml").write_text("[pack]\npatch_size = 128\npairs_per_shard = 2\n")
     url = f"file://{tmp_path}/bucket"
-    sdd("pack", folder / "filtered.jsonl", "--config", tmp_path / "sdd.toml", "--out", url, "--executor", "serial")
-    assert json.loads(sdd("verify", url, "--json").stdout)["done"] == 6
-    sdd("card", url, "--manifest", folder / "filtered.jsonl")
+    sdd_in_process(
+        "pack", folder / "filtered.jsonl", "--config", tmp_path / "sdd.toml", "--out", url, "--executor", "serial"
+    )
+    assert json.loads(sdd_in_process("verify", url, "--json").stdout)["done"] == 6
+    sdd_in_process("card", url, "--manifest", folder / "filtered.jsonl")
     assert set(contents(tmp_path / "bucket")) == {
         *contents(original / "shards"),
         "README.md",
