@@ -7,8 +7,6 @@ only reads, validates and fingerprints. Precedence: defaults, then the file, the
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdd_toolkit.errors import ConfigError
+from sdd_toolkit.storage.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +42,7 @@ class Section(BaseModel):
 
     def fingerprint(self) -> str:
         """16 hex digits that change whenever any value of the section changes."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint(self.model_dump(mode="json"))
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -13,11 +13,14 @@ Conventions, stated once for the whole toolkit:
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -77,6 +80,16 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.WORKER_DIED: "the worker process died on this pair (out of memory?)",
     Reason.TIMED_OUT: "the worker took too long on this pair and was killed",
 }
+
+
+def count_reasons(reasons: Iterable[str | None]) -> dict[str, int]:
+    """Number of occurrences of each reason, most frequent first, equal ones by name; None is not counted.
+
+    >>> count_reasons(["low_texture", None, "clipped", "low_texture", "changed"])
+    {'low_texture': 2, 'changed': 1, 'clipped': 1}
+    """
+    counts = Counter(str(reason) for reason in reasons if reason is not None)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 class PairKind(StrEnum):

@@ -9,7 +9,6 @@ import pytest
 
 import sdd_toolkit
 from sdd_toolkit.frames.writing import read_image
-from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.command_line import sdd_in_process
@@ -72,7 +71,7 @@ def test_every_fingerprint_in_the_history_of_a_built_pair_leads_to_the_configura
     assert {stage for stage, _ in steps} == {"ingest", "align", "filter"}
     for stage, fingerprint in {*steps, ("pack", packing)}:
         assert configs[fingerprint]["stage"] == stage
-        assert configurations.fingerprint_of(configs[fingerprint]["values"]) == fingerprint
+        assert fingerprint(configs[fingerprint]["values"]) == fingerprint
     assert configs[packing]["values"]["patch_size"] == 256
     assert {"HDF5", "LibRaw", "numpy", "opencv-python-headless", "rawpy"} <= set(libraries)
 

@@ -6,8 +6,6 @@ takes its place; the reference itself, out of focus where others are not, become
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections import Counter, defaultdict
@@ -31,7 +29,7 @@ from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.pipeline.stage_runner import Job, altered
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
-from sdd_toolkit.storage.files import resolve_inside, write_text
+from sdd_toolkit.storage.files import resolve_inside, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +164,8 @@ def fuse_stacks(
             lost = [frame for frame in result.frames if frame.reason is not None]
             records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
         left_out += [(stack.stem.name, frame) for frame in lost]
-    write_text(out / FOLDER / LEFT_OUT, _as_csv(left_out))
+    rows = [(name, frame.path, frame.reason, frame.detail) for name, frame in left_out]
+    write_csv(out / FOLDER / LEFT_OUT, ("stack", "path", "reason", "detail"), rows)
     configurations.copy_configurations(source.parent, out, STAGE, config)
     manifest.write_manifest(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
     return Report(
@@ -268,14 +267,6 @@ def _fused(stack: _Stack) -> Fusion | _Refusal:
         return _Refusal(Reason.UNREADABLE, error.what.replace(f"{stack.root}/", ""))
     except stack_files.UnfusableError as error:
         return _Refusal(Reason.NOT_ALIGNED, error.what)
-
-
-def _as_csv(left_out: list[tuple[str, StackFrame]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("stack", "path", "reason", "detail"))
-    writer.writerows((name, frame.path, frame.reason, frame.detail) for name, frame in left_out)
-    return buffer.getvalue()
 
 
 def _members(stack: _Stack, fusion: Fusion, root: Path, taken: set[str]) -> list[PairRecord]:

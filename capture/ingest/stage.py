@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -18,8 +15,8 @@ from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.formats.containers import RAW_SUFFIXES
-from sdd_toolkit.records import PairKind, Reason, RejectedFile, Report
-from sdd_toolkit.storage.files import PARTIAL, write_text
+from sdd_toolkit.records import PairKind, Reason, RejectedFile, Report, count_reasons
+from sdd_toolkit.storage.files import PARTIAL, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -122,14 +119,14 @@ def _written(out: Path, found: Ingested) -> Report:
     from sdd_toolkit.pipeline import manifest
 
     manifest.write_manifest(out / MANIFEST, found.pairs)
-    write_text(out / REJECTED, _as_csv(found.rejected))
-    counts = Counter(entry.reason.value for entry in found.rejected)
+    rows = [(entry.path, entry.reason, entry.detail) for entry in found.rejected]
+    write_csv(out / REJECTED, ("path", "reason", "detail"), rows)
     return Report(
         stage="ingest",
         total=found.files,
         done=found.files - found.unchanged,
         skipped=found.unchanged,
-        rejected=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        rejected=count_reasons(entry.reason for entry in found.rejected),
         seconds=0.0,
         outputs=(str(out / MANIFEST), str(out / REJECTED)),
     )
@@ -335,11 +332,3 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
         written = [*locks, *(path.with_name(path.name + ending) for path in texts for ending in endings)]
         return [*written, out / "shards", layout.report, out / "flow", out / "fused"]
     return [out]
-
-
-def _as_csv(rejected: Sequence[RejectedFile]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("path", "reason", "detail"))
-    writer.writerows((entry.path, entry.reason.value, entry.detail) for entry in rejected)
-    return buffer.getvalue()

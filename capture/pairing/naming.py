@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
+
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,4 +47,4 @@ def _slug(name: str) -> str:
 
 
 def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+    return fingerprint_text(name, digits=8)

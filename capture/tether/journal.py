@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from capture.tether.shot_check import FrameCheck, PairCheck
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.records import Exposure, FileRef
-from sdd_toolkit.storage.files import PARTIAL, write_text, writing_failed
+from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_text, writing_failed
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -203,8 +203,7 @@ class Journal:
         try:
             with path.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write(_line(taken))
-                stream.flush()
-                os.fsync(stream.fileno())
+            sync_to_disk(path)
         except OSError as error:
             raise writing_failed(path, error) from error
         self.taken[_stem(taken.file)] = taken

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tomllib
 from collections import Counter
@@ -18,6 +16,7 @@ from capture.tether.exposure import equal_exposure_s, parse_f_number, parse_numb
 from sdd_toolkit.config import Section, SectionT, validate
 from sdd_toolkit.errors import ConfigError, ManifestError
 from sdd_toolkit.storage.files import check_relative
+from sdd_toolkit.storage.fingerprint import fingerprint, fingerprint_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -202,7 +201,7 @@ class PlannedShot:
     def fingerprint(self) -> str:
         """16 hex digits that change with what the frame is to be; its place in the plan is no part of it."""
         facts = {key: value for key, value in asdict(self).items() if key != "index"}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return fingerprint(facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +224,7 @@ class ShootingPlan:
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any frame of the plan."""
-        return hashlib.sha256(" ".join(shot.fingerprint() for shot in self.shots).encode()).hexdigest()[:16]
+        return fingerprint_text(" ".join(shot.fingerprint() for shot in self.shots))
 
 
 def expected_s(plan: ShootingPlan) -> float:

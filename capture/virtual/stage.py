@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -24,6 +23,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.raw import dng
 from sdd_toolkit.records import PairKind, Reason, Report
 from sdd_toolkit.storage import files
+from sdd_toolkit.storage.fingerprint import fingerprint
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _claim(out: Path, task: Task | None, photographs: Sequence[Source], *, overw
         "photographs": shown,
         "config": task.config.model_dump(mode="json"),
     }
-    series["fingerprint"] = hashlib.sha256(json.dumps(series, sort_keys=True).encode()).hexdigest()[:16]
+    series["fingerprint"] = fingerprint(series)
     path = out / SERIES_FILE
     if not overwrite and (path.exists() or any(out.glob("scene-*"))) and _fingerprint(path) != series["fingerprint"]:
         raise InputError(

@@ -29,7 +29,7 @@ from jdrl.networks import Guide, build_network, fitting, guided, load_published,
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.storage.files import PARTIAL, write_text, writing_failed
+from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_text, writing_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ def save(run: Path, header: Header, weights: Mapping[str, Tensor], training: Map
         save_file(_plain(training), partial / TRAINING)
         (partial / HEADER).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for name in (WEIGHTS, TRAINING, HEADER):
-            _sync(partial / name)
+            sync_to_disk(partial / name)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:
@@ -313,11 +313,3 @@ def _pointed(run: Path, name: str) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return content if _STEP.fullmatch(content) else None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

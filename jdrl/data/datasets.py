@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.sample_order import SampleOrder, rank_of_environment
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -227,7 +227,7 @@ def _planes(image: NDArray[Any]) -> Tensor:
 
 def _digest(patches: tuple[Patch, ...]) -> str:
     places = "\n".join(f"{patch.pair} {patch.top} {patch.left}" for patch in patches)
-    return hashlib.sha256(places.encode(errors="surrogatepass")).hexdigest()[:16]
+    return fingerprint_text(places)
 
 
 def _place() -> tuple[int, int]:

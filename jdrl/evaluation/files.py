@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from jdrl.evaluation.results import Displacement
 from jdrl.evaluation.scores import MEAN, Score
 from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.flow_colours import nice_scale_px
-from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.files import write_csv, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +42,8 @@ def write_tables(out: Path, evaluation: Evaluation) -> tuple[str, ...]:
         tables["misalignment_correlation.csv"] = Correlation, told.correlations
         del content["misalignment"]["probes"], content["misalignment"]["blocks"]
     for name, (kind, rows) in tables.items():
-        write_text(out / name, _csv(kind, rows))
+        columns = [field.name for field in fields(kind)]
+        write_csv(out / name, columns, [tuple(asdict(row).values()) for row in rows])
     del content["report"]
     write_text(out / "evaluation.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     return tuple(str(out / name) for name in (*tables, "evaluation.json"))
@@ -111,12 +110,3 @@ def _mean_of(rows: Sequence[Displacement], image: str, label: str) -> Displaceme
         means.append(sum(known) / len(known) if known else None)
     blocks, abstained = sum(row.blocks for row in chosen), sum(row.abstained for row in chosen)
     return Displacement(MEAN, image, label, means[0], means[1], blocks, abstained, "")
-
-
-def _csv(kind: type[Row], rows: Sequence[Row]) -> str:
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow([field.name for field in fields(kind)])
-    for row in rows:
-        writer.writerow(["" if value is None else value for value in asdict(row).values()])
-    return lines.getvalue()

@@ -6,7 +6,6 @@ most: defocused content holds no points of light of its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -25,6 +24,7 @@ from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirm_hot_pixels,
 from sdd_toolkit.raw.mosaic import read_mosaic
 from sdd_toolkit.records import Report
 from sdd_toolkit.storage.files import resolve_inside, write_text
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ class HotPixelMap:
         if not any(entries):
             return {}
         text = to_json([None if entry is None else entry.pixels for entry in entries])
-        return {"hot_pixels": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        return {"hot_pixels": fingerprint_text(text)}
 
     def _entry(self, meta: FrameMeta) -> CameraPixels | None:
         size = meta.size and tuple(meta.size)
@@ -231,7 +231,7 @@ def _look(task: _Task) -> Outliers | str:
 
 
 def _inputs(records: Sequence[PairRecord]) -> str:
-    return hashlib.sha256(" ".join(record.blur.sha256 for record in records).encode()).hexdigest()[:16]
+    return fingerprint_text(" ".join(record.blur.sha256 for record in records))
 
 
 def _earlier(path: Path) -> tuple[CameraPixels, ...]:

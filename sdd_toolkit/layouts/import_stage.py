@@ -6,7 +6,6 @@ No pixel is changed: no alignment, no warp, no crop. What cannot be taken is lis
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
@@ -24,11 +23,11 @@ from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.raw.development import Demosaic
-from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict
+from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict, count_reasons
 from sdd_toolkit.shards.folder import ShardNote, intact_shards, publish_index, remove_unlisted, unlisted_shards
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, FailedPair, Index
 from sdd_toolkit.shards.library_versions import library_versions
-from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_csv, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -171,8 +170,8 @@ def import_as_manifest(
     configurations.copy_configurations(out, out, STAGE, how)
     manifest.write_manifest(out / MANIFEST, manifest.Manifest(root.resolve(), records))
     write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
-    rows = "".join(f"{_csv(entry.id)},{entry.reason.value},{_csv(entry.detail)}\n" for entry in failed)
-    write_text(out / "rejected_files.csv", "path,reason,detail\n" + rows)
+    rows = [(entry.id, entry.reason, entry.detail) for entry in failed]
+    write_csv(out / "rejected_files.csv", ("path", "reason", "detail"), rows)
     return _report(len(frames), len(frames), 0, failed, started, out / MANIFEST)
 
 
@@ -318,17 +317,12 @@ def _index(
 
 
 def _report(pairs: int, done: int, skipped: int, failed: Sequence[FailedPair], started: float, output: Path) -> Report:
-    counts = Counter(entry.reason.value for entry in failed)
     return Report(
         stage=STAGE,
         total=pairs + len(failed),
         done=done,
         skipped=skipped,
-        rejected=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        rejected=count_reasons(entry.reason for entry in failed),
         seconds=time.monotonic() - started,
         outputs=(str(output),),
     )
-
-
-def _csv(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if set(text) & set('",\n\r') else text

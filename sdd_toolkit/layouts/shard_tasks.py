@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from sdd_toolkit.shards.folder import ShardNote
 from sdd_toolkit.shards.index import VERSION, FailedPair, ShardHeader
 from sdd_toolkit.shards.schema import PackedPair
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def plan_import(
         for name, mine in assign_to_shards(split, members, config.pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "config": values, "header": asdict(header)}
             facts |= {"name": name, "frames": [asdict(entry) for entry in mine]}
-            plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+            plan = fingerprint_text(to_json(facts))
             tasks.append(ImportShardTask(name, header, mine, plan, root, out, config))
     return tuple(tasks)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise, product
@@ -13,6 +11,7 @@ import cv2
 import numpy as np
 
 from sdd_toolkit.shards.schema import Patch
+from sdd_toolkit.storage.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from typing import Any
@@ -63,7 +62,7 @@ class Patching:
 
     def fingerprint(self) -> str:
         """16 hex digits: equal ones, and equal pixels, are equal patches."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return fingerprint(asdict(self))
 
 
 def patching_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.shards.building import assign_to_shards
 from sdd_toolkit.shards.index import VERSION
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -68,6 +68,6 @@ def plan_shards(
             }
             facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
             facts["records"] = [to_json(record) for record in mine]
-            plan = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+            plan = fingerprint_text(to_json(facts))
             plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
     return tuple(plans)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from sdd_toolkit.shards import superseded
 from sdd_toolkit.shards.index import VERSION
 from sdd_toolkit.shards.stored_patches import read_pair, read_patches, read_reuse_keys
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def pixel_fingerprint(
     }
     # As JSON of its own: a distance may be infinite.
     metas = [to_json(record.blur_meta), to_json(record.sharp_meta)]
-    return hashlib.sha256(to_json({**facts, "meta": metas}).encode()).hexdigest()[:32]
+    return fingerprint_text(to_json({**facts, "meta": metas}), digits=32)
 
 
 def development_settings(develop: DevelopConfig) -> dict[str, object]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,13 +52,8 @@ def configurations_of(records: Iterable[PairRecord], known: Mapping[str, dict[st
     return {key: known[key] for key in sorted(wanted) if key in known}
 
 
-def fingerprint_of(values: object) -> str:
-    """What `Section.fingerprint` says of a section with these values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _fits(key: str, entry: Mapping[str, Any]) -> bool:
-    return isinstance(entry.get("stage"), str) and fingerprint_of(entry.get("values")) == key
+    return isinstance(entry.get("stage"), str) and fingerprint(entry.get("values")) == key
 
 
 def _text(configurations: Configurations) -> str:

@@ -7,11 +7,9 @@ a data set folder and its sources can be moved together.
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import math
 import os
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
@@ -21,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import ManifestError
-from sdd_toolkit.records import PairRecord, Step
+from sdd_toolkit.records import PairRecord, Step, count_reasons
 from sdd_toolkit.storage.files import check_relative, replace_atomically, resolve_inside
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> 
     The inputs are the two files' hashes, the history before this stage and `more`.
     """
     before = history_before(record, stage)
-    digest = _digest({"files": [record.blur.sha256, record.sharp.sha256], "history": before, **more})
+    digest = fingerprint_text(to_json({"files": [record.blur.sha256, record.sharp.sha256], "history": before, **more}))
     return Step(stage=stage, version=__version__, config=config.fingerprint(), inputs=digest)
 
 
@@ -144,11 +143,7 @@ def measuring_of(record: PairRecord, more: Mapping[str, str]) -> str:
     """Fingerprint of all that the `Quality` of a pair rests on: version, both files, the alignment and `more`."""
     aligned = record.alignment and replace(record.alignment, flow_file=None)
     files = [record.blur.sha256, record.sharp.sha256]
-    return _digest({"version": __version__, "files": files, "alignment": aligned, **more})
-
-
-def _digest(inputs: Mapping[str, object]) -> str:
-    return hashlib.sha256(to_json(inputs).encode()).hexdigest()[:16]
+    return fingerprint_text(to_json({"version": __version__, "files": files, "alignment": aligned, **more}))
 
 
 def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:
@@ -207,13 +202,7 @@ def reason_of(record: PairRecord) -> Reason | None:
 
 def reject_counts(records: Iterable[PairRecord]) -> dict[str, int]:
     """How many records were rejected for each reason, most frequent first."""
-    return counted(map(reason_of, records))
-
-
-def counted(reasons: Iterable[Reason | None]) -> dict[str, int]:
-    """How often each reason occurs, most frequent first."""
-    counts = Counter(reason for reason in reasons if reason is not None)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return count_reasons(map(reason_of, records))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import StoredPair
 from sdd_toolkit.statistics import TEXT_COLUMNS, camera, table
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def _with_step(member: Member, step: Step) -> Member:
 
 
 def _fingerprint(value: object) -> str:
-    return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
+    return fingerprint_text(to_json(value))
 
 
 def _describe(source: _PackedSet) -> str:

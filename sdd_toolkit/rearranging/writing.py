@@ -5,7 +5,6 @@ One worker writes one shard, as when packing, and a killed run is resumed the sa
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from sdd_toolkit.shards.index import VERSION, damaged_shard_error
 from sdd_toolkit.shards.schema import StoredPair
 from sdd_toolkit.shards.stored_patches import read_patches
 from sdd_toolkit.storage.files import sha256_of
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _plans(members: Sequence[Member], index: Index, pairs_per_shard: int) -> tup
         for name, part in assign_to_shards(split, mine, pairs_per_shard):
             facts = {"format": VERSION, "toolkit": __version__, "name": name, "header": asdict(index.header(split))}
             facts["pairs"] = [_facts(member) for member in part]
-            fingerprint = hashlib.sha256(to_json(facts).encode()).hexdigest()[:16]
+            fingerprint = fingerprint_text(to_json(facts))
             plans.append(_Plan(name, split, part, fingerprint))
     return tuple(plans)
 

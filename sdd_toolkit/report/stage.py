@@ -24,6 +24,7 @@ from sdd_toolkit.records import REASON_TEXT, Report
 from sdd_toolkit.report.pictures import PairPictures, PictureTask, picture_pair
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def write_report(
     started = time.monotonic()
     found = find_inputs(dataset, shards)
     outputs = (out / PAGE, out / TABLE)
-    stamp = hashlib.sha256(f"{found.fingerprint} {config.fingerprint()} {__version__}".encode()).hexdigest()[:16]
+    stamp = fingerprint_text(f"{found.fingerprint} {config.fingerprint()} {__version__}")
     total = len(found.records)
     fresh = not overwrite and all(path.is_file() for path in outputs) and stamp in _read_start(outputs[0])
     if not fresh:

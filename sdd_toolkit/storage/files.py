@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import io
@@ -15,7 +16,7 @@ from sdd_toolkit.errors import InputError, ManifestError, SddError
 from sdd_toolkit.storage.locations import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from _typeshed import ReadableBuffer as Buffer
 
@@ -47,9 +48,9 @@ def replace_atomically(path: Location, *, shared: bool = False) -> Iterator[Path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        _sync(partial)
+        sync_to_disk(partial)
         os.replace(partial, path)
-        _sync(path.parent)
+        sync_to_disk(path.parent)
     except OSError as error:
         _remove(partial)
         raise writing_failed(path, error) from error
@@ -88,6 +89,18 @@ def write_bytes(path: Location, content: bytes) -> None:
 def write_text(path: Location, text: str) -> None:
     """Writes `text` to `path` atomically, UTF-8 with Unix line ends."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_csv(path: Location, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table to `path` atomically: a header, then `rows`, lines ended by "\\n"; None becomes an empty field."""
+    write_text(path, "".join(map(_csv_line, (columns, *rows))))
+
+
+def _csv_line(values: Sequence[object]) -> str:
+    line = io.StringIO()
+    # The csv module quotes only the line ends it writes itself: with "\n" alone, a "\r" in a name would end a row.
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def sha256_of(path: Location) -> str:
@@ -158,7 +171,8 @@ class DeferredErrorFile(io.FileIO):
             return size or 0
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """Returns once the content of a file, or the entries of a folder, are on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -93,6 +93,8 @@ def test_a_frames_fingerprint_is_that_of_its_definition_not_of_its_place() -> No
     shot = small_plan().shots[0]
     assert replace(shot, index=7).fingerprint() == shot.fingerprint()
     assert replace(shot, iso=200.0).fingerprint() != shot.fingerprint()
+    shot = PlannedShot("scene-0001", "aperture", "blur", 1, 2.8, 2.8, 1 / 60, 100, None, "scene-0001/blur", 0)
+    assert shot.fingerprint() == "d800ecd75c12f4b4"
 
 
 @pytest.mark.parametrize(

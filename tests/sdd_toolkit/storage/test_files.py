@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.storage.files import replace_atomically, resolve_inside, sha256_of, write_text, writing_failed
+from sdd_toolkit.storage.files import (
+    replace_atomically,
+    resolve_inside,
+    sha256_of,
+    write_csv,
+    write_text,
+    writing_failed,
+)
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_no_partial(tmp_path: Path) -> None:
@@ -33,6 +40,12 @@ def test_a_full_disk_met_while_writing_leaves_nothing(tmp_path: Path) -> None:
         partial.write_bytes(b"x")
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_csv_file_quotes_what_would_end_a_field_or_a_row(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ("path", "detail"), [('a"b', None), ("c,d", 1.5), ("e\rf", " g"), ("h\ni", "")])
+    text = (tmp_path / "a.csv").read_bytes().decode()
+    assert text == 'path,detail\n"a""b",\n"c,d",1.5\n"e\rf", g\n"h\ni",\n'
 
 
 def test_sha256_is_the_one_everybody_computes(tmp_path: Path) -> None:

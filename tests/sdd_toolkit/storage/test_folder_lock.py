@@ -19,8 +19,8 @@ from tests.support.paths import ROOT
 HOLDS = """
 import subprocess, sys
 from pathlib import Path
-from sdd_toolkit.storage.folder_lock import held
-with held(Path(sys.argv[1])):
+from sdd_toolkit.storage.folder_lock import folder_lock
+with folder_lock(Path(sys.argv[1])):
     print("held", flush=True)
     if sys.argv[2:] == ["with a child"]:
         print(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL).pid, flush=True)
