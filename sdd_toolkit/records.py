@@ -82,13 +82,13 @@ REASON_TEXT: dict[Reason, str] = {
 }
 
 
-def count_reasons(reasons: Iterable[str | None]) -> dict[str, int]:
-    """Number of occurrences of each reason, most frequent first, equal ones by name; None is not counted.
+def value_counts(values: Iterable[str | None]) -> dict[str, int]:
+    """Number of occurrences of each value, most frequent first, equally frequent ones by name; None is not counted.
 
-    >>> count_reasons(["low_texture", None, "clipped", "low_texture", "changed"])
+    >>> value_counts(["low_texture", None, "clipped", "low_texture", "changed"])
     {'low_texture': 2, 'changed': 1, 'clipped': 1}
     """
-    counts = Counter(str(reason) for reason in reasons if reason is not None)
+    counts = Counter(str(value) for value in values if value is not None)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

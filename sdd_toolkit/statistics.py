@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sdd_toolkit.records import Alignment, Exposure, Quality, count_reasons
+from sdd_toolkit.records import Alignment, Exposure, Quality, value_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -165,8 +165,8 @@ def summary(frame: pd.DataFrame) -> Summary:
         open=int((frame["verdict"] == OPEN).sum()),
         aligned=int(frame["aligned"].sum()),
         scenes=int(frame["scene"].nunique()),
-        cameras=count_reasons(camera(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)),
-        reasons=count_reasons(reason for reason in frame["reason"] if reason),
+        cameras=value_counts(camera(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)),
+        reasons=value_counts(reason for reason in frame["reason"] if reason),
         spreads={name: found for name, found in spreads.items() if found is not None},
     )
 
@@ -183,7 +183,7 @@ def groups(frame: pd.DataFrame) -> list[Group]:
     lens = np.array([_lens_text(*entry) for entry in named])
     focus = np.array([focus_range(value) for value in good["sharp_focus_m"]])
     found = [_group("", "", good)]
-    for name in count_reasons(text for text in lens.tolist() if text):
+    for name in value_counts(text for text in lens.tolist() if text):
         own = lens == name
         found.append(_group(name, "", good[own]))
         ranges = [label for label in _FOCUS_RANGES if (own & (focus == label)).any()]

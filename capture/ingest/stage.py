@@ -15,7 +15,7 @@ from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.formats.containers import RAW_SUFFIXES
-from sdd_toolkit.records import PairKind, Reason, RejectedFile, Report, count_reasons
+from sdd_toolkit.records import PairKind, Reason, RejectedFile, Report, value_counts
 from sdd_toolkit.storage.files import PARTIAL, write_csv
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _written(out: Path, found: Ingested) -> Report:
         total=found.files,
         done=found.files - found.unchanged,
         skipped=found.unchanged,
-        rejected=count_reasons(entry.reason for entry in found.rejected),
+        rejected=value_counts(entry.reason for entry in found.rejected),
         seconds=0.0,
         outputs=(str(out / MANIFEST), str(out / REJECTED)),
     )

@@ -14,7 +14,7 @@ from sdd_toolkit.calibration import breathing_model
 from sdd_toolkit.calibration.breathing_model import BreathingModel, Observation, ZoomPrior
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.pipeline import manifest
-from sdd_toolkit.records import count_reasons
+from sdd_toolkit.records import value_counts
 from sdd_toolkit.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _fitted(lens: str, focal_mm: float, used: list[Observation], left_out: Count
         model = breathing_model.fit_breathing(used)
     except InputError as error:
         refusal = error.what
-    return LensPairs(lens, focal_mm or None, tuple(used), count_reasons(left_out.elements()), model, refusal)
+    return LensPairs(lens, focal_mm or None, tuple(used), value_counts(left_out.elements()), model, refusal)
 
 
 def _why_left_out(record: PairRecord) -> str:

@@ -20,7 +20,7 @@ from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import reject_counts, stream_records
 from sdd_toolkit.quality.criteria import FilterConfig
-from sdd_toolkit.records import REASON_TEXT, Reason, Report, Step, count_reasons
+from sdd_toolkit.records import REASON_TEXT, Reason, Report, Step, value_counts
 from sdd_toolkit.shards.dataframes import CROISSANT_FILE, PAIRS_FILE, pairs_frame
 from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
 from sdd_toolkit.shards.tables import read_pair_rows
@@ -185,7 +185,7 @@ def gather_facts(
         size_category=next((label for limit, label in _SIZES if len(records) < limit), "n>1M"),
         splits=tuple(_split_facts(index, split) for split in SPLITS if index.splits.get(split)),
         summary=summary(frame),
-        lenses=count_reasons(name or "unknown" for name in frame["lens"]),
+        lenses=value_counts(name or "unknown" for name in frame["lens"]),
         sizes=dict(Counter(sizes).most_common()),
         exposures=tuple(
             (label, quantiles(frame[f"blur_{name}"]), quantiles(frame[f"sharp_{name}"]))
@@ -281,7 +281,7 @@ def _with_meaning(counts: dict[str, int]) -> tuple[tuple[str, str, int], ...]:
 def _count_file_reasons(path: Path) -> dict[str, int]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return count_reasons(Reason(row["reason"]) for row in csv.DictReader(stream))
+            return value_counts(Reason(row["reason"]) for row in csv.DictReader(stream))
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise ManifestError(
             f"{path} is not a list of rejected files: {error}", hint="run `sdd ingest` again"

@@ -23,7 +23,7 @@ from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.raw.development import Demosaic
-from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict, count_reasons
+from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict, value_counts
 from sdd_toolkit.shards.folder import ShardNote, intact_shards, publish_index, remove_unlisted, unlisted_shards
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, FailedPair, Index
 from sdd_toolkit.shards.library_versions import library_versions
@@ -322,7 +322,7 @@ def _report(pairs: int, done: int, skipped: int, failed: Sequence[FailedPair], s
         total=pairs + len(failed),
         done=done,
         skipped=skipped,
-        rejected=count_reasons(entry.reason for entry in failed),
+        rejected=value_counts(entry.reason for entry in failed),
         seconds=time.monotonic() - started,
         outputs=(str(output),),
     )

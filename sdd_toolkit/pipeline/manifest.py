@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import ManifestError
-from sdd_toolkit.records import PairRecord, Step, count_reasons
+from sdd_toolkit.records import PairRecord, Step, value_counts
 from sdd_toolkit.storage.files import check_relative, replace_atomically, resolve_inside
 from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
@@ -202,7 +202,7 @@ def reason_of(record: PairRecord) -> Reason | None:
 
 def reject_counts(records: Iterable[PairRecord]) -> dict[str, int]:
     """How many records were rejected for each reason, most frequent first."""
-    return count_reasons(map(reason_of, records))
+    return value_counts(map(reason_of, records))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
-from sdd_toolkit.records import Reason, Report, Verdict, count_reasons
+from sdd_toolkit.records import Reason, Report, Verdict, value_counts
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, writing_failed
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def work_through(
         total=total,
         done=total - skipped,
         skipped=skipped,
-        rejected=count_reasons(reasons),
+        rejected=value_counts(reasons),
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from sdd_toolkit import statistics
 from sdd_toolkit.imaging.flow_colours import flow_wheel
-from sdd_toolkit.records import REASON_TEXT, Reason, count_reasons
+from sdd_toolkit.records import REASON_TEXT, Reason, value_counts
 from sdd_toolkit.report.figures import histogram_svg
 from sdd_toolkit.report.lenses import group_rows, lens_views
 from sdd_toolkit.report.pictures import jpeg
@@ -212,7 +212,7 @@ def _reason_bars(counts: dict[str, int]) -> list[Bar]:
 
 
 def _file_reasons(page: Page) -> dict[str, int]:
-    return count_reasons(reason for _, reason, _ in page.rejected_files or ())
+    return value_counts(reason for _, reason, _ in page.rejected_files or ())
 
 
 def _reason_text(reason: str) -> str:
