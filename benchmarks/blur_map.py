@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import RenderedPair, render_pair
+from capture.virtual.render_pair import RenderedPair, render_pair
 from jdrl.config import BasisName
 from jdrl.inference.blur_map import kernel_radius
 from jdrl.losses.joint import charbonnier

@@ -176,7 +176,7 @@ def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: P
     """Virtual pairs of dead leaves, or of the photographs of a folder laid side by side."""
     import capture.virtual.stage
     from capture.virtual.config import SimulateConfig
-    from capture.virtual.sources import Source
+    from capture.virtual.sources import PhotographSource
 
     sources = []
     if photographs is not None:
@@ -190,7 +190,7 @@ def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: P
             scene = encode(mosaic(files(photographs), number, (size[0] + 120, size[1] + 200)), Encoding.SRGB8)
             path = scratch / f"{size[1]}x{size[0]}-{number}.png"
             cv2.imwrite(str(path), np.ascontiguousarray(scene[..., ::-1]))
-            sources.append(Source(path))
+            sources.append(PhotographSource(path))
     camera = SimulateConfig(width=size[1], height=size[0], pixel_pitch_um=min(100.0, 36000 / size[1]))
     executor = "local:2" if pairs > 1 else "serial"
     capture.virtual.stage.simulate_pairs(raw, camera, scenes=pairs, seed=seed, photographs=sources, executor=executor)

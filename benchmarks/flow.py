@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import render_pair
+from capture.virtual.render_pair import render_pair
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.warping import composed, in_bounds, inverse
 from sdd_toolkit.imaging.encoding import srgb_encode

@@ -75,10 +75,10 @@ def jpeg(source: Path, target: Path) -> None:
 def judged(folder: Path, told: dict[str, tuple[str, str]], unfindable: set[str], executor: str) -> Outcome:
     """`sdd ingest --pairing auto` against the truth."""
     from capture.config import IngestConfig
-    from capture.ingest.stage import collect
+    from capture.ingest.stage import find_pairs
 
     started = time.perf_counter()
-    found = collect([folder], folder.parent / "out", IngestConfig(pairing="auto"), executor=executor)
+    found = find_pairs([folder], folder.parent / "out", IngestConfig(pairing="auto"), executor=executor)
     seconds = time.perf_counter() - started
     right = swapped = false = 0
     for record in found.pairs.records:
@@ -86,7 +86,7 @@ def judged(folder: Path, told: dict[str, tuple[str, str]], unfindable: set[str],
         right += scene == other and role == "blur"
         swapped += scene == other and role == "sharp"
         false += scene != other
-    numbers = [re.findall(r"content ([\d.]+), next best ([\d.]+)", why)[0] for why in found.why.values()]
+    numbers = [re.findall(r"content ([\d.]+), next best ([\d.]+)", why)[0] for why in found.evidence.values()]
     return Outcome(
         findable=len({scene for scene, _ in told.values()} - unfindable),
         right=right,

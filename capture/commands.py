@@ -10,7 +10,7 @@ import click
 from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
-    from capture.ingest.stage import Ingested
+    from capture.ingest.stage import IngestResult
     from sdd_toolkit.cli.options import RunOptions
 
 
@@ -35,24 +35,24 @@ def ingest(
 
     config = run.section(IngestConfig, "ingest", **settings)
     if dry_run:
-        collected = stage.collect(sources, out, config, table=table, executor=run.executor, track=run.track)
+        collected = stage.find_pairs(sources, out, config, table=table, executor=run.executor, track=run.track)
         _print_pairs(collected, run.as_json)
         return
     lock_folders(out)
     run.echo(stage.ingest_photographs(sources, out, config, table=table, **run.stage))
     if not run.as_json:
-        click.echo(f"  {stage.pair_count(out)} pairs")
+        click.echo(f"  {stage.count_pairs(out)} pairs")
 
 
-def _print_pairs(collected: Ingested, as_json: bool) -> None:
+def _print_pairs(collected: IngestResult, as_json: bool) -> None:
     import shutil
     import sys
 
     from capture.ingest import dry_run
 
     if as_json:
-        click.echo(dry_run.as_json(collected))
+        click.echo(dry_run.format_json(collected))
     elif sys.stdout.isatty():
-        click.echo(dry_run.as_table(collected, shutil.get_terminal_size().columns))
+        click.echo(dry_run.format_table(collected, shutil.get_terminal_size().columns))
     else:
-        click.echo(dry_run.as_text(collected))
+        click.echo(dry_run.format_text(collected))

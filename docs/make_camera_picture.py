@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT))
 
 from capture.virtual.config import SimulateConfig  # noqa: E402
 from capture.virtual.kernels import ROUND, Pupil, pupil_kernel  # noqa: E402
-from capture.virtual.picture import metric  # noqa: E402
-from capture.virtual.shoot import margin_px, render_pair  # noqa: E402
+from capture.virtual.picture import picture_from_distance  # noqa: E402
+from capture.virtual.render_pair import margin_px, render_pair  # noqa: E402
 from sdd_toolkit.frames.writing import write_image  # noqa: E402
 
 RADIUS_PX = 12.0
@@ -51,7 +51,9 @@ def field() -> np.ndarray:
     image = np.zeros((*size, 3), np.float32)
     image[margin + 36 : -margin : 48, margin + 36 : -margin : 48] = 1.0
     dioptres = np.linspace(1 / 2.3, 1 / 1.15, size[0])[:, None]
-    pair = render_pair(FIELD, "aperture", 2, 1, picture=metric(image, np.broadcast_to(1 / dioptres, size)))
+    pair = render_pair(
+        FIELD, "aperture", 2, 1, picture=picture_from_distance(image, np.broadcast_to(1 / dioptres, size))
+    )
     # Saturates where a disc of 10 px does.
     return pair.blur_linear / pair.truth.aligned.max() * (np.pi * 10**2)
 

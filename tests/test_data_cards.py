@@ -7,7 +7,7 @@ import tomllib
 
 import yaml
 
-from capture.virtual.faults import Defect
+from capture.virtual.defects import Defect
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "data_cards"

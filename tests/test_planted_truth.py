@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capture.virtual.faults import Defect
+from capture.virtual.defects import Defect
 from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.pipeline.manifest import read_manifest
 from tests.support.command_line import sdd_in_process

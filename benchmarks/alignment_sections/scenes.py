@@ -21,7 +21,7 @@ from benchmarks.alignment_sections.comparison import Case, compared, cpu_s
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import RenderedPair, render_pair
+from capture.virtual.render_pair import RenderedPair, render_pair
 from sdd_toolkit.imaging import geometry
 
 Mask = NDArray[np.bool_]

@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from capture.inspection.file_facts import MEMORY
+from capture.inspection.inspection_cache import CACHE_FILE
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.records import Report
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from capture.config import IngestConfig
     from capture.inspection.scan import Scan
 
-LAST_RUN = ".ingest-run.json"
+LAST_RUN_FILE = ".ingest-run.json"
 
 
-def state_of(listing: Scan, config: IngestConfig, table: Path | None) -> str:
+def hash_state(listing: Scan, config: IngestConfig, table: Path | None) -> str:
     """64 hex digits that change with anything the outcome of a run depends on."""
     digest = hashlib.sha256(f"{__version__} {config.fingerprint()} {listing.root}".encode("utf-8", "surrogateescape"))
     if config.exiftool:
@@ -43,10 +43,10 @@ def state_of(listing: Scan, config: IngestConfig, table: Path | None) -> str:
     return digest.hexdigest()
 
 
-def last_report(out: Path, state: str) -> Report | None:
+def read_last_report(out: Path, state: str) -> Report | None:
     """What the last run reported, every readable file now `skipped`; None if it must be done again."""
     try:
-        told = json.loads((out / LAST_RUN).read_text(encoding="utf-8"))
+        told = json.loads((out / LAST_RUN_FILE).read_text(encoding="utf-8"))
         written = {resolve_inside(out, name): digest for name, digest in told["written"].items()}
         if told["state"] != state or any(sha256_of(path) != digest for path, digest in written.items()):
             return None
@@ -58,14 +58,14 @@ def last_report(out: Path, state: str) -> Report | None:
         return None
 
 
-def note_run(out: Path, state: str, files: int, report: Report) -> None:
+def save_run(out: Path, state: str, files: int, report: Report) -> None:
     """Remembers a finished run; `files` is how many files it looked into."""
     names = tuple(os.path.basename(path) for path in report.outputs)
     told = {
         "state": state,
         "files": files,
-        "written": {name: sha256_of(out / name) for name in (*names, MEMORY)},
+        "written": {name: sha256_of(out / name) for name in (*names, CACHE_FILE)},
         # What was resumed and how long it took is not part of the outcome.
         "report": asdict(replace(report, done=report.total, skipped=0, seconds=0.0, outputs=names)),
     }
-    write_text(out / LAST_RUN, json.dumps(told) + "\n")
+    write_text(out / LAST_RUN_FILE, json.dumps(told) + "\n")

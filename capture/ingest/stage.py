@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture.ingest.last_run import LAST_RUN, last_report, note_run, state_of
-from capture.inspection import file_facts
-from capture.inspection.scan import scan
+from capture.ingest.last_run import LAST_RUN_FILE, hash_state, read_last_report, save_run
+from capture.inspection import inspection_cache
+from capture.inspection.scan import scan_folders
 from capture.pairing.pair_table import read_table
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capture.config import IngestConfig
-    from capture.inspection.file_facts import Inspection
+    from capture.inspection.inspection_cache import Inspection
     from capture.inspection.scan import Scan, ScannedFile
     from capture.inspection.survey import Survey
     from capture.pairing.pair_table import TableRow
-    from capture.pairing.records import NamedPairs
+    from capture.pairing.records import NamedMatch
     from capture.pairing.rules import Leftover
     from capture.pairing.scenes import Frame
     from sdd_toolkit.execution.progress import Track
@@ -38,7 +38,7 @@ REJECTED = "rejected_files.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested:
+class IngestResult:
     """What ingest found: every file is in `pairs` or in `rejected`.
 
     Attributes:
@@ -46,16 +46,16 @@ class Ingested:
         rejected: All files in no pair, sorted by path.
         files: How many files were found.
         unchanged: How many of them were known from an earlier run.
-        why: What speaks for each pair, by its id.
-        notes: What was assumed about the cameras' clocks.
+        evidence: The evidence for each pair, by its id.
+        clock_notes: Corrections that were made to the cameras' clocks.
     """
 
     pairs: Manifest
     rejected: tuple[RejectedFile, ...]
     files: int
     unchanged: int
-    why: Mapping[str, str]
-    notes: tuple[str, ...] = ()
+    evidence: Mapping[str, str]
+    clock_notes: tuple[str, ...] = ()
 
 
 def ingest_photographs(
@@ -87,35 +87,35 @@ def ingest_photographs(
         ConfigError: The executor's name is unknown.
     """
     started = time.monotonic()
-    memory = out / file_facts.MEMORY
+    memory = out / inspection_cache.CACHE_FILE
     if overwrite:
         memory.unlink(missing_ok=True)
-        (out / LAST_RUN).unlink(missing_ok=True)
+        (out / LAST_RUN_FILE).unlink(missing_ok=True)
     workers_of(executor)
-    rows, listing = _listed(sources, out, config, table)
-    state = state_of(listing, config, table)
-    report = last_report(out, state)
+    rows, listing = _list_files(sources, out, config, table)
+    state = hash_state(listing, config, table)
+    report = read_last_report(out, state)
     if report is None:
-        found = _collected(rows, listing, config, executor=executor, memory=memory, track=track)
+        found = _inspect_and_pair(rows, listing, config, executor=executor, memory=memory, track=track)
         # First: a run that finds its manifest done does not come here again.
-        _keep(out, config)
-        report = _written(out, found)
-        note_run(out, state, len(listing.files), report)
+        _copy_configuration(out, config)
+        report = _write_result(out, found)
+        save_run(out, state, len(listing.files), report)
     return replace(report, seconds=time.monotonic() - started)
 
 
-def _keep(out: Path, config: IngestConfig) -> None:
+def _copy_configuration(out: Path, config: IngestConfig) -> None:
     from sdd_toolkit.pipeline import configurations
 
     configurations.copy_configurations(out, out, "ingest", config)
 
 
-def pair_count(out: Path) -> int:
+def count_pairs(out: Path) -> int:
     """How many pairs the manifest in `out` lists: its lines but the header."""
     return max((out / MANIFEST).read_bytes().count(b"\n") - 1, 0)
 
 
-def _written(out: Path, found: Ingested) -> Report:
+def _write_result(out: Path, found: IngestResult) -> Report:
     from sdd_toolkit.pipeline import manifest
 
     manifest.write_manifest(out / MANIFEST, found.pairs)
@@ -132,7 +132,7 @@ def _written(out: Path, found: Ingested) -> Report:
     )
 
 
-def collect(
+def find_pairs(
     sources: Sequence[Path],
     out: Path,
     config: IngestConfig,
@@ -141,80 +141,80 @@ def collect(
     executor: str = "serial",
     memory: Path | None = None,
     track: Track = silent,
-) -> Ingested:
+) -> IngestResult:
     """Everything `run` writes, without writing it; `memory` is where findings on files are kept, None for nowhere."""
     workers_of(executor)
-    rows, listing = _listed(sources, out, config, table)
-    return _collected(rows, listing, config, executor=executor, memory=memory, track=track)
+    rows, listing = _list_files(sources, out, config, table)
+    return _inspect_and_pair(rows, listing, config, executor=executor, memory=memory, track=track)
 
 
-def _listed(
+def _list_files(
     sources: Sequence[Path], out: Path, config: IngestConfig, table: Path | None
 ) -> tuple[tuple[TableRow, ...], Scan]:
-    rows = _rows(table, sources, config)
+    rows = _read_rows(table, sources, config)
     named = [path for row in rows for path in (row.blur, row.sharp)]
     if not sources and not named:
         raise InputError("no folder to search", hint="sdd ingest DIR --out DATASET")
-    return rows, scan([*sources, *named], _our_own(sources, out))
+    return rows, scan_folders([*sources, *named], _toolkit_outputs(sources, out))
 
 
-def _collected(
+def _inspect_and_pair(
     rows: Sequence[TableRow], listing: Scan, config: IngestConfig, *, executor: str, memory: Path | None, track: Track
-) -> Ingested:
+) -> IngestResult:
     from capture.inspection.survey import Survey
 
-    ask = config.exiftool and _exiftool_is_there()
+    ask = config.exiftool and _has_exiftool()
     survey = Survey(listing.files, memory, executor, ask, track)
     if config.check_pixels:
-        survey.measured([file.ref for file in listing.files])
-    found = _assembled(listing, survey, rows, config)
-    survey.keep()
+        survey.measure_pixels([file.ref for file in listing.files])
+    found = _form_pairs(listing, survey, rows, config)
+    survey.save()
     return found
 
 
-def _exiftool_is_there() -> bool:
+def _has_exiftool() -> bool:
     from sdd_toolkit.metadata.exiftool import program
 
     return program() is not None
 
 
-def _assembled(listing: Scan, survey: Survey, rows: Sequence[TableRow], config: IngestConfig) -> Ingested:
-    from capture.pairing.records import by_rules, from_table, records_of
-    from capture.pairing.scenes import natural
+def _form_pairs(listing: Scan, survey: Survey, rows: Sequence[TableRow], config: IngestConfig) -> IngestResult:
+    from capture.pairing.records import build_records, pair_by_rules, pair_by_table
+    from capture.pairing.scenes import natural_key
     from sdd_toolkit.pipeline.manifest import Manifest
 
     in_table = {path.resolve() for row in rows for path in (row.blur, row.sharp)}
-    ordered = sorted(listing.files, key=lambda file: (file.path not in in_table, natural(file.name)))
-    usable, copies, rejected = _sifted(ordered, survey.seen, in_table, config.check_pixels)
-    content = {file.name: survey.seen[file.ref].sha256 for file in (*usable, *copies)}
-    frames, notes = _frames([*usable, *copies], survey.seen, config)
+    ordered = sorted(listing.files, key=lambda file: (file.path not in in_table, natural_key(file.name)))
+    usable, copies, rejected = _split_usable(ordered, survey.inspections, in_table, config.check_pixels)
+    content = {file.name: survey.inspections[file.ref].sha256 for file in (*usable, *copies)}
+    frames, notes = _build_frames([*usable, *copies], survey.inspections, config)
     own, shared = ([frames[file.name] for file in files] for files in (usable, copies))
     undecodable: dict[str, str] = {}
     if rows:
-        named, left = from_table(usable, frames, content, rows, config)
+        named, left = pair_by_table(usable, frames, content, rows, config)
     elif config.pairing is PairKind.AUTO:
-        named, left = _by_content(usable, own, survey, undecodable, config)
+        named, left = _pair_by_content(usable, own, survey, undecodable, config)
     else:
-        own = _measured(own, usable, survey, undecodable, config)
-        named, left = by_rules(own, shared, content, config)
+        own = _measure_detail(own, usable, survey, undecodable, config)
+        named, left = pair_by_rules(own, shared, content, config)
     paired = {frame.name for entry in named for frame in (entry.match.blur, entry.match.sharp)}
     copied = [RejectedFile(file.name, Reason.DUPLICATE, f"the same bytes as {twin}") for file, twin in copies.items()]
     rejected += [entry for entry in copied if entry.path not in paired]
     rejected += [RejectedFile(frame.name, reason, word) for frame, reason, word in left]
     rejected += [RejectedFile(name, Reason.UNREADABLE, word) for name, word in undecodable.items()]
-    entries = {file.name: survey.seen[file.ref] for file in (*usable, *copies)}
-    records, why = records_of(named, entries, listing.root.name, config)
-    return Ingested(
+    entries = {file.name: survey.inspections[file.ref] for file in (*usable, *copies)}
+    records, evidence = build_records(named, entries, listing.root.name, config)
+    return IngestResult(
         pairs=Manifest(listing.root, records),
-        rejected=tuple(sorted((*rejected, *listing.rejected), key=lambda entry: natural(entry.path))),
+        rejected=tuple(sorted((*rejected, *listing.rejected), key=lambda entry: natural_key(entry.path))),
         files=len(listing.files) + len(listing.rejected),
         unchanged=survey.unchanged,
-        why=why,
-        notes=notes,
+        evidence=evidence,
+        clock_notes=notes,
     )
 
 
-def _frames(
+def _build_frames(
     files: Sequence[ScannedFile], seen: Mapping[str, Inspection], config: IngestConfig
 ) -> tuple[dict[str, Frame], tuple[str, ...]]:
     """The frames of usable files by name, on one clock, and what was assumed for it."""
@@ -226,7 +226,7 @@ def _frames(
     return {frame.name: frame for frame in right}, notes
 
 
-def _measured(
+def _measure_detail(
     frames: Sequence[Frame],
     files: Sequence[ScannedFile],
     survey: Survey,
@@ -235,11 +235,13 @@ def _measured(
 ) -> list[Frame]:
     """The frames with fine detail where a rule compares it; those whose pixels fail go to `undecodable`."""
     from capture.pairing.rules import needs_detail
-    from capture.pairing.scenes import group
+    from capture.pairing.scenes import group_scenes
 
-    wanted = {frame.name for scene in group(frames, config) if needs_detail(scene, config) for frame in scene.frames}
+    wanted = {
+        frame.name for scene in group_scenes(frames, config) if needs_detail(scene, config) for frame in scene.frames
+    }
     refs = {file.name: file.ref for file in files if file.name in wanted}
-    entries = survey.measured(list(refs.values()))
+    entries = survey.measure_pixels(list(refs.values()))
     undecodable |= {name: word for name, ref in refs.items() if (word := entries[ref].pixel_failure)}
     return [
         replace(frame, detail=entries[refs[frame.name]].detail) if frame.name in refs else frame
@@ -248,22 +250,24 @@ def _measured(
     ]
 
 
-def _by_content(
+def _pair_by_content(
     files: Sequence[ScannedFile],
     frames: Sequence[Frame],
     survey: Survey,
     undecodable: dict[str, str],
     config: IngestConfig,
-) -> tuple[list[NamedPairs], list[Leftover]]:
+) -> tuple[list[NamedMatch], list[Leftover]]:
     from capture.pairing.by_content import pair_by_content
-    from capture.pairing.records import by_groups
+    from capture.pairing.records import name_content_groups
 
-    looks = survey.thumbnails(files)
+    looks = survey.read_thumbnails(files)
     undecodable |= {name: entry.failure for name, entry in looks.items() if entry.failure}
-    return by_groups(pair_by_content([frame for frame in frames if frame.name not in undecodable], looks, config))
+    return name_content_groups(
+        pair_by_content([frame for frame in frames if frame.name not in undecodable], looks, config)
+    )
 
 
-def _sifted(
+def _split_usable(
     files: Sequence[ScannedFile], seen: Mapping[str, Inspection], in_table: Collection[Path], pixels: bool
 ) -> tuple[list[ScannedFile], dict[ScannedFile, str], list[RejectedFile]]:
     """The usable files; copies of them, each with the name of its twin; those that are unreadable or a RAW's JPEG.
@@ -283,15 +287,15 @@ def _sifted(
         else:
             first.setdefault(entry.sha256, file.name)
             usable.append(file)
-    raws = {_shot_of(file): file.name for file in usable if PurePosixPath(file.name).suffix.lower() in RAW_SUFFIXES}
-    beside = [file for file in usable if _is_jpeg(file) and _shot_of(file) in raws and file.path not in in_table]
+    raws = {_shot_key(file): file.name for file in usable if PurePosixPath(file.name).suffix.lower() in RAW_SUFFIXES}
+    beside = [file for file in usable if _is_jpeg(file) and _shot_key(file) in raws and file.path not in in_table]
     why = "the camera's own picture of"
-    rejected += [RejectedFile(file.name, Reason.DUPLICATE, f"{why} {raws[_shot_of(file)]}") for file in beside]
+    rejected += [RejectedFile(file.name, Reason.DUPLICATE, f"{why} {raws[_shot_key(file)]}") for file in beside]
     cameras_own = set(beside)
     return [file for file in usable if file not in cameras_own], copies, rejected
 
 
-def _shot_of(file: ScannedFile) -> tuple[str, str]:
+def _shot_key(file: ScannedFile) -> tuple[str, str]:
     """Folder and stem: cameras name the JPEG of a shot like its RAW file."""
     path = PurePosixPath(file.name)
     return str(path.parent), path.stem.lower()
@@ -301,7 +305,7 @@ def _is_jpeg(file: ScannedFile) -> bool:
     return PurePosixPath(file.name).suffix.lower() in (".jpg", ".jpeg")
 
 
-def _rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> tuple[TableRow, ...]:
+def _read_rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> tuple[TableRow, ...]:
     if (table is not None) != (config.pairing is PairKind.CSV):
         raise ConfigError(
             f"pairing {config.pairing.value!r} {'without' if table is None else 'with'} a table",
@@ -313,7 +317,7 @@ def _rows(table: Path | None, sources: Sequence[Path], config: IngestConfig) -> 
     return rows
 
 
-def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
+def _toolkit_outputs(sources: Sequence[Path], out: Path) -> list[Path]:
     """What not to search: the data set's folder, or, where sources lie in it, what the stages write there."""
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
@@ -324,7 +328,7 @@ def _our_own(sources: Sequence[Path], out: Path) -> list[Path]:
         layout = Dataset(out)
         texts = (
             *(layout.ingested, layout.fused, layout.aligned, layout.filtered, layout.config),
-            *(out / REJECTED, out / file_facts.MEMORY, out / LAST_RUN, out / CONFIGURATIONS),
+            *(out / REJECTED, out / inspection_cache.CACHE_FILE, out / LAST_RUN_FILE, out / CONFIGURATIONS),
         )
         # A killed run leaves journals and partial files.
         endings = ("", JOURNAL, PARTIAL)

@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_FINE, _COARSE, _LOCAL = 2.5 / 192, 8.0 / 192, 16.0 / 192  # of the longer side
+_FINE_SIGMA, _COARSE_SIGMA, _CONTRAST_SIGMA = 2.5 / 192, 8.0 / 192, 16.0 / 192  # of the longer side
 _GRID_PX = 32
 _ZOOMS = (0.92, 1.0, 1.08)
 _SHIFTS_PX = (-1.5, 0.0, 1.5)  # of the grid: 5 % of the width
-_BLOCK = 512
-_CANDIDATES = 6
-_LEAST_LIKENESS = 0.15
-_LEAST_TEXTURE = 3.0  # times what noise gives
-_TEXTURE_FLOOR = 0.004  # of the bright parts' tone
-_LEAST_PX, _STEPS = 32, 32
-_SAME_SHAPE = 0.02
+_BLOCK_FRAMES = 512
+_CANDIDATES_PER_FRAME = 6
+_MIN_SIMILARITY = 0.15
+_MIN_TEXTURE = 3.0  # times what noise gives
+_MIN_CONTRAST = 0.004  # of the bright parts' tone
+_MIN_SIDE_PX, _QUANTISATION_STEPS = 32, 32
+_ASPECT_TOLERANCE = 0.02
 _REGISTER_PX = 96
-_LARGEST_SHIFT, _LARGEST_STRETCH, _LARGEST_TURN = 0.2, 0.2, 0.1
-_HOPELESS, _STARTS = 0.2, 2
+_MAX_SHIFT, _MAX_STRETCH, _MAX_ROTATION_RAD = 0.2, 0.2, 0.1
+_MIN_START_CORRELATION, _REFINED_STARTS = 0.2, 2
 
 
-def band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
+def detail_band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
     """The blur-tolerant band of a thumbnail with even contrast; None if there is too little texture to compare.
 
     Args:
@@ -50,56 +50,56 @@ def band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] |
     Returns:
         (h, w) int8 of roughly even variance; its unit does not matter.
     """
-    if min(picture.shape) < _LEAST_PX:
+    if min(picture.shape) < _MIN_SIDE_PX:
         return None
     side = max(picture.shape)
-    detail = _blurred(picture, _FINE * side) - _blurred(picture, _COARSE * side)
+    detail = _gaussian_blur(picture, _FINE_SIGMA * side) - _gaussian_blur(picture, _COARSE_SIGMA * side)
     # White noise keeps 1 / (2 sigma sqrt(pi)) of its deviation under a Gaussian.
-    floor = max(_LEAST_TEXTURE * noise / (3.5 * _FINE * side), _TEXTURE_FLOOR)
+    floor = max(_MIN_TEXTURE * noise / (3.5 * _FINE_SIGMA * side), _MIN_CONTRAST)
     # At its edges a picture is mirrored: a slope such as vignetting bends there.
-    edge = round(_COARSE * side)
+    edge = round(_COARSE_SIGMA * side)
     spread = float(detail[edge:-edge, edge:-edge].std())
     if spread < floor:
         return None
-    local = np.sqrt(_blurred(detail * detail, _LOCAL * side) + np.float32((0.3 * spread) ** 2))
-    return np.asarray(np.clip(np.rint(detail / local * _STEPS), -127, 127), dtype=np.int8)
+    local = np.sqrt(_gaussian_blur(detail * detail, _CONTRAST_SIGMA * side) + np.float32((0.3 * spread) ** 2))
+    return np.asarray(np.clip(np.rint(detail / local * _QUANTISATION_STEPS), -127, 127), dtype=np.int8)
 
 
-def candidates(bands: Sequence[NDArray[np.int8]]) -> list[tuple[int, int]]:
+def candidate_pairs(bands: Sequence[NDArray[np.int8]]) -> list[tuple[int, int]]:
     """Pairs of places in `bands` worth registering, each once and sorted: the likeliest few of every picture."""
-    grids = [_grid(entry) for entry in bands]
-    plain = _vectors([_moved(grid, 1.0, (0.0, 0.0)) for grid in grids])
+    grids = [_to_grid(entry) for entry in bands]
+    plain = _unit_vectors([_warp_to_square(grid, 1.0, (0.0, 0.0)) for grid in grids])
     found: set[tuple[int, int]] = set()
-    for start in range(0, len(grids), _BLOCK):
-        block = grids[start : start + _BLOCK]
+    for start in range(0, len(grids), _BLOCK_FRAMES):
+        block = grids[start : start + _BLOCK_FRAMES]
         likeness = np.full((len(block), len(grids)), -1.0, dtype=np.float32)
         for zoom, *shift in product(_ZOOMS, _SHIFTS_PX, _SHIFTS_PX):
-            moved = _vectors([_moved(grid, zoom, (shift[0], shift[1])) for grid in block])
+            moved = _unit_vectors([_warp_to_square(grid, zoom, (shift[0], shift[1])) for grid in block])
             np.maximum(likeness, moved @ plain.T, out=likeness)
         for row, scores in enumerate(likeness):
             scores[start + row] = -1.0
-            best = np.argpartition(-scores, min(_CANDIDATES, len(scores)) - 1)[:_CANDIDATES]
-            for column in best[scores[best] >= _LEAST_LIKENESS]:
+            best = np.argpartition(-scores, min(_CANDIDATES_PER_FRAME, len(scores)) - 1)[:_CANDIDATES_PER_FRAME]
+            for column in best[scores[best] >= _MIN_SIMILARITY]:
                 found.add((min(start + row, int(column)), max(start + row, int(column))))
     return sorted(found)
 
 
-def score(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
+def similarity(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
     """How well two bands agree once registered, 0 … 1."""
-    if abs(first.shape[0] * second.shape[1] / (first.shape[1] * second.shape[0]) - 1.0) > _SAME_SHAPE:
+    if abs(first.shape[0] * second.shape[1] / (first.shape[1] * second.shape[0]) - 1.0) > _ASPECT_TOLERANCE:
         return 0.0
     size = (first.shape[1], first.shape[0])
     a, b = first.astype(np.float32), second.astype(np.float32)
     if b.shape != a.shape:
         b = np.asarray(cv2.resize(b, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    motion = _registered(a, b)
+    motion = _register(a, b)
     if motion is None:
         return 0.0
-    inside = _moved_by(motion, np.ones_like(b)) > 0.99
-    return max(0.0, _agreement(a, _moved_by(motion, b), inside))
+    inside = _warp(motion, np.ones_like(b)) > 0.99
+    return max(0.0, _masked_correlation(a, _warp(motion, b), inside))
 
 
-def _agreement(first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+def _masked_correlation(first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
     if inside.mean() < 0.5:
         return 0.0
     a, b = first[inside], second[inside]
@@ -107,35 +107,35 @@ def _agreement(first: NDArray[np.float32], second: NDArray[np.float32], inside: 
     return float(a @ b) / float(np.sqrt((a @ a) * (b @ b)) + 1e-9)
 
 
-def _registered(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def _register(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """The affine motion from `first` to `second` in their pixels; None if none within reason agrees."""
     scale = _REGISTER_PX / max(first.shape)
-    small, other = (_smaller(entry, scale) for entry in (first, second))
+    small, other = (_shrink(entry, scale) for entry in (first, second))
     # A large object that moved can mislead phase correlation: no shift at all is a start, too.
-    starts = [start for zoom in _ZOOMS for start in (_zooming(small, zoom), _shifted(small, other, zoom))]
-    likely = sorted(((_after(start, small, other), place) for place, start in enumerate(starts)), reverse=True)
+    starts = [start for zoom in _ZOOMS for start in (_zoom_motion(small, zoom), _shift_motion(small, other, zoom))]
+    likely = sorted(
+        ((_correlation_after(start, small, other), place) for place, start in enumerate(starts)), reverse=True
+    )
     found = [
-        (_after(motion, small, other), -place, motion)
-        for agreement, place in likely[:_STARTS]
-        if agreement > _HOPELESS and _is_within_reason(motion := _refined(starts[place], small, other), small)
+        (_correlation_after(motion, small, other), -place, motion)
+        for agreement, place in likely[:_REFINED_STARTS]
+        if agreement > _MIN_START_CORRELATION and _is_plausible(motion := _refine(starts[place], small, other), small)
     ]
-    return _rescaled(max(found, key=lambda entry: entry[:2])[2], scale) if found else None
+    return _rescale_motion(max(found, key=lambda entry: entry[:2])[2], scale) if found else None
 
 
-def _after(motion: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def _correlation_after(motion: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """The correlation of `first` and the moved `second`."""
-    moved = _moved_by(motion, second)
+    moved = _warp(motion, second)
     return float((moved * first).mean()) / float(first.std() * second.std() + 1e-9)
 
 
-def _moved_by(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def _warp(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[np.float32]:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(picture, motion, picture.shape[::-1], flags=flags), dtype=np.float32)
 
 
-def _refined(
-    start: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _refine(start: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
         _, found = cv2.findTransformECC(first, second, start.copy(), cv2.MOTION_AFFINE, stop)
@@ -144,21 +144,21 @@ def _refined(
     return np.asarray(found, dtype=np.float32)
 
 
-def _is_within_reason(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> bool:
+def _is_plausible(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> bool:
     linear = motion[:, :2].astype(np.float64)
     centre = np.array([(picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2])
     shift = linear @ centre + motion[:, 2] - centre
     turn = abs(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
     stretch = np.abs(np.linalg.svd(linear, compute_uv=False) - 1).max()
-    largest_px = _LARGEST_SHIFT * max(picture.shape)
-    return bool(stretch <= _LARGEST_STRETCH and np.abs(shift).max() <= largest_px and turn <= _LARGEST_TURN)
+    largest_px = _MAX_SHIFT * max(picture.shape)
+    return bool(stretch <= _MAX_STRETCH and np.abs(shift).max() <= largest_px and turn <= _MAX_ROTATION_RAD)
 
 
-def _smaller(entry: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+def _shrink(entry: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(entry, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _rescaled(motion: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+def _rescale_motion(motion: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """A motion between pictures that were made smaller by `scale`, in pixels of the larger ones."""
     edge = np.full(2, 0.5)
     linear = motion[:, :2].astype(np.float64)
@@ -166,30 +166,30 @@ def _rescaled(motion: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     return np.hstack([linear, shift[:, None]]).astype(np.float32)
 
 
-def _zooming(picture: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
+def _zoom_motion(picture: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
     """The motion of this zoom about the centre."""
     centre = np.array([(picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2])
     return np.hstack([np.eye(2) * zoom, ((1 - zoom) * centre)[:, None]]).astype(np.float32)
 
 
-def _shifted(first: NDArray[np.float32], second: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
+def _shift_motion(first: NDArray[np.float32], second: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
     """The motion of this zoom whose shift phase correlation finds."""
-    motion = _zooming(first, zoom)
+    motion = _zoom_motion(first, zoom)
     window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
     # Handed over, the window would be multiplied into `first` in place.
-    (x, y), _ = cv2.phaseCorrelate(first * window, _moved_by(motion, second) * window)
+    (x, y), _ = cv2.phaseCorrelate(first * window, _warp(motion, second) * window)
     motion[:, 2] += zoom * np.array([x, y], dtype=np.float32)
     return motion
 
 
-def _grid(entry: NDArray[np.int8]) -> NDArray[np.float32]:
+def _to_grid(entry: NDArray[np.int8]) -> NDArray[np.float32]:
     scale = _GRID_PX / max(entry.shape)
     size = (max(round(entry.shape[1] * scale), 1), max(round(entry.shape[0] * scale), 1))
     small = cv2.resize(entry.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.float32)
 
 
-def _moved(grid: NDArray[np.float32], zoom: float, shift_px: tuple[float, float]) -> NDArray[np.float32]:
+def _warp_to_square(grid: NDArray[np.float32], zoom: float, shift_px: tuple[float, float]) -> NDArray[np.float32]:
     """The grid magnified about its centre and shifted, on a square, so that pictures of every shape compare."""
     height, width = grid.shape
     centre = (_GRID_PX - 1) / 2
@@ -202,10 +202,10 @@ def _moved(grid: NDArray[np.float32], zoom: float, shift_px: tuple[float, float]
     return moved
 
 
-def _vectors(grids: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _unit_vectors(grids: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     rows = np.stack([grid.ravel() for grid in grids])
     return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9), dtype=np.float32)
 
 
-def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def _gaussian_blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), dtype=np.float32)

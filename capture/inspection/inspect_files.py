@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capture.inspection.file_facts import Inspection
+from capture.inspection.inspection_cache import Inspection
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats.containers import structure_of
 from sdd_toolkit.frames import reading as frames
@@ -41,12 +41,12 @@ class InspectionBatch:
     ask: bool
 
 
-def inspect(batch: InspectionBatch) -> tuple[Inspection, ...]:
+def inspect_batch(batch: InspectionBatch) -> tuple[Inspection, ...]:
     """Hashes files and reads their metadata; every failure is part of the result, in the order of the tasks."""
     found: list[Inspection] = []
     open_questions: dict[Path, int] = {}
     for place, task in enumerate(batch.tasks):
-        entry, ask = _inspected(task, batch.ask)
+        entry, ask = _inspect(task, batch.ask)
         found.append(entry)
         if ask:
             open_questions[task.path] = place
@@ -58,7 +58,7 @@ def inspect(batch: InspectionBatch) -> tuple[Inspection, ...]:
     return tuple(found)
 
 
-def measure(task: InspectionTask) -> Inspection:
+def measure_pixels(task: InspectionTask) -> Inspection:
     """`task.known` with what the pixels tell: that they can be decoded, their size and their fine detail."""
     from sdd_toolkit.quality import sharpness  # few files are measured
 
@@ -69,14 +69,14 @@ def measure(task: InspectionTask) -> Inspection:
     try:
         half = frames.read_half(task.path)
     except RawError as error:
-        return replace(entry, pixel_failure=_word(error, task.path))
+        return replace(entry, pixel_failure=_failure_text(error, task.path))
     meta = entry.meta
     if meta is not None and meta.size is None:
-        entry = replace(entry, meta=replace(meta, size=_as_stored(half.size, meta.orientation)))
+        entry = replace(entry, meta=replace(meta, size=_stored_size(half.size, meta.orientation)))
     return replace(entry, detail=sharpness.relative_detail(half.rgb))
 
 
-def _inspected(task: InspectionTask, ask: bool) -> tuple[Inspection, bool]:
+def _inspect(task: InspectionTask, ask: bool) -> tuple[Inspection, bool]:
     path = task.path
     entry = Inspection(task.name, 0, 0, exiftool=ask)
     try:
@@ -88,7 +88,7 @@ def _inspected(task: InspectionTask, ask: bool) -> tuple[Inspection, bool]:
             told = exif.read(path, stream, structure_of(stream, path))
             return replace(entry, sha256=_sha256(stream), meta=told.meta), told.ask
     except RawError as error:
-        return replace(entry, failure=_word(error, path)), False
+        return replace(entry, failure=_failure_text(error, path)), False
     except OSError as error:
         return replace(entry, failure=error.strerror or str(error)), False
 
@@ -98,10 +98,10 @@ def _sha256(stream: BufferedReader) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _word(error: RawError, path: Path) -> str:
+def _failure_text(error: RawError, path: Path) -> str:
     return error.what.replace(str(path), path.name)
 
 
-def _as_stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+def _stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """The size before orientation: codes from 5 on swap the sides."""
     return (size[1], size[0]) if orientation >= 5 else size

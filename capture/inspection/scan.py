@@ -50,7 +50,7 @@ class Scan:
     rejected: tuple[RejectedFile, ...]
 
 
-def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
+def scan_folders(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     """Lists the files of folders (recursively) and files named one by one.
 
     Hidden files are rejected, hidden folders and those that cannot be listed are rejected as a whole; `skip`, what
@@ -65,23 +65,23 @@ def scan(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     left_out = {os.path.realpath(path) for path in skip}
     walk = _Walk(left_out)
     for source in sources:
-        walk.add(_absolute(source))
+        walk.add(_resolve_source(source))
     if not any(map(is_candidate, walk.files)):
         places = ", ".join(map(str, sources))
         raise InputError(f"neither a RAW file nor an image in {places}", hint="check the path; try --help")
     taken = sorted((path, *found) for path, found in walk.files.items() if path not in walk.refused)
-    root = _root(sources, [real for _, real, _ in taken])
+    root = _common_root(sources, [real for _, real, _ in taken])
     cut = len(root.rstrip(os.sep)) + 1
     files = []
     for path, real, state in taken:
-        name = _name(path, cut)
-        ref = name if real == path else _name(real, cut)
+        name = _relative_name(path, cut)
+        ref = name if real == path else _relative_name(real, cut)
         files.append(ScannedFile(Path(real), name, ref, state.st_size, state.st_mtime_ns))
-    refused = tuple(RejectedFile(_name(path, cut), *walk.refused[path]) for path in sorted(walk.refused))
+    refused = tuple(RejectedFile(_relative_name(path, cut), *walk.refused[path]) for path in sorted(walk.refused))
     return Scan(Path(root), tuple(files), refused)
 
 
-_NOTHING = os.stat_result([0] * 10)
+_UNKNOWN_STATE = os.stat_result([0] * 10)
 
 
 class _Walk:
@@ -129,11 +129,11 @@ class _Walk:
         try:
             state = os.stat(path)
         except OSError as error:
-            state, failure = _NOTHING, error.strerror or str(error)
+            state, failure = _UNKNOWN_STATE, error.strerror or str(error)
         else:
             failure = ""
         self.files[path] = real, state
-        why = _refusal(path, state.st_mode, failure)
+        why = _rejection(path, state.st_mode, failure)
         if why is not None:
             self.refused[path] = why
 
@@ -145,30 +145,32 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _absolute(source: Path) -> str:
+def _resolve_source(source: Path) -> str:
     """The folder itself without links; a file keeps its own name, even if it is a link."""
     if source.is_dir():
         return os.path.realpath(source)
     return os.path.join(os.path.realpath(source.parent), source.name)
 
 
-def _root(sources: Sequence[Path], taken: Collection[str]) -> str:
+def _common_root(sources: Sequence[Path], taken: Collection[str]) -> str:
     """The folder all files, wherever links lead, and all sources have in common."""
-    folders = {_absolute(source) if source.is_dir() else os.path.dirname(_absolute(source)) for source in sources}
+    folders = {
+        _resolve_source(source) if source.is_dir() else os.path.dirname(_resolve_source(source)) for source in sources
+    }
     return os.path.commonpath(folders | {os.path.dirname(real) for real in taken})
 
 
-def _name(path: str, cut: int) -> str:
-    return _printable(path[cut:].replace(os.sep, "/"))
+def _relative_name(path: str, cut: int) -> str:
+    return _replace_undecodable(path[cut:].replace(os.sep, "/"))
 
 
-def _refusal(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
+def _rejection(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
     """Why a file is left out; `failure` is why its `mode` is not known."""
     if os.path.basename(path).startswith("."):
         return Reason.UNSUPPORTED, "a hidden file"
     if not is_candidate(path):
         suffix = os.path.splitext(path)[1].lower()
-        return Reason.UNSUPPORTED, f"not an image ({_printable(suffix) or 'no suffix'})"
+        return Reason.UNSUPPORTED, f"not an image ({_replace_undecodable(suffix) or 'no suffix'})"
     if not path.isascii():
         try:
             path.encode("utf-8")
@@ -179,7 +181,7 @@ def _refusal(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
     return None if stat.S_ISREG(mode) else (Reason.UNSUPPORTED, "not a regular file")
 
 
-def _printable(name: str) -> str:
+def _replace_undecodable(name: str) -> str:
     if name.isascii():
         return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

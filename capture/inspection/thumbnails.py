@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from capture.inspection.inspect_files import InspectionTask
 
-LONG_PX = 192
-_LEAST_PREVIEW_PX = 1000
-_LEAST_PX = 4
-_BLACK = 0.002  # of white: below it there is nothing but noise
+LONG_SIDE_PX = 192
+_MIN_PREVIEW_PX = 1000
+_MIN_SIDE_PX = 4
+_BLACK_LEVEL = 0.002  # of white: below it there is nothing but noise
 _BRIGHT_PERCENTILE = 99.5
 
 
@@ -59,7 +59,7 @@ class Thumbnail:
 def read_thumbnail(task: InspectionTask) -> Thumbnail:
     """The thumbnail of a file; every failure is part of the result."""
     try:
-        preview = _preview(task.path)
+        preview = _read_preview(task.path)
         if preview is not None:
             return thumbnail_of(task.name, preview, "preview")
         half = frames.read_half(task.path)
@@ -70,12 +70,12 @@ def read_thumbnail(task: InspectionTask) -> Thumbnail:
 
 def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     """The thumbnail of an (h, w, 3) linear frame."""
-    if min(rgb.shape[:2]) < _LEAST_PX:
+    if min(rgb.shape[:2]) < _MIN_SIDE_PX:
         return Thumbnail(name, source=source)
     light = luminance(rgb)
     bright = float(np.percentile(light[::2, ::2], _BRIGHT_PERCENTILE))
-    tone = np.sqrt(light / np.float32(max(bright, _BLACK)))
-    scale = LONG_PX / max(tone.shape)
+    tone = np.sqrt(light / np.float32(max(bright, _BLACK_LEVEL)))
+    scale = LONG_SIDE_PX / max(tone.shape)
     size = (max(round(tone.shape[1] * scale), 1), max(round(tone.shape[0] * scale), 1))
     small = cv2.resize(tone, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     noise = float(np.sqrt(noise_variance(tone))) * min(scale, 1.0)
@@ -83,14 +83,14 @@ def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     mean = float(light.mean())
     return Thumbnail(
         name,
-        content_similarity.band(np.asarray(small, dtype=np.float32), noise),
+        content_similarity.detail_band(np.asarray(small, dtype=np.float32), noise),
         level=float(np.median(light)),
         detail=float(sharpness.measure_detail(rgb).fine.mean()) / mean if large and mean > 0 else 0.0,
         source=source,
     )
 
 
-def _preview(path: Path) -> NDArray[np.float32] | None:
+def _read_preview(path: Path) -> NDArray[np.float32] | None:
     if path.suffix.lower() not in RAW_SUFFIXES:
         return None
-    return frames.read_preview(path, _LEAST_PREVIEW_PX)
+    return frames.read_preview(path, _MIN_PREVIEW_PX)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.pairing.scenes import body_of, natural, wall_s
+from capture.pairing.scenes import body_name, natural_key, wall_time_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from sdd_toolkit.records import FrameMeta
 
 _HOUR_S = 3600.0
-_TOGETHER_S = 4.0  # shots of two bodies this near are one
-_FEW_SHOTS, _MOST_DIFFERENCES = 3, 4_000_000
-_NEARLY_BEST = 0.9
-_RISING = 0.9
-_SPRING_MONTHS, _SUNDAY, _LAST_NIGHT_HOUR = (3, 4, 9, 10), 6, 2
+_SIMULTANEOUS_S = 4.0  # shots of two bodies this near are one
+_MIN_SHOTS, _MAX_DIFFERENCES = 3, 4_000_000
+_NEAR_MODE = 0.9
+_RISING_FRACTION = 0.9
+_DST_MONTHS, _SUNDAY, _DST_LAST_HOUR = (3, 4, 9, 10), 6, 2
 
 
 def correct_clocks(frames: Sequence[Frame], config: IngestConfig) -> tuple[list[Frame], tuple[str, ...]]:
@@ -42,30 +42,30 @@ def correct_clocks(frames: Sequence[Frame], config: IngestConfig) -> tuple[list[
     bodies: dict[str, list[int]] = defaultdict(list)
     for place, frame in enumerate(frames):
         if frame.meta.taken_at is not None:
-            bodies[body_of(frame)].append(place)
+            bodies[body_name(frame)].append(place)
     metas = [frame.meta for frame in frames]
     for name in sorted(config.clock_offsets_s):
-        if not any(_given(meta, {name: 0.0})[1] for meta in metas):
+        if not any(_configured_offset_s(meta, {name: 0.0})[1] for meta in metas):
             notes.append(f"{name}: no frame was taken with it, its offset is not used")
     clock: dict[int, float] = {}
     for body, places in sorted(bodies.items()):
         own = [frames[place] for place in places]
-        times = _own_clock(own)
-        shift_s, told = _given(own[0].meta, config.clock_offsets_s)
+        times = _utc_times_s(own)
+        shift_s, told = _configured_offset_s(own[0].meta, config.clock_offsets_s)
         if told:
             notes.append(f"{body or 'camera'}: {shift_s:+g} s, as configured")
         if config.clock == "auto" and not any(frame.meta.utc_offset for frame in own):
-            times, jumps = _without_jumps(own, times, config.gap_s)
+            times, jumps = _undo_jumps(own, times, config.gap_s)
             notes += [f"{body or 'camera'}: {jump}" for jump in jumps]
         clock |= {place: time_s + shift_s for place, time_s in zip(places, times, strict=True)}
     if config.clock == "auto" and config.cameras == "together" and len(bodies) > 1:
-        notes += _brought_together(bodies, clock)
+        notes += _align_bodies(bodies, clock)
     return [
         replace(frame, clock_s=clock[place]) if place in clock else frame for place, frame in enumerate(frames)
     ], tuple(notes)
 
 
-def offset_between(first: Sequence[float], second: Sequence[float]) -> tuple[float, int] | None:
+def estimate_offset(first: Sequence[float], second: Sequence[float]) -> tuple[float, int] | None:
     """What to add to the times of `second` so that its shots fall on those of `first`, and how many then do.
 
     The mode of all differences decides; of nearly equal modes (shots at regular intervals) the clocks as they are,
@@ -79,30 +79,30 @@ def offset_between(first: Sequence[float], second: Sequence[float]) -> tuple[flo
         None where too few shots agree.
     """
     a, b = np.sort(np.asarray(first, dtype=np.float64)), np.sort(np.asarray(second, dtype=np.float64))
-    step = max(1, int(np.ceil(len(a) * len(b) / _MOST_DIFFERENCES)))
+    step = max(1, int(np.ceil(len(a) * len(b) / _MAX_DIFFERENCES)))
     apart = np.sort((a[:, None] - b[None, ::step]).ravel())
-    counts = np.searchsorted(apart, apart + _TOGETHER_S, side="right") - np.arange(len(apart))
+    counts = np.searchsorted(apart, apart + _SIMULTANEOUS_S, side="right") - np.arange(len(apart))
     if len(counts) == 0:
         return None
     options = []
-    for start in np.flatnonzero(counts >= _NEARLY_BEST * counts.max()):
+    for start in np.flatnonzero(counts >= _NEAR_MODE * counts.max()):
         offset_s = float(np.median(apart[start : start + counts[start]]))
         hours = round(offset_s / _HOUR_S)
-        whole = abs(offset_s - hours * _HOUR_S) <= _TOGETHER_S
+        whole = abs(offset_s - hours * _HOUR_S) <= _SIMULTANEOUS_S
         options.append((0 if whole and hours == 0 else 1 if whole else 2, abs(offset_s), offset_s))
     kind, _, offset_s = min(options)
-    nearest = np.abs(a[:, None] - (b + offset_s)[None, :]).min(axis=0) if len(a) * len(b) <= _MOST_DIFFERENCES else None
-    agreeing = int((nearest <= _TOGETHER_S).sum()) if nearest is not None else int(counts.max()) * step
-    enough = agreeing >= min(len(a), len(b)) / 2 and (agreeing >= _FEW_SHOTS or kind < 2)
+    nearest = np.abs(a[:, None] - (b + offset_s)[None, :]).min(axis=0) if len(a) * len(b) <= _MAX_DIFFERENCES else None
+    agreeing = int((nearest <= _SIMULTANEOUS_S).sum()) if nearest is not None else int(counts.max()) * step
+    enough = agreeing >= min(len(a), len(b)) / 2 and (agreeing >= _MIN_SHOTS or kind < 2)
     return (0.0 if kind == 0 else offset_s, agreeing) if enough else None
 
 
-def _brought_together(bodies: Mapping[str, Sequence[int]], clock: dict[int, float]) -> list[str]:
+def _align_bodies(bodies: Mapping[str, Sequence[int]], clock: dict[int, float]) -> list[str]:
     """Moves the clocks of all bodies onto that of the one with most frames; changes `clock`."""
     reference, *others = sorted(bodies, key=lambda body: (-len(bodies[body]), body))
     notes = []
     for body in others:
-        found = offset_between([clock[place] for place in bodies[reference]], [clock[place] for place in bodies[body]])
+        found = estimate_offset([clock[place] for place in bodies[reference]], [clock[place] for place in bodies[body]])
         if found is None:
             notes.append(f"{body}: no constant offset to {reference} fits its shots, its clock is taken as it is")
             continue
@@ -113,20 +113,20 @@ def _brought_together(bodies: Mapping[str, Sequence[int]], clock: dict[int, floa
     return notes
 
 
-def _own_clock(frames: Sequence[Frame]) -> list[float]:
+def _utc_times_s(frames: Sequence[Frame]) -> list[float]:
     """UTC where any frame of the body tells its zone (those that do not are taken to be in the commonest)."""
     zones = Counter(frame.meta.utc_offset for frame in frames if frame.meta.utc_offset)
     common = min(zones, key=lambda zone: (-zones[zone], str(zone))) if zones else None
-    return [(wall_s(frame.meta) or 0.0) - _zone_s(frame.meta.utc_offset or common) for frame in frames]
+    return [(wall_time_s(frame.meta) or 0.0) - _zone_offset_s(frame.meta.utc_offset or common) for frame in frames]
 
 
-def _zone_s(zone: str | None) -> float:
+def _zone_offset_s(zone: str | None) -> float:
     if zone is None:
         return 0.0
     return (-1 if zone[0] == "-" else 1) * (int(zone[1:3]) * _HOUR_S + int(zone[4:6]) * 60.0)
 
 
-def _given(meta: FrameMeta, offsets_s: Mapping[str, float]) -> tuple[float, bool]:
+def _configured_offset_s(meta: FrameMeta, offsets_s: Mapping[str, float]) -> tuple[float, bool]:
     """The configured offset of a body; the serial number wins over maker and model, and that over the model."""
     plain = {name.strip().lower(): value for name, value in offsets_s.items()}
     for name in (meta.serial, f"{meta.make} {meta.model}", meta.model):
@@ -135,7 +135,7 @@ def _given(meta: FrameMeta, offsets_s: Mapping[str, float]) -> tuple[float, bool
     return 0.0, False
 
 
-def _without_jumps(frames: Sequence[Frame], times: Sequence[float], gap_s: float) -> tuple[list[float], list[str]]:
+def _undo_jumps(frames: Sequence[Frame], times: Sequence[float], gap_s: float) -> tuple[list[float], list[str]]:
     """`times` with a clock that was changed by one hour in the middle of a series set right, and what was done.
 
     Backwards: file numbers go on and the time is an hour less (plus a pause of at most `gap_s`). Forwards a pause of
@@ -148,11 +148,11 @@ def _without_jumps(frames: Sequence[Frame], times: Sequence[float], gap_s: float
             series[stem].append(place)
     right, notes = list(times), []
     for places in series.values():
-        ordered = sorted(places, key=lambda place: natural(frames[place].name))
+        ordered = sorted(places, key=lambda place: natural_key(frames[place].name))
         steps = [times[later] - times[earlier] for earlier, later in itertools.pairwise(ordered)]
         jumps = [index for index, step in enumerate(steps) if _is_jump(step, times[ordered[index]], gap_s)]
         rising = sum(step >= 0 for index, step in enumerate(steps) if index not in jumps)
-        if len(jumps) not in (1, 2) or rising < _RISING * (len(steps) - len(jumps)):
+        if len(jumps) not in (1, 2) or rising < _RISING_FRACTION * (len(steps) - len(jumps)):
             continue
         for index in jumps:
             shift_s = _HOUR_S if steps[index] < 0 else -_HOUR_S
@@ -167,5 +167,5 @@ def _is_jump(step_s: float, before_s: float, gap_s: float) -> bool:
     if -_HOUR_S <= step_s <= max(gap_s - _HOUR_S, -_HOUR_S / 2):
         return True
     when = datetime.fromtimestamp(before_s, UTC)
-    spring = when.month in _SPRING_MONTHS and when.weekday() == _SUNDAY and when.hour <= _LAST_NIGHT_HOUR
+    spring = when.month in _DST_MONTHS and when.weekday() == _SUNDAY and when.hour <= _DST_LAST_HOUR
     return spring and _HOUR_S <= step_s <= _HOUR_S + gap_s

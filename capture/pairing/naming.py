@@ -12,7 +12,7 @@ from sdd_toolkit.storage.fingerprint import fingerprint_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_LONGEST = 100
+_MAX_LENGTH = 100
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
@@ -25,7 +25,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def numbered(scenes: Sequence[str]) -> list[str]:
+def number_ids(scenes: Sequence[str]) -> list[str]:
     """An id for each pair, given its scene: the scene's name, then with -2, -3 and so on."""
     taken = set(scenes)
     counts: Counter[str] = Counter()
@@ -43,7 +43,7 @@ def numbered(scenes: Sequence[str]) -> list[str]:
 def _slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9._]+", "-", plain).strip("-.")
-    return slug if len(slug) <= _LONGEST else f"{slug[: _LONGEST - 9]}-{_digest(name)}"
+    return slug if len(slug) <= _MAX_LENGTH else f"{slug[: _MAX_LENGTH - 9]}-{_digest(name)}"
 
 
 def _digest(name: str) -> str:

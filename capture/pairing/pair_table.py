@@ -49,7 +49,7 @@ def read_table(table: Path, sources: Sequence[Path]) -> tuple[TableRow, ...]:
             f"{table} has no column {missing[0]!r}", hint=f"its first line must be {','.join(_COLUMNS[:2])}[,scene,id]"
         )
     folders = [table.parent, *sources]
-    rows = tuple(_row(f"{table}, line {number}", line, folders) for number, line in lines if any(line.values()))
+    rows = tuple(_parse_row(f"{table}, line {number}", line, folders) for number, line in lines if any(line.values()))
     ids = [row.id for row in rows if row.id]
     for name in ids:
         if ids.count(name) > 1:
@@ -57,14 +57,14 @@ def read_table(table: Path, sources: Sequence[Path]) -> tuple[TableRow, ...]:
     return rows
 
 
-def _row(where: str, line: dict[str, str], folders: Sequence[Path]) -> TableRow:
-    blur, sharp = (_file(where, column, line.get(column, ""), folders) for column in ("blur", "sharp"))
+def _parse_row(where: str, line: dict[str, str], folders: Sequence[Path]) -> TableRow:
+    blur, sharp = (_find_file(where, column, line.get(column, ""), folders) for column in ("blur", "sharp"))
     if blur.resolve() == sharp.resolve():
         raise InputError(f"{where}: {blur} is paired with itself", hint="name two files")
     return TableRow(blur, sharp, line.get("scene", ""), line.get("id", ""))
 
 
-def _file(where: str, column: str, text: str, folders: Sequence[Path]) -> Path:
+def _find_file(where: str, column: str, text: str, folders: Sequence[Path]) -> Path:
     if text:
         for folder in folders:
             with suppress(OSError):  # a name too long for the file system

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture.pairing.naming import numbered, safe_names
-from capture.pairing.rules import explain, pair, settle
-from capture.pairing.scenes import group, natural, role_of
+from capture.pairing.naming import number_ids, safe_names
+from capture.pairing.rules import describe_match, limit_exposure, pair_scene
+from capture.pairing.scenes import group_scenes, natural_key, split_role
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, PairRecord, Reason
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from capture.config import IngestConfig
-    from capture.inspection.file_facts import Inspection
+    from capture.inspection.inspection_cache import Inspection
     from capture.inspection.scan import ScannedFile
     from capture.pairing.pair_table import TableRow
-    from capture.pairing.rules import Leftover, Match, Paired
+    from capture.pairing.rules import Leftover, Match, PairingResult
     from capture.pairing.scenes import Frame
 
 
 @dataclass(frozen=True, slots=True)
-class NamedPairs:
+class NamedMatch:
     """One pair before it is a record; `scene` and `id` are not yet safe for files, an empty id is to be made."""
 
     scene: str
@@ -32,9 +32,9 @@ class NamedPairs:
     match: Match
 
 
-def by_rules(
+def pair_by_rules(
     frames: Sequence[Frame], shared: Sequence[Frame], content: Mapping[str, str], config: IngestConfig
-) -> tuple[list[NamedPairs], list[Leftover]]:
+) -> tuple[list[NamedMatch], list[Leftover]]:
     """Pairs of every scene the rules of grouping find, and every frame left over.
 
     Args:
@@ -43,28 +43,28 @@ def by_rules(
         content: SHA-256 by name.
         config: Grouping and pairing.
     """
-    named: list[NamedPairs] = []
+    named: list[NamedMatch] = []
     left: list[Leftover] = []
-    for scene in group(frames, config):
-        result = pair(scene, config)
-        named += [NamedPairs(scene.name, "", match) for match in result.pairs]
-        left += result.left
-    named += _sharing(frames, shared, content, _names_of(named), config)
-    paired = _names_of(named)
+    for scene in group_scenes(frames, config):
+        result = pair_scene(scene, config)
+        named += [NamedMatch(scene.name, "", match) for match in result.matches]
+        left += result.leftovers
+    named += _sharing(frames, shared, content, _paired_names(named), config)
+    paired = _paired_names(named)
     return named, [entry for entry in left if entry[0].name not in paired]
 
 
-def by_groups(groups: Sequence[Paired]) -> tuple[list[NamedPairs], list[Leftover]]:
+def name_content_groups(groups: Sequence[PairingResult]) -> tuple[list[NamedMatch], list[Leftover]]:
     """The same of groups that were found by content; a scene is named after its sharp frame."""
     named = [
-        NamedPairs(str(PurePosixPath(match.sharp.name).with_suffix("")), "", match)
+        NamedMatch(str(PurePosixPath(match.sharp.name).with_suffix("")), "", match)
         for result in groups
-        for match in result.pairs
+        for match in result.matches
     ]
-    return named, [entry for result in groups for entry in result.left]
+    return named, [entry for result in groups for entry in result.leftovers]
 
 
-def _names_of(named: Sequence[NamedPairs]) -> set[str]:
+def _paired_names(named: Sequence[NamedMatch]) -> set[str]:
     return {frame.name for entry in named for frame in (entry.match.blur, entry.match.sharp)}
 
 
@@ -74,7 +74,7 @@ def _sharing(
     content: Mapping[str, str],
     paired: Collection[str],
     config: IngestConfig,
-) -> list[NamedPairs]:
+) -> list[NamedMatch]:
     """Pairs of scenes that would have none without a copy of another scene's file; whether it fits, align will tell.
 
     Args:
@@ -85,23 +85,23 @@ def _sharing(
         config: Grouping and pairing.
     """
     names = {frame.name for frame in shared}
-    named_pairs: list[NamedPairs] = []
-    for scene in group([*frames, *shared], config) if shared else ():
+    named_pairs: list[NamedMatch] = []
+    for scene in group_scenes([*frames, *shared], config) if shared else ():
         own = {frame.name for frame in scene.frames} - names
         if 0 < len(own) < len(scene.frames) and own.isdisjoint(paired):
             named_pairs += [
-                NamedPairs(scene.name, "", match)
-                for match in pair(scene, config).pairs
+                NamedMatch(scene.name, "", match)
+                for match in pair_scene(scene, config).matches
                 if not own.isdisjoint((match.blur.name, match.sharp.name))
                 and content[match.blur.name] != content[match.sharp.name]
             ]
     return named_pairs
 
 
-def from_table(
+def pair_by_table(
     files: Sequence[ScannedFile], frames: Mapping[str, Frame], content: Mapping[str, str], rows: Sequence[TableRow],
     config: IngestConfig,
-) -> tuple[list[NamedPairs], list[Leftover]]:  # fmt: skip
+) -> tuple[list[NamedMatch], list[Leftover]]:  # fmt: skip
     """The pairs a table lists, each content pair once, and every frame left over.
 
     Args:
@@ -125,16 +125,16 @@ def from_table(
             couples.append((blur, sharp))
             row_of[blur.name, sharp.name] = row
     why = "in no row of the table whose two files can be used"
-    result = settle(list(by_path.values()), couples, why, config.max_exposure_ev)
+    result = limit_exposure(list(by_path.values()), couples, why, config.max_exposure_ev)
     named = []
-    for match in result.pairs:
+    for match in result.matches:
         row = row_of[match.blur.name, match.sharp.name]
-        told = replace(match, why=explain(match, config))
-        named.append(NamedPairs(row.scene or row.id or _scene_of(match), row.id, told))
-    return named, _telling_copies(result.left, files, content)
+        told = replace(match, evidence=describe_match(match, config))
+        named.append(NamedMatch(row.scene or row.id or _scene_name(match), row.id, told))
+    return named, _mark_duplicates(result.leftovers, files, content)
 
 
-def _telling_copies(
+def _mark_duplicates(
     left: Sequence[Leftover], files: Sequence[ScannedFile], content: Mapping[str, str]
 ) -> list[Leftover]:
     """`left`, where a file without partner that equals an earlier one is called a duplicate."""
@@ -149,13 +149,13 @@ def _telling_copies(
     return told
 
 
-def _scene_of(match: Match) -> str:
+def _scene_name(match: Match) -> str:
     path = PurePosixPath(match.sharp.name)
-    return str(path.parent / role_of(path.stem)[1])
+    return str(path.parent / split_role(path.stem)[1])
 
 
-def records_of(
-    named: Sequence[NamedPairs], entries: Mapping[str, Inspection], root: str, config: IngestConfig
+def build_records(
+    named: Sequence[NamedMatch], entries: Mapping[str, Inspection], root: str, config: IngestConfig
 ) -> tuple[tuple[PairRecord, ...], dict[str, str]]:
     """The records, ids and scenes made safe and unique, and what speaks for each pair by its id.
 
@@ -166,12 +166,12 @@ def records_of(
         config: For the history.
     """
     ordered = sorted(
-        named, key=lambda entry: (entry.scene, *(natural(f.name) for f in (entry.match.blur, entry.match.sharp)))
+        named, key=lambda entry: (entry.scene, *(natural_key(f.name) for f in (entry.match.blur, entry.match.sharp)))
     )
     names = safe_names(name or root for entry in ordered for name in (entry.scene, entry.id))
     scenes = [names[entry.scene or root] for entry in ordered]
     # An id the table gives is as unique as a scene's name; the others are numbered around it.
-    ids = numbered([names[entry.id] if entry.id else scene for entry, scene in zip(ordered, scenes, strict=True)])
+    ids = number_ids([names[entry.id] if entry.id else scene for entry, scene in zip(ordered, scenes, strict=True)])
     records = []
     for name, scene, entry in zip(ids, scenes, ordered, strict=True):
         blur, sharp = entries[entry.match.blur.name], entries[entry.match.sharp.name]
@@ -185,5 +185,5 @@ def records_of(
             sharp_meta=entry.match.sharp.meta,
         )
         records.append(replace(record, history=(manifest.step_of("ingest", config, record),)))
-    whys = {name: entry.match.why for name, entry in zip(ids, ordered, strict=True)}
+    whys = {name: entry.match.evidence for name, entry in zip(ids, ordered, strict=True)}
     return tuple(records), whys

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture.pairing.scenes import Frame, Role, Scene, body_of, natural
+from capture.pairing.scenes import Frame, Role, Scene, body_name, natural_key
 from sdd_toolkit.records import PairKind, Reason
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Couple = tuple[Frame, Frame]
 Leftover = tuple[Frame, Reason, str]
 
-_SAME_APERTURE = 0.97  # f/15.9 and f/16 are one setting
+_APERTURE_TOLERANCE = 0.97  # f/15.9 and f/16 are one setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +28,29 @@ class Match:
 
     blur: Frame
     sharp: Frame
-    why: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairingResult:
     """What became of a scene's frames.
 
     Attributes:
-        pairs: In the order of the blurred frames.
-        left: Every frame in no pair, why, and a word on it.
+        matches: In the order of the blurred frames.
+        leftovers: Every frame in no pair.
     """
 
-    pairs: tuple[Match, ...]
-    left: tuple[Leftover, ...]
+    matches: tuple[Match, ...]
+    leftovers: tuple[Leftover, ...]
 
 
-def pair(scene: Scene, config: IngestConfig) -> Paired:
+def pair_scene(scene: Scene, config: IngestConfig) -> PairingResult:
     """Forms the pairs of one scene by the rule `config.pairing` names."""
-    frames = _in_order(scene.frames)
+    frames = _sort_frames(scene.frames)
     couples, why = _RULES[config.pairing](frames, config)
-    settled = settle(frames, couples, why, config.max_exposure_ev)
-    return replace(settled, pairs=tuple(replace(match, why=explain(match, config)) for match in settled.pairs))
+    result = limit_exposure(frames, couples, why, config.max_exposure_ev)
+    matches = tuple(replace(match, evidence=describe_match(match, config)) for match in result.matches)
+    return replace(result, matches=matches)
 
 
 def needs_detail(scene: Scene, config: IngestConfig) -> bool:
@@ -61,7 +62,7 @@ def needs_detail(scene: Scene, config: IngestConfig) -> bool:
     return not named_sharp and 1 < len(unnamed) <= config.scene_frames
 
 
-def explain(match: Match, config: IngestConfig) -> str:
+def describe_match(match: Match, config: IngestConfig) -> str:
     """What speaks for a pair, in a few words."""
     blur, sharp = match.blur, match.sharp
     words: list[str] = []
@@ -70,33 +71,35 @@ def explain(match: Match, config: IngestConfig) -> str:
     elif config.pairing is not PairKind.SEQUENCE and sharp.role is Role.SHARP:
         words.append("role words")
     elif config.pairing is PairKind.SEQUENCE:
-        words.append("shots in sequence" if body_of(blur) == body_of(sharp) else "nearest shots of two cameras")
+        words.append("shots in sequence" if body_name(blur) == body_name(sharp) else "nearest shots of two cameras")
     elif config.pairing is PairKind.FOCUS and config.reference != "detail":
         words.append(f"the {config.reference} of its scene")
     elif blur.detail and sharp.detail and config.pairing is PairKind.FOCUS:
         words.append(f"detail {math.sqrt(sharp.detail / blur.detail):.1f}x")
-    words += [word for word in (words_on_settings(blur, sharp), _words_on_time(blur, sharp)) if word]
-    return ", ".join([*words, _words_on_place(blur, sharp)])
+    words += [word for word in (describe_settings(blur, sharp), _describe_interval(blur, sharp)) if word]
+    return ", ".join([*words, _describe_folders(blur, sharp)])
 
 
-def words_on_settings(blur: Frame, sharp: Frame) -> str:
+def describe_settings(blur: Frame, sharp: Frame) -> str:
     """`f/1.8 -> f/16`; empty where neither tells its f-number."""
     numbers = [frame.meta.exposure.f_number for frame in (blur, sharp)]
     return " -> ".join(f"f/{number:g}" if number else "f/?" for number in numbers) if any(numbers) else ""
 
 
-def _words_on_time(blur: Frame, sharp: Frame) -> str:
+def _describe_interval(blur: Frame, sharp: Frame) -> str:
     if blur.time_s is None or sharp.time_s is None:
         return ""
     return f"{abs(sharp.time_s - blur.time_s):.3g} s apart"
 
 
-def _words_on_place(blur: Frame, sharp: Frame) -> str:
+def _describe_folders(blur: Frame, sharp: Frame) -> str:
     same = PurePosixPath(blur.name).parent == PurePosixPath(sharp.name).parent
     return "same folder" if same else "folders of one scene"
 
 
-def settle(frames: Sequence[Frame], couples: Sequence[Couple], why: str, max_exposure_ev: float) -> Paired:
+def limit_exposure(
+    frames: Sequence[Frame], couples: Sequence[Couple], why: str, max_exposure_ev: float
+) -> PairingResult:
     """Splits `couples` by exposure and accounts for every one of `frames`.
 
     Args:
@@ -108,7 +111,7 @@ def settle(frames: Sequence[Frame], couples: Sequence[Couple], why: str, max_exp
     kept: list[Match] = []
     unmatched: dict[str, str] = {}
     for blur, sharp in couples:
-        apart_ev = difference_ev(blur, sharp) or 0.0
+        apart_ev = exposure_difference_ev(blur, sharp) or 0.0
         if abs(apart_ev) <= max_exposure_ev:
             kept.append(Match(blur, sharp))
         else:
@@ -123,10 +126,10 @@ def settle(frames: Sequence[Frame], couples: Sequence[Couple], why: str, max_exp
             left.append((frame, Reason.EXPOSURE_UNMATCHED, unmatched[frame.name]))
         else:
             left.append((frame, Reason.NO_PARTNER, why if len(frames) > 1 else "the only frame of its scene"))
-    return Paired(tuple(kept), tuple(left))
+    return PairingResult(tuple(kept), tuple(left))
 
 
-def difference_ev(blur: Frame, sharp: Frame) -> float | None:
+def exposure_difference_ev(blur: Frame, sharp: Frame) -> float | None:
     """How much more light the sharp frame's settings let in, in stops; None where a setting is unknown."""
     levels = exposure_ev(blur.meta.exposure), exposure_ev(sharp.meta.exposure)
     return None if levels[0] is None or levels[1] is None else levels[1] - levels[0]
@@ -139,25 +142,25 @@ def exposure_ev(exposure: Exposure) -> float | None:
     return math.log2(exposure.shutter_s * exposure.iso / exposure.f_number**2)
 
 
-def _in_order(frames: Sequence[Frame]) -> list[Frame]:
+def _sort_frames(frames: Sequence[Frame]) -> list[Frame]:
     """By capture time if all tell it, otherwise by name with numbers counted."""
     timed = all(frame.time_s is not None for frame in frames)
-    return sorted(frames, key=lambda frame: ((frame.time_s or 0.0) if timed else 0.0, natural(frame.name)))
+    return sorted(frames, key=lambda frame: ((frame.time_s or 0.0) if timed else 0.0, natural_key(frame.name)))
 
 
-def _by_aperture(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
+def _pair_by_aperture(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
     numbers = {frame.meta.exposure.f_number for frame in frames}
     known = sorted(number for number in numbers if number is not None)
     if None in numbers and {frame.role for frame in frames} >= set(Role):
-        return _by_role(frames), "no partner by its name"
+        return _pair_by_role(frames), "no partner by its name"
     if len(known) < 2:
         return [], f"all frames that tell are at f/{known[0]:g}" if known else "no frame tells its f-number"
-    narrow = [frame for frame in frames if _at(frame, known[-1])]
+    narrow = [frame for frame in frames if _is_narrowest(frame, known[-1])]
     couples: list[Couple] = []
     for number in known:
         wide = [frame for frame in frames if frame.meta.exposure.f_number == number and frame not in narrow]
         # Brackets shot as often wide as narrow belong together in turn; any other wide shot to the nearest narrow one.
-        turns = zip(wide, narrow, strict=True) if len(wide) == len(narrow) else _nearest(wide, narrow, frames)
+        turns = zip(wide, narrow, strict=True) if len(wide) == len(narrow) else _pair_nearest(wide, narrow, frames)
         couples += turns
     if not couples:
         return [], f"all frames that tell are at f/{known[-1]:g}"
@@ -165,12 +168,12 @@ def _by_aperture(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple
     return sorted(couples, key=lambda couple: order[couple[0].name]), "its f-number is unknown"
 
 
-def _at(frame: Frame, number: float) -> bool:
+def _is_narrowest(frame: Frame, number: float) -> bool:
     own = frame.meta.exposure.f_number
-    return own is not None and own >= _SAME_APERTURE * number
+    return own is not None and own >= _APERTURE_TOLERANCE * number
 
 
-def _nearest(blurs: Sequence[Frame], sharps: Sequence[Frame], frames: Sequence[Frame]) -> list[Couple]:
+def _pair_nearest(blurs: Sequence[Frame], sharps: Sequence[Frame], frames: Sequence[Frame]) -> list[Couple]:
     """Each of `blurs` with the one of `sharps` shot nearest to it, the later one of two."""
     order = {frame.name: place for place, frame in enumerate(frames)}
 
@@ -182,9 +185,9 @@ def _nearest(blurs: Sequence[Frame], sharps: Sequence[Frame], frames: Sequence[F
     return [(blur, min(sharps, key=lambda sharp, blur=blur: apart(blur, sharp))) for blur in blurs]  # type: ignore[misc]
 
 
-def _by_focus(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
+def _pair_by_focus(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
     if any(frame.role is Role.SHARP for frame in frames):
-        return _by_role(frames), "another frame of the scene is the sharp one"
+        return _pair_by_role(frames), "another frame of the scene is the sharp one"
     candidates = [frame for frame in frames if frame.role is None]
     if not candidates:
         return [], "no frame of the scene is sharp by its name"
@@ -199,25 +202,25 @@ def _by_focus(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], 
     return [(frame, sharp) for frame in frames if frame is not sharp], ""
 
 
-def _by_role(frames: list[Frame]) -> list[Couple]:
+def _pair_by_role(frames: list[Frame]) -> list[Couple]:
     """The first frame named sharp, paired with every frame not named so."""
     sharp = next(frame for frame in frames if frame.role is Role.SHARP)
     return [(frame, sharp) for frame in frames if frame.role is not Role.SHARP]
 
 
-def _by_sequence(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
-    bodies = sorted({body_of(frame) for frame in frames})
+def _pair_by_sequence(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
+    bodies = sorted({body_name(frame) for frame in frames})
     if config.cameras == "together" and len(bodies) == 2:
-        return _across(frames, bodies, config)
+        return _pair_two_bodies(frames, bodies, config)
     shots = list(zip(frames[0::2], frames[1::2], strict=False))
     if config.first == "sharp":
         shots = [(second, first) for first, second in shots]
     return shots, "the last of an odd number of shots"
 
 
-def _across(frames: list[Frame], bodies: list[str], config: IngestConfig) -> tuple[list[Couple], str]:
+def _pair_two_bodies(frames: list[Frame], bodies: list[str], config: IngestConfig) -> tuple[list[Couple], str]:
     """The shots of two bodies that fired together: nearest in time, each once; the wider aperture is blurred."""
-    sides = [[frame for frame in frames if body_of(frame) == body] for body in bodies]
+    sides = [[frame for frame in frames if body_name(frame) == body] for body in bodies]
     timed = all(frame.time_s is not None for frame in frames)
     apart = sorted(
         (abs((a.time_s or 0.0) - (b.time_s or 0.0)) if timed else abs(i - j), i, j)
@@ -230,12 +233,12 @@ def _across(frames: list[Frame], bodies: list[str], config: IngestConfig) -> tup
         shot = sides[0][i], sides[1][j]
         if used.isdisjoint((shot[0].name, shot[1].name)):
             used |= {shot[0].name, shot[1].name}
-            couples.append(_blur_first(shot, config))
+            couples.append(_order_shots(shot, config))
     order = {frame.name: place for place, frame in enumerate(frames)}
     return sorted(couples, key=lambda couple: order[couple[0].name]), "no shot of the other camera is left for it"
 
 
-def _blur_first(shot: Couple, config: IngestConfig) -> Couple:
+def _order_shots(shot: Couple, config: IngestConfig) -> Couple:
     numbers = [frame.meta.exposure.f_number for frame in shot]
     if numbers[0] is not None and numbers[1] is not None and numbers[0] != numbers[1]:
         return shot if numbers[0] < numbers[1] else (shot[1], shot[0])
@@ -243,7 +246,7 @@ def _blur_first(shot: Couple, config: IngestConfig) -> Couple:
 
 
 _RULES: dict[PairKind, Callable[[list[Frame], IngestConfig], tuple[list[Couple], str]]] = {
-    PairKind.APERTURE: _by_aperture,
-    PairKind.FOCUS: _by_focus,
-    PairKind.SEQUENCE: _by_sequence,
+    PairKind.APERTURE: _pair_by_aperture,
+    PairKind.FOCUS: _pair_by_focus,
+    PairKind.SEQUENCE: _pair_by_sequence,
 }

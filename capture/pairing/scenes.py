@@ -58,7 +58,7 @@ class Frame:
     @property
     def time_s(self) -> float | None:
         """Seconds since 1970 by the shared clock, else by the camera's own; None if unknown."""
-        return self.clock_s if self.clock_s is not None else wall_s(self.meta)
+        return self.clock_s if self.clock_s is not None else wall_time_s(self.meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _ParsedFrame:
     """A frame, the folder it counts for and its stem, both without role words."""
 
     frame: Frame
@@ -78,39 +78,39 @@ class _Placed:
     stem: str
 
 
-def group(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
+def group_scenes(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
     """Scenes of `frames`, whose roles are filled in here; each frame is in exactly one scene."""
-    placed = _placed(sorted(frames, key=lambda frame: natural(frame.name)))
-    folders: dict[str, list[_Placed]] = defaultdict(list)
+    placed = _parse_frames(sorted(frames, key=lambda frame: natural_key(frame.name)))
+    folders: dict[str, list[_ParsedFrame]] = defaultdict(list)
     for entry in placed:
         folders[entry.folder].append(entry)
     above = {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
     scenes: list[Scene] = []
     for folder, members in folders.items():
-        named, rest = _by_name(folder, members)
+        named, rest = _group_by_role(folder, members)
         scenes += named
         is_leaf = (folder or ".") not in above
-        for camera in [rest] if config.cameras == "together" and rest else _by_camera(rest):
+        for camera in [rest] if config.cameras == "together" and rest else _split_by_camera(rest):
             small = len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames
             if small and not _holds_several_scenes(camera, config.gap_s):
-                scenes.append(_scene(folder, "", camera))
+                scenes.append(_build_scene(folder, "", camera))
             else:
-                scenes += _by_time(folder, camera, config.gap_s)
+                scenes += _group_by_time(folder, camera, config.gap_s)
     return scenes
 
 
-def wall_s(meta: FrameMeta) -> float | None:
+def wall_time_s(meta: FrameMeta) -> float | None:
     """The camera's own time in seconds since 1970, as if it were UTC; None if unknown."""
     return None if meta.taken_at is None else datetime.fromisoformat(meta.taken_at).replace(tzinfo=UTC).timestamp()
 
 
-def body_of(frame: Frame) -> str:
+def body_name(frame: Frame) -> str:
     """A name for the body a frame was taken with: maker, model and, where told, serial number."""
     meta = frame.meta
     return " ".join(part for part in (meta.make, meta.model, meta.serial and f"#{meta.serial}") if part)
 
 
-def role_of(stem: str) -> tuple[Role | None, str]:
+def split_role(stem: str) -> tuple[Role | None, str]:
     """The role a name's last role word gives, and the name without it, without f-numbers, in lower case."""
     words = [word for word in re.split(r"[\W_]+", _APERTURE.sub("_", stem.lower())) if word]
     for place in reversed(range(len(words))):
@@ -121,19 +121,19 @@ def role_of(stem: str) -> tuple[Role | None, str]:
     return None, stem.lower()
 
 
-def natural(name: str) -> tuple[tuple[str, int, str], ...]:
+def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
     """A sorting key under which step9 comes before step10."""
     parts = re.findall(r"(\D*)(\d*)", name)
     return tuple((text, int(digits or 0), digits) for text, digits in parts)
 
 
-def _placed(frames: Sequence[Frame]) -> list[_Placed]:
+def _parse_frames(frames: Sequence[Frame]) -> list[_ParsedFrame]:
     everywhere = {parent for frame in frames for parent in PurePosixPath(frame.name).parents}
-    split = {folder for folder in everywhere if _has_opposite(folder, everywhere)}
+    split = {folder for folder in everywhere if _has_opposite_sibling(folder, everywhere)}
     placed = []
     for frame in frames:
         path = PurePosixPath(frame.name)
-        role, stem = role_of(path.stem)
+        role, stem = split_role(path.stem)
         folder = path.parent
         for parent in path.parents:
             if parent in split:
@@ -141,7 +141,7 @@ def _placed(frames: Sequence[Frame]) -> list[_Placed]:
                 role = role or _folder_role(parent)
                 break
         labelled = replace(frame, role=role)
-        placed.append(_Placed(labelled, "" if folder == PurePosixPath() else str(folder), stem))
+        placed.append(_ParsedFrame(labelled, "" if folder == PurePosixPath() else str(folder), stem))
     return placed
 
 
@@ -149,15 +149,15 @@ def _folder_role(folder: PurePosixPath) -> Role | None:
     return ROLE_WORDS.get(re.sub(r"[\W_]+", "", folder.name.lower()))
 
 
-def _has_opposite(folder: PurePosixPath, everywhere: set[PurePosixPath]) -> bool:
+def _has_opposite_sibling(folder: PurePosixPath, everywhere: set[PurePosixPath]) -> bool:
     role = _folder_role(folder)
     siblings = (other for other in everywhere if other.parent == folder.parent)
     return role is not None and any(_folder_role(other) not in (None, role) for other in siblings)
 
 
-def _by_name(folder: str, members: list[_Placed]) -> tuple[list[Scene], list[_Placed]]:
+def _group_by_role(folder: str, members: list[_ParsedFrame]) -> tuple[list[Scene], list[_ParsedFrame]]:
     """Scenes by role words, if any stem has both roles; and the members these rules leave to the others."""
-    stems: dict[str, list[_Placed]] = defaultdict(list)
+    stems: dict[str, list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         if member.frame.role is not None:
             stems[member.stem].append(member)
@@ -166,44 +166,44 @@ def _by_name(folder: str, members: list[_Placed]) -> tuple[list[Scene], list[_Pl
         return [], members
     rest = [member for member in members if member.frame.role is None]
     if whole == [""]:  # plain `blur`, `blur_2`, `sharp`: the folder is the scene
-        return [_scene(folder, "", [member for member in members if member.frame.role is not None])], rest
-    return [_scene(folder, stem, tied) for stem, tied in stems.items()], rest
+        return [_build_scene(folder, "", [member for member in members if member.frame.role is not None])], rest
+    return [_build_scene(folder, stem, tied) for stem, tied in stems.items()], rest
 
 
-def _by_camera(members: list[_Placed]) -> list[list[_Placed]]:
+def _split_by_camera(members: list[_ParsedFrame]) -> list[list[_ParsedFrame]]:
     """Frames of different cameras are no scene; one that does not say may be anyone's if there is one camera."""
-    cameras: dict[tuple[str | None, str | None], list[_Placed]] = defaultdict(list)
+    cameras: dict[tuple[str | None, str | None], list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         cameras[(member.frame.meta.make, member.frame.meta.model)].append(member)
     known = [camera for camera in cameras if camera != (None, None)]
     if len(known) > 1:
-        return [body for camera in cameras.values() for body in _by_serial(camera)]
-    return _by_serial(members) if members else []
+        return [body for camera in cameras.values() for body in _split_by_serial(camera)]
+    return _split_by_serial(members) if members else []
 
 
-def _by_serial(members: list[_Placed]) -> list[list[_Placed]]:
+def _split_by_serial(members: list[_ParsedFrame]) -> list[list[_ParsedFrame]]:
     """Two bodies of one model are two cameras; a frame that does not say may be anyone's if there is one body."""
-    bodies: dict[str | None, list[_Placed]] = defaultdict(list)
+    bodies: dict[str | None, list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         bodies[member.frame.meta.serial].append(member)
     return list(bodies.values()) if len(bodies.keys() - {None}) > 1 else [members]
 
 
-def _holds_several_scenes(members: list[_Placed], gap_s: float) -> bool:
+def _holds_several_scenes(members: list[_ParsedFrame], gap_s: float) -> bool:
     """Whether a folder's times fall into groups of two frames and more: a card's folder, not that of one scene."""
-    bursts = _bursts(members, gap_s)
+    bursts = _split_bursts(members, gap_s)
     timed = sum(map(len, bursts)) == len(members)
     return timed and len(bursts) > 1 and min(map(len, bursts)) > 1
 
 
-def _bursts(members: list[_Placed], gap_s: float) -> list[list[_Placed]]:
+def _split_bursts(members: list[_ParsedFrame], gap_s: float) -> list[list[_ParsedFrame]]:
     """The members that tell their time, in its order, parted where a pause is longer than `gap_s`."""
     timed = sorted(
-        (time_s, natural(member.frame.name), index)
+        (time_s, natural_key(member.frame.name), index)
         for index, member in enumerate(members)
         if (time_s := member.frame.time_s) is not None
     )
-    bursts: list[list[_Placed]] = []
+    bursts: list[list[_ParsedFrame]] = []
     for place, (taken_s, _, index) in enumerate(timed):
         if place == 0 or taken_s - timed[place - 1][0] > gap_s:
             bursts.append([])
@@ -211,22 +211,25 @@ def _bursts(members: list[_Placed], gap_s: float) -> list[list[_Placed]]:
     return bursts
 
 
-def _by_time(folder: str, members: list[_Placed], gap_s: float) -> list[Scene]:
-    numbered: dict[str, list[_Placed]] = defaultdict(list)
+def _group_by_time(folder: str, members: list[_ParsedFrame], gap_s: float) -> list[Scene]:
+    numbered: dict[str, list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         if member.frame.time_s is None:
-            numbered[_without_number(member)].append(member)
+            numbered[_stem_without_number(member)].append(member)
     return [
-        *(_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst) for burst in _bursts(members, gap_s)),
-        *(_scene(folder, stem, same) for stem, same in numbered.items()),
+        *(
+            _build_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst)
+            for burst in _split_bursts(members, gap_s)
+        ),
+        *(_build_scene(folder, stem, same) for stem, same in numbered.items()),
     ]
 
 
-def _without_number(member: _Placed) -> str:
+def _stem_without_number(member: _ParsedFrame) -> str:
     # Of a blur and a sharp frame the number may be all that tells their scenes apart.
     return member.stem if member.frame.role else re.sub(r"[\W_]*\d+$", "", member.stem)
 
 
-def _scene(folder: str, stem: str, members: Sequence[_Placed]) -> Scene:
+def _build_scene(folder: str, stem: str, members: Sequence[_ParsedFrame]) -> Scene:
     name = "/".join(part for part in (folder, stem) if part)
-    return Scene(name, tuple(sorted((member.frame for member in members), key=lambda frame: natural(frame.name))))
+    return Scene(name, tuple(sorted((member.frame for member in members), key=lambda frame: natural_key(frame.name))))

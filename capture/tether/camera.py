@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from capture.tether.exposure import nearest, parse_f_number, parse_number, parse_shutter_s
+from capture.tether import exposure
+from capture.tether.exposure import parse_f_number, parse_number, parse_shutter_s
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.frames.reading import RAW_SUFFIXES
 
@@ -30,10 +31,10 @@ ISO = ("iso",)
 FOCUS_DRIVE = ("manualfocusdrive",)
 EXPOSURE_DELAY = ("exposuredelaymode", "mirrorlock", "mirrorup")
 
-_SAME_EV = 0.1
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-_SHOWN = 24
-_OFF = frozenset({"off", "0", "false", "none", "no", "disabled"})
+_EQUAL_EV = 0.1
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.05, 2.0
+_NAMES_SHOWN = 24
+_OFF_CHOICES = frozenset({"off", "0", "false", "none", "no", "disabled"})
 
 
 class CameraBusyError(CameraError):
@@ -104,13 +105,13 @@ class Camera(Protocol):
     def setting(self, name: str) -> Setting | None:
         """One setting, read anew; None if the camera has none of that name."""
 
-    def put(self, name: str, value: str) -> None:
+    def set_value(self, name: str, value: str) -> None:
         """Sets `name` to one of its choices (or a number in its span, or a text)."""
 
     def capture(self, timeout_s: float) -> tuple[str, ...]:
         """Takes a frame and waits for it; paths on the camera, the file that counts (RAW) first."""
 
-    def listing(self) -> tuple[str, ...]:
+    def list_files(self) -> tuple[str, ...]:
         """Paths of all files on the camera, sorted."""
 
     def download(self, path: str) -> bytes:
@@ -132,7 +133,7 @@ def retry(action: Callable[[], T], timeout_s: float) -> T:
     Raises:
         CameraBusyError: It still is when the time is up.
     """
-    deadline, pause_s = time.monotonic() + timeout_s, _SHORTEST_PAUSE_S
+    deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
     while True:
         try:
             return action()
@@ -140,32 +141,32 @@ def retry(action: Callable[[], T], timeout_s: float) -> T:
             if time.monotonic() + pause_s > deadline:
                 raise
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
 
-def first_of(camera: Camera, names: Sequence[str]) -> Setting | None:
+def find_setting(camera: Camera, names: Sequence[str]) -> Setting | None:
     """The first of `names` that the camera has."""
     return next((found for name in names if (found := camera.setting(name)) is not None), None)
 
 
-def require(camera: Camera, names: Sequence[str]) -> Setting:
+def require_setting(camera: Camera, names: Sequence[str]) -> Setting:
     """The first of `names` that the camera has.
 
     Raises:
         CameraError: It has none of them; the message lists what it has, nearest names first.
     """
-    found = first_of(camera, names)
+    found = find_setting(camera, names)
     if found is not None:
         return found
     have = [setting.name for setting in camera.settings() if not setting.read_only]
     near = sorted(have, key=lambda name: -difflib.SequenceMatcher(None, name, names[0]).ratio())
     raise CameraError(
         f"{camera.model} has no setting {' or '.join(map(repr, names))}",
-        hint=f"it has {listed(near)}; see sdd capture cameras --settings",
+        hint=f"it has {join_names(near)}; see sdd capture cameras --settings",
     )
 
 
-def choose(setting: Setting, asked: str, model: str) -> str:
+def match_choice(setting: Setting, asked: str, model: str) -> str:
     """`asked` as the camera spells it.
 
     Raises:
@@ -180,17 +181,17 @@ def choose(setting: Setting, asked: str, model: str) -> str:
         low, high, _ = setting.span
         number = parse_number(asked)
         if number is None or not low <= number <= high:
-            raise _not_offered(setting, asked, model, f"{low:g} … {high:g}")
+            raise _not_offered_error(setting, asked, model, f"{low:g} … {high:g}")
         return asked
     if not setting.choices or asked in setting.choices:
         return asked
-    alike = [choice for choice in setting.choices if same(setting.name, choice, asked)]
+    alike = [choice for choice in setting.choices if is_same_value(setting.name, choice, asked)]
     if not alike:
-        raise _not_offered(setting, asked, model, listed(by_nearness(setting, asked)))
+        raise _not_offered_error(setting, asked, model, join_names(sort_by_distance(setting, asked)))
     return alike[0]
 
 
-def by_nearness(setting: Setting, asked: str) -> list[str]:
+def sort_by_distance(setting: Setting, asked: str) -> list[str]:
     """The choices of `setting`, those nearest to `asked` first."""
     parse = _parser(setting.name)
     wanted = parse(asked)
@@ -203,7 +204,7 @@ def by_nearness(setting: Setting, asked: str) -> list[str]:
     return sorted(setting.choices, key=distance)
 
 
-def same(name: str, value: str, other: str) -> bool:
+def is_same_value(name: str, value: str, other: str) -> bool:
     """Whether two spellings mean the same value of the setting `name`."""
     if value.strip().casefold() == other.strip().casefold():
         return True
@@ -213,7 +214,7 @@ def same(name: str, value: str, other: str) -> bool:
         return False
     if name in (*F_NUMBER, *SHUTTER):
         stops = abs(math.log2(numbers[0] / numbers[1])) * (2 if name in F_NUMBER else 1)
-        return stops < _SAME_EV
+        return stops < _EQUAL_EV
     return math.isclose(numbers[0], numbers[1], rel_tol=1e-6, abs_tol=1e-9)
 
 
@@ -223,52 +224,52 @@ def set_and_confirm(camera: Camera, setting: Setting, value: str, timeout_s: flo
     Raises:
         CameraError: The camera does not take it within `timeout_s`.
     """
-    deadline, pause_s = time.monotonic() + timeout_s, _SHORTEST_PAUSE_S
+    deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
     while True:
         held = retry(lambda: camera.setting(setting.name), timeout_s)
-        if held is not None and same(setting.name, held.value, value):
+        if held is not None and is_same_value(setting.name, held.value, value):
             return held.value
         if time.monotonic() + pause_s > deadline:
             raise CameraError(
                 f"{camera.model} does not take {setting.name} = {value!r}: it says {held.value if held else None!r}",
                 hint="is the camera in manual mode (M), the lens in its automatic aperture position?",
             )
-        retry(lambda: camera.put(setting.name, value), timeout_s)
+        retry(lambda: camera.set_value(setting.name, value), timeout_s)
         again = retry(lambda: camera.setting(setting.name), timeout_s)
-        if again is not None and same(setting.name, again.value, value):
+        if again is not None and is_same_value(setting.name, again.value, value):
             return again.value
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
 
-def switched(setting: Setting, *, on: bool) -> str:
+def switch_choice(setting: Setting, *, on: bool) -> str:
     """The first choice of `setting` that means on, or off; 1 and 0 where it has no choices."""
-    fitting = (choice for choice in setting.choices if (choice.strip().casefold() not in _OFF) == on)
+    fitting = (choice for choice in setting.choices if (choice.strip().casefold() not in _OFF_CHOICES) == on)
     return next(fitting, str(int(on)))
 
 
 def nearest_choice(setting: Setting, value: float) -> tuple[str, float] | None:
     """The choice of an exposure setting nearest to `value`, and its number; None where none tells a number."""
-    return nearest(value, setting.choices or (setting.value,), _parser(setting.name))
+    return exposure.nearest_choice(value, setting.choices or (setting.value,), _parser(setting.name))
 
 
-def number_of(setting: Setting) -> float | None:
+def setting_number(setting: Setting) -> float | None:
     """The number a setting is at."""
     return _parser(setting.name)(setting.value)
 
 
-def raw_first(paths: Sequence[str]) -> list[str]:
+def sort_raw_first(paths: Sequence[str]) -> list[str]:
     """`paths` with RAW files before all others, otherwise as they were."""
     return sorted(paths, key=lambda path: PurePosixPath(path).suffix.lower() not in RAW_SUFFIXES)
 
 
-def listed(words: Sequence[str]) -> str:
+def join_names(words: Sequence[str]) -> str:
     """The first words of a list, and how many more there are."""
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return ", ".join(words[:_SHOWN]) + more if words else "nothing that can be set"
+    more = f" and {len(words) - _NAMES_SHOWN} more" if len(words) > _NAMES_SHOWN else ""
+    return ", ".join(words[:_NAMES_SHOWN]) + more if words else "nothing that can be set"
 
 
-def _not_offered(setting: Setting, asked: str, model: str, offer: str) -> CameraError:
+def _not_offered_error(setting: Setting, asked: str, model: str, offer: str) -> CameraError:
     return CameraError(f"{model} does not offer {setting.name} = {asked!r}", hint=f"it offers {offer}")
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from capture.tether.journal import FocusState
     from capture.tether.operator import Operator
     from capture.tether.plan import ShootingPlan
-    from capture.tether.session import Outcome
+    from capture.tether.session import SessionOutcome
     from sdd_toolkit.cli.options import RunOptions
     from sdd_toolkit.execution.progress import Track
 
-_A_WHILE_S = 120
+_SHOW_MINUTES_FROM_S = 120
 _DRIVER = click.Choice(["gphoto2", "virtual"])
 
 
@@ -34,16 +34,16 @@ _DRIVER = click.Choice(["gphoto2", "virtual"])
 @overwrite_option
 def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
     """Write a commented shot list to edit."""
-    from capture.tether.plan_text import text
+    from capture.tether.plan_template import render_template
     from sdd_toolkit.errors import InputError
     from sdd_toolkit.storage.files import write_text
 
     if out is None:
-        click.echo(text(scenes, kind), nl=False)
+        click.echo(render_template(scenes, kind), nl=False)
         return
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already", hint="choose another --out, or pass --overwrite")
-    write_text(out, text(scenes, kind))
+    write_text(out, render_template(scenes, kind))
     click.echo(f"-> {out}")
 
 
@@ -69,17 +69,17 @@ def run(
     """Shoot a plan with a tethered camera, resuming."""
     from capture.tether import drivers, session
 
-    shots = _planned(plan, camera, port)
+    shots = _read_plan(plan, camera, port)
     if dry_run:
-        click.echo(_listing(shots, run.as_json))
+        click.echo(_format_shots(shots, run.as_json))
         return
     folder = out or plan.parent / shots.session.out
-    operator, track = _standing_by(yes, shots)
+    operator, track = _choose_operator(yes, shots)
     outcome = session.shoot_plan(
         shots, folder, lambda: drivers.connect(shots.camera), operator,
         reshoot=reshoot, overwrite=run.overwrite, track=track,
     )  # fmt: skip
-    _summarise(outcome, run.as_json)
+    _print_outcome(outcome, run.as_json)
 
 
 @click.command()
@@ -92,7 +92,7 @@ def cameras(camera: str, port: str | None, settings: bool, as_json: bool) -> Non
     from capture.tether import drivers
     from capture.tether.plan import CameraTable
 
-    found = [entry for entry in drivers.connected(camera) if port in (None, entry.port)]
+    found = [entry for entry in drivers.detect_cameras(camera) if port in (None, entry.port)]
     tree: tuple[Setting, ...] = ()
     if settings:
         opened = drivers.connect(CameraTable(driver="virtual" if camera == "virtual" else "gphoto2", port=port))
@@ -104,25 +104,25 @@ def cameras(camera: str, port: str | None, settings: bool, as_json: bool) -> Non
     for entry in found:
         click.echo(f"{entry.model}  {entry.port}  ({entry.driver})")
     for setting in tree:
-        click.echo(_described(setting))
+        click.echo(_format_setting(setting))
 
 
-class _Terminal:
+class _TerminalOperator:
     """A person at the terminal; see `capture.tether.operator.Operator`."""
 
-    def ready(self, scene: str, note: str) -> None:
+    def wait_until_ready(self, scene: str, note: str) -> None:
         click.prompt(f"{scene}{f' ({note})' if note else ''}: press Enter to shoot", default="", show_default=False,
                      prompt_suffix=" ", err=True)  # fmt: skip
 
-    def shoot_again(self, scene: str, complaints: Sequence[str]) -> bool:
+    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
         return click.confirm(f"{scene}: {'; '.join(complaints)}. Repeat this scene?", default=False, err=True)
 
-    def replace(self, problems: Sequence[str]) -> bool:
+    def confirm_replacement(self, problems: Sequence[str]) -> bool:
         for problem in problems:
             click.echo(problem, err=True)
         return click.confirm("Shoot these frames again?", default=False, err=True)
 
-    def refocused(self, scene: str, lens: FocusState) -> bool:
+    def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
         where = "in the middle of a move" if lens.moving_to is not None else f"{lens.at} steps from its start"
         return click.confirm(
             f"{scene}: the lens was left {where}. Have you focused it anew (the scene then begins again)?",
@@ -130,27 +130,27 @@ class _Terminal:
             err=True,
         )
 
-    def told(self, line: str) -> None:
+    def report(self, line: str) -> None:
         click.echo(line, err=True)
 
 
-def _standing_by(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
+def _choose_operator(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
     """A person with plain lines, or nobody with a progress bar and the same lines."""
     from capture.tether.operator import Unattended
     from sdd_toolkit.cli.progress_bar import terminal
     from sdd_toolkit.execution.progress import silent
 
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        return _Terminal(), silent
+        return _TerminalOperator(), silent
 
     class Telling(Unattended):
-        def told(self, line: str) -> None:
+        def report(self, line: str) -> None:
             click.echo(line, err=True)
 
     return Telling(consents=yes, pause_s=plan.session.scene_pause_s), terminal
 
 
-def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
+def _read_plan(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
     """The plan, with what the command line puts in its place."""
     from capture.tether.plan import CameraTable, read_plan
 
@@ -162,18 +162,18 @@ def _planned(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
     return replace(planned, camera=table.model_copy(update={"port": port}) if port else table)
 
 
-def _listing(plan: ShootingPlan, as_json: bool) -> str:
-    from capture.tether.plan import expected_s
+def _format_shots(plan: ShootingPlan, as_json: bool) -> str:
+    from capture.tether.plan import estimate_duration_s
 
-    time_s = expected_s(plan)
+    time_s = estimate_duration_s(plan)
     if as_json:
         return json.dumps({"shots": [asdict(shot) for shot in plan.shots], "expected_s": time_s})
-    lines = [f"{shot.stem}  {shot.wish()}" for shot in plan.shots]
-    about = f"{time_s:.0f} s" if time_s < _A_WHILE_S else f"{time_s / 60:.0f} min"
+    lines = [f"{shot.stem}  {shot.describe()}" for shot in plan.shots]
+    about = f"{time_s:.0f} s" if time_s < _SHOW_MINUTES_FROM_S else f"{time_s / 60:.0f} min"
     return "\n".join([*lines, f"{len(lines)} frames, about {about} without what people need between scenes"])
 
 
-def _summarise(outcome: Outcome, as_json: bool) -> None:
+def _print_outcome(outcome: SessionOutcome, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**asdict(outcome.report), "warnings": outcome.warnings}))
         return
@@ -184,7 +184,7 @@ def _summarise(outcome: Outcome, as_json: bool) -> None:
         click.echo(f"  ! {warning}")
 
 
-def _described(setting: Setting) -> str:
+def _format_setting(setting: Setting) -> str:
     place = f"{setting.folder}/{setting.name}" if setting.folder else setting.name
     lock = "  (read only)" if setting.read_only else ""
     offer = "" if setting.span is None else "  {:g} ... {:g}, step {:g}".format(*setting.span)

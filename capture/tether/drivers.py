@@ -27,7 +27,7 @@ def connect(table: CameraTable) -> Camera:
     return gphoto_camera.connect(table.model, table.port)
 
 
-def connected(driver: str) -> tuple[DetectedCamera, ...]:
+def detect_cameras(driver: str) -> tuple[DetectedCamera, ...]:
     """What `driver` finds.
 
     Raises:
@@ -35,12 +35,12 @@ def connected(driver: str) -> tuple[DetectedCamera, ...]:
         MissingExtraError: gphoto2 is not installed.
     """
     if driver == "virtual":
-        from capture.tether.virtual_camera import FOUND
+        from capture.tether.virtual_camera import DETECTED
 
-        return (FOUND,)
+        return (DETECTED,)
     from capture.tether import gphoto_camera
 
-    found = gphoto_camera.connected()
+    found = gphoto_camera.detect_cameras()
     if not found:
         raise CameraError("no camera is connected", hint=gphoto_camera.CONNECT_HINT)
     return found

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _NUMBER = r"(\d+(?:[.,]\d+)?|[.,]\d+)"
 _F_NUMBER = re.compile(rf"^\s*(?:f\s*/?\s*)?{_NUMBER}\s*$", re.IGNORECASE)
 _SHUTTER = re.compile(rf"^\s*{_NUMBER}(?:\s*/\s*{_NUMBER})?\s*(?:s|sec|\")?\s*$", re.IGNORECASE)
-_FRACTION_BELOW_S = 0.3
-_WHOLE_FROM = 1000
+_FRACTIONS_BELOW_S = 0.3
+_WHOLE_DENOMINATOR_FROM = 1000
 
 
 def parse_f_number(text: str) -> float | None:
     """The f-number of `f/1.8`, `F2,8` or `16`; None if the text tells none (`Auto`, `implicit auto`)."""
     found = _F_NUMBER.match(text)
-    value = _float(found[1]) if found else 0.0
+    value = _to_float(found[1]) if found else 0.0
     return value if value > 0 else None
 
 
@@ -32,8 +32,8 @@ def parse_shutter_s(text: str) -> float | None:
     found = _SHUTTER.match(text)
     if not found:
         return None
-    below = _float(found[2]) if found[2] else 1.0
-    value = _float(found[1]) / below if below > 0 else 0.0
+    below = _to_float(found[2]) if found[2] else 1.0
+    value = _to_float(found[1]) / below if below > 0 else 0.0
     return value if value > 0 else None
 
 
@@ -46,12 +46,12 @@ def parse_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def shutter_text(shutter_s: float) -> str:
+def format_shutter(shutter_s: float) -> str:
     """Seconds as people write them: `1/60`, `0.5`, `4`."""
-    if shutter_s >= _FRACTION_BELOW_S:
+    if shutter_s >= _FRACTIONS_BELOW_S:
         return f"{shutter_s:.4g}"
     below = 1 / shutter_s
-    return f"1/{below:.0f}" if below >= _WHOLE_FROM else f"1/{below:.4g}"
+    return f"1/{below:.0f}" if below >= _WHOLE_DENOMINATOR_FROM else f"1/{below:.4g}"
 
 
 def equal_exposure_s(shutter_s: float, f_number: float, other_f_number: float) -> float:
@@ -59,7 +59,7 @@ def equal_exposure_s(shutter_s: float, f_number: float, other_f_number: float) -
     return shutter_s * (other_f_number / f_number) ** 2
 
 
-def time_apart_ev(shutter_s: float, other_s: float) -> float:
+def shutter_difference_ev(shutter_s: float, other_s: float) -> float:
     """By how many stops `shutter_s` is longer than `other_s`."""
     return math.log2(shutter_s / other_s)
 
@@ -69,7 +69,7 @@ def opening_apart_ev(f_number: float, other: float) -> float:
     return 2 * math.log2(other / f_number)
 
 
-def nearest(
+def nearest_choice(
     value: float, choices: Iterable[str], parse: Callable[[str], float | None]
 ) -> tuple[str, float] | None:  # fmt: skip
     """The choice whose number is nearest to `value` in ratio, and its number; None if no choice tells one."""
@@ -77,5 +77,5 @@ def nearest(
     return min(told, key=lambda pair: abs(math.log2(pair[1] / value)), default=None)
 
 
-def _float(text: str) -> float:
+def _to_float(text: str) -> float:
     return float(text.replace(",", "."))

@@ -19,9 +19,9 @@ from capture.tether.camera import (
     CameraRefusedError,
     DetectedCamera,
     Setting,
-    choose,
-    raw_first,
-    require,
+    match_choice,
+    require_setting,
+    sort_raw_first,
 )
 from sdd_toolkit.errors import CameraError, MissingExtraError
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from capture.tether.plan import PlannedShot
 
 DRIVER = "gphoto2"
-_FULL = (gp.GP_ERROR_NO_MEMORY, gp.GP_ERROR_NO_SPACE)
-_LOST = (
+_FULL_CODES = (gp.GP_ERROR_NO_MEMORY, gp.GP_ERROR_NO_SPACE)
+_LOST_CODES = (
     gp.GP_ERROR_IO,
     gp.GP_ERROR_IO_INIT,
     gp.GP_ERROR_IO_READ,
@@ -49,7 +49,7 @@ _LOST = (
     gp.GP_ERROR_UNKNOWN_PORT,
     gp.GP_ERROR_TIMEOUT,
 )
-_HELD = (gp.GP_ERROR_IO_USB_CLAIM, gp.GP_ERROR_IO_LOCK)
+_HELD_CODES = (gp.GP_ERROR_IO_USB_CLAIM, gp.GP_ERROR_IO_LOCK)
 CONNECT_HINT = (
     "switch it on, set USB to PTP or tethered shooting, try another cable; sdd capture cameras lists what is found"
 )
@@ -57,12 +57,12 @@ _HELD_HINT = (
     "another program holds it: close it, or stop the desktop's own with "
     "`systemctl --user stop gvfs-gphoto2-volume-monitor` (macOS: `killall PTPCamera`)"
 )
-_QUIET_MS, _LONGEST_DRAIN_S = 100, 5.0
+_QUIET_MS, _MAX_DRAIN_S = 100, 5.0
 
 
-def connected() -> tuple[DetectedCamera, ...]:
+def detect_cameras() -> tuple[DetectedCamera, ...]:
     """The cameras libgphoto2 sees, without opening them."""
-    with _told("looking for cameras"):
+    with _translate_errors("looking for cameras"):
         cameras = gp.Camera.autodetect()
     found = [(cameras.get_name(place), cameras.get_value(place)) for place in range(cameras.count())]
     return tuple(DetectedCamera(model=name, port=port, driver=DRIVER) for name, port in found)
@@ -74,7 +74,7 @@ def connect(model: str | None = None, port: str | None = None) -> GphotoCamera:
     Raises:
         CameraError: None fits, or another program holds it.
     """
-    found = connected()
+    found = detect_cameras()
     fitting = [
         camera
         for camera in found
@@ -97,7 +97,7 @@ class GphotoCamera:
     def __init__(self, found: DetectedCamera) -> None:
         self.model = found.model
         self._camera = gp.Camera()
-        with _told(f"opening {found.model}"):
+        with _translate_errors(f"opening {found.model}"):
             ports, abilities = gp.PortInfoList(), gp.CameraAbilitiesList()
             ports.load()
             abilities.load()
@@ -110,63 +110,63 @@ class GphotoCamera:
 
     def settings(self) -> tuple[Setting, ...]:
         """Every setting of the camera's tree, in its order."""
-        with _told("reading the settings"):
-            return tuple(_leaves(self._camera.get_config(), ""))
+        with _translate_errors("reading the settings"):
+            return tuple(_walk_settings(self._camera.get_config(), ""))
 
     def setting(self, name: str) -> Setting | None:
         """One setting, read anew from the camera."""
         widget = self._widget(name)
-        return None if widget is None else _as_setting(widget, "")
+        return None if widget is None else _to_setting(widget, "")
 
-    def put(self, name: str, value: str) -> None:
+    def set_value(self, name: str, value: str) -> None:
         """Sets one value; the caller has checked that it is offered."""
         widget = self._widget(name)
         if widget is None:
             raise CameraError(f"{self.model} has no setting {name!r}", hint="see sdd capture cameras --settings")
-        held = _as_setting(widget, "")
+        held = _to_setting(widget, "")
         if held.choices and value not in held.choices:
             raise CameraError(f"{self.model} no longer offers {name} = {value!r}", hint="was the lens changed?")
-        with _told(f"setting {name} = {value}"):
-            widget.set_value(_typed(widget, value))
+        with _translate_errors(f"setting {name} = {value}"):
+            widget.set_value(_to_widget_value(widget, value))
             self._camera.set_single_config(name, widget)
 
     def capture(self, timeout_s: float) -> tuple[str, ...]:
         """Takes a frame; a body that writes RAW and JPEG tells of the second file by an event."""
         self._drain(quiet_ms=1, longest_s=1.0)
-        with _told("taking a frame"):
+        with _translate_errors("taking a frame"):
             first = self._camera.capture(gp.GP_CAPTURE_IMAGE)
-        paths = [_path(first)]
+        paths = [_join_path(first)]
         # Busy now must not count as "busy, trigger again": the frame is taken.
         with suppress(CameraBusyError):
-            paths += self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _LONGEST_DRAIN_S))
+            paths += self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _MAX_DRAIN_S))
         ours = PurePosixPath(paths[0])
         # Some drivers tell of earlier files once more: only the frame's own name counts.
         paths = [path for path in dict.fromkeys(paths) if PurePosixPath(path).stem == ours.stem]
-        return tuple(raw_first(paths))
+        return tuple(sort_raw_first(paths))
 
-    def listing(self) -> tuple[str, ...]:
+    def list_files(self) -> tuple[str, ...]:
         """All files on all stores of the camera."""
-        with _told("listing the camera's files"):
+        with _translate_errors("listing the camera's files"):
             return tuple(sorted(self._files("/")))
 
     def download(self, path: str) -> bytes:
         """The file, byte by byte as the camera holds it."""
-        folder, name = _split(path)
-        with _told(f"downloading {name}"):
+        folder, name = _split_path(path)
+        with _translate_errors(f"downloading {name}"):
             held = self._camera.file_get(folder, name, gp.GP_FILE_TYPE_NORMAL)
             return bytes(memoryview(held.get_data_and_size()))
 
     def delete(self, path: str) -> None:
         """Deletes the file on the camera."""
-        folder, name = _split(path)
-        with _told(f"deleting {name}"):
+        folder, name = _split_path(path)
+        with _translate_errors(f"deleting {name}"):
             self._camera.file_delete(folder, name)
 
     def drive_focus(self, steps: int) -> None:
         """Nikon and others take a number of steps; Canon `Near 1` … `Far 3`, of which one step is a `1`."""
-        widget = require(self, FOCUS_DRIVE)
+        widget = require_setting(self, FOCUS_DRIVE)
         if widget.span is not None or not widget.choices:
-            self._put_focus(widget.name, choose(widget, f"{steps}", self.model))
+            self._put_focus(widget.name, match_choice(widget, f"{steps}", self.model))
             return
         side = "Far" if steps > 0 else "Near"
         for _ in range(abs(steps)):
@@ -185,12 +185,12 @@ class GphotoCamera:
     def _put_focus(self, name: str, value: str) -> None:
         # Not `put`: such a widget is an action, and reading it back tells nothing.
         widget = self._widget(name)
-        with _told("moving the focus"):
-            widget.set_value(_typed(widget, value))
+        with _translate_errors("moving the focus"):
+            widget.set_value(_to_widget_value(widget, value))
             self._camera.set_single_config(name, widget)
 
     def _widget(self, name: str) -> Any:
-        with _told(f"reading {name}"):
+        with _translate_errors(f"reading {name}"):
             try:
                 return self._camera.get_single_config(name)
             except gp.GPhoto2Error as error:
@@ -208,10 +208,10 @@ class GphotoCamera:
         """Paths of the files the camera tells of until it is silent for `quiet_ms`."""
         deadline, paths = time.monotonic() + longest_s, list[str]()
         while True:
-            with _told("waiting for the camera"):
+            with _translate_errors("waiting for the camera"):
                 kind, data = self._camera.wait_for_event(quiet_ms)
             if kind == gp.GP_EVENT_FILE_ADDED:
-                paths.append(_path(data))
+                paths.append(_join_path(data))
             if kind == gp.GP_EVENT_TIMEOUT or time.monotonic() > deadline:
                 return paths
 
@@ -224,27 +224,27 @@ class GphotoCamera:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     """Whatever libgphoto2 raises in the block, as a CameraError."""
     try:
         yield
     except gp.GPhoto2Error as error:
-        raise failure(error.code, error.string, what) from error
+        raise camera_error(error.code, error.string, what) from error
 
 
-def failure(code: int, text: str, what: str) -> CameraError:
+def camera_error(code: int, text: str, what: str) -> CameraError:
     """The error for libgphoto2's `code` while doing `what`."""
     told = f"{what}: {text} ({code})"
-    if code in _HELD:
+    if code in _HELD_CODES:
         return CameraBusyError(f"the camera is busy: {told}", hint=_HELD_HINT)
     if code == gp.GP_ERROR_CAMERA_BUSY:
         return CameraBusyError(f"the camera is busy: {told}", hint="wait until it has written its buffer, then again")
-    if code in _FULL:
+    if code in _FULL_CODES:
         return CameraFullError(
             f"the camera's card is full: {told}",
             hint="change or empty the card, then run the same command again to resume",
         )
-    if code in _LOST:
+    if code in _LOST_CODES:
         lead = "the camera does not answer in time" if code == gp.GP_ERROR_TIMEOUT else "the camera is gone"
         return CameraLostError(
             f"{lead}: {told}", hint="check cable and battery, then run the same command again to resume"
@@ -255,15 +255,15 @@ def failure(code: int, text: str, what: str) -> CameraError:
     )
 
 
-def _leaves(widget: Any, folder: str) -> Iterator[Setting]:
+def _walk_settings(widget: Any, folder: str) -> Iterator[Setting]:
     if widget.get_type() in (gp.GP_WIDGET_WINDOW, gp.GP_WIDGET_SECTION):
         for child in widget.get_children():
-            yield from _leaves(child, widget.get_name())
+            yield from _walk_settings(child, widget.get_name())
     elif widget.get_type() != gp.GP_WIDGET_BUTTON:
-        yield _as_setting(widget, folder)
+        yield _to_setting(widget, folder)
 
 
-def _as_setting(widget: Any, folder: str) -> Setting:
+def _to_setting(widget: Any, folder: str) -> Setting:
     kind = widget.get_type()
     value = widget.get_value()
     return Setting(
@@ -277,7 +277,7 @@ def _as_setting(widget: Any, folder: str) -> Setting:
     )
 
 
-def _typed(widget: Any, value: str) -> Any:
+def _to_widget_value(widget: Any, value: str) -> Any:
     """`value` in the type the widget takes."""
     kind = widget.get_type()
     if kind == gp.GP_WIDGET_RANGE:
@@ -289,10 +289,10 @@ def _typed(widget: Any, value: str) -> Any:
     return value
 
 
-def _path(found: Any) -> str:
+def _join_path(found: Any) -> str:
     return f"{found.folder.rstrip('/')}/{found.name}"
 
 
-def _split(path: str) -> tuple[str, str]:
+def _split_path(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
     return folder or "/", name

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def finishing() -> Iterator[None]:
+def defer_interrupt() -> Iterator[None]:
     """Puts off a first Ctrl-C to the end of the block; a second one stops at once.
 
     Raises:

@@ -53,7 +53,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class FinishedFrame:
     """One finished frame: a line of `session.jsonl`.
 
     Attributes:
@@ -109,7 +109,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class InFlight:
+class FrameInFlight:
     """The frame under way.
 
     Attributes:
@@ -151,14 +151,14 @@ class FocusState:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SessionState:
     """All that is under way."""
 
-    flight: InFlight | None = None
+    flight: FrameInFlight | None = None
     lens: FocusState | None = None
 
 
-_HEADER, _TAKEN, _STATE = TypeAdapter(Header), TypeAdapter(Taken), TypeAdapter(State)
+_HEADER, _TAKEN, _STATE = TypeAdapter(Header), TypeAdapter(FinishedFrame), TypeAdapter(SessionState)
 
 
 class Journal:
@@ -175,8 +175,8 @@ class Journal:
     def __init__(self, folder: Path, *, lenient: bool = False) -> None:
         self.folder = folder
         self.header: Header | None = None
-        self.taken: dict[str, Taken] = {}
-        self.state = State()
+        self.taken: dict[str, FinishedFrame] = {}
+        self.state = SessionState()
         self._lines = 0
         try:
             self._read()
@@ -185,35 +185,35 @@ class Journal:
             if not lenient:
                 raise
 
-    def begin(self, header: Header) -> None:
+    def start(self, header: Header) -> None:
         """Writes the journal with `header` first, without torn lines and those that later ones replaced."""
         self.header = header
-        self.tidy()
+        self.compact()
 
-    def tidy(self) -> None:
+    def compact(self) -> None:
         """Rewrites the journal so that each file stands in it once."""
         if self.header is not None:
-            lines = [_line(self.header), *map(_line, self.taken.values())]
+            lines = [_to_line(self.header), *map(_to_line, self.taken.values())]
             write_text(self.folder / JOURNAL, "".join(lines))
             self._lines = len(self.taken)
 
-    def append(self, taken: Taken) -> None:
+    def append(self, taken: FinishedFrame) -> None:
         """Notes a finished frame down, on the disk when this returns, and ends its flight."""
         path = self.folder / JOURNAL
         try:
             with path.open("a", encoding="utf-8", newline="\n") as stream:
-                stream.write(_line(taken))
+                stream.write(_to_line(taken))
             sync_to_disk(path)
         except OSError as error:
             raise writing_failed(path, error) from error
         self.taken[_stem(taken.file)] = taken
         self._lines += 1
-        self.keep(State(lens=self.state.lens))
+        self.save_state(SessionState(lens=self.state.lens))
 
-    def keep(self, state: State) -> None:
+    def save_state(self, state: SessionState) -> None:
         """Notes down what is under way."""
         self.state = state
-        if state == State():
+        if state == SessionState():
             (self.folder / STATE).unlink(missing_ok=True)
         else:
             write_text(self.folder / STATE, json.dumps(asdict(state)) + "\n")
@@ -221,7 +221,7 @@ class Journal:
     def close(self) -> None:
         """Leaves one line a file."""
         if self._lines != len(self.taken):
-            self.tidy()
+            self.compact()
 
     def _read(self) -> None:
         path = self.folder / JOURNAL
@@ -252,11 +252,11 @@ class Journal:
         self.taken[_stem(taken.file)] = taken
         self._lines += 1
 
-    def _state(self) -> State:
+    def _state(self) -> SessionState:
         try:
             return _STATE.validate_json((self.folder / STATE).read_bytes())
         except (OSError, ValidationError):
-            return State()
+            return SessionState()
 
 
 def new_header(plan: str, camera: str, shutter_s: float | None, runs: int) -> Header:
@@ -265,7 +265,7 @@ def new_header(plan: str, camera: str, shutter_s: float | None, runs: int) -> He
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def session_lock(folder: Path) -> Iterator[None]:
     """Holds the session's folder for this process; the system frees it when the process dies, however it dies.
 
     Raises:
@@ -284,7 +284,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(stream)
 
 
-def sweep(paths: Iterable[Path]) -> None:
+def remove_partial_files(paths: Iterable[Path]) -> None:
     """Removes half-written files that a kill left in `paths`, the session's folders."""
     for folder in paths:
         for leftover in folder.glob(f"*{PARTIAL}") if folder.is_dir() else ():
@@ -310,7 +310,7 @@ def _own(path: Path) -> int:
         os.close(stream)
 
 
-def _line(record: Header | Taken) -> str:
+def _to_line(record: Header | FinishedFrame) -> str:
     return json.dumps(asdict(record)) + "\n"
 
 

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 class Operator(Protocol):
     """Is asked where a person has to decide, and hears how each frame went."""
 
-    def ready(self, scene: str, note: str) -> None:
+    def wait_until_ready(self, scene: str, note: str) -> None:
         """Returns when `scene` is arranged."""
 
-    def shoot_again(self, scene: str, complaints: Sequence[str]) -> bool:
+    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
         """Whether to repeat the scene because of `complaints`."""
 
-    def replace(self, problems: Sequence[str]) -> bool:
+    def confirm_replacement(self, problems: Sequence[str]) -> bool:
         """Whether to shoot again the frames that are missing or altered."""
 
-    def refocused(self, scene: str, lens: FocusState) -> bool:
+    def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
         """Whether the lens was put back to the scene's start by hand, so that the scene begins anew."""
 
-    def told(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Hears how a frame went."""
 
 
@@ -41,21 +41,21 @@ class Unattended:
     def __init__(self, *, consents: bool = True, pause_s: float = 0.0) -> None:
         self._consents, self._pause_s = consents, pause_s
 
-    def ready(self, scene: str, note: str) -> None:
+    def wait_until_ready(self, scene: str, note: str) -> None:
         """Waits the scene's pause."""
         time.sleep(self._pause_s)
 
-    def shoot_again(self, scene: str, complaints: Sequence[str]) -> bool:
+    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
         """Never: a fault that does not go away would be shot for ever."""
         return False
 
-    def replace(self, problems: Sequence[str]) -> bool:
+    def confirm_replacement(self, problems: Sequence[str]) -> bool:
         """As was said beforehand."""
         return self._consents
 
-    def refocused(self, scene: str, lens: FocusState) -> bool:
+    def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
         """Nobody was there to touch it."""
         return False
 
-    def told(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Listens to nothing."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from capture.tether.exposure import equal_exposure_s, parse_f_number, parse_number, parse_shutter_s, shutter_text
+from capture.tether.exposure import equal_exposure_s, format_shutter, parse_f_number, parse_number, parse_shutter_s
 from sdd_toolkit.config import Section, SectionT, validate
 from sdd_toolkit.errors import ConfigError, ManifestError
 from sdd_toolkit.storage.files import check_relative
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TABLES = ("camera", "session", "check", "defaults", "scene")
-_NAME = re.compile(r"^\w[\w .-]*$")
-_PLACES = ("scene", "role", "repeat")
-_AROUND_A_FRAME_S = 3.0  # setting, download, check
+_SCENE_NAME = re.compile(r"^\w[\w .-]*$")
+_NAMING_FIELDS = ("scene", "role", "repeat")
+_OVERHEAD_PER_FRAME_S = 3.0  # setting, download, check
 
 
 class CameraTable(Section):
@@ -78,7 +78,7 @@ class SessionTable(Section):
             check_relative(value, "naming")
         except (ValueError, ManifestError) as error:
             raise ValueError(f"is no pattern for a path below the session's folder: {error}") from error
-        if not names <= set(_PLACES) or not {"scene", "role"} <= names:
+        if not names <= set(_NAMING_FIELDS) or not {"scene", "role"} <= names:
             raise ValueError("must hold {scene} and {role}, may hold {repeat}, and nothing else in braces")
         return value
 
@@ -124,8 +124,8 @@ class Defaults(Section):
     @classmethod
     def _numbers_are_welcome(cls, value: object) -> object:
         if isinstance(value, list | tuple):
-            return tuple(_written(entry) for entry in value)
-        return _written(value)
+            return tuple(_to_text(entry) for entry in value)
+        return _to_text(value)
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
@@ -151,7 +151,7 @@ class SceneTable(Defaults):
     @field_validator("name")
     @classmethod
     def _fit_for_a_folder(cls, value: str) -> str:
-        if not _NAME.match(value) or value.endswith((".", " ")) or value.casefold().startswith("session."):
+        if not _SCENE_NAME.match(value) or value.endswith((".", " ")) or value.casefold().startswith("session."):
             raise ValueError(
                 "a scene's name is made of letters, digits, '.', '-', '_' and blanks, and no file of the session"
             )
@@ -188,12 +188,12 @@ class PlannedShot:
     stem: str
     index: int
 
-    def wish(self) -> str:
+    def describe(self) -> str:
         """What is to be set, for people."""
         opening = f"f/{self.f_number:g}" if self.f_number is not None else "aperture as it is"
-        time_s = "shutter from the camera" if self.shutter_s is None else f"{shutter_text(self.shutter_s)} s"
+        time_s = "shutter from the camera" if self.shutter_s is None else f"{format_shutter(self.shutter_s)} s"
         if self.shutter_s is not None and self.f_number is not None and self.first_f_number is not None:
-            time_s = f"{shutter_text(equal_exposure_s(self.shutter_s, self.first_f_number, self.f_number))} s"
+            time_s = f"{format_shutter(equal_exposure_s(self.shutter_s, self.first_f_number, self.f_number))} s"
         words = [opening, time_s, f"ISO {self.iso:g}" if self.iso is not None else ""]
         words += [f"focus {self.focus_steps:+d} steps" if self.focus_steps is not None else ""]
         return ", ".join(word for word in words if word)
@@ -227,14 +227,14 @@ class ShootingPlan:
         return fingerprint_text(" ".join(shot.fingerprint() for shot in self.shots))
 
 
-def expected_s(plan: ShootingPlan) -> float:
+def estimate_duration_s(plan: ShootingPlan) -> float:
     """About how long the frames take, without what people need between the scenes."""
     total_s = len({shot.scene for shot in plan.shots}) * plan.session.scene_pause_s
     for shot in plan.shots:
         wanted_s = shot.shutter_s or 0.0
         if shot.f_number is not None and shot.first_f_number is not None:
             wanted_s = equal_exposure_s(wanted_s, shot.first_f_number, shot.f_number)
-        total_s += plan.session.settle_s + plan.session.timer_s + wanted_s + _AROUND_A_FRAME_S
+        total_s += plan.session.settle_s + plan.session.timer_s + wanted_s + _OVERHEAD_PER_FRAME_S
     return total_s
 
 
@@ -261,18 +261,18 @@ def parse_plan(content: dict[str, Any], where: str) -> ShootingPlan:
     """
     # One pass over all tables: an unknown one is named with the nearest that exists.
     tables = {name: content.get(name, [] if name == "scene" else {}) for name in TABLES}
-    _checked(_Tables, {name: None for name in content}, where)
+    _validate(_Tables, {name: None for name in content}, where)
     for name, table in tables.items():
         if not isinstance(table, list if name == "scene" else dict):
             form = "[[scene]]" if name == "scene" else f"[{name}]"
             raise ConfigError(f"{where}: {name} must be a table", hint=f"write {form} on a line of its own")
-    session = _checked(SessionTable, tables["session"], f"{where} [session]")
-    scenes = _scenes(tables["defaults"], tables["scene"], session.scenes, where)
+    session = _validate(SessionTable, tables["session"], f"{where} [session]")
+    scenes = _build_scenes(tables["defaults"], tables["scene"], session.scenes, where)
     return ShootingPlan(
-        camera=_checked(CameraTable, tables["camera"], f"{where} [camera]"),
+        camera=_validate(CameraTable, tables["camera"], f"{where} [camera]"),
         session=session,
-        check=_checked(CheckTable, tables["check"], f"{where} [check]"),
-        shots=_expanded(scenes, session, where),
+        check=_validate(CheckTable, tables["check"], f"{where} [check]"),
+        shots=_expand_shots(scenes, session, where),
         notes={scene.name: scene.note for scene in scenes if scene.note},
     )
 
@@ -285,26 +285,26 @@ class _Tables(Section):
     scene: None = None
 
 
-def _scenes(defaults: dict[str, Any], own: list[Any], count: int, where: str) -> list[SceneTable]:
-    _checked(Defaults, defaults, f"{where} [defaults]")
+def _build_scenes(defaults: dict[str, Any], own: list[Any], count: int, where: str) -> list[SceneTable]:
+    _validate(Defaults, defaults, f"{where} [defaults]")
     tables = {f"scene-{number:04d}": dict[str, Any](defaults) for number in range(1, count + 1)}
     named: set[str] = set()
     for place, table in enumerate(own, 1):
         values = table if isinstance(table, dict) else {}
-        scene = _checked(SceneTable, {**defaults, **values}, f"{where} [[scene]] {place}")
+        scene = _validate(SceneTable, {**defaults, **values}, f"{where} [[scene]] {place}")
         if scene.name.casefold() in named:
             raise ConfigError(f"{where}: two scenes are named {scene.name!r}", hint="give every scene its own name")
         named.add(scene.name.casefold())
         tables[scene.name] = {**defaults, **values}
     if not tables:
         raise ConfigError(f"{where} names no scenes", hint="set scenes = 5 in [session], or add a [[scene]] table")
-    return [_checked(SceneTable, {**values, "name": name}, f"{where} scene {name}") for name, values in tables.items()]
+    return [_validate(SceneTable, {**values, "name": name}, f"{where} scene {name}") for name, values in tables.items()]
 
 
-def _expanded(scenes: Iterable[SceneTable], session: SessionTable, where: str) -> tuple[PlannedShot, ...]:
+def _expand_shots(scenes: Iterable[SceneTable], session: SessionTable, where: str) -> tuple[PlannedShot, ...]:
     shots: list[PlannedShot] = []
     for scene in scenes:
-        frames = _frames(scene, f"{where} scene {scene.name}")
+        frames = _build_frames(scene, f"{where} scene {scene.name}")
         for repeat in range(1, (scene.repeats or session.repeats) + 1):
             for frame in frames:
                 stem = _stem(session.naming, scene.name, frame.stem, repeat)
@@ -316,7 +316,7 @@ def _expanded(scenes: Iterable[SceneTable], session: SessionTable, where: str) -
     return tuple(shots)
 
 
-def _frames(scene: SceneTable, where: str) -> list[PlannedShot]:
+def _build_frames(scene: SceneTable, where: str) -> list[PlannedShot]:
     """The frames of a scene in the order they are taken; their stems are names within the scene."""
     shutter_s = parse_shutter_s(scene.shutter) if scene.shutter else None
     iso = parse_number(scene.iso) if scene.iso else None
@@ -326,9 +326,11 @@ def _frames(scene: SceneTable, where: str) -> list[PlannedShot]:
             raise ConfigError(f"{where}: an aperture pair needs two apertures", hint='apertures = ["f/2.8", "f/16"]')
         sharp = max(numbers)
         return [
-            _frame(scene, "sharp", "", number, numbers[0], shutter_s, iso)
+            _build_frame(scene, "sharp", "", number, numbers[0], shutter_s, iso)
             if number == sharp
-            else _frame(scene, "blur", f"-f{number:g}" if len(numbers) > 2 else "", number, numbers[0], shutter_s, iso)
+            else _build_frame(
+                scene, "blur", f"-f{number:g}" if len(numbers) > 2 else "", number, numbers[0], shutter_s, iso
+            )
             for number in numbers
         ]
     if len(scene.focus_steps) < 2:
@@ -336,15 +338,17 @@ def _frames(scene: SceneTable, where: str) -> list[PlannedShot]:
     opening = parse_f_number(scene.aperture) if scene.aperture else None
     first, *others = scene.focus_steps
     return [
-        _frame(scene, "sharp", "", opening, opening, shutter_s, iso, first),
+        _build_frame(scene, "sharp", "", opening, opening, shutter_s, iso, first),
         *(
-            _frame(scene, "blur", f"-p{place}" if len(others) > 1 else "", opening, opening, shutter_s, iso, steps)
+            _build_frame(
+                scene, "blur", f"-p{place}" if len(others) > 1 else "", opening, opening, shutter_s, iso, steps
+            )
             for place, steps in enumerate(others, 1)
         ),
     ]
 
 
-def _frame(
+def _build_frame(
     scene: SceneTable,
     role: str,
     suffix: str,
@@ -365,9 +369,9 @@ def _stem(naming: str, scene: str, name: str, repeat: int) -> str:
     return str(PurePosixPath(stem if unnumbered else f"{stem}-{repeat}"))
 
 
-def _checked(model: type[SectionT], values: dict[str, Any], where: str) -> SectionT:
+def _validate(model: type[SectionT], values: dict[str, Any], where: str) -> SectionT:
     return validate(model, values, where, page="docs/tethering.md")
 
 
-def _written(value: object) -> object:
+def _to_text(value: object) -> object:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value

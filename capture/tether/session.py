@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture.tether.journal import Journal, State, locked, sweep
-from capture.tether.shooting import Shooting
+from capture.tether.journal import Journal, SessionState, remove_partial_files, session_lock
+from capture.tether.shooting import PlanShooter
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.records import Report
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capture.tether.camera import Camera
-    from capture.tether.journal import Taken
+    from capture.tether.journal import FinishedFrame
     from capture.tether.operator import Operator
     from capture.tether.plan import PlannedShot, ShootingPlan
     from sdd_toolkit.execution.progress import Track
 
-_NAMED = 6
+_NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionOutcome:
     """What a run did.
 
     Attributes:
@@ -53,7 +53,7 @@ def shoot_plan(
     reshoot: Sequence[str] = (),
     overwrite: bool = False,
     track: Track = silent,
-) -> Outcome:
+) -> SessionOutcome:
     """Shoots what of `plan` is not in `out` yet.
 
     Args:
@@ -71,17 +71,19 @@ def shoot_plan(
         IntegrityError: Frames are missing or altered, and the operator does not want them again.
     """
     started = time.monotonic()
-    with locked(out):
-        sweep({out, *((out / shot.stem).parent for shot in plan.shots)})
+    with session_lock(out):
+        remove_partial_files({out, *((out / shot.stem).parent for shot in plan.shots)})
         journal = Journal(out, lenient=overwrite)
-        waiting = _waiting(plan, journal, operator, reshoot, overwrite)
+        waiting = _remaining_shots(plan, journal, operator, reshoot, overwrite)
         skipped = len(plan.shots) - len(waiting)
-        warnings = Shooting(plan, journal, connect, operator).shoot(waiting, track) if waiting else _leftovers(journal)
+        warnings = (
+            PlanShooter(plan, journal, connect, operator).shoot(waiting, track) if waiting else _clear_state(journal)
+        )
         stems = {shot.stem for shot in plan.shots}
-        noted = [*_by_warning(journal), *_interrupted_scenes(journal, stems)]
+        noted = [*_group_warnings(journal), *_interrupted_scenes(journal, stems)]
         left = [taken.file for stem, taken in journal.taken.items() if stem not in stems]
         if left:
-            noted.append(f"{len(left)} frames of an earlier plan stay: {_named(left)}")
+            noted.append(f"{len(left)} frames of an earlier plan stay: {_join_names(left)}")
     report = Report(
         stage="capture",
         total=len(plan.shots),
@@ -91,17 +93,17 @@ def shoot_plan(
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
-    return Outcome(report, (*warnings, *noted))
+    return SessionOutcome(report, (*warnings, *noted))
 
 
-def _waiting(
+def _remaining_shots(
     plan: ShootingPlan, journal: Journal, operator: Operator, reshoot: Sequence[str], overwrite: bool
 ) -> list[PlannedShot]:
     """The frames to take: those without a whole file that the journal vouches for."""
     scenes = {shot.scene for shot in plan.shots}
     for name in reshoot:
         if name not in scenes:
-            raise InputError(f"the plan has no scene {name!r}", hint=f"scenes: {_named(sorted(scenes))}")
+            raise InputError(f"the plan has no scene {name!r}", hint=f"scenes: {_join_names(sorted(scenes))}")
     waiting: list[PlannedShot] = []
     changed: list[str] = []
     problems: list[str] = []
@@ -113,29 +115,29 @@ def _waiting(
             waiting.append(shot)  # a repetition that was cut off: the old frame may be half replaced
         elif taken.shot != shot.fingerprint():
             changed.append(shot.stem)
-        elif problem := _problem(journal.folder, taken):
+        elif problem := _find_damage(journal.folder, taken):
             problems.append(problem)
             waiting.append(shot)
     if changed:
         raise InputError(
-            f"the plan now asks for other frames than {journal.folder} holds: {_named(changed)}",
+            f"the plan now asks for other frames than {journal.folder} holds: {_join_names(changed)}",
             hint="--reshoot SCENE shoots a scene again as the plan has it now; or choose another folder",
         )
-    if problems and not operator.replace(problems):
+    if problems and not operator.confirm_replacement(problems):
         raise IntegrityError(
-            f"{len(problems)} finished frames are not as they were written: {_named(problems)}",
+            f"{len(problems)} finished frames are not as they were written: {_join_names(problems)}",
             hint="restore them, or pass --yes to shoot them again",
         )
     strangers = [] if overwrite else _unexpected_files(journal, waiting)
     if strangers:
         raise InputError(
-            f"{journal.folder} holds files that this session did not write: {_named(strangers)}",
+            f"{journal.folder} holds files that this session did not write: {_join_names(strangers)}",
             hint="move them, choose another folder, or pass --overwrite",
         )
     return waiting
 
 
-def _problem(folder: Path, taken: Taken) -> str:
+def _find_damage(folder: Path, taken: FinishedFrame) -> str:
     for ref in taken.files:
         path = files.resolve_inside(folder, ref.path)
         if not path.is_file():
@@ -159,13 +161,13 @@ def _unexpected_files(journal: Journal, waiting: Sequence[PlannedShot]) -> list[
     return found
 
 
-def _by_warning(journal: Journal) -> list[str]:
+def _group_warnings(journal: Journal) -> list[str]:
     """Each warning once, with the frames it is about."""
     files_of: dict[str, list[str]] = {}
     for taken in journal.taken.values():
         for word in taken.warnings:
             files_of.setdefault(word, []).append(taken.file)
-    return [f"{word}: {_named(names)}" for word, names in files_of.items()]
+    return [f"{word}: {_join_names(names)}" for word, names in files_of.items()]
 
 
 def _interrupted_scenes(journal: Journal, stems: set[str]) -> list[str]:
@@ -174,16 +176,20 @@ def _interrupted_scenes(journal: Journal, stems: set[str]) -> list[str]:
     for taken in (taken for stem, taken in journal.taken.items() if stem in stems):
         runs.setdefault((taken.scene, taken.repeat), set()).add(taken.run)
     torn = list(dict.fromkeys(scene for (scene, _), of in runs.items() if len(of) > 1))
-    return [f"interrupted between the frames of a pair (--reshoot if anything moved): {_named(torn)}"] if torn else []
+    return (
+        [f"interrupted between the frames of a pair (--reshoot if anything moved): {_join_names(torn)}"] if torn else []
+    )
 
 
-def _leftovers(journal: Journal) -> tuple[str, ...]:
+def _clear_state(journal: Journal) -> tuple[str, ...]:
     """Ends what a kill after the last frame left open."""
     lens = journal.state.lens
-    journal.keep(State())
+    journal.save_state(SessionState())
     moved = lens is not None and (lens.at or lens.moving_to)
     return (f"{lens.scene}: the lens was not driven back to its start",) if lens is not None and moved else ()
 
 
-def _named(words: Sequence[str]) -> str:
-    return ", ".join(words[:_NAMED]) + (f" and {len(words) - _NAMED} more" if len(words) > _NAMED else "")
+def _join_names(words: Sequence[str]) -> str:
+    return ", ".join(words[:_NAMES_SHOWN]) + (
+        f" and {len(words) - _NAMES_SHOWN} more" if len(words) > _NAMES_SHOWN else ""
+    )

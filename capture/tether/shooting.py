@@ -16,17 +16,17 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from capture.tether import dialing, shot_check
+from capture.tether import frame_settings, shot_check
 from capture.tether.camera import (
     CameraFullError,
     CameraLostError,
     CameraRefusedError,
-    raw_first,
     retry,
     set_and_confirm,
+    sort_raw_first,
 )
-from capture.tether.interrupts import finishing
-from capture.tether.journal import FocusState, InFlight, State, Taken, new_header
+from capture.tether.interrupts import defer_interrupt
+from capture.tether.journal import FinishedFrame, FocusState, FrameInFlight, SessionState, new_header
 from sdd_toolkit.errors import CameraError, RawError
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.metadata import exif
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from sdd_toolkit.frames.reading import HalfFrame
 
 _log = logging.getLogger(__name__)
-_LONGEST_PAUSE_S = 8.0
-_CONNECTING_S = 5.0
-_FETCHED = "fetched from the camera after an interruption; see that it is the right frame"
+_MAX_PAUSE_S = 8.0
+_CONNECT_TIMEOUT_S = 5.0
+_RECOVERED_WARNING = "fetched from the camera after an interruption; see that it is the right frame"
 
 
-class Shooting:
+class PlanShooter:
     """One run's work at the camera."""
 
     def __init__(self, plan: ShootingPlan, journal: Journal, connect: Callable[[], Camera], operator: Operator) -> None:
@@ -79,13 +79,13 @@ class Shooting:
                 self._return_lens()
             with track("capture", len(waiting)) as advance:
                 for scene, group in itertools.groupby(waiting, key=lambda shot: shot.scene):
-                    self._operator.ready(scene, self._plan.notes.get(scene, ""))
+                    self._operator.wait_until_ready(scene, self._plan.notes.get(scene, ""))
                     todo, words = self._after_an_interruption(scene, list(group))
                     said += words
                     while not self._take_all(todo, len(waiting), advance):
                         todo = self._frames_of(scene)
                     self._return_lens()
-            self._journal.keep(State())
+            self._journal.save_state(SessionState())
         finally:
             self._journal.close()
             if self._camera is not None:
@@ -100,8 +100,8 @@ class Shooting:
         words: list[str] = []
         lens = self._journal.state.lens
         if lens is not None and lens.scene == scene and (lens.at or lens.moving_to is not None):
-            if self._operator.refocused(scene, lens):
-                self._journal.keep(State(lens=FocusState(scene)))
+            if self._operator.confirm_refocused(scene, lens):
+                self._journal.save_state(SessionState(lens=FocusState(scene)))
                 return self._frames_of(scene), []
             if lens.moving_to is not None:
                 words.append(f"{scene}: a focus move was cut off and is taken as done; look at its frames")
@@ -114,14 +114,14 @@ class Shooting:
             taken, complaints = self._take(shot)
             self._done += 1
             advance(note=taken.file)
-            self._operator.told(f"{self._done}/{total} {_told(taken)}")
-            if complaints and self._operator.shoot_again(shot.scene, complaints):
+            self._operator.report(f"{self._done}/{total} {_format_progress(taken)}")
+            if complaints and self._operator.confirm_reshoot(shot.scene, complaints):
                 advance(-place)
                 self._done -= place
                 return False
         return True
 
-    def _take(self, shot: PlannedShot) -> tuple[Taken, tuple[str, ...]]:
+    def _take(self, shot: PlannedShot) -> tuple[FinishedFrame, tuple[str, ...]]:
         """One frame, whatever happens to the connection meanwhile; and what its check found."""
         for attempt in itertools.count(1):
             try:
@@ -140,21 +140,23 @@ class Shooting:
                     ) from error
                 _log.warning("%s: %s; connecting again, %d of %d", shot.stem, error.what, attempt, self._limits.retries)
                 self._drop()
-                time.sleep(min(0.25 * 2.0**attempt, _LONGEST_PAUSE_S))
+                time.sleep(min(0.25 * 2.0**attempt, _MAX_PAUSE_S))
         raise AssertionError("unreachable")
 
     def _open(self, waiting: Sequence[PlannedShot]) -> None:
         """Connects, sets what is set once, and finds out whether the camera can do the rest."""
-        camera = self._camera = retry(self._connect, min(self._limits.timeout_s, _CONNECTING_S))
+        camera = self._camera = retry(self._connect, min(self._limits.timeout_s, _CONNECT_TIMEOUT_S))
         header, lens = self._journal.header, self._journal.state.lens
         timeout_s, once = self._limits.timeout_s, self._plan.camera.settings
-        retry(lambda: dialing.prepare(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
-        start_s = header.shutter_s if header is not None else retry(lambda: dialing.started_at_s(camera), timeout_s)
-        retry(lambda: dialing.check(camera, waiting, start_s), timeout_s)
-        self._journal.begin(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
-        self._on_card = retry(camera.listing, timeout_s)
+        retry(lambda: frame_settings.apply_session_settings(camera, once, self._limits.mirror_up, timeout_s), timeout_s)
+        start_s = (
+            header.shutter_s if header is not None else retry(lambda: frame_settings.read_shutter_s(camera), timeout_s)
+        )
+        retry(lambda: frame_settings.check_shots(camera, waiting, start_s), timeout_s)
+        self._journal.start(new_header(self._plan.fingerprint(), camera.model, start_s, self._run))
+        self._on_card = retry(camera.list_files, timeout_s)
         if lens is not None and not camera.keeps_focus:
-            self._journal.keep(State(self._journal.state.flight, FocusState(lens.scene)))
+            self._journal.save_state(SessionState(self._journal.state.flight, FocusState(lens.scene)))
 
     def _drop(self) -> None:
         if self._camera is not None:
@@ -166,11 +168,11 @@ class Shooting:
             raise CameraLostError("the camera is not connected", hint="run the same command again to resume")
         return self._camera
 
-    def _expose(self, shot: PlannedShot) -> tuple[Taken, tuple[str, ...]]:
+    def _expose(self, shot: PlannedShot) -> tuple[FinishedFrame, tuple[str, ...]]:
         camera, header = self._opened(), self._journal.header
         camera.announce(shot)
         start_s = header.shutter_s if header is not None else None
-        dialled = retry(lambda: dialing.dial(camera, shot, start_s), self._limits.timeout_s)
+        dialled = retry(lambda: frame_settings.resolve_settings(camera, shot, start_s), self._limits.timeout_s)
         held = {
             setting.name: set_and_confirm(camera, setting, value, self._limits.timeout_s)
             for setting, value in dialled.settings
@@ -181,7 +183,7 @@ class Shooting:
                 lens if lens is not None and lens.scene == shot.scene else FocusState(shot.scene), shot.focus_steps
             )
         time.sleep(self._limits.settle_s + self._limits.timer_s)
-        flight = InFlight(
+        flight = FrameInFlight(
             shot=shot.fingerprint(),
             before=self._on_card,
             asked={setting.name: value for setting, value in dialled.settings},
@@ -191,8 +193,8 @@ class Shooting:
             warnings=dialled.warnings,
             run=self._run,
         )
-        with finishing():
-            self._journal.keep(State(flight, self._journal.state.lens))
+        with defer_interrupt():
+            self._journal.save_state(SessionState(flight, self._journal.state.lens))
             try:
                 paths = retry(lambda: camera.capture(self._limits.timeout_s), self._limits.timeout_s)
             except CameraFullError:
@@ -202,7 +204,7 @@ class Shooting:
 
     def _stand_down(self) -> None:
         """No frame was taken: whatever appears on the card from now on is somebody else's."""
-        self._journal.keep(State(lens=self._journal.state.lens))
+        self._journal.save_state(SessionState(lens=self._journal.state.lens))
 
     def _drive(self, lens: FocusState, target: int) -> None:
         """Moves the focus to `target` steps from the scene's start, noted down before and after."""
@@ -210,35 +212,35 @@ class Shooting:
         # A move that was not seen to end counts as done: most often it was.
         start = lens.at if lens.moving_to is None else lens.moving_to
         if target != start:
-            self._journal.keep(State(flight, FocusState(lens.scene, start, moving_to=target)))
+            self._journal.save_state(SessionState(flight, FocusState(lens.scene, start, moving_to=target)))
             retry(lambda: camera.drive_focus(target - start), self._limits.timeout_s)
-        self._journal.keep(State(flight, FocusState(lens.scene, target)))
+        self._journal.save_state(SessionState(flight, FocusState(lens.scene, target)))
 
     def _return_lens(self) -> None:
         """Back to where the lens stood at the scene's start: the next scene, or a repetition, begins there."""
         lens = self._journal.state.lens
         if lens is not None:
             self._drive(lens, 0)
-        self._journal.keep(State(self._journal.state.flight))
+        self._journal.save_state(SessionState(self._journal.state.flight))
 
-    def _recovered(self, shot: PlannedShot) -> tuple[Taken, tuple[str, ...]] | None:
+    def _recovered(self, shot: PlannedShot) -> tuple[FinishedFrame, tuple[str, ...]] | None:
         """The frame an interruption left on the disk or on the camera; None if it was not taken."""
         flight = self._journal.state.flight
         if flight is None or flight.shot != shot.fingerprint():
             return None
-        if flight.files and all(_whole(self._journal, ref) for ref in flight.files):
+        if flight.files and all(_is_intact(self._journal, ref) for ref in flight.files):
             return self._note(shot, flight, recovered=True)
-        fresh = [path for path in self._opened().listing() if path not in flight.before]
+        fresh = [path for path in self._opened().list_files() if path not in flight.before]
         if len({PurePosixPath(path).with_suffix("") for path in fresh}) == 1:
-            flight = replace(flight, warnings=(*flight.warnings, _FETCHED))
-            return self._fetch(shot, flight, raw_first(fresh), recovered=True)
+            flight = replace(flight, warnings=(*flight.warnings, _RECOVERED_WARNING))
+            return self._fetch(shot, flight, sort_raw_first(fresh), recovered=True)
         if fresh:
             _log.warning("%s: %d new files on the camera, none of them surely this frame", shot.stem, len(fresh))
         return None
 
     def _fetch(
-        self, shot: PlannedShot, flight: InFlight, paths: Sequence[str], *, recovered: bool = False
-    ) -> tuple[Taken, tuple[str, ...]]:
+        self, shot: PlannedShot, flight: FrameInFlight, paths: Sequence[str], *, recovered: bool = False
+    ) -> tuple[FinishedFrame, tuple[str, ...]]:
         """From the camera to the disk and into the journal."""
         camera, content = self._opened(), dict[str, bytes]()
         self._on_card = tuple(sorted({*self._on_card, *paths}))
@@ -247,7 +249,7 @@ class Shooting:
             content[name] = retry(lambda path=path: camera.download(path), self._limits.timeout_s)  # type: ignore[misc]
         refs = tuple(FileRef(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items())
         flight = replace(flight, files=refs)
-        self._journal.keep(State(flight, self._journal.state.lens))
+        self._journal.save_state(SessionState(flight, self._journal.state.lens))
         for name, data in content.items():
             files.write_bytes(files.resolve_inside(self._journal.folder, name), data)
         noted = self._note(shot, flight, recovered=recovered)
@@ -256,11 +258,13 @@ class Shooting:
             self._on_card = tuple(other for other in self._on_card if other != path)
         return noted
 
-    def _note(self, shot: PlannedShot, flight: InFlight, *, recovered: bool) -> tuple[Taken, tuple[str, ...]]:
+    def _note(
+        self, shot: PlannedShot, flight: FrameInFlight, *, recovered: bool
+    ) -> tuple[FinishedFrame, tuple[str, ...]]:
         """Looks at a frame that is whole on the disk and writes its line."""
         raw, before = flight.files[0], self._journal.taken.get(shot.stem)
         told, mismatches = self._exif(flight)
-        taken = Taken(
+        taken = FinishedFrame(
             scene=shot.scene,
             kind=shot.kind,
             role=shot.role,
@@ -290,7 +294,7 @@ class Shooting:
                 files.resolve_inside(self._journal.folder, ref.path).unlink(missing_ok=True)
         return taken, complaints
 
-    def _exif(self, flight: InFlight) -> tuple[Exposure, tuple[str, ...]]:
+    def _exif(self, flight: FrameInFlight) -> tuple[Exposure, tuple[str, ...]]:
         """What the file tells, and where that is not what was set."""
         path = self._journal.folder / flight.files[0].path
         if self._limits.exif == "off":
@@ -299,18 +303,18 @@ class Shooting:
             told = exif.read_meta(path).exposure
         except RawError as error:
             return Exposure(), (f"its EXIF cannot be read: {error.what}",)
-        mismatches = shot_check.against_exif(flight.exposure, told)
+        mismatches = shot_check.exif_mismatches(flight.exposure, told)
         if mismatches and self._limits.exif == "strict":
             for ref in flight.files:
                 files.resolve_inside(self._journal.folder, ref.path).unlink(missing_ok=True)
-            self._journal.keep(State(lens=self._journal.state.lens))
+            self._journal.save_state(SessionState(lens=self._journal.state.lens))
             raise CameraError(
                 f"{flight.files[0].path} is not what was asked for: {'; '.join(mismatches)}",
                 hint='the frame stays on the camera; turn it to M, or set exif = "warn" in [session]',
             )
         return told, mismatches
 
-    def _checked(self, taken: Taken) -> tuple[Taken, tuple[str, ...]]:
+    def _checked(self, taken: FinishedFrame) -> tuple[FinishedFrame, tuple[str, ...]]:
         """The frame's numbers and those of its pair, and what is wrong with them."""
         if not self._plan.check.enabled:
             return taken, ()
@@ -318,11 +322,11 @@ class Shooting:
             half = frames.read_half(files.resolve_inside(self._journal.folder, taken.file))
         except RawError as error:
             return taken, (f"cannot be looked at: {error.what}",)
-        numbers, pair = shot_check.of_frame(half), self._pair(taken, half)
+        numbers, pair = shot_check.check_frame(half), self._pair(taken, half)
         self._last = taken.file, half
-        return replace(taken, frame=numbers, pair=pair), shot_check.complaints(numbers, pair, self._plan.check)
+        return replace(taken, frame=numbers, pair=pair), shot_check.find_problems(numbers, pair, self._plan.check)
 
-    def _pair(self, taken: Taken, half: HalfFrame) -> shot_check.PairCheck | None:
+    def _pair(self, taken: FinishedFrame, half: HalfFrame) -> shot_check.PairCheck | None:
         # Not with a frame that is about to be taken again.
         others = [
             other
@@ -341,19 +345,19 @@ class Shooting:
         except RawError:
             return None
         blur, sharp = (half, partner) if taken.role == "blur" else (partner, half)
-        return shot_check.of_pair(blur, sharp, other.file)
+        return shot_check.check_pair(blur, sharp, other.file)
 
 
-def _whole(journal: Journal, ref: FileRef) -> bool:
+def _is_intact(journal: Journal, ref: FileRef) -> bool:
     path = files.resolve_inside(journal.folder, ref.path)
     return path.is_file() and path.stat().st_size == ref.bytes and files.sha256_of(path) == ref.sha256
 
 
-def _told(taken: Taken) -> str:
+def _format_progress(taken: FinishedFrame) -> str:
     """One line on a frame, for people."""
     words = [taken.file, " ".join(taken.held.values())]
     if taken.frame is not None:
-        words.append(f"{shot_check.bar(taken.frame)} clipped {taken.frame.clipped_fraction:.1%}")
+        words.append(f"{shot_check.histogram_bar(taken.frame)} clipped {taken.frame.clipped_fraction:.1%}")
     if taken.pair is not None:
         words.append(f"pair {taken.pair.exposure_ev:+.2f} EV, detail x{taken.pair.sharpness_gain:.2f}")
     words += ["recovered"] if taken.recovered else []

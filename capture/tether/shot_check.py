@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from capture.tether.plan import CheckTable
     from sdd_toolkit.frames.reading import HalfFrame
 
-BINS = 16
-_FROM_EV = -8.0
-_BLACK = 2.0**_FROM_EV
+HISTOGRAM_BINS = 16
+_DARKEST_EV = -8.0
+_BLACK_LEVEL = 2.0**_DARKEST_EV
 _BARS = " ▁▂▃▄▅▆▇█"
-_EXIF_EV = 1 / 6
+_EXIF_TOLERANCE_EV = 1 / 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +54,30 @@ class PairCheck:
     sharpness_gain: float
 
 
-def of_frame(frame: HalfFrame) -> FrameCheck:
+def check_frame(frame: HalfFrame) -> FrameCheck:
     """The numbers of one frame."""
     light = luminance(frame.rgb)
-    stops = np.log2(np.maximum(light, _BLACK))
-    counts, _ = np.histogram(np.clip(stops, _FROM_EV, -1e-6), bins=BINS, range=(_FROM_EV, 0.0))
+    stops = np.log2(np.maximum(light, _BLACK_LEVEL))
+    counts, _ = np.histogram(np.clip(stops, _DARKEST_EV, -1e-6), bins=HISTOGRAM_BINS, range=(_DARKEST_EV, 0.0))
     return FrameCheck(
-        clipped_fraction=_figure(frame.clipped.mean()),
-        black_fraction=_figure(np.mean(light <= _BLACK)),
-        level=_figure(np.percentile(light, sharpness.BRIGHT_PERCENTILE)),
-        histogram=tuple(_figure(share) for share in counts / light.size),
+        clipped_fraction=_round_figures(frame.clipped.mean()),
+        black_fraction=_round_figures(np.mean(light <= _BLACK_LEVEL)),
+        level=_round_figures(np.percentile(light, sharpness.BRIGHT_PERCENTILE)),
+        histogram=tuple(_round_figures(share) for share in counts / light.size),
     )
 
 
-def of_pair(blur: HalfFrame, sharp: HalfFrame, other: str) -> PairCheck:
+def check_pair(blur: HalfFrame, sharp: HalfFrame, other: str) -> PairCheck:
     """The numbers of a pair, compared in place: nothing is aligned at the tripod."""
     measured = sharpness.measure_quality(blur.rgb, sharp.rgb, 0.0, None)
     return PairCheck(
         other=other,
-        exposure_ev=_figure(measured.exposure_ev),
-        sharpness_gain=_figure(measured.sharpness_gain),
+        exposure_ev=_round_figures(measured.exposure_ev),
+        sharpness_gain=_round_figures(measured.sharpness_gain),
     )
 
 
-def complaints(frame: FrameCheck, pair: PairCheck | None, limits: CheckTable) -> tuple[str, ...]:
+def find_problems(frame: FrameCheck, pair: PairCheck | None, limits: CheckTable) -> tuple[str, ...]:
     """What is wrong, in words; empty if the frame passes."""
     found = []
     if frame.clipped_fraction > limits.max_clipped_fraction:
@@ -91,7 +91,7 @@ def complaints(frame: FrameCheck, pair: PairCheck | None, limits: CheckTable) ->
     return tuple(found)
 
 
-def against_exif(asked: Exposure, told: Exposure) -> tuple[str, ...]:
+def exif_mismatches(asked: Exposure, told: Exposure) -> tuple[str, ...]:
     """Where a file's EXIF contradicts what was set; what either does not tell is no contradiction."""
     found = []
     for name, ours, theirs, stops in (
@@ -99,16 +99,16 @@ def against_exif(asked: Exposure, told: Exposure) -> tuple[str, ...]:
         ("shutter time in s", asked.shutter_s, told.shutter_s, 1.0),
         ("ISO", asked.iso, told.iso, 1.0),
     ):
-        if ours is not None and theirs is not None and abs(stops * np.log2(ours / theirs)) > _EXIF_EV:
+        if ours is not None and theirs is not None and abs(stops * np.log2(ours / theirs)) > _EXIF_TOLERANCE_EV:
             found.append(f"EXIF tells {name} {theirs:.4g}, set was {ours:.4g}")
     return tuple(found)
 
 
-def bar(frame: FrameCheck) -> str:
+def histogram_bar(frame: FrameCheck) -> str:
     """The histogram as one short line, dark to bright."""
     top = max(frame.histogram) or 1.0
     return "".join(_BARS[round(share / top * (len(_BARS) - 1))] for share in frame.histogram)
 
 
-def _figure(value: float | np.floating) -> float:
+def _round_figures(value: float | np.floating) -> float:
     return float(f"{float(value):.6g}")

@@ -24,7 +24,7 @@ from capture.tether.camera import (
     Setting,
 )
 from capture.tether.exposure import parse_f_number, parse_shutter_s
-from capture.virtual import lens, render, sensor
+from capture.virtual import compositing, lens, sensor
 from capture.virtual.config import SimulateConfig
 from capture.virtual.plan import VirtualShot as Optics
 from capture.virtual.scene import VirtualScene, dead_leaves
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from capture.tether.plan import PlannedShot
 
 DRIVER = "virtual"
-FOUND = DetectedCamera(model="SDD Virtual Camera", port="virtual:", driver=DRIVER)
+DETECTED = DetectedCamera(model="SDD Virtual Camera", port="virtual:", driver=DRIVER)
 
 _CARD = "/store_00010001/DCIM/100SDD"
-_FIRST_SHOT = datetime(2026, 1, 1, 10, 0, 0)
+_FIRST_SHOT_AT = datetime(2026, 1, 1, 10, 0, 0)
 _FOCUS_M = 1.5
-_STEP = 1e-4  # of the image distance: 200 steps are 2 % of focus breathing
-_MOST_STEPS = 300
+_FOCUS_STEP = 1e-4  # of the image distance: 200 steps are 2 % of focus breathing
+_MAX_STEPS = 300
 _REFERENCE_F = 2.8
 _APERTURE_COC_PX, _FOCUS_COC_PX = 6.0, 0.5
 _METERED = (2.8, 1 / 60, 100.0)
@@ -75,7 +75,7 @@ class VirtualCamera:
             the shutter), `lost after` (the frame is on the card, the connection gone), `refused` or `full`.
     """
 
-    model = FOUND.model
+    model = DETECTED.model
     keeps_focus = False
 
     def __init__(
@@ -114,12 +114,12 @@ class VirtualCamera:
         """One setting; None if there is none of that name."""
         self._reach()
         if name == "manualfocusdrive":
-            return Setting(name, name, f"{self._focus}", span=(-_MOST_STEPS, _MOST_STEPS, 1), folder="actions")
+            return Setting(name, name, f"{self._focus}", span=(-_MAX_STEPS, _MAX_STEPS, 1), folder="actions")
         if name not in self._values:
             return None
         return Setting(name, name, self._values[name], self._choices[name], folder="capturesettings")
 
-    def put(self, name: str, value: str) -> None:
+    def set_value(self, name: str, value: str) -> None:
         """Sets one of the choices."""
         self._reach()
         if value not in self._choices.get(name, ()):
@@ -146,7 +146,7 @@ class VirtualCamera:
         self._reach()
         return tuple(paths)
 
-    def listing(self) -> tuple[str, ...]:
+    def list_files(self) -> tuple[str, ...]:
         """The files on the card."""
         self._reach()
         return tuple(sorted(self._card))
@@ -166,10 +166,10 @@ class VirtualCamera:
     def drive_focus(self, steps: int) -> None:
         """Moves the lens; each step brings the image plane 0.01 % nearer, so the focus goes away from the camera."""
         self._reach()
-        if abs(self._focus + steps) > _MOST_STEPS:
+        if abs(self._focus + steps) > _MAX_STEPS:
             raise CameraError(
                 f"the lens is at its stop: {self._focus + steps} steps from its start",
-                hint=f"it goes {_MOST_STEPS} steps either way",
+                hint=f"it goes {_MAX_STEPS} steps either way",
             )
         self._focus += steps
 
@@ -189,7 +189,7 @@ class VirtualCamera:
         self._card[f"{stem}.DNG"] = raw
         if self._values["imagequality"] == "RAW":
             return [f"{stem}.DNG"]
-        self._card[f"{stem}.JPG"] = _jpeg(linear)
+        self._card[f"{stem}.JPG"] = _encode_jpeg(linear)
         return [f"{stem}.DNG", f"{stem}.JPG"]
 
     def _frame(self, shot: PlannedShot) -> tuple[NDArray[np.float32], bytes]:
@@ -197,12 +197,12 @@ class VirtualCamera:
         shutter_s = parse_shutter_s(self._values["shutterspeed"]) or 1.0
         iso = int(self._values["iso"])
         start_mm = lens.image_distance_mm(self._config.focal_mm, _FOCUS_M)
-        image_mm = start_mm * (1 - _STEP * self._focus)
+        image_mm = start_mm * (1 - _FOCUS_STEP * self._focus)
         optics = Optics(f_number, lens.focus_distance_m(self._config.focal_mm, image_mm), image_mm)
-        light = _light(f_number, shutter_s, iso)
-        linear = _seen(self._config, self._seed, shot.scene, shot.kind, optics, start_mm) * np.float32(light)
+        light = _relative_light(f_number, shutter_s, iso)
+        linear = _render_linear(self._config, self._seed, shot.scene, shot.kind, optics, start_mm) * np.float32(light)
         config = self._config.model_copy(update={"iso": iso})
-        noise = np.random.default_rng([self._seed, _number(shot.stem), self._focus + _MOST_STEPS])
+        noise = np.random.default_rng([self._seed, _hash_number(shot.stem), self._focus + _MAX_STEPS])
         raw = dng.encode(sensor.expose(linear, config, noise), self._tags(config, optics, shutter_s, shot.index))
         return linear, raw
 
@@ -218,7 +218,7 @@ class VirtualCamera:
             focal_35mm=max(1, round(config.focal_mm * 36 / (config.width * config.pitch_mm))),
             focus_m=optics.focus_m,
             pitch_mm=config.pitch_mm,
-            taken_at=_FIRST_SHOT + timedelta(seconds=5 * index),
+            taken_at=_FIRST_SHOT_AT + timedelta(seconds=5 * index),
             cfa=config.cfa,
             black_level=config.black_level,
             white_level=config.white_level,
@@ -228,25 +228,25 @@ class VirtualCamera:
         )
 
 
-def _jpeg(linear: NDArray[np.float32]) -> bytes:
+def _encode_jpeg(linear: NDArray[np.float32]) -> bytes:
     codes = np.rint(255 * srgb_encode(np.clip(linear, 0, 1))).astype(np.uint8)
     return bytes(cv2.imencode(".jpg", codes[..., ::-1])[1])
 
 
-def _light(f_number: float, shutter_s: float, iso: float) -> float:
+def _relative_light(f_number: float, shutter_s: float, iso: float) -> float:
     """Light relative to the metered exposure."""
     metered_f, metered_s, metered_iso = _METERED
     return (metered_f / f_number) ** 2 * (shutter_s / metered_s) * (iso / metered_iso)
 
 
-def _seen(
+def _render_linear(
     config: SimulateConfig, seed: int, name: str, kind: str, optics: Optics, start_mm: float
 ) -> NDArray[np.float32]:
     """(H, W, 3) linear sRGB at the metered exposure: the scene through the lens."""
-    scene, exposure, margin = _world(config, seed, name, kind, start_mm)
+    scene, exposure, margin = _build_world(config, seed, name, kind, start_mm)
     depths = np.array([surface.inverse_depth for surface in scene.surfaces])
     zoom = start_mm / optics.image_mm
-    canvas = render.composite(scene, (np.abs(optics.signed_radius_px(depths, config)) * zoom).tolist())
+    canvas = compositing.composite(scene, (np.abs(optics.signed_radius_px(depths, config)) * zoom).tolist())
     if optics.image_mm == start_mm:
         frame = canvas[margin : margin + config.height, margin : margin + config.width]
     else:
@@ -266,7 +266,9 @@ def _seen(
 
 
 @lru_cache(maxsize=2)
-def _world(config: SimulateConfig, seed: int, name: str, kind: str, start_mm: float) -> tuple[VirtualScene, float, int]:
+def _build_world(
+    config: SimulateConfig, seed: int, name: str, kind: str, start_mm: float
+) -> tuple[VirtualScene, float, int]:
     """The scene called `name`, the factor that exposes it well at the metered exposure, and the canvas's margin.
 
     An aperture scene is deep (6 px of blur at f/2.8), a focus scene shallow, so that its first frame is sharp.
@@ -278,12 +280,12 @@ def _world(config: SimulateConfig, seed: int, name: str, kind: str, start_mm: fl
     )  # fmt: skip
     margin = 64 + round(0.04 * max(config.size))
     canvas = (config.height + 2 * margin, config.width + 2 * margin)
-    chance = np.random.default_rng([seed, _number(name)])
+    chance = np.random.default_rng([seed, _hash_number(name)])
     scene = dead_leaves(canvas, config.size, near, max(far, 0.0), chance)
-    bright = float(np.quantile(render.composite(scene)[::4, ::4].max(axis=2), 0.995))
+    bright = float(np.quantile(compositing.composite(scene)[::4, ::4].max(axis=2), 0.995))
     return scene, config.highlight_level / max(bright, 1e-6), margin
 
 
-def _number(text: str) -> int:
+def _hash_number(text: str) -> int:
     """A number that is the same for the same text in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.cli.options import RunOptions
 
 
-def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
+def _parse_size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
     """(width, height) of `1296x864`; Nones if the option was not given."""
     del context
     if value is None:
@@ -26,7 +26,7 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
     return int(width), int(height)
 
 
-def _depth(context: click.Context, option: click.Parameter, value: str | None) -> Path | str | None:
+def _parse_depth(context: click.Context, option: click.Parameter, value: str | None) -> Path | str | None:
     """`layers` and `ramp` as they are, anything else a path."""
     del context, option
     return value if value is None or value in ("layers", "ramp") else Path(value)
@@ -39,11 +39,13 @@ def _depth(context: click.Context, option: click.Parameter, value: str | None) -
     "--kind", type=click.Choice(["focus", "aperture"]), default="focus", show_default=True, help="What moves."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
-@click.option("--size", callback=_size, metavar="WxH", help="Sensor size in pixels, even numbers (default: 1296x864).")
+@click.option(
+    "--size", callback=_parse_size, metavar="WxH", help="Sensor size in pixels, even numbers (default: 1296x864)."
+)
 @click.option("--image", type=IN_PATH, help="Shoot this sharp photograph, or all those in this folder.")
 @click.option(
     "--depth",
-    callback=_depth,
+    callback=_parse_depth,
     metavar="layers|ramp|FILE",
     help="Depth in steps or continuous; or the photograph's: .npy in metres, PNG linear in inverse depth.",
 )
@@ -73,5 +75,5 @@ def simulate(
     lock_folders(out)
     mode, file = (None, depth) if isinstance(depth, Path) else (depth, None)
     config = run.section(SimulateConfig, "simulate", width=size[0], height=size[1], depth=mode)
-    photographs = () if image is None else sources.sources(image, file)
+    photographs = () if image is None else sources.find_photographs(image, file)
     run.echo(stage.simulate_pairs(out, config, photographs=photographs, **shooting, **run.stage))

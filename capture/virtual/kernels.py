@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _OUTLINE_POINTS = 96
 _ZONES = 12
-_THINNEST_PX = 0.02
+_MIN_RING_PX = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Pupil:
     rim_radius: float = np.inf
 
     @property
-    def round(self) -> bool:
+    def is_round(self) -> bool:
         """Whether it is the full disc."""
         return self.blades == 0 and np.hypot(self.rim_x, self.rim_y) + 1 <= self.rim_radius
 
@@ -63,7 +63,7 @@ class Pupil:
 ROUND = Pupil()
 
 
-def outline(pupil: Pupil) -> Plane:
+def pupil_outline(pupil: Pupil) -> Plane:
     """(n, 2) corners (x, y) of the pupil, counted by increasing angle.
 
     The polygon of the blades has the area π of the round opening; what the rim cuts off is lost.
@@ -74,7 +74,7 @@ def outline(pupil: Pupil) -> Plane:
         angles = np.sort(np.concatenate([angles, turn + side * np.arange(pupil.blades)]) % (2 * np.pi))
         straight = np.cos(side / 2) / np.cos((angles - turn) % side - side / 2)
         reach = straight + pupil.roundness * (1 - straight)
-        reach *= np.sqrt(np.pi / _area(_corners(reach, angles)))
+        reach *= np.sqrt(np.pi / _signed_area(_to_corners(reach, angles)))
     else:
         # A polygon of n corners is smaller than its circle.
         reach = np.full(angles.shape, np.sqrt(2 * np.pi / _OUTLINE_POINTS / np.sin(2 * np.pi / _OUTLINE_POINTS)))
@@ -82,12 +82,12 @@ def outline(pupil: Pupil) -> Plane:
         along = pupil.rim_x * np.cos(angles) + pupil.rim_y * np.sin(angles)
         inside = pupil.rim_radius**2 - pupil.rim_x**2 - pupil.rim_y**2 + along**2
         reach = np.minimum(reach, np.maximum(along + np.sqrt(np.maximum(inside, 0.0)), 1e-3))
-    return _corners(reach, angles)
+    return _to_corners(reach, angles)
 
 
 def open_fraction(pupil: Pupil) -> float:
     """The share of the round opening's light that passes: the vignetting that goes with a cat's eye."""
-    return 1.0 if pupil.round else _area(outline(pupil)) / np.pi
+    return 1.0 if pupil.is_round else _signed_area(pupil_outline(pupil)) / np.pi
 
 
 @lru_cache(maxsize=8192)
@@ -106,13 +106,13 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
     Returns:
         (2R + 1, 2R + 1) float32, read-only.
     """
-    if pupil.round and aberration_px == 0:
+    if pupil.is_round and aberration_px == 0:
         return disc_kernel(abs(radius_px))
     heights = np.sqrt(np.linspace(0.0, 1.0, _ZONES + 1)) if aberration_px else np.array([0.0, 1.0])
     landings = radius_px * heights + aberration_px * (heights**3 - heights)
-    shape = None if pupil.round else outline(pupil)
+    shape = None if pupil.is_round else pupil_outline(pupil)
     widest = 1.0 if shape is None else float(np.hypot(*shape.T).max())
-    reach = disc_reach_px(float(np.abs(landings).max()) * widest + _THINNEST_PX)
+    reach = disc_reach_px(float(np.abs(landings).max()) * widest + _MIN_RING_PX)
     if reach == 0:
         return disc_kernel(0.0)
     total = np.zeros((2 * reach + 1, 2 * reach + 1))
@@ -120,10 +120,10 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
     for number, (first, second) in enumerate(zip(landings[:-1].tolist(), landings[1:].tolist(), strict=True)):
         # Between the two radii lies what one zone of the pupil sends there; where they are too close, a thin ring.
         ring = np.abs(covers[number + 1] - covers[number])
-        if first * second < 0 or abs(abs(second) - abs(first)) < _THINNEST_PX:
-            outer = float(np.copysign(max(abs(first), abs(second), _THINNEST_PX), first + second))
-            thin = first * second > 0 and abs(outer) > _THINNEST_PX
-            inner = outer - np.copysign(_THINNEST_PX, outer) if thin else 0.0
+        if first * second < 0 or abs(abs(second) - abs(first)) < _MIN_RING_PX:
+            outer = float(np.copysign(max(abs(first), abs(second), _MIN_RING_PX), first + second))
+            thin = first * second > 0 and abs(outer) > _MIN_RING_PX
+            inner = outer - np.copysign(_MIN_RING_PX, outer) if thin else 0.0
             ring = _coverage(outer, shape, reach) - _coverage(inner, shape, reach)
         total += ring / ring.sum()
     return normalised_kernel(total)
@@ -158,10 +158,10 @@ def _polygon_area(corners: Plane, nodes: Plane) -> Plane:
     return np.asarray(np.einsum("rce,re->rc", mean, length), dtype=np.float64)
 
 
-def _corners(reach: Plane, angles: Plane) -> Plane:
+def _to_corners(reach: Plane, angles: Plane) -> Plane:
     return np.column_stack([reach * np.cos(angles), reach * np.sin(angles)])
 
 
-def _area(corners: Plane) -> float:
+def _signed_area(corners: Plane) -> float:
     following = np.roll(corners, -1, axis=0)
     return float(np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]) / 2)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _RADIUS_STEP_PX = 0.125
 _FIELD_STEPS = 8
-_FRACTIONS = 65
+_FIELD_SAMPLES = 65
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Optics:
     corner_px: float = 1.0
 
     @property
-    def exact(self) -> bool:
+    def is_plain_disc(self) -> bool:
         """Whether points are plain discs everywhere."""
-        return self.pupil.round and self.aberration_px == 0 and not self.varies
+        return self.pupil.is_round and self.aberration_px == 0 and not self.varies_over_frame
 
     @property
-    def varies(self) -> bool:
+    def varies_over_frame(self) -> bool:
         """Whether the shape depends on the place in the frame."""
         return self.rim_shift + 1 > self.rim_radius + 1e-9
 
@@ -62,7 +62,7 @@ class Optics:
         Discs are exact. Other shapes are blended linearly between neighbours an eighth of a pixel of radius apart
         (from 8 px on, a sixty-fourth of it or less), and between the four places of a grid around `place`.
         """
-        if self.exact:
+        if self.is_plain_disc:
             return disc_kernel(abs(float(radius_px)))
         step_px = _RADIUS_STEP_PX * 2.0 ** max(0, np.floor(np.log2(max(abs(radius_px), 1.0) / 8)) + 1)
         steps = radius_px / step_px
@@ -94,8 +94,8 @@ class Optics:
         )
 
     def _pupils(self, place: tuple[float, float] | None) -> list[tuple[float, Pupil]]:
-        if place is None or not self.varies:
-            return [(1.0, self.pupil_at(0, 0) if self.varies else self.pupil)]
+        if place is None or not self.varies_over_frame:
+            return [(1.0, self.pupil_at(0, 0) if self.varies_over_frame else self.pupil)]
         x, y = ((at - middle) / self.spacing_px for at, middle in zip(place, self.centre, strict=True))
         column, row = int(np.floor(x)), int(np.floor(y))
         across, down = x - column, y - row
@@ -108,7 +108,7 @@ class Optics:
 
     def light(self, size: tuple[int, int]) -> NDArray[np.float32]:
         """(H, W): the share of the light that the rim lets through to each pixel of a frame; its kernels' true sum."""
-        if not self.varies:
+        if not self.varies_over_frame:
             return np.ones(size, np.float32)
         y = (np.arange(size[0], dtype=np.float32) - (size[0] - 1) / 2)[:, None]
         x = (np.arange(size[1], dtype=np.float32) - (size[1] - 1) / 2)[None, :]
@@ -122,7 +122,7 @@ def _open_fractions(
     pupil: Pupil, rim_shift: float, rim_radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances from the centre, 1 at the corner, and the share of light that passes there."""
-    at = np.linspace(0.0, 1.2, _FRACTIONS)
+    at = np.linspace(0.0, 1.2, _FIELD_SAMPLES)
     # The mean over directions: a polygon loses a little more in some than in others.
     turns = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     shares = [
@@ -138,11 +138,11 @@ def _open_fractions(
     return at, np.asarray(shares, dtype=np.float64)
 
 
-PLAIN = Optics()
+THIN_LENS = Optics()
 """A thin lens with a round opening."""
 
 
-def stopped_to(f_number: float, config: SimulateConfig, centre: tuple[float, float]) -> Optics:
+def optics_at(f_number: float, config: SimulateConfig, centre: tuple[float, float]) -> Optics:
     """The configured lens at an f-number.
 
     Args:

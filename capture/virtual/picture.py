@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from capture.virtual.ground import tilted
-from capture.virtual.scene import VirtualScene, photograph
+from capture.virtual.ground_plane import depth_ramp
+from capture.virtual.scene import VirtualScene, slice_photograph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from capture.virtual.config import SimulateConfig
-    from capture.virtual.plan import Plan
+    from capture.virtual.plan import PairPlan
 
-_EXACT_DEPTHS = 32
-_MOST_SURFACES = 48
+_MAX_EXACT_DEPTHS = 32
+_MAX_SURFACES = 48
 _STEP_PX = 0.5
 _JUMP_PX = 1.0
-_MOSTLY = 0.9
+_JUMP_FRACTION = 0.9
 _PLANES = 6
-_BLOB = 0.15
-_STEEPEST_DEG = 60.0
+_BLOB_SIZE = 0.15
+_MAX_TILT_DEG = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Picture:
     inverse_depth: NDArray[np.float32]
     depths: tuple[float, float] | None
 
-    def scene(self, canvas: tuple[int, int], plan: Plan, config: SimulateConfig) -> VirtualScene:
+    def scene(self, canvas: tuple[int, int], plan: PairPlan, config: SimulateConfig) -> VirtualScene:
         """The picture scaled to cover `canvas` (height, width), cut into surfaces of nearly equal blur."""
-        linear = _covering(self.linear, canvas, smooth=True)
-        depth = _covering(self.inverse_depth, canvas, smooth=False)
+        linear = _resize_to_cover(self.linear, canvas, smooth=True)
+        depth = _resize_to_cover(self.inverse_depth, canvas, smooth=False)
         if self.depths is None:
             depth = (plan.far + (plan.near - plan.far) * depth).astype(np.float32)
         ends = np.array([plan.near, plan.far])
@@ -52,17 +52,19 @@ class Picture:
         reach = int(np.ceil(max(np.abs(radius).max() for radius in radii))) + 2
         spread_px = max(float(np.ptp(radius)) for radius in radii)
         if config.depth == "layers":
-            return photograph(linear, depth, _edges(depth, spread_px), reach)
-        return photograph(linear, depth, _jumps(depth, spread_px), reach, uneven=True)
+            return slice_photograph(linear, depth, _depth_cuts(depth, spread_px), reach)
+        return slice_photograph(linear, depth, _cuts_at_jumps(depth, spread_px), reach, uneven=True)
 
 
-def metric(linear: NDArray[np.float32], distance_m: NDArray[np.float64]) -> Picture:
+def picture_from_distance(linear: NDArray[np.float32], distance_m: NDArray[np.float64]) -> Picture:
     """A picture whose (H, W) depth map holds metres, infinity allowed."""
     inverse = (1.0 / distance_m).astype(np.float32)
     return Picture(linear, inverse, (float(inverse.max()), float(inverse.min())))
 
 
-def relative(linear: NDArray[np.float32], nearness: NDArray[np.float32], config: SimulateConfig) -> Picture:
+def picture_from_nearness(
+    linear: NDArray[np.float32], nearness: NDArray[np.float32], config: SimulateConfig
+) -> Picture:
     """A picture whose (H, W) depth map is linear in inverse depth: 0 = `far_m` … 1 = `near_m` of the configuration."""
     if config.near_m is None or config.far_m is None:
         return Picture(linear, nearness, None)
@@ -70,7 +72,7 @@ def relative(linear: NDArray[np.float32], nearness: NDArray[np.float32], config:
     return Picture(linear, (far + (near - far) * nearness).astype(np.float32), (near, far))
 
 
-def synthetic(size: tuple[int, int], depth: str, rng: np.random.Generator) -> NDArray[np.float32]:
+def synthesise_nearness(size: tuple[int, int], depth: str, rng: np.random.Generator) -> NDArray[np.float32]:
     """(H, W) nearness 0 … 1 for a photograph without a depth map, nearer towards the bottom as most things are.
 
     Args:
@@ -78,17 +80,17 @@ def synthetic(size: tuple[int, int], depth: str, rng: np.random.Generator) -> ND
         depth: `ramp` is a tilted plane; `layers` are six planes whose borders wander across the picture.
         rng: Draws the tilt and the borders.
     """
-    plane = tilted(size, 1.0, 0.0, np.radians(rng.uniform(-_STEEPEST_DEG, _STEEPEST_DEG)))
+    plane = depth_ramp(size, 1.0, 0.0, np.radians(rng.uniform(-_MAX_TILT_DEG, _MAX_TILT_DEG)))
     if depth == "ramp":
         return plane
-    coarse = rng.standard_normal((round(2 / _BLOB), round(2 / _BLOB))).astype(np.float32)
+    coarse = rng.standard_normal((round(2 / _BLOB_SIZE), round(2 / _BLOB_SIZE))).astype(np.float32)
     wandering = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
     field = plane + 0.2 * wandering
     ranks = np.quantile(field, np.linspace(0, 1, _PLANES + 1)[1:-1])
     return np.asarray(np.searchsorted(ranks, field) / (_PLANES - 1), dtype=np.float32)
 
 
-def _covering(image: NDArray[np.float32], canvas: tuple[int, int], *, smooth: bool) -> NDArray[np.float32]:
+def _resize_to_cover(image: NDArray[np.float32], canvas: tuple[int, int], *, smooth: bool) -> NDArray[np.float32]:
     height, width = image.shape[:2]
     scale = max(canvas[0] / height, canvas[1] / width)
     high, wide = max(canvas[0], round(height * scale)), max(canvas[1], round(width * scale))
@@ -98,20 +100,20 @@ def _covering(image: NDArray[np.float32], canvas: tuple[int, int], *, smooth: bo
     return np.maximum(fitted[top : top + canvas[0], left : left + canvas[1]], 0)
 
 
-def _edges(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
+def _depth_cuts(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
     """Where to cut the inverse depths: between all of them if they are few, else every half pixel of radius."""
     values = np.unique(depth).astype(np.float64)
-    if len(values) <= _EXACT_DEPTHS:
+    if len(values) <= _MAX_EXACT_DEPTHS:
         inner = (values[1:] + values[:-1]) / 2
         return np.concatenate([[values[0] - 1], inner, [values[-1] + 1]])
-    count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MOST_SURFACES))
+    count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MAX_SURFACES))
     return np.linspace(values[0], values[-1], count + 1)
 
 
-def _jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
+def _cuts_at_jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
     """The cuts of `_edges` at which the depth jumps: nine of ten neighbours across are over a pixel of radius apart."""
     low, high = float(depth.min()), float(depth.max())
-    count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MOST_SURFACES))
+    count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MAX_SURFACES))
     edges = np.linspace(low, high, count + 1)
     crossings, leaps = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     for first, second in ((depth[1:], depth[:-1]), (depth[:, 1:], depth[:, :-1])):
@@ -123,5 +125,5 @@ def _jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
             total += np.cumsum(
                 np.bincount(begin[chosen], minlength=count + 2) - np.bincount(end[chosen], minlength=count + 2)
             )[: count + 1]
-    inner = (leaps > _MOSTLY * crossings)[1:-1]
+    inner = (leaps > _JUMP_FRACTION * crossings)[1:-1]
     return np.concatenate([[low - 1], edges[1:-1][inner], [high + 1]])

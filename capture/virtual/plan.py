@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from capture.virtual.config import SimulateConfig
 
-_FARTHEST_M = 1000.0
+_MAX_FOCUS_M = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class VirtualShot:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PairPlan:
     """Both shots and how the scene lies before the camera.
 
     Attributes:
@@ -113,7 +113,7 @@ def plan_pair(
     *,
     depths: tuple[float, float] | None = None,
     both_blurred: bool = False,
-) -> Plan:
+) -> PairPlan:
     """Draws the settings of one pair.
 
     Args:
@@ -128,7 +128,7 @@ def plan_pair(
         ValueError: `kind` is neither `focus` nor `aperture`.
     """
     draws = rng.random(8).tolist()
-    make = {PairKind.FOCUS: _focus_pair, PairKind.APERTURE: _aperture_pair}.get(kind)
+    make = {PairKind.FOCUS: _plan_focus_pair, PairKind.APERTURE: _plan_aperture_pair}.get(kind)
     if make is None:
         raise ValueError(f"the virtual camera shoots focus and aperture pairs, not {kind}")
     blur, sharp, near, far = make(config, draws, depths, both_blurred)
@@ -136,17 +136,17 @@ def plan_pair(
     # Pan and tilt move the corners more than the centre, by 1/cos² of their angle; the limit holds for them too.
     corner = math.hypot(*config.size) / 2 * config.pitch_mm / sharp.image_mm
     length, direction = config.max_shift_px * math.sqrt(draws[5]) / (1 + corner**2), 2 * math.pi * draws[6]
-    homography = between_shots(
+    homography = rotation_homography(
         blur,
         sharp,
         config,
         shift_px=(length * math.cos(direction), length * math.sin(direction)),
         rotation_deg=config.max_rotation_deg * (2 * draws[7] - 1),
     )
-    return Plan(blur=blur, sharp=sharp, near=near, far=far, homography=homography)
+    return PairPlan(blur=blur, sharp=sharp, near=near, far=far, homography=homography)
 
 
-def between_shots(
+def rotation_homography(
     blur: VirtualShot, sharp: VirtualShot, config: SimulateConfig, *, shift_px: tuple[float, float], rotation_deg: float
 ) -> NDArray[np.float64]:
     """K_s R K_b⁻¹: blurred (x, y, 1) to sharp for a camera turned about its optical centre (no parallax).
@@ -170,28 +170,28 @@ def _intrinsics(focal_px: float, config: SimulateConfig) -> NDArray[np.float64]:
     )
 
 
-def _stops(config: SimulateConfig) -> tuple[float, ...]:
+def _f_stops(config: SimulateConfig) -> tuple[float, ...]:
     inside = tuple(stop for stop in THIRD_STOPS if config.f_number_min <= stop <= config.f_number_max)
     return tuple(sorted({config.f_number_min, *inside, config.f_number_max}))
 
 
-def _scale(config: SimulateConfig, f_number: float) -> float:
+def _radius_scale_px(config: SimulateConfig, f_number: float) -> float:
     """Radius in pixels per unit of |v(s)/v(d) - 1|."""
     return config.focal_mm / (2 * f_number * config.pitch_mm)
 
 
-def _largest_radius(config: SimulateConfig, draw: float, both_blurred: bool) -> float:
+def _draw_largest_radius_px(config: SimulateConfig, draw: float, both_blurred: bool) -> float:
     low = max(config.min_coc_px, min(2 * config.sharp_coc_px, config.max_coc_px))
     return max(low + (config.max_coc_px - low) * draw, 0.7 * config.max_coc_px if both_blurred else 0.0)
 
 
-def _shot(config: SimulateConfig, f_number: float, image_mm: float) -> VirtualShot:
+def _build_shot(config: SimulateConfig, f_number: float, image_mm: float) -> VirtualShot:
     # Beyond the horizon a lens is focused at "infinity"; a finite figure keeps EXIF and the lens equation whole.
-    image_mm = max(float(image_mm), image_distance_mm(config.focal_mm, _FARTHEST_M))
+    image_mm = max(float(image_mm), image_distance_mm(config.focal_mm, _MAX_FOCUS_M))
     return VirtualShot(f_number=f_number, focus_m=focus_distance_m(config.focal_mm, image_mm), image_mm=image_mm)
 
 
-def _image_of(config: SimulateConfig, dioptres: float) -> float:
+def _image_distance_of(config: SimulateConfig, dioptres: float) -> float:
     return 1.0 / (1.0 / config.focal_mm - dioptres / 1000.0)
 
 
@@ -200,10 +200,10 @@ def _inverse_depth(config: SimulateConfig, ratio: float, image_mm: float) -> flo
     return max(0.0, 1000.0 * (1.0 / config.focal_mm - ratio / image_mm))
 
 
-def _focus_pair(
+def _plan_focus_pair(
     config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
 ) -> tuple[VirtualShot, VirtualShot, float, float]:
-    radius = _largest_radius(config, draws[0], both_blurred)
+    radius = _draw_largest_radius_px(config, draws[0], both_blurred)
     wanted = config.max_zoom * (0.25 + 0.75 * draws[1])
     sign = -1.0 if draws[2] < 0.5 else 1.0
     # Focusing farther than a far scene would have to go beyond infinity.
@@ -216,38 +216,38 @@ def _focus_pair(
     else:
         ratios = [1.0 / config.focal_mm - dioptres / 1000.0 for dioptres in depths]
         image_s = 2.0 / sum(ratios)
-        horizon = image_distance_mm(config.focal_mm, _FARTHEST_M)
+        horizon = image_distance_mm(config.focal_mm, _MAX_FOCUS_M)
         spread = image_s * abs(ratios[0] - ratios[1]) / 2
         sign = 1.0 if focus_distance_m(config.focal_mm, max(image_s, horizon)) > horizon_m else sign
 
     def ratio_for(f_number: float) -> float:
-        scale = _scale(config, f_number)
+        scale = _radius_scale_px(config, f_number)
         half = spread if spread is not None else min(config.sharp_coc_px, radius / 2) / scale
         return max(1e-3, (1 + sign * radius / scale) / (1 + sign * half))
 
     def zoom_off(f_number: float) -> float:
         return abs(1 / ratio_for(f_number) - 1)
 
-    ahead = [stop for stop in _stops(config) if sign * (ratio_for(stop) - 1) > 0] or [_stops(config)[-1]]
+    ahead = [stop for stop in _f_stops(config) if sign * (ratio_for(stop) - 1) > 0] or [_f_stops(config)[-1]]
     allowed = [stop for stop in ahead if zoom_off(stop) <= config.max_zoom] or [ahead[0]]
     f_number = min(allowed, key=lambda stop: abs(zoom_off(stop) - wanted))
     # A lens that cannot open far enough reaches the largest allowed breathing before the wanted radius.
     ratio = min(max(ratio_for(f_number), 1 / (1 + config.max_zoom)), 1 / (1 - config.max_zoom))
-    half = spread if spread is not None else min(config.sharp_coc_px, radius / 2) / _scale(config, f_number)
+    half = spread if spread is not None else min(config.sharp_coc_px, radius / 2) / _radius_scale_px(config, f_number)
     sharp_image = image_s * (1 + 0.9 * (ratio - 1)) if both_blurred else image_s
     near, far = (
         depths
         if depths is not None
         else (_inverse_depth(config, 1 - half, image_s), _inverse_depth(config, 1 + half, image_s))
     )
-    return _shot(config, f_number, image_s * ratio), _shot(config, f_number, sharp_image), near, far
+    return _build_shot(config, f_number, image_s * ratio), _build_shot(config, f_number, sharp_image), near, far
 
 
-def _aperture_pair(
+def _plan_aperture_pair(
     config: SimulateConfig, draws: list[float], depths: tuple[float, float] | None, both_blurred: bool
 ) -> tuple[VirtualShot, VirtualShot, float, float]:
-    stops = _stops(config)
-    radius = min(_largest_radius(config, draws[0], both_blurred), config.sharp_coc_px * stops[-1] / stops[0])
+    stops = _f_stops(config)
+    radius = min(_draw_largest_radius_px(config, draws[0], both_blurred), config.sharp_coc_px * stops[-1] / stops[0])
     # The nearer end takes the share `balance` of the depth range, seen from the focal plane.
     balance = 0.2 + 0.6 * draws[2]
     if depths is None:
@@ -255,18 +255,18 @@ def _aperture_pair(
         f_blur = openings[int(draws[1] * len(openings))] if openings else stops[0]
         distance_m = config.focus_min_m + (config.focus_max_m - config.focus_min_m) * draws[3]
         image_mm = image_distance_mm(config.focal_mm, distance_m)
-        reach = (0.25 if both_blurred else 1.0) * radius / _scale(config, f_blur) / max(balance, 1 - balance)
+        reach = (0.25 if both_blurred else 1.0) * radius / _radius_scale_px(config, f_blur) / max(balance, 1 - balance)
         near = _inverse_depth(config, 1 - balance * reach, image_mm)
         far = _inverse_depth(config, 1 + (1 - balance) * reach, image_mm)
     else:
         near, far = depths
-        image_mm = _image_of(config, near - balance * (near - far))
-        reach = max(abs(image_mm / _image_of(config, dioptres) - 1) for dioptres in depths)
-        f_blur = next((stop for stop in stops if _scale(config, stop) * reach <= radius), stops[-1])
+        image_mm = _image_distance_of(config, near - balance * (near - far))
+        reach = max(abs(image_mm / _image_distance_of(config, dioptres) - 1) for dioptres in depths)
+        f_blur = next((stop for stop in stops if _radius_scale_px(config, stop) * reach <= radius), stops[-1])
     if both_blurred:
-        image_mm = image_mm * (1 + 0.7 * radius / _scale(config, f_blur))
+        image_mm = image_mm * (1 + 0.7 * radius / _radius_scale_px(config, f_blur))
         f_sharp = stops[min(stops.index(f_blur) + 1, len(stops) - 1)]
-        return _shot(config, f_blur, image_mm), _shot(config, f_sharp, image_mm), near, far
-    worst = max(abs(float(_shot(config, f_blur, image_mm).signed_radius_px(end, config))) for end in (near, far))
+        return _build_shot(config, f_blur, image_mm), _build_shot(config, f_sharp, image_mm), near, far
+    worst = max(abs(float(_build_shot(config, f_blur, image_mm).signed_radius_px(end, config))) for end in (near, far))
     f_sharp = next((stop for stop in stops if worst * f_blur / stop <= config.sharp_coc_px * (1 + 1e-9)), stops[-1])
-    return _shot(config, f_blur, image_mm), _shot(config, f_sharp, image_mm), near, far
+    return _build_shot(config, f_blur, image_mm), _build_shot(config, f_sharp, image_mm), near, far

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from capture.virtual.texture import Look, look, palettes, two_tones
+from capture.virtual.texture import Appearance, draw_appearance, draw_palettes, paint_two_tones
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Surface:
         """Inverse depths in 1/m that broadcast over its pixels."""
         return np.asarray(self.inverse_depth if self.relief is None else self.relief, dtype=np.float64)
 
-    def place(self, reach_px: int = 0, *, moved: bool = False) -> tuple[int, int]:
+    def position(self, reach_px: int = 0, *, moved: bool = False) -> tuple[int, int]:
         """(top, left) on the canvas of the surface enlarged by `reach_px`, before or after its jump."""
         dx, dy = self.jump if moved else (0, 0)
         return self.top + dy - reach_px, self.left + dx - reach_px
@@ -76,18 +76,18 @@ class VirtualScene:
         if self.inverse_depth is not None:
             depth, painted = self.inverse_depth.copy(), tuple(s for s in self.surfaces if s.jump != (0, 0))
         for surface in painted:
-            target, source = overlap(self.size, surface.rgba.shape[:2], surface.place())
+            target, source = overlap_slices(self.size, surface.rgba.shape[:2], surface.position())
             seen = surface.rgba[..., 3][source] >= 0.5
             own = np.broadcast_to(surface.depths.astype(np.float32), surface.rgba.shape[:2])
             depth[target][seen] = own[source][seen]
         return depth
 
-    def jumping(self, *, moved: bool = False) -> NDArray[np.float32]:
+    def moving_object_mask(self, *, moved: bool = False) -> NDArray[np.float32]:
         """(H, W) 1 where the object that jumps is seen, before or after its jump, else 0."""
         mask = np.zeros(self.size, np.float32)
         last = self.surfaces[-1]
         if last.jump != (0, 0):
-            target, source = overlap(self.size, last.rgba.shape[:2], last.place(moved=moved))
+            target, source = overlap_slices(self.size, last.rgba.shape[:2], last.position(moved=moved))
             mask[target] = last.rgba[..., 3][source] >= 0.5
         return mask
 
@@ -106,14 +106,14 @@ class Leaf:
     outline: NDArray[np.float64]
     inverse_depth: float
     tones: NDArray[np.float32]
-    seen: Look
+    seen: Appearance
 
-    def painted(self) -> Surface:
+    def paint(self) -> Surface:
         """The leaf as a surface, antialiased."""
         left, top = (np.floor(self.outline.min(axis=0)).astype(int) - 2).tolist()
         right, bottom = (np.ceil(self.outline.max(axis=0)).astype(int) + 3).tolist()
-        coverage = _coverage(self.outline - (left, top), (bottom - top, right - left))
-        return Surface(two_tones(coverage, self.tones, self.seen), left, top, self.inverse_depth)
+        coverage = _rasterise(self.outline - (left, top), (bottom - top, right - left))
+        return Surface(paint_two_tones(coverage, self.tones, self.seen), left, top, self.inverse_depth)
 
 
 def dead_leaves(
@@ -135,16 +135,16 @@ def dead_leaves(
         rng: Source of chance.
         reach_px: Largest reach of a kernel; leaves that stay hidden behind others even so are left out. None keeps all.
     """
-    leaves, ground = sketched(size, frame, rng)
+    leaves, ground = draw_leaves(size, frame, rng)
     # A leaf with t of the drop order behind it survives with exp(-coverage (1 - t)): equal area per dioptre.
     cover = np.exp(-_COVERAGE * (1 - (np.arange(len(leaves)) + 1) / len(leaves)))
     depths = far + (near - far) * (cover - cover[0]) / (cover[-1] - cover[0])
     placed = [replace(leaf, inverse_depth=depth) for leaf, depth in zip(leaves, depths.tolist(), strict=True)]
-    seen = placed if reach_px is None else _visible(placed, size, reach_px)
-    return VirtualScene((replace(ground, inverse_depth=far), *(leaf.painted() for leaf in seen)), size)
+    seen = placed if reach_px is None else _drop_hidden(placed, size, reach_px)
+    return VirtualScene((replace(ground, inverse_depth=far), *(leaf.paint() for leaf in seen)), size)
 
 
-def sketched(
+def draw_leaves(
     size: tuple[int, int], frame: tuple[int, int], rng: np.random.Generator, coverage: float = _COVERAGE
 ) -> tuple[list[Leaf], Surface]:
     """Leaves in the order in which they are dropped, all at depth 0, and the ground they fall on.
@@ -162,16 +162,16 @@ def sketched(
     count = max(8, round(coverage * height * width / mean_area))
     radii = (smallest**-2 - rng.random(count) * (smallest**-2 - largest**-2)) ** -0.5
     centres = rng.random((count, 2)) * (width, height)
-    tones = palettes(count + 1, rng)
-    ground = Surface(two_tones(np.ones(size, np.float32), tones[-1], look(rng)), 0, 0, 0.0)
+    tones = draw_palettes(count + 1, rng)
+    ground = Surface(paint_two_tones(np.ones(size, np.float32), tones[-1], draw_appearance(rng)), 0, 0, 0.0)
     leaves = [
-        Leaf(_outline(rng) * radius + centre, 0.0, colours, look(rng))
+        Leaf(_random_outline(rng) * radius + centre, 0.0, colours, draw_appearance(rng))
         for radius, centre, colours in zip(radii.tolist(), centres, tones[:-1], strict=True)
     ]
     return leaves, ground
 
 
-def _visible(leaves: list[Leaf], size: tuple[int, int], reach_px: float) -> list[Leaf]:
+def _drop_hidden(leaves: list[Leaf], size: tuple[int, int], reach_px: float) -> list[Leaf]:
     """The leaves that are seen, in the same order: those not wholly behind the opaque insides of nearer ones."""
     edge = int(np.ceil(reach_px)) + 4
     hidden = np.zeros((size[0] + 2 * edge, size[1] + 2 * edge), np.uint8)
@@ -189,12 +189,12 @@ def _visible(leaves: list[Leaf], size: tuple[int, int], reach_px: float) -> list
             shape = [points - (left, top)]
             cv2.fillPoly(inside, shape, 1)
             cv2.polylines(inside, shape, True, 0, 2 * edge)
-            target, source = overlap(hidden.shape, inside.shape, (top, left))
+            target, source = overlap_slices(hidden.shape, inside.shape, (top, left))
             hidden[target] |= inside[source]
     return kept[::-1]
 
 
-def with_moving_object(
+def add_moving_object(
     scene: VirtualScene,
     frame: tuple[int, int],
     near: float,
@@ -219,13 +219,13 @@ def with_moving_object(
     middle = np.array([scene.size[1], scene.size[0]]) / 2
     slack = np.maximum(np.array([frame[1], frame[0]]) / 2 - radius - 60, 0) * 0.8
     x, y = middle + rng.uniform(-1, 1, 2) * slack - np.array(jump) / 2
-    colours = palettes(1, rng, least_contrast=0.9)[0]
-    thing = Leaf(_outline(rng) * radius + (x, y), near, colours, look(rng, bold=True)).painted()
+    colours = draw_palettes(1, rng, least_contrast=0.9)[0]
+    thing = Leaf(_random_outline(rng) * radius + (x, y), near, colours, draw_appearance(rng, bold=True)).paint()
     thing = replace(thing, jump=jump)
     return VirtualScene((*scene.surfaces, thing), scene.size, scene.inverse_depth)
 
 
-def photograph(
+def slice_photograph(
     image: NDArray[np.float32],
     inverse_depth: NDArray[np.float32],
     edges: NDArray[np.float64],
@@ -257,7 +257,7 @@ def photograph(
         alpha = (visible | (around & (bins > number))) if surfaces else np.ones(bins.shape, np.bool_)
         left, top, wide, high = cv2.boundingRect(alpha.astype(np.uint8))
         crop = (slice(top, top + high), slice(left, left + wide))
-        colour = np.where(visible[crop][..., None], image[crop], _continued(image[crop], visible[crop]))
+        colour = np.where(visible[crop][..., None], image[crop], _fill_hidden(image[crop], visible[crop]))
         opaque = alpha[crop].astype(np.float32)
         rgba = np.dstack([colour * opaque[..., None], opaque]).astype(np.float32)
         # Hidden parts are as near as their surface gets to what hides them.
@@ -267,7 +267,7 @@ def photograph(
     return VirtualScene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
 
 
-def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _fill_hidden(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Colours spread from `visible` pixels into the others, by a pyramid of weighted means (push-pull)."""
     weight = visible.astype(np.float32)
     levels = [np.dstack([image * weight[..., None], weight])]
@@ -282,7 +282,7 @@ def _continued(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArra
     return np.asarray(filled, dtype=np.float32)
 
 
-def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def _random_outline(rng: np.random.Generator) -> NDArray[np.float64]:
     """(n, 2) corners of an ellipse, a polygon, a bar or a lobed leaf of about unit radius, turned at random."""
     kind, turn = rng.integers(4), rng.uniform(0, 2 * np.pi)
     if kind == 1:
@@ -305,7 +305,7 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.column_stack([cosine * x - sine * y, sine * x + cosine * y])
 
 
-def _coverage(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+def _rasterise(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
     """Share of each pixel inside the polygon, softened as a lens would."""
     fine = np.zeros((size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING), np.uint8)
     points = np.rint((outline + 0.5) * _SUPERSAMPLING - 0.5).astype(np.int32)
@@ -314,7 +314,7 @@ def _coverage(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np
     return np.asarray(cv2.GaussianBlur(area, (3, 3), _EDGE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT))
 
 
-def overlap(
+def overlap_slices(
     size: tuple[int, int], patch: tuple[int, ...], place: tuple[int, int]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where a patch at `place` (top, left) meets the canvas: slices of the canvas and of the patch; may be empty."""

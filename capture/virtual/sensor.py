@@ -49,15 +49,15 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
         band = slice(top, top + _BAND_ROWS)
         # Not `linear @ matrix.T`: a threaded BLAS may round differently on another machine.
         camera = np.asarray(cv2.transform(np.ascontiguousarray(linear[band]), mixing), dtype=np.float32)
-        signal = mosaic(camera, config.cfa)
+        signal = to_mosaic(camera, config.cfa)
         if rng is not None and config.noise:
-            signal = _noisy(signal, config, rng)
+            signal = _add_noise(signal, config, rng)
         raw = config.black_level + signal * np.float32(config.white_level - config.black_level)
         numbers[band] = np.clip(np.rint(raw), 0, config.white_level)
     return numbers
 
 
-def _noisy(signal: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+def _add_noise(signal: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator) -> NDArray[np.float32]:
     """`signal` with shot and read noise; a normal distribution stands in for Poisson's from 100 electrons on."""
     well = np.float32(full_well_e(config))
     electrons = np.maximum(signal, np.float32(0)) * well
@@ -82,7 +82,7 @@ def noise_profile(config: SimulateConfig) -> tuple[float, float]:
     return (1.0 / well, (config.read_noise_e / well) ** 2) if config.noise else (0.0, 0.0)
 
 
-def mosaic(camera_rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:
+def to_mosaic(camera_rgb: NDArray[np.float32], cfa: str) -> NDArray[np.float32]:
     """(H, W): one colour a pixel of the (H, W, 3) image, in the 2x2 pattern `cfa` such as RGGB."""
     samples = np.empty(camera_rgb.shape[:2], np.float32)
     for position, colour in enumerate(cfa):

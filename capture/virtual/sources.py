@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from capture.virtual.picture import Picture, metric, relative, synthetic
+from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness, synthesise_nearness
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.formats.decoding import IMAGE_SUFFIXES
 from sdd_toolkit.frames.writing import read_image
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PhotographSource:
     """A photograph and its depth map on disk; without one the camera makes a depth."""
 
     image: Path
     depth: Path | None = None
 
 
-def sources(image: Path, depth: Path | None = None) -> tuple[Source, ...]:
+def find_photographs(image: Path, depth: Path | None = None) -> tuple[PhotographSource, ...]:
     """What `--image` and `--depth` name: one photograph, or all those in a folder in the order of their names.
 
     Raises:
         InputError: A folder holds no photograph, or is given together with a depth map.
     """
     if not image.is_dir():
-        return (Source(image, depth),)
+        return (PhotographSource(image, depth),)
     if depth is not None:
         raise InputError(f"{image} is a folder, {depth} the depth of one photograph", hint="leave --depth FILE out")
-    found = sorted((p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_by_name)
+    found = sorted((p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_name_key)
     if not found:
         raise InputError(f"there is no photograph in {image}", hint="PNG, TIFF and JPEG files are looked for")
-    return tuple(Source(path) for path in found)
+    return tuple(PhotographSource(path) for path in found)
 
 
-def load(source: Source, config: SimulateConfig, rng: np.random.Generator) -> Picture:
+def load_picture(source: PhotographSource, config: SimulateConfig, rng: np.random.Generator) -> Picture:
     """Reads a photograph and its depth map.
 
     The map is a `.npy` of metres (infinity allowed), or an 8/16-bit grey PNG or TIFF linear in inverse depth, where
@@ -60,21 +60,23 @@ def load(source: Source, config: SimulateConfig, rng: np.random.Generator) -> Pi
     image = read_image(source.image)
     linear = srgb_decode(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max))
     if source.depth is None:
-        return relative(linear, synthetic((linear.shape[0], linear.shape[1]), config.depth, rng), config)
+        return picture_from_nearness(
+            linear, synthesise_nearness((linear.shape[0], linear.shape[1]), config.depth, rng), config
+        )
     if source.depth.suffix.lower() == ".npy":
-        distance = _distances(source.depth, config)
-        _same_size(source, linear, distance)
-        return metric(linear, distance)
+        distance = _read_distances(source.depth, config)
+        _check_size(source, linear, distance)
+        return picture_from_distance(linear, distance)
     values = read_image(source.depth)[..., 0]
-    _same_size(source, linear, values)
-    return relative(linear, values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), config)
+    _check_size(source, linear, values)
+    return picture_from_nearness(linear, values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), config)
 
 
-def _by_name(path: Path) -> tuple[str, str]:
+def _name_key(path: Path) -> tuple[str, str]:
     return path.name.casefold(), path.name
 
 
-def _distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
+def _read_distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
     try:
         distance = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     except (OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError, BadZipFile) as error:
@@ -92,7 +94,9 @@ def _distances(path: Path, config: SimulateConfig) -> NDArray[np.float64]:
     return distance
 
 
-def _same_size(source: Source, image: NDArray[np.float32], depth: NDArray[np.float64] | NDArray[np.generic]) -> None:
+def _check_size(
+    source: PhotographSource, image: NDArray[np.float32], depth: NDArray[np.float64] | NDArray[np.generic]
+) -> None:
     if image.shape[:2] != depth.shape:
         raise InputError(
             f"{source.depth} is {depth.shape[1]}x{depth.shape[0]}, {source.image} is {image.shape[1]}x{image.shape[0]}",

@@ -14,9 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from capture.virtual import sensor
-from capture.virtual.faults import Defect
-from capture.virtual.shoot import RenderedPair, render_pair
-from capture.virtual.sources import Source, load
+from capture.virtual.defects import Defect
+from capture.virtual.render_pair import RenderedPair, render_pair
+from capture.virtual.sources import PhotographSource, load_picture
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from sdd_toolkit.execution.progress import Track
 
 SERIES_FILE = "simulate.json"
-SCENES = 12
+DEFAULT_SCENES = 12
 SCENE_FILES = ("blur.dng", "sharp.dng", "truth.npz")
 _FIRST_SHOT = datetime(2026, 1, 1, 10, 0, 0)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SceneTask:
     """One scene to shoot."""
 
     folder: Path
@@ -51,11 +51,11 @@ class Task:
     seed: int
     index: int
     defect: Defect | None
-    source: Source | None
+    source: PhotographSource | None
 
 
 @dataclass(frozen=True, slots=True)
-class Shoot:
+class SceneOutcome:
     """Whether a scene was shot, and what is odd about it."""
 
     shot: bool
@@ -70,7 +70,7 @@ def simulate_pairs(
     kind: str = PairKind.FOCUS,
     seed: int = 0,
     defects: bool = False,
-    photographs: Sequence[Source] = (),
+    photographs: Sequence[PhotographSource] = (),
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
@@ -96,21 +96,23 @@ def simulate_pairs(
         InputError: A value is out of range, a file cannot be used, or `out` holds another series.
     """
     started = time.monotonic()
-    wanted = (len(photographs) or SCENES) if scenes is None else scenes
+    wanted = (len(photographs) or DEFAULT_SCENES) if scenes is None else scenes
     if wanted < 0 or seed < 0:
         raise InputError(f"scenes = {wanted}, seed = {seed}: must not be negative", hint="use 0 or more")
     if len(photographs) == 1:
-        load(photographs[0], config, _chance(seed, 1))
+        load_picture(photographs[0], config, _depth_rng(seed, 1))
     faults: list[Defect | None] = [*[None] * wanted, *(Defect if defects else ())]
     tasks = [
-        Task(out / f"scene-{index:04d}", config, PairKind(kind), seed, index, fault, _one_of(photographs, index))
+        SceneTask(
+            out / f"scene-{index:04d}", config, PairKind(kind), seed, index, fault, _photograph_for(photographs, index)
+        )
         for index, fault in enumerate(faults, 1)
     ]
-    _claim(out, tasks[0] if tasks else None, photographs, overwrite=overwrite)
-    waiting = [task for task in tasks if overwrite or not _finished(task)]
+    _register_series(out, tasks[0] if tasks else None, photographs, overwrite=overwrite)
+    waiting = [task for task in tasks if overwrite or not _is_finished(task)]
     died = unreadable = 0
     with track("simulate", len(waiting)) as advance:
-        for outcome in run_tasks(shoot, waiting, executor):
+        for outcome in run_tasks(shoot_scene, waiting, executor):
             died += outcome.result is None
             unreadable += outcome.result is not None and not outcome.result.shot
             if outcome.result is not None and outcome.result.note:
@@ -128,12 +130,14 @@ def simulate_pairs(
     )
 
 
-def shoot(task: Task) -> Shoot:
+def shoot_scene(task: SceneTask) -> SceneOutcome:
     """Shoots one scene and writes its three files, the truth last."""
     try:
-        picture = None if task.source is None else load(task.source, task.config, _chance(task.seed, task.index))
+        picture = (
+            None if task.source is None else load_picture(task.source, task.config, _depth_rng(task.seed, task.index))
+        )
     except RawError as error:
-        return Shoot(shot=False, note=str(error))
+        return SceneOutcome(shot=False, note=str(error))
     pair = render_pair(task.config, task.kind, task.seed, task.index, task.defect, picture)
     blur_at, sharp_at = _shot_times(task)
     blur, sharp = (
@@ -143,10 +147,12 @@ def shoot(task: Task) -> Shoot:
     files.write_bytes(task.folder / "blur.dng", dng.encode(pair.blur_mosaic, blur))
     files.write_bytes(task.folder / "sharp.dng", dng.encode(pair.sharp_mosaic, sharp))
     files.write_bytes(task.folder / "truth.npz", pair.truth.npz(task.defect))
-    return Shoot(shot=True, note=_too_deep(task, pair))
+    return SceneOutcome(shot=True, note=_depth_warning(task, pair))
 
 
-def _claim(out: Path, task: Task | None, photographs: Sequence[Source], *, overwrite: bool) -> None:
+def _register_series(
+    out: Path, task: SceneTask | None, photographs: Sequence[PhotographSource], *, overwrite: bool
+) -> None:
     """Marks `out` as holding this series, or refuses if it holds another one."""
     if task is None:
         return
@@ -160,7 +166,11 @@ def _claim(out: Path, task: Task | None, photographs: Sequence[Source], *, overw
     }
     series["fingerprint"] = fingerprint(series)
     path = out / SERIES_FILE
-    if not overwrite and (path.exists() or any(out.glob("scene-*"))) and _fingerprint(path) != series["fingerprint"]:
+    if (
+        not overwrite
+        and (path.exists() or any(out.glob("scene-*")))
+        and _read_fingerprint(path) != series["fingerprint"]
+    ):
         raise InputError(
             f"{out} holds scenes of another series, seed or configuration",
             hint="choose another --out, or --overwrite to shoot them again",
@@ -168,23 +178,23 @@ def _claim(out: Path, task: Task | None, photographs: Sequence[Source], *, overw
     files.write_text(path, json.dumps(series, indent=1) + "\n")
 
 
-def _one_of(photographs: Sequence[Source], index: int) -> Source | None:
+def _photograph_for(photographs: Sequence[PhotographSource], index: int) -> PhotographSource | None:
     return photographs[(index - 1) % len(photographs)] if photographs else None
 
 
-def _chance(seed: int, index: int) -> np.random.Generator:
+def _depth_rng(seed: int, index: int) -> np.random.Generator:
     """What the depths of a photograph without a depth map are drawn from."""
     return np.random.default_rng([seed, index, 6])
 
 
-def _fingerprint(path: Path) -> object:
+def _read_fingerprint(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _finished(task: Task) -> bool:
+def _is_finished(task: SceneTask) -> bool:
     """Whether the scene is complete and has the fault this run wants there."""
     if not all((task.folder / name).is_file() for name in SCENE_FILES):
         return False
@@ -196,7 +206,7 @@ def _finished(task: Task) -> bool:
     return fault == task.defect
 
 
-def _too_deep(task: Task, pair: RenderedPair) -> str:
+def _depth_warning(task: SceneTask, pair: RenderedPair) -> str:
     blurred, sharp = float(pair.truth.coc_px.max()), pair.sharp_coc_px
     if task.defect is Defect.BOTH_BLURRED or (
         blurred <= 1.05 * task.config.max_coc_px and sharp <= 1.05 * task.config.sharp_coc_px
@@ -209,7 +219,7 @@ def _too_deep(task: Task, pair: RenderedPair) -> str:
     )
 
 
-def _shot_times(task: Task) -> tuple[datetime, datetime]:
+def _shot_times(task: SceneTask) -> tuple[datetime, datetime]:
     """When the two shots were taken: a minute from scene to scene, some seconds within one."""
     first, gap = np.random.default_rng([task.seed, task.index, 4]).integers((0, 2000), (1000, 5000)).tolist()
     blur_at = _FIRST_SHOT + timedelta(minutes=task.index, milliseconds=first)

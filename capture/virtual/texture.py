@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TILE = 512
-_KINDS = 18
-_WITHOUT_PERIOD = (0, 1, 4)
+_TEXTURES = 18
+_APERIODIC = (0, 1, 4)
 _MAKERS = 6
 
 
-def palettes(count: int, rng: np.random.Generator, least_contrast: float = 0.35) -> NDArray[np.float32]:
+def draw_palettes(count: int, rng: np.random.Generator, least_contrast: float = 0.35) -> NDArray[np.float32]:
     """(count, 2, 3) linear sRGB: pairs of related colours, log-normal in luminance, any hue."""
     luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal((count, 1))), 0.03, 0.7)
     hue = rng.standard_normal((count, 3))
@@ -31,7 +31,7 @@ def palettes(count: int, rng: np.random.Generator, least_contrast: float = 0.35)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """A texture and the place on it.
 
     Attributes:
@@ -47,19 +47,19 @@ class Look:
     shading: tuple[float, float]
 
 
-def look(rng: np.random.Generator, *, bold: bool = False) -> Look:
+def draw_appearance(rng: np.random.Generator, *, bold: bool = False) -> Appearance:
     """Draws how a surface looks.
 
     Args:
         rng: Source of chance.
         bold: Only textures without a period, so that any displacement of them can be seen.
     """
-    number, row, column = rng.integers(0, (_KINDS, _TILE, _TILE)).tolist()
+    number, row, column = rng.integers(0, (_TEXTURES, _TILE, _TILE)).tolist()
     across, down = rng.uniform(-0.4, 0.4, 2).tolist()
-    return Look(_WITHOUT_PERIOD[number % 3] if bold else number, row, column, (across, down))
+    return Appearance(_APERIODIC[number % 3] if bold else number, row, column, (across, down))
 
 
-def two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], seen: Look) -> NDArray[np.float32]:
+def paint_two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], seen: Appearance) -> NDArray[np.float32]:
     """(h, w, 4) linear sRGB times alpha, and alpha: two colours mixed by a texture, with a slight shading across.
 
     Args:
@@ -68,7 +68,7 @@ def two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], seen: L
         seen: Texture, place on it and shading.
     """
     height, width = coverage.shape
-    mix = _cut(_tiles()[seen.number], seen.row, seen.column, (height, width))
+    mix = _crop_periodic(_texture_tiles()[seen.number], seen.row, seen.column, (height, width))
     across, down = seen.shading
     along = (np.arange(width) * (across / width) + (1 - across / 2)).astype(np.float32)
     below = (np.arange(height) * (down / height) - down / 2).astype(np.float32)
@@ -80,7 +80,7 @@ def two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], seen: L
     return np.asarray(cv2.merge([*planes, coverage]), dtype=np.float32)
 
 
-def _cut(tile: NDArray[np.float32], row: int, column: int, size: tuple[int, int]) -> NDArray[np.float32]:
+def _crop_periodic(tile: NDArray[np.float32], row: int, column: int, size: tuple[int, int]) -> NDArray[np.float32]:
     """A (height, width) piece of the plane that `tile` covers by repeating."""
     if row + size[0] <= _TILE and column + size[1] <= _TILE:
         return tile[row : row + size[0], column : column + size[1]]
@@ -89,11 +89,11 @@ def _cut(tile: NDArray[np.float32], row: int, column: int, size: tuple[int, int]
 
 
 @lru_cache(maxsize=1)
-def _tiles() -> tuple[NDArray[np.float32], ...]:
+def _texture_tiles() -> tuple[NDArray[np.float32], ...]:
     """Periodic tiles with values 0 … 1, always the same ones."""
     rng = np.random.default_rng(20210)
     makers = (_fractal, _grain, _stripes, _checks, _dots, _wood)
-    return tuple(makers[number % _MAKERS](rng) for number in range(_KINDS))
+    return tuple(makers[number % _MAKERS](rng) for number in range(_TEXTURES))
 
 
 def _noise(rng: np.random.Generator, exponent: float, finest_px: float) -> NDArray[np.float64]:
@@ -105,16 +105,16 @@ def _noise(rng: np.random.Generator, exponent: float, finest_px: float) -> NDArr
     return np.asarray(field / field.std(), dtype=np.float64)
 
 
-def _unit(field: NDArray[np.float64], softness: float = 0.5) -> NDArray[np.float32]:
+def _to_unit_range(field: NDArray[np.float64], softness: float = 0.5) -> NDArray[np.float32]:
     return np.asarray(0.5 + 0.5 * np.tanh(field / (2 * softness)), dtype=np.float32)
 
 
 def _fractal(rng: np.random.Generator) -> NDArray[np.float32]:
-    return _unit(_noise(rng, rng.uniform(0.8, 1.3), 2.5))
+    return _to_unit_range(_noise(rng, rng.uniform(0.8, 1.3), 2.5))
 
 
 def _grain(rng: np.random.Generator) -> NDArray[np.float32]:
-    return _unit(_noise(rng, 0.0, rng.uniform(2.5, 5.0)) + 0.5 * _noise(rng, 1.2, 8.0))
+    return _to_unit_range(_noise(rng, 0.0, rng.uniform(2.5, 5.0)) + 0.5 * _noise(rng, 1.2, 8.0))
 
 
 def _wave(rng: np.random.Generator, period_px: float, warp: float = 0.0) -> NDArray[np.float64]:
@@ -128,18 +128,20 @@ def _wave(rng: np.random.Generator, period_px: float, warp: float = 0.0) -> NDAr
 
 
 def _stripes(rng: np.random.Generator) -> NDArray[np.float32]:
-    return _unit(_wave(rng, rng.uniform(5, 14)) + 0.15 * _noise(rng, 0.5, 3.0), 0.25)
+    return _to_unit_range(_wave(rng, rng.uniform(5, 14)) + 0.15 * _noise(rng, 0.5, 3.0), 0.25)
 
 
 def _checks(rng: np.random.Generator) -> NDArray[np.float32]:
     period = rng.uniform(7, 16)
-    return _unit(_wave(rng, period) * _wave(rng, period) + 0.15 * _noise(rng, 0.5, 3.0), 0.15)
+    return _to_unit_range(_wave(rng, period) * _wave(rng, period) + 0.15 * _noise(rng, 0.5, 3.0), 0.15)
 
 
 def _dots(rng: np.random.Generator) -> NDArray[np.float32]:
     spots = _noise(rng, -1.0, rng.uniform(5, 9))
-    return _unit(cv2.GaussianBlur((spots > 1.1).astype(np.float64), (0, 0), 0.7) * 4 - 1 + 0.2 * _noise(rng, 0.7, 3.0))
+    return _to_unit_range(
+        cv2.GaussianBlur((spots > 1.1).astype(np.float64), (0, 0), 0.7) * 4 - 1 + 0.2 * _noise(rng, 0.7, 3.0)
+    )
 
 
 def _wood(rng: np.random.Generator) -> NDArray[np.float32]:
-    return _unit(_wave(rng, rng.uniform(7, 18), warp=2.5) + 0.3 * _noise(rng, 0.5, 3.0), 0.35)
+    return _to_unit_range(_wave(rng, rng.uniform(7, 18), warp=2.5) + 0.3 * _noise(rng, 0.5, 3.0), 0.35)

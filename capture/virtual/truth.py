@@ -43,7 +43,7 @@ class Truth:
         return stream.getvalue()
 
 
-def motion(
+def motion_truth(
     still: NDArray[np.float32],
     jumping_before: NDArray[np.bool_],
     jumping_after: NDArray[np.bool_],

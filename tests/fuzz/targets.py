@@ -17,9 +17,9 @@ import capture.config
 import capture.virtual.config
 from alignment.registration.masks import read_mask
 from alignment.transforms import transform as transforms
-from capture.inspection.file_facts import remembered
+from capture.inspection.inspection_cache import read_cache
 from capture.pairing.pair_table import read_table
-from capture.tether import journal, plan, plan_text
+from capture.tether import journal, plan, plan_template
 from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.config import load_section
@@ -187,7 +187,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
     assert found is not None
     transform = json.dumps(json.loads(_transform_text(whole)), allow_nan=False).encode()
     toml = (whole.parent / "sdd.toml").read_bytes() + b'[ingest]\npairing = "focus"\n[card]\nauthors = ["A"]\n[fuse]\n'
-    shot_list = plan_text.text(2, "aperture").encode()
+    shot_list = plan_template.render_template(2, "aperture").encode()
     session = _session()
     name = told["shards"][0]["name"]
     return (
@@ -202,7 +202,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
             structured=True,
         ),
         Target("stage journal", "j.journal", (lines,), stage_runner._recovered, structured=True),
-        Target("ingest memory", "memory.jsonl", ((whole / ".ingest-files.jsonl").read_bytes(),), remembered, True),
+        Target("ingest memory", "memory.jsonl", ((whole / ".ingest-files.jsonl").read_bytes(),), read_cache, True),
         Target("shard", f"h/{name}", ((shards / name).read_bytes(),), all_of_shards),
         Target("EXIF in JPEG", "e.jpg", (seen["jpg"],), exif.read_meta),
         Target(
@@ -265,8 +265,8 @@ def _transform_text(whole: Path) -> str:
 
 def _session() -> bytes:
     header = journal.new_header("plan", "camera", 0.01, 1)
-    taken = journal.Taken("scene", "focus", "blur", 1, "scene/blur.dng", 3, "a" * 64, "b")
-    return "".join(map(journal._line, (header, taken))).encode()
+    taken = journal.FinishedFrame("scene", "focus", "blur", 1, "scene/blur.dng", 3, "a" * 64, "b")
+    return "".join(map(journal._to_line, (header, taken))).encode()
 
 
 __all__ = ["targets"]

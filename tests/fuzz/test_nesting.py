@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alignment.transforms import transform as transforms
-from capture.ingest.last_run import LAST_RUN, last_report
+from capture.ingest.last_run import LAST_RUN_FILE, read_last_report
 from capture.tether import plan
 from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
 from sdd_toolkit.config import read_toml
@@ -39,5 +39,5 @@ def test_nesting_without_end_is_an_error_of_ours(tmp_path: Path, name: str) -> N
 def test_what_a_run_remembers_is_forgotten_if_it_makes_no_sense_or_leads_out(tmp_path: Path) -> None:
     hostile = ('{"state": "s", "written": {"/dev/zero": "x"}}', '{"state": "s", "written": {"..": ""}}')
     for content in (DEEP, "{}", *hostile):
-        (tmp_path / LAST_RUN).write_text(content)
-        assert last_report(tmp_path, "s") is None
+        (tmp_path / LAST_RUN_FILE).write_text(content)
+        assert read_last_report(tmp_path, "s") is None

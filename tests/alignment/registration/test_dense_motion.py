@@ -15,7 +15,7 @@ from alignment.config import AlignConfig
 from alignment.estimation import photometry
 from alignment.registration.dense_motion import Flow
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import render_pair
+from capture.virtual.render_pair import render_pair
 from sdd_toolkit.imaging import geometry, resampling
 from sdd_toolkit.imaging.luminance import luminance
 

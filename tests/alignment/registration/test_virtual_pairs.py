@@ -7,7 +7,7 @@ import pytest
 
 from alignment.registration.register import register, scale_alignment
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import render_pair
+from capture.virtual.render_pair import render_pair
 from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.records import Alignment
 

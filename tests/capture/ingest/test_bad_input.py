@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from capture.config import IngestConfig
-from capture.ingest.stage import Ingested, collect
+from capture.ingest.stage import IngestResult, find_pairs
 from sdd_toolkit.records import Reason
 from tests.support.dng_files import scene_rgb, write_dng
 
@@ -24,7 +24,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def listed(folder: Path) -> dict[str, tuple[Reason, str]]:
-    found: Ingested = collect([folder], folder.parent / "out", IngestConfig())
+    found: IngestResult = find_pairs([folder], folder.parent / "out", IngestConfig())
     assert [record.blur.path for record in found.pairs.records] == ["x_blur.dng"]
     return {entry.path: (entry.reason, entry.detail) for entry in found.rejected}
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.ingest.last_run import LAST_RUN
-from capture.ingest.stage import collect, ingest_photographs
-from capture.inspection.file_facts import MEMORY
+from capture.ingest.last_run import LAST_RUN_FILE
+from capture.ingest.stage import find_pairs, ingest_photographs
+from capture.inspection.inspection_cache import CACHE_FILE
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest
 from tests.capture.inspection.test_content_similarity import leaves
@@ -146,15 +146,15 @@ def test_a_file_that_was_only_touched_is_not_read_again(tmp_path: Path) -> None:
     picture(raw / "x_sharp.png", 2)
     ingest_photographs([raw], out, IngestConfig())
     before = (out / "ingested.jsonl").read_bytes()
-    lines = (out / MEMORY).read_text().replace('"make":null', '"make":"Planted"')
-    (out / MEMORY).write_text(lines)
+    lines = (out / CACHE_FILE).read_text().replace('"make":null', '"make":"Planted"')
+    (out / CACHE_FILE).write_text(lines)
     os.utime(raw / "x_blur.png", ns=(1, 1))
     assert ingest_photographs([raw], out, IngestConfig()).skipped == 1
     assert (out / "ingested.jsonl").read_bytes() != before
     assert read_manifest(out / "ingested.jsonl").records[0].blur_meta.make == "Planted"
 
 
-@pytest.mark.parametrize("spoilt", ["ingested.jsonl", "rejected_files.csv", MEMORY, LAST_RUN])
+@pytest.mark.parametrize("spoilt", ["ingested.jsonl", "rejected_files.csv", CACHE_FILE, LAST_RUN_FILE])
 def test_a_run_in_which_nothing_changed_still_mends_what_it_wrote(tmp_path: Path, spoilt: str) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     picture(raw / "x_blur.png", 8)
@@ -164,7 +164,7 @@ def test_a_run_in_which_nothing_changed_still_mends_what_it_wrote(tmp_path: Path
     assert ingest_photographs([raw], out, IngestConfig()).outputs == first.outputs
     (out / spoilt).write_bytes(b"spoilt")
     ingest_photographs([raw], out, IngestConfig())
-    if spoilt != LAST_RUN:
+    if spoilt != LAST_RUN_FILE:
         assert (out / spoilt).read_bytes() == before
     (out / spoilt).unlink()
     ingest_photographs([raw], out, IngestConfig())
@@ -222,10 +222,10 @@ def test_a_memory_torn_by_a_kill_is_used_as_far_as_it_goes(tmp_path: Path) -> No
     picture(raw / "x_blur.png", 8)
     picture(raw / "x_sharp.png", 2)
     ingest_photographs([raw], out, IngestConfig())
-    whole = (out / MEMORY).read_bytes()
-    (out / MEMORY).write_bytes(whole[: len(whole) - 40])
+    whole = (out / CACHE_FILE).read_bytes()
+    (out / CACHE_FILE).write_bytes(whole[: len(whole) - 40])
     assert ingest_photographs([raw], out, IngestConfig()).skipped == 1
-    assert (out / MEMORY).read_bytes() == whole
+    assert (out / CACHE_FILE).read_bytes() == whole
 
 
 def test_workers_give_the_same_bytes_as_one_process(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_workers_give_the_same_bytes_as_one_process(tmp_path: Path) -> None:
         picture(tmp_path / f"raw/{name}.png", 4, seed=len(name))
     ingest_photographs([tmp_path / "raw"], tmp_path / "one", IngestConfig())
     ingest_photographs([tmp_path / "raw"], tmp_path / "two", IngestConfig(), executor="local:2")
-    for name in ("ingested.jsonl", "rejected_files.csv", MEMORY):
+    for name in ("ingested.jsonl", "rejected_files.csv", CACHE_FILE):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
@@ -281,7 +281,7 @@ def test_every_file_is_accounted_for_exactly_once(
         (folder / "raw" / name).write_bytes(whole if content in ("whole", "same") else broken)
     if set(files) == {"x.txt"}:
         return
-    found = collect([folder / "raw"], folder / "out", IngestConfig(pairing=pairing))
+    found = find_pairs([folder / "raw"], folder / "out", IngestConfig(pairing=pairing))
     in_pairs = {ref.path for record in found.pairs.records for ref in (record.blur, record.sharp)}
     assert sorted([*in_pairs, *(entry.path for entry in found.rejected)]) == sorted(files)
 
@@ -331,9 +331,9 @@ def test_a_run_killed_when_all_was_read_but_nothing_written_ends_in_the_same_byt
         shot(tmp_path / "raw" / f"{name}.dng", 0.5 + 0.1 * len(name), taken_at="2026:01:01 10:00:00")
     ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig())
     whole = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
-    for name in set(whole) - {MEMORY}:
+    for name in set(whole) - {CACHE_FILE}:
         (tmp_path / "set" / name).unlink()
-    lines = whole[MEMORY].splitlines(keepends=True)
-    (tmp_path / "set" / MEMORY).write_bytes(b"\n" + b"".join(reversed(lines)))
+    lines = whole[CACHE_FILE].splitlines(keepends=True)
+    (tmp_path / "set" / CACHE_FILE).write_bytes(b"\n" + b"".join(reversed(lines)))
     ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig())
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole

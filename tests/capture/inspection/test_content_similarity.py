@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.inspection.content_similarity import band, candidates, score
+from capture.inspection.content_similarity import candidate_pairs, detail_band, similarity
 
 
 def leaves(seed: int, height: int = 128, width: int = 192) -> np.ndarray:
@@ -40,36 +40,36 @@ def test_a_scene_agrees_with_itself_however_it_is_shot(
     seed: int, zoom: float, turn_deg: float, shift: float, blur: float, gain: float
 ) -> None:
     first, second = leaves(seed), changed(leaves(seed), zoom, turn_deg, shift, blur, gain)
-    assert score(band(first), band(second)) > 0.6
+    assert similarity(detail_band(first), detail_band(second)) > 0.6
 
 
 def test_unlike_scenes_do_not_agree() -> None:
-    bands = [band(leaves(seed)) for seed in range(12)]
-    assert max(score(bands[i], bands[j]) for i in range(12) for j in range(i)) < 0.45
+    bands = [detail_band(leaves(seed)) for seed in range(12)]
+    assert max(similarity(bands[i], bands[j]) for i in range(12) for j in range(i)) < 0.45
 
 
 def test_a_frame_of_another_shape_is_another_scene() -> None:
-    assert score(band(leaves(1)), band(leaves(1, 144, 192))) == 0.0
+    assert similarity(detail_band(leaves(1)), detail_band(leaves(1, 144, 192))) == 0.0
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_a_flat_frame_has_too_little_texture_however_noisy(noise: float) -> None:
     flat = np.random.default_rng(0).normal(0.5, noise, (128, 192)).astype(np.float32)
-    assert band(flat, noise) is None
+    assert detail_band(flat, noise) is None
 
 
 def test_vignetting_alone_is_no_texture() -> None:
     ys, xs = np.mgrid[-1:1:128j, -1.5:1.5:192j]
-    assert band((1 - 0.1 * (xs**2 + ys**2)).astype(np.float32)) is None
+    assert detail_band((1 - 0.1 * (xs**2 + ys**2)).astype(np.float32)) is None
 
 
 def test_a_frame_too_small_to_tell_has_no_band() -> None:
-    assert band(leaves(0)[:10]) is None
+    assert detail_band(leaves(0)[:10]) is None
 
 
 def test_every_pair_is_a_candidate_among_many_strangers() -> None:
-    sharp = [band(leaves(seed)) for seed in range(40)]
-    blurred = [band(changed(leaves(seed), 1.1, -2.0, -0.05, 0.03, 0.5)) for seed in range(40)]
-    found = candidates([*sharp, *blurred])
+    sharp = [detail_band(leaves(seed)) for seed in range(40)]
+    blurred = [detail_band(changed(leaves(seed), 1.1, -2.0, -0.05, 0.03, 0.5)) for seed in range(40)]
+    found = candidate_pairs([*sharp, *blurred])
     assert {(seed, seed + 40) for seed in range(40)} <= set(found)
     assert found == sorted(set(found))

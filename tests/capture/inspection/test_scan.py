@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from capture.inspection.scan import scan
+from capture.inspection.scan import scan_folders
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.records import Reason
 
@@ -23,7 +23,7 @@ def touch(*paths: Path) -> None:
 def test_every_file_is_found_or_rejected_but_our_own(tmp_path: Path) -> None:
     touch(tmp_path / "b/x 1.NEF", tmp_path / "a.jpg", tmp_path / "notes.txt", tmp_path / ".DS_Store")
     touch(tmp_path / ".trash/x.dng", tmp_path / "out/old.png")
-    found = scan([tmp_path], skip=[tmp_path / "out"])
+    found = scan_folders([tmp_path], skip=[tmp_path / "out"])
     assert [file.name for file in found.files] == ["a.jpg", "b/x 1.NEF"]
     assert {entry.path: entry.detail for entry in found.rejected} == {
         ".DS_Store": "a hidden file",
@@ -35,7 +35,7 @@ def test_every_file_is_found_or_rejected_but_our_own(tmp_path: Path) -> None:
 
 def test_the_root_is_what_the_sources_have_in_common(tmp_path: Path) -> None:
     touch(tmp_path / "d/one/a.dng", tmp_path / "d/two/b.dng", tmp_path / "d/three/c.dng")
-    found = scan([tmp_path / "d/one", tmp_path / "d/two/b.dng", tmp_path / "d/one"])
+    found = scan_folders([tmp_path / "d/one", tmp_path / "d/two/b.dng", tmp_path / "d/one"])
     assert found.root == tmp_path / "d"
     assert [file.name for file in found.files] == ["one/a.dng", "two/b.dng"]
 
@@ -45,7 +45,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "in/again").symlink_to(tmp_path / "in")
     (tmp_path / "in/c.dng").symlink_to(tmp_path / "store/b.dng")
     (tmp_path / "in/gone.dng").symlink_to(tmp_path / "nowhere")
-    found = scan([tmp_path / "in"])
+    found = scan_folders([tmp_path / "in"])
     assert [(file.name, file.ref) for file in found.files] == [("in/a.dng", "in/a.dng"), ("in/c.dng", "store/b.dng")]
     assert [(entry.path, entry.reason) for entry in found.rejected] == [
         ("in/again", Reason.UNSUPPORTED),
@@ -55,7 +55,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
 
 def test_a_folder_named_like_a_raw_file_is_told_and_searched(tmp_path: Path) -> None:
     touch(tmp_path / "x.CR2/a.dng")
-    found = scan([tmp_path])
+    found = scan_folders([tmp_path])
     assert [file.name for file in found.files] == ["x.CR2/a.dng"]
     assert [(entry.path, entry.detail) for entry in found.rejected] == [
         ("x.CR2", "a folder, though named like a photograph")
@@ -66,7 +66,7 @@ def test_links_in_a_circle_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path / "a.dng")
     for name, target in (("self.dng", "self.dng"), ("x.dng", "y.dng"), ("y.dng", "x.dng"), ("folder", "folder")):
         (tmp_path / name).symlink_to(tmp_path / target)
-    found = scan([tmp_path])
+    found = scan_folders([tmp_path])
     assert [file.name for file in found.files] == ["a.dng"]
     assert {entry.path for entry in found.rejected} == {"self.dng", "x.dng", "y.dng", "folder"}
 
@@ -74,7 +74,7 @@ def test_links_in_a_circle_are_rejected(tmp_path: Path) -> None:
 def test_a_link_to_nowhere_does_not_move_the_root(tmp_path: Path) -> None:
     touch(tmp_path / "in/a.dng")
     (tmp_path / "in/gone.dng").symlink_to("/nowhere/else/gone.dng")
-    assert scan([tmp_path / "in"]).root == tmp_path / "in"
+    assert scan_folders([tmp_path / "in"]).root == tmp_path / "in"
 
 
 def test_a_folder_that_cannot_be_listed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_listed_stops_nothing(tmp_path: Path, monkeypatc
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found = scan([tmp_path])
+    found = scan_folders([tmp_path])
     assert [file.name for file in found.files] == ["a.dng"]
     assert [(entry.path, entry.reason) for entry in found.rejected] == [("locked", Reason.UNREADABLE)]
 
@@ -96,13 +96,13 @@ def test_what_is_no_regular_file_or_has_an_unwritable_name_is_rejected(tmp_path:
     touch(tmp_path / "a.dng")
     os.mkfifo(tmp_path / "pipe.dng")
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.dng"))).write_bytes(b"x")
-    reasons = {entry.path: entry.reason for entry in scan([tmp_path]).rejected}
+    reasons = {entry.path: entry.reason for entry in scan_folders([tmp_path]).rejected}
     assert reasons == {"pipe.dng": Reason.UNSUPPORTED, "\ufffd.dng": Reason.UNREADABLE}
 
 
 def test_a_missing_folder_and_one_without_photographs_are_told(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
     with pytest.raises(InputError, match="there is no file or folder"):
-        scan([tmp_path / "nowhere"])
+        scan_folders([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="neither a RAW file nor an image"):
-        scan([tmp_path])
+        scan_folders([tmp_path])

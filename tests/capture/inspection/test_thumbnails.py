@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import tifffile
 
-from capture.inspection.content_similarity import score
+from capture.inspection.content_similarity import similarity
 from capture.inspection.inspect_files import InspectionTask
-from capture.inspection.thumbnails import LONG_PX, read_thumbnail, thumbnail_of
+from capture.inspection.thumbnails import LONG_SIDE_PX, read_thumbnail, thumbnail_of
 from sdd_toolkit.frames import reading as frames
 from tests.capture.inspection.test_content_similarity import leaves
 from tests.support.dng_files import write_dng
@@ -24,8 +24,8 @@ def test_exposure_and_orientation_fall_out_of_a_thumbnail(tmp_path: Path) -> Non
     write_dng(tmp_path / "a.dng", scene * 0.8)
     write_dng(tmp_path / "b.dng", np.ascontiguousarray(np.rot90(scene)) * 0.1, orientation=6)
     first, second = (read_thumbnail(InspectionTask(tmp_path / name, name)) for name in ("a.dng", "b.dng"))
-    assert first.band.shape == second.band.shape == (128, LONG_PX)
-    assert score(first.band, second.band) > 0.9
+    assert first.band.shape == second.band.shape == (128, LONG_SIDE_PX)
+    assert similarity(first.band, second.band) > 0.9
     assert first.level / second.level > 7
 
 

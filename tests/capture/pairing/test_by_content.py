@@ -6,7 +6,7 @@ import pytest
 from capture.config import IngestConfig
 from capture.inspection.thumbnails import Thumbnail, thumbnail_of
 from capture.pairing.by_content import pair_by_content
-from capture.pairing.rules import Paired
+from capture.pairing.rules import PairingResult
 from capture.pairing.scenes import Frame
 from sdd_toolkit.records import Exposure, FrameMeta, Reason
 from tests.capture.inspection.test_content_similarity import changed, leaves
@@ -18,19 +18,19 @@ def thumbnail(name: str, picture: np.ndarray) -> Thumbnail:
 
 def paired(
     pictures: dict[str, np.ndarray], f_numbers: dict[str, float] | None = None, **config: object
-) -> list[Paired]:
+) -> list[PairingResult]:
     metas = {name: FrameMeta(exposure=Exposure(f_number=(f_numbers or {}).get(name))) for name in pictures}
     frames = [Frame(name, metas[name]) for name in sorted(pictures)]
     looks = {name: thumbnail(name, picture) for name, picture in pictures.items()}
     return list(pair_by_content(frames, looks, IngestConfig(pairing="auto", **config)))
 
 
-def names(results: list[Paired]) -> set[tuple[str, str]]:
-    return {(match.blur.name, match.sharp.name) for result in results for match in result.pairs}
+def names(results: list[PairingResult]) -> set[tuple[str, str]]:
+    return {(match.blur.name, match.sharp.name) for result in results for match in result.matches}
 
 
-def words(results: list[Paired]) -> dict[str, tuple[Reason, str]]:
-    return {frame.name: (reason, word) for result in results for frame, reason, word in result.left}
+def words(results: list[PairingResult]) -> dict[str, tuple[Reason, str]]:
+    return {frame.name: (reason, word) for result in results for frame, reason, word in result.leftovers}
 
 
 def soft(seed: int, blur: float = 0.02, gain: float = 1.0) -> np.ndarray:
@@ -53,8 +53,8 @@ def test_one_sharp_frame_serves_every_blurred_one_of_its_scene() -> None:
 
 def test_the_pixels_decide_and_exif_that_lies_is_told() -> None:
     (result, _) = paired({"a": soft(1), "b": leaves(1)}, {"a": 16.0, "b": 1.8})
-    assert result.pairs[0].blur.name == "a"
-    assert "f/16 -> f/1.8 (EXIF says the opposite)" in result.pairs[0].why
+    assert result.matches[0].blur.name == "a"
+    assert "f/16 -> f/1.8 (EXIF says the opposite)" in result.matches[0].evidence
 
 
 def test_the_f_number_decides_between_frames_equally_sharp() -> None:
@@ -83,7 +83,7 @@ def test_a_group_too_large_to_be_a_scene_is_left_alone() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_frames_make_no_pair(count: int) -> None:
     results = paired({name: leaves(1) for name in "a"[:count]})
-    assert sum(len(result.left) for result in results) == count
+    assert sum(len(result.leftovers) for result in results) == count
 
 
 def test_a_smaller_copy_is_no_partner_and_spoils_no_pair() -> None:

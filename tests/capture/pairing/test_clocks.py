@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.pairing.clocks import correct_clocks, offset_between
-from capture.pairing.scenes import Frame, group
+from capture.pairing.clocks import correct_clocks, estimate_offset
+from capture.pairing.scenes import Frame, group_scenes
 from sdd_toolkit.records import FrameMeta
 
 START = datetime(2026, 3, 29, 1, 59, 50)  # ten seconds before clocks go forward in central Europe
@@ -23,7 +23,7 @@ def shot(name: str, at_s: float, model: str = "A", zone: str | None = None, seri
 def scenes(frames: list[Frame], **config: object) -> list[list[str]]:
     section = IngestConfig(**config)
     right, _ = correct_clocks(frames, section)
-    return sorted([frame.name for frame in scene.frames] for scene in group(right, section))
+    return sorted([frame.name for frame in scene.frames] for scene in group_scenes(right, section))
 
 
 def test_two_bodies_that_differ_by_an_hour_and_a_little_find_each_other() -> None:
@@ -85,11 +85,11 @@ def test_names_in_no_order_of_time_are_no_clock_that_jumps() -> None:
 
 
 def test_shots_that_share_no_rhythm_have_no_offset() -> None:
-    assert offset_between([0, 100, 250, 470], [1e5, 1e5 + 37, 1e5 + 333, 1e5 + 900]) is None
+    assert estimate_offset([0, 100, 250, 470], [1e5, 1e5 + 37, 1e5 + 333, 1e5 + 900]) is None
 
 
 def test_of_two_possible_offsets_the_clocks_as_they_are_win() -> None:
-    assert offset_between([0, 10, 20, 30], [0.5, 10.5, 20.5, 30.5]) == (0.0, 4)
+    assert estimate_offset([0, 10, 20, 30], [0.5, 10.5, 20.5, 30.5]) == (0.0, 4)
 
 
 @given(
@@ -99,7 +99,7 @@ def test_of_two_possible_offsets_the_clocks_as_they_are_win() -> None:
 )
 def test_a_planted_offset_is_found_to_the_jitter_of_the_shots(times: list[int], offset: float, random: object) -> None:
     other = [time - offset + random.uniform(-0.5, 0.5) for time in times]  # type: ignore[attr-defined]
-    found = offset_between(times, other)
+    found = estimate_offset(times, other)
     assert found is not None
     assert found[0] == pytest.approx(offset, abs=2.5) or found[1] >= 0.9 * len(times)
 

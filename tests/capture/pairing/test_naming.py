@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.pairing.naming import numbered, safe_names
+from capture.pairing.naming import number_ids, safe_names
 
 
 def test_names_become_lower_case_ascii() -> None:
@@ -16,7 +16,7 @@ def test_names_become_lower_case_ascii() -> None:
 
 
 def test_pairs_of_a_scene_are_numbered_around_other_scenes_names() -> None:
-    assert numbered(["room", "room", "room", "room-2"]) == ["room", "room-3", "room-4", "room-2"]
+    assert number_ids(["room", "room", "room", "room-2"]) == ["room", "room-3", "room-4", "room-2"]
 
 
 @given(st.sets(st.text(max_size=300), max_size=8))
@@ -28,5 +28,5 @@ def test_any_names_become_safe_and_stay_distinct(names: set[str]) -> None:
 
 @given(st.lists(st.sampled_from(["a", "a-2", "a-3", "b"])))
 def test_ids_are_distinct(scenes: list[str]) -> None:
-    ids = numbered(scenes)
+    ids = number_ids(scenes)
     assert len(set(ids)) == len(ids) == len(scenes)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.pairing.rules import Paired, exposure_ev, needs_detail, pair
+from capture.pairing.rules import PairingResult, exposure_ev, needs_detail, pair_scene
 from capture.pairing.scenes import Frame, Role, Scene
 from sdd_toolkit.records import Exposure, FrameMeta, PairKind, Reason
 
@@ -25,16 +25,16 @@ def frame(
     return Frame(name, FrameMeta(taken_at=taken_at, exposure=exposure), detail, role)
 
 
-def paired(kind: str, *frames: Frame, **config: object) -> Paired:
-    return pair(Scene("s", frames), IngestConfig(pairing=kind, **config))
+def paired(kind: str, *frames: Frame, **config: object) -> PairingResult:
+    return pair_scene(Scene("s", frames), IngestConfig(pairing=kind, **config))
 
 
-def names(result: Paired) -> list[tuple[str, str]]:
-    return [(match.blur.name, match.sharp.name) for match in result.pairs]
+def names(result: PairingResult) -> list[tuple[str, str]]:
+    return [(match.blur.name, match.sharp.name) for match in result.matches]
 
 
-def reasons(result: Paired) -> dict[str, Reason]:
-    return {left.name: reason for left, reason, _ in result.left}
+def reasons(result: PairingResult) -> dict[str, Reason]:
+    return {left.name: reason for left, reason, _ in result.leftovers}
 
 
 def test_every_aperture_but_the_narrowest_is_blurred() -> None:
@@ -57,7 +57,7 @@ def test_brackets_shot_twice_give_two_pairs() -> None:
 def test_one_f_number_makes_no_aperture_pair() -> None:
     result = paired("aperture", frame("a", 4), frame("b", 4))
     assert names(result) == []
-    assert [word for _, _, word in result.left] == ["all frames that tell are at f/4"] * 2
+    assert [word for _, _, word in result.leftovers] == ["all frames that tell are at f/4"] * 2
 
 
 def test_names_decide_an_aperture_pair_whose_f_numbers_are_unknown() -> None:
@@ -87,8 +87,8 @@ def test_two_blurred_frames_make_no_pair() -> None:
 
 def test_hundreds_of_photographs_are_no_focal_stack() -> None:
     result = paired("focus", *(frame(str(number), detail=1.0) for number in range(60)))
-    assert result.pairs == ()
-    assert result.left[0][2] == "60 frames are too many to be one scene"
+    assert result.matches == ()
+    assert result.leftovers[0][2] == "60 frames are too many to be one scene"
 
 
 @pytest.mark.parametrize(("first", "couple"), [("blur", ("b", "a")), ("sharp", ("a", "b"))])
@@ -101,7 +101,7 @@ def test_shots_in_sequence_are_paired_in_the_order_of_their_times(first: str, co
 def test_an_exposure_no_gain_can_bridge_is_told_with_its_stops() -> None:
     result = paired("aperture", frame("a", 2, shutter_s=0.01), frame("b", 16, shutter_s=0.01))
     assert reasons(result) == {"a": Reason.EXPOSURE_UNMATCHED, "b": Reason.EXPOSURE_UNMATCHED}
-    assert result.left[0][2] == "-6.0 EV from a to b"
+    assert result.leftovers[0][2] == "-6.0 EV from a to b"
     assert names(paired("aperture", frame("a", 2, shutter_s=0.01), frame("b", 16, shutter_s=0.64))) == [("a", "b")]
 
 
@@ -133,7 +133,7 @@ def test_of_two_bodies_the_wider_aperture_is_blurred() -> None:
     shots = [body("a", "A", 1, 16.0), body("b", "B", 2, 1.8)]
     result = paired("sequence", *shots, cameras="together")
     assert names(result) == [("b", "a")]
-    assert result.pairs[0].why == "nearest shots of two cameras, f/1.8 -> f/16, 1 s apart, same folder"
+    assert result.matches[0].evidence == "nearest shots of two cameras, f/1.8 -> f/16, 1 s apart, same folder"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_pixels_are_decoded_only_where_detail_decides(
     ],
 )
 def test_every_pair_says_why(kind: str, frames: tuple[Frame, ...], why: str) -> None:
-    assert paired(kind, *frames).pairs[0].why == f"{why}, same folder"
+    assert paired(kind, *frames).matches[0].evidence == f"{why}, same folder"
 
 
 shots = st.lists(
@@ -179,6 +179,6 @@ def test_every_frame_is_in_a_pair_or_left_with_a_reason_and_none_is_its_own_part
 ) -> None:
     result = paired(kind, *frames)
     in_pairs = {name for couple in names(result) for name in couple}
-    left = [entry.name for entry, _, _ in result.left]
+    left = [entry.name for entry, _, _ in result.leftovers]
     assert sorted([*in_pairs, *left]) == sorted(entry.name for entry in frames)
     assert all(blur != sharp for blur, sharp in names(result))

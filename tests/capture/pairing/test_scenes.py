@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.config import IngestConfig
-from capture.pairing.scenes import Frame, Role, group, natural, role_of
+from capture.pairing.scenes import Frame, Role, group_scenes, natural_key, split_role
 from sdd_toolkit.records import FrameMeta
 
 
@@ -18,7 +18,9 @@ def taken(name: str, second: float) -> Frame:
 
 
 def scenes_of(entries: list[Frame], **config: object) -> dict[str, list[str]]:
-    return {scene.name: [frame.name for frame in scene.frames] for scene in group(entries, IngestConfig(**config))}
+    return {
+        scene.name: [frame.name for frame in scene.frames] for scene in group_scenes(entries, IngestConfig(**config))
+    }
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def scenes_of(entries: list[Frame], **config: object) -> dict[str, list[str]]:
     ],
 )
 def test_the_last_role_word_of_a_name_is_its_role(stem: str, role: Role | None, rest: str) -> None:
-    assert role_of(stem) == (role, rest)
+    assert split_role(stem) == (role, rest)
 
 
 def test_frames_named_alike_but_for_their_role_are_one_scene() -> None:
@@ -60,7 +62,9 @@ def test_folders_named_after_roles_pair_their_files_by_name() -> None:
 
 def test_a_folder_that_only_happens_to_have_a_role_word_as_name_is_a_folder() -> None:
     assert {
-        frame.role for scene in group(frames("source/1.png", "source/2.png"), IngestConfig()) for frame in scene.frames
+        frame.role
+        for scene in group_scenes(frames("source/1.png", "source/2.png"), IngestConfig())
+        for frame in scene.frames
     } == {None}
 
 
@@ -86,11 +90,11 @@ def test_names_that_differ_in_a_number_belong_together_where_no_time_is_known() 
 
 def test_frames_of_two_cameras_are_two_scenes() -> None:
     mixed = [*frames("a/1.dng", "a/2.dng", model="One"), *frames("a/3.dng", model="Two"), *frames("b/1.dng")]
-    assert sorted(len(scene.frames) for scene in group(mixed, IngestConfig())) == [1, 1, 2]
+    assert sorted(len(scene.frames) for scene in group_scenes(mixed, IngestConfig())) == [1, 1, 2]
 
 
 def test_step_9_comes_before_step_10() -> None:
-    assert sorted(["step10", "step9", "step"], key=natural) == ["step", "step9", "step10"]
+    assert sorted(["step10", "step9", "step"], key=natural_key) == ["step", "step9", "step10"]
 
 
 names = st.lists(
@@ -111,10 +115,10 @@ def test_every_frame_is_in_one_scene_whatever_order_it_comes_in(
     entries: list[str], order: object, scene_frames: int
 ) -> None:
     config = IngestConfig(scene_frames=scene_frames)
-    first = group(frames(*entries), config)
+    first = group_scenes(frames(*entries), config)
     assert sorted(frame.name for scene in first for frame in scene.frames) == sorted(entries)
     order.shuffle(entries)  # type: ignore[attr-defined]
-    assert sorted(map(str, group(frames(*entries), config))) == sorted(map(str, first))
+    assert sorted(map(str, group_scenes(frames(*entries), config))) == sorted(map(str, first))
 
 
 def test_folders_of_a_memory_card_are_parted_by_pauses_however_few_frames_they_hold() -> None:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from capture.tether.drivers import connect, connected
+from capture.tether.drivers import connect, detect_cameras
 from capture.tether.plan import CameraTable
-from capture.tether.virtual_camera import FOUND
+from capture.tether.virtual_camera import DETECTED
 from tests.support.paths import ROOT
 
 
 def test_the_virtual_camera_is_always_connected() -> None:
-    assert connected("virtual") == (FOUND,)
+    assert detect_cameras("virtual") == (DETECTED,)
     assert connect(CameraTable(driver="virtual", seed=3)).model == "SDD Virtual Camera"
 
 

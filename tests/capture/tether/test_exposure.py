@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from capture.tether.exposure import (
     equal_exposure_s,
-    nearest,
+    format_shutter,
+    nearest_choice,
     opening_apart_ev,
     parse_f_number,
     parse_number,
     parse_shutter_s,
-    shutter_text,
-    time_apart_ev,
+    shutter_difference_ev,
 )
 
 
@@ -48,20 +48,20 @@ def test_a_plain_number_is_read_and_a_word_is_none(text: str, number: float | No
 
 @given(st.floats(1e-4, 60))
 def test_a_shutter_time_written_and_read_is_the_same_within_a_thousandth(shutter_s: float) -> None:
-    assert parse_shutter_s(shutter_text(shutter_s)) == pytest.approx(shutter_s, rel=1e-3)
+    assert parse_shutter_s(format_shutter(shutter_s)) == pytest.approx(shutter_s, rel=1e-3)
 
 
 @given(st.floats(1e-4, 10), st.floats(0.7, 64), st.floats(0.7, 64))
 def test_equal_exposure_loses_in_time_what_the_opening_gains(shutter_s: float, f_number: float, other: float) -> None:
     other_s = equal_exposure_s(shutter_s, f_number, other)
-    assert time_apart_ev(shutter_s, other_s) + opening_apart_ev(f_number, other) == pytest.approx(0, abs=1e-9)
+    assert shutter_difference_ev(shutter_s, other_s) + opening_apart_ev(f_number, other) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_nearest_speed_is_nearest_in_stops() -> None:
-    found = nearest(0.3265, ["bulb", "1.0000s", "0.1000s", "1/30"], parse_shutter_s)
+    found = nearest_choice(0.3265, ["bulb", "1.0000s", "0.1000s", "1/30"], parse_shutter_s)
     assert found == ("1.0000s", 1.0)
     assert abs(math.log2(1.0 / 0.3265)) < abs(math.log2(0.1 / 0.3265))
 
 
 def test_no_choice_that_tells_a_number_gives_no_nearest() -> None:
-    assert nearest(0.5, ["bulb", "Auto"], parse_shutter_s) is None
+    assert nearest_choice(0.5, ["bulb", "Auto"], parse_shutter_s) is None

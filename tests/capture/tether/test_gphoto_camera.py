@@ -17,7 +17,7 @@ from tests.support.tether_rig import every_frame_once, journal_of, no_camera, pl
 LOOK = """
 import json
 from capture.tether import gphoto_camera
-from capture.tether.camera import choose, set_and_confirm, require
+from capture.tether.camera import match_choice, require_setting, set_and_confirm
 """
 PLAN = """
 [session]
@@ -43,7 +43,7 @@ def test_the_camera_is_found_and_tells_its_settings(tmp_path: Path) -> None:
     found, settings = python(
         "camera = gphoto_camera.connect('d750')\n"
         "tree = {entry.name: [entry.value, len(entry.choices), entry.read_only] for entry in camera.settings()}\n"
-        "print(json.dumps([[entry.model for entry in gphoto_camera.connected()], tree]))",
+        "print(json.dumps([[entry.model for entry in gphoto_camera.detect_cameras()], tree]))",
         usb_camera(tmp_path),
     )
     assert found == ["Nikon DSC D750"]
@@ -56,12 +56,12 @@ def test_the_opening_is_set_read_back_and_a_frame_downloaded_whole(tmp_path: Pat
     env = usb_camera(tmp_path)
     held, paths, size, listed, left = python(
         "camera = gphoto_camera.connect()\n"
-        "opening = require(camera, ('f-number',))\n"
-        "held = set_and_confirm(camera, opening, choose(opening, '16', camera.model), 2)\n"
+        "opening = require_setting(camera, ('f-number',))\n"
+        "held = set_and_confirm(camera, opening, match_choice(opening, '16', camera.model), 2)\n"
         "paths = camera.capture(5)\n"
-        "size, listed = len(camera.download(paths[0])), camera.listing()\n"
+        "size, listed = len(camera.download(paths[0])), camera.list_files()\n"
         "camera.delete(paths[0])\n"
-        "print(json.dumps([held, paths, size, listed, camera.listing()]))\n"
+        "print(json.dumps([held, paths, size, listed, camera.list_files()]))\n"
         "camera.close()",
         env,
     )
@@ -74,7 +74,7 @@ def test_the_opening_is_set_read_back_and_a_frame_downloaded_whole(tmp_path: Pat
 def test_every_code_of_the_library_becomes_an_error_with_a_way_out(tmp_path: Path) -> None:
     told = python(
         "codes = (-53, -110, -3, -115, -52, -7, -10, -1)\n"
-        "errors = [gphoto_camera.failure(code, 'text', 'taking a frame') for code in codes]\n"
+        "errors = [gphoto_camera.camera_error(code, 'text', 'taking a frame') for code in codes]\n"
         "print(json.dumps([[type(error).__name__, error.what, error.hint] for error in errors]))",
         no_camera(tmp_path) if usb_camera(tmp_path) else {},
     )

@@ -8,18 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from capture.tether.journal import FocusState, InFlight, Journal, State, Taken, locked, new_header, sweep
+from capture.tether.journal import (
+    FinishedFrame,
+    FocusState,
+    FrameInFlight,
+    Journal,
+    SessionState,
+    new_header,
+    remove_partial_files,
+    session_lock,
+)
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.records import Exposure
 from tests.support.paths import ROOT
 
-BLUR = Taken("a", "aperture", "blur", 1, "a/blur.nef", 3, "00", "f1", exif=Exposure(focus_m=float("inf")))
+BLUR = FinishedFrame("a", "aperture", "blur", 1, "a/blur.nef", 3, "00", "f1", exif=Exposure(focus_m=float("inf")))
 SHARP = replace(BLUR, role="sharp", file="a/sharp.nef", shot="f2")
 
 
-def begun(folder: Path, *entries: Taken) -> Journal:
+def begun(folder: Path, *entries: FinishedFrame) -> Journal:
     journal = Journal(folder)
-    journal.begin(new_header("plan", "Camera", 0.01, 1))
+    journal.start(new_header("plan", "Camera", 0.01, 1))
     for taken in entries:
         journal.append(taken)
     return journal
@@ -39,7 +48,7 @@ def test_a_torn_last_line_is_left_out_and_all_others_stay(tmp_path: Path, kept: 
     path.write_bytes(path.read_bytes()[:-kept])
     again = Journal(tmp_path)
     assert list(again.taken) == (["a/blur", "a/sharp"] if kept == 1 else ["a/blur"])
-    again.begin(new_header("plan", "Camera", 0.01, 2))
+    again.start(new_header("plan", "Camera", 0.01, 2))
     assert len(path.read_text().splitlines()) == 1 + len(again.taken)
 
 
@@ -68,30 +77,30 @@ def test_a_frame_taken_again_stands_in_the_closed_journal_once(tmp_path: Path) -
 
 def test_what_is_under_way_is_remembered_until_its_line_is_written(tmp_path: Path) -> None:
     journal = begun(tmp_path)
-    flight = InFlight("f1", ("/card/1.NEF",), {"f-number": "f/2"}, {"f-number": "f/2"}, Exposure(f_number=2.0))
-    journal.keep(State(flight, FocusState("a", 40)))
-    assert Journal(tmp_path).state == State(flight, FocusState("a", 40))
+    flight = FrameInFlight("f1", ("/card/1.NEF",), {"f-number": "f/2"}, {"f-number": "f/2"}, Exposure(f_number=2.0))
+    journal.save_state(SessionState(flight, FocusState("a", 40)))
+    assert Journal(tmp_path).state == SessionState(flight, FocusState("a", 40))
     journal.append(BLUR)
-    assert Journal(tmp_path).state == State(lens=FocusState("a", 40))
-    journal.keep(State())
+    assert Journal(tmp_path).state == SessionState(lens=FocusState("a", 40))
+    journal.save_state(SessionState())
     assert not (tmp_path / "session.state.json").exists()
 
 
 def test_a_second_process_is_told_who_holds_the_folder_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom capture.tether.journal import locked\n"
-        "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom capture.tether.journal import session_lock\n"
+        "with session_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(CameraError, match=f"process {holder.pid}"), locked(tmp_path):
+        with pytest.raises(CameraError, match=f"process {holder.pid}"), session_lock(tmp_path):
             pass
     finally:
         holder.kill()
         holder.wait()
-    with locked(tmp_path):
+    with session_lock(tmp_path):
         assert (tmp_path / "session.lock").read_text() == f"{os.getpid()}\n"
     assert not (tmp_path / "session.lock").exists()
 
@@ -99,5 +108,5 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_dead_one_holds_noth
 def test_half_written_files_are_swept_and_whole_ones_stay(tmp_path: Path) -> None:
     for name in ("blur.nef.partial", "blur.nef"):
         (tmp_path / name).write_bytes(b"x")
-    sweep([tmp_path, tmp_path / "missing"])
+    remove_partial_files([tmp_path, tmp_path / "missing"])
     assert [path.name for path in tmp_path.iterdir()] == ["blur.nef"]

@@ -15,7 +15,7 @@ from capture.tether.plan import (
     PlannedShot,
     SceneTable,
     SessionTable,
-    expected_s,
+    estimate_duration_s,
     parse_plan,
     read_plan,
 )
@@ -140,7 +140,7 @@ def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
 
 def test_the_expected_time_counts_rests_and_exposures() -> None:
     plan = small_plan({"apertures": ["f/4", "f/8"], "shutter": "1"}, {"scenes": 1, "settle_s": 2, "timer_s": 3})
-    assert expected_s(plan) == 2 * (2 + 3 + 3) + 1 + 4
+    assert estimate_duration_s(plan) == 2 * (2 + 3 + 3) + 1 + 4
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 
 from capture.config import IngestConfig
 from capture.ingest import dry_run
-from capture.ingest.stage import collect
+from capture.ingest.stage import find_pairs
 from capture.tether.camera import Camera
 from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
-from capture.tether.session import Outcome, shoot_plan
+from capture.tether.session import SessionOutcome, shoot_plan
 from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError, InputError, IntegrityError
 from tests.support.tether_rig import UNCHECKED, every_frame_once, frames_in, journal_of, small_camera, small_plan
@@ -33,7 +33,7 @@ def shot(
     reshoot: tuple[str, ...] = (),
     overwrite: bool = False,
     connect: Callable[[], Camera] | None = None,
-) -> Outcome:
+) -> SessionOutcome:
     device = camera or small_camera()
     return shoot_plan(
         plan or small_plan(),
@@ -163,6 +163,6 @@ def test_ingest_finds_the_pairs_by_the_names_they_were_given(
     pairing = defaults.get("kind", "aperture")
     shot(tmp_path / "raw", small_plan({**defaults, "shutter": "1/60"}, {"repeats": 2}, check=UNCHECKED))
     config = IngestConfig(pairing=pairing)
-    lines = dry_run.as_text(collect([tmp_path / "raw"], tmp_path / "set", config)).splitlines()
+    lines = dry_run.format_text(find_pairs([tmp_path / "raw"], tmp_path / "set", config)).splitlines()
     found = [line.partition(": ")[2].replace("scene-0001/", "") for line in lines if line.startswith("scene-0001")]
     assert [entry.partition(".dng (")[0] for entry in found] == pairs

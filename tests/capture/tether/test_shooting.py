@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from capture.tether.camera import Camera, CameraFullError, CameraLostError, CameraRefusedError
-from capture.tether.journal import FocusState, InFlight, Journal, State
+from capture.tether.journal import FocusState, FrameInFlight, Journal, SessionState
 from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
-from capture.tether.session import Outcome, shoot_plan
+from capture.tether.session import SessionOutcome, shoot_plan
 from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.records import Exposure, FileRef
@@ -50,7 +50,9 @@ class Cut(VirtualCamera):
         return super().download(path)
 
 
-def shoot(out: Path, camera: Camera, plan: ShootingPlan | None = None, operator: Unattended | None = None) -> Outcome:
+def shoot(
+    out: Path, camera: Camera, plan: ShootingPlan | None = None, operator: Unattended | None = None
+) -> SessionOutcome:
     return shoot_plan(plan or small_plan(check=UNCHECKED), out, lambda: camera, operator or Unattended())
 
 
@@ -58,14 +60,14 @@ def test_a_connection_lost_before_the_shutter_is_made_anew_and_the_frame_shot(tm
     camera = small_camera(faults={2: "lost"})
     assert shoot(tmp_path, camera).report.done == 4
     assert len(every_frame_once(tmp_path)) == 4
-    assert len(camera.listing()) == 4
+    assert len(camera.list_files()) == 4
 
 
 def test_a_frame_on_the_card_after_a_lost_connection_is_fetched_not_shot_again(tmp_path: Path) -> None:
     camera = small_camera(faults={2: "lost after"})
     shoot(tmp_path, camera)
     assert len(every_frame_once(tmp_path)) == 4
-    assert len(camera.listing()) == 4
+    assert len(camera.list_files()) == 4
     assert [entry["recovered"] for entry in journal_of(tmp_path)] == [False, True, False, False]
 
 
@@ -105,7 +107,7 @@ def test_a_program_cut_off_during_a_download_fetches_the_frame_in_its_next_run(t
     with pytest.raises(KeyboardInterrupt):
         shoot(tmp_path, camera)
     assert shoot(tmp_path, camera).report.skipped == 2
-    assert len(camera.listing()) == 4
+    assert len(camera.list_files()) == 4
     assert [entry["recovered"] for entry in journal_of(tmp_path)] == [False, False, True, False]
     assert journal_of(tmp_path)[2]["warnings"] == [
         "fetched from the camera after an interruption; see that it is the right frame"
@@ -133,14 +135,14 @@ def test_a_frame_on_the_disk_without_its_line_is_adopted_if_its_hash_is_the_one_
     (tmp_path / "session.jsonl").write_text("\n".join(lines) + "\n" + last[:40])
     taken = json.loads(last)
     ref = FileRef(taken["file"], taken["bytes"], taken["sha256"])
-    flight = InFlight(taken["shot"], (), taken["asked"], taken["held"], Exposure(), files=(ref,))
-    (tmp_path / "session.state.json").write_text(json.dumps(asdict(State(flight))))
+    flight = FrameInFlight(taken["shot"], (), taken["asked"], taken["held"], Exposure(), files=(ref,))
+    (tmp_path / "session.state.json").write_text(json.dumps(asdict(SessionState(flight))))
     if harm:
         (tmp_path / ref.path).write_bytes(b"half")
     camera = small_camera()
     shoot(tmp_path, camera)
     assert len(every_frame_once(tmp_path)) == 4
-    assert len(camera.listing()) == (1 if harm else 0)
+    assert len(camera.list_files()) == (1 if harm else 0)
     assert not (tmp_path / "session.state.json").exists()
 
 
@@ -153,7 +155,7 @@ def test_a_photograph_the_user_takes_after_a_refused_frame_is_not_taken_for_it(t
     camera.capture(1)
     shoot(tmp_path, camera, plan)
     assert not any(entry["recovered"] for entry in journal_of(tmp_path))
-    assert len(camera.listing()) == 5
+    assert len(camera.list_files()) == 5
 
 
 def test_raw_and_jpeg_are_kept_beside_each_other_until_the_frame_is_shot_again_without(tmp_path: Path) -> None:
@@ -170,9 +172,9 @@ def test_raw_and_jpeg_are_kept_beside_each_other_until_the_frame_is_shot_again_w
 def test_frames_are_deleted_on_the_camera_only_if_that_is_wanted(tmp_path: Path) -> None:
     camera = small_camera()
     shoot(tmp_path / "kept", camera)
-    assert len(camera.listing()) == 4
+    assert len(camera.list_files()) == 4
     shoot(tmp_path / "deleted", camera, small_plan(session={"delete_from_camera": True}, check=UNCHECKED))
-    assert len(camera.listing()) == 4
+    assert len(camera.list_files()) == 4
     assert len(every_frame_once(tmp_path / "deleted")) == 4
 
 
@@ -188,7 +190,7 @@ def test_an_interrupted_focus_scene_goes_on_from_where_the_lens_stands(tmp_path:
     camera = Moving({2: "full"})
     with pytest.raises(CameraFullError):
         shoot(tmp_path, camera, small_plan(FOCUS))
-    assert Journal(tmp_path).state == State(lens=FocusState("scene-0001", 100))
+    assert Journal(tmp_path).state == SessionState(lens=FocusState("scene-0001", 100))
     shoot(tmp_path, camera, small_plan(FOCUS))
     assert camera.moves == [100, -100, 100, -100]
 
@@ -197,7 +199,7 @@ def test_a_focus_move_that_was_cut_off_is_taken_as_done_and_said(tmp_path: Path)
     camera = Moving({2: "full"})
     with pytest.raises(CameraFullError):
         shoot(tmp_path, camera, small_plan(FOCUS))
-    Journal(tmp_path).keep(State(lens=FocusState("scene-0001", 0, moving_to=100)))
+    Journal(tmp_path).save_state(SessionState(lens=FocusState("scene-0001", 0, moving_to=100)))
     outcome = shoot(tmp_path, camera, small_plan(FOCUS))
     assert outcome.warnings[0] == "scene-0001: a focus move was cut off and is taken as done; look at its frames"
     assert camera.moves == [100, -100, 100, -100]
@@ -205,7 +207,7 @@ def test_a_focus_move_that_was_cut_off_is_taken_as_done_and_said(tmp_path: Path)
 
 def test_a_lens_that_was_focused_anew_begins_the_scene_again(tmp_path: Path) -> None:
     class Refocused(Unattended):
-        def refocused(self, scene: str, lens: FocusState) -> bool:
+        def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
             return True
 
     with pytest.raises(CameraFullError):
@@ -232,7 +234,7 @@ class Asked(Unattended):
         super().__init__()
         self.times, self.reasons = times, list[str]()
 
-    def shoot_again(self, scene: str, complaints: Sequence[str]) -> bool:
+    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
         self.reasons += complaints
         self.times -= 1
         return self.times >= 0
@@ -246,7 +248,7 @@ def test_a_scene_whose_check_fails_is_repeated_if_the_operator_wants_it(
     over = small_plan({"apertures": ["f/2.8", "f/16"], "shutter": "1"}, {"scenes": 1})
     shoot(tmp_path, camera, over, somebody)
     assert somebody.reasons[0].startswith("over-exposed: ")
-    assert len(camera.listing()) == frames
+    assert len(camera.list_files()) == frames
     assert len(every_frame_once(tmp_path)) == 2
 
 
@@ -272,7 +274,7 @@ def test_exif_that_tells_another_opening_is_an_error_if_the_plan_is_strict(tmp_p
     camera = Liar(config=SMALL)
     with pytest.raises(CameraError, match=r"scene-0001/blur\.dng is not what was asked for: EXIF tells f-number 5\.6"):
         shoot(tmp_path, camera, small_plan(session={"exif": "strict"}, check=UNCHECKED))
-    assert len(camera.listing()) == 1
+    assert len(camera.list_files()) == 1
     assert every_frame_once(tmp_path) == []
     assert shoot(tmp_path, small_camera()).report.done == 4
 

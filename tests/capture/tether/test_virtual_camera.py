@@ -21,7 +21,7 @@ def taken(camera: VirtualCamera, index: int, tmp_path: Path, **settings: str) ->
     camera.announce((FOCUS if "focus" in settings else PLAN).shots[index])
     camera.drive_focus(int(settings.pop("focus", "0")))
     for name, value in settings.items():
-        camera.put(name.replace("_", "-"), value)
+        camera.set_value(name.replace("_", "-"), value)
     path = tmp_path / f"{index}.dng"
     path.write_bytes(camera.download(camera.capture(1)[0]))
     return path
@@ -66,11 +66,11 @@ def test_twice_the_time_is_twice_the_light(tmp_path: Path) -> None:
 
 def test_raw_and_jpeg_are_two_files_of_one_name() -> None:
     camera = small_camera()
-    camera.put("imagequality", "RAW+JPEG")
+    camera.set_value("imagequality", "RAW+JPEG")
     camera.announce(PLAN.shots[0])
     paths = camera.capture(1)
     assert [path.rpartition("/")[2] for path in paths] == ["SDD_0001.DNG", "SDD_0001.JPG"]
-    assert camera.listing() == paths
+    assert camera.list_files() == paths
     assert camera.download(paths[1])[:2] == b"\xff\xd8"
 
 
@@ -79,7 +79,7 @@ def test_a_file_that_was_deleted_is_gone() -> None:
     camera.announce(PLAN.shots[0])
     (path,) = camera.capture(1)
     camera.delete(path)
-    assert camera.listing() == ()
+    assert camera.list_files() == ()
     with pytest.raises(CameraError, match="the card holds no"):
         camera.download(path)
 
@@ -93,7 +93,7 @@ def test_a_planted_fault_happens_at_its_frame_and_leaves_no_file(fault: str, err
     with pytest.raises(error):
         camera.capture(1)
     camera.close()
-    assert camera.listing() == ()
+    assert camera.list_files() == ()
 
 
 def test_the_lens_stops_at_its_end_and_a_value_that_is_not_offered_is_refused() -> None:
@@ -101,4 +101,4 @@ def test_the_lens_stops_at_its_end_and_a_value_that_is_not_offered_is_refused() 
     with pytest.raises(CameraError, match="at its stop"):
         camera.drive_focus(301)
     with pytest.raises(CameraError, match="does not offer iso"):
-        camera.put("iso", "123")
+        camera.set_value("iso", "123")

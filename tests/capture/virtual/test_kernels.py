@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from capture.virtual.kernels import ROUND, Pupil, open_fraction, outline, pupil_kernel
+from capture.virtual.kernels import ROUND, Pupil, open_fraction, pupil_kernel, pupil_outline
 
 
 def spread_of(kernel: np.ndarray) -> tuple[float, float]:
@@ -18,7 +18,7 @@ def spread_of(kernel: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize(("blades", "roundness"), [(3, 0.0), (5, 0.0), (6, 0.0), (9, 0.4)])
 def test_a_polygon_has_the_area_of_the_disc_and_its_own_variance(blades: int, roundness: float) -> None:
     pupil = Pupil(blades=blades, roundness=roundness, turn_deg=7)
-    x, y = outline(pupil).T
+    x, y = pupil_outline(pupil).T
     assert np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)) / 2 == pytest.approx(np.pi, rel=1e-6)
     circumradius = np.sqrt(2 * np.pi / blades / np.sin(2 * np.pi / blades))
     variance = 49 * circumradius**2 / 12 * (2 + np.cos(2 * np.pi / blades))

@@ -9,7 +9,7 @@ from capture.virtual.lens import (
     signed_coc_radius_px,
     vignetting,
 )
-from capture.virtual.render import spread
+from capture.virtual.compositing import convolve
 from sdd_toolkit.imaging.disc import disc_kernel
 
 
@@ -42,7 +42,7 @@ def test_radius_is_negative_before_the_focus_and_zero_in_it() -> None:
 def image_of_a_point(radius: float) -> np.ndarray:
     point = np.zeros((31, 31, 4), np.float32)
     point[15, 15] = 1
-    return spread(point, disc_kernel(radius))[..., 0].astype(np.float64)
+    return convolve(point, disc_kernel(radius))[..., 0].astype(np.float64)
 
 
 @pytest.mark.parametrize("radius", [0.7, 1.0, 1.37, 2.5, 4.02, 6.66, 8.0])
@@ -61,7 +61,7 @@ def test_a_point_source_is_as_wide_as_the_formula_says(radius: float) -> None:
 @pytest.mark.parametrize("radius", [0.0, 0.49, 0.51, 3.3, 8.0])
 def test_blur_conserves_energy(radius: float) -> None:
     patch = np.random.default_rng(0).random((20, 24, 4), dtype=np.float32)
-    assert spread(patch, disc_kernel(radius)).sum() == pytest.approx(patch.sum(), rel=1e-5)
+    assert convolve(patch, disc_kernel(radius)).sum() == pytest.approx(patch.sum(), rel=1e-5)
 
 
 def test_kernel_is_symmetric_under_turns_and_mirrors() -> None:

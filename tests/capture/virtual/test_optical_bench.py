@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from capture.virtual.compositing import composite
 from capture.virtual.config import SimulateConfig
 from capture.virtual.kernels import Pupil
-from capture.virtual.optics import PLAIN, Optics
-from capture.virtual.picture import metric
-from capture.virtual.render import composite
+from capture.virtual.optics import THIN_LENS, Optics
+from capture.virtual.picture import picture_from_distance
+from capture.virtual.render_pair import RenderedPair, margin_px, render_pair
 from capture.virtual.scene import Surface, VirtualScene
-from capture.virtual.shoot import RenderedPair, margin_px, render_pair
 
 STILL: dict[str, object] = {
     "width": 192, "height": 128, "noise": False, "vignetting": 0.0, "max_shift_px": 0.0, "max_rotation_deg": 0.0,
@@ -33,7 +33,7 @@ def bench(
         image[row + margin : row + margin + 2, column + margin : column + margin + 2] = shares[..., None]
     depth = np.full(image.shape[:2], distance_m)
     depth[:, -1] = 1.7
-    return render_pair(config, kind, seed, 1, picture=metric(image, depth)), config
+    return render_pair(config, kind, seed, 1, picture=picture_from_distance(image, depth)), config
 
 
 def moments(image: np.ndarray) -> tuple[float, float, float]:
@@ -126,7 +126,7 @@ def test_spherical_aberration_makes_rings_before_the_focus_and_soft_edges_beyond
 
 
 SHAPES = {
-    "disc": PLAIN,
+    "disc": THIN_LENS,
     "blades": Optics(pupil=Pupil(blades=7, roundness=0.3, turn_deg=20)),
     "ring": Optics(aberration_px=-1.5),
     "cat's eye": Optics(rim_shift=0.7, centre=(330.0, 200.0), corner_px=400.0),
@@ -181,7 +181,7 @@ def test_the_mtf_of_a_slanted_edge_is_that_of_the_kernel(shape: str) -> None:
     optics = SHAPES[shape]
     measured = mtf(slanted_edge(optics, 4.3), frequencies) / mtf(slanted_edge(optics, 0.0), frequencies)
     if shape == "ring":
-        measured = mtf(slanted_edge(optics, 4.3), frequencies) / mtf(slanted_edge(PLAIN, 0.0), frequencies)
+        measured = mtf(slanted_edge(optics, 4.3), frequencies) / mtf(slanted_edge(THIN_LENS, 0.0), frequencies)
     kernel = optics.kernel(4.3).astype(np.float64)
     at = np.arange(len(kernel)) - len(kernel) // 2
     along = at[None, :] * np.cos(ANGLE) + at[:, None] * np.sin(ANGLE)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.picture import Picture, metric, relative
-from capture.virtual.shoot import render_pair
+from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness
+from capture.virtual.render_pair import render_pair
 
 CONFIG = SimulateConfig(width=192, height=128, noise=False, vignetting=0.0)
 
@@ -20,7 +20,7 @@ def two_planes() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["focus", "aperture"])
 def test_metres_are_kept_and_give_the_radius_of_the_thin_lens(kind: str) -> None:
     image, near = two_planes()
-    pair = render_pair(CONFIG, kind, 1, 1, picture=metric(image, np.where(near, 1.6, 1.9)))
+    pair = render_pair(CONFIG, kind, 1, 1, picture=picture_from_distance(image, np.where(near, 1.6, 1.9)))
     shot, f = pair.plan.blur, CONFIG.focal_mm
     expected = [
         f**2 * abs(d - shot.focus_m * 1000) / (shot.f_number * d * (shot.focus_m * 1000 - f)) / 2 / CONFIG.pitch_mm
@@ -31,7 +31,7 @@ def test_metres_are_kept_and_give_the_radius_of_the_thin_lens(kind: str) -> None
 
 def test_a_relative_map_fills_the_depth_the_pair_allows() -> None:
     image, near = two_planes()
-    pair = render_pair(CONFIG, "aperture", 1, 1, picture=relative(image, near.astype(np.float32), CONFIG))
+    pair = render_pair(CONFIG, "aperture", 1, 1, picture=picture_from_nearness(image, near.astype(np.float32), CONFIG))
     radii = np.abs(pair.plan.blur.signed_radius_px(np.array([pair.plan.near, pair.plan.far]), CONFIG))
     assert pair.truth.coc_px[64, 96] == pytest.approx(radii[0], abs=0.01)
     assert pair.truth.coc_px[3, 3] == pytest.approx(radii[1], abs=0.01)
@@ -39,7 +39,9 @@ def test_a_relative_map_fills_the_depth_the_pair_allows() -> None:
 
 def test_near_and_far_give_a_relative_map_its_metres() -> None:
     image, near = two_planes()
-    picture = relative(image, near.astype(np.float32), CONFIG.model_copy(update={"near_m": 1.0, "far_m": 2.0}))
+    picture = picture_from_nearness(
+        image, near.astype(np.float32), CONFIG.model_copy(update={"near_m": 1.0, "far_m": 2.0})
+    )
     assert picture.depths == (1.0, 0.5)
     assert set(np.unique(picture.inverse_depth)) == {0.5, 1.0}
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.plan import Plan, between_shots, plan_pair
+from capture.virtual.plan import PairPlan, plan_pair, rotation_homography
 from sdd_toolkit.imaging.geometry import decompose
 from sdd_toolkit.records import PairKind
 
 CONFIG = SimulateConfig()
 
 
-def plans(kind: PairKind, config: SimulateConfig = CONFIG, count: int = 200) -> list[Plan]:
+def plans(kind: PairKind, config: SimulateConfig = CONFIG, count: int = 200) -> list[PairPlan]:
     return [plan_pair(config, kind, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def radii(plan: Plan, config: SimulateConfig = CONFIG) -> tuple[np.ndarray, np.ndarray]:
+def radii(plan: PairPlan, config: SimulateConfig = CONFIG) -> tuple[np.ndarray, np.ndarray]:
     depths = np.linspace(plan.far, plan.near, 50)
     return np.abs(plan.blur.signed_radius_px(depths, config)), np.abs(plan.sharp.signed_radius_px(depths, config))
 
@@ -61,7 +61,7 @@ def test_shift_rotation_and_exposure_stay_within_the_configured_limits() -> None
 
 def test_a_turned_camera_moves_the_centre_by_the_given_shift() -> None:
     plan = plans(PairKind.FOCUS, count=1)[0]
-    matrix = between_shots(plan.blur, plan.sharp, CONFIG, shift_px=(3.0, -2.0), rotation_deg=0.2)
+    matrix = rotation_homography(plan.blur, plan.sharp, CONFIG, shift_px=(3.0, -2.0), rotation_deg=0.2)
     centre = np.array([(CONFIG.width - 1) / 2, (CONFIG.height - 1) / 2, 1.0])
     moved = matrix @ centre
     assert moved[:2] / moved[2] - centre[:2] == pytest.approx([3.0, -2.0], abs=0.01)

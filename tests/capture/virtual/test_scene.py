@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture.virtual.render import composite
-from capture.virtual.scene import Surface, VirtualScene, dead_leaves, photograph, with_moving_object
+from capture.virtual.compositing import composite
+from capture.virtual.scene import Surface, VirtualScene, add_moving_object, dead_leaves, slice_photograph
 
 
 def test_leaf_radii_follow_the_inverse_cube_law() -> None:
@@ -40,8 +40,8 @@ def test_the_canvas_is_colourful_and_finely_textured() -> None:
 def test_a_moving_object_fills_its_share_of_the_frame_and_jumps() -> None:
     frame = (432, 648)
     still = dead_leaves((500, 716), frame, 0.8, 0.4, np.random.default_rng(4))
-    scene = with_moving_object(still, frame, 0.8, np.random.default_rng(5))
-    before, after = scene.jumping(), scene.jumping(moved=True)
+    scene = add_moving_object(still, frame, 0.8, np.random.default_rng(5))
+    before, after = scene.moving_object_mask(), scene.moving_object_mask(moved=True)
     dx, dy = scene.surfaces[-1].jump
     assert 0.06 < before.sum() / (432 * 648) < 0.11
     assert 29 <= np.hypot(dx, dy) <= 61
@@ -52,7 +52,7 @@ def test_a_photograph_in_focus_is_itself() -> None:
     rng = np.random.default_rng(6)
     image = rng.random((40, 60, 3), dtype=np.float32)
     depth = np.where(rng.random((40, 60)) < 0.5, 0.3, 0.6).astype(np.float32)
-    scene = photograph(image, depth, np.array([0.0, 0.45, 1.0]), 4)
+    scene = slice_photograph(image, depth, np.array([0.0, 0.45, 1.0]), 4)
     assert np.allclose(composite(scene), image, atol=1e-6)
     assert np.array_equal(scene.front_depth(), depth)
 
@@ -62,7 +62,7 @@ def test_a_photographs_background_is_continued_behind_a_nearer_thing() -> None:
     image[:] = (0.1, 0.5, 0.2)
     depth = np.full((40, 60), 0.3, np.float32)
     image[10:30, 20:40], depth[10:30, 20:40] = 0.9, 0.6
-    back = photograph(image, depth, np.array([0.0, 0.45, 1.0]), 4).surfaces[0]
+    back = slice_photograph(image, depth, np.array([0.0, 0.45, 1.0]), 4).surfaces[0]
     assert np.allclose(back.rgba[15:25, 25:35, :3], (0.1, 0.5, 0.2), atol=1e-4)
 
 

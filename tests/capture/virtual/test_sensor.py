@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.sensor import CAMERA_FROM_SRGB, NEUTRAL, expose, mosaic, noise_profile
+from capture.virtual.sensor import CAMERA_FROM_SRGB, NEUTRAL, expose, noise_profile, to_mosaic
 
 
 def flat(level: float) -> np.ndarray:
@@ -63,5 +63,5 @@ def test_read_noise_goes_below_the_black_level() -> None:
 @pytest.mark.parametrize("cfa", ["RGGB", "BGGR", "GRBG", "GBRG"])
 def test_each_pixel_keeps_the_colour_of_its_filter(cfa: str) -> None:
     image = np.broadcast_to(np.array([1, 2, 3], np.float32), (4, 6, 3))
-    block = mosaic(image, cfa)[:2, :2].ravel()
+    block = to_mosaic(image, cfa)[:2, :2].ravel()
     assert "".join("_RGB"[int(value)] for value in block) == cfa

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.sources import Source, load, sources
+from capture.virtual.sources import PhotographSource, find_photographs, load_picture
 from capture.virtual.stage import simulate_pairs
 from sdd_toolkit.errors import InputError
 from tests.support.paths import SHARED
@@ -25,8 +25,10 @@ def photograph(path: Path, size: tuple[int, int] = (96, 128), seed: int = 0) -> 
 @pytest.mark.parametrize("depth", ["layers", "ramp"])
 def test_a_photograph_alone_gets_a_depth_that_the_seed_draws(tmp_path: Path, depth: str) -> None:
     config = CONFIG.model_copy(update={"depth": depth})
-    source = Source(photograph(tmp_path / "a.png"))
-    first, again, other = (load(source, config, np.random.default_rng(seed)).inverse_depth for seed in (1, 1, 2))
+    source = PhotographSource(photograph(tmp_path / "a.png"))
+    first, again, other = (
+        load_picture(source, config, np.random.default_rng(seed)).inverse_depth for seed in (1, 1, 2)
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert (first.min(), first.max()) == (0, 1)
@@ -37,7 +39,7 @@ def test_a_folder_gives_its_photographs_by_name_whatever_their_format(tmp_path: 
     for name in ("b.jpg", "A.tif", "c.PNG", "d.png"):
         photograph(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no photograph")
-    assert [source.image.name for source in sources(tmp_path)] == ["A.tif", "b.jpg", "c.PNG", "d.png"]
+    assert [source.image.name for source in find_photographs(tmp_path)] == ["A.tif", "b.jpg", "c.PNG", "d.png"]
 
 
 def test_every_photograph_of_a_folder_becomes_a_scene_and_a_broken_one_stops_nothing(tmp_path: Path) -> None:
@@ -45,7 +47,7 @@ def test_every_photograph_of_a_folder_becomes_a_scene_and_a_broken_one_stops_not
     photograph(tmp_path / "in" / "a.png")
     photograph(tmp_path / "in" / "c.png", (150, 90), seed=1)
     (tmp_path / "in" / "b.png").write_bytes(b"not a picture")
-    report = simulate_pairs(tmp_path / "out", CONFIG, photographs=sources(tmp_path / "in"), kind="aperture")
+    report = simulate_pairs(tmp_path / "out", CONFIG, photographs=find_photographs(tmp_path / "in"), kind="aperture")
     assert (report.total, report.done, report.rejected) == (3, 2, {"unreadable": 1})
     assert [path.name for path in sorted((tmp_path / "out").glob("scene-*"))] == ["scene-0001", "scene-0003"]
 
@@ -59,23 +61,23 @@ def test_a_photograph_stands_upright(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    linear = load(Source(tmp_path / "a.jpg"), CONFIG, np.random.default_rng(0)).linear
+    linear = load_picture(PhotographSource(tmp_path / "a.jpg"), CONFIG, np.random.default_rng(0)).linear
     assert linear.shape == (90, 60, 3)
     assert linear[5].mean() > 0.9 > 0.1 > linear[85].mean()
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photograph"):
-        sources(tmp_path)
+        find_photographs(tmp_path)
 
 
 def test_one_depth_map_does_not_fit_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="folder"):
-        sources(tmp_path, tmp_path / "depth.png")
+        find_photographs(tmp_path, tmp_path / "depth.png")
 
 
 @pytest.mark.skipif(not NATURAL.is_dir(), reason="shared/data/natural is not here")
 def test_real_photographs_are_shot(tmp_path: Path) -> None:
-    photographs = sources(NATURAL)[:2]
+    photographs = find_photographs(NATURAL)[:2]
     config = SimulateConfig(width=256, height=170, depth="ramp")
     assert simulate_pairs(tmp_path / "out", config, photographs=photographs, kind="aperture").done == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.sources import Source
+from capture.virtual.sources import PhotographSource
 from capture.virtual.stage import simulate_pairs
 from sdd_toolkit.errors import InputError, RawError
 
@@ -79,11 +79,11 @@ def test_defects_follow_the_good_scenes_and_say_what_they_are(tmp_path: Path) ->
     assert "defect" not in np.load(tmp_path / "scene-0001" / "truth.npz").files
 
 
-def picture(tmp_path: Path, depth: np.ndarray) -> Source:
+def picture(tmp_path: Path, depth: np.ndarray) -> PhotographSource:
     image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "image.png"), image)
     np.save(tmp_path / "depth.npy", depth)
-    return Source(tmp_path / "image.png", tmp_path / "depth.npy")
+    return PhotographSource(tmp_path / "image.png", tmp_path / "depth.npy")
 
 
 def test_a_photograph_with_metres_is_shot(tmp_path: Path) -> None:
@@ -98,7 +98,11 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "depth.png"), values)
     config = CONFIG.model_copy(update={"near_m": 1.0, "far_m": 1.2})
     simulate_pairs(
-        tmp_path / "out", config, scenes=1, photographs=[Source(image, tmp_path / "depth.png")], kind="aperture"
+        tmp_path / "out",
+        config,
+        scenes=1,
+        photographs=[PhotographSource(image, tmp_path / "depth.png")],
+        kind="aperture",
     )
     radii = np.load(tmp_path / "out" / "scene-0001" / "truth.npz")["coc_px"]
     assert len(np.unique(radii)) == 2

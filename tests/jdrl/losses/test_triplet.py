@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import render_pair
+from capture.virtual.render_pair import render_pair
 from jdrl.losses.joint import charbonnier
 from jdrl.losses.triplet import PseudoLabel, confidence, estimator_loss, pseudo_label
 from jdrl.reblurring.blur_estimator import BlurEstimator

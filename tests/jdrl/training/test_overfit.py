@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import render_pair
+from capture.virtual.render_pair import render_pair
 from jdrl.checkpoints.checkpoint import latest
 from jdrl.checkpoints.deblurrer import of_checkpoint
 from jdrl.config import TrainConfig

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from os import stat_result
     from typing import TextIO
 
-MEMORY = ".ingest-files.jsonl"
+CACHE_FILE = ".ingest-files.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Inspection:
     pixel_failure: str = ""
 
 
-def remembered(memory: Path) -> dict[str, Inspection]:
+def read_cache(memory: Path) -> dict[str, Inspection]:
     """What earlier runs found, by name; lines that do not parse (torn by a kill, other version) are left out."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -78,7 +78,7 @@ def is_unchanged(entry: Inspection | None, state: stat_result, exiftool: bool) -
     return (entry.bytes, entry.modified_ns) == (state.st_size, state.st_mtime_ns)
 
 
-def note(memory: TextIO, entry: Inspection) -> None:
+def append_to_cache(memory: TextIO, entry: Inspection) -> None:
     """Appends one finding, so that a killed run need not look again."""
     from sdd_toolkit.pipeline.manifest import to_json
 
@@ -89,7 +89,7 @@ def note(memory: TextIO, entry: Inspection) -> None:
         raise writing_failed(Path(memory.name), error) from error
 
 
-def remember(memory: Path, entries: Iterable[Inspection]) -> None:
+def write_cache(memory: Path, entries: Iterable[Inspection]) -> None:
     """Rewrites the memory in a fixed order."""
     from sdd_toolkit.pipeline.manifest import to_json
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from capture.tether.camera import Camera, Setting
-from capture.tether.dialing import check, dial, prepare, started_at_s
+from capture.tether.frame_settings import apply_session_settings, check_shots, read_shutter_s, resolve_settings
 from capture.tether.plan import PlannedShot
 from capture.tether.virtual_camera import VirtualCamera
 from sdd_toolkit.errors import CameraError
@@ -25,11 +25,11 @@ def second(**defaults: object) -> PlannedShot:
 
 
 def choices(camera: Camera, shot: PlannedShot, start_s: float | None = None) -> list[str]:
-    return [choice for _, choice in dial(camera, shot, start_s).settings]
+    return [choice for _, choice in resolve_settings(camera, shot, start_s).settings]
 
 
 def test_the_second_frame_gets_the_time_of_equal_exposure_rounded_to_a_speed_of_the_camera() -> None:
-    dialled = dial(small_camera(), second(shutter="1/60", iso=200), None)
+    dialled = resolve_settings(small_camera(), second(shutter="1/60", iso=200), None)
     assert [(setting.name, choice) for setting, choice in dialled.settings] == [
         ("f-number", "f/16"),
         ("iso", "200"),
@@ -41,11 +41,11 @@ def test_the_second_frame_gets_the_time_of_equal_exposure_rounded_to_a_speed_of_
 
 
 def test_a_plan_without_a_time_starts_from_the_cameras_own() -> None:
-    assert choices(small_camera(), second(), start_s=started_at_s(small_camera())) == ["f/16", "0.5"]
+    assert choices(small_camera(), second(), start_s=read_shutter_s(small_camera())) == ["f/16", "0.5"]
 
 
 def test_a_time_that_cannot_be_had_nearly_is_a_warning() -> None:
-    dialled = dial(small_camera(), second(shutter="8"), None)
+    dialled = resolve_settings(small_camera(), second(shutter="8"), None)
     assert dialled.settings[-1][1] == "30"
     assert dialled.residual_ev == pytest.approx(-3.12, abs=0.01)
     assert dialled.warnings == ("shutter 30 is -3.12 EV off the wanted 261.2 s; none is nearer",)
@@ -53,18 +53,18 @@ def test_a_time_that_cannot_be_had_nearly_is_a_warning() -> None:
 
 def test_a_first_time_far_from_every_speed_is_refused() -> None:
     with pytest.raises(CameraError, match="does not offer shutterspeed = '100'"):
-        dial(small_camera(), small_plan({"apertures": [2.8, 16], "shutter": 100}).shots[0], None)
+        resolve_settings(small_camera(), small_plan({"apertures": [2.8, 16], "shutter": 100}).shots[0], None)
 
 
 def test_a_camera_whose_shutter_is_locked_shoots_a_plan_that_names_no_time_with_a_warning() -> None:
-    dialled = dial(Locked(), second(), 1 / 60)
+    dialled = resolve_settings(Locked(), second(), 1 / 60)
     assert [choice for _, choice in dialled.settings] == ["f/16"]
     assert dialled.warnings[0].startswith("this camera does not let the shutter be set")
 
 
 def test_a_camera_whose_shutter_is_locked_refuses_a_plan_that_names_a_time() -> None:
     with pytest.raises(CameraError, match="does not let shutterspeed be set"):
-        dial(Locked(), second(shutter="1/60"), None)
+        resolve_settings(Locked(), second(shutter="1/60"), None)
 
 
 def test_a_focus_pair_leaves_alone_what_the_plan_does_not_name() -> None:
@@ -75,13 +75,15 @@ def test_a_focus_pair_leaves_alone_what_the_plan_does_not_name() -> None:
 def test_a_plan_the_camera_cannot_shoot_is_refused_before_its_first_frame() -> None:
     shots = small_plan(scene=[{"name": "last", "apertures": ["f/2.8", "f/64"]}]).shots
     with pytest.raises(CameraError, match="does not offer f-number = 'f/64'"):
-        check(small_camera(), shots, None)
+        check_shots(small_camera(), shots, None)
 
 
 @pytest.mark.parametrize(("value", "held"), [("memory card", "Memory card"), ("Internal RAM", "Internal RAM")])
 def test_what_is_set_once_is_read_back(value: str, held: str) -> None:
     camera = small_camera()
-    prepare(camera, {"capturetarget": value, "iso": 400, "autofocus": False}, mirror_up=True, timeout_s=1)
+    apply_session_settings(
+        camera, {"capturetarget": value, "iso": 400, "autofocus": False}, mirror_up=True, timeout_s=1
+    )
     values = {setting.name: setting.value for setting in camera.settings()}
     assert (values["capturetarget"], values["iso"], values["autofocus"]) == (held, "400", "Off")
     assert values["exposuredelaymode"] == "1s"
@@ -93,4 +95,4 @@ def test_mirror_up_is_refused_by_a_camera_that_has_none() -> None:
             return None if name == "exposuredelaymode" else super().setting(name)
 
     with pytest.raises(CameraError, match="no setting 'exposuredelaymode' or 'mirrorlock'"):
-        prepare(Mirrorless(), {}, mirror_up=True, timeout_s=1)
+        apply_session_settings(Mirrorless(), {}, mirror_up=True, timeout_s=1)

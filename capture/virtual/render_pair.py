@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.virtual import faults, lens, optics, render, sensor, truth
-from capture.virtual.faults import Defect
-from capture.virtual.ground import receding_ground
-from capture.virtual.plan import Plan, VirtualShot, plan_pair
-from capture.virtual.scene import Surface, VirtualScene, dead_leaves, with_moving_object
+from capture.virtual import compositing, defects, lens, optics, sensor, truth
+from capture.virtual.defects import Defect
+from capture.virtual.ground_plane import ground_scene
+from capture.virtual.plan import PairPlan, VirtualShot, plan_pair
+from capture.virtual.scene import Surface, VirtualScene, add_moving_object, dead_leaves
 from sdd_toolkit.imaging import geometry, resampling
 from sdd_toolkit.imaging.resampling import Interpolation
 from sdd_toolkit.records import PairKind
@@ -46,7 +46,7 @@ class RenderedPair:
 
     kind: PairKind
     defect: Defect | None
-    plan: Plan
+    plan: PairPlan
     blur_linear: NDArray[np.float32]
     sharp_linear: NDArray[np.float32]
     blur_mosaic: NDArray[np.uint16]
@@ -82,25 +82,25 @@ def render_pair(
     plan = plan_pair(
         config,
         pair_kind,
-        _chance(seed, index, 0),
+        _rng(seed, index, 0),
         depths=depths,
         both_blurred=fault is Defect.BOTH_BLURRED,
     )
-    scene = _scene(config, plan, seed, index, picture)
-    chance = _chance(seed, index, 2)
+    scene = _build_scene(config, plan, seed, index, picture)
+    chance = _rng(seed, index, 2)
     if fault is Defect.MOVING_OBJECT:
-        scene = with_moving_object(scene, config.size, plan.near, chance)
+        scene = add_moving_object(scene, config.size, plan.near, chance)
     if fault is Defect.MOVING_LEAF:
-        scene = with_moving_object(
-            scene, config.size, plan.near, chance, share=faults.LEAF_SHARE, jump_px=faults.LEAF_JUMP_PX
+        scene = add_moving_object(
+            scene, config.size, plan.near, chance, share=defects.LEAF_AREA_FRACTION, jump_px=defects.LEAF_JUMP_PX
         )
-    other = _scene(config, plan, seed, index + _OTHER_SCENE, None) if fault is Defect.DIFFERENT_SCENE else scene
-    return _exposed(config, plan, pair_kind, fault, scene, other, seed, index)
+    other = _build_scene(config, plan, seed, index + _OTHER_SCENE, None) if fault is Defect.DIFFERENT_SCENE else scene
+    return _expose_pair(config, plan, pair_kind, fault, scene, other, seed, index)
 
 
-def _exposed(
+def _expose_pair(
     config: SimulateConfig,
-    plan: Plan,
+    plan: PairPlan,
     kind: PairKind,
     fault: Defect | None,
     scene: VirtualScene,
@@ -109,23 +109,25 @@ def _exposed(
     index: int,
 ) -> RenderedPair:
     """Both shots side by side, one thread each: they share nothing, so the bytes are those of one thread."""
-    sharp_coc = _largest_radius(scene, plan.sharp, config)
+    sharp_coc = _largest_radius_px(scene, plan.sharp, config)
     # Discs within one pixel blur nothing: then the sharp shot is the all-in-focus image.
-    plain = optics.stopped_to(plan.sharp.f_number, config, (0.0, 0.0)).exact
+    plain = optics.optics_at(plan.sharp.f_number, config, (0.0, 0.0)).is_plain_disc
     still = fault is None and plain and sharp_coc <= _POINT_RADIUS_PX
     with ThreadPoolExecutor(2) as pool:
-        blurring = pool.submit(lambda: _seen(_render(scene, plan.blur, plan, config, moved=False), plan, config))
-        sharp_canvas = _render(other, plan.sharp, plan, config, moved=True)
-        focused = sharp_canvas if still else render.composite(scene)
+        blurring = pool.submit(
+            lambda: _warp_to_blurred(_render_canvas(scene, plan.blur, plan, config, moved=False), plan, config)
+        )
+        sharp_canvas = _render_canvas(other, plan.sharp, plan, config, moved=True)
+        focused = sharp_canvas if still else compositing.composite(scene)
         exposure = config.highlight_level / max(float(np.quantile(focused[::4, ::4].max(axis=2), 0.995)), 1e-6)
-        exposure *= 2**faults.OVEREXPOSURE_EV if fault is Defect.CLIPPED else 1.0
-        telling = pool.submit(lambda: _truth(scene, plan, config, lost=fault))
-        falloff = _falloff(plan.sharp, config) * np.float32(exposure)
-        sharp = _cut_out(sharp_canvas, config) * (falloff * np.float32(_light(fault, seed, index)))
-        sharp_mosaic = sensor.expose(sharp, config, _chance(seed, index, 5))
-        aligned = np.maximum(_seen(focused, plan, config) * falloff, 0)
-        blur = blurring.result() * (_falloff(plan.blur, config) * np.float32(exposure * 2**plan.blur.error_ev))
-        blur_mosaic = sensor.expose(blur, config, _chance(seed, index, 3))
+        exposure *= 2**defects.OVEREXPOSURE_EV if fault is Defect.CLIPPED else 1.0
+        telling = pool.submit(lambda: _pair_truth(scene, plan, config, lost=fault))
+        falloff = _illumination(plan.sharp, config) * np.float32(exposure)
+        sharp = _crop_sharp(sharp_canvas, config) * (falloff * np.float32(_light_factor(fault, seed, index)))
+        sharp_mosaic = sensor.expose(sharp, config, _rng(seed, index, 5))
+        aligned = np.maximum(_warp_to_blurred(focused, plan, config) * falloff, 0)
+        blur = blurring.result() * (_illumination(plan.blur, config) * np.float32(exposure * 2**plan.blur.error_ev))
+        blur_mosaic = sensor.expose(blur, config, _rng(seed, index, 3))
     displacement, occlusion, coc_px = telling.result()
     return RenderedPair(
         kind=kind,
@@ -140,10 +142,10 @@ def _exposed(
     )
 
 
-def _light(fault: Defect | None, seed: int, index: int) -> float:
+def _light_factor(fault: Defect | None, seed: int, index: int) -> float:
     """How much of the light is left in the sharp shot."""
     if fault is Defect.LIGHT_CHANGE:
-        return float(2 ** -_chance(seed, index, 2).uniform(faults.LEAST_DIMMING_EV, faults.DIMMEST_EV))
+        return float(2 ** -_rng(seed, index, 2).uniform(defects.MIN_DIMMING_EV, defects.MAX_DIMMING_EV))
     return 0.0 if fault is Defect.BLACK_FRAME else 1.0
 
 
@@ -153,10 +155,10 @@ def margin_px(config: SimulateConfig) -> int:
     turn = float(np.radians(config.max_rotation_deg))
     breathing = config.max_zoom + abs(config.focus_roll_mm) / config.focal_mm
     reach = diagonal * (breathing + turn) + config.max_shift_px + 1.2 * config.max_coc_px + resampling.REACH_PX
-    return int(np.ceil(reach + _more_reach_px(config)))
+    return int(np.ceil(reach + _extra_reach_px(config)))
 
 
-def _more_reach_px(config: SimulateConfig) -> float:
+def _extra_reach_px(config: SimulateConfig) -> float:
     """How much farther than the largest circle of confusion light may be spread by what is not a plain disc."""
     corners = 0.3 * config.max_coc_px if config.blades else 0.0
     opening_px = config.focal_mm / config.f_number_min / (2 * config.pitch_mm)
@@ -165,33 +167,33 @@ def _more_reach_px(config: SimulateConfig) -> float:
     return corners + rolled + colours + abs(config.spherical_aberration_px)
 
 
-def _chance(seed: int, index: int, purpose: int) -> np.random.Generator:
+def _rng(seed: int, index: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, purpose])
 
 
-def _scene(config: SimulateConfig, plan: Plan, seed: int, index: int, picture: Picture | None) -> VirtualScene:
+def _build_scene(
+    config: SimulateConfig, plan: PairPlan, seed: int, index: int, picture: Picture | None
+) -> VirtualScene:
     margin = margin_px(config)
     canvas = (config.height + 2 * margin, config.width + 2 * margin)
-    chance = _chance(seed, index, 1)
+    chance = _rng(seed, index, 1)
     if picture is not None:
         return picture.scene(canvas, plan, config)
     if config.depth == "ramp":
-        return receding_ground(canvas, config.size, plan.near, plan.far, chance)
+        return ground_scene(canvas, config.size, plan.near, plan.far, chance)
     ends = np.array([plan.near, plan.far])
     radii = [shot.signed_radius_px(ends, config) for shot in (plan.blur, plan.sharp)]
-    reach = 1.1 * float(np.abs(radii).max()) + _more_reach_px(config)
+    reach = 1.1 * float(np.abs(radii).max()) + _extra_reach_px(config)
     return dead_leaves(canvas, config.size, plan.near, plan.far, chance, reach_px=reach)
 
 
-def _render(
-    scene: VirtualScene, shot: VirtualShot, plan: Plan, config: SimulateConfig, *, moved: bool
+def _render_canvas(
+    scene: VirtualScene, shot: VirtualShot, plan: PairPlan, config: SimulateConfig, *, moved: bool
 ) -> NDArray[np.float32]:
     """The whole canvas as the lens draws it, on the sharp frame's grid."""
     zoom = plan.sharp.image_mm / shot.image_mm
     margin = margin_px(config)
-    drawn = optics.stopped_to(
-        shot.f_number, config, (margin + (config.width - 1) / 2, margin + (config.height - 1) / 2)
-    )
+    drawn = optics.optics_at(shot.f_number, config, (margin + (config.width - 1) / 2, margin + (config.height - 1) / 2))
     to_blur = np.asarray(np.linalg.inv(plan.homography), dtype=np.float64)
 
     def radii(colour: int) -> list[float | NDArray[np.float64]]:
@@ -206,30 +208,30 @@ def _render(
     def rows(surface: Surface) -> NDArray[np.float64] | None:
         if shot.roll_mm == 0:
             return None
-        on_canvas = np.arange(surface.rgba.shape[0], dtype=np.float64)[:, None] + surface.place(moved=moved)[0]
+        on_canvas = np.arange(surface.rgba.shape[0], dtype=np.float64)[:, None] + surface.position(moved=moved)[0]
         middle = np.full(on_canvas.shape, (config.width - 1) / 2, dtype=np.float64)
         return geometry.mapped(to_blur, middle, on_canvas - margin)[1]
 
     if config.longitudinal_ca == (0.0, 0.0):
-        return render.composite(scene, radii(1), moved=moved, optics=drawn)
-    colours = [render.composite(scene, radii(c), moved=moved, optics=drawn)[..., c] for c in range(3)]
+        return compositing.composite(scene, radii(1), moved=moved, optics=drawn)
+    colours = [compositing.composite(scene, radii(c), moved=moved, optics=drawn)[..., c] for c in range(3)]
     return np.stack(colours, axis=-1)
 
 
-def _largest_radius(scene: VirtualScene, shot: VirtualShot, config: SimulateConfig) -> float:
+def _largest_radius_px(scene: VirtualScene, shot: VirtualShot, config: SimulateConfig) -> float:
     ends = np.array([end for s in scene.surfaces for end in (s.depths.min(), s.depths.max())])
     return max(float(np.abs(shot.signed_radius_px(ends, config, colour=colour)).max()) for colour in range(3))
 
 
-def _cut_out(canvas: NDArray[np.float32], config: SimulateConfig) -> NDArray[np.float32]:
+def _crop_sharp(canvas: NDArray[np.float32], config: SimulateConfig) -> NDArray[np.float32]:
     """The part of the canvas that the sharp frame sees."""
     margin = margin_px(config)
     return canvas[margin : margin + config.height, margin : margin + config.width]
 
 
-def _seen(
+def _warp_to_blurred(
     canvas: NDArray[np.float32],
-    plan: Plan,
+    plan: PairPlan,
     config: SimulateConfig,
     interpolation: Interpolation = Interpolation.SPLINE,
 ) -> NDArray[np.float32]:
@@ -242,12 +244,12 @@ def _seen(
     if plan.blur.roll_mm == 0:
         back = np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
         return resampling.warp(canvas, back, config.size, interpolation=interpolation)
-    x, y = _unrolled(plan, config)
+    x, y = _undo_focus_roll(plan, config)
     x, y, _ = geometry.mapped(to_canvas, x, y)
     return resampling.sample(canvas, x, y, interpolation)
 
 
-def _unrolled(plan: Plan, config: SimulateConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _undo_focus_roll(plan: PairPlan, config: SimulateConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where each pixel of the blurred frame would lie, had the focus stood still: breathing differs from row to row."""
     y = np.arange(config.height, dtype=np.float64)[:, None]
     x = np.arange(config.width, dtype=np.float64)[None, :]
@@ -257,7 +259,7 @@ def _unrolled(plan: Plan, config: SimulateConfig) -> tuple[NDArray[np.float64], 
     return across, down
 
 
-def _falloff(shot: VirtualShot, config: SimulateConfig) -> NDArray[np.float32]:
+def _illumination(shot: VirtualShot, config: SimulateConfig) -> NDArray[np.float32]:
     shade = lens.vignetting(
         config.size,
         image_mm=shot.image_mm,
@@ -267,28 +269,28 @@ def _falloff(shot: VirtualShot, config: SimulateConfig) -> NDArray[np.float32]:
         strength=0.0 if config.cat_eye else config.vignetting,
     )
     if config.cat_eye:
-        shade = shade * optics.stopped_to(shot.f_number, config, (0.0, 0.0)).light(config.size)
+        shade = shade * optics.optics_at(shot.f_number, config, (0.0, 0.0)).light(config.size)
     return shade[..., None]
 
 
-def _truth(
-    scene: VirtualScene, plan: Plan, config: SimulateConfig, *, lost: Defect | None
+def _pair_truth(
+    scene: VirtualScene, plan: PairPlan, config: SimulateConfig, *, lost: Defect | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
     """Displacement, occlusion and circle-of-confusion radius."""
-    depth = _seen(scene.front_depth(), plan, config, Interpolation.NEAREST)
+    depth = _warp_to_blurred(scene.front_depth(), plan, config, Interpolation.NEAREST)
     field = geometry.displacement(plan.homography, config.size)
     rows = None
     if plan.blur.roll_mm:
-        x, y = _unrolled(plan, config)
+        x, y = _undo_focus_roll(plan, config)
         x, y, _ = geometry.mapped(plan.homography, x, y)
         rows = np.arange(config.height, dtype=np.float64)[:, None]
         field = np.stack([x - np.arange(config.width), y - rows], axis=-1).astype(np.float32)
     jump = scene.surfaces[-1].jump
     before, after = (np.zeros(config.size, np.bool_) for _ in range(2))
     if jump != (0, 0):
-        before = _seen(scene.jumping(), plan, config, Interpolation.NEAREST) > 0.5
-        after = _cut_out(scene.jumping(moved=True), config) > 0.5
-    displacement, occlusion = truth.motion(field, before, after, jump)
+        before = _warp_to_blurred(scene.moving_object_mask(), plan, config, Interpolation.NEAREST) > 0.5
+        after = _crop_sharp(scene.moving_object_mask(moved=True), config) > 0.5
+    displacement, occlusion = truth.motion_truth(field, before, after, jump)
     if lost in (Defect.DIFFERENT_SCENE, Defect.BLACK_FRAME):
         occlusion = np.ones_like(occlusion)
     coc_px = np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config, rows=rows)).astype(np.float32)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from capture.virtual.optics import PLAIN
-from capture.virtual.scene import overlap
+from capture.virtual.optics import THIN_LENS
+from capture.virtual.scene import overlap_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     Image = NDArray[np.float32]
 
 _SLICE_PX = 0.25
-_ONE_RADIUS_PX = 0.01
-_STRIP_PX = 16384
+_UNIFORM_RADIUS_PX = 0.01
+_STRIP_PIXELS = 16384
 
 
 def composite(
@@ -35,7 +35,7 @@ def composite(
     radii_px: Sequence[float | NDArray[np.float64]] | None = None,
     *,
     moved: bool = False,
-    optics: Optics = PLAIN,
+    optics: Optics = THIN_LENS,
 ) -> NDArray[np.float32]:
     """(H, W, 3) linear sRGB of the whole canvas.
 
@@ -54,14 +54,14 @@ def composite(
         if radii_px is None:
             spread_out = surface.rgba
         else:
-            top, left = surface.place(moved=moved)
-            spread_out = imaged(surface.rgba, radii_px[number], optics, (left, top), opaque=number == 0)
+            top, left = surface.position(moved=moved)
+            spread_out = blur_surface(surface.rgba, radii_px[number], optics, (left, top), opaque=number == 0)
         reach = (spread_out.shape[0] - surface.rgba.shape[0]) // 2
-        _lay(canvas, spread_out, surface.place(reach, moved=moved))
+        _composite_over(canvas, spread_out, surface.position(reach, moved=moved))
     return np.ascontiguousarray(canvas[..., :3])
 
 
-def imaged(
+def blur_surface(
     rgba: Image, radius_px: float | NDArray[np.float64], optics: Optics, place: tuple[int, int], *, opaque: bool = False
 ) -> Image:
     """One surface as the lens draws it, on a grid enlarged by the same number of pixels on every side.
@@ -75,16 +75,16 @@ def imaged(
     """
     height, width = rgba.shape[:2]
     radius = np.asarray(radius_px, dtype=np.float64)
-    if radius.size > 1 and float(np.ptp(radius)) <= _ONE_RADIUS_PX:
+    if radius.size > 1 and float(np.ptp(radius)) <= _UNIFORM_RADIUS_PX:
         radius = np.asarray(radius.mean())
-    wide = optics.varies and (opaque or max(height, width) > optics.spacing_px / 2)
+    wide = optics.varies_over_frame and (opaque or max(height, width) > optics.spacing_px / 2)
     if radius.size == 1 and not wide:
         middle = (place[0] + (width - 1) / 2, place[1] + (height - 1) / 2)
-        return spread(rgba, optics.kernel(float(radius.item()), middle), opaque=opaque)
-    return _blended(rgba, radius, optics, place, wide=wide, opaque=opaque)
+        return convolve(rgba, optics.kernel(float(radius.item()), middle), opaque=opaque)
+    return _blur_varying(rgba, radius, optics, place, wide=wide, opaque=opaque)
 
 
-def spread(rgba: Image, kernel: Image, *, opaque: bool = False) -> Image:
+def convolve(rgba: Image, kernel: Image, *, opaque: bool = False) -> Image:
     """`rgba` convolved with `kernel` on a grid enlarged by the kernel's reach, so that no light is lost.
 
     With `opaque` the border is continued instead: a surface without an edge.
@@ -99,7 +99,7 @@ def spread(rgba: Image, kernel: Image, *, opaque: bool = False) -> Image:
     return np.asarray(cv2.filter2D(padded, -1, turned, borderType=border), dtype=np.float32)
 
 
-def _blended(
+def _blur_varying(
     rgba: Image,
     radius: NDArray[np.float64],
     optics: Optics,
@@ -120,9 +120,9 @@ def _blended(
         place = (place[0] - reach, place[1] - reach)
     height, width = rgba.shape[:2]
     total = np.zeros((height + 2 * reach, width + 2 * reach, 4), np.float32)
-    for radius_px, place_px, top, left, shares in _parts(radii, optics, place, wide=wide):
+    for radius_px, place_px, top, left, shares in _split_by_radius(radii, optics, place, wide=wide):
         part = rgba[top : top + shares.shape[0], left : left + shares.shape[1]]
-        drawn = spread(part * shares[..., None], optics.kernel(radius_px, place_px))
+        drawn = convolve(part * shares[..., None], optics.kernel(radius_px, place_px))
         edge = reach - (drawn.shape[0] - shares.shape[0]) // 2
         y, x = top + edge, left + edge
         total[y : y + drawn.shape[0], x : x + drawn.shape[1]] += drawn
@@ -135,25 +135,27 @@ def _blended(
     return np.ascontiguousarray(total[reach:-reach, reach:-reach]) if opaque else total
 
 
-def _parts(
+def _split_by_radius(
     radii: Image, optics: Optics, place: tuple[int, int], *, wide: bool
 ) -> Iterator[tuple[float, tuple[float, float] | None, int, int, Image]]:
     """Radius, place of the kernel, top, left, and the share of each pixel there that is drawn with that kernel."""
     steps = radii / np.float32(_SLICE_PX)
     for step in range(int(np.floor(steps.min())), int(np.floor(steps.max())) + 2):
         hat = np.maximum(1 - np.abs(steps - np.float32(step)), 0)
-        top, left, hat = _cropped(hat)
+        top, left, hat = _crop_to_nonzero(hat)
         if hat.size == 0:
             continue
         if not wide:
             yield step * _SLICE_PX, None, top, left, hat
             continue
-        for node, row, column, share in _field(optics, (place[0] + left, place[1] + top), (hat.shape[0], hat.shape[1])):
+        for node, row, column, share in _field_weights(
+            optics, (place[0] + left, place[1] + top), (hat.shape[0], hat.shape[1])
+        ):
             within = (slice(row, row + share.shape[0]), slice(column, column + share.shape[1]))
             yield step * _SLICE_PX, node, top + row, left + column, share * hat[within]
 
 
-def _field(
+def _field_weights(
     optics: Optics, place: tuple[int, int], size: tuple[int, int]
 ) -> Iterator[tuple[tuple[float, float], int, int, Image]]:
     """The grid's nodes around a box at `place` (left, top), with the part of the box and the shares they have in it."""
@@ -166,7 +168,7 @@ def _field(
         ])  # fmt: skip
     for row, down in axes[1]:
         for column, across in axes[0]:
-            top, left, share = _cropped(down[:, None] * across[None, :])
+            top, left, share = _crop_to_nonzero(down[:, None] * across[None, :])
             if share.size:
                 node = (
                     optics.centre[0] + column * optics.spacing_px,
@@ -175,7 +177,7 @@ def _field(
                 yield node, top, left, share
 
 
-def _cropped(shares: Image) -> tuple[int, int, Image]:
+def _crop_to_nonzero(shares: Image) -> tuple[int, int, Image]:
     """Top, left and the smallest box that holds all shares above zero."""
     rows, columns = np.flatnonzero(shares.any(axis=1)), np.flatnonzero(shares.any(axis=0))
     if len(rows) == 0:
@@ -184,14 +186,14 @@ def _cropped(shares: Image) -> tuple[int, int, Image]:
     return int(rows[0]), int(columns[0]), shares[box]
 
 
-def _lay(canvas: Image, rgba: Image, place: tuple[int, int]) -> None:
+def _composite_over(canvas: Image, rgba: Image, place: tuple[int, int]) -> None:
     """Lays `rgba` over the (H, W, 4) canvas, whose fourth channel is of no use but for speed."""
-    target, source = overlap((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
+    target, source = overlap_slices((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
     part, behind = rgba[source], canvas[target]
     if part.size == 0:
         return
     # In strips that stay in the processor's cache.
-    rows = max(1, _STRIP_PX // part.shape[1])
+    rows = max(1, _STRIP_PIXELS // part.shape[1])
     for top in range(0, part.shape[0], rows):
         strip, below = part[top : top + rows], behind[top : top + rows]
         through = 1 - cv2.extractChannel(strip, 3)

@@ -7,9 +7,9 @@ from enum import StrEnum
 from sdd_toolkit.records import Reason
 
 OVEREXPOSURE_EV = 3.0
-DIMMEST_EV = 2.0
-LEAST_DIMMING_EV = 1.3
-LEAF_SHARE = (0.03, 0.04)
+MAX_DIMMING_EV = 2.0
+MIN_DIMMING_EV = 1.3
+LEAF_AREA_FRACTION = (0.03, 0.04)
 LEAF_JUMP_PX = (25.0, 40.0)
 
 

@@ -11,15 +11,15 @@ from capture.tether.camera import (
     FOCUS_DRIVE,
     ISO,
     SHUTTER,
-    choose,
-    first_of,
+    find_setting,
+    match_choice,
     nearest_choice,
-    number_of,
-    require,
+    require_setting,
     set_and_confirm,
-    switched,
+    setting_number,
+    switch_choice,
 )
-from capture.tether.exposure import equal_exposure_s, shutter_text, time_apart_ev
+from capture.tether.exposure import equal_exposure_s, format_shutter, shutter_difference_ev
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.records import Exposure
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from capture.tether.camera import Camera, Setting
     from capture.tether.plan import PlannedShot
 
-_FAR_OFF_EV = 0.5
-_WORTH_SAYING_EV = 0.17
+_REFUSED_EV = 0.5
+_WARNED_EV = 0.17
 
 
 @dataclass(frozen=True, slots=True)
-class Dialled:
+class FrameSettings:
     """What to set for one frame.
 
     Attributes:
@@ -50,7 +50,7 @@ class Dialled:
     warnings: tuple[str, ...] = ()
 
 
-def dial(camera: Camera, shot: PlannedShot, start_s: float | None) -> Dialled:
+def resolve_settings(camera: Camera, shot: PlannedShot, start_s: float | None) -> FrameSettings:
     """What `camera` is to be set to for `shot`.
 
     Args:
@@ -63,17 +63,17 @@ def dial(camera: Camera, shot: PlannedShot, start_s: float | None) -> Dialled:
     """
     settings: list[tuple[Setting, str]] = []
     if shot.f_number is not None:
-        opening = require(camera, F_NUMBER)
-        settings.append((opening, choose(opening, f"f/{shot.f_number:g}", camera.model)))
+        opening = require_setting(camera, F_NUMBER)
+        settings.append((opening, match_choice(opening, f"f/{shot.f_number:g}", camera.model)))
     if shot.iso is not None:
-        sensitivity = require(camera, ISO)
-        settings.append((sensitivity, choose(sensitivity, f"{shot.iso:g}", camera.model)))
-    shutter, shutter_s, residual_ev, warnings = _shutter(camera, shot, start_s)
+        sensitivity = require_setting(camera, ISO)
+        settings.append((sensitivity, match_choice(sensitivity, f"{shot.iso:g}", camera.model)))
+    shutter, shutter_s, residual_ev, warnings = _resolve_shutter(camera, shot, start_s)
     exposure = Exposure(f_number=shot.f_number, iso=shot.iso, shutter_s=shutter_s)
-    return Dialled((*settings, *shutter), exposure, residual_ev, warnings)
+    return FrameSettings((*settings, *shutter), exposure, residual_ev, warnings)
 
 
-def check(camera: Camera, shots: Iterable[PlannedShot], start_s: float | None) -> None:
+def check_shots(camera: Camera, shots: Iterable[PlannedShot], start_s: float | None) -> None:
     """Finds out before the first frame whether the camera can do all of `shots`.
 
     Raises:
@@ -81,41 +81,43 @@ def check(camera: Camera, shots: Iterable[PlannedShot], start_s: float | None) -
     """
     different = {(shot.f_number, shot.first_f_number, shot.shutter_s, shot.iso, shot.kind): shot for shot in shots}
     for shot in different.values():
-        dial(camera, shot, start_s)
+        resolve_settings(camera, shot, start_s)
         if shot.focus_steps is not None:
-            require(camera, FOCUS_DRIVE)
+            require_setting(camera, FOCUS_DRIVE)
 
 
-def started_at_s(camera: Camera) -> float | None:
+def read_shutter_s(camera: Camera) -> float | None:
     """The shutter time the camera is set to; None if it tells none."""
-    setting = first_of(camera, SHUTTER)
-    return None if setting is None else number_of(setting)
+    setting = find_setting(camera, SHUTTER)
+    return None if setting is None else setting_number(setting)
 
 
-def prepare(camera: Camera, settings: dict[str, str | bool | int | float], mirror_up: bool, timeout_s: float) -> None:
+def apply_session_settings(
+    camera: Camera, settings: dict[str, str | bool | int | float], mirror_up: bool, timeout_s: float
+) -> None:
     """Sets what is set once for a whole session, each read back.
 
     Raises:
         CameraError: The camera lacks a setting, does not offer a value or does not take it.
     """
     for name, value in settings.items():
-        setting = require(camera, (name,))
+        setting = require_setting(camera, (name,))
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        text = switched(setting, on=value) if isinstance(value, bool) else text
-        set_and_confirm(camera, setting, choose(setting, text, camera.model), timeout_s)
+        text = switch_choice(setting, on=value) if isinstance(value, bool) else text
+        set_and_confirm(camera, setting, match_choice(setting, text, camera.model), timeout_s)
     if mirror_up:
-        setting = require(camera, EXPOSURE_DELAY)
-        set_and_confirm(camera, setting, switched(setting, on=True), timeout_s)
+        setting = require_setting(camera, EXPOSURE_DELAY)
+        set_and_confirm(camera, setting, switch_choice(setting, on=True), timeout_s)
 
 
-def _shutter(
+def _resolve_shutter(
     camera: Camera, shot: PlannedShot, start_s: float | None
 ) -> tuple[tuple[tuple[Setting, str], ...], float | None, float | None, tuple[str, ...]]:
     base_s = shot.shutter_s or (start_s if shot.kind == "aperture" else None)
-    setting = first_of(camera, SHUTTER)
+    setting = find_setting(camera, SHUTTER)
     settable = setting is not None and not setting.read_only
     if not settable and shot.shutter_s is not None:
-        settled = require(camera, SHUTTER)
+        settled = require_setting(camera, SHUTTER)
         raise CameraError(
             f"{camera.model} does not let {settled.name} be set: it is {settled.value!r}",
             hint="turn the camera to M, or leave shutter out of the plan",
@@ -129,13 +131,13 @@ def _shutter(
         wanted_s = equal_exposure_s(base_s, shot.first_f_number, shot.f_number)
     found = nearest_choice(setting, wanted_s)
     first = shot.shutter_s is not None and shot.f_number == shot.first_f_number
-    if found is None or (first and abs(time_apart_ev(found[1], wanted_s)) > _FAR_OFF_EV):
-        choose(setting, shutter_text(wanted_s), camera.model)  # says what is offered
+    if found is None or (first and abs(shutter_difference_ev(found[1], wanted_s)) > _REFUSED_EV):
+        match_choice(setting, format_shutter(wanted_s), camera.model)  # says what is offered
         raise CameraError(f"{camera.model} tells no shutter times", hint="turn the camera to M")
-    residual_ev = time_apart_ev(found[1], wanted_s)
+    residual_ev = shutter_difference_ev(found[1], wanted_s)
     warnings: tuple[str, ...] = ()
-    if abs(residual_ev) > _WORTH_SAYING_EV:
+    if abs(residual_ev) > _WARNED_EV:
         warnings = (
-            f"shutter {found[0]} is {residual_ev:+.2f} EV off the wanted {shutter_text(wanted_s)} s; none is nearer",
+            f"shutter {found[0]} is {residual_ev:+.2f} EV off the wanted {format_shutter(wanted_s)} s; none is nearer",
         )
     return ((setting, found[0]),), found[1], round(residual_ev, 4), warnings

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.shoot import RenderedPair, render_pair
+from capture.virtual.render_pair import RenderedPair, render_pair
 from sdd_toolkit.imaging import geometry
 
 CONFIG = SimulateConfig(width=384, height=256)

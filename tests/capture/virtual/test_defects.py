@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.faults import Defect
-from capture.virtual.shoot import render_pair
+from capture.virtual.defects import Defect
+from capture.virtual.render_pair import render_pair
 
 CONFIG = SimulateConfig(width=384, height=256)
 

@@ -52,6 +52,6 @@ focus_steps = [0, 40]         # focus drive, from where the lens stands; the fir
 """
 
 
-def text(scenes: int, kind: str) -> str:
+def render_template(scenes: int, kind: str) -> str:
     """The plan for `scenes` scenes of pairs by `aperture` or by `focus`."""
     return _TEXT.format(scenes=scenes, kind=kind, pair=_FOCUS if kind == "focus" else _APERTURE)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.virtual.render import composite
-from capture.virtual.scene import Surface, VirtualScene, sketched
+from capture.virtual.compositing import composite
+from capture.virtual.scene import Surface, VirtualScene, draw_leaves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_STANDING = 0.35
-_STEEPEST_DEG = 30.0
+_STANDING_COVERAGE = 0.35
+_MAX_TILT_DEG = 30.0
 
 
-def receding_ground(
+def ground_scene(
     size: tuple[int, int], frame: tuple[int, int], near: float, far: float, rng: np.random.Generator
 ) -> VirtualScene:
     """A textured plane whose inverse depth runs linearly over the canvas, with leaves standing on it.
@@ -34,11 +34,11 @@ def receding_ground(
         far: Smallest inverse depth, 1/m, at the upper edge.
         rng: Source of chance.
     """
-    plane = tilted(size, near, far, np.radians(rng.uniform(-_STEEPEST_DEG, _STEEPEST_DEG)))
-    lying, earth = sketched(size, frame, rng)
-    standing, _ = sketched(size, frame, rng, _STANDING)
+    plane = depth_ramp(size, near, far, np.radians(rng.uniform(-_MAX_TILT_DEG, _MAX_TILT_DEG)))
+    lying, earth = draw_leaves(size, frame, rng)
+    standing, _ = draw_leaves(size, frame, rng, _STANDING_COVERAGE)
     carpet = np.ones((*size, 4), np.float32)
-    carpet[..., :3] = composite(VirtualScene((earth, *(leaf.painted() for leaf in lying)), size))
+    carpet[..., :3] = composite(VirtualScene((earth, *(leaf.paint() for leaf in lying)), size))
     surfaces = []
     for leaf in standing:
         x, y = leaf.outline[np.argmax(leaf.outline[:, 1])]
@@ -46,10 +46,10 @@ def receding_ground(
         surfaces.append(replace(leaf, inverse_depth=float(foot)))
     surfaces.sort(key=lambda leaf: leaf.inverse_depth)
     ground = Surface(carpet, 0, 0, (near + far) / 2, relief=plane)
-    return VirtualScene((ground, *(leaf.painted() for leaf in surfaces)), size)
+    return VirtualScene((ground, *(leaf.paint() for leaf in surfaces)), size)
 
 
-def tilted(size: tuple[int, int], near: float, far: float, turn_rad: float) -> NDArray[np.float32]:
+def depth_ramp(size: tuple[int, int], near: float, far: float, turn_rad: float) -> NDArray[np.float32]:
     """(H, W) inverse depths that rise linearly from `far` to `near`, downwards if `turn_rad` is 0."""
     y = (np.arange(size[0], dtype=np.float64) - (size[0] - 1) / 2)[:, None]
     x = (np.arange(size[1], dtype=np.float64) - (size[1] - 1) / 2)[None, :]

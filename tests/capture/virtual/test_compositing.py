@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from capture.virtual.render import composite
+from capture.virtual.compositing import composite
 from capture.virtual.scene import Surface, VirtualScene
 
 SIZE = (64, 64)
