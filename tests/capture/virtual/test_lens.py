@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from capture.virtual.compositing import convolve
 from capture.virtual.lens import (
     focus_distance_m,
     image_distance_mm,
     signed_coc_radius_px,
     vignetting,
 )
-from capture.virtual.compositing import convolve
 from sdd_toolkit.imaging.disc import disc_kernel
 
 
