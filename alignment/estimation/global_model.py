@@ -84,8 +84,7 @@ class GlobalEstimate:
         homography: Blurred to sharp.
         radial: Coefficient of the radial term.
         model: Name of the model the evidence chose.
-        full_model: Name of the model that was fitted.
-        covariance: (k, k) of the parameters within the basis of `full_model`.
+        covariance: (k, k) of the parameters within the basis of the fitted model.
         spread_px: Standard deviation of tile displacements that their own uncertainty does not explain.
         photometry: Brightness of the sharp frame in terms of the blurred one.
         matched: The frames as last compared.
@@ -98,7 +97,6 @@ class GlobalEstimate:
     homography: Matrix
     radial: float
     model: str
-    full_model: str
     covariance: Matrix
     spread_px: float
     photometry: Photometry
@@ -386,7 +384,6 @@ def _build_estimate(
         homography=matrix,
         radial=radial,
         model=choice.model,
-        full_model=full,
         covariance=choice.covariance,
         spread_px=fit.spread_px,
         photometry=state.photometry,

@@ -65,13 +65,6 @@ class TileSystems:
     jacobian: Matrix
     grid: tuple[int, int]
 
-    @property
-    def displacement_px(self) -> Matrix:
-        """(tiles, 2) each tile's own displacement; 0 where nothing is measured."""
-        trace = np.trace(self.information, axis1=1, axis2=2)[:, None, None]
-        regular = self.information + (1e-6 * trace + 1e-12) * np.eye(2)
-        return np.asarray(np.linalg.solve(regular, self.pull[..., None])[..., 0], dtype=np.float64)
-
 
 @dataclass(frozen=True, slots=True)
 class MotionFit:

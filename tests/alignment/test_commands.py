@@ -15,13 +15,12 @@ from alignment.commands import align
 from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.writing import read_image, write_image, write_values
-from sdd_toolkit.imaging.encoding import Encoding, encode
 from sdd_toolkit.pipeline import manifest
-from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord
-from sdd_toolkit.storage.files import sha256_of
+from sdd_toolkit.records import FrameMeta, PairKind, PairRecord
 from tests.support import planted_pairs
 from tests.support.command_line import sdd_in_process
 from tests.support.paths import ROOT
+from tests.support.planted_motion import plant_pair, write_at_double_size
 
 SHIFTED = transforms.Transform(
     "b.png", "s.png", planted_pairs.SIZE, ((1.0, 0.0, 6.0), (0.0, 1.0, -4.0), (0.0, 0.0, 1.0)), "similarity"
@@ -33,15 +32,12 @@ def typed(*words: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> Path:
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two frames and a manifest of them."""
-    folder, pair = tmp_path_factory.mktemp("shots"), plant(30)
+    folder, pair = tmp_path_factory.mktemp("shots"), plant_pair(30)
     (folder / "sdd.toml").write_text("[align]\nmax_radius_px = 6.0\n")
-    refs = []
-    for name, linear in (("soft", pair.blur), ("crisp", pair.sharp)):
-        path = folder / f"{name}.png"
-        write_image(path, encode(linear.repeat(2, axis=0).repeat(2, axis=1), Encoding.SRGB16))
-        refs.append(FileRef(path.name, path.stat().st_size, sha256_of(path)))
+    frames = (("soft", pair.blur), ("crisp", pair.sharp))
+    refs = [write_at_double_size(folder / f"{name}.png", linear) for name, linear in frames]
     record = PairRecord("one", "one", PairKind.FOCUS, *refs, FrameMeta(), FrameMeta())
     manifest.write_manifest(folder / "ingested.jsonl", manifest.Manifest(folder, (record,)))
     return folder

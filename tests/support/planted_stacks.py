@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging import resampling
 from sdd_toolkit.imaging.encoding import Encoding, encode
-from tests.alignment.conftest import leaves, softened
+from tests.support.planted_motion import blur_exactly, dead_leaves
 
 SIZE = (384, 480)
 ZOOMS = (1.0, 1.012, 0.985)
@@ -27,8 +27,8 @@ def thirds(size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
 def planted_stack(seed: int = 0, noise: float = 0.001) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
     """(truth, three frames) as (H, W, 3) linear light; frame i is in focus on third i and magnified by `ZOOMS[i]`."""
     high, wide = SIZE[0] + 2 * _MARGIN_PX, SIZE[1] + 2 * _MARGIN_PX
-    scene = leaves(seed, (high, wide))
-    blurred = softened(scene, _BLUR_PX)
+    scene = dead_leaves(seed, (high, wide))
+    blurred = blur_exactly(scene, _BLUR_PX)
     rng = np.random.default_rng(seed)
     sharp_third = np.clip((np.arange(wide) - _MARGIN_PX) * 3 // SIZE[1], 0, 2)[None, :, None]
     frames = []

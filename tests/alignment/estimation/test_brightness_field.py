@@ -12,7 +12,7 @@ from alignment.estimation.photometry import Photometry
 from alignment.estimation.pyramid import FramePair, build_pyramid
 from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.imaging.luminance import luminance
-from tests.alignment.conftest import leaves
+from tests.support.planted_motion import dead_leaves, plant_pair
 
 SIZE = (320, 432)
 STILL = np.eye(3)
@@ -21,7 +21,7 @@ BAYER = np.array([0.25, 0.5, 0.25])
 
 
 def light(seed: int = 0) -> NDArray[np.float32]:
-    return luminance(leaves(seed, SIZE) * np.float32(0.5))
+    return luminance(dead_leaves(seed, SIZE) * np.float32(0.5))
 
 
 def test_a_large_frame_is_compared_on_a_small_level() -> None:
@@ -63,7 +63,7 @@ def test_nothing_is_told_where_nothing_can_be_compared() -> None:
 
 
 def test_the_gain_of_the_colours_is_relative_to_that_of_the_luminance() -> None:
-    blur = leaves(1, SIZE) * np.float32(0.5)
+    blur = dead_leaves(1, SIZE) * np.float32(0.5)
     sharp = (blur * np.float32([1.3, 1.0, 0.8])).astype(np.float32)
     luma = [luminance(frame) for frame in (blur, sharp)]
     found = brightness_field.colour_gain(
@@ -91,9 +91,9 @@ def rho2() -> NDArray[np.float64]:
     ],
 )
 def test_a_registration_tells_the_brightness_between_its_frames(
-    plant, falloff: tuple[float, float], offset: float, colour: tuple[float, float, float]
+    falloff: tuple[float, float], offset: float, colour: tuple[float, float, float]
 ) -> None:
-    pair = plant(1, image=leaves(1) * np.float32(0.5), gain=1.0, radius_px=1.5)
+    pair = plant_pair(1, image=dead_leaves(1) * np.float32(0.5), gain=1.0, radius_px=1.5)
     field = 1 + falloff[0] * rho2() + falloff[1] * rho2() ** 2
     bright = 1.2 * np.array(colour) * field[..., None] * pair.sharp + offset
     found = alignment.register(pair.blur, bright.astype(np.float32))

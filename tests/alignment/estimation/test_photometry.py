@@ -9,7 +9,7 @@ import pytest
 from alignment.estimation import photometry
 from alignment.estimation.photometry import Noise
 from sdd_toolkit.imaging.luminance import luminance
-from tests.alignment.conftest import leaves
+from tests.support.planted_motion import dead_leaves
 
 
 def grains(seed: int = 0) -> np.ndarray:
@@ -90,7 +90,7 @@ def calm(seed: int) -> np.ndarray:
 
 
 def defocused(seed: int) -> np.ndarray:
-    return cv2.GaussianBlur(luminance(leaves(seed, (320, 432))), (0, 0), 2.0)
+    return cv2.GaussianBlur(luminance(dead_leaves(seed, (320, 432))), (0, 0), 2.0)
 
 
 @pytest.mark.parametrize("scene", [calm, defocused])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from alignment.fusion import blending
 from alignment.registration import register as registration
 from sdd_toolkit.imaging import resampling
-from tests.alignment.conftest import leaves, softened
+from tests.support.planted_motion import blur_exactly, dead_leaves
 from tests.support.planted_stacks import REFERENCE, SIZE, planted_stack, psnr_db, thirds
 
 
@@ -46,7 +46,7 @@ def test_the_fused_picture_is_far_nearer_to_the_truth_than_any_frame(seed: int) 
 
 
 def test_away_from_seams_the_picture_is_one_frame_to_the_last_digit() -> None:
-    frames = [leaves(seed, (200, 300)) for seed in (0, 1)]
+    frames = [dead_leaves(seed, (200, 300)) for seed in (0, 1)]
     origin = np.zeros((200, 300), np.uint8)
     origin[:, 200:] = 1
     picture = fused(frames, origin)
@@ -71,7 +71,7 @@ def test_the_order_of_the_frames_does_not_matter() -> None:
 
 def test_a_flat_place_follows_what_surrounds_it() -> None:
     rng = np.random.default_rng(0)
-    busy = leaves(0, (240, 320))
+    busy = dead_leaves(0, (240, 320))
     busy[80:160, 120:200] = 0.4
     crisp, soft = (busy + rng.normal(0, 0.003, busy.shape) for _ in range(2))
     soft[:] = 0.4 + rng.normal(0, 0.003, busy.shape)
@@ -80,7 +80,7 @@ def test_a_flat_place_follows_what_surrounds_it() -> None:
 
 
 def test_a_frame_is_never_chosen_where_it_has_no_content() -> None:
-    frames = [leaves(seed, (120, 160)) for seed in (0, 1)]
+    frames = [dead_leaves(seed, (120, 160)) for seed in (0, 1)]
     frames[0][:] = 0.5
     missing = np.ones((120, 160), bool)
     missing[:, :60] = False
@@ -96,9 +96,9 @@ def test_a_stack_of_no_frame_or_too_many_is_refused(count: int) -> None:
 
 def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_however_quiet_they_are() -> None:
     rng = np.random.default_rng(4)
-    scene = leaves(6, (320, 400))
+    scene = dead_leaves(6, (320, 400))
     moved = np.array([[1, 0, 0.4], [0, 1, 0.3], [0, 0, 1]], dtype=np.float64)
-    frames = [scene, softened(scene, 1.5), softened(scene, 4.0)]
+    frames = [scene, blur_exactly(scene, 1.5), blur_exactly(scene, 4.0)]
     frames = [(frame + rng.normal(0, 0.004, frame.shape)).astype(np.float32) for frame in frames]
     frames[1:] = [resampling.warp(frame, moved, (320, 400)) for frame in frames[1:]]
     assert np.mean(blending.choose_sharpest(maps_of(frames)) == 0) > 0.99
@@ -106,10 +106,10 @@ def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_howev
 
 def test_where_two_frames_are_equally_sharp_one_of_them_is_taken_not_what_wins_around() -> None:
     rng = np.random.default_rng(7)
-    scene = leaves(8, (360, 360))
+    scene = dead_leaves(8, (360, 360))
     island = np.s_[150:210, 150:210]
-    near, far = scene.copy(), softened(scene, 4.0)
-    near[island], far[island] = softened(scene, 3.0)[island], scene[island]
+    near, far = scene.copy(), blur_exactly(scene, 4.0)
+    near[island], far[island] = blur_exactly(scene, 3.0)[island], scene[island]
     frames = [(frame + rng.normal(0, 0.002, frame.shape)).astype(np.float32) for frame in (near, far, far)]
     origin = blending.choose_sharpest(maps_of(frames))
     assert np.mean(origin[156:204, 156:204] > 0) > 0.97

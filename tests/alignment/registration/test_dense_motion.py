@@ -18,6 +18,7 @@ from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
 from sdd_toolkit.imaging import geometry, resampling
 from sdd_toolkit.imaging.luminance import luminance
+from tests.support.planted_motion import plant_pair
 
 SIZE = (576, 864)
 SHALLOW = SimulateConfig(width=864, height=576, pixel_pitch_um=41.7, min_coc_px=4.0, max_coc_px=8.0)
@@ -130,8 +131,8 @@ def test_frames_that_stand_still_do_not_move() -> None:
     assert not found.occlusion[4:-4, 4:-4].any()
 
 
-def test_the_flow_of_different_scenes_is_nothing(plant) -> None:  # type: ignore[no-untyped-def]
-    found = alignment.flow(plant(19).blur, plant(20).sharp)
+def test_the_flow_of_different_scenes_is_nothing() -> None:
+    found = alignment.flow(plant_pair(19).blur, plant_pair(20).sharp)
     assert not found.field.any()
     assert not found.confidence.any()
     assert found.occlusion.all()

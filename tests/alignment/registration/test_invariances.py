@@ -14,7 +14,7 @@ import alignment
 from sdd_toolkit.imaging import resampling
 from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.records import Alignment
-from tests.alignment.conftest import leaves, matrix_of
+from tests.support.planted_motion import camera_motion, dead_leaves, plant_pair
 
 Frame = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ PLANTED = {
 }
 SCENES = st.fixed_dictionaries(PLANTED)
 MOVES = st.builds(
-    matrix_of,
+    camera_motion,
     zoom=st.floats(0.99, 1.01),
     rotation_deg=st.floats(-0.5, 0.5),
     shift_px=st.tuples(st.floats(-4.0, 4.0), st.floats(-4.0, 4.0)),
@@ -66,8 +66,8 @@ def moved_by(x_px: float, y_px: float) -> NDArray[np.float64]:
 
 @few
 @given(scene=SCENES)
-def test_swapping_the_frames_inverts_the_homography_and_the_gain(plant, scene) -> None:
-    pair = plant(**scene)
+def test_swapping_the_frames_inverts_the_homography_and_the_gain(scene) -> None:
+    pair = plant_pair(**scene)
     there, back = registered(pair.blur, pair.sharp), registered(pair.sharp, pair.blur)
     gap_px = corner_error_px(np.linalg.inv(back.homography), there.homography, there.size)
     assert gap_px < limit_px(there, back)
@@ -81,8 +81,8 @@ def test_swapping_the_frames_inverts_the_homography_and_the_gain(plant, scene) -
     move=MOVES,
     corner=st.tuples(st.integers(0, 2 * CUT_PX), st.integers(0, 2 * CUT_PX)),
 )
-def test_warping_the_blurred_frame_further_and_cutting_it_elsewhere_composes(plant, scene, move, corner) -> None:
-    pair = plant(**scene)
+def test_warping_the_blurred_frame_further_and_cutting_it_elsewhere_composes(scene, move, corner) -> None:
+    pair = plant_pair(**scene)
     plain = registered(pair.blur, pair.sharp)
     further = resampling.warp(pair.blur, move, (HEIGHT, WIDTH))
     left, top = corner
@@ -97,9 +97,9 @@ def test_warping_the_blurred_frame_further_and_cutting_it_elsewhere_composes(pla
 @pytest.mark.parametrize("name", SYMMETRIES)
 @settings(few, max_examples=3)
 @given(scene=SCENES)
-def test_turning_or_flipping_both_frames_commutes(plant, name: str, scene) -> None:
+def test_turning_or_flipping_both_frames_commutes(name: str, scene) -> None:
     applied, matrix = SYMMETRIES[name]
-    pair = plant(**scene)
+    pair = plant_pair(**scene)
     plain = registered(pair.blur, pair.sharp)
     found = registered(applied(pair.blur), applied(pair.sharp))
     back = np.linalg.inv(matrix) @ found.homography @ matrix
@@ -111,9 +111,9 @@ def test_turning_or_flipping_both_frames_commutes(plant, name: str, scene) -> No
 @pytest.mark.parametrize("brighter", ["blur", "sharp"])
 @settings(few, max_examples=3)
 @given(scene=SCENES, factor=st.sampled_from([0.5, 2.0]) | st.floats(0.5, 2.0))
-def test_the_exposure_of_either_frame_changes_nothing_but_the_gain(plant, brighter: str, scene, factor: float) -> None:
+def test_the_exposure_of_either_frame_changes_nothing_but_the_gain(brighter: str, scene, factor: float) -> None:
     # Half as bright, so that twice as much still clips nothing.
-    pair = plant(**scene, image=leaves(scene["seed"]) * np.float32(0.48))
+    pair = plant_pair(**scene, image=dead_leaves(scene["seed"]) * np.float32(0.48))
     plain = registered(pair.blur, pair.sharp)
     changed = {"blur": pair.blur, "sharp": pair.sharp}
     changed[brighter] = changed[brighter] * np.float32(factor)

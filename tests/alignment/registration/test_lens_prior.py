@@ -19,14 +19,17 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.imaging.geometry import corner_error_px, scaled
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import Exposure, FrameMeta, PairKind, PairRecord
-from tests.alignment.registration.test_stage import CONFIG, stored
+from tests.support.planted_motion import plant_pair, write_at_double_size
 
+CONFIG = AlignConfig(max_radius_px=6.0)
 MODEL = LensBreathing("L", 50.0, BreathingModel((0.05,), ((1e-6,),), 1e-3, 8, 0, (0.1, 2.0)))
 
 
-def ingested(folder: Path, plant, lens: str | None) -> Path:
-    pair = plant(30)
-    blur, sharp = (stored(folder / f"{kind}.png", frame) for kind, frame in (("b", pair.blur), ("s", pair.sharp)))
+def ingested(folder: Path, lens: str | None) -> Path:
+    pair = plant_pair(30)
+    blur, sharp = (
+        write_at_double_size(folder / f"{kind}.png", frame) for kind, frame in (("b", pair.blur), ("s", pair.sharp))
+    )
     # Focus positions between which MODEL zooms by the planted 1.012.
     metas = (FrameMeta(lens=lens, exposure=Exposure(focal_mm=50.0, focus_m=focus_m)) for focus_m in (1.0, 1 / 1.24))
     record = PairRecord("a", "a", PairKind.FOCUS, blur, sharp, *metas)
@@ -34,8 +37,8 @@ def ingested(folder: Path, plant, lens: str | None) -> Path:
     return folder / "ingested.jsonl"
 
 
-def test_other_models_align_every_pair_again_and_the_same_ones_none(tmp_path: Path, plant) -> None:
-    source = ingested(tmp_path, plant, lens=None)
+def test_other_models_align_every_pair_again_and_the_same_ones_none(tmp_path: Path) -> None:
+    source = ingested(tmp_path, lens=None)
     done = [
         align_pairs(source, tmp_path, with_models(models)).done
         for models in ((), (MODEL,), (MODEL,), (replace(MODEL, focal_mm=35.0),), ())
@@ -47,8 +50,8 @@ def with_models(models: tuple[LensBreathing, ...]) -> AlignConfig:
     return CONFIG.model_copy(update={"breathing": models})
 
 
-def test_a_pair_is_aligned_with_the_zoom_that_its_lens_lets_expect(tmp_path: Path, plant) -> None:
-    source = ingested(tmp_path, plant, lens="L")
+def test_a_pair_is_aligned_with_the_zoom_that_its_lens_lets_expect(tmp_path: Path) -> None:
+    source = ingested(tmp_path, lens="L")
     lens_breathing.write_models(tmp_path / "lens.json", [MODEL])
     words = ["align", str(source), "--out", str(tmp_path), "--breathing", str(tmp_path / "lens.json")]
     shown = CliRunner().invoke(cli, [*words, "--executor", "serial"], catch_exceptions=False)
@@ -56,7 +59,7 @@ def test_a_pair_is_aligned_with_the_zoom_that_its_lens_lets_expect(tmp_path: Pat
     (record,) = manifest.read_manifest(tmp_path / "aligned.jsonl").records
     assert record.alignment is not None
     assert record.alignment.failure is None
-    truth = scaled(plant(30).homography, 2.0)
+    truth = scaled(plant_pair(30).homography, 2.0)
     assert corner_error_px(record.alignment.homography, truth, record.alignment.size) < 0.2
 
 
@@ -73,8 +76,8 @@ model = {coefficients = [0.05], covariance = [[1e-6]], scatter = 1e-3, count = 8
     assert section.fingerprint() != AlignConfig().fingerprint()
 
 
-def test_a_file_that_holds_no_models_is_refused_before_any_work(tmp_path: Path, plant) -> None:
-    source = ingested(tmp_path, plant, lens="L")
+def test_a_file_that_holds_no_models_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = ingested(tmp_path, lens="L")
     (tmp_path / "lens.json").write_text("{}")
     words = ["align", str(source), "--out", str(tmp_path), "--breathing", str(tmp_path / "lens.json")]
     with pytest.raises(InputError, match=r"lens\.json: format: Field required"):

@@ -11,23 +11,22 @@ from alignment.config import AlignConfig
 from alignment.registration.photograph_pair import align_photographs
 from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames.writing import read_image, write_image
-from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.frames.writing import read_image
 from sdd_toolkit.imaging.geometry import corner_error_px, scaled
+from tests.support.planted_motion import plant_pair, write_at_double_size
 
 CONFIG = AlignConfig(max_radius_px=6.0)
 
 
-def stored(path: Path, linear: np.ndarray) -> Path:
-    """A frame at twice its size, 16 bits, whose 2x2 means are `linear`."""
-    write_image(path, encode(linear.repeat(2, axis=0).repeat(2, axis=1), Encoding.SRGB16))
+def photograph(path: Path, linear: np.ndarray) -> Path:
+    write_at_double_size(path, linear)
     return path
 
 
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> tuple[Path, Path]:
-    folder, pair = tmp_path_factory.mktemp("shots"), plant(30)
-    return stored(folder / "soft.png", pair.blur), stored(folder / "crisp.png", pair.sharp)
+def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder, pair = tmp_path_factory.mktemp("shots"), plant_pair(30)
+    return photograph(folder / "soft.png", pair.blur), photograph(folder / "crisp.png", pair.sharp)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +41,10 @@ def test_everything_about_the_pair_is_named_after_the_blurred_frame(done: Path) 
     assert sorted(path.name for path in done.iterdir()) == names
 
 
-def test_the_transform_is_the_planted_one(done: Path, plant) -> None:
+def test_the_transform_is_the_planted_one(done: Path) -> None:
     transform, flow = transforms.load_transform(done / "soft.json")
     assert (transform.blur, transform.sharp, transform.size) == ("soft.png", "crisp.png", (640, 864))
-    assert corner_error_px(transform.matrix, scaled(plant(30).homography, 2.0), transform.size) < 0.2
+    assert corner_error_px(transform.matrix, scaled(plant_pair(30).homography, 2.0), transform.size) < 0.2
     assert transform.gain == pytest.approx(1 / 0.95, rel=0.02)
     assert flow == done / "soft_flow.npz"
     assert "shift +6.60 -4.2" in transforms.describe_transform(transform)
@@ -74,20 +73,20 @@ def test_what_is_there_is_kept_unless_asked_otherwise(done: Path, shots: tuple[P
     assert {path.name: path.read_bytes() for path in done.iterdir()} == before
 
 
-def test_frames_of_different_scenes_leave_nothing_behind(shots: tuple[Path, Path], tmp_path: Path, plant) -> None:
-    other = stored(tmp_path / "other.png", plant(99).sharp)
+def test_frames_of_different_scenes_leave_nothing_behind(shots: tuple[Path, Path], tmp_path: Path) -> None:
+    other = photograph(tmp_path / "other.png", plant_pair(99).sharp)
     with pytest.raises(InputError, match="do not show the same scene"):
         align_photographs(shots[0], other, tmp_path / "out", CONFIG)
     assert not (tmp_path / "out").exists()
 
 
-def test_frames_of_different_sizes_are_refused(shots: tuple[Path, Path], tmp_path: Path, plant) -> None:
-    cut = stored(tmp_path / "cut.png", plant(30).sharp[4:])
+def test_frames_of_different_sizes_are_refused(shots: tuple[Path, Path], tmp_path: Path) -> None:
+    cut = photograph(tmp_path / "cut.png", plant_pair(30).sharp[4:])
     with pytest.raises(InputError, match="864x640 and 864x632 px"):
         align_photographs(shots[0], cut, tmp_path / "out", CONFIG)
 
 
 def test_frames_too_small_to_align_are_refused(tmp_path: Path) -> None:
-    small = stored(tmp_path / "small.png", np.full((20, 30, 3), 0.5, np.float32))
+    small = photograph(tmp_path / "small.png", np.full((20, 30, 3), 0.5, np.float32))
     with pytest.raises(InputError, match="too small"):
         align_photographs(small, small, tmp_path / "out", CONFIG)

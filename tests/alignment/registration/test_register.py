@@ -14,26 +14,26 @@ from alignment.estimation import photometry
 from alignment.registration.register import compute_registration, scale_alignment
 from sdd_toolkit.imaging.geometry import corner_error_px, project
 from sdd_toolkit.records import Reason
-from tests.alignment.conftest import leaves
+from tests.support.planted_motion import dead_leaves, plant_pair
 
 
 @pytest.mark.parametrize(("radius_px", "limit_px"), [(0.0, 0.05), (2.0, 0.05), (4.0, 0.1), (8.0, 0.25)])
-def test_a_planted_homography_is_found_under_a_disc_of_unknown_radius(plant, radius_px, limit_px) -> None:
-    pair = plant(1, radius_px=radius_px, perspective=3e-6)
+def test_a_planted_homography_is_found_under_a_disc_of_unknown_radius(radius_px, limit_px) -> None:
+    pair = plant_pair(1, radius_px=radius_px, perspective=3e-6)
     found = alignment.register(pair.blur, pair.sharp)
     assert found.failure is None
     assert corner_error_px(found.homography, pair.homography, found.size) < limit_px
 
 
-def test_ten_percent_of_zoom_a_large_shift_and_two_degrees_are_survived(plant) -> None:
-    pair = plant(2, zoom=0.91, rotation_deg=2.0, shift_px=(34.0, -27.0))
+def test_ten_percent_of_zoom_a_large_shift_and_two_degrees_are_survived() -> None:
+    pair = plant_pair(2, zoom=0.91, rotation_deg=2.0, shift_px=(34.0, -27.0))
     found = alignment.register(pair.blur, pair.sharp)
     assert found.failure is None
     assert corner_error_px(found.homography, pair.homography, found.size) < 0.25
 
 
-def test_every_field_says_what_was_planted(plant) -> None:
-    pair = plant(3, radius_px=4.0, gain=0.8, zoom=1.015, rotation_deg=0.3)
+def test_every_field_says_what_was_planted() -> None:
+    pair = plant_pair(3, radius_px=4.0, gain=0.8, zoom=1.015, rotation_deg=0.3)
     found = alignment.register(pair.blur, pair.sharp)
     assert found.gain == pytest.approx(1.25, rel=0.01)
     assert found.zoom == pytest.approx(1.015, abs=5e-4)
@@ -48,8 +48,8 @@ def test_every_field_says_what_was_planted(plant) -> None:
     assert 0 < found.error_px < 0.3
 
 
-def test_the_box_is_where_the_warped_blurred_frame_is_valid(plant) -> None:
-    pair = plant(4, zoom=0.95, rotation_deg=0.0, shift_px=(0.0, 0.0))
+def test_the_box_is_where_the_warped_blurred_frame_is_valid() -> None:
+    pair = plant_pair(4, zoom=0.95, rotation_deg=0.0, shift_px=(0.0, 0.0))
     left, top, right, bottom = alignment.register(pair.blur, pair.sharp).box
     inside = project(pair.homography, np.array([[0.0, 0.0], [431.0, 319.0]]))
     assert inside[0, 0] < left < inside[0, 0] + 8
@@ -58,24 +58,24 @@ def test_the_box_is_where_the_warped_blurred_frame_is_valid(plant) -> None:
     assert inside[1, 1] - 8 < bottom - 1 < inside[1, 1]
 
 
-def test_the_evidence_chooses_the_simplest_model_that_explains(plant) -> None:
-    still = plant(5, zoom=1.0, rotation_deg=0.0, shift_px=(0.0, 0.0))
-    turned = plant(5)
-    tilted = plant(5, perspective=3e-5)
+def test_the_evidence_chooses_the_simplest_model_that_explains() -> None:
+    still = plant_pair(5, zoom=1.0, rotation_deg=0.0, shift_px=(0.0, 0.0))
+    turned = plant_pair(5)
+    tilted = plant_pair(5, perspective=3e-5)
     assert alignment.register(still.blur, still.sharp).model == "identity"
     assert alignment.register(turned.blur, turned.sharp).model == "similarity"
     assert alignment.register(tilted.blur, tilted.sharp).model == "homography"
 
 
-def test_a_moving_object_is_seen_and_does_not_pull_the_homography(plant) -> None:
-    pair = plant(10, moved_px=40)
+def test_a_moving_object_is_seen_and_does_not_pull_the_homography() -> None:
+    pair = plant_pair(10, moved_px=40)
     found = alignment.register(pair.blur, pair.sharp)
     assert found.unexplained_fraction > 0.05
     assert corner_error_px(found.homography, pair.homography, found.size) < 0.15
 
 
-def test_blur_that_differs_over_the_frame_is_matched_place_by_place(plant) -> None:
-    near, far = plant(11, radius_px=1.0), plant(11, radius_px=5.0)
+def test_blur_that_differs_over_the_frame_is_matched_place_by_place() -> None:
+    near, far = plant_pair(11, radius_px=1.0), plant_pair(11, radius_px=5.0)
     half = near.blur.shape[1] // 2
     mixed = np.concatenate([near.blur[:, :half], far.blur[:, half:]], axis=1)
     found = alignment.register(mixed, near.sharp)
@@ -84,11 +84,11 @@ def test_blur_that_differs_over_the_frame_is_matched_place_by_place(plant) -> No
     assert found.unexplained_fraction < 0.02
 
 
-def test_frames_blurred_in_different_places_are_matched_both_ways(plant) -> None:
-    near, far = plant(12, radius_px=0.0), plant(12, radius_px=4.0)
+def test_frames_blurred_in_different_places_are_matched_both_ways() -> None:
+    near, far = plant_pair(12, radius_px=0.0), plant_pair(12, radius_px=4.0)
     half = near.blur.shape[1] // 2
     left_soft = np.concatenate([far.blur[:, :half], near.blur[:, half:]], axis=1)
-    right_soft = plant(12, radius_px=4.0, zoom=1.0, rotation_deg=0.0, shift_px=(0, 0), gain=1.0).blur
+    right_soft = plant_pair(12, radius_px=4.0, zoom=1.0, rotation_deg=0.0, shift_px=(0, 0), gain=1.0).blur
     sharp = np.concatenate([near.sharp[:, :half], right_soft[:, half:]], axis=1)
     found = alignment.register(left_soft, sharp)
     assert found.failure is None
@@ -97,8 +97,8 @@ def test_frames_blurred_in_different_places_are_matched_both_ways(plant) -> None
 
 
 @pytest.mark.parametrize("dark", ["blur", "sharp"])
-def test_a_black_frame_has_no_texture(plant, dark: str) -> None:
-    pair = plant(13)
+def test_a_black_frame_has_no_texture(dark: str) -> None:
+    pair = plant_pair(13)
     noise = np.random.default_rng(0).normal(0, 0.002, pair.blur.shape)
     pair = replace(pair, **{dark: np.maximum(noise, 0).astype(np.float32)})
     found = alignment.register(pair.blur, pair.sharp)
@@ -108,8 +108,8 @@ def test_a_black_frame_has_no_texture(plant, dark: str) -> None:
     assert found.rows == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
-def test_two_different_scenes_are_told_apart(plant) -> None:
-    found = alignment.register(plant(14).blur, plant(15).sharp)
+def test_two_different_scenes_are_told_apart() -> None:
+    found = alignment.register(plant_pair(14).blur, plant_pair(15).sharp)
     assert found.failure is Reason.DIFFERENT_SCENE
     assert re.match(r"median tile correlation 0\.\d+ < 0\.5|\d+% of the textured tiles match no", found.detail)
     assert found.error_px is None
@@ -120,8 +120,8 @@ def test_constant_frames_raise_nothing() -> None:
     assert alignment.register(grey, grey).failure is Reason.NO_TEXTURE
 
 
-def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixels(plant) -> None:
-    pair = plant(16, radius_px=4.0)
+def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixels() -> None:
+    pair = plant_pair(16, radius_px=4.0)
     config = alignment.AlignConfig(working_megapixels=0.05)
     found = alignment.register(pair.blur, pair.sharp, config)
     assert found.size == (320, 432)
@@ -130,8 +130,8 @@ def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixel
 
 
 @pytest.mark.parametrize(("tolerance_px", "reduction"), [(0.0, 1), (1e-6, 1), (0.1, 2)])
-def test_no_finer_level_is_looked_at_than_the_precision_asks_for(plant, tolerance_px: float, reduction: int) -> None:
-    pair = plant(21, image=leaves(21, (700, 1000)))
+def test_no_finer_level_is_looked_at_than_the_precision_asks_for(tolerance_px: float, reduction: int) -> None:
+    pair = plant_pair(21, image=dead_leaves(21, (700, 1000)))
     found = compute_registration(pair.blur, pair.sharp, AlignConfig(), tolerance_px=tolerance_px)
     assert found.estimate is not None
     assert found.estimate.reduction == reduction
@@ -141,16 +141,16 @@ def test_no_finer_level_is_looked_at_than_the_precision_asks_for(plant, toleranc
     assert corner_error_px(found.alignment.homography, pair.homography, found.alignment.size) < 0.1
 
 
-def test_saturated_pixels_may_be_told_instead_of_being_looked_for(plant) -> None:
-    pair = plant(22, gain=1.5)
+def test_saturated_pixels_may_be_told_instead_of_being_looked_for() -> None:
+    pair = plant_pair(22, gain=1.5)
     clipped = [photometry.unsaturated_mask(frame) == 0 for frame in (pair.blur, pair.sharp)]
     assert clipped[0].any()
     told = compute_registration(pair.blur, pair.sharp, AlignConfig(), clipped=(clipped[0], clipped[1]))
     assert told.alignment == alignment.register(pair.blur, pair.sharp)
 
 
-def test_enlarging_doubles_lengths_and_keeps_ratios(plant) -> None:
-    pair = plant(17)
+def test_enlarging_doubles_lengths_and_keeps_ratios() -> None:
+    pair = plant_pair(17)
     half = alignment.register(pair.blur, pair.sharp)
     full = scale_alignment(half, 2, (640, 864))
     assert full.box == tuple(2 * edge for edge in half.box)
@@ -160,8 +160,8 @@ def test_enlarging_doubles_lengths_and_keeps_ratios(plant) -> None:
     assert corner == pytest.approx(2 * project(half.homography, np.array([[50.0, 30.0]])) + 0.5)
 
 
-def test_the_dense_flow_holds_the_planted_motion(plant) -> None:
-    pair = plant(18)
+def test_the_dense_flow_holds_the_planted_motion() -> None:
+    pair = plant_pair(18)
     flow = alignment.flow(pair.blur, pair.sharp)
     ys, xs = np.mgrid[40:280:20, 40:390:20]
     points = np.stack([xs.ravel(), ys.ravel()], axis=1).astype(float)
@@ -171,8 +171,8 @@ def test_the_dense_flow_holds_the_planted_motion(plant) -> None:
     assert flow.confidence[160, 216] > 0.3
 
 
-def test_the_dense_flow_of_different_scenes_is_zero_without_confidence(plant) -> None:
-    flow = alignment.flow(plant(19).blur, plant(20).sharp)
+def test_the_dense_flow_of_different_scenes_is_zero_without_confidence() -> None:
+    flow = alignment.flow(plant_pair(19).blur, plant_pair(20).sharp)
     assert not flow.field.any()
     assert not flow.confidence.any()
 

@@ -12,20 +12,20 @@ from alignment import AlignConfig
 from sdd_toolkit.calibration.breathing_model import ZoomPrior
 from sdd_toolkit.imaging import resampling
 from sdd_toolkit.imaging.geometry import corner_error_px
-from tests.alignment.conftest import Planted, leaves, matrix_of, softened
+from tests.support.planted_motion import PlantedPair, blur_exactly, camera_motion, dead_leaves, plant_pair
 
 RADIAL = AlignConfig(radial=True)
 
 
-def distorted(seed: int, radial: float) -> Planted:
+def distorted(seed: int, radial: float) -> PlantedPair:
     """The sharp frame shows the blurred one through a homography and a radial term, nowhere beyond its edge."""
-    scene = leaves(seed)
-    matrix = matrix_of(1.02, 0.2, (2.0, -1.5), 0.0)
+    scene = dead_leaves(seed)
+    matrix = camera_motion(1.02, 0.2, (2.0, -1.5), 0.0)
     size = (scene.shape[0], scene.shape[1])
-    frames = softened(scene, 3.0), resampling.warp(scene, matrix, size, radial=radial)
+    frames = blur_exactly(scene, 3.0), resampling.warp(scene, matrix, size, radial=radial)
     rng = np.random.default_rng(seed)
     blur, sharp = (np.asarray(frame + rng.normal(0, 0.002, frame.shape), dtype=np.float32) for frame in frames)
-    return Planted(blur, sharp, matrix)
+    return PlantedPair(blur, sharp, matrix)
 
 
 @pytest.mark.parametrize("radial", [0.004, -0.004, 0.001])
@@ -62,8 +62,8 @@ def halves() -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("used", ["left", "right"])
-def test_only_what_the_mask_leaves_decides(plant, used: str) -> None:
-    of_left, of_right = plant(1, shift_px=(5.3, -1.1)), plant(1, shift_px=(3.3, -2.1))
+def test_only_what_the_mask_leaves_decides(used: str) -> None:
+    of_left, of_right = plant_pair(1, shift_px=(5.3, -1.1)), plant_pair(1, shift_px=(3.3, -2.1))
     blur = np.concatenate([of_left.blur[:, :216], of_right.blur[:, 216:]], axis=1)
     mask, truth = (halves(), of_left) if used == "left" else (halves()[:, ::-1], of_right)
     found = alignment.register(blur, of_left.sharp, mask=mask)
@@ -73,10 +73,10 @@ def test_only_what_the_mask_leaves_decides(plant, used: str) -> None:
     assert corner_error_px(open_to_all.homography, truth.homography, found.size) > 0.5
 
 
-def test_most_of_the_frame_may_be_anything_if_it_is_masked(plant) -> None:
-    pair = plant(2)
+def test_most_of_the_frame_may_be_anything_if_it_is_masked() -> None:
+    pair = plant_pair(2)
     blur = pair.blur.copy()
-    blur[:, :260] = plant(3).blur[:, :260]
+    blur[:, :260] = plant_pair(3).blur[:, :260]
     mask = np.ones(blur.shape[:2], dtype=bool)
     mask[:, :276] = False
     found = alignment.register(blur, pair.sharp, mask=mask)
@@ -86,36 +86,36 @@ def test_most_of_the_frame_may_be_anything_if_it_is_masked(plant) -> None:
     assert alignment.register(blur, pair.sharp).unexplained_fraction > 0.3
 
 
-def test_a_mask_that_leaves_all_changes_nothing(plant) -> None:
-    pair = plant(4)
+def test_a_mask_that_leaves_all_changes_nothing() -> None:
+    pair = plant_pair(4)
     everywhere = np.ones(pair.sharp.shape[:2], dtype=bool)
     assert alignment.register(pair.blur, pair.sharp, mask=everywhere) == alignment.register(pair.blur, pair.sharp)
 
 
-def test_a_mask_of_another_size_is_a_mistake(plant) -> None:
-    pair = plant(4)
+def test_a_mask_of_another_size_is_a_mistake() -> None:
+    pair = plant_pair(4)
     with pytest.raises(ValueError, match=r"mask of \(432, 320\) px for frames of \(320, 432\) px"):
         alignment.register(pair.blur, pair.sharp, mask=np.ones((432, 320), dtype=bool))
 
 
-def poor(plant, seed: int) -> Planted:
+def poor(seed: int) -> PlantedPair:
     """Texture in a small patch only, and much noise: its zoom is hard to tell."""
-    scene = leaves(seed)
+    scene = dead_leaves(seed)
     patch = np.zeros(scene.shape[:2], dtype=np.float32)
     rows, columns = patch.shape
     patch[rows // 2 - 40 : rows // 2 + 40, columns // 2 - 40 : columns // 2 + 40] = 1
     share = cv2.GaussianBlur(patch, (0, 0), 6.0)[..., None]
     image = (0.4 * (1 - share) + scene * share).astype(np.float32)
-    return plant(seed, image=image, radius_px=5.0, noise=0.01)
+    return plant_pair(seed, image=image, radius_px=5.0, noise=0.01)
 
 
 FEW_TILES = AlignConfig(min_textured_tiles=4)
 
 
-def test_a_prior_decides_what_the_pixels_leave_open(plant) -> None:
+def test_a_prior_decides_what_the_pixels_leave_open() -> None:
     gaps = []
     for seed in range(4):
-        pair = poor(plant, seed)
+        pair = poor(seed)
         alone, told = (
             alignment.register(pair.blur, pair.sharp, FEW_TILES, prior=prior)
             for prior in (None, ZoomPrior(1.012, 2e-5))
@@ -127,8 +127,8 @@ def test_a_prior_decides_what_the_pixels_leave_open(plant) -> None:
     assert told_gap < 0.5 * alone_gap
 
 
-def test_pixels_outweigh_a_prior_that_is_three_deviations_off(plant) -> None:
-    pair = plant(5)
+def test_pixels_outweigh_a_prior_that_is_three_deviations_off() -> None:
+    pair = plant_pair(5)
     plain = alignment.register(pair.blur, pair.sharp)
     for prior in (ZoomPrior(1.015, 1e-3), ZoomPrior(1.003, 3e-3), ZoomPrior(1.0123, 1e-4)):
         found = alignment.register(pair.blur, pair.sharp, prior=prior)
@@ -136,8 +136,8 @@ def test_pixels_outweigh_a_prior_that_is_three_deviations_off(plant) -> None:
         assert found.model == plain.model
 
 
-def test_a_vague_prior_says_nothing(plant) -> None:
-    pair = plant(6)
+def test_a_vague_prior_says_nothing() -> None:
+    pair = plant_pair(6)
     plain = alignment.register(pair.blur, pair.sharp)
     found = alignment.register(pair.blur, pair.sharp, prior=ZoomPrior(1.0, 0.1))
     assert corner_error_px(found.homography, plain.homography, plain.size) < 1e-3

@@ -19,26 +19,22 @@ from sdd_toolkit.quality import stage as filter_stage
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, Reason
 from sdd_toolkit.storage.files import sha256_of
+from tests.support.planted_motion import plant_pair, write_at_double_size
 
 CONFIG = AlignConfig(max_radius_px=6.0)
 
 
-def stored(path: Path, linear: np.ndarray) -> FileRef:
-    """A frame at twice its size as a 16-bit PNG whose 2x2 means are `linear`."""
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
-    large = srgb.repeat(2, axis=0).repeat(2, axis=1)
-    cv2.imwrite(str(path), np.rint(65535 * large).astype(np.uint16)[..., ::-1])
-    return FileRef(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
-
-
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory, plant) -> Path:
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shots")
     records = []
     for name, seed in (("good", 30), ("swapped", 31), ("cut", 32), ("broken", 33)):
-        pair = plant(seed)
-        sharp = plant(99).sharp if name == "swapped" else pair.sharp[4:] if name == "cut" else pair.sharp
-        blur, crisp = (stored(folder / f"{name}_{kind}.png", frame) for kind, frame in (("b", pair.blur), ("s", sharp)))
+        pair = plant_pair(seed)
+        sharp = plant_pair(99).sharp if name == "swapped" else pair.sharp[4:] if name == "cut" else pair.sharp
+        blur, crisp = (
+            write_at_double_size(folder / f"{name}_{kind}.png", frame)
+            for kind, frame in (("b", pair.blur), ("s", sharp))
+        )
         if name == "broken":
             (folder / "broken_b.png").write_bytes(b"no picture")
             blur = FileRef("broken_b.png", 10, sha256_of(folder / "broken_b.png"))
@@ -55,7 +51,7 @@ def source(shots: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy" / "ingested.jsonl"
 
 
-def test_every_pair_is_aligned_or_rejected_for_its_own_reason(source: Path, plant) -> None:
+def test_every_pair_is_aligned_or_rejected_for_its_own_reason(source: Path) -> None:
     report = align_pairs(source, source.parent, CONFIG)
     assert (report.total, report.skipped) == (4, 4)
     assert report.rejected == {"different_scene": 1, "size_mismatch": 1, "unreadable": 1}
@@ -64,7 +60,7 @@ def test_every_pair_is_aligned_or_rejected_for_its_own_reason(source: Path, plan
     assert by_id["good"].verdict is None
     assert good is not None
     assert good.size == (640, 864)
-    truth = scaled(plant(30).homography, 2.0)
+    truth = scaled(plant_pair(30).homography, 2.0)
     assert corner_error_px(good.homography, truth, good.size) < 0.2
     assert by_id["swapped"].alignment is not None
     assert by_id["swapped"].alignment.failure is Reason.DIFFERENT_SCENE
@@ -132,7 +128,7 @@ def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
     assert align_pairs(source, source.parent, CONFIG).done == 1
 
 
-def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
+def test_what_is_masked_plays_no_part(source: Path) -> None:
     """The lower half of the blurred frame is of another scene: painted black, the upper half decides."""
     path = source.parent / "good_b.png"
     frame, other = (
@@ -148,7 +144,7 @@ def test_what_is_masked_plays_no_part(source: Path, plant) -> None:
     (found,) = (record.alignment for record in manifest.read_manifest(source.with_name("aligned.jsonl")).records)
     assert found is not None
     assert found.failure is None
-    assert corner_error_px(found.homography, scaled(plant(30).homography, 2.0), found.size) < 1.0
+    assert corner_error_px(found.homography, scaled(plant_pair(30).homography, 2.0), found.size) < 1.0
 
 
 def test_a_mask_of_another_size_rejects_its_pair_and_names_no_absolute_path(source: Path) -> None:

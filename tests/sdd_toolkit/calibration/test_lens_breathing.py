@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from capture.virtual.lens import image_distance_mm
 from cli import cli
 from sdd_toolkit.calibration import lens_breathing
 from sdd_toolkit.calibration.breathing_model import BreathingModel
@@ -18,30 +17,10 @@ from sdd_toolkit.calibration.lens_breathing import LensBreathing
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import Exposure, FrameMeta, PairRecord, Reason
+from tests.support.planted_lenses import meta, pair, thin_lens_pairs
 from tests.support.planted_pairs import alignment, record
 
-STEPS_M = ((0.5, 1.0), (3.0, 0.6), (0.8, 2.0), (5.0, 1.0), (1.5, 0.7), (0.55, 4.0), (2.0, 0.5), (0.9, 8.0))
 MODEL = LensBreathing("EF 50mm", 50.0, BreathingModel((0.05,), ((1e-8,),), 1e-4, 8, 0, (0.1, 2.0)))
-
-
-def meta(focus_m: float | None, lens: str | None = "EF 50mm", focal_mm: float | None = 50.0) -> FrameMeta:
-    return FrameMeta("Canon", "Canon EOS 6D", lens, exposure=Exposure(focal_mm=focal_mm, focus_m=focus_m))
-
-
-def pair(name: str, blur: FrameMeta, sharp: FrameMeta, zoom: float = 1.0) -> PairRecord:
-    return record(name, blur_meta=blur, sharp_meta=sharp, alignment=replace(alignment(), zoom=zoom, error_px=0.02))
-
-
-def thin_lens_pairs(lens: str = "EF 50mm", focal_mm: float = 50.0) -> list[PairRecord]:
-    return [
-        pair(
-            f"{lens}-{blur_m}-{sharp_m}",
-            meta(blur_m, lens, focal_mm),
-            meta(sharp_m, lens, focal_mm),
-            image_distance_mm(focal_mm, sharp_m) / image_distance_mm(focal_mm, blur_m),
-        )
-        for blur_m, sharp_m in STEPS_M
-    ]
 
 
 def write(folder: Path, records: list[PairRecord]) -> Path:

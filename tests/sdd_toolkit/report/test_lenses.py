@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from sdd_toolkit import statistics
 from sdd_toolkit.report.lenses import group_rows, lens_views
 from sdd_toolkit.report.quantities import COMPONENTS
-from tests.sdd_toolkit.calibration.test_lens_breathing import meta, pair, thin_lens_pairs
+from tests.support.planted_lenses import meta, pair, thin_lens_pairs
 from tests.support.planted_pairs import record
 
 
