@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint bench install clean
+.PHONY: help install demo test test-fast lint bench clean
 
-install: $(VENV)/.installed
+help:  ## Lists the targets.
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(VENV)/.installed  ## Creates .venv with everything, pinned by constraints.txt.
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -15,21 +18,25 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@
 
-# The whole walk on virtual RAW pairs; the same commands as in the README.
-demo: install
+demo: install  ## Runs the whole walk on virtual RAW pairs: the commands of the README.
 	rm -rf $(DEMO)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh $(DEMO)
 
-test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# `worksteal` keeps the tests of a file, and so their fixtures, on one worker until the other one runs out of tests.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-lint: install
+test: lint  ## Runs the linters and every test.
+	$(PYTEST)
+
+test-fast: lint  ## Runs the linters and the quick tests: no kills, no fuzzing, no training.
+	$(PYTEST) -m "not (fuzz or kill or slow or training)"
+
+lint: install  ## Runs ruff, ruff format --check and mypy --strict.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One command a benchmark; each prints its table.
-bench: install
+bench: install  ## Runs every benchmark; each prints the table of its page in docs/benchmarks/.
 	$(BIN)/python benchmarks/alignment.py
 	$(BIN)/python benchmarks/blur_map.py
 	$(BIN)/python benchmarks/build.py
@@ -48,5 +55,5 @@ bench: install
 	$(BIN)/python benchmarks/repack.py
 	$(BIN)/python benchmarks/scale.py
 
-clean:
+clean:  ## Removes what the other targets made.
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache

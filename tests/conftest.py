@@ -1,12 +1,34 @@
-"""Fixtures every test may use."""
+"""Fixtures and marks of all tests."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.paths import SHARED
+from tests.support.paths import ROOT, SHARED
+
+MARKS_OF_FOLDERS = {
+    "tests/faults": "kill",
+    "tests/fuzz": "fuzz",
+    "tests/benchmarks": "slow",
+    "tests/end_to_end": "slow",
+    "tests/jdrl/training": "training",
+}
+
+# Two workers of pytest share two cores: threads of PyTorch or OpenBLAS beside each other spin more than they compute.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks whole folders, which `make test-fast` leaves out."""
+    for item in items:
+        path = item.path.relative_to(ROOT).as_posix()
+        for folder, mark in MARKS_OF_FOLDERS.items():
+            if path.startswith(folder + "/"):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

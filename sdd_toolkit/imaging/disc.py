@@ -41,8 +41,8 @@ def disc_kernel(radius_px: float) -> Kernel:
 
     Example:
         >>> kernel = disc_kernel(2.0)
-        >>> kernel.shape, float(kernel.sum()), float(kernel[2, 2] * 4 * np.pi)
-        ((5, 5), 1.0, 1.0...)
+        >>> kernel.shape, round(float(kernel.sum()), 6), round(float(kernel[2, 2] * 4 * np.pi), 6)
+        ((5, 5), 1.0, 1.0)
     """
     if not radius_px >= 0:
         raise ValueError(f"a radius of {radius_px} px is negative")
