@@ -26,13 +26,13 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.pipeline.manifest import Manifest
-from sdd_toolkit.pipeline.stage_runner import Job, altered
+from sdd_toolkit.pipeline.stage_runner import Job, altered, check_output
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
 from sdd_toolkit.storage.files import resolve_inside, write_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from alignment.fusion.stack_files import Fusion
     from sdd_toolkit.execution.progress import Track
@@ -134,49 +134,65 @@ def fuse_stacks(
     """
     started = time.monotonic()
     workers_of(executor)
-    if (out / OUTPUT).resolve() == source.resolve():
-        raise InputError(f"{source} is both input and output of `fuse`", hint="give another --out")
+    check_output(STAGE, source, out / OUTPUT)
     pairs = _rerooted(manifest.read_manifest(source), out)
     hot_pixels = load_for_manifest(source, develop or DevelopConfig())
     copy_to(source, out, hot_pixels)
-    groups = _stacks(pairs, out, config, align, hot_pixels)
-    known = {} if overwrite else {stack.stem: stack_files.read_fusion(_record_file(stack.stem)) for stack in groups}
-    results: dict[Path, Fusion | _Refusal] = {
-        stack.stem: found
-        for stack in groups
-        if (found := known.get(stack.stem)) is not None and found.made_from == stack.made_from
-    }
-    todo = [stack for stack in groups if stack.stem not in results]
-    total, at_work = (sum(len(stack.frames) for stack in some) for some in (groups, todo))
-    with track(STAGE, len(todo)) as advance:
-        for outcome in run_tasks(_fused, todo, executor):
-            results[outcome.task.stem] = outcome.result or _Refusal(
-                Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED, ""
-            )
-            advance(note=outcome.task.stem.name)
-    records = {record.id: record for record in pairs.records}
-    left_out: list[tuple[str, StackFrame]] = []
-    for stack in groups:
-        result = results[stack.stem]
-        if isinstance(result, _Refusal):
-            lost = [StackFrame(ref.path, reason=result.reason, detail=result.detail) for ref, _ in stack.frames]
-        else:
-            lost = [frame for frame in result.frames if frame.reason is not None]
-            records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
-        left_out += [(stack.stem.name, frame) for frame in lost]
+    stacks = _stacks(pairs, out, config, align, hot_pixels)
+    finished = {} if overwrite else _read_finished(stacks)
+    todo = [stack for stack in stacks if stack.stem not in finished]
+    total, new = (sum(len(stack.frames) for stack in some) for some in (stacks, todo))
+    records, left_out = _collect(pairs, stacks, {**finished, **_fuse_all(todo, executor, track)})
     rows = [(name, frame.path, frame.reason, frame.detail) for name, frame in left_out]
     write_csv(out / FOLDER / LEFT_OUT, ("stack", "path", "reason", "detail"), rows)
     configurations.copy_configurations(source.parent, out, STAGE, config)
-    manifest.write_manifest(out / OUTPUT, Manifest(pairs.root, tuple(records.values())))
+    manifest.write_manifest(out / OUTPUT, Manifest(pairs.root, records))
     return Report(
         stage=STAGE,
         total=total,
-        done=at_work,
-        skipped=total - at_work,
+        done=new,
+        skipped=total - new,
         rejected=dict(sorted(Counter(frame.reason.value for _, frame in left_out if frame.reason).items())),
         seconds=time.monotonic() - started,
         outputs=(str(out / OUTPUT), str(out / FOLDER / LEFT_OUT)),
     )
+
+
+def _read_finished(stacks: Sequence[_Stack]) -> dict[Path, Fusion | _Refusal]:
+    """The fusions of an earlier run that were made of the same frames in the same way."""
+    fusions = {stack.stem: stack_files.read_fusion(_record_file(stack.stem)) for stack in stacks}
+    return {
+        stack.stem: fusion
+        for stack in stacks
+        if (fusion := fusions[stack.stem]) is not None and fusion.made_from == stack.made_from
+    }
+
+
+def _fuse_all(stacks: Sequence[_Stack], executor: str, track: Track) -> dict[Path, Fusion | _Refusal]:
+    results: dict[Path, Fusion | _Refusal] = {}
+    with track(STAGE, len(stacks)) as advance:
+        for outcome in run_tasks(_fused, stacks, executor):
+            loss = _Refusal(Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED, "")
+            results[outcome.task.stem] = outcome.result or loss
+            advance(note=outcome.task.stem.name)
+    return results
+
+
+def _collect(
+    pairs: Manifest, stacks: Sequence[_Stack], results: Mapping[Path, Fusion | _Refusal]
+) -> tuple[tuple[PairRecord, ...], list[tuple[str, StackFrame]]]:
+    """All pairs, those of fused stacks with the fused picture; and the frames left out, by the name of their stack."""
+    records = {record.id: record for record in pairs.records}
+    left_out: list[tuple[str, StackFrame]] = []
+    for stack in stacks:
+        result = results[stack.stem]
+        if isinstance(result, _Refusal):
+            frames = [StackFrame(ref.path, reason=result.reason, detail=result.detail) for ref, _ in stack.frames]
+        else:
+            frames = [frame for frame in result.frames if frame.reason is not None]
+            records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
+        left_out += [(stack.stem.name, frame) for frame in frames]
+    return tuple(records.values()), left_out
 
 
 def fuse_frames(

@@ -73,30 +73,29 @@ def align_pairs(
     if masks is not None:
         masks = masks.resolve()
         check_masks(masks, [record.id for record in read_manifest(manifest).records])
-    digest = cache(sha256_of)
     hot_pixels = load_for_manifest(manifest, develop)
     copy_to(manifest, out, hot_pixels)
+    stage = _AlignStage(config, out, masks, hot_pixels)
+    return stage_runner.work_through(stage, manifest, out / OUTPUT, executor=executor, overwrite=overwrite, track=track)
 
-    def intact(record: PairRecord) -> bool:
+
+class _AlignStage(stage_runner.PairStage[AlignConfig]):
+    """Reads masks and hot pixels besides the frames, and writes a residual flow beside the manifest."""
+
+    def __init__(self, config: AlignConfig, out: Path, masks: Path | None, hot_pixels: HotPixelMap) -> None:
+        super().__init__(STAGE, config, partial(align_pair, masks=masks, hot_pixels=hot_pixels))
+        self.out = out
+        self.masks = masks
+        self.hot_pixels = hot_pixels
+        self.sha256_of = cache(sha256_of)
+
+    def extra_inputs(self, record: PairRecord) -> dict[str, str]:
+        mask = find_mask(self.masks, record.id)
+        return {**({} if mask is None else {"mask": self.sha256_of(mask)}), **self.hot_pixels.inputs(record)}
+
+    def is_intact(self, record: PairRecord) -> bool:
         flow_file = record.alignment.flow_file if record.alignment else None
-        return flow_file is None or resolve_inside(out, flow_file).is_file()
-
-    def also_reads(record: PairRecord) -> dict[str, str]:
-        mask = find_mask(masks, record.id)
-        return {**({} if mask is None else {"mask": digest(mask)}), **hot_pixels.inputs(record)}
-
-    return stage_runner.work_through(
-        STAGE,
-        manifest,
-        out / OUTPUT,
-        config,
-        partial(align_pair, masks=masks, hot_pixels=hot_pixels),
-        executor=executor,
-        overwrite=overwrite,
-        track=track,
-        intact=intact,
-        also_reads=also_reads,
-    )
+        return flow_file is None or resolve_inside(self.out, flow_file).is_file()
 
 
 def align_pair(

@@ -1,14 +1,14 @@
-"""The shape shared by stages that take a manifest pair by pair and write the next manifest.
+"""Runs a stage over a manifest pair by pair, with a journal to resume from, and writes the next manifest.
 
-What was finished is appended to a journal beside the output as it comes in, so that a run that was killed loses
-only the pairs in flight; the output itself appears once, whole. A second run gives the bytes the first one would.
+Each finished pair is appended to a journal beside the output, so that a killed run loses only the pairs in flight; the
+output itself appears once, whole. A resumed run writes the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -22,7 +22,7 @@ from sdd_toolkit.records import Reason, Report, Verdict, value_counts
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, writing_failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TextIO
 
     from sdd_toolkit.execution.progress import Track
@@ -74,42 +74,81 @@ def altered(job: Job[SectionT]) -> str:
     return ""
 
 
+class PairStage(Generic[SectionT]):
+    """A stage that takes a manifest pair by pair; its methods are hooks that the stages override.
+
+    Attributes:
+        name: The stage's name in the provenance.
+        config: The stage's section; goes into the provenance and to `work`.
+        work: Picklable function that a worker calls; returns the record with its new facts. A bad pair is a
+            `rejected` record, not an exception. The provenance step is added by `work_through`.
+    """
+
+    def __init__(self, name: str, config: SectionT, work: Callable[[Job[SectionT]], PairRecord]) -> None:
+        self.name = name
+        self.config = config
+        self.work = work
+
+    def extra_inputs(self, record: PairRecord) -> Mapping[str, str]:
+        """SHA-256, by a name, of all that `work` reads for `record` besides its two files."""
+        return {}
+
+    def is_intact(self, record: PairRecord) -> bool:
+        """Whether the files that `work` wrote for a finished record beside the manifest still exist."""
+        return True
+
+    def update_from_earlier(self, record: PairRecord, earlier: PairRecord) -> PairRecord | None:
+        """The result of `work` derived from its result under another configuration; None if that takes the files."""
+        return None
+
+    def from_record(self, record: PairRecord) -> PairRecord | None:
+        """The result of `work` derived from the record alone; None if that takes the files. Not for `overwrite`."""
+        return None
+
+
+@dataclass(slots=True)
+class _Output:
+    """The output manifest as it grows.
+
+    Attributes:
+        lines: By pair id. Lines, not records: of a hundred thousand pairs that saves a gigabyte.
+        reasons: Why each pair was rejected; None if it was not.
+        unchanged: Number of pairs taken from an earlier run as they were.
+    """
+
+    lines: dict[str, str] = field(default_factory=dict)
+    reasons: list[Reason | None] = field(default_factory=list)
+    unchanged: int = 0
+
+    def add(self, record: PairRecord, line: str | None = None) -> str:
+        """Adds a record; `line` is its JSON where it is known. Returns the line."""
+        line = manifest.to_json(record) if line is None else line
+        self.lines[record.id] = line
+        self.reasons.append(manifest.reason_of(record))
+        return line
+
+
 def work_through(
-    stage: str,
+    stage: PairStage[SectionT],
     source: Path,
     out: Path,
-    config: SectionT,
-    work: Callable[[Job[SectionT]], PairRecord],
     *,
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
-    intact: Callable[[PairRecord], bool] = lambda record: True,
-    also_reads: Callable[[PairRecord], Mapping[str, str]] = lambda record: {},
-    revise: Callable[[PairRecord, PairRecord], PairRecord | None] = lambda record, earlier: None,
-    known: Callable[[PairRecord], PairRecord | None] = lambda record: None,
 ) -> Report:
-    """Reads `source`, runs `work` on every pair that is not done yet and writes `out`.
+    """Reads `source`, runs `stage.work` on every pair that is not done yet and writes `out`.
 
     A pair is done if the earlier output, or the journal of a killed run, holds it with the same `Step`; one whose files
     were missing or changed is tried again.
 
     Args:
-        stage: The stage's name in the provenance.
+        stage: The stage.
         source: Input manifest.
         out: Output manifest.
-        config: Goes into the provenance and to `work`.
-        work: Picklable; returns the record with its new facts; a bad pair is a `rejected` record, not an
-            exception. The provenance step is added here.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Do every pair again.
         track: Shows progress.
-        intact: Whether what `work` wrote for a record besides the manifest is still there.
-        also_reads: SHA-256, by a name, of what `work` reads for a record besides its two files.
-        revise: What `work` would make of a record, from what an earlier run made of it under another configuration;
-            None if it takes the files to tell.
-        known: What `work` would make of a record, from what the record says; None if it takes the files to tell. Not
-            asked with `overwrite`.
 
     Raises:
         ManifestError: `source` is not a manifest.
@@ -118,81 +157,89 @@ def work_through(
     """
     started = time.monotonic()
     workers_of(executor)
-    if out.resolve() == source.resolve():
-        raise InputError(f"{out} is both input and output of `{stage}`", hint="give another --out")
+    check_output(stage.name, source, out)
     root, pairs = manifest.stream_records(source)
     journal = out.with_name(out.name + JOURNAL)
-    before = {} if overwrite else {**manifest.read_finished(out), **_recovered(journal)}
-    # Lines, not records: of a hundred thousand pairs that saves a gigabyte.
-    finished: dict[str, str] = {}
-    reasons: list[Reason | None] = []
-    jobs: list[Job[SectionT]] = []
+    earlier = {} if overwrite else {**manifest.read_finished(out), **_read_journal(journal)}
+    output = _Output()
     steps: dict[str, Step] = {}
-    total = skipped = 0
-    for record, line in pairs:
-        total += 1
-        step = manifest.step_of(stage, config, record, line=line, **also_reads(record))
-        told = before.pop(record.id, None)
-        earlier = None if told is None else manifest.record_of(told)
-        done = earlier is not None and manifest.unchanged(earlier, step) and not _to_retry(earlier)
-        if told and earlier and done and intact(earlier):
-            finished[record.id] = told
-            reasons.append(manifest.reason_of(earlier))
-            skipped += 1
-        elif told_already := _without_files(record, earlier, step, revise) or (None if overwrite else known(record)):
-            told_already = replace(told_already, history=(*manifest.history_before(record, stage), step))
-            finished[record.id] = manifest.to_json(told_already)
-            reasons.append(manifest.reason_of(told_already))
-        else:
-            steps[record.id] = step
-            jobs.append(Job(record=record, root=root, folder=out.parent.resolve(), config=config))
-    with _opened(journal, overwrite) as lines, track(stage, len(jobs)) as advance:
-        for outcome in run_tasks(work, jobs, executor, sees=(root, source.resolve())):
+    jobs: list[Job[SectionT]] = []
+    for record, step in _unfinished(stage, pairs, earlier, output, overwrite):
+        steps[record.id] = step
+        jobs.append(Job(record=record, root=root, folder=out.parent.resolve(), config=stage.config))
+    with _open_journal(journal, overwrite) as stream, track(stage.name, len(jobs)) as advance:
+        for outcome in run_tasks(stage.work, jobs, executor, sees=(root, source.resolve())):
             record = outcome.task.record
             if outcome.result is None:
                 # No step: the next run tries this pair again.
-                record = rejected(record, Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED)
-                line = manifest.to_json(record)
+                output.add(rejected(record, Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED))
             else:
-                history = (*manifest.history_before(record, stage), steps[record.id])
-                record = replace(outcome.result, history=history)
-                line = manifest.to_json(record)
-                _append(lines, line)
-            finished[record.id] = line
-            reasons.append(manifest.reason_of(record))
+                _append(stream, output.add(_with_step(outcome.result, record, steps[record.id])))
             advance(note=record.id)
-    configurations.copy_configurations(source.parent, out.parent, stage, config)
-    manifest.write_lines(out, root, (finished[name] for name in sorted(finished)))
+    configurations.copy_configurations(source.parent, out.parent, stage.name, stage.config)
+    manifest.write_lines(out, root, (output.lines[name] for name in sorted(output.lines)))
     journal.unlink(missing_ok=True)
     return Report(
-        stage=stage,
-        total=total,
-        done=total - skipped,
-        skipped=skipped,
-        rejected=value_counts(reasons),
+        stage=stage.name,
+        total=len(output.lines),
+        done=len(output.lines) - output.unchanged,
+        skipped=output.unchanged,
+        rejected=value_counts(output.reasons),
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
 
 
-def _without_files(
-    record: PairRecord,
-    earlier: PairRecord | None,
-    step: Step,
-    revise: Callable[[PairRecord, PairRecord], PairRecord | None],
-) -> PairRecord | None:
-    """What `revise` makes of an earlier run's measurements, where they are of the same files."""
-    if earlier is None or _to_retry(earlier) or not manifest.measured_alike(earlier, step):
-        return None
-    return revise(record, earlier)
+def check_output(stage: str, source: Path, out: Path) -> None:
+    """Refuses to write the manifest `out` over the input `source`.
+
+    Raises:
+        InputError: They are the same file.
+    """
+    if out.resolve() == source.resolve():
+        raise InputError(f"{out} is both input and output of `{stage}`", hint="give another --out")
 
 
-def _to_retry(record: PairRecord) -> bool:
-    """Whether a pair failed for want of its files: they may be back by now."""
+def _unfinished(
+    stage: PairStage[SectionT],
+    pairs: Iterable[tuple[PairRecord, str]],
+    earlier_lines: dict[str, str],
+    output: _Output,
+    overwrite: bool,
+) -> Iterator[tuple[PairRecord, Step]]:
+    """The pairs that need work, with their steps; those that need none are added to `output`."""
+    for record, line in pairs:
+        step = manifest.step_of(stage.name, stage.config, record, line=line, **stage.extra_inputs(record))
+        earlier_line = earlier_lines.pop(record.id, None)
+        earlier = None if earlier_line is None else manifest.record_of(earlier_line)
+        if earlier is not None and _needs_retry(earlier):
+            earlier = None
+        if earlier is not None and manifest.unchanged(earlier, step) and stage.is_intact(earlier):
+            output.add(earlier, earlier_line)
+            output.unchanged += 1
+            continue
+        update = None
+        if earlier is not None and manifest.measured_alike(earlier, step):
+            update = stage.update_from_earlier(record, earlier)
+        if update is None and not overwrite:
+            update = stage.from_record(record)
+        if update is None:
+            yield record, step
+        else:
+            output.add(_with_step(update, record, step))
+
+
+def _with_step(result: PairRecord, record: PairRecord, step: Step) -> PairRecord:
+    """The result of a stage with the history of its input and the stage's own step."""
+    return replace(result, history=(*manifest.history_before(record, step.stage), step))
+
+
+def _needs_retry(record: PairRecord) -> bool:
+    """Whether a pair failed because files were missing; it is tried again."""
     return record.verdict is not None and record.verdict.reason is Reason.CHANGED
 
 
-def _recovered(journal: Path) -> dict[str, str]:
+def _read_journal(journal: Path) -> dict[str, str]:
     """The lines of a killed run by id; one torn by the kill is left out."""
     if not journal.is_file():
         return {}
@@ -200,7 +247,7 @@ def _recovered(journal: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(journal: Path, overwrite: bool) -> Iterator[TextIO]:
+def _open_journal(journal: Path, overwrite: bool) -> Iterator[TextIO]:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         stream = journal.open("w" if overwrite else "a", encoding="utf-8", newline="\n")

@@ -11,7 +11,7 @@ from sdd_toolkit.errors import RawError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames.reading import read_half
 from sdd_toolkit.pipeline.manifest import measuring_of
-from sdd_toolkit.pipeline.stage_runner import Job, altered, rejected, work_through
+from sdd_toolkit.pipeline.stage_runner import Job, PairStage, altered, rejected, work_through
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.quality.criteria import FilterConfig, judge
 from sdd_toolkit.raw.development import DevelopConfig
@@ -50,19 +50,25 @@ def filter_pairs(
         InputError: `out` cannot be written.
     """
     hot_pixels = load_for_manifest(manifest, develop)
-    return work_through(
-        STAGE,
-        manifest,
-        out / "filtered.jsonl",
-        config,
-        partial(measure_and_judge, hot_pixels=hot_pixels),
-        executor=executor,
-        overwrite=overwrite,
-        track=track,
-        also_reads=hot_pixels.inputs,
-        revise=partial(rejudge, config=config),
-        known=partial(judge_from_record, config=config, hot_pixels=hot_pixels),
-    )
+    stage = _FilterStage(config, hot_pixels)
+    return work_through(stage, manifest, out / "filtered.jsonl", executor=executor, overwrite=overwrite, track=track)
+
+
+class _FilterStage(PairStage[FilterConfig]):
+    """Judges by measurements that exist, where they are those that it would make."""
+
+    def __init__(self, config: FilterConfig, hot_pixels: HotPixelMap) -> None:
+        super().__init__(STAGE, config, partial(measure_and_judge, hot_pixels=hot_pixels))
+        self.hot_pixels = hot_pixels
+
+    def extra_inputs(self, record: PairRecord) -> dict[str, str]:
+        return self.hot_pixels.inputs(record)
+
+    def update_from_earlier(self, record: PairRecord, earlier: PairRecord) -> PairRecord | None:
+        return rejudge(record, earlier, self.config)
+
+    def from_record(self, record: PairRecord) -> PairRecord | None:
+        return judge_from_record(record, self.config, self.hot_pixels)
 
 
 def measure_and_judge(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> PairRecord:  # noqa: B008 frozen

@@ -201,7 +201,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
             lambda path: intact_shards(path.parent, {name: "p"}, {name: ()}),
             structured=True,
         ),
-        Target("stage journal", "j.journal", (lines,), stage_runner._recovered, structured=True),
+        Target("stage journal", "j.journal", (lines,), stage_runner._read_journal, structured=True),
         Target("ingest memory", "memory.jsonl", ((whole / ".ingest-files.jsonl").read_bytes(),), read_cache, True),
         Target("shard", f"h/{name}", ((shards / name).read_bytes(),), all_of_shards),
         Target("EXIF in JPEG", "e.jpg", (seen["jpg"],), exif.read_meta),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def dies_at_b(job: stage_runner.Job[Options]) -> PairRecord:
     return measured(job)
 
 
+def stage(
+    work: Callable[[stage_runner.Job[Options]], PairRecord],
+    config: Options = Options(),  # noqa: B008 frozen
+) -> stage_runner.PairStage[Options]:
+    return stage_runner.PairStage("measure", config, work)
+
+
+class LostSideFile(stage_runner.PairStage[Options]):
+    def is_intact(self, record: PairRecord) -> bool:
+        return record.id != "b"
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     def ref(name: str) -> FileRef:
@@ -59,7 +72,7 @@ def calls(folder: Path) -> list[str]:
 
 def test_every_pair_is_worked_on_and_counted(source: Path) -> None:
     out = source.with_name("measured.jsonl")
-    report = stage_runner.work_through("measure", source, out, Options(), measured)
+    report = stage_runner.work_through(stage(measured), source, out)
     assert (report.total, report.done, report.skipped) == (3, 3, 0)
     assert report.rejected == {"clipped": 1}
     assert [record.history[-1].stage for record in manifest.read_manifest(out).records] == ["measure"] * 3
@@ -68,9 +81,9 @@ def test_every_pair_is_worked_on_and_counted(source: Path) -> None:
 
 def test_a_second_run_does_nothing_and_writes_the_same_bytes(source: Path) -> None:
     out = source.with_name("measured.jsonl")
-    stage_runner.work_through("measure", source, out, Options(), measured)
+    stage_runner.work_through(stage(measured), source, out)
     first = out.read_bytes()
-    report = stage_runner.work_through("measure", source, out, Options(), measured)
+    report = stage_runner.work_through(stage(measured), source, out)
     assert (report.done, report.skipped, report.rejected) == (0, 3, {"clipped": 1})
     assert out.read_bytes() == first
     assert calls(source.parent) == ["a", "b", "c"]
@@ -78,20 +91,20 @@ def test_a_second_run_does_nothing_and_writes_the_same_bytes(source: Path) -> No
 
 def test_another_configuration_does_the_work_again(source: Path) -> None:
     out = source.with_name("measured.jsonl")
-    stage_runner.work_through("measure", source, out, Options(), measured)
-    report = stage_runner.work_through("measure", source, out, Options(level=2.0), measured)
+    stage_runner.work_through(stage(measured), source, out)
+    report = stage_runner.work_through(stage(measured, Options(level=2.0)), source, out)
     assert report.done == 3
     assert manifest.read_manifest(out).records[0].quality == Quality(*([2.0] * 10))
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes(source: Path) -> None:
     whole, out = source.with_name("whole.jsonl"), source.with_name("measured.jsonl")
-    stage_runner.work_through("measure", source, whole, Options(), measured)
+    stage_runner.work_through(stage(measured), source, whole)
     (source.parent / "calls.txt").unlink()
     with pytest.raises(KeyboardInterrupt):
-        stage_runner.work_through("measure", source, out, Options(), stops_at_b)
+        stage_runner.work_through(stage(stops_at_b), source, out)
     assert not out.exists()
-    report = stage_runner.work_through("measure", source, out, Options(), measured)
+    report = stage_runner.work_through(stage(measured), source, out)
     assert (report.done, report.skipped) == (2, 1)
     assert calls(source.parent) == ["a", "b", "c"]
     assert out.read_bytes() == whole.read_bytes()
@@ -100,43 +113,41 @@ def test_a_run_that_was_stopped_goes_on_where_it_was_and_ends_with_the_same_byte
 def test_a_line_torn_by_a_kill_is_done_again(source: Path) -> None:
     out = source.with_name("measured.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        stage_runner.work_through("measure", source, out, Options(), stops_at_b)
+        stage_runner.work_through(stage(stops_at_b), source, out)
     journal = source.with_name("measured.jsonl.journal")
     journal.write_bytes(journal.read_bytes()[:-20])
-    assert stage_runner.work_through("measure", source, out, Options(), measured).skipped == 0
+    assert stage_runner.work_through(stage(measured), source, out).skipped == 0
 
 
 def test_a_pair_whose_side_file_vanished_is_done_again(source: Path) -> None:
     out = source.with_name("measured.jsonl")
-    stage_runner.work_through("measure", source, out, Options(), measured)
-    report = stage_runner.work_through(
-        "measure", source, out, Options(), measured, intact=lambda record: record.id != "b"
-    )
+    stage_runner.work_through(stage(measured), source, out)
+    report = stage_runner.work_through(LostSideFile("measure", Options(), measured), source, out)
     assert (report.done, report.skipped) == (1, 2)
 
 
 def test_overwrite_forgets_what_was_done(source: Path) -> None:
     out = source.with_name("measured.jsonl")
-    stage_runner.work_through("measure", source, out, Options(), measured)
-    assert stage_runner.work_through("measure", source, out, Options(), measured, overwrite=True).done == 3
+    stage_runner.work_through(stage(measured), source, out)
+    assert stage_runner.work_through(stage(measured), source, out, overwrite=True).done == 3
 
 
 def test_a_worker_that_dies_costs_its_own_pair_and_is_tried_again(source: Path) -> None:
     out = source.with_name("measured.jsonl")
-    report = stage_runner.work_through("measure", source, out, Options(), dies_at_b, executor="local:1")
+    report = stage_runner.work_through(stage(dies_at_b), source, out, executor="local:1")
     assert report.rejected == {"clipped": 1, "worker_died": 1}
-    again = stage_runner.work_through("measure", source, out, Options(), measured)
+    again = stage_runner.work_through(stage(measured), source, out)
     assert (again.done, again.skipped, again.rejected) == (1, 2, {"clipped": 1})
 
 
 def test_the_input_is_never_its_own_output(source: Path) -> None:
     with pytest.raises(InputError, match="both input and output"):
-        stage_runner.work_through("measure", source, source, Options(), measured)
+        stage_runner.work_through(stage(measured), source, source)
 
 
 def test_an_unknown_executor_is_refused_before_anything_is_read(source: Path) -> None:
     with pytest.raises(ConfigError, match="gpu"):
-        stage_runner.work_through("measure", source.with_name("none"), source, Options(), measured, executor="gpu")
+        stage_runner.work_through(stage(measured), source.with_name("none"), source, executor="gpu")
 
 
 def test_a_changed_or_missing_file_is_named(source: Path) -> None:
@@ -159,9 +170,9 @@ def gone_once(job: stage_runner.Job[Options]) -> PairRecord:
 
 def test_a_pair_whose_file_was_gone_is_tried_again_once_it_may_be_back(source: Path) -> None:
     whole, out = source.with_name("whole.jsonl"), source.with_name("measured.jsonl")
-    stage_runner.work_through("measure", source, whole, Options(), measured)
-    report = stage_runner.work_through("measure", source, out, Options(), gone_once)
+    stage_runner.work_through(stage(measured), source, whole)
+    report = stage_runner.work_through(stage(gone_once), source, out)
     assert report.rejected == {"changed": 1, "clipped": 1}
-    report = stage_runner.work_through("measure", source, out, Options(), gone_once)
+    report = stage_runner.work_through(stage(gone_once), source, out)
     assert (report.done, report.skipped, report.rejected) == (1, 2, {"clipped": 1})
     assert out.read_bytes() == whole.read_bytes()
