@@ -30,7 +30,8 @@ import rawpy
 from numpy.typing import NDArray
 
 from sdd_toolkit.errors import SddError
-from sdd_toolkit.frames.reading import RAW_SUFFIXES, as_shot_white_balance, develop_frame
+from sdd_toolkit.formats.containers import RAW_SUFFIXES
+from sdd_toolkit.frames.reading import develop_frame, read_white_balance
 from sdd_toolkit.imaging.encoding import Encoding, encode
 from sdd_toolkit.raw.development import Demosaic
 from tests.support.dng_files import write_dng
@@ -53,7 +54,7 @@ class Difference:
 
 def reference(path: Path, demosaic: Demosaic, gamma: tuple[float, float] = (2.4, 12.92)) -> NDArray[np.uint16]:
     """LibRaw's own 16-bit sRGB, curve and all; (1, 1) is no curve."""
-    red, green, blue = as_shot_white_balance(path)
+    red, green, blue = read_white_balance(path)
     with rawpy.imread(str(path)) as raw:
         return np.asarray(
             raw.postprocess(

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.stage import simulate_pairs as shoot
-from sdd_toolkit.frames.reading import as_shot_white_balance, read_full
+from sdd_toolkit.frames.reading import read_full, read_white_balance
 from sdd_toolkit.imaging.encoding import Encoding, encode
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
@@ -66,7 +66,7 @@ def virtual_pairs(raw: Path, camera: SimulateConfig, pairs: int, seed: int, enco
     shoot(raw, camera, scenes=pairs, seed=seed, executor="local:2" if pairs > 1 else "serial")
     both = []
     for scene in sorted(raw.glob("scene-*")):
-        balance = as_shot_white_balance(scene / "sharp.dng")
+        balance = read_white_balance(scene / "sharp.dng")
         blur, sharp = (encode(read_full(scene / name, balance), encoding) for name in ("blur.dng", "sharp.dng"))
         both.append((blur, sharp))
     return both

@@ -14,11 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from alignment.fusion import blending
 from alignment.registration.register import register
 from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.frames import reading as frames
-from sdd_toolkit.frames.reading import preview
 from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.imaging import geometry, resampling
 from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.imaging.frame import CameraFrame, preview
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.quality import sharpness
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignment.config import AlignConfig
-    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.imaging.frame import HalfFrame
 
     Image = NDArray[np.float32]
     Places = NDArray[np.int32]
@@ -171,7 +172,7 @@ def fuse_files(
     origin_path = stem.with_name(f"{stem.name}_origin.png")
     write_values(origin_path, _to_full_size(origin))
     write_image(
-        stem.with_name(f"{stem.name}_check.jpg"), _draw_check(camera, frames.read_camera(path), origin, len(paths))
+        stem.with_name(f"{stem.name}_check.jpg"), _draw_check(camera, frames.read_camera_rgb(path), origin, len(paths))
     )
     result = Fusion(
         made_from=made_from,
@@ -277,26 +278,26 @@ def _frame_sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> bl
 
 def _blend_frames(
     sources: Sequence[_SourceFrame], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
-) -> tuple[Image, frames.CameraFrame]:
+) -> tuple[Image, CameraFrame]:
     """The picture in linear camera RGB, and the reference frame it looks like."""
     size = (2 * origin.shape[0], 2 * origin.shape[1])
     blend = blending.empty_blend(size)
     whole = _to_full_size(origin)
-    target = frames.read_camera(sources[reference].path, sources[reference].bad_pixels)
+    target = frames.read_camera_rgb(sources[reference].path, sources[reference].bad_pixels)
     for number, (source, frame) in enumerate(zip(sources, placed, strict=True)):
         mask = whole == number
         if not mask.any():
             continue
         image = target.rgb
         if number != reference:
-            image = resampling.warp(frames.read_camera(source.path, source.bad_pixels).rgb, frame.homography, size)
+            image = resampling.warp(frames.read_camera_rgb(source.path, source.bad_pixels).rgb, frame.homography, size)
             image *= np.float32(frame.gain)
         blending.add_frame(blend, image, mask.astype(np.float32))
     return np.minimum(blending.collapse(blend), np.float32(1)), target
 
 
-def _write_picture(picture: Image, camera: frames.CameraFrame, like: Path, stem: Path, count: int) -> Path:
-    if like.suffix.lower() in frames.IMAGE_SUFFIXES:
+def _write_picture(picture: Image, camera: CameraFrame, like: Path, stem: Path, count: int) -> Path:
+    if like.suffix.lower() in IMAGE_SUFFIXES:
         path = stem.with_name(f"{stem.name}.png")
         write_image(path, np.asarray(encode(picture, Encoding.SRGB16), dtype=np.uint16), like=like)
         return path
@@ -326,9 +327,7 @@ def _to_full_size(half: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return half.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def _draw_check(
-    reference: frames.CameraFrame, fused: frames.CameraFrame, origin: NDArray[np.uint8], count: int
-) -> NDArray[np.uint8]:
+def _draw_check(reference: CameraFrame, fused: CameraFrame, origin: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """The reference frame, the fused picture and the map of origins in colours, side by side."""
     height, width = origin.shape
     shown = (min(_CHECK_WIDTH_PX, width), round(height * min(1.0, _CHECK_WIDTH_PX / width)))
@@ -340,7 +339,7 @@ def _draw_check(
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
 
 
-def _preview(frame: frames.CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
+def _preview(frame: CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
     """As a person would see it, `shown` (width, height) pixels large."""
     small = cv2.resize(frame.rgb, shown, interpolation=cv2.INTER_AREA)
     return preview(replace(frame, rgb=np.asarray(small, dtype=np.float32)))

@@ -15,8 +15,9 @@ from alignment.transforms import transform as transforms
 from alignment.transforms.apply import add_flow, apply_file, check_free
 from alignment.transforms.mapping import Mapping, map_in_bands
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames.reading import as_shot_white_balance, preview, read_half
+from sdd_toolkit.frames.reading import read_half, read_white_balance
 from sdd_toolkit.frames.writing import write_image
+from sdd_toolkit.imaging.frame import preview
 from sdd_toolkit.records import REASON_TEXT, Report
 from sdd_toolkit.storage.files import write_bytes
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from alignment.config import AlignConfig
     from alignment.residual_flow.estimate import EncodedFlow
     from alignment.transforms.transform import Transform
-    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.imaging.frame import HalfFrame
     from sdd_toolkit.records import Alignment
 
 _CHECK_WIDTH_PX = 1200
@@ -78,7 +79,7 @@ def align_photographs(
     mapping = Mapping(transform)
     if follow_flow and residual is not None:
         mapping = add_flow(mapping, flow_file)
-    balance = as_shot_white_balance(sharp)
+    balance = read_white_balance(sharp)
     aligned_file = apply_file(blur, out, mapping, balance=balance, keep=keep, overwrite=overwrite)
     write_image(check_file, draw_check(*halves, mapping))
     transforms.write_transform(transform_file, transform)

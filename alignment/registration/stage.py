@@ -20,6 +20,7 @@ from sdd_toolkit.calibration.lens_breathing import prior_of
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.imaging.frame import HalfFrame
 from sdd_toolkit.pipeline import stage_runner
 from sdd_toolkit.pipeline.manifest import measuring_of, read_manifest
 from sdd_toolkit.quality import sharpness
@@ -140,16 +141,14 @@ def align_pair(
     return stage_runner.rejected(record, alignment.failure, alignment.detail)
 
 
-def _with_quality(
-    record: PairRecord, blur: frames.HalfFrame, sharp: frames.HalfFrame, hot_pixels: HotPixelMap
-) -> PairRecord:
+def _with_quality(record: PairRecord, blur: HalfFrame, sharp: HalfFrame, hot_pixels: HotPixelMap) -> PairRecord:
     facts = sharpness.measure_pair(blur, sharp, record.alignment)
     return replace(record, quality=facts, measured=measuring_of(record, hot_pixels.inputs(record)))
 
 
 def align_halves(
-    blur: frames.HalfFrame,
-    sharp: frames.HalfFrame,
+    blur: HalfFrame,
+    sharp: HalfFrame,
     config: AlignConfig,
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,

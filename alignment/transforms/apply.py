@@ -13,9 +13,10 @@ from alignment.transforms.mapping import Mapping, map_in_bands
 from alignment.transforms.transform import scale_between
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
-from sdd_toolkit.formats.decoding import IMAGE_SUFFIXES
-from sdd_toolkit.frames.reading import RAW_SUFFIXES, read_full
-from sdd_toolkit.frames.writing import read_image, read_values, write_image, write_values
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
+from sdd_toolkit.formats.decoding import read_image, read_values
+from sdd_toolkit.frames.reading import read_full
+from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.imaging import residual_flow
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.records import Reason, Report

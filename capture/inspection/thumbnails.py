@@ -19,6 +19,7 @@ from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging.luminance import luminance
 from sdd_toolkit.imaging.noise import noise_variance
 from sdd_toolkit.quality import sharpness
+from sdd_toolkit.raw.reading import read_preview
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,4 +94,4 @@ def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
 def _read_preview(path: Path) -> NDArray[np.float32] | None:
     if path.suffix.lower() not in RAW_SUFFIXES:
         return None
-    return frames.read_preview(path, _MIN_PREVIEW_PX)
+    return read_preview(path, _MIN_PREVIEW_PX)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from capture.tether import exposure
 from capture.tether.exposure import parse_f_number, parse_number, parse_shutter_s
 from sdd_toolkit.errors import CameraError
-from sdd_toolkit.frames.reading import RAW_SUFFIXES
+from sdd_toolkit.formats.containers import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from capture.tether.operator import Operator
     from capture.tether.plan import PlannedShot, ShootingPlan
     from sdd_toolkit.execution.progress import Advance, Track
-    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.imaging.frame import HalfFrame
 
 _log = logging.getLogger(__name__)
 _MAX_PAUSE_S = 8.0

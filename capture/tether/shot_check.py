@@ -13,7 +13,7 @@ from sdd_toolkit.records import Exposure
 
 if TYPE_CHECKING:
     from capture.tether.plan import CheckTable
-    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.imaging.frame import HalfFrame
 
 HISTOGRAM_BINS = 16
 _DARKEST_EV = -8.0

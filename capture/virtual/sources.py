@@ -10,8 +10,8 @@ import numpy as np
 
 from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness, synthesise_nearness
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.formats.decoding import IMAGE_SUFFIXES
-from sdd_toolkit.frames.writing import read_image
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
+from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.imaging.encoding import srgb_decode
 
 if TYPE_CHECKING:

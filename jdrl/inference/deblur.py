@@ -19,8 +19,10 @@ from jdrl.networks import Localised, restore
 from jdrl.reblurring.blur_estimator import CELL_PX
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
-from sdd_toolkit.frames.reading import RAW_SUFFIXES, read_full
-from sdd_toolkit.frames.writing import IMAGE_SUFFIXES, read_image, write_image
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.reading import read_full
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.encoding import Encoding, srgb_decode, srgb_encode
 from sdd_toolkit.records import Reason, Report
 

@@ -19,9 +19,9 @@ from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.frames.reading import read_mosaic
 from sdd_toolkit.pipeline.manifest import read_manifest, to_json
 from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirm_hot_pixels, find_outliers
-from sdd_toolkit.raw.mosaic import read_mosaic
 from sdd_toolkit.records import Report
 from sdd_toolkit.storage.files import resolve_inside, write_text
 from sdd_toolkit.storage.fingerprint import fingerprint_text

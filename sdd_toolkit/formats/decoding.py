@@ -9,15 +9,13 @@ import cv2
 import numpy as np
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, LARGEST_PX, check_is_file, claimed_size
+from sdd_toolkit.formats.containers import LARGEST_PX, check_is_file, claimed_size
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
-
-__all__ = ["IMAGE_SUFFIXES", "check_is_file", "preview_of_jpeg", "read_image", "read_values"]
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -68,7 +66,7 @@ def read_values(path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
 
 
-def preview_of_jpeg(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
+def decode_preview(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
     """A JPEG at the smallest of its full, half and quarter size whose longer side has `least_px`, not turned upright.
 
     Returns:

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.formats.decoding import IMAGE_SUFFIXES, read_image, read_values
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.storage.files import write_bytes
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.records import FrameMeta
-
-__all__ = ["IMAGE_SUFFIXES", "read_image", "read_values", "write_image", "write_values"]
 
 _JPEG_SETTINGS = (
     cv2.IMWRITE_JPEG_QUALITY,

@@ -135,6 +135,14 @@ def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:
     return _decode_table(encoding)[values]
 
 
+def uint16_to_linear(codes: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Linear uint16 codes, 65535 = white, as float32 in [0, 1]; float32 is returned as it is."""
+    if codes.dtype == np.float32:
+        return np.asarray(codes, dtype=np.float32)
+    linear: NDArray[np.float32] = np.multiply(codes, np.float32(1 / 65535), dtype=np.float32)
+    return linear
+
+
 def srgb_encode(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """The sRGB curve (IEC 61966-2-1), linear to display, both in [0, 1]; values outside are clipped."""
     clipped = np.clip(linear, 0.0, 1.0).astype(np.float32, copy=False)

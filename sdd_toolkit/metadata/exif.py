@@ -7,47 +7,23 @@ the first image directory; the metadata blocks of CR3 and RAF files, which exifr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-from typing import TYPE_CHECKING
-
-from sdd_toolkit.formats.containers import RAW_SUFFIXES, is_image
-from sdd_toolkit.formats.decoding import read_image
-from sdd_toolkit.raw import libraw
-from sdd_toolkit.records import FrameMeta
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    Places = NDArray[np.int32]
-
 import io
 import logging
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import exifread
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats.containers import Kind, Structure, structure_of
+from sdd_toolkit.formats.containers import RAW_SUFFIXES, Kind, Structure, structure_of
 from sdd_toolkit.formats.tiff import reader
 from sdd_toolkit.metadata import exiftool
 from sdd_toolkit.metadata.maker_notes import Note, has_note, read_note
-from sdd_toolkit.records import Exposure
+from sdd_toolkit.raw.reading import read_metadata
+from sdd_toolkit.records import Exposure, FrameMeta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +81,7 @@ def read(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
         try:
             exposure = told.exposure
             shot = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, told.lens, told.taken_at)
-            told = _completed(told, probe(path, shot=None in shot), tags)
+            told = _completed(told, read_metadata(path, shot=None in shot), tags)
         except RawError:
             if not tags or structure.kind is not Kind.UNKNOWN:
                 raise
@@ -289,22 +265,3 @@ def _iso_time(text: str, fraction: str) -> str | None:
         return datetime(year, month, day, hour, minute, second, micros).isoformat()
     except ValueError:
         return None
-
-
-def probe(path: Path, *, shot: bool = True) -> FrameMeta:
-    """What the decoding library itself knows of a file, for where EXIF is missing.
-
-    LibRaw does not tell rawpy the maker. Zeros, and the placeholders LibRaw puts in their place, become None.
-
-    Args:
-        path: A RAW file or an image.
-        shot: Whether to ask for lens, exposure and time, for which rawpy unpacks a RAW file's pixels.
-
-    Raises:
-        RawError: The file is missing, or not what its suffix says.
-    """
-    if is_image(path):
-        height, width = read_image(path).shape[:2]
-        return FrameMeta(size=(height // 2 * 2, width // 2 * 2))
-    with libraw.open_raw(path, unpack=False) as raw:
-        return libraw.meta_of(raw, shot=shot)

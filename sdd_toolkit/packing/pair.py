@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.calibration.undistortion import Vignetting
-    from sdd_toolkit.frames.reading import DevelopedFrame
+    from sdd_toolkit.imaging.frame import DevelopedFrame, FrameFacts
     from sdd_toolkit.imaging.resampling import WarpedTile
-    from sdd_toolkit.raw.development import FrameFacts
     from sdd_toolkit.records import Alignment, PairRecord, Row
 
     Light: TypeAlias = NDArray[np.uint16] | NDArray[np.float32]

@@ -21,7 +21,7 @@ from sdd_toolkit.records import Quality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.imaging.frame import HalfFrame
     from sdd_toolkit.records import Alignment
 
 TILE_PX = 24

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from sdd_toolkit.config import Section
+from sdd_toolkit.imaging.frame import FrameFacts
 from sdd_toolkit.records import Row
 
 HIGHLIGHTS = "clip"
@@ -55,25 +56,6 @@ class DevelopConfig(Section):
     def reduction(self) -> int:
         """Full-size pixels along one edge of a developed pixel."""
         return 2 if self.demosaic is Demosaic.HALF else 1
-
-
-@dataclass(frozen=True, slots=True)
-class FrameFacts:
-    """How one frame was developed.
-
-    Attributes:
-        demosaic: `ahd`, `dht`, `half`, `x-trans` (Markesteijn, three passes) or `none` (no mosaic).
-        black_dn: Black levels of the mosaic's colours R, G, B and second green; empty for images.
-        white_dn: White level; None for images.
-        repaired: Hot and dead pixels repaired.
-        vignetting_by: The f-number by which the lens model took out vignetting; None: it did not.
-    """
-
-    demosaic: str
-    black_dn: tuple[float, ...] = ()
-    white_dn: float | None = None
-    repaired: int = 0
-    vignetting_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
-"""RAW files through LibRaw: the only importer of rawpy.
+"""LibRaw: opens RAW files and develops them; the only importer of rawpy.
 
-Everything here is in the sensor's own orientation and covers the visible area, cut to even sides. Bayer mosaics that
-LibRaw tells enough of are developed by `demosaic`, which is faster, everything else by LibRaw. For LibRaw, samples of a
-mosaic whose colours have unequal black levels are brought to 0 … 65535, each colour by its own. Nothing depends on
-what a frame shows.
+Pixels are oriented upright and cover the visible area, cut to even sides; only mosaics stay as the sensor has them.
+Bayer mosaics that LibRaw describes completely are developed by `demosaic`, which is faster, everything else by LibRaw.
+For LibRaw, samples of a mosaic whose colours have unequal black levels are scaled to 0 … 65535, each colour by its own
+level. Nothing depends on the content of a frame.
+
+The functions take an open file and serve `raw.reading`, which is the interface to other packages.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import rawpy
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats import tiff as tiff_directory
+from sdd_toolkit.formats import tiff
 from sdd_toolkit.formats.containers import LARGEST_PX, check_is_file, examine
-from sdd_toolkit.formats.decoding import preview_of_jpeg
+from sdd_toolkit.formats.decoding import decode_preview
 from sdd_toolkit.imaging.binning import any_in_2x2, bin_2x2
+from sdd_toolkit.imaging.encoding import uint16_to_linear
+from sdd_toolkit.imaging.frame import IDENTITY_MATRIX, NEUTRAL_BALANCE, FrameFacts
 from sdd_toolkit.raw import bayer, demosaic
-from sdd_toolkit.raw.development import Demosaic, FrameFacts
+from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.raw.hot_pixels import repair
 from sdd_toolkit.records import Exposure, FrameMeta
 
@@ -36,26 +39,22 @@ if TYPE_CHECKING:
     from sdd_toolkit.formats.tiff import Tiff
     from sdd_toolkit.records import Row
 
-    Places = NDArray[np.int32]
-
-NO_BALANCE: Row = (1.0, 1.0, 1.0)
-NO_MATRIX: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-CLIPPED = 0.99
-"""Share of the range above which a sample counts as saturated: they scatter a little below the white level."""
+    PixelPositions = NDArray[np.int32]
 
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
 _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.DemosaicAlgorithm.DHT}
 _X_TRANS_SIDE, _BAYER_SIDE = 6, 2
 _CFA_DIM, _BLACK_DIM = 33421, 50713
-_BINNED_ROWS = 128
-_SAME_SHAPE = 0.03
+_ASPECT_TOLERANCE = 0.03
 
 
 @contextmanager
 def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
-    """The RAW file; whatever LibRaw raises, now or in the block, becomes a RawError.
+    """Opens a RAW file; whatever LibRaw raises, now or in the block, becomes a RawError.
 
-    Without `unpack` the pixels are neither read nor checked.
+    Args:
+        path: The RAW file.
+        unpack: Whether to read and check the pixels.
     """
     check_is_file(path)
     try:
@@ -63,26 +62,10 @@ def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
             examine(path)
             _check_black_levels(path)
         with rawpy.imread(str(path)) as raw:
-            sizes = raw.sizes
-            if min(sizes.height, sizes.width) < 2:
-                raise RawError(f"{path} holds no pixels", hint="leave it out, or copy it from the card again")
-            if sizes.raw_height * sizes.raw_width > LARGEST_PX:
-                raise RawError(
-                    f"{path} claims {sizes.raw_width} x {sizes.raw_height} pixels, more than {LARGEST_PX}",
-                    hint="its header is damaged: copy it from the card again, or leave it out",
-                )
+            _check_size(raw, path)
             if unpack:
                 raw.unpack()
-                if raw.num_colors not in (1, 3):
-                    raise RawError(
-                        f"{path} comes from a sensor with {raw.num_colors} colours",
-                        hint="convert it to TIFF with the maker's software",
-                    )
-                if not _is_whole_pattern(raw.raw_pattern):
-                    raise RawError(
-                        f"{path} holds a mosaic that is neither Bayer nor X-Trans (Quad Bayer?)",
-                        hint="convert it to TIFF with the maker's software",
-                    )
+                _check_colours(raw, path)
             yield raw
     except (rawpy.LibRawError, rawpy.NotSupportedError, OSError, MemoryError) as error:
         raise RawError(
@@ -97,9 +80,9 @@ def libraw_version() -> str:
 
 
 def meta_of(raw: Any, *, shot: bool = True) -> FrameMeta:
-    """What LibRaw knows of an open file; zeros, and the placeholders LibRaw puts in their place, become None.
+    """LibRaw's metadata of an open file; zeros, and LibRaw's placeholders for missing values, become None.
 
-    Without `shot` lens, exposure and time are left out: rawpy unpacks all pixels to tell them.
+    Without `shot`, lens, exposure and time are left out: rawpy unpacks all pixels to read them.
     """
     sizes = raw.sizes
     frame = FrameMeta(
@@ -116,16 +99,16 @@ def meta_of(raw: Any, *, shot: bool = True) -> FrameMeta:
         lens=raw.lens.model.strip() or None,
         taken_at=taken.isoformat() if taken is not None and taken.year > 1970 else None,
         exposure=Exposure(
-            iso=_known(other.iso_speed),
-            shutter_s=None if placeholder else _known(other.shutter_speed),
-            f_number=None if placeholder else _known(other.aperture),
-            focal_mm=_known(other.focal_length),
+            iso=_positive(other.iso_speed),
+            shutter_s=None if placeholder else _positive(other.shutter_speed),
+            f_number=None if placeholder else _positive(other.aperture),
+            focal_mm=_positive(other.focal_length),
         ),
     )
 
 
 def is_bayer(raw: Any) -> bool:
-    """Whether the file holds a 2x2 mosaic of three colours on square pixels."""
+    """Whether an open file holds a 2x2 mosaic of three colours on square pixels."""
     pattern = raw.raw_pattern
     sizes = raw.sizes
     return bool(
@@ -139,88 +122,83 @@ def is_bayer(raw: Any) -> bool:
     )
 
 
-def mosaic_of(raw: Any) -> NDArray[np.uint16]:
-    """The visible samples as they are stored, a view: writing to it changes what is developed."""
+def visible_samples(raw: Any) -> NDArray[np.uint16]:
+    """(H, W) samples of the visible area as they are stored, a view: writing to it changes the developed frame."""
     visible: NDArray[np.uint16] = raw.raw_image_visible
     return visible
 
 
 def range_dn(raw: Any) -> float:
-    """How far white is from black."""
+    """White level minus the lowest black level."""
     return float(max(raw.white_level - min(raw.black_level_per_channel), 1))
 
 
-def repair_hot_pixels(raw: Any, places: Places | None) -> int:
-    """Repairs the samples at (row, column) of an open file's visible area; returns how many there were."""
-    if places is None or not len(places) or raw.raw_type != rawpy.RawType.Flat:
+def repair_hot_pixels(raw: Any, positions: PixelPositions | None) -> int:
+    """Repairs the samples at (row, column) of an open file's visible area, in place; returns their number."""
+    if positions is None or not len(positions) or raw.raw_type != rawpy.RawType.Flat:
         return 0
-    repair(raw.raw_image_visible, raw.raw_colors_visible, places)
-    return len(places)
+    repair(raw.raw_image_visible, raw.raw_colors_visible, positions)
+    return len(positions)
 
 
 def facts_of(raw: Any, algorithm: Demosaic, repaired_count: int) -> FrameFacts:
-    """How an open file is developed when `algorithm` is asked for."""
+    """The settings an open file is developed with if `algorithm` is requested."""
     pattern = raw.raw_pattern
     if is_bayer(raw):
-        done = algorithm.value
+        used = algorithm.value
     elif pattern is not None and pattern.shape[0] == _X_TRANS_SIDE:
-        done = "x-trans"
+        used = "x-trans"
     else:
-        done = "none" if pattern is None else Demosaic.AHD.value
+        used = "none" if pattern is None else Demosaic.AHD.value
     blacks = tuple(float(level) for level in raw.black_level_per_channel)
-    return FrameFacts(done, black_dn=blacks, white_dn=float(raw.white_level), repaired=repaired_count)
+    return FrameFacts(used, black_dn=blacks, white_dn=float(raw.white_level), repaired=repaired_count)
 
 
 def read_half(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(h, w, 3) linear camera RGB at half size without white balance, and (h, w) whether any sample is saturated."""
+    """Decodes an open file at half size, which may change it.
+
+    Returns:
+        (h, w, 3) linear camera RGB without white balance, and (h, w) whether any sample of a block is saturated.
+    """
+    flip = raw.sizes.flip  # postprocessing resets it
     if is_bayer(raw):
-        return _binned_mosaic(raw)
-    pixels = linear(_postprocessed(raw, NO_BALANCE, rawpy.ColorSpace.raw, Demosaic.AHD))
-    return bin_2x2(pixels), any_in_2x2(pixels.max(axis=-1) >= CLIPPED)
+        rgb, clipped = bayer.bin_mosaic(raw)
+    else:
+        pixels = uint16_to_linear(_postprocess(raw, NEUTRAL_BALANCE, rawpy.ColorSpace.raw, Demosaic.AHD))
+        rgb, clipped = bin_2x2(pixels), any_in_2x2(pixels.max(axis=-1) >= bayer.SATURATED)
+    return apply_flip(rgb, flip), apply_flip(clipped, flip)
 
 
 def develop(raw: Any, balance: Row, algorithm: Demosaic) -> NDArray[np.uint16]:
-    """The frame at full size with sRGB primaries: (H, W, 1 or 3), linear, 65535 = white. Changes the open file."""
-    if algorithm is Demosaic.AHD and _is_known(raw):
+    """Develops an open file, which changes it: (H, W, 3) linear with sRGB primaries, 65535 = white."""
+    flip = raw.sizes.flip  # postprocessing resets it
+    if algorithm is Demosaic.AHD and _is_fully_described(raw):
         mosaic = bayer.mosaic_of(raw, balance, min(balance))
-        return _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw))))
-    return _postprocessed(raw, balance, rawpy.ColorSpace.sRGB, algorithm)
+        codes = _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw))))
+    else:
+        codes = _postprocess(raw, balance, rawpy.ColorSpace.sRGB, algorithm)
+    return apply_flip(codes, flip)
 
 
 def develop_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
-    """The frame at full size in linear camera RGB without white balance: (H, W, 3) in [0, 1]. Changes the open file.
+    """Develops an open file, which changes it: (H, W, 3) linear camera RGB in [0, 1] without white balance.
 
     Args:
         raw: The open file.
-        balance: Its white balance: demosaicing looks at hues. It is taken out again, and nothing is clipped by it.
+        balance: Its white balance: demosaicing depends on hues. It is divided out again, and clips nothing.
     """
-    if _is_known(raw):
+    flip = raw.sizes.flip  # postprocessing resets it
+    if _is_fully_described(raw):
         mosaic = bayer.mosaic_of(raw, balance, max(balance))
         codes = _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw)), convert=False))
     else:
-        codes = _postprocessed(raw, balance, rawpy.ColorSpace.raw, Demosaic.AHD, rawpy.HighlightMode.Ignore)
-    pixels = linear(codes) * (np.float32(max(balance)) / np.array(balance, dtype=np.float32))
-    return np.minimum(pixels, np.float32(1.0))
-
-
-def linear(codes: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W, 3) float32 in [0, 1] of what `developed` returns; a grey frame gets three equal channels.
-
-    What is float32 already is returned as it is.
-    """
-    if codes.dtype == np.float32:
-        return np.asarray(codes, dtype=np.float32)
-    light: NDArray[np.float32] = np.multiply(to_rgb(codes), np.float32(1 / 65535), dtype=np.float32)
-    return light
-
-
-def to_rgb(codes: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, 3) of what `developed` returns; a grey frame gets three equal channels."""
-    return np.repeat(codes, 3, axis=-1) if codes.shape[-1] == 1 else codes
+        codes = _postprocess(raw, balance, rawpy.ColorSpace.raw, Demosaic.AHD, rawpy.HighlightMode.Ignore)
+    pixels = uint16_to_linear(codes) * (np.float32(max(balance)) / np.array(balance, dtype=np.float32))
+    return apply_flip(np.minimum(pixels, np.float32(1.0)), flip)
 
 
 def embedded_preview(raw: Any, least_px: int) -> NDArray[np.uint8] | None:
-    """(h, w, 3) the embedded JPEG at a half or a quarter of its size, oriented; None if it is of no use.
+    """(h, w, 3) codes of the embedded JPEG at a half or a quarter of its size; None if missing or unsuitable.
 
     Args:
         raw: The open file.
@@ -232,39 +210,57 @@ def embedded_preview(raw: Any, least_px: int) -> NDArray[np.uint8] | None:
         return None
     if thumb.format != rawpy.ThumbFormat.JPEG:
         return None
-    codes = preview_of_jpeg(thumb.data, least_px)
+    codes = decode_preview(thumb.data, least_px)
     height, width = raw.sizes.iheight, raw.sizes.iwidth
-    if codes is None or abs(codes.shape[0] * width / (codes.shape[1] * height) - 1.0) > _SAME_SHAPE:
+    if codes is None or abs(codes.shape[0] * width / (codes.shape[1] * height) - 1.0) > _ASPECT_TOLERANCE:
         return None
-    return oriented(codes, raw.sizes.flip)
+    return apply_flip(codes, raw.sizes.flip)
 
 
 def white_balance(raw: Any) -> Row:
-    """As-shot multipliers of R, G, B, green = 1; daylight's where the file has none."""
+    """As-shot multipliers of R, G, B, green = 1; those of daylight where the file has none."""
     for row in (raw.camera_whitebalance, raw.daylight_whitebalance):
         red, green, blue = (float(value) for value in row[:3])
         if raw.num_colors == 3 and all(np.isfinite(value) and value > 0 for value in (red, green, blue)):
             return (red / green, 1.0, blue / green)
-    return NO_BALANCE
+    return NEUTRAL_BALANCE
 
 
 def to_srgb(raw: Any) -> tuple[Row, Row, Row]:
-    """Matrix from white-balanced camera RGB to linear sRGB, row by row; unity where LibRaw tells none."""
-    return bayer.known_matrix(raw) or NO_MATRIX
+    """Matrix from white-balanced camera RGB to linear sRGB, row by row; the identity where LibRaw has none."""
+    return bayer.colour_matrix(raw) or IDENTITY_MATRIX
 
 
-def oriented(image: NDArray[Any], flip: int) -> NDArray[Any]:
-    """Applies LibRaw's flip code: bit 1 mirrors columns, bit 2 rows, bit 4 then transposes."""
+def apply_flip(image: NDArray[Any], flip: int) -> NDArray[Any]:
+    """Orients an image by LibRaw's flip code: bit 1 mirrors columns, bit 2 rows, bit 4 then transposes."""
     image = image[::-1] if flip & 2 else image
     image = image[:, ::-1] if flip & 1 else image
     return np.ascontiguousarray(image.swapaxes(0, 1) if flip & 4 else image)
 
 
-def _is_whole_pattern(pattern: NDArray[np.uint8] | None) -> bool:
-    """Whether a 2x2 pattern has red, blue and twice green; LibRaw takes a part of larger ones without a word."""
-    if pattern is None or pattern.shape != (2, 2):
-        return True
-    return sorted(int(index) for index in pattern.ravel()) in ([0, 1, 2, 3], [0, 1, 1, 2])
+def _check_size(raw: Any, path: Path) -> None:
+    """Raises RawError unless an open file claims a plausible number of pixels."""
+    sizes = raw.sizes
+    if min(sizes.height, sizes.width) < 2:
+        raise RawError(f"{path} holds no pixels", hint="leave it out, or copy it from the card again")
+    if sizes.raw_height * sizes.raw_width > LARGEST_PX:
+        raise RawError(
+            f"{path} claims {sizes.raw_width} x {sizes.raw_height} pixels, more than {LARGEST_PX}",
+            hint="its header is damaged: copy it from the card again, or leave it out",
+        )
+
+
+def _check_colours(raw: Any, path: Path) -> None:
+    """Raises RawError unless an open file has one or three colours in a supported pattern."""
+    hint = "convert it to TIFF with the maker's software"
+    if raw.num_colors not in (1, 3):
+        raise RawError(f"{path} comes from a sensor with {raw.num_colors} colours", hint=hint)
+    pattern = raw.raw_pattern
+    # Of a larger pattern LibRaw returns a part without an error.
+    if pattern is not None and pattern.shape == (2, 2):
+        colours = sorted(int(index) for index in pattern.ravel())
+        if colours not in ([0, 1, 2, 3], [0, 1, 1, 2]):
+            raise RawError(f"{path} holds a mosaic that is neither Bayer nor X-Trans (Quad Bayer?)", hint=hint)
 
 
 def _message(error: BaseException) -> str:
@@ -273,10 +269,10 @@ def _message(error: BaseException) -> str:
 
 
 def _check_black_levels(path: Path) -> None:
-    """Refuses a Bayer mosaic whose black levels repeat over more than 2x2 samples: rawpy does not tell them."""
+    """Raises RawError for a Bayer mosaic whose black levels repeat over more than 2x2 samples: rawpy hides them."""
     with path.open("rb") as stream:
-        tiff = tiff_directory.open_tiff(tiff_directory.reader(stream))
-        period = 0 if tiff is None else max(_black_periods(tiff), default=0)
+        header = tiff.open_tiff(tiff.reader(stream))
+        period = 0 if header is None else max(_black_periods(header), default=0)
     if period > _BAYER_SIDE:
         raise RawError(
             f"{path} has black levels that repeat every {period} samples of a 2x2 mosaic",
@@ -284,75 +280,34 @@ def _check_black_levels(path: Path) -> None:
         )
 
 
-def _black_periods(tiff: Tiff) -> Iterator[int]:
-    """After how many samples the DNG black levels of each 2x2 mosaic repeat."""
-    for entries in tiff_directory.directories(tiff):
-        if tiff_directory.numbers(tiff, entries.get(_CFA_DIM), 2) == (_BAYER_SIDE, _BAYER_SIDE):
-            yield from map(int, tiff_directory.numbers(tiff, entries.get(_BLACK_DIM), 2))
+def _black_periods(header: Tiff) -> Iterator[int]:
+    """Number of samples after which the DNG black levels of each 2x2 mosaic repeat."""
+    for entries in tiff.directories(header):
+        if tiff.numbers(header, entries.get(_CFA_DIM), 2) == (_BAYER_SIDE, _BAYER_SIDE):
+            yield from map(int, tiff.numbers(header, entries.get(_BLACK_DIM), 2))
 
 
-def _binned_mosaic(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(h, w, 3) means of each colour's samples in a 2x2 block, and whether any sample is saturated."""
-    height, width = raw.sizes.height // 2 * 2, raw.sizes.width // 2 * 2
-    mosaic = raw.raw_image_visible[:height, :width]
-    rgb = np.empty((height // 2, width // 2, 3), dtype=np.float32)
-    clipped = np.zeros((height // 2, width // 2), dtype=np.bool_)
-    phases = [(channel, np.float32(black), scale) for _, channel, black, scale in bayer.phases(raw)]
-    least = [_first_saturated(black, scale) for _, black, scale in phases]
-    for top in range(0, height, _BINNED_ROWS):
-        band = mosaic[top : top + _BINNED_ROWS]
-        rows = slice(top // 2, top // 2 + len(band) // 2)
-        planes: dict[int, NDArray[np.float32]] = {}
-        # OpenCV takes even and odd columns apart as two channels, several times faster than numpy's strides.
-        columns = cv2.split(band.reshape(len(band), width // 2, 2))
-        codes = [column[row::2] for row in (0, 1) for column in columns]
-        for plane, (channel, black, scale), level in zip(codes, phases, least, strict=True):
-            samples = np.subtract(plane, black, dtype=np.float32)
-            samples *= scale
-            saturated = plane >= level
-            if saturated.any():
-                clipped[rows] |= saturated
-                # `minimum` and `maximum` by a scalar take ten times as long as `clip`.
-                np.clip(samples, -np.inf, np.float32(1.0), out=samples)
-            if channel in planes:
-                samples += planes[channel]
-                samples *= np.float32(0.5)
-            planes[channel] = samples
-        for channel in range(3):
-            np.clip(planes[channel], np.float32(0.0), np.float32(1.0), out=planes[channel])
-        cv2.merge([planes[channel] for channel in range(3)], rgb[rows])
-    return rgb, clipped
-
-
-def _first_saturated(black: np.float32, scale: np.float32) -> int:
-    """The least code of 16 bits that counts as saturated; 65536 if none does."""
-    light = (np.arange(65536, dtype=np.float32) - black) * scale
-    return int(np.searchsorted(light, np.float32(CLIPPED)))
-
-
-def _is_known(raw: Any) -> bool:
-    """Whether an open file is a Bayer mosaic of which LibRaw tells all that it develops it with."""
-    if not is_bayer(raw) or not bayer.is_checkered(raw) or bayer.known_matrix(raw) is None:
+def _is_fully_described(raw: Any) -> bool:
+    """Whether an open file is a Bayer mosaic and LibRaw exposes everything that it develops it with."""
+    if not is_bayer(raw) or not bayer.has_green_diagonal(raw) or bayer.colour_matrix(raw) is None:
         return False
-    # Of some makers it takes zeros for dead samples, and does not say of which.
+    # For some makers, which are not exposed, LibRaw takes zeros for dead samples.
     return bool(raw.raw_image_visible.min() > 0)
 
 
-def _postprocessed(
+def _postprocess(
     raw: Any, balance: Row, space: Any, algorithm: Demosaic, highlights: Any = rawpy.HighlightMode.Clip
 ) -> NDArray[np.uint16]:
-    """LibRaw's development with nothing automatic, not oriented, even-sized: (H, W, 1 or 3) uint16."""
+    """LibRaw's development without automatic steps, not oriented, even-sized: (H, W, 3) uint16, grey repeated."""
     red, green, blue = balance
     levels: dict[str, Any] = {}
     if is_bayer(raw) and len({black for _, _, black, _ in bayer.phases(raw)}) > 1:
-        # With one level for all, LibRaw does the same in its own pass.
+        # With one level for all colours, LibRaw does the same in its own pass.
         bayer.stretch(raw)
         levels = {"user_black": 0, "user_cblack": [0, 0, 0, 0], "user_sat": 65535}
     pixels: NDArray[np.uint16] = raw.postprocess(
-        # LibRaw takes its own way for what is no Bayer mosaic.
-        demosaic_algorithm=_ALGORITHMS.get(algorithm, rawpy.DemosaicAlgorithm.AHD)
-        if is_bayer(raw)
-        else rawpy.DemosaicAlgorithm.AHD,
+        # LibRaw ignores it for what is no Bayer mosaic.
+        demosaic_algorithm=_ALGORITHMS[algorithm if is_bayer(raw) else Demosaic.AHD],
         user_wb=[red, green, blue, green],
         output_color=space,
         output_bps=16,
@@ -363,7 +318,8 @@ def _postprocessed(
         highlight_mode=highlights,
         **levels,
     )
-    return _even_sided(pixels.reshape(*pixels.shape[:2], -1))
+    pixels = _even_sided(pixels.reshape(*pixels.shape[:2], -1))
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
 def _even_sided(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
@@ -371,5 +327,5 @@ def _even_sided(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return pixels[:height, :width]
 
 
-def _known(value: float) -> float | None:
+def _positive(value: float) -> float | None:
     return float(f"{value:.6g}") if np.isfinite(value) and value > 0 else None

@@ -15,11 +15,11 @@ import numpy as np
 
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.frames import reading as frames
-from sdd_toolkit.frames.reading import preview
 from sdd_toolkit.imaging import encoding, geometry, resampling, residual_flow
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.disc import blur_with_disc
 from sdd_toolkit.imaging.flow_colours import faded, flow_colours, nice_scale_px, reduced
+from sdd_toolkit.imaging.frame import preview
 from sdd_toolkit.report.alignment_check import (
     LARGEST_DISC_PX,
     box_slices,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sdd_toolkit.frames.reading import HalfFrame
+    from sdd_toolkit.imaging.frame import HalfFrame
     from sdd_toolkit.records import Alignment, PairRecord
     from sdd_toolkit.storage.locations import Location
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from alignment.commands import align
 from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames.writing import read_image, write_image, write_values
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FrameMeta, PairKind, PairRecord
 from tests.support import planted_pairs

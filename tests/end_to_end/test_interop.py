@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.frames.writing import read_image, write_values
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.command_line import sdd_in_process

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import sdd_toolkit
-from sdd_toolkit.frames.writing import read_image
+from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.command_line import sdd_in_process

@@ -24,8 +24,9 @@ from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.config import load_section
 from sdd_toolkit.formats import containers
-from sdd_toolkit.formats.decoding import preview_of_jpeg, read_values
+from sdd_toolkit.formats.decoding import decode_preview, read_values
 from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.frames.reading import read_mosaic
 from sdd_toolkit.imaging import residual_flow
 from sdd_toolkit.metadata import exif, exif_block
 from sdd_toolkit.packing import stage as pack
@@ -33,7 +34,7 @@ from sdd_toolkit.pipeline import manifest, stage_runner
 from sdd_toolkit.pipeline.dataset_folder import BuildConfig
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.raw.development import DevelopConfig
-from sdd_toolkit.raw.mosaic import read_mosaic
+from sdd_toolkit.raw.reading import read_preview
 from sdd_toolkit.records import Exposure, FrameMeta
 from sdd_toolkit.report import stage as report
 from sdd_toolkit.shards import ShardReader
@@ -224,9 +225,9 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
         Target("TIFF", "p.tif", (seen["tif"], seen["zip"]), everything_of),
         Target("values", "v.png", (seen["png"], seen["tif"], seen["deep"]), read_values),
         Target("mask", "k.png", (seen["png"],), lambda path: read_mask(path, (48, 64))),
-        Target("preview", "q.jpg", (seen["jpg"],), lambda path: preview_of_jpeg(path.read_bytes(), 16)),
+        Target("preview", "q.jpg", (seen["jpg"],), lambda path: decode_preview(path.read_bytes(), 16)),
         Target("RAW", "r.dng", (raw,), everything_of),
-        Target("RAW preview", "w.dng", (raw,), lambda path: (frames.read_preview(path, 16), read_mosaic(path))),
+        Target("RAW preview", "w.dng", (raw,), lambda path: (read_preview(path, 16), read_mosaic(path))),
         Target("configuration", "c.toml", (toml,), sections_of),
         Target(
             "table of pairs",

@@ -89,10 +89,10 @@ def test_raw_files_become_a_dng_that_every_stage_reads_like_its_sources(tmp_path
     assert picture.size == SIZE
     # Where the reference is in focus the picture is the reference.
     there = np.s_[20:-20, 10:60]
-    assert np.abs(picture.rgb - bin_2x2(frames.read_camera(paths[REFERENCE]).rgb))[there].max() < 1e-3
+    assert np.abs(picture.rgb - bin_2x2(frames.read_camera_rgb(paths[REFERENCE]).rgb))[there].max() < 1e-3
     assert read_meta(tmp_path / found.picture).exposure.f_number == 2.8
-    best_db = max(psnr_db(frames.read_camera(path).rgb, truth * np.array(NEUTRAL) * 0.9) for path in paths)
-    fused = frames.read_camera(tmp_path / found.picture).rgb
+    best_db = max(psnr_db(frames.read_camera_rgb(path).rgb, truth * np.array(NEUTRAL) * 0.9) for path in paths)
+    fused = frames.read_camera_rgb(tmp_path / found.picture).rgb
     assert psnr_db(fused, truth * np.array(NEUTRAL) * 0.9, 24) > best_db + 3
 
 

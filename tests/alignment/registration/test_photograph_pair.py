@@ -11,7 +11,7 @@ from alignment.config import AlignConfig
 from alignment.registration.photograph_pair import align_photographs
 from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames.writing import read_image
+from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.imaging.geometry import corner_error_px, scaled
 from tests.support.planted_motion import plant_pair, write_at_double_size
 

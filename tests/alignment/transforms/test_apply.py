@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from alignment.transforms.apply import apply_to_files
 from alignment.transforms.transform import Transform
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.formats.decoding import read_image, read_values
 from sdd_toolkit.frames.reading import read_full
-from sdd_toolkit.frames.writing import read_image, read_values, write_image, write_values
+from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.metadata.exif import read_meta
 from tests.support.dng_files import scene_rgb, write_dng
 

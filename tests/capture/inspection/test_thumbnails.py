@@ -10,7 +10,7 @@ import tifffile
 from capture.inspection.content_similarity import similarity
 from capture.inspection.inspect_files import InspectionTask
 from capture.inspection.thumbnails import LONG_SIDE_PX, read_thumbnail, thumbnail_of
-from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.raw.reading import read_preview
 from tests.capture.inspection.test_content_similarity import leaves
 from tests.support.dng_files import write_dng
 
@@ -56,14 +56,14 @@ def test_a_large_preview_is_used_in_place_of_the_pixels(tmp_path: Path) -> None:
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     content += jpeg + struct.pack("<H", len(entries)) + directory + bytes(4)
     (tmp_path / "a.dng").write_bytes(content)
-    found = frames.read_preview(tmp_path / "a.dng", 500)
+    found = read_preview(tmp_path / "a.dng", 500)
     assert found.shape == (512, 768, 3)
     assert read_thumbnail(InspectionTask(tmp_path / "a.dng", "a.dng")).source == "preview"
-    assert frames.read_preview(tmp_path / "a.dng", 1000).shape == (1024, 1536, 3)
+    assert read_preview(tmp_path / "a.dng", 1000).shape == (1024, 1536, 3)
 
 
 def test_a_raw_file_without_preview_has_none(tmp_path: Path) -> None:
-    assert frames.read_preview(write_dng(tmp_path / "a.dng", colour(2, 64, 96)), 1000) is None
+    assert read_preview(write_dng(tmp_path / "a.dng", colour(2, 64, 96)), 1000) is None
 
 
 def test_a_picture_of_a_pixel_has_too_little_texture(tmp_path: Path) -> None:

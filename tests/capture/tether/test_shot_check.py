@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from capture.tether.plan import CheckTable
 from capture.tether.shot_check import check_frame, check_pair, exif_mismatches, find_problems, histogram_bar
-from sdd_toolkit.frames.reading import HalfFrame
+from sdd_toolkit.imaging.frame import HalfFrame
 from sdd_toolkit.records import Exposure
 
 

@@ -20,7 +20,8 @@ from jdrl.networks import Guide, GuidedNetwork, build_network
 from jdrl.reblurring.kernel_basis import Basis, planes
 from jdrl.reblurring.network import ReblurNetwork
 from sdd_toolkit.errors import CheckpointError
-from sdd_toolkit.frames.writing import read_image, write_image
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.encoding import Encoding
 
 SMALL = Tiling(tile=64, overlap=32, device="cpu")

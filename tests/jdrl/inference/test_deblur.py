@@ -17,7 +17,8 @@ from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur, deblur_files, spans
 from jdrl.networks import NAFNet, build_network, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
-from sdd_toolkit.frames.writing import read_image, write_image
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.encoding import Encoding
 
 SMALL = DeblurConfig(tile=64, overlap=16, device="cpu")

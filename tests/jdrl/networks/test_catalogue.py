@@ -22,7 +22,8 @@ from jdrl.networks import KNOWN, build_network, catalogue, names
 from jdrl.networks.listing import describe
 from jdrl.training import train
 from sdd_toolkit.errors import CheckpointError, ConfigError
-from sdd_toolkit.frames.writing import read_image, write_image
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.encoding import Encoding
 
 SMALL = {"width": 4, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}

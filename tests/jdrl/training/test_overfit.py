@@ -20,7 +20,8 @@ from jdrl.inference.deblur import deblur
 from jdrl.metrics.drift import drift
 from jdrl.metrics.fidelity import psnr
 from jdrl.training.train import train
-from sdd_toolkit.frames.writing import read_image, write_image
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.encoding import srgb_encode
 from tests.support.command_line import sdd_in_process
 

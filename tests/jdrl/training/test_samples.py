@@ -13,7 +13,7 @@ from jdrl.training.processes import set_up_processes
 from jdrl.training.samples import sample_of
 from jdrl.training.state import set_up_state
 from jdrl.training.train import train
-from sdd_toolkit.frames.writing import read_image
+from sdd_toolkit.formats.decoding import read_image
 
 
 def test_a_sample_is_the_crop_as_the_joint_loss_sees_it(shards: Path, tiny: TrainConfig) -> None:

@@ -21,14 +21,13 @@ from sdd_toolkit.calibration.hot_pixel_map import (
     read_hot_pixels,
 )
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames.reading import read_half
+from sdd_toolkit.frames.reading import read_half, read_mosaic
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.quality.stage import filter_pairs as filter_
 from sdd_toolkit.raw.development import DevelopConfig
-from sdd_toolkit.raw.mosaic import read_mosaic
 from sdd_toolkit.records import FrameMeta
 from sdd_toolkit.shards.reader import ShardReader
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats.containers import Kind, Structure, boxes, claimed_size, examine
-from sdd_toolkit.formats.decoding import preview_of_jpeg, read_image, read_values
+from sdd_toolkit.formats.decoding import decode_preview, read_image, read_values
 from sdd_toolkit.frames.reading import read_half
 from tests.support.dng_files import scene_rgb, write_dng
 
@@ -161,4 +161,4 @@ def test_an_image_that_claims_more_pixels_than_any_has_is_refused_before_memory_
     path.write_bytes(claiming(suffix, 8, 8)[:-20])
     with path.open("rb") as stream:
         assert claimed_size(stream) == (8, 8)
-    assert preview_of_jpeg(claiming(".jpg", 60_000, 60_000), 8) is None
+    assert decode_preview(claiming(".jpg", 60_000, 60_000), 8) is None

@@ -13,20 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdd_toolkit.errors import RawError, SddError
-from sdd_toolkit.frames.reading import (
-    HalfFrame,
-    as_shot_white_balance,
-    develop_frame,
-    is_candidate,
-    preview,
-    read_full,
-    read_half,
-)
+from sdd_toolkit.formats.containers import is_candidate
+from sdd_toolkit.frames.reading import develop_frame, read_full, read_half, read_mosaic, read_white_balance
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
-from sdd_toolkit.metadata.exif import probe
+from sdd_toolkit.imaging.frame import HalfFrame, preview
+from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.raw.development import Demosaic
-from sdd_toolkit.raw.mosaic import read_mosaic
+from sdd_toolkit.raw.reading import read_metadata
 from tests.support.dng_files import BGGR, GBRG, GRBG, RGGB, WHITE_DN, X_TRANS, ratios, scene_rgb, write_dng
 
 UNEVEN_BLACK_DN = (500, 520, 540, 560)
@@ -95,7 +89,7 @@ def test_an_active_area_with_an_odd_corner_starts_at_the_next_whole_block(
     path = write_dng(tmp_path / "a.dng", rgb, cfa, extra=extra)
     seen = rgb[top + top % 2 : 112, left + left % 2 : 152]
     half, full = read_half(path), read_full(path)
-    assert half.size == full.shape[:2] == probe(path).size == seen.shape[:2]
+    assert half.size == full.shape[:2] == read_metadata(path).size == seen.shape[:2]
     np.testing.assert_allclose(half.rgb, bin_2x2(seen), atol=0.004)
     np.testing.assert_allclose(developed(half)[2:-2, 2:-2], bin_2x2(full)[2:-2, 2:-2], atol=0.02)
 
@@ -145,7 +139,7 @@ def gaps(
     other[10:30, 20:40] = light
     first = write_dng(folder / "a.dng", plain)
     second = write_dng(folder / "b.dng", other, black_dn=black, neutral=neutral)
-    balance = as_shot_white_balance(first)
+    balance = read_white_balance(first)
     found = {}
     for demosaic in Demosaic:
         one, two = (develop_frame(path, balance, demosaic).linear for path in (first, second))
@@ -216,7 +210,7 @@ def test_a_header_that_claims_a_billion_pixels_is_refused_before_they_are_alloca
         if struct.unpack_from("<H", content, at)[0] in (256, 257):
             struct.pack_into("<HII", content, at + 2, 4, 1, 40000)
     path.write_bytes(content)
-    for read in (read_half, read_full, read_mosaic, probe):
+    for read in (read_half, read_full, read_mosaic, read_metadata):
         with pytest.raises(RawError, match="40000 x 40000 pixels"):
             read(path)
 
@@ -252,7 +246,7 @@ def test_the_level_of_a_frame_does_not_depend_on_what_it_shows(tmp_path: Path) -
 
 def test_a_given_white_balance_replaces_the_one_of_the_file(tmp_path: Path) -> None:
     path = write_dng(tmp_path / "a.dng", np.full((40, 60, 3), (0.2, 0.2, 0.2)))
-    assert as_shot_white_balance(path) == pytest.approx((2.0, 1.0, 1.6), abs=1e-3)
+    assert read_white_balance(path) == pytest.approx((2.0, 1.0, 1.6), abs=1e-3)
     np.testing.assert_allclose(read_full(path, (1.0, 1.0, 1.0))[20, 20], [0.2, 0.2, 0.2], atol=0.003)
 
 
@@ -274,7 +268,7 @@ def test_an_odd_edge_is_left_out_in_both_sizes(tmp_path: Path) -> None:
     half, full = read_half(tmp_path / "a.png"), read_full(tmp_path / "a.png")
     assert half.size == full.shape[:2] == (30, 40)
     np.testing.assert_allclose(half.rgb, bin_2x2(full), atol=1e-6)
-    assert probe(tmp_path / "a.png").size == (30, 40)
+    assert read_meta(tmp_path / "a.png").size == (30, 40)
 
 
 def test_a_linear_dng_is_averaged_to_half_size(tmp_path: Path) -> None:
@@ -317,19 +311,19 @@ def test_an_image_is_srgb_and_needs_no_white_balance(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), codes)
     half = read_half(tmp_path / "a.png")
     np.testing.assert_allclose(half.rgb, 0.25, atol=1e-4)
-    assert half.white_balance == as_shot_white_balance(tmp_path / "a.png") == (1.0, 1.0, 1.0)
+    assert half.white_balance == read_white_balance(tmp_path / "a.png") == (1.0, 1.0, 1.0)
     np.testing.assert_allclose(read_full(tmp_path / "a.png", (2.0, 1.0, 2.0)), 0.25, atol=1e-4)
 
 
 def test_a_name_that_is_not_ascii_can_be_read(tmp_path: Path) -> None:
     path = write_dng(tmp_path / "déjà 場景.dng", scene_rgb(40, 60))
-    assert read_half(path).size == probe(path).size == (40, 60)
+    assert read_half(path).size == read_metadata(path).size == (40, 60)
     assert is_candidate(Path("A.DNG"))
     assert not is_candidate(Path("truth.npz"))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.97])
-@pytest.mark.parametrize("read", [read_half, read_full, as_shot_white_balance])
+@pytest.mark.parametrize("read", [read_half, read_full, read_white_balance])
 def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, share: float, read: object) -> None:
     whole = write_dng(tmp_path / "whole.dng", scene_rgb(60, 80)).read_bytes()
     path = tmp_path / "cut.dng"
@@ -340,7 +334,7 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, share: float, read:
 
 def test_what_is_known_without_unpacking_the_pixels_is_the_same(tmp_path: Path) -> None:
     path = write_dng(tmp_path / "a.dng", scene_rgb(60, 80))
-    whole, quick = probe(path), probe(path, shot=False)
+    whole, quick = read_metadata(path), read_metadata(path, shot=False)
     assert quick == replace(whole, exposure=quick.exposure, lens=None, taken_at=None)
     assert set(asdict(quick.exposure).values()) == {None}
 
@@ -349,7 +343,7 @@ def test_what_is_known_without_unpacking_the_pixels_is_the_same(tmp_path: Path) 
 def test_what_is_no_photograph_is_a_raw_error(tmp_path: Path, name: str) -> None:
     if name.startswith("noise"):
         (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(5000))
-    for read in (read_half, read_full, probe):
+    for read in (read_half, read_full, read_metadata):
         with pytest.raises(RawError):
             read(tmp_path / name)
 
@@ -363,7 +357,7 @@ def test_real_raw_files_are_read_alike_in_both_sizes_or_refused(real_data: Path)
             continue
         assert half.rgb.dtype == np.float32
         assert 0.0 <= half.rgb.min() <= half.rgb.max() <= 1.0
-        assert (half.rgb.shape[0] * 2, half.rgb.shape[1] * 2) == half.size == probe(path).size
+        assert (half.rgb.shape[0] * 2, half.rgb.shape[1] * 2) == half.size == read_metadata(path).size
         read.append(path.name)
     assert len(read) == 9
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.frames.writing import read_image, write_image
+from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.metadata.exif_block import embed
 from tests.support.dng_files import scene_rgb, write_dng

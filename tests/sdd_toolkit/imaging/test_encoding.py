@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdd_toolkit.frames.reading import HalfFrame, preview
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode, encode_integers, srgb_decode, srgb_encode
+from sdd_toolkit.imaging.frame import HalfFrame, preview
 from sdd_toolkit.shards.index import ShardHeader, header_attributes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

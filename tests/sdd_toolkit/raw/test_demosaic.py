@@ -34,7 +34,7 @@ def textured(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def of_libraw(path: Path, space: rawpy.ColorSpace) -> np.ndarray:
-    red, green, blue = frames.as_shot_white_balance(path)
+    red, green, blue = frames.read_white_balance(path)
     with rawpy.imread(str(path)) as raw:
         return np.asarray(
             raw.postprocess(
@@ -52,9 +52,9 @@ def of_libraw(path: Path, space: rawpy.ColorSpace) -> np.ndarray:
 
 
 def of_ours(path: Path, *, convert: bool = False) -> np.ndarray:
-    balance = frames.as_shot_white_balance(path)
+    balance = frames.read_white_balance(path)
     with rawpy.imread(str(path)) as raw:
-        matrix = bayer.known_matrix(raw)
+        matrix = bayer.colour_matrix(raw)
         assert matrix is not None
         return homogeneity_directed(bayer.mosaic_of(raw, balance, min(balance)), np.array(matrix), convert=convert)
 
