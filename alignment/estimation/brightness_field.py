@@ -1,4 +1,4 @@
-"""Comparing the brightness of two frames cell by cell, on a level where cells hold what defocus spreads."""
+"""Brightness of one frame in terms of the other, compared in cells that are larger than the blur."""
 
 from __future__ import annotations
 
@@ -25,27 +25,35 @@ _LIGHT_PX = 130_000
 
 
 def brightness_level(levels: list[FramePair]) -> int:
-    """The level brightness is compared on: small enough for cells to hold what defocus spreads."""
+    """Number of the level on which brightness is compared: small enough for cells to contain the spread of defocus."""
     return next((n for n, level in enumerate(levels) if level.size[0] * level.size[1] <= _LIGHT_PX), len(levels) - 1)
 
 
 def comparable_cells(frames: FramePair, matrix: Matrix) -> NDArray[np.bool_]:
-    """(rows, columns) cells inside both frames without saturated pixels."""
+    """(rows, columns) cells inside both frames and without saturated pixels.
+
+    Args:
+        frames: The pair at a level.
+        matrix: Blurred to sharp in its pixels.
+    """
     grid = photometry.brightness_grid(frames.size)
-    open_blur = spline.sample_linear(frames.trusted_blur, matrix, frames.size)
+    trusted_blur = spline.sample_linear(frames.trusted_blur, matrix, frames.size)
     inside = resampling.valid(matrix, frames.size, frames.size, reach_px=2.0)
-    share = photometry.cell_means(np.where(inside, np.minimum(open_blur, frames.trusted_sharp), 0), grid)
+    share = photometry.cell_means(np.where(inside, np.minimum(trusted_blur, frames.trusted_sharp), 0), grid)
     return np.asarray(share.reshape(grid) > 0.98)
 
 
 def measure_brightness(frames: FramePair, matrix: Matrix, radius_px: float = 0.0) -> Photometry | None:
-    """The brightness of a level's frames; None where nothing can be compared.
+    """Measures the brightness of a level's sharp frame in terms of its blurred one.
 
     Args:
         frames: The pair at that level.
         matrix: Blurred to sharp in its pixels.
-        radius_px: Disc that makes them about equally soft, negative for the blurred frame: unequal contrast would
-            pass for an offset.
+        radius_px: Disc that makes them about equally blurred, negative for the blurred frame: unequal contrast would
+            be mistaken for an offset.
+
+    Returns:
+        None where no cell can be compared.
     """
     usable = comparable_cells(frames, matrix).ravel()
     if not usable.any():
@@ -59,14 +67,14 @@ def measure_brightness(frames: FramePair, matrix: Matrix, radius_px: float = 0.0
 
 
 def colour_gain(blur: Image, sharp: Image, levels: list[FramePair], matrix: Matrix, luma: Photometry) -> Row:
-    """Gain of R, G, B relative to that of luminance; their Bayer-weighted mean is 1.
+    """Gains of R, G, B relative to that of luminance; their Bayer-weighted mean is 1.
 
     Args:
         blur: (H, W, 3) linear.
         sharp: (H, W, 3) linear.
-        levels: Their pyramid.
+        levels: Their pyramid, from `build_pyramid`.
         matrix: Blurred to sharp, in pixels of `blur`.
-        luma: Brightness of the luminance.
+        luma: Brightness of the luminance of `sharp` in terms of that of `blur`.
     """
     number = brightness_level(levels)
     frames = levels[number]

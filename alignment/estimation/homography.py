@@ -1,4 +1,4 @@
-"""The global models: what their parameters are, how they move the frame and which of them the evidence asks for.
+"""Global motion models from the identity to a homography with a radial term: parameters, Jacobian, model selection.
 
 The parameters are the eight deviations of the homography from identity in coordinates centred on the frame, and the
 coefficient of the radial term; the simpler models are linear subspaces of them.
@@ -32,44 +32,42 @@ BASES: dict[str, Matrix] = {
     "homography+radial": _UNIT,
 }
 # Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
-# corner error is this many times (median over planted and virtual pairs) what that scatter says.
+# corner error is this many times that scatter (median over planted and virtual pairs).
 _ERROR_PER_DEVIATION = 1.6
-# How much of what the fullest model leaves open counts.
+# Share of the fullest model's uncertainty that counts towards the error of a simpler one.
 _OPEN_SHARE = 0.3
-# Standard deviations expected of the affine and perspective parameters and of the radial one.
+# Expected standard deviations of the affine and perspective parameters and of the radial one.
 _TILT_DEVIATION = 5e-3
 _RADIAL_DEVIATION = 5e-3
 _SHEARS = 0.5 * np.array([[1, 0, 0, 0, -1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 0, 0, 0]], dtype=np.float64)
-# A radial term also fits a little parallax: it must earn four times what another parameter must.
+# A radial term also fits a little parallax: it needs four times the evidence that another parameter needs.
 _RADIAL_COST = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The model that the evidence chose.
+    """The simplest model that the evidence supports.
 
     Attributes:
-        model: Its name.
+        model: Name of the model.
         parameters: (9,) the point of its subspace nearest to the full estimate.
-        covariance: (k, k) of the full estimate.
-        error_px: What the frame's corners are likely off by: within the model chosen, and a share of what the fuller
-            one leaves open.
+        error_px: Estimated error at the frame's corners: the uncertainty within this model, and a share of that of the
+            full one.
     """
 
     model: str
     parameters: Matrix
-    covariance: Matrix
     error_px: float
 
 
 def choose_model(
     parameters: Matrix, scatter: Matrix, full: str, observations: int, size: tuple[int, int]
 ) -> ModelChoice:
-    """The simplest model that explains an estimate, and how far off it is likely to be.
+    """Chooses the simplest model that explains an estimate, and estimates its error.
 
     Args:
         parameters: (9,) full estimate.
-        scatter: (k, k) its covariance within the basis of the full model, as the scatter between tiles tells it.
+        scatter: (k, k) its covariance within the basis of the full model, from the scatter between tiles.
         full: Name of the model that was fitted.
         observations: Number of independent observations.
         size: (height, width) of the frame.
@@ -80,46 +78,45 @@ def choose_model(
     own_px = corner_deviation_px(covariance_within(covariance, full, model), BASES[model], size)
     return ModelChoice(
         model=model,
-        parameters=nearest(parameters, covariance, full, model),
-        covariance=covariance,
+        parameters=project_onto_model(parameters, covariance, full, model),
         error_px=float(np.hypot(own_px, _OPEN_SHARE * open_px)),
     )
 
 
 def centring_matrix(size: tuple[int, int]) -> Matrix:
-    """(3, 3) from pixels to coordinates centred on a (height, width) frame whose corners lie at distance 1."""
+    """(3, 3) pixels to coordinates centred on a frame of `size` = (height, width) whose corners lie at distance 1."""
     height, width = size
     reach = float(np.hypot(width, height)) / 2
     return np.array([[1 / reach, 0, -(width - 1) / 2 / reach], [0, 1 / reach, -(height - 1) / 2 / reach], [0, 0, 1]])
 
 
 def to_matrix(parameters: Matrix, size: tuple[int, int]) -> Matrix:
-    """The homography in pixels that the first eight parameters stand for."""
+    """(3, 3) homography in pixels of (9,) parameters, without the radial one."""
     frame = centring_matrix(size)
     inner = np.eye(3) + np.append(parameters[:8], 0.0).reshape(3, 3)
     return geometry.normalised(np.linalg.inv(frame) @ inner @ frame)
 
 
 def to_parameters(homography: Matrix, radial: float, size: tuple[int, int]) -> Matrix:
-    """(9,) the inverse of `to_matrix`, with the radial coefficient."""
+    """(9,) parameters of a homography in pixels and a radial coefficient; the inverse of `to_matrix`."""
     frame = centring_matrix(size)
     inner = geometry.normalised(frame @ homography @ np.linalg.inv(frame))
     return np.append((inner - np.eye(3)).ravel()[:8], radial)
 
 
 def compose(homography: Matrix, step: Matrix, size: tuple[int, int]) -> Matrix:
-    """`homography` after the small warp δ of `step` (9,) with moving(x + δ(x)) = fixed(x); the radial part apart."""
+    """`homography` after the small warp δ of `step` (9,), moving(x + δ(x)) = fixed(x); its radial part is ignored."""
     return geometry.normalised(np.linalg.inv(to_matrix(step, size)) @ homography)
 
 
 def jacobian(points: Matrix, size: tuple[int, int]) -> Matrix:
-    """(N, 2, 9) how far, in pixels, each parameter moves (N, 2) points (x, y) of a frame."""
+    """(N, 2, 9) derivatives of (N, 2) points (x, y) of a frame by each parameter, in pixels."""
     frame = centring_matrix(size)
     x, y = geometry.project(frame, points).T
-    one, none = np.ones_like(x), np.zeros_like(x)
+    one, zero = np.ones_like(x), np.zeros_like(x)
     square = x * x + y * y
-    along_x = np.stack([x, y, one, none, none, none, -x * x, -x * y, x * square], axis=1)
-    along_y = np.stack([none, none, none, x, y, one, -x * y, -y * y, y * square], axis=1)
+    along_x = np.stack([x, y, one, zero, zero, zero, -x * x, -x * y, x * square], axis=1)
+    along_y = np.stack([zero, zero, zero, x, y, one, -x * y, -y * y, y * square], axis=1)
     return np.asarray(np.stack([along_x, along_y], axis=1) / frame[0, 0], dtype=np.float64)
 
 
@@ -140,20 +137,20 @@ def tile_jacobian(size: tuple[int, int], grid: tuple[int, int], tile: tuple[int,
 def step_prior(
     matrix: Matrix, radial: float, size: tuple[int, int], prior: ZoomPrior | None = None
 ) -> tuple[Matrix, Matrix]:
-    """What is known of the next step without the pixels.
+    """Prior of the next Gauss-Newton step, independent of the pixels.
 
-    A camera on a tripod tilts little: the affine and perspective parts are small. This holds the model where half of a
-    frame is sky and gives way to the least texture. The zoom is what `prior` says, as far as the shift between the
-    frames leaves it alone: turning the camera by an angle θ magnifies by about θ².
+    A camera on a tripod tilts little, so the affine and perspective parts are small. This prior holds the model where
+    half of a frame is sky, and yields to the least texture. The zoom is that of `prior`, less certain the further the
+    frames are shifted: rotating the camera by an angle θ magnifies by about θ².
 
     Args:
-        matrix: The homography so far.
-        radial: The radial coefficient so far.
+        matrix: The current homography.
+        radial: The current radial coefficient.
         size: (height, width) of the frame.
-        prior: What is known of the zoom beforehand.
+        prior: Expected zoom.
 
     Returns:
-        Information (9, 9) and pull (9,) on the step's parameters.
+        Information (9, 9) and its product with the expected step (9,).
     """
     parameters = to_parameters(matrix, radial, size)
     information = np.diag([0.0] * 6 + [_TILT_DEVIATION**-2] * 2 + [_RADIAL_DEVIATION**-2])
@@ -165,22 +162,23 @@ def step_prior(
         along = np.zeros(9)
         along[[0, 4]] = 0.5
         variance = prior.deviation**2 + shift**4
-        # A prior that the pixels contradict gives way (a Cauchy tail).
+        # A prior that the pixels contradict loses its weight (a Cauchy tail).
         variance *= 1 + (float(along @ parameters) - (prior.zoom - 1)) ** 2 / (9 * variance)
         information += np.outer(along, along) / variance
         right += along * (float(along @ parameters) - (prior.zoom - 1)) / variance
-    # The step is composed inversely: it takes away what is there.
+    # The step is composed inversely, so that the expected step removes the current deviation.
     return information, right
 
 
 def simplest_model(parameters: Matrix, covariance: Matrix, full: str, observations: int) -> str:
-    """The simplest model the evidence does not contradict.
+    """Name of the simplest model that the evidence does not contradict.
 
-    Wald distance of each subspace from the full estimate plus ln(observations) per parameter (Schwarz 1978).
+    It has the least Wald distance from the full estimate plus ln(observations) per parameter (G. Schwarz, "Estimating
+    the dimension of a model", 1978).
 
     Args:
         parameters: (9,) full estimate.
-        covariance: (k, k) of it within the basis of the full model.
+        covariance: (k, k) its covariance within the basis of the full model.
         full: Name of the model that was fitted.
         observations: Number of independent observations.
     """
@@ -188,7 +186,7 @@ def simplest_model(parameters: Matrix, covariance: Matrix, full: str, observatio
     for name, basis in BASES.items():
         if not _spans(BASES[full], basis):
             continue
-        gap = _coordinates_in(parameters - _projected(parameters, covariance, full, name), full)
+        gap = _coordinates_in(parameters - project_onto_model(parameters, covariance, full, name), full)
         freedom = basis.shape[1] + (_RADIAL_COST - 1 if name.endswith("radial") else 0)
         cost = float(gap @ _information_matrix(covariance) @ gap) + freedom * float(np.log(max(observations, 2)))
         if cost < best_cost:
@@ -196,23 +194,24 @@ def simplest_model(parameters: Matrix, covariance: Matrix, full: str, observatio
     return best
 
 
-def nearest(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Matrix:
-    """(9,) the point of the model's subspace nearest to `parameters` under their covariance (as `choose_model`)."""
-    return _projected(parameters, covariance, full, model)
-
-
 def covariance_within(covariance: Matrix, full: str, model: str) -> Matrix:
-    """(k, k) covariance within `model`'s basis of an estimate with `covariance` within that of `full`."""
+    """(k, k) covariance within the basis of `model`, given the covariance within the basis of `full`."""
     inner = np.linalg.lstsq(BASES[full], BASES[model], rcond=None)[0]
     return np.asarray(np.linalg.inv(inner.T @ _information_matrix(covariance) @ inner), dtype=np.float64)
 
 
 def corner_deviation_px(covariance: Matrix, basis: Matrix, size: tuple[int, int]) -> float:
-    """Root mean square of the corners' standard deviations under a covariance within a subspace."""
+    """Root mean square of the standard deviations of the corners, in pixels.
+
+    Args:
+        covariance: (k, k) of the parameters within the basis.
+        basis: (9, k).
+        size: (height, width) of the frame.
+    """
     if not basis.shape[1]:
         return 0.0
-    moved = jacobian(geometry.corners(size), size) @ basis
-    total = float(np.einsum("pik,kl,pil->", moved, covariance, moved))
+    corners = jacobian(geometry.corners(size), size) @ basis
+    total = float(np.einsum("pik,kl,pil->", corners, covariance, corners))
     return float(np.sqrt(max(total, 0.0) / 4))
 
 
@@ -225,11 +224,12 @@ def _spans(outer: Matrix, inner: Matrix) -> bool:
 
 
 def _coordinates_in(parameters: Matrix, model: str) -> Matrix:
-    """(k,) coordinates in the model's basis."""
+    """(k,) coordinates of (9,) parameters in the basis of a model."""
     return np.asarray(np.linalg.lstsq(BASES[model], parameters, rcond=None)[0], dtype=np.float64)
 
 
-def _projected(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Matrix:
+def project_onto_model(parameters: Matrix, covariance: Matrix, full: str, model: str) -> Matrix:
+    """(9,) the point of a model's subspace nearest to `parameters` under their covariance, see `choose_model`."""
     basis = BASES[model]
     if not basis.shape[1]:
         return np.zeros(9)

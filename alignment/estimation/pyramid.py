@@ -1,4 +1,4 @@
-"""The pyramid a pair is registered on."""
+"""The image pyramid of a pair: luminance and usable pixels of both frames at each level."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FramePair:
     Attributes:
         blur: (H, W) linear luminance.
         sharp: (H, W) linear luminance.
-        trusted_blur: (H, W) 0 … 1: how far a pixel of the blurred frame may be used (not saturated).
+        trusted_blur: (H, W) 0 … 1, usable share of a pixel of the blurred frame: 0 where it is saturated.
         trusted_sharp: (H, W) the same of the sharp frame, times the user's mask.
     """
 
@@ -43,14 +43,14 @@ class FramePair:
 
 
 def halve(image: Image) -> Image:
-    """2x2 means of an (H, W) image; an odd last row or column is cut."""
+    """2x2 means of an (H, W) image; an odd last row or column is cropped."""
     height, width = (edge // 2 * 2 for edge in image.shape)
     means = cv2.resize(image[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     return np.asarray(means, dtype=np.float32)
 
 
 def build_pyramid(frames: FramePair) -> list[FramePair]:
-    """The pair and its halvings, down to about a hundred pixels."""
+    """The pair and its halvings down to about a hundred pixels, the finest level first."""
     levels = [frames]
     while min(levels[-1].size) // 2 >= _SMALLEST_PX:
         levels.append(levels[-1].halve())
@@ -58,11 +58,11 @@ def build_pyramid(frames: FramePair) -> list[FramePair]:
 
 
 def first_level_within(levels: list[FramePair], megapixels: float) -> int:
-    """The number of the first level that is not larger."""
+    """Number of the first level of at most this many megapixels; the last level if there is none."""
     sizes = [level.size[0] * level.size[1] / 1e6 for level in levels]
     return next((number for number, size in enumerate(sizes) if size <= megapixels), len(levels) - 1)
 
 
 def first_level_fitting(levels: list[FramePair], side_px: int) -> int:
-    """The number of the first level whose longer side is not larger."""
+    """Number of the first level whose longer side is at most `side_px`; the last level if there is none."""
     return next((number for number, level in enumerate(levels) if max(level.size) <= side_px), len(levels) - 1)

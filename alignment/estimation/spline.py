@@ -1,10 +1,10 @@
-"""Exact sampling of an image between its pixels, for registration.
+"""Exact cubic B-spline sampling of an image between its pixels, for registration.
 
-OpenCV's own cubic and Lanczos samplers place their taps on a grid of 1/32 px and their cubic is not flat: both shift
-what is measured by more than defocused pairs can be registered to. Its bilinear sampler is exact, and a cubic B-spline
-is four bilinear samples of the spline's coefficients (C. Sigg and M. Hadwiger, "Fast third-order texture filtering",
-GPU Gems 2, 2005); the coefficients are one separable filter (M. Unser, "Splines: a perfect fit for signal and image
-processing", IEEE Signal Processing Magazine 1999, box 2).
+OpenCV's own cubic and Lanczos samplers place their taps on a grid of 1/32 px, and the response of its cubic is not
+flat: both bias a measurement by more than the accuracy that registration reaches. Its bilinear sampler is exact, and a
+cubic B-spline is four bilinear samples of the spline's coefficients (C. Sigg and M. Hadwiger, "Fast third-order texture
+filtering", GPU Gems 2, 2005); the coefficients are one separable filter (M. Unser, "Splines: a perfect fit for signal
+and image processing", IEEE Signal Processing Magazine 1999, box 2).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def coefficients(image: Image) -> Image:
 
 
 def sample_cubic(spline: Image, homography: Matrix, size: tuple[int, int], *, radial: float = 0.0) -> Image:
-    """The image behind `spline`, brought onto the target grid; outside the source the border is repeated.
+    """Samples the image of spline coefficients on the target grid; outside the source the border is repeated.
 
     Args:
-        spline: (h, w) from `coefficients`.
+        spline: (h, w), from `coefficients`.
         homography: (3, 3), source (x, y, 1) to target.
         size: (height, width) of the target grid.
         radial: k of the radial term, see `sdd_toolkit.records.Alignment`.
@@ -55,7 +55,7 @@ def sample_cubic(spline: Image, homography: Matrix, size: tuple[int, int], *, ra
 def source_positions(
     homography: Matrix, rows: tuple[int, int], size: tuple[int, int], *, radial: float = 0.0
 ) -> tuple[Image, Image]:
-    """Where the pixels of some target rows lie in the source.
+    """Positions in the source of the pixels of some target rows.
 
     Args:
         homography: (3, 3), source to target.
@@ -78,8 +78,8 @@ def _sample_at(spline: Image, x: Image, y: Image) -> Image:
     upper_weight, upper, lower = _tap_pairs(y)
 
     def linear(at_x: Image, at_y: Image) -> Image:
-        found = cv2.remap(spline, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(found, dtype=np.float32)
+        sampled = cv2.remap(spline, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(sampled, dtype=np.float32)
 
     above, below = linear(right, upper), linear(right, lower)
     above += left_weight * (linear(left, upper) - above)
@@ -89,7 +89,7 @@ def _sample_at(spline: Image, x: Image, y: Image) -> Image:
 
 
 def _tap_pairs(position: Image) -> tuple[Image, Image, Image]:
-    """The weight of the lower pair of taps, and where one bilinear sample yields each pair."""
+    """Weight of the lower pair of taps, and the positions at which one bilinear sample yields each pair."""
     whole = np.floor(position)
     f = position - whole
     g = np.float32(1) - f
@@ -101,6 +101,12 @@ def _tap_pairs(position: Image) -> tuple[Image, Image, Image]:
 
 
 def sample_linear(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
-    """`image` on the grid of `size`, bilinear: for masks, means and what a disc has smoothed."""
+    """Samples an image on a target grid, bilinear: for masks, means and images that a disc has smoothed.
+
+    Args:
+        image: (h, w).
+        matrix: (3, 3), source to target.
+        size: (height, width) of the target grid.
+    """
     warped = cv2.warpPerspective(image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.float32)

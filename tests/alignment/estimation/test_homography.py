@@ -63,11 +63,11 @@ def test_a_radial_term_must_be_clear(radial: float, model: str) -> None:
 
 def test_the_nearest_similarity_keeps_angles() -> None:
     parameters = np.array([0.01, -0.002, 0.02, 0.003, 0.012, 0.03, 0.0001, 0.0, 0.0])
-    near = homography.nearest(parameters, np.eye(8), "homography", "similarity")
+    near = homography.project_onto_model(parameters, np.eye(8), "homography", "similarity")
     assert near[0] == near[4] == pytest.approx(0.011)
     assert near[1] == -near[3] == pytest.approx(-0.0025)
     assert near[6:].tolist() == [0, 0, 0]
-    assert homography.nearest(parameters, np.eye(8), "homography", "identity").tolist() == [0] * 9
+    assert homography.project_onto_model(parameters, np.eye(8), "homography", "identity").tolist() == [0] * 9
 
 
 def test_a_narrower_model_is_less_uncertain() -> None:
