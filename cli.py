@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.cards.config import CardConfig
     from sdd_toolkit.cli.options import RunOptions
     from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.pipeline.dataset_folder import Dataset
+    from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
     from sdd_toolkit.quality.criteria import FilterConfig
     from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.records import Report
@@ -205,11 +205,11 @@ def build_dataset(
     """
     from sdd_toolkit.errors import SddError
     from sdd_toolkit.execution.executor import start_workers_early
-    from sdd_toolkit.pipeline.dataset_folder import BuildConfig, record_config, resolve
+    from sdd_toolkit.pipeline.dataset_folder import BuildConfig, resolve_paths, write_config
 
     run = replace(run, config=config)
     recipe = run.section(BuildConfig, "build")
-    sources, dataset = resolve(config, source, out, recipe)
+    sources, dataset = resolve_paths(config, source, out, recipe)
     if not dataset.ingested.exists():
         # The workers import their modules while this process imports its own.
         start_workers_early(run.executor, WORKER_MODULES)
@@ -218,7 +218,7 @@ def build_dataset(
 
     lock_folders(dataset.folder, dataset.shards, dataset.report)
     sections = _load_sections(run, breathing)
-    record_config(dataset, {section.name: getattr(sections, section.name) for section in fields(sections)})
+    write_config(dataset, {section.name: getattr(sections, section.name) for section in fields(sections)})
     write_report = partial(
         report.write_report, dataset.folder, dataset.report, sections.report, shards=dataset.shards, **run.stage
     )
@@ -258,7 +258,12 @@ def _load_sections(run: RunOptions, breathing: Path | None) -> Sections:
 
 
 def _manifest_steps(
-    sources: list[Path], dataset: Dataset, fuse_stacks: bool, sections: Sections, run: RunOptions, mask: Path | None
+    sources: list[Path],
+    dataset: DatasetFolder,
+    fuse_stacks: bool,
+    sections: Sections,
+    run: RunOptions,
+    mask: Path | None,
 ) -> list[Callable[[], Report]]:
     """The stages from RAW files to the filtered manifest."""
     import alignment.fusion.stage as fusion
@@ -282,7 +287,7 @@ def _manifest_steps(
     ]
 
 
-def _shard_steps(dataset: Dataset, sections: Sections, run: RunOptions) -> list[Callable[[], Report]]:
+def _shard_steps(dataset: DatasetFolder, sections: Sections, run: RunOptions) -> list[Callable[[], Report]]:
     """The stages from the filtered manifest to the published shards and their card."""
     from sdd_toolkit.audit.verify import verify_shards
     from sdd_toolkit.cards.stage import write_card

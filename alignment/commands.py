@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from sdd_toolkit.records import Report
 
 WITH_FLOW = "homography+flow"
-_OF_A_MANIFEST = ("mask", "export", "breathing")
-_OF_TWO_FRAMES = ("mask", "warp")
-_OF_A_TRANSFORM = ("pair_id", "warp", "inverse", "nearest")
+_MANIFEST_OPTIONS = ("mask", "export", "breathing")
+_TWO_FRAMES_OPTIONS = ("mask", "warp")
+_TRANSFORM_OPTIONS = ("pair_id", "warp", "inverse", "nearest")
 
 
 @click.command()
@@ -46,11 +46,11 @@ def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path |
     Files are RAW or images. What is aligned keeps its bit depth (RAW becomes 16-bit TIFF) and its metadata.
     """
     if transform is not None:
-        report = _apply_transform(transform, files, out, run, **_only(_OF_A_TRANSFORM, "--apply", options))
+        report = _apply_transform(transform, files, out, run, **_select_options(_TRANSFORM_OPTIONS, "--apply", options))
     elif len(files) == 1:
-        report = _align_manifest(files[0], out, run, **_only(_OF_A_MANIFEST, "a manifest", options))
+        report = _align_manifest(files[0], out, run, **_select_options(_MANIFEST_OPTIONS, "a manifest", options))
     elif len(files) == 2:
-        report = _align_two_frames(*files, out, run, **_only(_OF_TWO_FRAMES, "two frames", options))
+        report = _align_two_frames(*files, out, run, **_select_options(_TWO_FRAMES_OPTIONS, "two frames", options))
     else:
         raise click.UsageError("give one manifest or two frames; more files go with --apply")
     run.echo(report)
@@ -122,7 +122,7 @@ def _apply_transform(
     return report
 
 
-def _only(names: tuple[str, ...], mode: str, options: dict[str, Any]) -> dict[str, Any]:
+def _select_options(names: tuple[str, ...], mode: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options that belong to a mode; refuses others that were given."""
     for name, value in options.items():
         if name not in names and value not in (None, False):

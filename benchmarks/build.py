@@ -36,7 +36,7 @@ from typing import Any
 # A script's own folder comes first otherwise, and there a benchmark hides the room `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdd_toolkit.pipeline.dataset_folder import Dataset
+from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
 
 # Everything heavy is imported where it is used, as in `cli.py`: worker processes load this file, too.
 LAB_PAIRS = 4
@@ -101,7 +101,7 @@ def lab_pipeline(files: list[Path], out: Path) -> None:
     lab.run(list(zip(files[0::2], files[1::2], strict=True)), out)
 
 
-def stages(raw: Path, dataset: Dataset, pairs: int, executor: str) -> dict[str, Callable[[], object]]:
+def stages(raw: Path, dataset: DatasetFolder, pairs: int, executor: str) -> dict[str, Callable[[], object]]:
     """The line of `sdd build`; several shards, so that packing has something to share out."""
     import alignment.registration.stage
     import capture.ingest.stage
@@ -212,7 +212,7 @@ def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
     return errors
 
 
-def ours(dataset: Dataset) -> dict[Path, Any]:
+def ours(dataset: DatasetFolder) -> dict[Path, Any]:
     """The homography of every pair by the folder it was shot into."""
     from sdd_toolkit.pipeline import manifest
 
@@ -239,7 +239,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     print(f"{options.pairs} pairs of {size}, {size_mb:.0f} MB of DNG; everything per pair but the peak")
     print(f"{'':24s}" + "   ".join(f"{f'{count} worker' + 's' * (count > 1):>28s}" for count in options.workers))
     print(f"{'':24s}" + "   ".join(f"{'s':>10s}{'CPU s':>9s}{'peak MB':>9s}" for _ in options.workers))
-    datasets = [Dataset(folder / f"{size}-by-{count}") for count in options.workers]
+    datasets = [DatasetFolder(folder / f"{size}-by-{count}") for count in options.workers]
     plans = [
         stages(raw, dataset, options.pairs, "serial" if count == 1 else f"local:{count}")
         for dataset, count in zip(datasets, options.workers, strict=True)

@@ -73,7 +73,7 @@ def train(
     Settings: defaults, then --recipe, then --config, then options.
     """
     from jdrl.training.recipe import train_config
-    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.cli.progress_bar import terminal_progress
 
     section = train_config(recipe, config, **flags)
     with training_extra():
@@ -81,7 +81,7 @@ def train(
 
         from jdrl.training import train as training
 
-        report = training.train(shards, out, section, resume=resume, overwrite=overwrite, track=terminal)
+        report = training.train(shards, out, section, resume=resume, overwrite=overwrite, track=terminal_progress)
     rank_zero_only(echo_report)(report, as_json)
 
 
@@ -111,7 +111,7 @@ def evaluate(
     compared to the first. SHARDS is the folder that `sdd pack` wrote.
     """
     from jdrl.config import EvaluateConfig
-    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.config import load_section
 
     *checkpoints, shards = paths
@@ -122,7 +122,14 @@ def evaluate(
         from jdrl.evaluation import stage
 
         evaluation = stage.evaluate(
-            checkpoints, shards, out, section, split=split, network=network, misalignment=misalignment, track=terminal
+            checkpoints,
+            shards,
+            out,
+            section,
+            split=split,
+            network=network,
+            misalignment=misalignment,
+            track=terminal_progress,
         )
     echo_evaluation(evaluation, as_json)
 
@@ -146,7 +153,7 @@ def deblur(
     and metadata are kept; RAW becomes 16-bit TIFF. A file that cannot be read stops none of the others.
     """
     from jdrl.config import DeblurConfig
-    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.config import load_section
 
     if weights is None and len(paths) < 2:
@@ -157,7 +164,7 @@ def deblur(
 
         checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
         deblurrer = chosen(checkpoint, weights, network)
-        report, failures = inference.deblur_files(deblurrer, files, out, config, track=terminal)
+        report, failures = inference.deblur_files(deblurrer, files, out, config, track=terminal_progress)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)
@@ -212,7 +219,7 @@ def blurmap(
     RAW or images of any size. A file that cannot be read stops none of the others.
     """
     from jdrl.config import Tiling
-    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.config import load_section
 
     tiling = load_section(Tiling, "blurmap", None, **options)
@@ -220,7 +227,7 @@ def blurmap(
         from jdrl.inference import blur_map
 
         mapper = blur_map.of_checkpoint(checkpoint, tiling, network)
-        report, failures = blur_map.map_blur_of_files(mapper, files, out, track=terminal)
+        report, failures = blur_map.map_blur_of_files(mapper, files, out, track=terminal_progress)
     echo_report(report, as_json)
     if failures:
         raise click.exceptions.Exit(2)

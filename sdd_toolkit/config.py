@@ -64,7 +64,7 @@ def read_toml(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}", hint="fix that line") from error
     for name in content:
         if name not in SECTION_NAMES:
-            raise ConfigError(f"{path}: unknown section [{name}]", hint=_nearest(name, SECTION_NAMES))
+            raise ConfigError(f"{path}: unknown section [{name}]", hint=_suggest(name, SECTION_NAMES))
     return content
 
 
@@ -97,7 +97,7 @@ def validate(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}: unknown key {key!r}", hint=_nearest(key, tuple(model.model_fields))) from error
+            raise ConfigError(f"{where}: unknown key {key!r}", hint=_suggest(key, tuple(model.model_fields))) from error
         # What is wrong with several keys together belongs to none of them.
         place = f"{key} = {first['input']!r}: " if key else ""
         raise ConfigError(
@@ -106,7 +106,7 @@ def validate(
         ) from error
 
 
-def _nearest(name: str, valid: tuple[str, ...]) -> str:
+def _suggest(name: str, valid: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     listing = ", ".join(valid)
     return f"did you mean {close[0]!r}? valid: {listing}" if close else f"valid: {listing}"

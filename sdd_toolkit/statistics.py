@@ -141,10 +141,10 @@ def table(records: Iterable[PairRecord]) -> pd.DataFrame:
     several = list(records)
     # In parts: a row of a hundred objects takes ten times the memory of a hundred numbers.
     starts = range(0, len(several), _ROWS) or (0,)
-    return pd.concat([_part(several[start : start + _ROWS]) for start in starts], ignore_index=True)
+    return pd.concat([_table_part(several[start : start + _ROWS]) for start in starts], ignore_index=True)
 
 
-def _part(records: Sequence[PairRecord]) -> pd.DataFrame:
+def _table_part(records: Sequence[PairRecord]) -> pd.DataFrame:
     frame = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
     texts = {
         name: pd.Series([text if isinstance(text, str) else "" for text in frame[name]], dtype=str)
@@ -165,13 +165,15 @@ def summary(frame: pd.DataFrame) -> Summary:
         open=int((frame["verdict"] == OPEN).sum()),
         aligned=int(frame["aligned"].sum()),
         scenes=int(frame["scene"].nunique()),
-        cameras=value_counts(camera(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)),
+        cameras=value_counts(
+            camera_name(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)
+        ),
         reasons=value_counts(reason for reason in frame["reason"] if reason),
         spreads={name: found for name, found in spreads.items() if found is not None},
     )
 
 
-def groups(frame: pd.DataFrame) -> list[Group]:
+def lens_groups(frame: pd.DataFrame) -> list[Group]:
     """The aligned pairs of a `table` that are not rejected: all, then by lens, each lens by focus distance.
 
     A lens that is not known, or a focus distance, makes no group; nor does the only focus range of a lens.
@@ -232,7 +234,7 @@ def histogram(groups: Sequence[ArrayLike], bins: int | None = None, *, logarithm
     return Histogram(10.0**edges if logarithmic else edges, counts, outside, logarithmic)
 
 
-def camera(make: str | None, model: str | None) -> str:
+def camera_name(make: str | None, model: str | None) -> str:
     """Make and model as people write them: `NIKON D850`, not `NIKON CORPORATION NIKON D850`."""
     first, second = (make or "").strip(), (model or "").strip()
     if first and second.lower().startswith(first.split()[0].lower()):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit.cli.progress_bar import terminal
-from sdd_toolkit.cli.terminal_text import printable
+from sdd_toolkit.cli.progress_bar import terminal_progress
+from sdd_toolkit.cli.terminal_text import escape_unprintable
 from sdd_toolkit.errors import ManifestError, SddError
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, Reason, Verdict
@@ -171,7 +171,7 @@ def test_no_name_of_a_file_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
     raw.mkdir()
     names = [order.replace("/", "") for order in ORDERS]
     for name in names:
-        assert printable(name).isprintable()
+        assert escape_unprintable(name).isprintable()
         (raw / f"{name}.dng").write_bytes(b"no RAW file")
     for words in (("ingest", raw, "--out", tmp_path / "set"), ("ingest", raw, "--out", tmp_path / "set", "--dry-run")):
         done = sdd_in_process(*words, check=False)
@@ -183,6 +183,6 @@ def test_no_name_of_a_file_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_markup_does_not_stop_the_bar_that_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal("align", 1) as advance:
+    with terminal_progress("align", 1) as advance:
         advance(note="[/red][link=x]\x1b[31m")
     assert "\x1b" not in capsys.readouterr().err

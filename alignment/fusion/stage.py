@@ -26,7 +26,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.pipeline.manifest import Manifest
-from sdd_toolkit.pipeline.stage_runner import Job, altered, check_output
+from sdd_toolkit.pipeline.stage_runner import Job, check_output, describe_change
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
 from sdd_toolkit.storage.files import resolve_inside, write_csv
@@ -271,7 +271,9 @@ def _record_file(stem: Path) -> Path:
 def _fused(stack: _Stack) -> Fusion | _Refusal:
     """Runs in a worker; only what concerns every stack, such as a full disk, is raised."""
     for record in stack.records:
-        if change := altered(Job(record=record, root=stack.root, folder=stack.stem.parent, config=stack.config)):
+        if change := describe_change(
+            Job(record=record, root=stack.root, folder=stack.stem.parent, config=stack.config)
+        ):
             return _Refusal(Reason.CHANGED, change)
     names = [ref.path for ref, _ in stack.frames]
     reference = names.index(stack.records[0].sharp.path)

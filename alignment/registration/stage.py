@@ -22,7 +22,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging.frame import HalfFrame
 from sdd_toolkit.pipeline import stage_runner
-from sdd_toolkit.pipeline.manifest import measuring_of, read_manifest
+from sdd_toolkit.pipeline.manifest import measurement_fingerprint, read_manifest
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import Reason
@@ -106,14 +106,14 @@ def align_pair(
 ) -> PairRecord:
     """Aligns one pair, writes its flow and measures what `sdd filter` judges; what cannot be aligned gets a verdict."""
     record = replace(job.record, alignment=None, quality=None, verdict=None, measured=None)
-    if changed := stage_runner.altered(job):
-        return stage_runner.rejected(record, Reason.CHANGED, changed)
+    if changed := stage_runner.describe_change(job):
+        return stage_runner.reject(record, Reason.CHANGED, changed)
     mask_file = find_mask(masks, record.id)
     try:
         files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
         blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
         if blur.size != sharp.size:
-            record = stage_runner.rejected(
+            record = stage_runner.reject(
                 record, Reason.SIZE_MISMATCH, f"{_size_text(blur.size)} and {_size_text(sharp.size)} px"
             )
             return _with_quality(record, blur, sharp, hot_pixels)
@@ -122,12 +122,12 @@ def align_pair(
         # A manifest names no absolute path: the data set may be moved.
         detail = error.what.replace(f"{job.root}/", "")
         detail = detail.replace(f"{mask_file.parent}/", "") if mask_file else detail
-        return stage_runner.rejected(record, Reason.UNREADABLE, detail)
+        return stage_runner.reject(record, Reason.UNREADABLE, detail)
     try:
         prior = prior_of(record, job.config.breathing)
         alignment, residual = align_halves(blur, sharp, job.config, mask=mask, prior=prior)
     except ValueError as error:
-        return _with_quality(stage_runner.rejected(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
+        return _with_quality(stage_runner.reject(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)
     flow_file = f"{FLOW_FOLDER}/{record.id}.npz"
     path = resolve_inside(job.folder, flow_file)
     if residual is None:
@@ -138,12 +138,12 @@ def align_pair(
     record = _with_quality(replace(record, alignment=alignment), blur, sharp, hot_pixels)
     if alignment.failure is None:
         return record
-    return stage_runner.rejected(record, alignment.failure, alignment.detail)
+    return stage_runner.reject(record, alignment.failure, alignment.detail)
 
 
 def _with_quality(record: PairRecord, blur: HalfFrame, sharp: HalfFrame, hot_pixels: HotPixelMap) -> PairRecord:
     facts = sharpness.measure_pair(blur, sharp, record.alignment)
-    return replace(record, quality=facts, measured=measuring_of(record, hot_pixels.inputs(record)))
+    return replace(record, quality=facts, measured=measurement_fingerprint(record, hot_pixels.inputs(record)))
 
 
 def align_halves(

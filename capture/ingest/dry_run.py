@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from capture.pairing.scenes import natural_key
-from sdd_toolkit.cli.terminal_text import printable
+from sdd_toolkit.cli.terminal_text import escape_unprintable
 
 if TYPE_CHECKING:
     from capture.ingest.stage import IngestResult
@@ -20,7 +20,7 @@ def format_text(found: IngestResult) -> str:
     ]
     lines += [f"  {entry.path}: {entry.reason.value}, {entry.detail}" for entry in found.rejected]
     lines += [f"clock of {note}" for note in found.clock_notes]
-    return "\n".join(map(printable, [*lines, _summary_line(found)]))
+    return "\n".join(map(escape_unprintable, [*lines, _summary_line(found)]))
 
 
 def format_json(found: IngestResult) -> str:
@@ -48,7 +48,7 @@ def format_table(found: IngestResult, width: int) -> str:
     from rich.text import Text
 
     def cell(text: str) -> Text:
-        return Text(printable(text))
+        return Text(escape_unprintable(text))
 
     console = Console(width=width, force_terminal=True)
     pairs = Table("pair", "blurred", "sharp", "why", title=f"{len(found.pairs.records)} pairs", title_justify="left")
@@ -64,7 +64,7 @@ def format_table(found: IngestResult, width: int) -> str:
         console.print(pairs)
         console.print(left)
     return drawn.get() + "\n".join(
-        [*(printable(f"clock of {note}") for note in found.clock_notes), _summary_line(found)]
+        [*(escape_unprintable(f"clock of {note}") for note in found.clock_notes), _summary_line(found)]
     )
 
 

@@ -321,11 +321,11 @@ def _toolkit_outputs(sources: Sequence[Path], out: Path) -> list[Path]:
     """What not to search: the data set's folder, or, where sources lie in it, what the stages write there."""
     if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
-        from sdd_toolkit.pipeline.dataset_folder import Dataset
+        from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
         from sdd_toolkit.pipeline.stage_runner import JOURNAL
         from sdd_toolkit.storage.folder_lock import LOCK_FILES
 
-        layout = Dataset(out)
+        layout = DatasetFolder(out)
         texts = (
             *(layout.ingested, layout.fused, layout.aligned, layout.filtered, layout.config),
             *(out / REJECTED, out / inspection_cache.CACHE_FILE, out / LAST_RUN_FILE, out / CONFIGURATIONS),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.records import FrameMeta
-from sdd_toolkit.storage.files import write_text, writing_failed
+from sdd_toolkit.storage.files import write_error, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def append_to_cache(memory: TextIO, entry: Inspection) -> None:
         memory.write(to_json(entry) + "\n")
         memory.flush()
     except OSError as error:
-        raise writing_failed(Path(memory.name), error) from error
+        raise write_error(Path(memory.name), error) from error
 
 
 def write_cache(memory: Path, entries: Iterable[Inspection]) -> None:

@@ -11,7 +11,7 @@ from capture.inspection import inspection_cache
 from capture.inspection.inspection_cache import Inspection
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.spec import workers_of
-from sdd_toolkit.storage.files import writing_failed
+from sdd_toolkit.storage.files import write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -148,7 +148,7 @@ class Survey:
             stream = self._memory.open("a", encoding="utf-8", newline="\n")
             stream.write("\n")  # ends the line a kill may have torn
         except OSError as error:
-            raise writing_failed(self._memory, error) from error
+            raise write_error(self._memory, error) from error
         try:
             yield stream
         except BaseException:
@@ -158,4 +158,4 @@ class Survey:
         try:
             stream.close()
         except OSError as error:
-            raise writing_failed(self._memory, error) from error
+            raise write_error(self._memory, error) from error

@@ -137,7 +137,7 @@ class _TerminalOperator:
 def _choose_operator(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
     """A person with plain lines, or nobody with a progress bar and the same lines."""
     from capture.tether.operator import Unattended
-    from sdd_toolkit.cli.progress_bar import terminal
+    from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.execution.progress import silent
 
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
@@ -147,7 +147,7 @@ def _choose_operator(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
         def report(self, line: str) -> None:
             click.echo(line, err=True)
 
-    return Telling(consents=yes, pause_s=plan.session.scene_pause_s), terminal
+    return Telling(consents=yes, pause_s=plan.session.scene_pause_s), terminal_progress
 
 
 def _read_plan(path: Path, driver: str | None, port: str | None) -> ShootingPlan:

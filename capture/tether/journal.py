@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from capture.tether.shot_check import FrameCheck, PairCheck
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.records import Exposure, FileRef
-from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_text, writing_failed
+from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_error, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Journal:
                 stream.write(_to_line(taken))
             sync_to_disk(path)
         except OSError as error:
-            raise writing_failed(path, error) from error
+            raise write_error(path, error) from error
         self.taken[_stem(taken.file)] = taken
         self._lines += 1
         self.save_state(SessionState(lens=self.state.lens))
@@ -276,7 +276,7 @@ def session_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         stream = _own(path)
     except OSError as error:
-        raise writing_failed(path, error) from error
+        raise write_error(path, error) from error
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ from jdrl.networks import Guide, build_network, fitting, guided, load_published,
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_text, writing_failed
+from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_error, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ def save(run: Path, header: Header, weights: Mapping[str, Tensor], training: Map
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:
-        raise writing_failed(folder, error) from error
+        raise write_error(folder, error) from error
     except SafetensorError as error:
         raise CheckpointError(f"cannot write {folder}: {error}", hint="is the disk full?") from error
     point(run, LATEST, folder)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jdrl.evaluation.scores import MEAN
-from sdd_toolkit.cli.terminal_text import printable
+from sdd_toolkit.cli.terminal_text import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _drift(evaluation: Evaluation) -> Table:
 
 def _differences(evaluation: Evaluation) -> Table:
     table = _table(
-        f"Against {printable(evaluation.models[0].label)}, with 95 % intervals",
+        f"Against {escape_unprintable(evaluation.models[0].label)}, with 95 % intervals",
         ("protocol", "checkpoint"),
         ("PSNR dB", "SSIM", "drift px"),
     )
@@ -85,7 +85,7 @@ def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
 
 def _name(name: str) -> Text:
     """A stranger's name: neither markup nor orders to the terminal."""
-    return Text(printable(name))
+    return Text(escape_unprintable(name))
 
 
 def _number(value: float | None, digits: int) -> str:

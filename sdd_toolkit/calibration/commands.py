@@ -51,7 +51,7 @@ def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sdd_toolkit.cli.terminal_text import printable
+    from sdd_toolkit.cli.terminal_text import escape_unprintable
 
     table = Table("lens", "mm", "pairs", "dioptres", "% per dioptre", "terms", "scatter %", "left out")
     for entry in fitted:
@@ -63,5 +63,5 @@ def _print_lenses(fitted: tuple[LensPairs, ...]) -> None:
             slope, scatter = 100 * model.zoom_per_dioptre, 100 * model.scatter
             cells = [f"{low:.2f} … {high:.2f}", f"{slope:+.3f}", str(len(model.coefficients)), f"{scatter:.3f}"]
             left_out += f"; {model.outliers} outliers" if model.outliers else ""
-        table.add_row(Text(printable(entry.lens)), focal, str(len(entry.observations)), *cells, left_out)
+        table.add_row(Text(escape_unprintable(entry.lens)), focal, str(len(entry.observations)), *cells, left_out)
     Console().print(table)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.cli.terminal_text import PrintableFormatter, printable
+from sdd_toolkit.cli.terminal_text import PrintableFormatter, escape_unprintable
 from sdd_toolkit.errors import SddError
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def run_cli(group: click.Group) -> None:
     try:
         code = group.main(standalone_mode=False)
     except SddError as error:
-        click.echo(f"error: {printable(error.what)}", err=True)
-        click.echo(f"hint: {printable(error.hint)}", err=True)
+        click.echo(f"error: {escape_unprintable(error.what)}", err=True)
+        click.echo(f"hint: {escape_unprintable(error.hint)}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -86,7 +86,7 @@ def run_cli(group: click.Group) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # click hides the KeyboardInterrupt, which may know better how to go on.
         how = str(error.__cause__ or error) or "run the same command again to resume"
-        click.echo(f"interrupted: {printable(how)}", err=True)
+        click.echo(f"interrupted: {escape_unprintable(how)}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

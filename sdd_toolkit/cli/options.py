@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
-from sdd_toolkit.cli.progress_bar import terminal
+from sdd_toolkit.cli.progress_bar import terminal_progress
 from sdd_toolkit.execution.spec import default_name
 from sdd_toolkit.storage.locations import parse_location
 
@@ -71,7 +71,7 @@ class RunOptions:
     executor: str = field(default_factory=default_name)
     overwrite: bool = False
     as_json: bool = False
-    track: Track = terminal
+    track: Track = terminal_progress
 
     @property
     def stage(self) -> StageOptions:

@@ -11,7 +11,7 @@ from sdd_toolkit.execution.progress import Advance
 
 
 @contextmanager
-def terminal(label: str, total: int) -> Iterator[Advance]:
+def terminal_progress(label: str, total: int) -> Iterator[Advance]:
     """A bar with count, elapsed time and ETA on stderr (plain lines when stderr is no terminal)."""
     from rich.console import Console
     from rich.progress import (
@@ -23,7 +23,7 @@ def terminal(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    from sdd_toolkit.cli.terminal_text import printable
+    from sdd_toolkit.cli.terminal_text import escape_unprintable
 
     columns = (
         TextColumn("{task.description:>9}"),
@@ -38,6 +38,6 @@ def terminal(label: str, total: int) -> Iterator[Advance]:
         task = bar.add_task(label, total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
-            bar.update(task, advance=steps, note=printable(note))
+            bar.update(task, advance=steps, note=escape_unprintable(note))
 
         yield advance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """`text` on one line; line ends, escape sequences and other characters a terminal obeys are spelt out."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
@@ -15,4 +15,4 @@ class PrintableFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 logging's own name
         """The line of a record."""
-        return printable(super().formatMessage(record))
+        return escape_unprintable(super().formatMessage(record))

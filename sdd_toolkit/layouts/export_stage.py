@@ -20,7 +20,7 @@ from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.layouts import sidecar
 from sdd_toolkit.layouts.export_layouts import EXPORT_LAYOUTS
 from sdd_toolkit.layouts.webdataset import write_archive
-from sdd_toolkit.pipeline.manifest import names_a_file, to_json
+from sdd_toolkit.pipeline.manifest import is_file_name, to_json
 from sdd_toolkit.records import Reason, Report, ShardInfo
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index
 from sdd_toolkit.shards.reader import ShardReader
@@ -176,7 +176,7 @@ def _export_shard(task: _Task) -> _ExportedShard:
             for patch in reader.shard_patches(task.shard):
                 by_pair.setdefault(patch.pair, []).append(patch)
         for name in task.shard.pairs:
-            if not names_a_file(name):
+            if not is_file_name(name):
                 failed.append(FailedPair(name, Reason.UNSUPPORTED, "its id cannot name a file"))
                 continue
             pair = reader.read(name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
-from sdd_toolkit.pipeline.manifest import names_a_file
+from sdd_toolkit.pipeline.manifest import is_file_name
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import resolve_inside
 
@@ -198,7 +198,7 @@ def filter_listing(
     good: list[SourcePair] = []
     told = {entry.path: entry for entry in (*left, *files.refused)}
     for pair in pairs:
-        if seen[pair.id] == 1 and names_a_file(pair.id):
+        if seen[pair.id] == 1 and is_file_name(pair.id):
             good.append(pair)
             continue
         why = "its name cannot be an id" if seen[pair.id] == 1 else f"another pair has the id {pair.id!r}"

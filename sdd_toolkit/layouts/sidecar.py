@@ -12,7 +12,7 @@ from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts.listing import Files, ImportedPair, Listing, SourcePair, filter_listing
 from sdd_toolkit.pipeline import configurations
-from sdd_toolkit.pipeline.manifest import record_from, to_json
+from sdd_toolkit.pipeline.manifest import parse_record, to_json
 from sdd_toolkit.raw.development import Demosaic, LensCorrection
 from sdd_toolkit.records import Reason, RejectedFile
 from sdd_toolkit.shards.index import TRANSFER, Brightness, ShardHeader, Warp
@@ -162,7 +162,7 @@ def _patch_paths(root: Path, present: set[str]) -> list[str]:
 
 def _read_pair(text: bytes, where: str, present: set[str]) -> SourcePair:
     line = _LINE.validate_json(text)
-    record = record_from(to_json(line.record), where)
+    record = parse_record(to_json(line.record), where)
     for path in (line.blur, line.sharp, *([line.valid] if line.valid else [])):
         check_relative(path, where)
         if path not in present:

@@ -26,7 +26,7 @@ from sdd_toolkit.packing.reuse import pixel_fingerprint, rechoose_patches, reusa
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, reject_counts
-from sdd_toolkit.pipeline.stage_runner import Job, altered
+from sdd_toolkit.pipeline.stage_runner import Job, describe_change
 from sdd_toolkit.raw.development import DevelopConfig, LensCorrection
 from sdd_toolkit.records import PairRecord, Reason, Report
 from sdd_toolkit.shards import superseded
@@ -243,7 +243,7 @@ def _packed(task: _Task, record: PairRecord) -> PackedPair | StoredPair | Failed
         if source.marks.pixels == pixels and min(source.size) >= task.config.min_size_px:
             return StoredPair(record.id, record, source.path, source.id, patching)
     job = Job(record=record, root=task.root, folder=task.folder, config=task.config)
-    if change := altered(job):
+    if change := describe_change(job):
         return FailedPair(record.id, Reason.CHANGED, change)
     pair = pack_pair(
         record,

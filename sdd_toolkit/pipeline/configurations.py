@@ -43,7 +43,7 @@ def read_configurations(folder: Path) -> Configurations:
 
 def valid_configurations(found: Mapping[str, Any]) -> Configurations:
     """Those entries of `found` that hash to their fingerprint."""
-    return {key: entry for key, entry in found.items() if isinstance(entry, dict) and _fits(key, entry)}
+    return {key: entry for key, entry in found.items() if isinstance(entry, dict) and _has_its_fingerprint(key, entry)}
 
 
 def configurations_of(records: Iterable[PairRecord], known: Mapping[str, dict[str, Any]]) -> Configurations:
@@ -52,7 +52,7 @@ def configurations_of(records: Iterable[PairRecord], known: Mapping[str, dict[st
     return {key: known[key] for key in sorted(wanted) if key in known}
 
 
-def _fits(key: str, entry: Mapping[str, Any]) -> bool:
+def _has_its_fingerprint(key: str, entry: Mapping[str, Any]) -> bool:
     return isinstance(entry.get("stage"), str) and fingerprint(entry.get("values")) == key
 
 

@@ -33,7 +33,7 @@ class BuildConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetFolder:
     """The layout of a data set's folder."""
 
     folder: Path
@@ -75,9 +75,9 @@ class Dataset:
         return self.folder / "config.json"
 
 
-def resolve(
+def resolve_paths(
     config: Path, source: tuple[Path, ...], out: Path | None, values: BuildConfig
-) -> tuple[list[Path], Dataset]:
+) -> tuple[list[Path], DatasetFolder]:
     """Sources and destination: flags as given, otherwise the file's, relative to the file.
 
     Raises:
@@ -91,9 +91,9 @@ def resolve(
     shards = None if values.shards is None else parse_location(values.shards)
     if isinstance(shards, Path):
         shards = config.parent / shards
-    return sources, Dataset(out if out is not None else config.parent / str(values.out), shards)
+    return sources, DatasetFolder(out if out is not None else config.parent / str(values.out), shards)
 
 
-def record_config(dataset: Dataset, sections: dict[str, Section]) -> None:
+def write_config(dataset: DatasetFolder, sections: dict[str, Section]) -> None:
     """Writes the resolved configuration beside the data set, so that a card can state every threshold."""
     write_text(dataset.config, to_json({name: section.model_dump(mode="json") for name, section in sections.items()}))

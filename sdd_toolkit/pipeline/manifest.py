@@ -38,13 +38,13 @@ _RECORD = TypeAdapter(PairRecord)
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
+class _RecordId:
     """As much of a line as it takes to know whose it is."""
 
     id: str
 
 
-_RECORD_ID = TypeAdapter(_Named)
+_RECORD_ID = TypeAdapter(_RecordId)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +86,24 @@ def stream_records(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
     Raises:
         ManifestError: See `read`; what is wrong with a line is raised when its turn comes.
     """
-    lines = _lines(path)
-    header = _header(path, next(lines, ""))
-    return (path.parent / header["root"]).resolve(), _records(path, lines)
+    lines = _read_lines(path)
+    header = _parse_header(path, next(lines, ""))
+    return (path.parent / header["root"]).resolve(), _parse_records(path, lines)
 
 
-def _records(path: Path, lines: Iterator[str]) -> Iterator[tuple[PairRecord, str]]:
+def _parse_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[PairRecord, str]]:
     seen: set[str] = set()
     for number, line in enumerate(lines, 2):
         if not line.strip():
             continue
-        record = record_from(line, f"{path}, line {number}")
+        record = parse_record(line, f"{path}, line {number}")
         if record.id in seen:
             raise ManifestError(f"{path}: the pair {record.id!r} appears twice", hint="make the ids unique")
         seen.add(record.id)
         yield record, line
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read_lines(path: Path) -> Iterator[str]:
     try:
         # Lines end with "\n" and nothing else: U+2028, U+0085 or "\r" in a file's name ends no line.
         with path.open(encoding="utf-8", newline="\n") as stream:
@@ -139,7 +139,7 @@ def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> 
     return Step(stage=stage, version=__version__, config=config.fingerprint(), inputs=digest)
 
 
-def measuring_of(record: PairRecord, more: Mapping[str, str]) -> str:
+def measurement_fingerprint(record: PairRecord, more: Mapping[str, str]) -> str:
     """Fingerprint of all that the `Quality` of a pair rests on: version, both files, the alignment and `more`."""
     aligned = record.alignment and replace(record.alignment, flow_file=None)
     files = [record.blur.sha256, record.sharp.sha256]
@@ -157,8 +157,8 @@ def read_finished(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        lines = _lines(path)
-        _header(path, next(lines, ""))
+        lines = _read_lines(path)
+        _parse_header(path, next(lines, ""))
         return {_RECORD_ID.validate_json(line).id: line for line in lines if line.strip()}
     except (ManifestError, ValidationError):
         return {}
@@ -175,7 +175,7 @@ def lines_by_id(lines: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def record_of(line: str) -> PairRecord | None:
+def try_parse_record(line: str) -> PairRecord | None:
     """The record of a line of an earlier run; None if it does not fit."""
     try:
         return _RECORD.validate_json(line)
@@ -183,12 +183,12 @@ def record_of(line: str) -> PairRecord | None:
         return None
 
 
-def unchanged(record: PairRecord | None, step: Step) -> bool:
+def has_step(record: PairRecord | None, step: Step) -> bool:
     """Whether `record` already went through exactly this `step`."""
     return record is not None and step in record.history
 
 
-def measured_alike(record: PairRecord, step: Step) -> bool:
+def has_step_of_other_config(record: PairRecord, step: Step) -> bool:
     """Whether `record` went through a step that differs from this one in nothing but its configuration."""
     return any(
         (one.stage, one.version, one.inputs) == (step.stage, step.version, step.inputs) for one in record.history
@@ -217,7 +217,7 @@ def _gc_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _header(path: Path, line: str) -> dict[str, Any]:
+def _parse_header(path: Path, line: str) -> dict[str, Any]:
     hint = "is it a manifest written by `sdd ingest`?"
     try:
         header = json.loads(line)
@@ -234,7 +234,7 @@ def _header(path: Path, line: str) -> dict[str, Any]:
     return dict(header)
 
 
-def record_from(line: str, where: str) -> PairRecord:
+def parse_record(line: str, where: str) -> PairRecord:
     """The record that `line` holds, checked: its id can name a file, its paths stay below their root.
 
     Args:
@@ -250,7 +250,7 @@ def record_from(line: str, where: str) -> PairRecord:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ManifestError(f"{where}: {field}: {first['msg']}", hint="restore the line or ingest again") from error
-    if not names_a_file(record.id):
+    if not is_file_name(record.id):
         raise ManifestError(
             f"{where}: the id {record.id[:80]!r} cannot name a file", hint="restore the line or ingest again"
         )
@@ -259,10 +259,10 @@ def record_from(line: str, where: str) -> PairRecord:
     return record
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def _as_mapping(value: Any) -> dict[str, Any]:
     """A dataclass as a mapping. JSON has no infinity: a lens focused there is spelt out, any other stays an error."""
     kind: Any = type(value)
-    names, values = _shape(kind)
+    names, values = _field_getter(kind)
     found = dict(zip(names, values(value), strict=True))
     if found.get("focus_m") == math.inf:
         found["focus_m"] = "Infinity"
@@ -270,7 +270,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 @lru_cache
-def _shape(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]:
+def _field_getter(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]:
     """The names of a dataclass's fields, and what gets their values."""
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is no part of JSON")
@@ -279,10 +279,10 @@ def _shape(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[object], tuple[o
 
 
 # `asdict` copies everything it finds, which takes several times longer.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_mapping)
 
 
-def names_a_file(name: str) -> bool:
+def is_file_name(name: str) -> bool:
     """Whether files may be called after a pair of this id: the stages do so."""
     plain = name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
     return plain and 0 < len(name.encode()) <= _LONGEST_ID

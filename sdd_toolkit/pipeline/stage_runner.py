@@ -19,7 +19,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.records import Reason, Report, Verdict, value_counts
-from sdd_toolkit.storage.files import resolve_inside, sha256_of, writing_failed
+from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,12 +53,12 @@ class Job(Generic[SectionT]):
         return resolve_inside(self.root, ref.path)
 
 
-def rejected(record: PairRecord, reason: Reason, detail: str = "") -> PairRecord:
+def reject(record: PairRecord, reason: Reason, detail: str = "") -> PairRecord:
     """`record` with a verdict against it; its earlier measurements stay."""
     return replace(record, verdict=Verdict(keep=False, reason=reason, detail=detail))
 
 
-def altered(job: Job[SectionT]) -> str:
+def describe_change(job: Job[SectionT]) -> str:
     """Which of the pair's two files is missing or not the one that was ingested, and how; empty if both are."""
     for name, ref in (("blur", job.record.blur), ("sharp", job.record.sharp)):
         path = job.locate(ref)
@@ -172,7 +172,7 @@ def work_through(
             record = outcome.task.record
             if outcome.result is None:
                 # No step: the next run tries this pair again.
-                output.add(rejected(record, Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED))
+                output.add(reject(record, Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED))
             else:
                 _append(stream, output.add(_with_step(outcome.result, record, steps[record.id])))
             advance(note=record.id)
@@ -211,15 +211,15 @@ def _unfinished(
     for record, line in pairs:
         step = manifest.step_of(stage.name, stage.config, record, line=line, **stage.extra_inputs(record))
         earlier_line = earlier_lines.pop(record.id, None)
-        earlier = None if earlier_line is None else manifest.record_of(earlier_line)
+        earlier = None if earlier_line is None else manifest.try_parse_record(earlier_line)
         if earlier is not None and _needs_retry(earlier):
             earlier = None
-        if earlier is not None and manifest.unchanged(earlier, step) and stage.is_intact(earlier):
+        if earlier is not None and manifest.has_step(earlier, step) and stage.is_intact(earlier):
             output.add(earlier, earlier_line)
             output.unchanged += 1
             continue
         update = None
-        if earlier is not None and manifest.measured_alike(earlier, step):
+        if earlier is not None and manifest.has_step_of_other_config(earlier, step):
             update = stage.update_from_earlier(record, earlier)
         if update is None and not overwrite:
             update = stage.from_record(record)
@@ -254,7 +254,7 @@ def _open_journal(journal: Path, overwrite: bool) -> Iterator[TextIO]:
         # Ends the line a kill may have torn.
         stream.write("\n")
     except OSError as error:
-        raise writing_failed(journal, error) from error
+        raise write_error(journal, error) from error
     try:
         yield stream
     except BaseException:
@@ -264,7 +264,7 @@ def _open_journal(journal: Path, overwrite: bool) -> Iterator[TextIO]:
     try:
         stream.close()
     except OSError as error:
-        raise writing_failed(journal, error) from error
+        raise write_error(journal, error) from error
 
 
 def _append(stream: TextIO, line: str) -> None:
@@ -272,4 +272,4 @@ def _append(stream: TextIO, line: str) -> None:
         stream.write(line + "\n")
         stream.flush()
     except OSError as error:
-        raise writing_failed(Path(stream.name), error) from error
+        raise write_error(Path(stream.name), error) from error

@@ -10,8 +10,8 @@ from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, load_for_manifest
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames.reading import read_half
-from sdd_toolkit.pipeline.manifest import measuring_of
-from sdd_toolkit.pipeline.stage_runner import Job, PairStage, altered, rejected, work_through
+from sdd_toolkit.pipeline.manifest import measurement_fingerprint
+from sdd_toolkit.pipeline.stage_runner import Job, PairStage, describe_change, reject, work_through
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.quality.criteria import FilterConfig, judge
 from sdd_toolkit.raw.development import DevelopConfig
@@ -76,14 +76,14 @@ def measure_and_judge(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixel
     record = job.record
     if record.verdict is not None and record.verdict.reason in _FINAL:
         return record
-    if problem := altered(job):
-        return rejected(record, Reason.CHANGED, problem)
+    if problem := describe_change(job):
+        return reject(record, Reason.CHANGED, problem)
     try:
         files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
         blur, sharp = (read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
     except RawError as error:
-        return rejected(record, Reason.UNREADABLE, error.what)
-    measured = measuring_of(record, hot_pixels.inputs(record))
+        return reject(record, Reason.UNREADABLE, error.what)
+    measured = measurement_fingerprint(record, hot_pixels.inputs(record))
     return _with_verdict(record, sharpness.measure_pair(blur, sharp, record.alignment), measured, job.config)
 
 
@@ -99,7 +99,7 @@ def judge_from_record(record: PairRecord, config: FilterConfig, hot_pixels: HotP
     """`record` judged by what it says was measured; None if that was of anything else than `examine` would open."""
     if record.verdict is not None and record.verdict.reason in _FINAL:
         return record
-    if record.quality is None or record.measured != measuring_of(record, hot_pixels.inputs(record)):
+    if record.quality is None or record.measured != measurement_fingerprint(record, hot_pixels.inputs(record)):
         return None
     return _with_verdict(record, record.quality, record.measured, config)
 

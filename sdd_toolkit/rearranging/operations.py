@@ -13,14 +13,14 @@ from sdd_toolkit.audit.leakage import warn_of_leakage
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
-from sdd_toolkit.pipeline.manifest import names_a_file, to_json
+from sdd_toolkit.pipeline.manifest import is_file_name, to_json
 from sdd_toolkit.rearranging.conditions import matching_rows
 from sdd_toolkit.rearranging.writing import Member, write_rearranged
 from sdd_toolkit.records import Report, Step
 from sdd_toolkit.shards.index import INDEX_NAME, Index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import StoredPair
-from sdd_toolkit.statistics import TEXT_COLUMNS, camera, table
+from sdd_toolkit.statistics import TEXT_COLUMNS, camera_name, table
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
@@ -206,7 +206,7 @@ def columns(members: Sequence[Member]) -> dict[str, Values]:
         name: np.array(list(frame[name]), dtype=np.str_) if name in TEXT_COLUMNS else frame[name].to_numpy()
         for name in frame.columns
     }
-    cameras = [camera(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)]
+    cameras = [camera_name(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)]
     more = {"split": np.array([member.split for member in members]), "camera": np.array(cameras)}
     return {**found, **more, **{short: found[name] for short, name in ALIASES.items()}}
 
@@ -245,7 +245,7 @@ def _add_prefix(source: _PackedSet, prefix: str) -> _PackedSet:
     for member in source.members:
         record = member.pair.record
         name = prefix + record.id
-        if not names_a_file(name):
+        if not is_file_name(name):
             raise InputError(
                 f"with the prefix {prefix!r} the id {name[:80]!r} cannot name a file", hint="shorter, no /"
             )

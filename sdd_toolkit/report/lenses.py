@@ -55,7 +55,7 @@ def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
             pairs=group.pairs,
             cells=tuple(_cell_text(group.spreads.get(quantity.column), quantity.digits) for quantity in COMPONENTS),
         )
-        for group in statistics.groups(frame)
+        for group in statistics.lens_groups(frame)
     ]
 
 

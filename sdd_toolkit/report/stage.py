@@ -19,7 +19,7 @@ from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.pipeline import manifest
-from sdd_toolkit.pipeline.dataset_folder import Dataset
+from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
 from sdd_toolkit.records import REASON_TEXT, Report
 from sdd_toolkit.report.pictures import PairPictures, PictureTask, picture_pair
 from sdd_toolkit.shards.reader import ShardReader
@@ -136,7 +136,7 @@ def find_inputs(dataset: Path, shards: Location | None = None) -> ReportInputs:
         InputError: There is no manifest.
         ManifestError: The furthest manifest cannot be read.
     """
-    layout = Dataset(dataset.parent if dataset.is_file() else dataset, shards)
+    layout = DatasetFolder(dataset.parent if dataset.is_file() else dataset, shards)
     manifests = (dataset, layout.filtered, layout.aligned, layout.ingested)
     path = next((candidate for candidate in manifests if candidate.is_file()), None)
     if path is None:

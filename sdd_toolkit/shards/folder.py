@@ -16,7 +16,7 @@ from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import Reason, ShardInfo
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index, write_index
-from sdd_toolkit.storage.files import PARTIAL, sha256_of, write_text, writing_failed
+from sdd_toolkit.storage.files import PARTIAL, sha256_of, write_error, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -136,7 +136,7 @@ def _shard_files(out: Location) -> list[Location]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise writing_failed(out, error) from error
+        raise write_error(out, error) from error
 
 
 def unlisted_shards(out: Location, notes: Mapping[str, ShardNote]) -> list[Location]:
@@ -154,7 +154,7 @@ def remove_unlisted(out: Location, notes: Mapping[str, ShardNote]) -> None:
         for path in unlisted_shards(out, notes):
             path.unlink()
     except OSError as error:
-        raise writing_failed(out, error) from error
+        raise write_error(out, error) from error
 
 
 def publish_index(out: Location, index: Index) -> None:
@@ -168,4 +168,4 @@ def publish_index(out: Location, index: Index) -> None:
         for leftover in [path for path in out.iterdir() if path.name.endswith(PARTIAL)]:
             leftover.unlink()
     except OSError as error:
-        raise writing_failed(out, error) from error
+        raise write_error(out, error) from error

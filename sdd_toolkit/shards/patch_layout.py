@@ -38,7 +38,7 @@ from sdd_toolkit.shards.index import (
 )
 from sdd_toolkit.shards.reader import ShardReader, open_shard
 from sdd_toolkit.shards.schema import DTYPE, Patch
-from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_text, writing_failed
+from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_error, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _write_all(
             for shard in old.shards:
                 (out / shard.name).unlink(missing_ok=True)
         except OSError as error:
-            raise writing_failed(out, error) from error
+            raise write_error(out, error) from error
     written = []
     with track("patches", sum(len(rows) for _, _, rows in plans)) as advance:
         for name, split, rows in plans:

@@ -18,7 +18,7 @@ from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.folder import NOTE_SUFFIX, ShardNote, finished_shards, read_note, write_note
 from sdd_toolkit.shards.index import INDEX_NAME
 from sdd_toolkit.shards.stored_patches import read_reuse_keys
-from sdd_toolkit.storage.files import sha256_of, write_text, writing_failed
+from sdd_toolkit.storage.files import sha256_of, write_error, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ def move_aside(out: Location, kept: Mapping[str, ShardNote]) -> None:
             write_text(place.with_name(place.name + NOTE_SUFFIX), to_json(note))
             os.replace(out / note.shard.name, place)
     except OSError as error:
-        raise writing_failed(out / SUPERSEDED_FOLDER, error) from error
+        raise write_error(out / SUPERSEDED_FOLDER, error) from error
 
 
 def list_shards(out: Location) -> tuple[SupersededShard, ...]:
@@ -105,4 +105,4 @@ def delete_all(out: Location) -> None:
         try:
             shutil.rmtree(out / SUPERSEDED_FOLDER)
         except OSError as error:
-            raise writing_failed(out / SUPERSEDED_FOLDER, error) from error
+            raise write_error(out / SUPERSEDED_FOLDER, error) from error

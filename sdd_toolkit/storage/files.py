@@ -41,7 +41,7 @@ def replace_atomically(path: Location, *, shared: bool = False) -> Iterator[Path
         InputError: The disk is full or the folder cannot be written.
     """
     if isinstance(path, Remote):
-        with _made_here(path) as partial:
+        with _upload_on_success(path) as partial:
             yield partial
         return
     partial = path.with_name(path.name + (f".{os.urandom(4).hex()}" if shared else "") + PARTIAL)
@@ -53,24 +53,24 @@ def replace_atomically(path: Location, *, shared: bool = False) -> Iterator[Path
         sync_to_disk(path.parent)
     except OSError as error:
         _remove(partial)
-        raise writing_failed(path, error) from error
+        raise write_error(path, error) from error
     except BaseException:
         _remove(partial)
         raise
 
 
 @contextmanager
-def _made_here(path: Remote) -> Iterator[Path]:
+def _upload_on_success(path: Remote) -> Iterator[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix="sdd-") as folder:
             partial = Path(folder, path.name + PARTIAL)
             yield partial
             path.put(partial)
     except OSError as error:
-        raise writing_failed(path, error) from error
+        raise write_error(path, error) from error
 
 
-def writing_failed(path: Location, error: OSError) -> SddError:
+def write_error(path: Location, error: OSError) -> SddError:
     """`error`, met while writing `path`, as something the user can act on."""
     if error.errno in _DISK_FULL:
         return InputError(f"no space left while writing {path}", hint="free some space and run the same again")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.storage.files import PARTIAL, write_text, writing_failed
+from sdd_toolkit.storage.files import PARTIAL, write_error, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +60,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         hint = "wait for it, stop it, or choose another folder"
-        raise InputError(f"{folder} is in use by {_holder(folder)}", hint=hint) from error
+        raise InputError(f"{folder} is in use by {_describe_holder(folder)}", hint=hint) from error
     except OSError as error:
-        _forget(made)
-        raise writing_failed(folder, error) from error
+        _remove_empty(made)
+        raise write_error(folder, error) from error
     try:
         write_text(folder / HOLDER, json.dumps(asdict(_this_process())) + "\n")
         yield
@@ -73,10 +73,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 (folder / name).unlink()
         lock.release()
-        _forget(made)
+        _remove_empty(made)
 
 
-def _forget(made: list[Path]) -> None:
+def _remove_empty(made: list[Path]) -> None:
     """Removes folders made for the lock alone; those with anything in them stay."""
     with suppress(OSError):
         for folder in made:
@@ -89,7 +89,7 @@ def _this_process() -> Holder:
     return Holder(platform.node(), os.getpid(), command, now)
 
 
-def _holder(folder: Path) -> str:
+def _describe_holder(folder: Path) -> str:
     try:
         told = Holder(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):

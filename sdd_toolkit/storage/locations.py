@@ -82,7 +82,7 @@ class Remote:
 
     def read_bytes(self) -> bytes:
         """The whole content."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             return bytes(files.cat_file(path))
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -93,35 +93,35 @@ class Remote:
         """For reading anywhere in the file; pieces are fetched as they are asked for."""
         if mode != "rb":
             raise ValueError(f"mode {mode!r}: files in a store are written whole, by write_bytes or put")
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             stream: BufferedIOBase = files.open(path, "rb")
             return stream
 
     def is_file(self) -> bool:
         """Whether there is such a file now."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             return bool(files.isfile(path))
 
     def exists(self) -> bool:
         """Whether there is such a file or folder now."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             return bool(files.exists(path))
 
     def stat(self) -> Status:
         """Its size."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             return Status(int(files.info(path)["size"]))
 
     def iterdir(self) -> Iterator[Remote]:
         """The files and folders directly in it; a folder that is not there is a FileNotFoundError, or empty."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             found = [str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(path, detail=False)]
         return iter([self / name for name in sorted(found) if name])
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the file."""
         try:
-            with _asking(self) as (files, path):
+            with _file_system(self) as (files, path):
                 files.rm_file(path)
         except FileNotFoundError:
             if not missing_ok:
@@ -129,7 +129,7 @@ class Remote:
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
         """Makes it a folder, where a store has such a thing."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             files.makedirs(path, exist_ok=exist_ok)
 
     def write_bytes(self, content: bytes) -> None:
@@ -147,7 +147,7 @@ class Remote:
     @contextmanager
     def _arriving(self) -> Iterator[tuple[Any, str]]:
         """The store, and the name to bring the new content under."""
-        with _asking(self) as (files, path):
+        with _file_system(self) as (files, path):
             folder = path.rpartition("/")[0]
             if self.protocol in _ATOMIC:
                 yield files, path
@@ -174,7 +174,7 @@ def parse_location(text: str | Path | Remote) -> Location:
 
 
 @contextmanager
-def _asking(remote: Remote) -> Iterator[tuple[Any, str]]:
+def _file_system(remote: Remote) -> Iterator[tuple[Any, str]]:
     """The file system and the path in it; what it raises becomes something a user can act on."""
     try:
         from fsspec.core import url_to_fs
@@ -186,10 +186,10 @@ def _asking(remote: Remote) -> Iterator[tuple[Any, str]]:
     except (FileNotFoundError, SddError):
         raise
     except Exception as error:  # every store has its own kinds
-        _explain(remote, error)
+        _raise_input_error(remote, error)
 
 
-def _explain(remote: Remote, error: Exception) -> NoReturn:
+def _raise_input_error(remote: Remote, error: Exception) -> NoReturn:
     if isinstance(error, ImportError):
         if remote.protocol in ("s3", "s3a", "gs", "gcs"):
             package = "s3fs" if remote.protocol.startswith("s3") else "gcsfs"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alignment.transforms import transform as transforms
 from capture.pairing.pair_table import read_table
 from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
-from sdd_toolkit.cli.terminal_text import printable
+from sdd_toolkit.cli.terminal_text import escape_unprintable
 from sdd_toolkit.config import read_toml
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.pipeline import manifest
@@ -83,5 +83,5 @@ def test_any_text_is_a_result_or_an_error_of_ours(tmp_path: Path, read: Callable
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_what_a_terminal_is_shown_is_printable_and_printable_text_is_left_alone(text: str) -> None:
-    assert printable(text).isprintable()
-    assert not text.isprintable() or printable(text) == text
+    assert escape_unprintable(text).isprintable()
+    assert not text.isprintable() or escape_unprintable(text) == text

@@ -109,7 +109,7 @@ def test_equal_values_make_an_axis_around_them() -> None:
     ],
 )
 def test_a_camera_is_named_once(make: str | None, model: str | None, name: str) -> None:
-    assert statistics.camera(make, model) == name
+    assert statistics.camera_name(make, model) == name
 
 
 def focused(name: str, focus_m: float | None, lens: str | None = "EF 50mm", **changes: object) -> PairRecord:
@@ -127,7 +127,7 @@ def test_components_are_grouped_by_lens_and_focus_distance() -> None:
         focused("e", None, None),
         record("f", Reason.CLIPPED),
     ]
-    found = statistics.groups(statistics.table(pairs))
+    found = statistics.lens_groups(statistics.table(pairs))
     assert [(group.lens, group.focus, group.pairs) for group in found] == [
         ("", "", 5),
         ("EF 50mm · 50 mm", "", 3),
@@ -141,8 +141,8 @@ def test_components_are_grouped_by_lens_and_focus_distance() -> None:
 
 
 def test_pairs_without_geometry_form_no_group() -> None:
-    assert statistics.groups(statistics.table([])) == []
-    assert statistics.groups(statistics.table([record("a", Reason.PARALLAX)])) == []
+    assert statistics.lens_groups(statistics.table([])) == []
+    assert statistics.lens_groups(statistics.table([record("a", Reason.PARALLAX)])) == []
 
 
 @pytest.mark.parametrize(

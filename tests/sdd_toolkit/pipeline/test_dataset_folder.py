@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdd_toolkit.pipeline.dataset_folder import BuildConfig, resolve
+from sdd_toolkit.pipeline.dataset_folder import BuildConfig, resolve_paths
 from sdd_toolkit.storage.locations import Remote
 from tests.support.command_line import sdd_in_process
 from tests.support.small_dataset import contents
@@ -30,7 +30,7 @@ def test_shards_lie_in_the_data_set_in_a_folder_or_in_a_store() -> None:
         ("s3://bucket/set", Remote("s3://bucket/set")),
     ):
         values = BuildConfig(sources=("raw",), out="set", shards=told)
-        _, dataset = resolve(Path("here/sdd.toml"), (), None, values)
+        _, dataset = resolve_paths(Path("here/sdd.toml"), (), None, values)
         assert dataset.shards == expected
 
 

@@ -11,11 +11,11 @@ from sdd_toolkit.config import Section
 from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.pipeline.manifest import (
     Manifest,
+    has_step,
     read_finished,
     read_manifest,
     reject_counts,
     step_of,
-    unchanged,
     write_manifest,
 )
 from sdd_toolkit.records import Exposure, FileRef, FrameMeta, PairKind, PairRecord, Reason, Verdict
@@ -134,11 +134,11 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
 def test_a_step_is_unchanged_until_files_configuration_or_history_change() -> None:
     first = step_of("align", Config(), record())
     done = replace(record(), history=(first,))
-    assert unchanged(done, step_of("align", Config(), done))
-    assert not unchanged(done, step_of("align", Config(threshold=2.0), done))
+    assert has_step(done, step_of("align", Config(), done))
+    assert not has_step(done, step_of("align", Config(threshold=2.0), done))
     other = replace(record(), blur=FileRef("a/blur.dng", 1, "ff"))
-    assert not unchanged(done, step_of("align", Config(), other))
-    assert not unchanged(None, first)
+    assert not has_step(done, step_of("align", Config(), other))
+    assert not has_step(None, first)
 
 
 def test_a_manifest_cut_short_resumes_from_nothing(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def measured(job: stage_runner.Job[Options]) -> PairRecord:
     with (job.folder / "calls.txt").open("a") as calls:
         calls.write(job.record.id + "\n")
     if job.record.id == "c":
-        return stage_runner.rejected(job.record, Reason.CLIPPED, "0.9 > 0.1")
+        return stage_runner.reject(job.record, Reason.CLIPPED, "0.9 > 0.1")
     return replace(job.record, quality=Quality(*([job.config.level] * 10)), verdict=Verdict(keep=True))
 
 
@@ -153,18 +153,18 @@ def test_an_unknown_executor_is_refused_before_anything_is_read(source: Path) ->
 def test_a_changed_or_missing_file_is_named(source: Path) -> None:
     record = manifest.read_manifest(source).records[0]
     job = stage_runner.Job(record=record, root=source.parent, folder=source.parent, config=Options())
-    assert stage_runner.altered(job) == ""
+    assert stage_runner.describe_change(job) == ""
     (source.parent / "a2").write_text("A2")
-    assert stage_runner.altered(job) == "sharp file a2 has another SHA-256 than when it was ingested"
+    assert stage_runner.describe_change(job) == "sharp file a2 has another SHA-256 than when it was ingested"
     (source.parent / "a1").unlink()
-    assert stage_runner.altered(job) == "blur file a1 is missing"
+    assert stage_runner.describe_change(job) == "blur file a1 is missing"
 
 
 def gone_once(job: stage_runner.Job[Options]) -> PairRecord:
     marker = job.folder / "back"
     if job.record.id == "b" and not marker.exists():
         marker.write_text("")
-        return stage_runner.rejected(job.record, Reason.CHANGED, "blur file b1 is missing")
+        return stage_runner.reject(job.record, Reason.CHANGED, "blur file b1 is missing")
     return measured(job)
 
 

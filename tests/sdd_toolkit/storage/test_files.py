@@ -9,14 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, ManifestError
-from sdd_toolkit.storage.files import (
-    replace_atomically,
-    resolve_inside,
-    sha256_of,
-    write_csv,
-    write_text,
-    writing_failed,
-)
+from sdd_toolkit.storage.files import replace_atomically, resolve_inside, sha256_of, write_csv, write_error, write_text
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_no_partial(tmp_path: Path) -> None:
@@ -30,7 +23,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_partial(tmp_path: Path) 
 
 
 def test_a_full_disk_says_so_and_what_to_do() -> None:
-    error = writing_failed(Path("shards/a.h5"), OSError(28, "No space left on device"))
+    error = write_error(Path("shards/a.h5"), OSError(28, "No space left on device"))
     assert isinstance(error, InputError)
     assert "no space left while writing shards/a.h5" in error.what
 

@@ -37,4 +37,4 @@ def test_a_step_and_a_measurement_have_the_fingerprints_they_had(monkeypatch: py
     monkeypatch.setattr(manifest, "__version__", "0.2.0")
     step = manifest.step_of("filter", FilterConfig(), RECORD, line="ü")
     assert step == Step("filter", "0.2.0", config="fb3c66d0cd39aea3", inputs="a0cb54be7849030d")
-    assert manifest.measuring_of(replace(RECORD), {"hot_pixels": "é"}) == "071fb0e334c9f431"
+    assert manifest.measurement_fingerprint(replace(RECORD), {"hot_pixels": "é"}) == "071fb0e334c9f431"
