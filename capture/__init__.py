@@ -1,1 +1,1 @@
-"""From a camera or a folder of RAW files to pairs of one scene."""
+"""Capture of defocus pairs: tethered and virtual cameras, inspection of files, pairing and ingest."""

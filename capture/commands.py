@@ -10,7 +10,7 @@ import click
 from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
 
 if TYPE_CHECKING:
-    from capture.ingest.stage import IngestResult
+    from capture.ingest.pairs import IngestResult
     from sdd_toolkit.cli.options import RunOptions
 
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @click.option(
     "--pairing",
     type=click.Choice(["aperture", "focus", "sequence", "csv", "auto"]),
-    help="What tells the blurred frame from the sharp one; auto looks at the images.",
+    help="How the blurred frame of a pair is recognised; auto compares the images.",
 )
 @click.option("--table", type=IN_PATH, help="CSV file with the columns blur,sharp[,scene,id], for --pairing csv.")
-@click.option("--check-pixels", is_flag=True, default=None, help="Decode every file to see that its pixels are whole.")
-@click.option("--dry-run", is_flag=True, help="Print the pairs, why, and the files left over; write nothing.")
+@click.option("--check-pixels", is_flag=True, default=None, help="Decode every file; reject those whose pixels fail.")
+@click.option("--dry-run", is_flag=True, help="Print pairs, their evidence and the files left over; write nothing.")
 @stage_options
 def ingest(
     sources: tuple[Path, ...], out: Path, table: Path | None, dry_run: bool, run: RunOptions, **settings: Any
@@ -35,8 +35,8 @@ def ingest(
 
     config = run.section(IngestConfig, "ingest", **settings)
     if dry_run:
-        collected = stage.find_pairs(sources, out, config, table=table, executor=run.executor, track=run.track)
-        _print_pairs(collected, run.as_json)
+        result = stage.find_pairs(sources, out, config, table=table, executor=run.executor, track=run.track)
+        _print_result(result, run.as_json)
         return
     lock_folders(out)
     run.echo(stage.ingest_photographs(sources, out, config, table=table, **run.stage))
@@ -44,15 +44,15 @@ def ingest(
         click.echo(f"  {stage.count_pairs(out)} pairs")
 
 
-def _print_pairs(collected: IngestResult, as_json: bool) -> None:
+def _print_result(result: IngestResult, as_json: bool) -> None:
     import shutil
     import sys
 
     from capture.ingest import dry_run
 
     if as_json:
-        click.echo(dry_run.format_json(collected))
+        click.echo(dry_run.format_json(result))
     elif sys.stdout.isatty():
-        click.echo(dry_run.format_table(collected, shutil.get_terminal_size().columns))
+        click.echo(dry_run.format_table(result, shutil.get_terminal_size().columns))
     else:
-        click.echo(dry_run.format_text(collected))
+        click.echo(dry_run.format_text(result))

@@ -1,4 +1,4 @@
-"""Section `[ingest]`: how frames become scenes and pairs."""
+"""Section `[ingest]` of the configuration: grouping into scenes and pairing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sdd_toolkit.records import PairKind
 
 
 class IngestConfig(Section):
-    """How files are grouped into scenes and which frame of a scene is blurred, which sharp (docs/ingest.md)."""
+    """Grouping of files into scenes, and the rule that forms pairs (docs/ingest.md)."""
 
-    # Every field has its description; reading the source for more takes as long as walking a thousand files.
+    # Fields are described here: pydantic's search for docstrings takes as long as the scan of a thousand files.
     model_config = ConfigDict(use_attribute_docstrings=False)
 
     pairing: PairKind = Field(
-        PairKind.FOCUS, description="`focus`, `aperture`, `sequence`, `csv` or `auto`, which looks at the images."
+        PairKind.FOCUS, description="`focus`, `aperture`, `sequence`, `csv` or `auto`, which compares the images."
     )
     first: Literal["blur", "sharp"] = Field("blur", description="`sequence`: which frame of a pair was shot first.")
     reference: Literal["detail", "first", "last"] = Field(
@@ -38,13 +38,13 @@ class IngestConfig(Section):
     )
     clock: Literal["auto", "trust"] = Field(
         "auto",
-        description="`auto`: clocks of bodies that shoot `together`, and daylight-saving jumps, are set right; "
+        description="`auto`: clocks of bodies that shoot `together`, and daylight-saving jumps, are corrected; "
         "`trust`: the times are taken as they are.",
     )
     clock_offsets_s: dict[str, float] = Field(
         {}, description="Seconds to add to the times of a body, by its model, maker and model, or serial number."
     )
-    exiftool: bool = Field(True, description="Ask ExifTool, where it is installed, what nothing else tells.")
+    exiftool: bool = Field(True, description="Read with ExifTool, where it is installed, what no other reader finds.")
     check_pixels: bool = Field(
-        False, description="Decode every file to find those whose structure is whole and whose pixels are not."
+        False, description="Decode every file, to find files with intact structure and damaged pixels."
     )

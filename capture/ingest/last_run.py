@@ -1,7 +1,7 @@
-"""The state of the files a run looked at, so that a run in which nothing changed ends at once.
+"""Skips a run of `ingest` in which nothing changed since the last one.
 
-The state is a hash of everything the outcome depends on: version, configuration, table, and every file's name, size
-and modification time. It is only believed while the files that run wrote are still as it wrote them.
+A hash covers everything the result depends on: version, configuration, table, and every file's name, size and
+modification time. It counts only while the files that the last run wrote are unchanged.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
 LAST_RUN_FILE = ".ingest-run.json"
 
 
-def hash_state(listing: Scan, config: IngestConfig, table: Path | None) -> str:
-    """64 hex digits that change with anything the outcome of a run depends on."""
-    digest = hashlib.sha256(f"{__version__} {config.fingerprint()} {listing.root}".encode("utf-8", "surrogateescape"))
+def hash_state(scan: Scan, config: IngestConfig, table: Path | None) -> str:
+    """64 hex digits that change with anything the result of a run depends on."""
+    digest = hashlib.sha256(f"{__version__} {config.fingerprint()} {scan.root}".encode("utf-8", "surrogateescape"))
     if config.exiftool:
         from sdd_toolkit.metadata.exiftool import program
 
         digest.update(str(program()).encode())
     if table is not None:
         digest.update(f"{table.parent.resolve()} {sha256_of(table)}".encode("utf-8", "surrogateescape"))
-    for file in listing.files:
+    for file in scan.files:
         line = f"{file.name}\0{file.ref}\0{file.bytes}\0{file.modified_ns}\0"
         digest.update(line.encode("utf-8", "surrogateescape"))
-    digest.update(repr([(entry.path, entry.reason, entry.detail) for entry in listing.rejected]).encode())
+    digest.update(repr([(entry.path, entry.reason, entry.detail) for entry in scan.rejected]).encode())
     return digest.hexdigest()
 
 
 def read_last_report(out: Path, state: str) -> Report | None:
-    """What the last run reported, every readable file now `skipped`; None if it must be done again."""
+    """The last run's report, with every readable file as `skipped`; None if the run must be repeated."""
     try:
-        told = json.loads((out / LAST_RUN_FILE).read_text(encoding="utf-8"))
-        written = {resolve_inside(out, name): digest for name, digest in told["written"].items()}
-        if told["state"] != state or any(sha256_of(path) != digest for path, digest in written.items()):
+        content = json.loads((out / LAST_RUN_FILE).read_text(encoding="utf-8"))
+        written = {resolve_inside(out, name): digest for name, digest in content["written"].items()}
+        if content["state"] != state or any(sha256_of(path) != digest for path, digest in written.items()):
             return None
-        report = Report(**told["report"])
-        listed = report.total - int(told["files"])
+        report = Report(**content["report"])
+        unreadable = report.total - int(content["files"])
         outputs = tuple(str(out / name) for name in report.outputs)
-        return replace(report, done=listed, skipped=int(told["files"]), outputs=outputs)
+        return replace(report, done=unreadable, skipped=int(content["files"]), outputs=outputs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SddError):
         return None
 
 
 def save_run(out: Path, state: str, files: int, report: Report) -> None:
-    """Remembers a finished run; `files` is how many files it looked into."""
+    """Saves the state and the report of a finished run; `files` is the number of inspected files."""
     names = tuple(os.path.basename(path) for path in report.outputs)
-    told = {
+    content = {
         "state": state,
         "files": files,
         "written": {name: sha256_of(out / name) for name in (*names, CACHE_FILE)},
-        # What was resumed and how long it took is not part of the outcome.
+        # Resumed files and the duration are no part of the result.
         "report": asdict(replace(report, done=report.total, skipped=0, seconds=0.0, outputs=names)),
     }
-    write_text(out / LAST_RUN_FILE, json.dumps(told) + "\n")
+    write_text(out / LAST_RUN_FILE, json.dumps(content) + "\n")

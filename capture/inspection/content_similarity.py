@@ -1,11 +1,11 @@
-"""Which small pictures show the same scene, however one is blurred, exposed, shifted, zoomed or turned.
+"""Similarity of two thumbnails: whether they show the same scene despite blur, exposure, shift, zoom or rotation.
 
 1. Each thumbnail is reduced to a band of detail that survives strong blur (wavelengths from 5 % to 20 % of the width),
-   its contrast evened out locally, so that no single bright edge decides.
-2. Every picture is compared with every other at 27 zooms and shifts by matrix products: the likeliest become
+   its contrast normalised locally, so that no single bright edge decides.
+2. Every picture is compared with every other at 27 zooms and shifts by matrix products: the most similar ones become
    candidates.
 3. A candidate is registered (affine, by enhanced correlation: Evangelidis and Psarakis 2008) and scored by the
-   correlation of the two bands over their overlap and by the share of the frame that agrees.
+   correlation of the two bands over their overlap, which must cover half of the frame.
 
 Pictures of different scenes score below 0.45; frames of one scene above 0.85, or above 0.64 where a large object moved
 (docs/benchmarks/pairing.md).
@@ -41,14 +41,14 @@ _MIN_START_CORRELATION, _REFINED_STARTS = 0.2, 2
 
 
 def detail_band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
-    """The blur-tolerant band of a thumbnail with even contrast; None if there is too little texture to compare.
+    """The blur-tolerant band of a thumbnail, its contrast normalised; None if there is too little texture to compare.
 
     Args:
         picture: (h, w) square root of light, 1 at the frame's bright parts.
-        noise: Its standard deviation from sensor noise alone.
+        noise: Standard deviation of its sensor noise.
 
     Returns:
-        (h, w) int8 of roughly even variance; its unit does not matter.
+        (h, w) int8 of roughly uniform variance, in arbitrary units.
     """
     if min(picture.shape) < _MIN_SIDE_PX:
         return None
@@ -56,36 +56,41 @@ def detail_band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.
     detail = _gaussian_blur(picture, _FINE_SIGMA * side) - _gaussian_blur(picture, _COARSE_SIGMA * side)
     # White noise keeps 1 / (2 sigma sqrt(pi)) of its deviation under a Gaussian.
     floor = max(_MIN_TEXTURE * noise / (3.5 * _FINE_SIGMA * side), _MIN_CONTRAST)
-    # At its edges a picture is mirrored: a slope such as vignetting bends there.
+    # The border is excluded: the filter mirrors the picture there, which bends a slope such as vignetting.
     edge = round(_COARSE_SIGMA * side)
-    spread = float(detail[edge:-edge, edge:-edge].std())
-    if spread < floor:
+    deviation = float(detail[edge:-edge, edge:-edge].std())
+    if deviation < floor:
         return None
-    local = np.sqrt(_gaussian_blur(detail * detail, _CONTRAST_SIGMA * side) + np.float32((0.3 * spread) ** 2))
+    local = np.sqrt(_gaussian_blur(detail * detail, _CONTRAST_SIGMA * side) + np.float32((0.3 * deviation) ** 2))
     return np.asarray(np.clip(np.rint(detail / local * _QUANTISATION_STEPS), -127, 127), dtype=np.int8)
 
 
 def candidate_pairs(bands: Sequence[NDArray[np.int8]]) -> list[tuple[int, int]]:
-    """Pairs of places in `bands` worth registering, each once and sorted: the likeliest few of every picture."""
+    """Pairs of indices in `bands` worth registering, each once and sorted: the most similar few of every picture."""
     grids = [_to_grid(entry) for entry in bands]
     plain = _unit_vectors([_warp_to_square(grid, 1.0, (0.0, 0.0)) for grid in grids])
-    found: set[tuple[int, int]] = set()
+    pairs: set[tuple[int, int]] = set()
     for start in range(0, len(grids), _BLOCK_FRAMES):
         block = grids[start : start + _BLOCK_FRAMES]
-        likeness = np.full((len(block), len(grids)), -1.0, dtype=np.float32)
+        scores = np.full((len(block), len(grids)), -1.0, dtype=np.float32)
         for zoom, *shift in product(_ZOOMS, _SHIFTS_PX, _SHIFTS_PX):
             moved = _unit_vectors([_warp_to_square(grid, zoom, (shift[0], shift[1])) for grid in block])
-            np.maximum(likeness, moved @ plain.T, out=likeness)
-        for row, scores in enumerate(likeness):
-            scores[start + row] = -1.0
-            best = np.argpartition(-scores, min(_CANDIDATES_PER_FRAME, len(scores)) - 1)[:_CANDIDATES_PER_FRAME]
-            for column in best[scores[best] >= _MIN_SIMILARITY]:
-                found.add((min(start + row, int(column)), max(start + row, int(column))))
-    return sorted(found)
+            np.maximum(scores, moved @ plain.T, out=scores)
+        for index, row in enumerate(scores, start):
+            row[index] = -1.0
+            best = np.argpartition(-row, min(_CANDIDATES_PER_FRAME, len(row)) - 1)[:_CANDIDATES_PER_FRAME]
+            for other in best[row[best] >= _MIN_SIMILARITY].tolist():
+                pairs.add((min(index, other), max(index, other)))
+    return sorted(pairs)
 
 
 def similarity(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
-    """How well two bands agree once registered, 0 … 1."""
+    """Correlation of two bands after registration, 0 … 1.
+
+    Args:
+        first: Band of the first picture, see `detail_band`.
+        second: Band of the second; its size may differ, not its aspect ratio.
+    """
     if abs(first.shape[0] * second.shape[1] / (first.shape[1] * second.shape[0]) - 1.0) > _ASPECT_TOLERANCE:
         return 0.0
     size = (first.shape[1], first.shape[0])
@@ -108,24 +113,22 @@ def _masked_correlation(first: NDArray[np.float32], second: NDArray[np.float32],
 
 
 def _register(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """The affine motion from `first` to `second` in their pixels; None if none within reason agrees."""
+    """The affine motion from `first` to `second` in their pixels; None if no plausible one agrees."""
     scale = _REGISTER_PX / max(first.shape)
     small, other = (_shrink(entry, scale) for entry in (first, second))
-    # A large object that moved can mislead phase correlation: no shift at all is a start, too.
+    # A large object that moved can mislead phase correlation, so no shift at all is a start, too.
     starts = [start for zoom in _ZOOMS for start in (_zoom_motion(small, zoom), _shift_motion(small, other, zoom))]
-    likely = sorted(
-        ((_correlation_after(start, small, other), place) for place, start in enumerate(starts)), reverse=True
-    )
-    found = [
-        (_correlation_after(motion, small, other), -place, motion)
-        for agreement, place in likely[:_REFINED_STARTS]
-        if agreement > _MIN_START_CORRELATION and _is_plausible(motion := _refine(starts[place], small, other), small)
+    correlations = [(_correlation_after(start, small, other), index) for index, start in enumerate(starts)]
+    motions = [
+        (_correlation_after(motion, small, other), -index, motion)
+        for correlation, index in sorted(correlations, reverse=True)[:_REFINED_STARTS]
+        if correlation > _MIN_START_CORRELATION and _is_plausible(motion := _refine(starts[index], small, other), small)
     ]
-    return _rescale_motion(max(found, key=lambda entry: entry[:2])[2], scale) if found else None
+    return _rescale_motion(max(motions, key=lambda entry: entry[:2])[2], scale) if motions else None
 
 
 def _correlation_after(motion: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """The correlation of `first` and the moved `second`."""
+    """The correlation of `first` and the warped `second`."""
     moved = _warp(motion, second)
     return float((moved * first).mean()) / float(first.std() * second.std() + 1e-9)
 
@@ -159,7 +162,7 @@ def _shrink(entry: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
 
 
 def _rescale_motion(motion: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """A motion between pictures that were made smaller by `scale`, in pixels of the larger ones."""
+    """A motion between pictures that were shrunk by `scale`, in pixels of the original ones."""
     edge = np.full(2, 0.5)
     linear = motion[:, :2].astype(np.float64)
     shift = (linear @ (scale * edge - edge) + motion[:, 2] + edge) / scale - edge
@@ -167,16 +170,16 @@ def _rescale_motion(motion: NDArray[np.float32], scale: float) -> NDArray[np.flo
 
 
 def _zoom_motion(picture: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
-    """The motion of this zoom about the centre."""
+    """The motion of a zoom about the centre."""
     centre = np.array([(picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2])
     return np.hstack([np.eye(2) * zoom, ((1 - zoom) * centre)[:, None]]).astype(np.float32)
 
 
 def _shift_motion(first: NDArray[np.float32], second: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
-    """The motion of this zoom whose shift phase correlation finds."""
+    """The motion of a zoom, with the shift found by phase correlation."""
     motion = _zoom_motion(first, zoom)
     window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
-    # Handed over, the window would be multiplied into `first` in place.
+    # As an argument of phaseCorrelate, the window would be multiplied into `first` in place.
     (x, y), _ = cv2.phaseCorrelate(first * window, _warp(motion, second) * window)
     motion[:, 2] += zoom * np.array([x, y], dtype=np.float32)
     return motion
@@ -190,13 +193,13 @@ def _to_grid(entry: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 def _warp_to_square(grid: NDArray[np.float32], zoom: float, shift_px: tuple[float, float]) -> NDArray[np.float32]:
-    """The grid magnified about its centre and shifted, on a square, so that pictures of every shape compare."""
+    """The grid zoomed about its centre and shifted, on a square, so that all aspect ratios can be compared."""
     height, width = grid.shape
     centre = (_GRID_PX - 1) / 2
     offset = [centre - zoom * (side - 1) / 2 + by for side, by in zip((width, height), shift_px, strict=True)]
     motion = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]], dtype=np.float32)
     moved = np.asarray(cv2.warpAffine(grid, motion, (_GRID_PX, _GRID_PX)), dtype=np.float32)
-    # What leaves the frame is not compared.
+    # Pixels outside the frame are not compared.
     top, left = (_GRID_PX - height) // 2, (_GRID_PX - width) // 2
     moved[:top] = moved[top + height :] = moved[:, :left] = moved[:, left + width :] = 0
     return moved

@@ -1,4 +1,4 @@
-"""Looking at files, in a worker: hash and metadata of a batch, pixels of one where a rule asks for them."""
+"""Inspects files in a worker process: hash and metadata of a batch, pixels of a file where a rule needs them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InspectionTask:
-    """One file to look at.
+    """One file to inspect.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         name: Its path relative to the manifest's root.
-        known: What an earlier run found, if the file is as long as it was then.
+        known: An earlier inspection, if the file has kept its size.
     """
 
     path: Path
@@ -35,62 +35,64 @@ class InspectionTask:
 
 @dataclass(frozen=True, slots=True)
 class InspectionBatch:
-    """Files one worker looks at in one go; `ask` lets it run ExifTool."""
+    """Files that one worker inspects in one go, and whether it may run ExifTool."""
 
     tasks: tuple[InspectionTask, ...]
-    ask: bool
+    use_exiftool: bool
 
 
 def inspect_batch(batch: InspectionBatch) -> tuple[Inspection, ...]:
     """Hashes files and reads their metadata; every failure is part of the result, in the order of the tasks."""
-    found: list[Inspection] = []
-    open_questions: dict[Path, int] = {}
-    for place, task in enumerate(batch.tasks):
-        entry, ask = _inspect(task, batch.ask)
-        found.append(entry)
-        if ask:
-            open_questions[task.path] = place
-    if batch.ask and open_questions:
-        for path, tags in exiftool.ask(list(open_questions)).items():
-            entry = found[open_questions[path]]
-            if entry.meta is not None:
-                found[open_questions[path]] = replace(entry, meta=exif.completed_by_exiftool(entry.meta, tags))
-    return tuple(found)
+    inspections: list[Inspection] = []
+    incomplete: dict[Path, int] = {}
+    for index, task in enumerate(batch.tasks):
+        inspection, is_incomplete = _inspect(task, batch.use_exiftool)
+        inspections.append(inspection)
+        if is_incomplete:
+            incomplete[task.path] = index
+    if batch.use_exiftool and incomplete:
+        for path, tags in exiftool.ask(list(incomplete)).items():
+            inspection = inspections[incomplete[path]]
+            if inspection.meta is not None:
+                completed = exif.completed_by_exiftool(inspection.meta, tags)
+                inspections[incomplete[path]] = replace(inspection, meta=completed)
+    return tuple(inspections)
 
 
 def measure_pixels(task: InspectionTask) -> Inspection:
-    """`task.known` with what the pixels tell: that they can be decoded, their size and their fine detail."""
+    """`task.known`, completed by decoding the pixels: whether that succeeds, their size, their fine detail."""
     from sdd_toolkit.quality import sharpness  # few files are measured
 
-    entry = task.known
-    if entry is None or entry.meta is None:
+    inspection = task.known
+    if inspection is None or inspection.meta is None:
         raise ValueError(f"{task.name} was not inspected")
-    entry = replace(entry, decoded=True)
+    inspection = replace(inspection, decoded=True)
     try:
         half = frames.read_half(task.path)
     except RawError as error:
-        return replace(entry, pixel_failure=_failure_text(error, task.path))
-    meta = entry.meta
+        return replace(inspection, pixel_failure=_failure_text(error, task.path))
+    meta = inspection.meta
     if meta is not None and meta.size is None:
-        entry = replace(entry, meta=replace(meta, size=_stored_size(half.size, meta.orientation)))
-    return replace(entry, detail=sharpness.relative_detail(half.rgb))
+        inspection = replace(inspection, meta=replace(meta, size=_stored_size(half.size, meta.orientation)))
+    return replace(inspection, detail=sharpness.relative_detail(half.rgb))
 
 
-def _inspect(task: InspectionTask, ask: bool) -> tuple[Inspection, bool]:
+def _inspect(task: InspectionTask, use_exiftool: bool) -> tuple[Inspection, bool]:
+    """The inspection, and whether ExifTool may complete its metadata."""
     path = task.path
-    entry = Inspection(task.name, 0, 0, exiftool=ask)
+    inspection = Inspection(task.name, 0, 0, exiftool=use_exiftool)
     try:
         with path.open("rb") as stream:
             state = os.fstat(stream.fileno())
-            entry = replace(entry, bytes=state.st_size, modified_ns=state.st_mtime_ns)
+            inspection = replace(inspection, bytes=state.st_size, modified_ns=state.st_mtime_ns)
             if task.known is not None and task.known.sha256 and task.known.sha256 == _sha256(stream):
                 return replace(task.known, modified_ns=state.st_mtime_ns), False
-            told = exif.read(path, stream, structure_of(stream, path))
-            return replace(entry, sha256=_sha256(stream), meta=told.meta), told.ask
+            parsed = exif.read(path, stream, structure_of(stream, path))
+            return replace(inspection, sha256=_sha256(stream), meta=parsed.meta), parsed.ask
     except RawError as error:
-        return replace(entry, failure=_failure_text(error, path)), False
+        return replace(inspection, failure=_failure_text(error, path)), False
     except OSError as error:
-        return replace(entry, failure=error.strerror or str(error)), False
+        return replace(inspection, failure=error.strerror or str(error)), False
 
 
 def _sha256(stream: BufferedReader) -> str:

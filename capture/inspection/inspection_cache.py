@@ -1,7 +1,7 @@
-"""What is known of the files, and the memory of it beside the manifest: no pixels, no heavy imports.
+"""Inspection results of files, and their cache beside the manifest; no pixels, no heavy imports.
 
-The memory makes a second run cheap and a killed one resume: a file with the same path, size and modification time
-is not opened again, and one that was only touched is hashed but not read again.
+The cache makes a second run cheap and lets a killed run resume: a file with the same path, size and modification time
+is not opened again; one with only a new modification time is hashed but not parsed again.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ CACHE_FILE = ".ingest-files.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found.
+    """The inspection of one file.
 
     Attributes:
         name: Path relative to the manifest's root.
         bytes: Size of the file.
-        modified_ns: Its modification time.
-        version: Of the toolkit that looked.
-        exiftool: Whether ExifTool was there to be asked.
-        sha256: Hash of its content; empty if it cannot be used.
-        meta: What it says of its making; None if unreadable.
-        failure: Why it cannot be used; empty if it can.
+        modified_ns: Modification time of the file.
+        version: Version of the toolkit that inspected it.
+        exiftool: Whether ExifTool was available.
+        sha256: Hash of the content; empty if the file cannot be used.
+        meta: Its metadata; None if unreadable.
+        failure: Why the file cannot be used; empty if it can.
         decoded: Whether its pixels were decoded.
         detail: Energy of fine detail relative to brightness; None if not measured.
-        pixel_failure: Why the pixels cannot be decoded; empty if they can, or nobody tried.
+        pixel_failure: Why the pixels cannot be decoded; empty if they can, or were not decoded.
     """
 
     name: str
@@ -53,45 +53,45 @@ class Inspection:
     pixel_failure: str = ""
 
 
-def read_cache(memory: Path) -> dict[str, Inspection]:
-    """What earlier runs found, by name; lines that do not parse (torn by a kill, other version) are left out."""
+def read_cache(path: Path) -> dict[str, Inspection]:
+    """The inspections of earlier runs by name, without lines that do not parse (torn by a kill, other version)."""
     from pydantic import TypeAdapter, ValidationError
 
-    if not memory.is_file():
+    if not path.is_file():
         return {}
-    line_of = TypeAdapter(Inspection)
-    known = {}
-    for line in memory.read_bytes().split(b"\n"):
+    adapter = TypeAdapter(Inspection)
+    inspections = {}
+    for line in path.read_bytes().split(b"\n"):
         try:
-            entry = line_of.validate_json(line)
+            inspection = adapter.validate_json(line)
         except ValidationError:
             continue
-        if entry.version == __version__:
-            known[entry.name] = entry
-    return known
+        if inspection.version == __version__:
+            inspections[inspection.name] = inspection
+    return inspections
 
 
-def is_unchanged(entry: Inspection | None, state: stat_result, exiftool: bool) -> bool:
-    """Whether a file in this state is as it was when `entry` was noted."""
-    if entry is None or entry.exiftool != exiftool:
+def is_unchanged(inspection: Inspection | None, state: stat_result, exiftool: bool) -> bool:
+    """Whether a file in this state is as it was when it was inspected, with the same use of ExifTool."""
+    if inspection is None or inspection.exiftool != exiftool:
         return False
-    return (entry.bytes, entry.modified_ns) == (state.st_size, state.st_mtime_ns)
+    return (inspection.bytes, inspection.modified_ns) == (state.st_size, state.st_mtime_ns)
 
 
-def append_to_cache(memory: TextIO, entry: Inspection) -> None:
-    """Appends one finding, so that a killed run need not look again."""
+def append_to_cache(stream: TextIO, inspection: Inspection) -> None:
+    """Appends one inspection, so that a killed run does not repeat it."""
     from sdd_toolkit.pipeline.manifest import to_json
 
     try:
-        memory.write(to_json(entry) + "\n")
-        memory.flush()
+        stream.write(to_json(inspection) + "\n")
+        stream.flush()
     except OSError as error:
-        raise write_error(Path(memory.name), error) from error
+        raise write_error(Path(stream.name), error) from error
 
 
-def write_cache(memory: Path, entries: Iterable[Inspection]) -> None:
-    """Rewrites the memory in a fixed order."""
+def write_cache(path: Path, inspections: Iterable[Inspection]) -> None:
+    """Rewrites the cache in the order of the names."""
     from sdd_toolkit.pipeline.manifest import to_json
 
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    write_text(memory, "".join(to_json(entry) + "\n" for entry in ordered))
+    ordered = sorted(inspections, key=lambda inspection: inspection.name)
+    write_text(path, "".join(to_json(inspection) + "\n" for inspection in ordered))

@@ -1,4 +1,4 @@
-"""Walking folders: every file once, in a fixed order, whatever links there are."""
+"""Finds the files below folders: each file once, in a fixed order, across symbolic links."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ScannedFile:
     """A RAW file or image.
 
     Attributes:
-        path: The file itself, links followed.
-        name: Where it was found, relative to the root: this is what grouping looks at.
-        ref: Where it is, relative to the root: this is what the manifest stores.
+        path: The file itself, links resolved.
+        name: Path under which it was found, relative to the root: grouping uses this one.
+        ref: Path of the file itself, relative to the root: the manifest stores this one.
         bytes: Its size.
-        modified_ns: When it was last written.
+        modified_ns: Its modification time.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Scan:
     """All files below the sources.
 
     Attributes:
-        root: Common parent folder of everything found.
+        root: Common parent folder of all files.
         files: RAW files and images, sorted by name.
         rejected: All others.
     """
@@ -50,11 +50,15 @@ class Scan:
     rejected: tuple[RejectedFile, ...]
 
 
-def scan_folders(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
-    """Lists the files of folders (recursively) and files named one by one.
+def scan_folders(sources: Sequence[Path], excluded: Sequence[Path] = ()) -> Scan:
+    """Lists the files of folders (recursively) and single files.
 
-    Hidden files are rejected, hidden folders and those that cannot be listed are rejected as a whole; `skip`, what
-    the toolkit wrote itself, is left out. Links are followed, each folder once.
+    Hidden files are rejected; hidden folders, and folders that cannot be listed, are rejected as a whole. Links are
+    followed, each folder is searched once.
+
+    Args:
+        sources: Folders and files.
+        excluded: Files and folders to skip, such as outputs of the toolkit.
 
     Raises:
         InputError: A source does not exist, or there is neither a RAW file nor an image.
@@ -62,70 +66,83 @@ def scan_folders(sources: Sequence[Path], skip: Sequence[Path] = ()) -> Scan:
     for source in sources:
         if not source.exists():
             raise InputError(f"there is no file or folder {source}", hint="check the path")
-    left_out = {os.path.realpath(path) for path in skip}
-    walk = _Walk(left_out)
+    walk = _Walk({os.path.realpath(path) for path in excluded})
     for source in sources:
         walk.add(_resolve_source(source))
     if not any(map(is_candidate, walk.files)):
-        places = ", ".join(map(str, sources))
-        raise InputError(f"neither a RAW file nor an image in {places}", hint="check the path; try --help")
-    taken = sorted((path, *found) for path, found in walk.files.items() if path not in walk.refused)
-    root = _common_root(sources, [real for _, real, _ in taken])
-    cut = len(root.rstrip(os.sep)) + 1
+        names = ", ".join(map(str, sources))
+        raise InputError(f"neither a RAW file nor an image in {names}", hint="check the path; try --help")
+    accepted = sorted((path, *file) for path, file in walk.files.items() if path not in walk.rejected)
+    root = _common_root(sources, [real for _, real, _ in accepted])
+    prefix = len(root.rstrip(os.sep)) + 1
     files = []
-    for path, real, state in taken:
-        name = _relative_name(path, cut)
-        ref = name if real == path else _relative_name(real, cut)
+    for path, real, state in accepted:
+        name = _relative_name(path, prefix)
+        ref = name if real == path else _relative_name(real, prefix)
         files.append(ScannedFile(Path(real), name, ref, state.st_size, state.st_mtime_ns))
-    refused = tuple(RejectedFile(_relative_name(path, cut), *walk.refused[path]) for path in sorted(walk.refused))
-    return Scan(Path(root), tuple(files), refused)
+    rejected = tuple(RejectedFile(_relative_name(path, prefix), *walk.rejected[path]) for path in sorted(walk.rejected))
+    return Scan(Path(root), tuple(files), rejected)
 
 
 _UNKNOWN_STATE = os.stat_result([0] * 10)
 
 
 class _Walk:
-    """Files below folders, each with where it really is, and what was refused; plain strings, as there are many."""
+    """Collects the files below folders; paths are plain strings, as there may be many.
 
-    def __init__(self, left_out: set[str]) -> None:
+    Attributes:
+        files: Real path and state of every file, by the path under which it was found.
+        rejected: Reason and detail of every rejected file or folder.
+    """
+
+    def __init__(self, excluded: set[str]) -> None:
         self.files: dict[str, tuple[str, os.stat_result]] = {}
-        self.refused: dict[str, tuple[Reason, str]] = {}
-        self._left_out = left_out
+        self.rejected: dict[str, tuple[Reason, str]] = {}
+        self._excluded = excluded
 
     def add(self, source: str) -> None:
-        """Everything below a folder, or one file; links are followed, each folder is searched once."""
-        seen: set[str] = set()
-        waiting = [(source, os.path.realpath(source))]
+        """Adds one file, or everything below a folder; links are followed, each folder is searched once."""
         if not os.path.isdir(source):
-            self._file(source, waiting.pop()[1])
-        while waiting:
-            here, real = waiting.pop()
-            if real in seen or real in self._left_out:
-                if os.path.islink(here) and real not in self._left_out:
-                    self.refused[here] = Reason.UNSUPPORTED, "a link to a folder that is searched already"
+            self._add_file(source, os.path.realpath(source))
+            return
+        searched: set[str] = set()
+        pending = [(source, os.path.realpath(source))]
+        while pending:
+            folder, real = pending.pop()
+            if real in self._excluded:
                 continue
-            seen.add(real)
-            if is_candidate(here):
-                self.refused[here] = Reason.UNSUPPORTED, "a folder, though named like a photograph"
-            try:
-                with os.scandir(here) as entries:
-                    inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
-            except OSError as error:
-                self.refused[here] = Reason.UNREADABLE, f"cannot list the folder: {error.strerror}"
+            if real in searched:
+                if os.path.islink(folder):
+                    self.rejected[folder] = Reason.UNSUPPORTED, "a link to a folder that is searched already"
                 continue
-            for entry in inside:
-                path, link = os.path.join(here, entry.name), entry.is_symlink()
-                if path in self._left_out:
-                    continue
-                place = os.path.realpath(path) if link else os.path.join(real, entry.name)
-                if not _is_folder(entry):
-                    self._file(path, place)
-                elif entry.name.startswith("."):
-                    self.refused[path] = Reason.UNSUPPORTED, "a hidden folder, not searched"
-                else:
-                    waiting.append((path, place))
+            searched.add(real)
+            pending += self._add_entries(folder, real)
 
-    def _file(self, path: str, real: str) -> None:
+    def _add_entries(self, folder: str, real_folder: str) -> list[tuple[str, str]]:
+        """Adds the files of one folder; returns path and real path of its subfolders, the last to search first."""
+        if is_candidate(folder):
+            self.rejected[folder] = Reason.UNSUPPORTED, "a folder, though named like a photograph"
+        try:
+            with os.scandir(folder) as iterator:
+                entries = sorted(iterator, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            self.rejected[folder] = Reason.UNREADABLE, f"cannot list the folder: {error.strerror}"
+            return []
+        subfolders = []
+        for entry in entries:
+            path = os.path.join(folder, entry.name)
+            if path in self._excluded:
+                continue
+            real = os.path.realpath(path) if entry.is_symlink() else os.path.join(real_folder, entry.name)
+            if not _is_folder(entry):
+                self._add_file(path, real)
+            elif entry.name.startswith("."):
+                self.rejected[path] = Reason.UNSUPPORTED, "a hidden folder, not searched"
+            else:
+                subfolders.append((path, real))
+        return subfolders
+
+    def _add_file(self, path: str, real: str) -> None:
         try:
             state = os.stat(path)
         except OSError as error:
@@ -133,9 +150,9 @@ class _Walk:
         else:
             failure = ""
         self.files[path] = real, state
-        why = _rejection(path, state.st_mode, failure)
-        if why is not None:
-            self.refused[path] = why
+        rejection = _rejection(path, state.st_mode, failure)
+        if rejection is not None:
+            self.rejected[path] = rejection
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -146,26 +163,26 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _resolve_source(source: Path) -> str:
-    """The folder itself without links; a file keeps its own name, even if it is a link."""
+    """A folder without links; a file keeps its own name, even if it is a link."""
     if source.is_dir():
         return os.path.realpath(source)
     return os.path.join(os.path.realpath(source.parent), source.name)
 
 
-def _common_root(sources: Sequence[Path], taken: Collection[str]) -> str:
-    """The folder all files, wherever links lead, and all sources have in common."""
+def _common_root(sources: Sequence[Path], real_paths: Collection[str]) -> str:
+    """The common parent folder of all files, links resolved, and all sources."""
     folders = {
         _resolve_source(source) if source.is_dir() else os.path.dirname(_resolve_source(source)) for source in sources
     }
-    return os.path.commonpath(folders | {os.path.dirname(real) for real in taken})
+    return os.path.commonpath(folders | {os.path.dirname(real) for real in real_paths})
 
 
-def _relative_name(path: str, cut: int) -> str:
-    return _replace_undecodable(path[cut:].replace(os.sep, "/"))
+def _relative_name(path: str, prefix: int) -> str:
+    return _replace_undecodable(path[prefix:].replace(os.sep, "/"))
 
 
 def _rejection(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
-    """Why a file is left out; `failure` is why its `mode` is not known."""
+    """Reason and detail of a file that is left out; `failure` tells why its `mode` is unknown."""
     if os.path.basename(path).startswith("."):
         return Reason.UNSUPPORTED, "a hidden file"
     if not is_candidate(path):

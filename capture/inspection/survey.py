@@ -1,4 +1,4 @@
-"""All files looked at: what is known from earlier runs is taken over, the rest is read by workers in batches."""
+"""Inspects all files of a run: cached inspections are reused, the other files are read by workers in batches."""
 
 from __future__ import annotations
 
@@ -28,134 +28,137 @@ _WORKER_DIED = "the worker process died on it (out of memory?)"
 
 
 class Survey:
-    """What is known of the files of one run, by their place in the manifest's root.
+    """The inspections of the files of one run.
 
     Attributes:
-        inspections: The findings by `Found.ref`.
-        unchanged: How many files were known from an earlier run.
+        inspections: By `ScannedFile.ref`.
+        unchanged: Number of files whose inspection was cached.
     """
 
     def __init__(
-        self, files: Sequence[ScannedFile], memory: Path | None, executor: str, ask: bool, track: Track
+        self, files: Sequence[ScannedFile], cache: Path | None, executor: str, use_exiftool: bool, track: Track
     ) -> None:
-        """Reads what is not known yet.
+        """Inspects the files without a valid cached inspection.
 
         Args:
             files: All files, in order.
-            memory: Where findings are kept; None for nowhere.
+            cache: File of the cache; None for none.
             executor: See `sdd_toolkit.execution.executor`.
-            ask: Whether ExifTool is to be asked.
+            use_exiftool: Whether ExifTool may complete the metadata.
             track: Shows progress.
         """
         self._paths = {file.ref: file.path for file in files}
-        self._memory, self._executor, self._track = memory, executor, track
-        known = inspection_cache.read_cache(memory) if memory else {}
+        self._cache, self._executor, self._track = cache, executor, track
+        cached = inspection_cache.read_cache(cache) if cache else {}
         self.inspections: dict[str, Inspection] = {}
-        todo: dict[str, Inspection | None] = {}
+        pending: dict[str, Inspection | None] = {}
         for ref, path in self._paths.items():
-            entry = known.get(ref)
+            inspection = cached.get(ref)
             try:
                 state = os.stat(path)
             except OSError:
-                todo[ref] = None
+                pending[ref] = None
                 continue
-            if entry is not None and inspection_cache.is_unchanged(entry, state, ask):
-                self.inspections[ref] = entry
+            if inspection is not None and inspection_cache.is_unchanged(inspection, state, use_exiftool):
+                self.inspections[ref] = inspection
             else:
-                same = entry is not None and entry.bytes == state.st_size and entry.exiftool == ask
-                todo[ref] = entry if same else None
+                comparable = inspection is not None and (
+                    (inspection.bytes, inspection.exiftool) == (state.st_size, use_exiftool)
+                )
+                pending[ref] = inspection if comparable else None
         self.unchanged = len(self.inspections)
-        if todo:
-            self._inspect(todo, ask)
+        if pending:
+            self._inspect(pending, use_exiftool)
 
     def measure_pixels(self, refs: Sequence[str]) -> dict[str, Inspection]:
-        """The findings on these files with their pixels looked at, each once; those of a worker that died too."""
+        """Decodes these files, each once, and returns their inspections; a dead worker counts as a failure."""
         from capture.inspection.inspect_files import InspectionTask, measure_pixels
 
-        todo = [ref for ref in refs if not self.inspections[ref].decoded and self.inspections[ref].meta is not None]
-        tasks = [InspectionTask(self._paths[ref], ref, self.inspections[ref]) for ref in dict.fromkeys(todo)]
+        pending = [ref for ref in refs if not self.inspections[ref].decoded and self.inspections[ref].meta is not None]
+        tasks = [InspectionTask(self._paths[ref], ref, self.inspections[ref]) for ref in dict.fromkeys(pending)]
         if tasks:
-            with self._noting() as lines, self._track("pixels", len(tasks)) as advance:
+            with self._open_cache() as stream, self._track("pixels", len(tasks)) as advance:
                 for outcome in run_tasks(measure_pixels, tasks, self._executor):
-                    task = outcome.task
-                    lost = replace(self.inspections[task.name], decoded=True, pixel_failure=_WORKER_DIED)
-                    self._note(lines, outcome.result or lost)
-                    advance(note=task.name)
+                    name = outcome.task.name
+                    failed = replace(self.inspections[name], decoded=True, pixel_failure=_WORKER_DIED)
+                    self._add(stream, outcome.result or failed)
+                    advance(note=name)
         return {ref: self.inspections[ref] for ref in refs}
 
     def read_thumbnails(self, files: Sequence[ScannedFile]) -> dict[str, Thumbnail]:
-        """A thumbnail of every file, by its name; those of a worker that died say so."""
+        """A thumbnail of every file, by its name; a dead worker counts as a failure."""
         from capture.inspection.inspect_files import InspectionTask
         from capture.inspection.thumbnails import Thumbnail, read_thumbnail
 
         tasks = [InspectionTask(file.path, file.name) for file in files]
-        looks: dict[str, Thumbnail] = {}
+        thumbnails: dict[str, Thumbnail] = {}
         with self._track("compare", len(tasks)) as advance:
             for outcome in run_tasks(read_thumbnail, tasks, self._executor):
                 name = outcome.task.name
-                looks[name] = outcome.result or Thumbnail(name, failure=_WORKER_DIED)
+                thumbnails[name] = outcome.result or Thumbnail(name, failure=_WORKER_DIED)
                 advance(note=name)
-        return looks
+        return thumbnails
 
     def save(self) -> None:
-        """Writes the memory anew, in a fixed order: a run killed just before this left it in the order of arrival."""
-        if self._memory:
-            inspection_cache.write_cache(self._memory, self.inspections.values())
+        """Rewrites the cache in the order of the names, instead of the order in which workers finished."""
+        if self._cache:
+            inspection_cache.write_cache(self._cache, self.inspections.values())
 
-    def _inspect(self, todo: dict[str, Inspection | None], ask: bool) -> None:
+    def _inspect(self, pending: dict[str, Inspection | None], use_exiftool: bool) -> None:
         from capture.inspection.inspect_files import InspectionBatch, InspectionTask
 
-        tasks = [InspectionTask(self._paths[ref], ref, entry) for ref, entry in todo.items()]
+        tasks = [InspectionTask(self._paths[ref], ref, known) for ref, known in pending.items()]
         size = max(1, min(_FILES_PER_BATCH, len(tasks) // (4 * workers_of(self._executor)) or 1))
-        batches = [InspectionBatch(tuple(tasks[place : place + size]), ask) for place in range(0, len(tasks), size)]
-        with self._noting() as lines, self._track("ingest", len(tasks)) as advance:
-            for batch, entries in self._in_batches(batches):
-                for entry in entries:
-                    self._note(lines, entry)
-                advance(len(entries), note=batch.tasks[-1].name)
+        batches = [
+            InspectionBatch(tuple(tasks[start : start + size]), use_exiftool) for start in range(0, len(tasks), size)
+        ]
+        with self._open_cache() as stream, self._track("ingest", len(tasks)) as advance:
+            for batch, inspections in self._run_batches(batches):
+                for inspection in inspections:
+                    self._add(stream, inspection)
+                advance(len(inspections), note=batch.tasks[-1].name)
 
-    def _in_batches(
+    def _run_batches(
         self, batches: Sequence[InspectionBatch]
     ) -> Iterator[tuple[InspectionBatch, tuple[Inspection, ...]]]:
-        """Every batch and its findings; one whose worker died is done again file by file, so one file is lost."""
+        """Every batch with its inspections; a batch whose worker died is repeated file by file, so one file is lost."""
         from capture.inspection.inspect_files import InspectionBatch, inspect_batch
 
-        again: list[InspectionBatch] = []
+        single: list[InspectionBatch] = []
         for outcome in run_tasks(inspect_batch, batches, self._executor):
             if outcome.result is not None:
                 yield outcome.task, outcome.result
             else:
-                again += [InspectionBatch((task,), outcome.task.ask) for task in outcome.task.tasks]
-        for outcome in run_tasks(inspect_batch, again, self._executor) if again else ():
+                single += [InspectionBatch((task,), outcome.task.use_exiftool) for task in outcome.task.tasks]
+        for outcome in run_tasks(inspect_batch, single, self._executor) if single else ():
             name = outcome.task.tasks[0].name
-            yield (
-                outcome.task,
-                outcome.result or (Inspection(name, 0, 0, exiftool=outcome.task.ask, failure=_WORKER_DIED),),
-            )
+            failed = Inspection(name, 0, 0, exiftool=outcome.task.use_exiftool, failure=_WORKER_DIED)
+            yield outcome.task, outcome.result or (failed,)
 
-    def _note(self, lines: TextIO | None, entry: Inspection) -> None:
-        self.inspections[entry.name] = entry
-        if lines is not None:
-            inspection_cache.append_to_cache(lines, entry)
+    def _add(self, stream: TextIO | None, inspection: Inspection) -> None:
+        self.inspections[inspection.name] = inspection
+        if stream is not None:
+            inspection_cache.append_to_cache(stream, inspection)
 
     @contextmanager
-    def _noting(self) -> Iterator[TextIO | None]:
-        if self._memory is None:
+    def _open_cache(self) -> Iterator[TextIO | None]:
+        """The cache, opened for appending; None without one."""
+        if self._cache is None:
             yield None
             return
         try:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            stream = self._memory.open("a", encoding="utf-8", newline="\n")
-            stream.write("\n")  # ends the line a kill may have torn
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            stream = self._cache.open("a", encoding="utf-8", newline="\n")
+            stream.write("\n")  # ends a line that a kill may have torn
         except OSError as error:
-            raise write_error(self._memory, error) from error
+            raise write_error(self._cache, error) from error
         try:
             yield stream
         except BaseException:
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # the first error is the one to report
                 stream.close()
             raise
         try:
             stream.close()
         except OSError as error:
-            raise write_error(self._memory, error) from error
+            raise write_error(self._cache, error) from error

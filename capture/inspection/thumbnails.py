@@ -1,7 +1,7 @@
-"""A small picture of every file for comparing contents, and how sharp the file is; read in a worker.
+"""Thumbnails for the comparison of contents, and the sharpness of the frames; read in a worker process.
 
-A RAW file's embedded preview is used where it is large enough: it costs a small part of what unpacking does. Otherwise
-the half-size frame is. Exposure falls out: tones are square roots of light relative to the frame's own bright parts.
+A RAW file's embedded preview is used where it is large enough, as it costs a small part of unpacking; otherwise the
+half-size frame. Exposure cancels out: tones are square roots of light relative to the frame's own bright parts.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 LONG_SIDE_PX = 192
 _MIN_PREVIEW_PX = 1000
 _MIN_SIDE_PX = 4
-_BLACK_LEVEL = 0.002  # of white: below it there is nothing but noise
+_BLACK_LEVEL = 0.002  # of white: below it there is only noise
 _BRIGHT_PERCENTILE = 99.5
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """One file, small.
+    """The thumbnail of one file.
 
     Attributes:
-        name: Its path relative to the manifest's root.
-        band: What content is compared by (`content_match.band`), the longer side `LONG_PX`, oriented; None where
-            there is too little texture.
+        name: Path of the file relative to the manifest's root.
+        band: Detail band (`content_similarity.detail_band`), oriented, with a longer side of `LONG_SIDE_PX`; None
+            where there is too little texture.
         level: Median linear light, 0 … 1.
-        detail: Energy of fine detail relative to brightness, noise removed, of the larger picture.
-        source: `preview` or `pixels`: what was looked at.
-        failure: Why there is no picture; empty if there is one.
+        detail: Energy of fine detail relative to brightness, noise removed, of the full picture.
+        source: `preview` or `pixels`: the picture it was made from.
+        failure: Why there is no thumbnail; empty if there is one.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Thumbnail:
 
 
 def read_thumbnail(task: InspectionTask) -> Thumbnail:
-    """The thumbnail of a file; every failure is part of the result."""
+    """Reads the thumbnail of a file; every failure is part of the result."""
     try:
         preview = _read_preview(task.path)
         if preview is not None:

@@ -1,9 +1,10 @@
-"""Pairing `auto`: frames that show the same scene, found by their content; the sharpest of a group is the sharp one."""
+"""Pairing `auto`: groups frames of one scene by their content; the sharpest frame of a group is the sharp one."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from capture.inspection import content_similarity
@@ -12,9 +13,6 @@ from sdd_toolkit.records import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from capture.config import IngestConfig
     from capture.inspection.thumbnails import Thumbnail
@@ -26,27 +24,59 @@ _NO_TEXTURE = "too little texture to compare"
 _SIMILAR_SHARPNESS = 1.1  # sharpness ratio below which the f-numbers decide
 
 
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """The frames that have texture, and how similar they are; frames are referred to by their index.
+
+    Attributes:
+        frames: In the order of their names.
+        thumbnails: One for each frame.
+        scores: Similarity of every compared pair, in both directions.
+        resized: The most similar frame of another size, and the similarity.
+    """
+
+    frames: Sequence[Frame]
+    thumbnails: Sequence[Thumbnail]
+    scores: Mapping[int, Mapping[int, float]]
+    resized: Mapping[int, tuple[int, float]]
+
+
 def pair_by_content(
     frames: Sequence[Frame], thumbnails: Mapping[str, Thumbnail], config: IngestConfig
 ) -> tuple[PairingResult, ...]:
-    """Groups of frames of one scene, each with its pairs and what is left of it.
+    """Groups frames that show the same scene, and forms the pairs of each group.
 
     Args:
         frames: All frames, in the order of their names.
         thumbnails: One for each frame, by the frame's name.
         config: For the largest group and the largest difference of exposure.
+
+    Returns:
+        One result a group; the last holds the frames without texture.
     """
-    bands = [thumbnails[frame.name].band for frame in frames]
-    usable = [frame for frame, band in zip(frames, bands, strict=True) if band is not None]
-    blank = [(frame, Reason.NO_PARTNER, _NO_TEXTURE) for frame, band in zip(frames, bands, strict=True) if band is None]
-    scores, resized = _score_candidates(
-        [band for band in bands if band is not None], [_developed_size(frame) for frame in usable]
-    )
-    done = [
-        _pair_group(group, usable, scores, resized, thumbnails, config)
-        for group in _connected_groups(len(usable), scores)
-    ]
-    return (*done, PairingResult((), tuple(blank)))
+    textured = [frame for frame in frames if thumbnails[frame.name].band is not None]
+    flat = [frame for frame in frames if thumbnails[frame.name].band is None]
+    comparison = _compare(textured, [thumbnails[frame.name] for frame in textured])
+    results = [_pair_group(group, comparison, config) for group in _connected_groups(comparison)]
+    no_texture = tuple(Leftover(frame, Reason.NO_PARTNER, _NO_TEXTURE) for frame in flat)
+    return (*results, PairingResult((), no_texture))
+
+
+def _compare(frames: Sequence[Frame], thumbnails: Sequence[Thumbnail]) -> _Comparison:
+    """Scores all candidate pairs. Frames of two sizes are no pair: one is a smaller or a cropped copy."""
+    bands = [thumbnail.band for thumbnail in thumbnails if thumbnail.band is not None]
+    sizes = [_developed_size(frame) for frame in frames]
+    scores: dict[int, dict[int, float]] = defaultdict(dict)
+    resized: dict[int, tuple[int, float]] = {}
+    for first, second in content_similarity.candidate_pairs(bands) if len(bands) > 1 else ():
+        score = content_similarity.similarity(bands[first], bands[second])
+        if None in (sizes[first], sizes[second]) or sizes[first] == sizes[second]:
+            scores[first][second] = scores[second][first] = score
+            continue
+        for frame, other in ((first, second), (second, first)):
+            if score > resized.get(frame, (0, 0.0))[1]:
+                resized[frame] = other, score
+    return _Comparison(frames, thumbnails, scores, resized)
 
 
 def _developed_size(frame: Frame) -> tuple[int, int] | None:
@@ -55,116 +85,95 @@ def _developed_size(frame: Frame) -> tuple[int, int] | None:
     return size[::-1] if size is not None and frame.meta.orientation >= 5 else size
 
 
-def _score_candidates(
-    bands: Sequence[NDArray[np.int8]], sizes: Sequence[tuple[int, int] | None]
-) -> tuple[dict[int, dict[int, float]], dict[int, tuple[int, float]]]:
-    """The agreement of every candidate pair, from both sides; and of each frame with its likest of another size.
-
-    Frames of two sizes are no pair: one of them is a smaller copy, or cropped.
-    """
-    scores: dict[int, dict[int, float]] = defaultdict(dict)
-    resized: dict[int, tuple[int, float]] = {}
-    for first, second in content_similarity.candidate_pairs(bands) if len(bands) > 1 else ():
-        agreement = content_similarity.similarity(bands[first], bands[second])
-        if None in (sizes[first], sizes[second]) or sizes[first] == sizes[second]:
-            scores[first][second] = scores[second][first] = agreement
-            continue
-        for one, other in ((first, second), (second, first)):
-            if agreement > resized.get(one, (0, 0.0))[1]:
-                resized[one] = other, agreement
-    return scores, resized
-
-
-def _connected_groups(count: int, scores: Mapping[int, Mapping[int, float]]) -> list[list[int]]:
-    """Frames that agree, directly or through others, in order; frames that agree with none are groups of one."""
+def _connected_groups(comparison: _Comparison) -> list[list[int]]:
+    """Frames that are similar, directly or through others (union-find); the others form groups of one."""
+    count = len(comparison.frames)
     parent = list(range(count))
 
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
 
     for first in range(count):
-        for second, score in scores.get(first, {}).items():
+        for second, score in comparison.scores.get(first, {}).items():
             if score >= SAME_SCENE:
                 low, high = sorted((root(first), root(second)))
                 parent[high] = low
     groups: dict[int, list[int]] = defaultdict(list)
-    for place in range(count):
-        groups[root(place)].append(place)
+    for index in range(count):
+        groups[root(index)].append(index)
     return list(groups.values())
 
 
-def _pair_group(
-    group: list[int],
-    frames: Sequence[Frame],
-    scores: Mapping[int, Mapping[int, float]],
-    resized: Mapping[int, tuple[int, float]],
-    thumbnails: Mapping[str, Thumbnail],
-    config: IngestConfig,
-) -> PairingResult:
+def _pair_group(group: list[int], comparison: _Comparison, config: IngestConfig) -> PairingResult:
+    frames = comparison.frames
     if len(group) == 1:
-        other, agreement = resized.get(group[0], (0, 0.0))
-        word = _describe_single(group[0], frames, scores)
-        if agreement >= SAME_SCENE:
-            word = f"content {agreement:.2f} with {frames[other].name}, which has another size"
-        return PairingResult((), ((frames[group[0]], Reason.NO_PARTNER, word),))
+        detail = _describe_single(group[0], comparison)
+        return PairingResult((), (Leftover(frames[group[0]], Reason.NO_PARTNER, detail),))
     if len(group) > config.scene_frames:
-        word = f"{len(group)} frames look alike, more than scene_frames = {config.scene_frames}"
-        return PairingResult((), tuple((frames[place], Reason.NO_PARTNER, word) for place in group))
-    sharp = _find_sharpest(group, frames, thumbnails)
-    inside = set(group)
-    matches: list[Match] = []
-    left: list[Leftover] = []
-    for place in group:
-        if place == sharp:
-            continue
-        own = max(score for other, score in scores[place].items() if other in inside)
-        others = [score for other, score in scores[place].items() if other not in inside]
-        best_other = max(others, default=0.0)
-        blur_look, sharp_look = thumbnails[frames[place].name], thumbnails[frames[sharp].name]
-        apart_ev = math.log2(max(sharp_look.level, 1e-6) / max(blur_look.level, 1e-6))
-        if own - best_other < _MARGIN:
-            word = f"content {own:.2f}, but {best_other:.2f} with a frame of another scene"
-            left.append((frames[place], Reason.NO_PARTNER, word))
-        elif abs(apart_ev) > config.max_exposure_ev:
-            word = f"{apart_ev:+.1f} EV measured to {frames[sharp].name}"
-            left.append((frames[place], Reason.EXPOSURE_UNMATCHED, word))
-        else:
-            gain = _sharpness_gain(sharp_look, blur_look)
-            why = f"content {own:.2f}, next best {best_other:.2f}, sharpness {gain:.1f}x"
-            matches.append(Match(frames[place], frames[sharp], why + _describe_exif(frames[place], frames[sharp])))
+        detail = f"{len(group)} frames look alike, more than scene_frames = {config.scene_frames}"
+        return PairingResult((), tuple(Leftover(frames[index], Reason.NO_PARTNER, detail) for index in group))
+    sharp = _find_sharpest(group, comparison)
+    outcomes = [_match_with(sharp, index, group, comparison, config) for index in group if index != sharp]
+    matches = [outcome for outcome in outcomes if isinstance(outcome, Match)]
+    leftovers = [outcome for outcome in outcomes if isinstance(outcome, Leftover)]
     if not matches:
-        left.append((frames[sharp], *left[0][1:]))
-    return PairingResult(tuple(matches), tuple(left))
+        leftovers.append(leftovers[0]._replace(frame=frames[sharp]))
+    return PairingResult(tuple(matches), tuple(leftovers))
 
 
-def _find_sharpest(group: Sequence[int], frames: Sequence[Frame], thumbnails: Mapping[str, Thumbnail]) -> int:
-    """The frame of most detail; where several hold about as much, the one of the largest f-number."""
-    looks = {place: thumbnails[frames[place].name] for place in group}
-    most = max(look.detail for look in looks.values())
-    near = [place for place in group if looks[place].detail * _SIMILAR_SHARPNESS**2 >= most]
-    return max(near, key=lambda place: (frames[place].meta.exposure.f_number or 0.0, looks[place].detail, -place))
+def _match_with(
+    sharp: int, blur: int, group: Sequence[int], comparison: _Comparison, config: IngestConfig
+) -> Match | Leftover:
+    """The pair of a group's sharpest frame and another one, or the reason against it."""
+    blur_frame, sharp_frame = comparison.frames[blur], comparison.frames[sharp]
+    blur_thumbnail, sharp_thumbnail = comparison.thumbnails[blur], comparison.thumbnails[sharp]
+    inside = max(score for other, score in comparison.scores[blur].items() if other in group)
+    outside = max((score for other, score in comparison.scores[blur].items() if other not in group), default=0.0)
+    difference_ev = math.log2(max(sharp_thumbnail.level, 1e-6) / max(blur_thumbnail.level, 1e-6))
+    if inside - outside < _MARGIN:
+        detail = f"content {inside:.2f}, but {outside:.2f} with a frame of another scene"
+        return Leftover(blur_frame, Reason.NO_PARTNER, detail)
+    if abs(difference_ev) > config.max_exposure_ev:
+        detail = f"{difference_ev:+.1f} EV measured to {sharp_frame.name}"
+        return Leftover(blur_frame, Reason.EXPOSURE_UNMATCHED, detail)
+    gain = _sharpness_gain(sharp_thumbnail, blur_thumbnail)
+    evidence = f"content {inside:.2f}, next best {outside:.2f}, sharpness {gain:.1f}x"
+    return Match(blur_frame, sharp_frame, evidence + _describe_exif(blur_frame, sharp_frame))
+
+
+def _find_sharpest(group: Sequence[int], comparison: _Comparison) -> int:
+    """The frame of most detail; of several with about as much, the one with the largest f-number."""
+    detail = {index: comparison.thumbnails[index].detail for index in group}
+    most = max(detail.values())
+    similar = [index for index in group if detail[index] * _SIMILAR_SHARPNESS**2 >= most]
+    f_number = {index: comparison.frames[index].meta.exposure.f_number or 0.0 for index in similar}
+    return max(similar, key=lambda index: (f_number[index], detail[index], -index))
 
 
 def _sharpness_gain(sharp: Thumbnail, blur: Thumbnail) -> float:
-    """How much more detail the sharp frame holds, as an amplitude; capped where the blurred one has none."""
+    """Ratio of fine detail, sharp over blurred, as an amplitude; at most 99."""
     return min(math.sqrt(sharp.detail / max(blur.detail, 1e-12)), 99.0)
 
 
 def _describe_exif(blur: Frame, sharp: Frame) -> str:
-    """The settings, and a word where EXIF claims the opposite of what the pixels show."""
-    word = describe_settings(blur, sharp)
+    """The f-numbers, with a remark where they contradict the measured sharpness."""
+    text = describe_settings(blur, sharp)
     numbers = blur.meta.exposure.f_number, sharp.meta.exposure.f_number
     if numbers[0] is not None and numbers[1] is not None and numbers[0] > numbers[1]:
-        word += " (EXIF says the opposite)"
-    return f", {word}" if word else ""
+        text += " (EXIF says the opposite)"
+    return f", {text}" if text else ""
 
 
-def _describe_single(place: int, frames: Sequence[Frame], scores: Mapping[int, Mapping[int, float]]) -> str:
-    own = scores.get(place, {})
-    if not own:
+def _describe_single(index: int, comparison: _Comparison) -> str:
+    """Why a frame has no partner: the most similar frame, if there is any."""
+    other, score = comparison.resized.get(index, (0, 0.0))
+    if score >= SAME_SCENE:
+        return f"content {score:.2f} with {comparison.frames[other].name}, which has another size"
+    scores = comparison.scores.get(index, {})
+    if not scores:
         return "no other frame looks alike"
-    other = max(own, key=lambda key: (own[key], -key))
-    return f"content {own[other]:.2f} with {frames[other].name}, {SAME_SCENE:g} are needed"
+    other = max(scores, key=lambda key: (scores[key], -key))
+    return f"content {scores[other]:.2f} with {comparison.frames[other].name}, {SAME_SCENE:g} are needed"

@@ -1,4 +1,4 @@
-"""Names that are safe in every file system, unique, and the same however the files are listed."""
+"""Pair and scene names that are unique, safe in every file system, and independent of the order of the files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MAX_LENGTH = 100
+_DIGITS = 8
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """A name of `[a-z0-9._-]` for each of `names`; those that would look alike get part of their hash."""
+    """Maps names to `[a-z0-9._-]`; names that would become equal get a part of their hash.
+
+    >>> safe_names(["Köln/Dom 1", "shelf"])
+    {'Köln/Dom 1': 'koln-dom-1', 'shelf': 'shelf'}
+    >>> safe_names(["a b", "a-b"])
+    {'a b': 'a-b-c8687a08', 'a-b': 'a-b-d44362d6'}
+    """
     slugs = {name: _slug(name) for name in sorted(set(names))}
     counts = Counter(slugs.values())
     return {
@@ -26,16 +33,20 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def number_ids(scenes: Sequence[str]) -> list[str]:
-    """An id for each pair, given its scene: the scene's name, then with -2, -3 and so on."""
-    taken = set(scenes)
+    """A unique id for each pair from its scene: the scene's name, then with -2, -3 and so on.
+
+    >>> number_ids(["shelf", "shelf", "table"])
+    ['shelf', 'shelf-2', 'table']
+    """
+    used = set(scenes)
     counts: Counter[str] = Counter()
     ids = []
     for scene in scenes:
         counts[scene] += 1
-        while counts[scene] > 1 and f"{scene}-{counts[scene]}" in taken:
+        while counts[scene] > 1 and f"{scene}-{counts[scene]}" in used:
             counts[scene] += 1
         name = scene if counts[scene] == 1 else f"{scene}-{counts[scene]}"
-        taken.add(name)
+        used.add(name)
         ids.append(name)
     return ids
 
@@ -43,8 +54,8 @@ def number_ids(scenes: Sequence[str]) -> list[str]:
 def _slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9._]+", "-", plain).strip("-.")
-    return slug if len(slug) <= _MAX_LENGTH else f"{slug[: _MAX_LENGTH - 9]}-{_digest(name)}"
+    return slug if len(slug) <= _MAX_LENGTH else f"{slug[: _MAX_LENGTH - _DIGITS - 1]}-{_digest(name)}"
 
 
 def _digest(name: str) -> str:
-    return fingerprint_text(name, digits=8)
+    return fingerprint_text(name, _DIGITS)

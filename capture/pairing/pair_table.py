@@ -1,4 +1,4 @@
-"""Reading an explicit table of pairs: CSV with the columns blur, sharp and, if wanted, scene and id."""
+"""Reads an explicit table of pairs: CSV with the columns blur, sharp and, optionally, scene and id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMNS = ("blur", "sharp", "scene", "id")
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One pair as the table has it; `scene` and `id` are empty where it does not say."""
+    """One row of the table; `scene` and `id` are empty where the row has none."""
 
     blur: Path
     sharp: Path
@@ -27,7 +27,7 @@ class TableRow:
 
 
 def read_table(table: Path, sources: Sequence[Path]) -> tuple[TableRow, ...]:
-    """The rows of `table`; relative paths are tried from the table's folder, then from each source folder.
+    """Reads the rows of `table`; relative paths start at the table's folder, else at one of the source folders.
 
     Raises:
         InputError: The table cannot be read, lacks a column, names a file that does not exist, pairs a file with

@@ -1,11 +1,11 @@
-"""Scenes to pairs: which frame is blurred and which is sharp, with a reason for every frame left over."""
+"""Pairing rules: which frames of a scene form a blurred/sharp pair, and why a frame is left over."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from capture.pairing.scenes import Frame, Role, Scene, body_name, natural_key
 from sdd_toolkit.records import PairKind, Reason
@@ -17,23 +17,31 @@ if TYPE_CHECKING:
     from sdd_toolkit.records import Exposure
 
 Couple = tuple[Frame, Frame]
-Leftover = tuple[Frame, Reason, str]
+"""A candidate pair: (blurred, sharp)."""
 
 _APERTURE_TOLERANCE = 0.97  # f/15.9 and f/16 are one setting
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A pair and what speaks for it."""
+    """A pair of frames and the evidence for it, in words."""
 
     blur: Frame
     sharp: Frame
     evidence: str = ""
 
 
+class Leftover(NamedTuple):
+    """A frame in no pair, the reason, and the details in words."""
+
+    frame: Frame
+    reason: Reason
+    detail: str
+
+
 @dataclass(frozen=True, slots=True)
 class PairingResult:
-    """What became of a scene's frames.
+    """The pairs of a scene and the frames in none.
 
     Attributes:
         matches: In the order of the blurred frames.
@@ -45,16 +53,16 @@ class PairingResult:
 
 
 def pair_scene(scene: Scene, config: IngestConfig) -> PairingResult:
-    """Forms the pairs of one scene by the rule `config.pairing` names."""
+    """Forms the pairs of one scene by the rule `config.pairing`."""
     frames = _sort_frames(scene.frames)
-    couples, why = _RULES[config.pairing](frames, config)
-    result = limit_exposure(frames, couples, why, config.max_exposure_ev)
+    couples, unpaired_detail = _RULES[config.pairing](frames, config)
+    result = limit_exposure(frames, couples, unpaired_detail, config.max_exposure_ev)
     matches = tuple(replace(match, evidence=describe_match(match, config)) for match in result.matches)
     return replace(result, matches=matches)
 
 
 def needs_detail(scene: Scene, config: IngestConfig) -> bool:
-    """Whether `pair` compares the fine detail of the scene's frames, which costs decoding them."""
+    """Whether `pair_scene` compares the fine detail of the scene's frames, which must be decoded for it."""
     if config.pairing is not PairKind.FOCUS or config.reference != "detail":
         return False
     unnamed = [frame for frame in scene.frames if frame.role is None]
@@ -63,7 +71,7 @@ def needs_detail(scene: Scene, config: IngestConfig) -> bool:
 
 
 def describe_match(match: Match, config: IngestConfig) -> str:
-    """What speaks for a pair, in a few words."""
+    """The evidence for a pair in a few words, such as `role words, f/1.8 -> f/16, same folder`."""
     blur, sharp = match.blur, match.sharp
     words: list[str] = []
     if config.pairing is PairKind.CSV:
@@ -76,12 +84,12 @@ def describe_match(match: Match, config: IngestConfig) -> str:
         words.append(f"the {config.reference} of its scene")
     elif blur.detail and sharp.detail and config.pairing is PairKind.FOCUS:
         words.append(f"detail {math.sqrt(sharp.detail / blur.detail):.1f}x")
-    words += [word for word in (describe_settings(blur, sharp), _describe_interval(blur, sharp)) if word]
+    words += [text for text in (describe_settings(blur, sharp), _describe_interval(blur, sharp)) if text]
     return ", ".join([*words, _describe_folders(blur, sharp)])
 
 
 def describe_settings(blur: Frame, sharp: Frame) -> str:
-    """`f/1.8 -> f/16`; empty where neither tells its f-number."""
+    """`f/1.8 -> f/16`; empty where both f-numbers are unknown."""
     numbers = [frame.meta.exposure.f_number for frame in (blur, sharp)]
     return " -> ".join(f"f/{number:g}" if number else "f/?" for number in numbers) if any(numbers) else ""
 
@@ -98,41 +106,42 @@ def _describe_folders(blur: Frame, sharp: Frame) -> str:
 
 
 def limit_exposure(
-    frames: Sequence[Frame], couples: Sequence[Couple], why: str, max_exposure_ev: float
+    frames: Sequence[Frame], couples: Sequence[Couple], unpaired_detail: str, max_exposure_ev: float
 ) -> PairingResult:
-    """Splits `couples` by exposure and accounts for every one of `frames`.
+    """Rejects couples whose exposures differ too much, and gives every other frame its reason.
 
     Args:
-        frames: All that must end in a pair or with a reason.
+        frames: All frames that must end in a pair or with a reason.
         couples: Candidates, (blurred, sharp).
-        why: The word on a frame in no couple.
+        unpaired_detail: Detail of a frame that is in no couple.
         max_exposure_ev: Largest difference of exposure, in stops.
     """
-    kept: list[Match] = []
-    unmatched: dict[str, str] = {}
+    matches: list[Match] = []
+    mismatches: dict[str, str] = {}
     for blur, sharp in couples:
-        apart_ev = exposure_difference_ev(blur, sharp) or 0.0
-        if abs(apart_ev) <= max_exposure_ev:
-            kept.append(Match(blur, sharp))
+        difference_ev = exposure_difference_ev(blur, sharp) or 0.0
+        if abs(difference_ev) <= max_exposure_ev:
+            matches.append(Match(blur, sharp))
         else:
-            word = f"{apart_ev:+.1f} EV from {blur.name} to {sharp.name}"
-            unmatched |= {blur.name: word, sharp.name: word}
-    used = {frame.name for match in kept for frame in (match.blur, match.sharp)}
-    left: list[Leftover] = []
+            detail = f"{difference_ev:+.1f} EV from {blur.name} to {sharp.name}"
+            mismatches |= {blur.name: detail, sharp.name: detail}
+    paired = {frame.name for match in matches for frame in (match.blur, match.sharp)}
+    leftovers: list[Leftover] = []
     for frame in frames:
-        if frame.name in used:
+        if frame.name in paired:
             continue
-        if frame.name in unmatched:
-            left.append((frame, Reason.EXPOSURE_UNMATCHED, unmatched[frame.name]))
+        if frame.name in mismatches:
+            leftovers.append(Leftover(frame, Reason.EXPOSURE_UNMATCHED, mismatches[frame.name]))
         else:
-            left.append((frame, Reason.NO_PARTNER, why if len(frames) > 1 else "the only frame of its scene"))
-    return PairingResult(tuple(kept), tuple(left))
+            detail = unpaired_detail if len(frames) > 1 else "the only frame of its scene"
+            leftovers.append(Leftover(frame, Reason.NO_PARTNER, detail))
+    return PairingResult(tuple(matches), tuple(leftovers))
 
 
 def exposure_difference_ev(blur: Frame, sharp: Frame) -> float | None:
-    """How much more light the sharp frame's settings let in, in stops; None where a setting is unknown."""
-    levels = exposure_ev(blur.meta.exposure), exposure_ev(sharp.meta.exposure)
-    return None if levels[0] is None or levels[1] is None else levels[1] - levels[0]
+    """By how many stops the sharp frame's settings admit more light; None where a setting is unknown."""
+    blur_ev, sharp_ev = exposure_ev(blur.meta.exposure), exposure_ev(sharp.meta.exposure)
+    return None if blur_ev is None or sharp_ev is None else sharp_ev - blur_ev
 
 
 def exposure_ev(exposure: Exposure) -> float | None:
@@ -143,9 +152,14 @@ def exposure_ev(exposure: Exposure) -> float | None:
 
 
 def _sort_frames(frames: Sequence[Frame]) -> list[Frame]:
-    """By capture time if all tell it, otherwise by name with numbers counted."""
+    """By capture time if it is known of all frames, otherwise by name with numbers in numeric order."""
     timed = all(frame.time_s is not None for frame in frames)
     return sorted(frames, key=lambda frame: ((frame.time_s or 0.0) if timed else 0.0, natural_key(frame.name)))
+
+
+def _in_order_of_blurred(couples: Sequence[Couple], frames: Sequence[Frame]) -> list[Couple]:
+    position = {frame.name: index for index, frame in enumerate(frames)}
+    return sorted(couples, key=lambda couple: position[couple[0].name])
 
 
 def _pair_by_aperture(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
@@ -154,35 +168,34 @@ def _pair_by_aperture(frames: list[Frame], config: IngestConfig) -> tuple[list[C
     if None in numbers and {frame.role for frame in frames} >= set(Role):
         return _pair_by_role(frames), "no partner by its name"
     if len(known) < 2:
-        return [], f"all frames that tell are at f/{known[0]:g}" if known else "no frame tells its f-number"
+        return [], f"all known f-numbers are f/{known[0]:g}" if known else "no frame has a known f-number"
     narrow = [frame for frame in frames if _is_narrowest(frame, known[-1])]
     couples: list[Couple] = []
     for number in known:
         wide = [frame for frame in frames if frame.meta.exposure.f_number == number and frame not in narrow]
-        # Brackets shot as often wide as narrow belong together in turn; any other wide shot to the nearest narrow one.
-        turns = zip(wide, narrow, strict=True) if len(wide) == len(narrow) else _pair_nearest(wide, narrow, frames)
-        couples += turns
+        # In brackets with as many wide as narrow shots they are paired in turn; else each wide shot with the nearest.
+        in_turn = len(wide) == len(narrow)
+        couples += zip(wide, narrow, strict=True) if in_turn else _pair_nearest(wide, narrow, frames)
     if not couples:
-        return [], f"all frames that tell are at f/{known[-1]:g}"
-    order = {frame.name: place for place, frame in enumerate(frames)}
-    return sorted(couples, key=lambda couple: order[couple[0].name]), "its f-number is unknown"
+        return [], f"all known f-numbers are f/{known[-1]:g}"
+    return _in_order_of_blurred(couples, frames), "its f-number is unknown"
 
 
-def _is_narrowest(frame: Frame, number: float) -> bool:
-    own = frame.meta.exposure.f_number
-    return own is not None and own >= _APERTURE_TOLERANCE * number
+def _is_narrowest(frame: Frame, largest_f_number: float) -> bool:
+    f_number = frame.meta.exposure.f_number
+    return f_number is not None and f_number >= _APERTURE_TOLERANCE * largest_f_number
 
 
 def _pair_nearest(blurs: Sequence[Frame], sharps: Sequence[Frame], frames: Sequence[Frame]) -> list[Couple]:
-    """Each of `blurs` with the one of `sharps` shot nearest to it, the later one of two."""
-    order = {frame.name: place for place, frame in enumerate(frames)}
+    """Each of `blurs` with the nearest in time of `sharps`; of two equally near ones, the later."""
+    position = {frame.name: index for index, frame in enumerate(frames)}
 
-    def apart(blur: Frame, sharp: Frame) -> tuple[float, int]:
-        steps = order[sharp.name] - order[blur.name]
+    def distance(blur: Frame, sharp: Frame) -> tuple[float, int]:
+        steps = position[sharp.name] - position[blur.name]
         timed = blur.time_s is not None and sharp.time_s is not None
         return abs((sharp.time_s or 0.0) - (blur.time_s or 0.0)) if timed else abs(steps), -steps
 
-    return [(blur, min(sharps, key=lambda sharp, blur=blur: apart(blur, sharp))) for blur in blurs]  # type: ignore[misc]
+    return [(blur, min(sharps, key=lambda sharp, blur=blur: distance(blur, sharp))) for blur in blurs]  # type: ignore[misc]
 
 
 def _pair_by_focus(frames: list[Frame], config: IngestConfig) -> tuple[list[Couple], str]:
@@ -193,17 +206,17 @@ def _pair_by_focus(frames: list[Frame], config: IngestConfig) -> tuple[list[Coup
         return [], "no frame of the scene is sharp by its name"
     if len(candidates) > config.scene_frames:
         return [], f"{len(candidates)} frames are too many to be one scene"
-    picked = {
+    references = {
         "first": candidates[0],
         "last": candidates[-1],
         "detail": max(candidates, key=lambda frame: frame.detail or 0.0),
     }
-    sharp = picked[config.reference]
+    sharp = references[config.reference]
     return [(frame, sharp) for frame in frames if frame is not sharp], ""
 
 
 def _pair_by_role(frames: list[Frame]) -> list[Couple]:
-    """The first frame named sharp, paired with every frame not named so."""
+    """The first frame with the role `sharp`, paired with every frame of another role."""
     sharp = next(frame for frame in frames if frame.role is Role.SHARP)
     return [(frame, sharp) for frame in frames if frame.role is not Role.SHARP]
 
@@ -212,37 +225,37 @@ def _pair_by_sequence(frames: list[Frame], config: IngestConfig) -> tuple[list[C
     bodies = sorted({body_name(frame) for frame in frames})
     if config.cameras == "together" and len(bodies) == 2:
         return _pair_two_bodies(frames, bodies, config)
-    shots = list(zip(frames[0::2], frames[1::2], strict=False))
+    couples = list(zip(frames[0::2], frames[1::2], strict=False))
     if config.first == "sharp":
-        shots = [(second, first) for first, second in shots]
-    return shots, "the last of an odd number of shots"
+        couples = [(second, first) for first, second in couples]
+    return couples, "the last of an odd number of shots"
 
 
 def _pair_two_bodies(frames: list[Frame], bodies: list[str], config: IngestConfig) -> tuple[list[Couple], str]:
-    """The shots of two bodies that fired together: nearest in time, each once; the wider aperture is blurred."""
-    sides = [[frame for frame in frames if body_name(frame) == body] for body in bodies]
+    """The shots of two bodies released together: nearest in time, each once; the wider aperture is blurred."""
+    first, second = ([frame for frame in frames if body_name(frame) == body] for body in bodies)
     timed = all(frame.time_s is not None for frame in frames)
-    apart = sorted(
+    distances = sorted(
         (abs((a.time_s or 0.0) - (b.time_s or 0.0)) if timed else abs(i - j), i, j)
-        for i, a in enumerate(sides[0])
-        for j, b in enumerate(sides[1])
+        for i, a in enumerate(first)
+        for j, b in enumerate(second)
     )
     couples: list[Couple] = []
     used: set[str] = set()
-    for _, i, j in apart:
-        shot = sides[0][i], sides[1][j]
-        if used.isdisjoint((shot[0].name, shot[1].name)):
-            used |= {shot[0].name, shot[1].name}
-            couples.append(_order_shots(shot, config))
-    order = {frame.name: place for place, frame in enumerate(frames)}
-    return sorted(couples, key=lambda couple: order[couple[0].name]), "no shot of the other camera is left for it"
+    for _, i, j in distances:
+        shots = first[i], second[j]
+        if used.isdisjoint((shots[0].name, shots[1].name)):
+            used |= {shots[0].name, shots[1].name}
+            couples.append(_order_shots(shots, config))
+    return _in_order_of_blurred(couples, frames), "no shot of the other camera is left for it"
 
 
-def _order_shots(shot: Couple, config: IngestConfig) -> Couple:
-    numbers = [frame.meta.exposure.f_number for frame in shot]
+def _order_shots(shots: Couple, config: IngestConfig) -> Couple:
+    """The two shots, blurred first: by their f-numbers where these differ, otherwise by `config.first`."""
+    numbers = [frame.meta.exposure.f_number for frame in shots]
     if numbers[0] is not None and numbers[1] is not None and numbers[0] != numbers[1]:
-        return shot if numbers[0] < numbers[1] else (shot[1], shot[0])
-    return shot if config.first == "blur" else (shot[1], shot[0])
+        return shots if numbers[0] < numbers[1] else (shots[1], shots[0])
+    return shots if config.first == "blur" else (shots[1], shots[0])
 
 
 _RULES: dict[PairKind, Callable[[list[Frame], IngestConfig], tuple[list[Couple], str]]] = {

@@ -1,9 +1,9 @@
-"""Frames to scenes: which files show the same thing. The rules are explained in docs/ingest.md.
+"""Groups frames into scenes: which files show the same subject. The rules are explained in docs/ingest.md.
 
-1. Role words in names (`x_blur`/`x_sharp`, `source/x`/`target/x`) tie frames of one stem together.
-2. Where several folders hold frames, a small folder without subfolders is one scene, unless its times say otherwise.
+1. Role words in names (`x_blur`/`x_sharp`, `source/x`/`target/x`) join frames of one stem.
+2. Where several folders hold frames, a small folder without subfolders is one scene, unless its times contradict.
 3. Otherwise a long pause between shots starts a new scene.
-4. Without times, names that differ in their number only belong together.
+4. Without times, names that differ only in their number belong together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """What a file's name says about it."""
+    """The role that a file's name gives to a frame."""
 
     BLUR = "blur"
     SHARP = "sharp"
@@ -39,14 +39,14 @@ _APERTURE = re.compile(r"(?<![^\W_])f[-_]?\d{1,2}([.,]\d)?(?![^\W_])")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A readable file, as far as grouping and pairing look at it.
+    """A readable file, with what grouping and pairing need of it.
 
     Attributes:
         name: Path relative to the manifest's root, POSIX.
-        meta: What it says of its making.
+        meta: Its metadata.
         detail: Fine detail relative to brightness; None if not measured.
-        role: What its name says.
-        clock_s: When it was taken by a clock all frames share; None where only `meta.taken_at` is known.
+        role: The role its name gives.
+        clock_s: Capture time on a clock that all frames share; None where only `meta.taken_at` is known.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class _ParsedFrame:
-    """A frame, the folder it counts for and its stem, both without role words."""
+    """A frame, and its folder and stem without role words."""
 
     frame: Frame
     folder: str
@@ -79,17 +79,17 @@ class _ParsedFrame:
 
 
 def group_scenes(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
-    """Scenes of `frames`, whose roles are filled in here; each frame is in exactly one scene."""
-    placed = _parse_frames(sorted(frames, key=lambda frame: natural_key(frame.name)))
+    """Groups `frames` into scenes and sets their roles; each frame is in exactly one scene."""
+    parsed = _parse_frames(sorted(frames, key=lambda frame: natural_key(frame.name)))
     folders: dict[str, list[_ParsedFrame]] = defaultdict(list)
-    for entry in placed:
-        folders[entry.folder].append(entry)
-    above = {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
+    for member in parsed:
+        folders[member.folder].append(member)
+    parents = {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
     scenes: list[Scene] = []
     for folder, members in folders.items():
-        named, rest = _group_by_role(folder, members)
-        scenes += named
-        is_leaf = (folder or ".") not in above
+        by_role, rest = _group_by_role(folder, members)
+        scenes += by_role
+        is_leaf = (folder or ".") not in parents
         for camera in [rest] if config.cameras == "together" and rest else _split_by_camera(rest):
             small = len(folders) > 1 and is_leaf and len(rest) <= config.scene_frames
             if small and not _holds_several_scenes(camera, config.gap_s):
@@ -105,73 +105,81 @@ def wall_time_s(meta: FrameMeta) -> float | None:
 
 
 def body_name(frame: Frame) -> str:
-    """A name for the body a frame was taken with: maker, model and, where told, serial number."""
+    """A name for the camera body of a frame: maker, model and, if known, serial number."""
     meta = frame.meta
     return " ".join(part for part in (meta.make, meta.model, meta.serial and f"#{meta.serial}") if part)
 
 
 def split_role(stem: str) -> tuple[Role | None, str]:
-    """The role a name's last role word gives, and the name without it, without f-numbers, in lower case."""
+    """The role that the last role word of a name gives, and the name in lower case without it and without f-numbers.
+
+    >>> split_role("Shelf_blur_2")
+    (<Role.BLUR: 'blur'>, 'shelf_2')
+    """
     words = [word for word in re.split(r"[\W_]+", _APERTURE.sub("_", stem.lower())) if word]
-    for place in reversed(range(len(words))):
-        word = words[place].rstrip("0123456789")
+    for index in reversed(range(len(words))):
+        word = words[index].rstrip("0123456789")
         if word in ROLE_WORDS:
-            number = words[place][len(word) :]
-            return ROLE_WORDS[word], "_".join([*words[:place], *([number] if number else []), *words[place + 1 :]])
+            number = words[index][len(word) :]
+            return ROLE_WORDS[word], "_".join([*words[:index], *([number] if number else []), *words[index + 1 :]])
     return None, stem.lower()
 
 
 def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
-    """A sorting key under which step9 comes before step10."""
+    """Sort key that compares numbers by value.
+
+    >>> sorted(["step10", "step9"], key=natural_key)
+    ['step9', 'step10']
+    """
     parts = re.findall(r"(\D*)(\d*)", name)
     return tuple((text, int(digits or 0), digits) for text, digits in parts)
 
 
 def _parse_frames(frames: Sequence[Frame]) -> list[_ParsedFrame]:
-    everywhere = {parent for frame in frames for parent in PurePosixPath(frame.name).parents}
-    split = {folder for folder in everywhere if _has_opposite_sibling(folder, everywhere)}
-    placed = []
+    folders = {parent for frame in frames for parent in PurePosixPath(frame.name).parents}
+    role_folders = {folder for folder in folders if _has_opposite_sibling(folder, folders)}
+    parsed = []
     for frame in frames:
         path = PurePosixPath(frame.name)
         role, stem = split_role(path.stem)
         folder = path.parent
         for parent in path.parents:
-            if parent in split:
+            if parent in role_folders:
                 folder = parent.parent / path.parent.relative_to(parent)
                 role = role or _folder_role(parent)
                 break
-        labelled = replace(frame, role=role)
-        placed.append(_ParsedFrame(labelled, "" if folder == PurePosixPath() else str(folder), stem))
-    return placed
+        text = "" if folder == PurePosixPath() else str(folder)
+        parsed.append(_ParsedFrame(replace(frame, role=role), text, stem))
+    return parsed
 
 
 def _folder_role(folder: PurePosixPath) -> Role | None:
     return ROLE_WORDS.get(re.sub(r"[\W_]+", "", folder.name.lower()))
 
 
-def _has_opposite_sibling(folder: PurePosixPath, everywhere: set[PurePosixPath]) -> bool:
+def _has_opposite_sibling(folder: PurePosixPath, folders: set[PurePosixPath]) -> bool:
     role = _folder_role(folder)
-    siblings = (other for other in everywhere if other.parent == folder.parent)
+    siblings = (other for other in folders if other.parent == folder.parent)
     return role is not None and any(_folder_role(other) not in (None, role) for other in siblings)
 
 
 def _group_by_role(folder: str, members: list[_ParsedFrame]) -> tuple[list[Scene], list[_ParsedFrame]]:
-    """Scenes by role words, if any stem has both roles; and the members these rules leave to the others."""
+    """Scenes by role words, if any stem has both roles; and the members left to the other rules."""
     stems: dict[str, list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         if member.frame.role is not None:
             stems[member.stem].append(member)
-    whole = [stem for stem, tied in stems.items() if len({member.frame.role for member in tied}) == 2]
-    if not whole:
+    complete = [stem for stem, joined in stems.items() if len({member.frame.role for member in joined}) == 2]
+    if not complete:
         return [], members
     rest = [member for member in members if member.frame.role is None]
-    if whole == [""]:  # plain `blur`, `blur_2`, `sharp`: the folder is the scene
+    if complete == [""]:  # plain `blur`, `blur_2`, `sharp`: the folder is the scene
         return [_build_scene(folder, "", [member for member in members if member.frame.role is not None])], rest
-    return [_build_scene(folder, stem, tied) for stem, tied in stems.items()], rest
+    return [_build_scene(folder, stem, joined) for stem, joined in stems.items()], rest
 
 
 def _split_by_camera(members: list[_ParsedFrame]) -> list[list[_ParsedFrame]]:
-    """Frames of different cameras are no scene; one that does not say may be anyone's if there is one camera."""
+    """Frames of different cameras form no scene; with one known camera, frames of unknown cameras count as its own."""
     cameras: dict[tuple[str | None, str | None], list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         cameras[(member.frame.meta.make, member.frame.meta.model)].append(member)
@@ -182,7 +190,7 @@ def _split_by_camera(members: list[_ParsedFrame]) -> list[list[_ParsedFrame]]:
 
 
 def _split_by_serial(members: list[_ParsedFrame]) -> list[list[_ParsedFrame]]:
-    """Two bodies of one model are two cameras; a frame that does not say may be anyone's if there is one body."""
+    """Two bodies of one model are two cameras; with one known body, frames of unknown bodies count as its own."""
     bodies: dict[str | None, list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         bodies[member.frame.meta.serial].append(member)
@@ -190,43 +198,45 @@ def _split_by_serial(members: list[_ParsedFrame]) -> list[list[_ParsedFrame]]:
 
 
 def _holds_several_scenes(members: list[_ParsedFrame], gap_s: float) -> bool:
-    """Whether a folder's times fall into groups of two frames and more: a card's folder, not that of one scene."""
+    """Whether the times of a folder form groups of two frames and more: the folder of a card, not of one scene."""
     bursts = _split_bursts(members, gap_s)
     timed = sum(map(len, bursts)) == len(members)
     return timed and len(bursts) > 1 and min(map(len, bursts)) > 1
 
 
 def _split_bursts(members: list[_ParsedFrame], gap_s: float) -> list[list[_ParsedFrame]]:
-    """The members that tell their time, in its order, parted where a pause is longer than `gap_s`."""
+    """The members with a capture time, in its order, split where a pause is longer than `gap_s`."""
     timed = sorted(
         (time_s, natural_key(member.frame.name), index)
         for index, member in enumerate(members)
         if (time_s := member.frame.time_s) is not None
     )
     bursts: list[list[_ParsedFrame]] = []
-    for place, (taken_s, _, index) in enumerate(timed):
-        if place == 0 or taken_s - timed[place - 1][0] > gap_s:
+    last_s = 0.0
+    for time_s, _, index in timed:
+        if not bursts or time_s - last_s > gap_s:
             bursts.append([])
         bursts[-1].append(members[index])
+        last_s = time_s
     return bursts
 
 
 def _group_by_time(folder: str, members: list[_ParsedFrame], gap_s: float) -> list[Scene]:
-    numbered: dict[str, list[_ParsedFrame]] = defaultdict(list)
+    untimed: dict[str, list[_ParsedFrame]] = defaultdict(list)
     for member in members:
         if member.frame.time_s is None:
-            numbered[_stem_without_number(member)].append(member)
+            untimed[_stem_without_number(member)].append(member)
     return [
         *(
             _build_scene(folder, PurePosixPath(burst[0].frame.name).stem, burst)
             for burst in _split_bursts(members, gap_s)
         ),
-        *(_build_scene(folder, stem, same) for stem, same in numbered.items()),
+        *(_build_scene(folder, stem, same) for stem, same in untimed.items()),
     ]
 
 
 def _stem_without_number(member: _ParsedFrame) -> str:
-    # Of a blur and a sharp frame the number may be all that tells their scenes apart.
+    # The number may be all that distinguishes the scenes of a blurred and a sharp frame.
     return member.stem if member.frame.role else re.sub(r"[\W_]*\d+$", "", member.stem)
 
 

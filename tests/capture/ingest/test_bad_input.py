@@ -9,7 +9,8 @@ import cv2
 import pytest
 
 from capture.config import IngestConfig
-from capture.ingest.stage import IngestResult, find_pairs
+from capture.ingest.pairs import IngestResult
+from capture.ingest.stage import find_pairs
 from sdd_toolkit.records import Reason
 from tests.support.dng_files import scene_rgb, write_dng
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from capture.ingest.dry_run import format_json, format_table, format_text
-from capture.ingest.stage import IngestResult
+from capture.ingest.pairs import IngestResult
 from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, Reason, RejectedFile
 

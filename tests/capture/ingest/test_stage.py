@@ -17,7 +17,7 @@ from capture.ingest.stage import find_pairs, ingest_photographs
 from capture.inspection.inspection_cache import CACHE_FILE
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest
-from tests.capture.inspection.test_content_similarity import leaves
+from tests.support.dead_leaves import leaves_picture
 from tests.support.dng_files import scene_rgb, write_dng
 
 
@@ -201,13 +201,13 @@ def test_pairs_without_names_or_exif_are_found_by_their_content(tmp_path: Path) 
     names = iter("hcajbdgief")
     expected = set()
     for seed in range(4):
-        sharp = np.repeat(leaves(seed, 144, 216)[..., None], 3, axis=-1)
+        sharp = np.repeat(leaves_picture(seed, 144, 216)[..., None], 3, axis=-1)
         blur, crisp = f"{next(names)}.dng", f"{next(names)}.dng"
         (tmp_path / "raw").mkdir(exist_ok=True)
         write_dng(tmp_path / "raw" / crisp, sharp * 0.9)
         write_dng(tmp_path / "raw" / blur, cv2.GaussianBlur(sharp, (0, 0), 2.5) * 0.5)
         expected.add((blur, crisp))
-    write_dng(tmp_path / "raw" / "alone.dng", np.repeat(leaves(9, 144, 216)[..., None], 3, axis=-1))
+    write_dng(tmp_path / "raw" / "alone.dng", np.repeat(leaves_picture(9, 144, 216)[..., None], 3, axis=-1))
     for executor in ("serial", "local:2"):
         ingest_photographs([tmp_path / "raw"], tmp_path / executor, IngestConfig(pairing="auto"), executor=executor)
     assert set(pairs(read_manifest(tmp_path / "serial/ingested.jsonl")).values()) == expected

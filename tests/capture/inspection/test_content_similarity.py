@@ -1,34 +1,12 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.inspection.content_similarity import candidate_pairs, detail_band, similarity
-
-
-def leaves(seed: int, height: int = 128, width: int = 192) -> np.ndarray:
-    """Overlapping discs of power-law sizes, as unlike from seed to seed as photographs are."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((height, width), 0.5, np.float32)
-    for _ in range(400):
-        radius = int(3 / rng.uniform(0.08, 1.0))
-        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        cv2.circle(picture, centre, radius, float(rng.uniform(0.1, 1.0)), -1)
-    return picture
-
-
-def changed(picture: np.ndarray, zoom: float, turn_deg: float, shift: float, blur: float, gain: float) -> np.ndarray:
-    """Zoomed, turned, shifted by a share of the width, blurred by a disc of that share, and made darker."""
-    height, width = picture.shape
-    motion = cv2.getRotationMatrix2D((width / 2, height / 2), turn_deg, zoom)
-    motion[:, 2] += shift * width
-    moved = cv2.warpAffine(picture, motion, (width, height), borderMode=cv2.BORDER_REFLECT)
-    side = int(blur * width) // 2 * 2 + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.float32)
-    return gain * cv2.filter2D(moved, -1, disc / disc.sum())
+from tests.support.dead_leaves import leaves_picture, recapture
 
 
 @settings(max_examples=12, deadline=None)
@@ -39,17 +17,20 @@ def changed(picture: np.ndarray, zoom: float, turn_deg: float, shift: float, blu
 def test_a_scene_agrees_with_itself_however_it_is_shot(
     seed: int, zoom: float, turn_deg: float, shift: float, blur: float, gain: float
 ) -> None:
-    first, second = leaves(seed), changed(leaves(seed), zoom, turn_deg, shift, blur, gain)
+    first, second = (
+        leaves_picture(seed),
+        recapture(leaves_picture(seed), zoom, turn_deg, shift, blur, gain),
+    )
     assert similarity(detail_band(first), detail_band(second)) > 0.6
 
 
 def test_unlike_scenes_do_not_agree() -> None:
-    bands = [detail_band(leaves(seed)) for seed in range(12)]
+    bands = [detail_band(leaves_picture(seed)) for seed in range(12)]
     assert max(similarity(bands[i], bands[j]) for i in range(12) for j in range(i)) < 0.45
 
 
 def test_a_frame_of_another_shape_is_another_scene() -> None:
-    assert similarity(detail_band(leaves(1)), detail_band(leaves(1, 144, 192))) == 0.0
+    assert similarity(detail_band(leaves_picture(1)), detail_band(leaves_picture(1, 144, 192))) == 0.0
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
@@ -64,12 +45,12 @@ def test_vignetting_alone_is_no_texture() -> None:
 
 
 def test_a_frame_too_small_to_tell_has_no_band() -> None:
-    assert detail_band(leaves(0)[:10]) is None
+    assert detail_band(leaves_picture(0)[:10]) is None
 
 
 def test_every_pair_is_a_candidate_among_many_strangers() -> None:
-    sharp = [detail_band(leaves(seed)) for seed in range(40)]
-    blurred = [detail_band(changed(leaves(seed), 1.1, -2.0, -0.05, 0.03, 0.5)) for seed in range(40)]
+    sharp = [detail_band(leaves_picture(seed)) for seed in range(40)]
+    blurred = [detail_band(recapture(leaves_picture(seed), 1.1, -2.0, -0.05, 0.03, 0.5)) for seed in range(40)]
     found = candidate_pairs([*sharp, *blurred])
     assert {(seed, seed + 40) for seed in range(40)} <= set(found)
     assert found == sorted(set(found))

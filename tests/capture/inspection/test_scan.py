@@ -23,7 +23,7 @@ def touch(*paths: Path) -> None:
 def test_every_file_is_found_or_rejected_but_our_own(tmp_path: Path) -> None:
     touch(tmp_path / "b/x 1.NEF", tmp_path / "a.jpg", tmp_path / "notes.txt", tmp_path / ".DS_Store")
     touch(tmp_path / ".trash/x.dng", tmp_path / "out/old.png")
-    found = scan_folders([tmp_path], skip=[tmp_path / "out"])
+    found = scan_folders([tmp_path], excluded=[tmp_path / "out"])
     assert [file.name for file in found.files] == ["a.jpg", "b/x 1.NEF"]
     assert {entry.path: entry.detail for entry in found.rejected} == {
         ".DS_Store": "a hidden file",

@@ -11,12 +11,12 @@ from capture.inspection.content_similarity import similarity
 from capture.inspection.inspect_files import InspectionTask
 from capture.inspection.thumbnails import LONG_SIDE_PX, read_thumbnail, thumbnail_of
 from sdd_toolkit.raw.reading import read_preview
-from tests.capture.inspection.test_content_similarity import leaves
+from tests.support.dead_leaves import leaves_picture
 from tests.support.dng_files import write_dng
 
 
 def colour(seed: int, height: int, width: int) -> np.ndarray:
-    return np.repeat(leaves(seed, height, width)[..., None], 3, axis=-1)
+    return np.repeat(leaves_picture(seed, height, width)[..., None], 3, axis=-1)
 
 
 def test_exposure_and_orientation_fall_out_of_a_thumbnail(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_brackets_shot_twice_give_two_pairs() -> None:
 def test_one_f_number_makes_no_aperture_pair() -> None:
     result = paired("aperture", frame("a", 4), frame("b", 4))
     assert names(result) == []
-    assert [word for _, _, word in result.leftovers] == ["all frames that tell are at f/4"] * 2
+    assert [word for _, _, word in result.leftovers] == ["all known f-numbers are f/4"] * 2
 
 
 def test_names_decide_an_aperture_pair_whose_f_numbers_are_unknown() -> None:
