@@ -1,4 +1,4 @@
-"""The commands `align`, of a manifest, of two photographs or of a stored transform, and `fuse`, of focal stacks."""
+"""Command line of `sdd align` (a manifest, two photographs or a stored transform) and `sdd fuse` (focal stacks)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _apply_transform(
 
 
 def _select_options(names: tuple[str, ...], mode: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that belong to a mode; refuses others that were given."""
+    """The options that belong to a mode; others that were given are refused."""
     for name, value in options.items():
         if name not in names and value not in (None, False):
             raise click.UsageError(f"--{name.replace('_', '-')} does not go with {mode}.")

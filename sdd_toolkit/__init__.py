@@ -1,4 +1,4 @@
-"""The ground floor: records, pixels, files and shards that every room shares."""
+"""Core library of the toolkit: records, RAW reading, manifests, shards, reports and the stages between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["__version__", "iterate", "read_index"]
 
 
 def __getattr__(name: str) -> Any:
-    # Importing the package must not cost importing pandas and h5py.
+    # Late: importing the package must not import pandas and h5py.
     if name in ("iterate", "read_index"):
         from sdd_toolkit.shards import dataframes
 

@@ -1,7 +1,7 @@
-"""`sdd.toml` to frozen, validated configuration; an unknown key names the nearest valid one.
+"""Loads `sdd.toml` into frozen, validated sections; an unknown key is answered with the nearest valid one.
 
-One file, one section per stage. Each room defines its own section (a `Section` subclass); this module
-only reads, validates and fingerprints. Precedence: defaults, then the file, then flags that were given.
+One file, one section a stage. Each package defines its own sections (`Section` subclasses); this module only reads,
+validates and fingerprints. Precedence: defaults, then the file, then flags that were given.
 """
 
 from __future__ import annotations
@@ -90,7 +90,17 @@ def load_section(model: type[SectionT], name: str, path: Path | None, /, **flags
 def validate(
     model: type[SectionT], values: Mapping[str, object], where: str, *, page: str = "docs/configuration.md"
 ) -> SectionT:
-    """`values` as a checked `model`; `where` opens the message when they do not fit, `page` explains every key."""
+    """`values` as a validated `model`.
+
+    Args:
+        model: The section's class.
+        values: By key.
+        where: File and section; opens the error message.
+        page: The page that explains every key, for the hint.
+
+    Raises:
+        ConfigError: Unknown key, wrong type or value out of range.
+    """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -98,10 +108,10 @@ def validate(
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{where}: unknown key {key!r}", hint=_suggest(key, tuple(model.model_fields))) from error
-        # What is wrong with several keys together belongs to none of them.
-        place = f"{key} = {first['input']!r}: " if key else ""
+        # An error of several keys together names none of them.
+        assignment = f"{key} = {first['input']!r}: " if key else ""
         raise ConfigError(
-            f"{where}: {place}{first['msg'].removeprefix('Value error, ')}",
+            f"{where}: {assignment}{first['msg'].removeprefix('Value error, ')}",
             hint=f"see {page} for every key, its type and default",
         ) from error
 

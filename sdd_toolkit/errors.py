@@ -1,4 +1,4 @@
-"""Every deliberate error of the toolkit and its exit code.
+"""The exceptions of the toolkit and their exit codes.
 
 ```
 SddError
@@ -7,7 +7,7 @@ SddError
 │   ├── ManifestError
 │   └── RawError
 ├── IntegrityError   3   bytes are not what the index promises
-├── CameraError      4   the camera said no
+├── CameraError      4   the camera refused or vanished
 ├── CheckpointError  5   a checkpoint does not fit
 └── MissingExtraError 6  an optional dependency is not installed
 ```
@@ -21,10 +21,10 @@ from typing import ClassVar
 
 
 class SddError(Exception):
-    """A deliberate error: what went wrong and where, and what to do about it.
+    """Base of all errors that the toolkit raises on purpose: the problem, its place, and the remedy.
 
     Args:
-        what: One sentence holding the offending value and where it was found.
+        what: One sentence with the offending value and the file, key or option that holds it.
         hint: Something to type or to check.
     """
 
@@ -39,7 +39,7 @@ class SddError(Exception):
         return f"{self.what} ({self.hint})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Worker processes hand errors back pickled; keyword-only arguments need help.
+        # Worker processes return errors pickled; pickle cannot pass keyword-only arguments by itself.
         return _rebuild, (type(self), self.what, self.hint)
 
 

@@ -1,4 +1,4 @@
-"""The records that cross rooms: frozen, JSON-able, facts and paths, never arrays.
+"""The records that packages exchange: frozen dataclasses of facts and paths, which JSON can hold; never arrays.
 
 Conventions, stated once for the whole toolkit:
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Reason(StrEnum):
-    """Why a file or a pair is not in the data set. Closed: nothing is dropped without one of these."""
+    """Reason why a file or a pair is not in the data set. Closed: nothing is dropped without one of these."""
 
     # files (ingest)
     UNSUPPORTED = "unsupported"
@@ -93,7 +93,7 @@ def value_counts(values: Iterable[str | None]) -> dict[str, int]:
 
 
 class PairKind(StrEnum):
-    """What was changed between the blurred and the sharp shot."""
+    """The setting that differs between the blurred and the sharp shot."""
 
     APERTURE = "aperture"
     FOCUS = "focus"
@@ -104,7 +104,7 @@ class PairKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """How a frame was exposed; None where the file does not say.
+    """Exposure settings of a frame; None where the file does not say.
 
     Attributes:
         focus_m: Distance the lens was focused at; `math.inf` at infinity, which JSON spells "Infinity".
@@ -119,14 +119,14 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class FrameMeta:
-    """What a file says about its own making.
+    """Capture metadata of a file.
 
     Attributes:
         taken_at: ISO 8601 local time with sub-seconds, e.g. `2026-05-01T10:00:00.250000`.
         orientation: EXIF orientation 1 … 8; 1 where the file does not say.
         size: (height, width) of the developed frame before orientation; None if unknown.
         utc_offset: How far `taken_at` is ahead of UTC, e.g. `+02:00`; None where the file does not say.
-        serial: Serial number of the body: it tells two bodies of one model apart.
+        serial: Serial number of the body; distinguishes two bodies of one model.
     """
 
     make: str | None = None
@@ -154,11 +154,11 @@ Row = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the blurred frame lies on the sharp one. All lengths are full-size pixels.
+    """Registration of the blurred frame to the sharp one. All lengths are full-size pixels.
 
     Attributes:
         rows: The 3x3 homography, blurred to sharp, row by row, normalised to rows[2][2] = 1.
-        model: Which global model the evidence chose: `identity`, `similarity`, `affine` or `homography`.
+        model: The global model that was selected: `identity`, `similarity`, `affine` or `homography`.
         gain: Linear gain that brings the blurred frame to the sharp frame's brightness, at the frame centre.
         size: (height, width) both frames share.
         box: (left, top, right, bottom), half open, on the sharp grid: where the warped blurred frame is valid.
@@ -175,13 +175,13 @@ class Alignment:
         ncc: Normalised cross-correlation of the blur-matched, aligned frames.
         unexplained_fraction: Share of textured tiles which no disc blur and no small shift explains.
         texture_fraction: Share of tiles with texture to align by.
-        error_px: Its own estimate of the corner error; None if it could not be aligned.
+        error_px: Estimated error at the corners; None if the pair could not be aligned.
         flow_file: npz beside the manifest with the quarter-size residual flow; None if not written.
-        failure: Why the pair cannot be aligned; None if it could.
+        failure: Reason why the pair cannot be aligned; None if it can.
         detail: The measured number behind the failure.
         radial: k of the radial term: a pixel y of the sharp frame shows what the blurred frame holds at the point
             q = H⁻¹y moved away from the frame centre by the factor 1 + k ρ², with ρ the distance of q from the centre
-            in half diagonals. 0 unless `[align] radial` is on and the evidence asks for it.
+            in half diagonals. 0 unless `[align] radial` is on and it improves the fit.
         offset: Linear light added after the gain (flare, black level).
         colour_gain: Gain of R, G, B relative to `gain`; Bayer-weighted mean 1.
         vignetting: (a, b) of the gain's change over the frame, 1 + a ρ² + b ρ⁴ on the sharp grid.
@@ -254,7 +254,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Keep the pair or not; if not, the first rule that failed and the number that failed it."""
+    """Whether a pair is kept; if not, the first rule that failed and the number that failed it."""
 
     keep: bool
     reason: Reason | None = None
@@ -263,7 +263,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Provenance of one stage: what ran, with which configuration, on which inputs. No clock times."""
+    """Provenance of one stage: its version and the fingerprints of its configuration and inputs. No clock times."""
 
     stage: str
     version: str
@@ -273,11 +273,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PairRecord:
-    """One line of a manifest: two frames of one scene and everything learnt about them.
+    """One line of a manifest: two frames of one scene and everything measured on them.
 
     Attributes:
-        measured: Fingerprint of what `quality` was measured on (`manifest.measuring_of`); None in records of earlier
-            versions and where nothing was measured.
+        measured: Fingerprint of the inputs of `quality` (`manifest.measurement_fingerprint`); None in records of
+            earlier versions and where nothing was measured.
     """
 
     id: str
@@ -296,7 +296,7 @@ class PairRecord:
 
 @dataclass(frozen=True, slots=True)
 class RejectedFile:
-    """A file that ended in no pair, and why. `path` is relative to the manifest's root."""
+    """A file that is in no pair, and the reason. `path` is relative to the manifest's root."""
 
     path: str
     reason: Reason
@@ -317,7 +317,7 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a stage did; every command echoes one. `copied` are those of `done` whose pixels an earlier run had made."""
+    """Result of a stage, printed by its command. `copied` counts the pairs of `done` with pixels of an earlier run."""
 
     stage: str
     total: int

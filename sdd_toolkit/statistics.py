@@ -1,6 +1,6 @@
-"""The measured numbers of a data set as one table, and what its columns look like: pure, no files.
+"""The measurements of a data set as one table, with quantiles, lens groups and histograms of its columns.
 
-The report, its CSV and the data card all read their numbers here, so that they cannot disagree.
+The report, its CSV and the data card all take their numbers from here, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in (*TEXT_COLUMNS, "
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """How one measured quantity is spread over the pairs that have it."""
+    """Quantiles of one measured quantity over the pairs that have it."""
 
     count: int
     median: float
@@ -101,7 +101,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Pairs that have something in common, and how their motion and what is left of it are spread.
+    """Pairs of one lens or focus range, and the quantiles of their motion and of its residual.
 
     Attributes:
         lens: Lens and focal length; empty for all pairs.
@@ -122,7 +122,7 @@ class Histogram:
     Attributes:
         edges: (bins + 1,) ascending, in the unit of the values.
         counts: One (bins,) array a group.
-        beyond: How many values lie outside the axis and were counted in its end bins.
+        beyond: Number of values outside the axis, which are counted in its end bins.
         logarithmic: Whether the bins are equally wide in the logarithm.
     """
 
@@ -133,15 +133,15 @@ class Histogram:
 
 
 def table(records: Iterable[PairRecord]) -> pd.DataFrame:
-    """One row a pair with everything known about it, in the order of `COLUMNS`.
+    """One row a pair with all its facts, in the order of `COLUMNS`.
 
     Numbers that were not measured are NaN, missing texts empty. The geometry of a pair whose alignment failed is
     left out: its numbers describe nothing.
     """
-    several = list(records)
+    rows = list(records)
     # In parts: a row of a hundred objects takes ten times the memory of a hundred numbers.
-    starts = range(0, len(several), _ROWS) or (0,)
-    return pd.concat([_table_part(several[start : start + _ROWS]) for start in starts], ignore_index=True)
+    starts = range(0, len(rows), _ROWS) or (0,)
+    return pd.concat([_table_part(rows[start : start + _ROWS]) for start in starts], ignore_index=True)
 
 
 def _table_part(records: Sequence[PairRecord]) -> pd.DataFrame:
@@ -169,14 +169,14 @@ def summary(frame: pd.DataFrame) -> Summary:
             camera_name(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)
         ),
         reasons=value_counts(reason for reason in frame["reason"] if reason),
-        spreads={name: found for name, found in spreads.items() if found is not None},
+        spreads={name: spread for name, spread in spreads.items() if spread is not None},
     )
 
 
 def lens_groups(frame: pd.DataFrame) -> list[Group]:
     """The aligned pairs of a `table` that are not rejected: all, then by lens, each lens by focus distance.
 
-    A lens that is not known, or a focus distance, makes no group; nor does the only focus range of a lens.
+    Unknown lenses and focus distances form no group; nor does the only focus range of a lens.
     """
     good = frame[frame["aligned"] & (frame["verdict"] != REJECTED)]
     if good.empty:
@@ -184,18 +184,22 @@ def lens_groups(frame: pd.DataFrame) -> list[Group]:
     named = zip(good["lens"], good["model"], good["sharp_focal_mm"], strict=True)
     lens = np.array([_lens_text(*entry) for entry in named])
     focus = np.array([focus_range(value) for value in good["sharp_focus_m"]])
-    found = [_group("", "", good)]
+    groups = [_group("", "", good)]
     for name in value_counts(text for text in lens.tolist() if text):
         own = lens == name
-        found.append(_group(name, "", good[own]))
+        groups.append(_group(name, "", good[own]))
         ranges = [label for label in _FOCUS_RANGES if (own & (focus == label)).any()]
         if len(ranges) > 1:
-            found += [_group(name, label, good[own & (focus == label)]) for label in ranges]
-    return found
+            groups += [_group(name, label, good[own & (focus == label)]) for label in ranges]
+    return groups
 
 
 def focus_range(focus_m: float) -> str:
-    """Which of the ranges between `FOCUS_EDGES_M` a distance is in; empty if it is not known."""
+    """Name of the range between `FOCUS_EDGES_M` that holds a distance; empty if it is not known.
+
+    >>> focus_range(1.5)
+    '1 … 2 m'
+    """
     return "" if np.isnan(focus_m) else _FOCUS_RANGES[int(np.searchsorted(FOCUS_EDGES_M, focus_m, side="right"))]
 
 
@@ -212,11 +216,11 @@ def quantiles(values: ArrayLike) -> Quantiles | None:
 def histogram(groups: Sequence[ArrayLike], bins: int | None = None, *, logarithmic: bool = False) -> Histogram | None:
     """Counts of each group over common bins; None if no group holds a finite number.
 
-    The axis spans the first group that holds numbers and as much again on either side if there are other numbers,
-    so that one gross failure does not press all good pairs into one bin; what lies outside counts in the end bins.
+    The axis spans the first group that holds numbers, and as much again on either side where there are other numbers,
+    so that one gross failure does not press all good pairs into one bin; values outside count in the end bins.
 
     Args:
-        groups: Values; NaN and infinities are left out, with `logarithmic` numbers below `LOG_FLOOR` become it.
+        groups: Values; NaN and infinities are left out; with `logarithmic`, smaller numbers become `LOG_FLOOR`.
         bins: Number of bins; by default 8 to 24, growing with the square root of the number of values.
         logarithmic: Bins of equal width in log10, over all groups.
     """
@@ -235,7 +239,11 @@ def histogram(groups: Sequence[ArrayLike], bins: int | None = None, *, logarithm
 
 
 def camera_name(make: str | None, model: str | None) -> str:
-    """Make and model as people write them: `NIKON D850`, not `NIKON CORPORATION NIKON D850`."""
+    """Make and model without the repeated maker.
+
+    >>> camera_name("NIKON CORPORATION", "NIKON D850")
+    'NIKON D850'
+    """
     first, second = (make or "").strip(), (model or "").strip()
     if first and second.lower().startswith(first.split()[0].lower()):
         first = ""
@@ -250,8 +258,8 @@ def _lens_text(lens: str, model: str, focal_mm: float) -> str:
 
 def _group(lens: str, focus: str, frame: pd.DataFrame) -> Group:
     spreads = {name: quantiles(frame[name]) for name in COMPONENTS}
-    known = {name: found for name, found in spreads.items() if found is not None}
-    return Group(lens=lens, focus=focus, pairs=len(frame), spreads=known)
+    measured = {name: spread for name, spread in spreads.items() if spread is not None}
+    return Group(lens=lens, focus=focus, pairs=len(frame), spreads=measured)
 
 
 def _axis(leading: NDArray[np.float64], everything: NDArray[np.float64]) -> tuple[float, float]:

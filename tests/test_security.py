@@ -1,4 +1,4 @@
-"""Files from strangers: no code in them is run, no path in them leaves its root, no name in them is obeyed."""
+"""Untrusted files: no code in them is run, no path leaves its root, no name controls the terminal."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class _TerminalOperator:
 
 
 def _choose_operator(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
-    """A person with plain lines, or nobody with a progress bar and the same lines."""
+    """The terminal with plain lines, or an unattended operator with a progress bar and the same lines."""
     from capture.tether.operator import Unattended
     from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.execution.progress import silent

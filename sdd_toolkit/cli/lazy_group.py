@@ -1,4 +1,4 @@
-"""A lazy click group, and one place that prints every deliberate error with its exit code."""
+"""A click group that imports a command only when it is used, and the handler that turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class LazyGroup(click.Group):
         self.specs = {spec.name: spec for spec in specs}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names in the order of the walk, not of the alphabet."""
+        """The names in the order of the pipeline, not of the alphabet."""
         return [*self.commands, *self.specs]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports the module of a command, only when that command is used."""
+        """The command `cmd_name`; its module is imported now."""
         spec = self.specs.get(cmd_name)
         if spec is None:
             return super().get_command(ctx, cmd_name)
@@ -51,16 +51,16 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Like click's, with a suggestion for a mistyped name."""
-        known = self.list_commands(ctx)
-        if args and args[0] not in known and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" Commands: {', '.join(known)}."
+        """Resolves a command as click does, with a suggestion for a mistyped name."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Commands: {', '.join(names)}."
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One line for each command, from the table."""
+        """Writes one line for each command, without importing it."""
         rows = [(name, command.get_short_help_str()) for name, command in self.commands.items()]
         rows += [(spec.name, spec.line) for spec in self.specs.values()]
         with formatter.section("Commands"):
@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
 
 
 def run_cli(group: click.Group) -> None:
-    """Runs `group` on the process's arguments; a deliberate error is two lines and its exit code."""
+    """Runs `group` on the arguments of the process; an `SddError` is printed as two lines and sets the exit code."""
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
@@ -82,11 +82,11 @@ def run_cli(group: click.Group) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        # Another one while Python ends would kill it with no exit code of ours.
+        # A second interrupt during shutdown would end the process with another exit code.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # click hides the KeyboardInterrupt, which may know better how to go on.
-        how = str(error.__cause__ or error) or "run the same command again to resume"
-        click.echo(f"interrupted: {escape_unprintable(how)}", err=True)
+        # click hides the KeyboardInterrupt, whose message may say how to resume.
+        advice = str(error.__cause__ or error) or "run the same command again to resume"
+        click.echo(f"interrupted: {escape_unprintable(advice)}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""What a terminal is shown, and never obeys: names of files, cameras and lenses come from strangers."""
+"""Escapes control characters in text from untrusted files before it is printed to a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import logging
 
 
 def escape_unprintable(text: str) -> str:
-    """`text` on one line; line ends, escape sequences and other characters a terminal obeys are spelt out."""
+    """`text` on one line, with line ends, escape sequences and other control characters spelt out.
+
+    >>> escape_unprintable("IMG\\x1b[2J.dng")
+    'IMG\\\\x1b[2J.dng'
+    """
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Log records whose message is `printable`; a traceback below it keeps its lines."""
+    """Formats log records with their message escaped; a traceback below it keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 logging's own name
-        """The line of a record."""
+        """The escaped message of a record."""
         return escape_unprintable(super().formatMessage(record))

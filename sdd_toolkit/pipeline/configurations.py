@@ -1,4 +1,4 @@
-"""Where a pair comes from: the configurations behind fingerprints, the libraries' versions, the chain of a pair."""
+"""Stores the configuration behind each fingerprint in `configurations.json`, beside the manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Configurations = dict[str, dict[str, Any]]
 
 
 def copy_configurations(source: Path, out: Path, stage: str, config: Section) -> None:
-    """Keeps a stage's configuration in `out`, and those that lie beside its input in `source`."""
+    """Adds a stage's configuration to those in the folder `out`, and those beside its input in the folder `source`."""
     before, here = read_configurations(source), read_configurations(out)
     both = {**here, **before, config.fingerprint(): configuration_entry(stage, config)}
     if both != here:
@@ -28,28 +28,30 @@ def copy_configurations(source: Path, out: Path, stage: str, config: Section) ->
 
 
 def configuration_entry(stage: str, config: Section) -> dict[str, Any]:
-    """What is kept of a configuration: the stage's name and every value, defaults too."""
+    """The stored form of a configuration: the stage's name and every value, defaults too."""
     return {"stage": stage, "values": config.model_dump(mode="json")}
 
 
 def read_configurations(folder: Path) -> Configurations:
-    """The configurations in `folder` by fingerprint; those that do not have theirs are left out."""
+    """The configurations in `folder` by fingerprint; entries that do not match theirs are left out."""
     try:
-        found = json.loads((folder / CONFIGURATIONS).read_text(encoding="utf-8"))
+        content = json.loads((folder / CONFIGURATIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return valid_configurations(found) if isinstance(found, dict) else {}
+    return valid_configurations(content) if isinstance(content, dict) else {}
 
 
-def valid_configurations(found: Mapping[str, Any]) -> Configurations:
-    """Those entries of `found` that hash to their fingerprint."""
-    return {key: entry for key, entry in found.items() if isinstance(entry, dict) and _has_its_fingerprint(key, entry)}
+def valid_configurations(entries: Mapping[str, Any]) -> Configurations:
+    """The entries that hash to their fingerprint."""
+    return {
+        key: entry for key, entry in entries.items() if isinstance(entry, dict) and _has_its_fingerprint(key, entry)
+    }
 
 
-def configurations_of(records: Iterable[PairRecord], known: Mapping[str, dict[str, Any]]) -> Configurations:
-    """Those of `known` that steps of `records` went by."""
-    wanted = {step.config for record in records for step in record.history}
-    return {key: known[key] for key in sorted(wanted) if key in known}
+def configurations_of(records: Iterable[PairRecord], configurations: Mapping[str, dict[str, Any]]) -> Configurations:
+    """The `configurations` that steps of `records` refer to."""
+    used = {step.config for record in records for step in record.history}
+    return {key: configurations[key] for key in sorted(used) if key in configurations}
 
 
 def _has_its_fingerprint(key: str, entry: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
-"""Where everything of a data set in the making lies, and what `sdd build` needs to know.
+"""The paths inside a data set folder, and section `[build]` of the configuration.
 
-The recipe itself, the straight line through all stages, is in `cli.py`: only the front door knows every room.
+The order of the stages of `sdd build` is in `cli.py`, the only module that may import every package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sdd_toolkit.storage.locations import Location, parse_location
 
 
 class BuildConfig(Section):
-    """What `sdd build` builds from what, section `[build]`."""
+    """Sources and destination of `sdd build`, section `[build]`."""
 
     sources: tuple[str, ...] = Field((), description="Folders with RAW files, relative to the configuration file.")
     out: str | None = Field(None, description="Folder of the data set, relative to the configuration file.")
@@ -34,10 +34,15 @@ class BuildConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class DatasetFolder:
-    """The layout of a data set's folder."""
+    """The paths inside the folder of a data set.
+
+    Attributes:
+        folder: The folder.
+        shards_location: Folder of the shards, where it is another one than `shards` in `folder`.
+    """
 
     folder: Path
-    shards_at: Location | None = None
+    shards_location: Location | None = None
 
     @property
     def ingested(self) -> Path:
@@ -62,7 +67,7 @@ class DatasetFolder:
     @property
     def shards(self) -> Location:
         """Folder of the shards, their index and the data card."""
-        return self.folder / "shards" if self.shards_at is None else self.shards_at
+        return self.folder / "shards" if self.shards_location is None else self.shards_location
 
     @property
     def report(self) -> Path:

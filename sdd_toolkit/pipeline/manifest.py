@@ -1,7 +1,7 @@
-"""The manifest: JSON Lines, a header then one `PairRecord` a line, written atomically.
+"""Reads and writes manifests: JSON Lines with a header and one `PairRecord` a line.
 
-The header names the root that all file paths are relative to, itself relative to the manifest's folder, so
-a data set folder and its sources can be moved together.
+The header names the root that all file paths are relative to, itself relative to the manifest's folder, so that a data
+set folder and its sources can be moved together. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 FORMAT = "sdd-manifest"
 VERSION = 1
-_LONGEST_ID = 200  # bytes; leaves room for suffixes in the 255 that file systems allow
+_LONGEST_ID = 200  # bytes; file systems allow 255, and the stages append suffixes
 _RECORD = TypeAdapter(PairRecord)
 
 
 @dataclass(frozen=True, slots=True)
 class _RecordId:
-    """As much of a line as it takes to know whose it is."""
+    """The id of a line, without the cost of parsing the rest."""
 
     id: str
 
@@ -49,7 +49,7 @@ _RECORD_ID = TypeAdapter(_RecordId)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The pairs of a data set in the making.
+    """The pairs of a data set that is being built.
 
     Attributes:
         root: Folder that every `FileRef.path` is relative to.
@@ -60,7 +60,7 @@ class Manifest:
     records: tuple[PairRecord, ...]
 
     def locate(self, ref: FileRef) -> Path:
-        """Where the file of `ref` lies; refused if it would leave the root."""
+        """The path of the file of `ref`; refused if it would leave the root."""
         return resolve_inside(self.root, ref.path)
 
 
@@ -81,10 +81,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def stream_records(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
-    """The root of a manifest, and its pairs one by one with their lines: a large manifest need not fit into memory.
+    """The root of a manifest, and an iterator over its pairs and their lines, for manifests larger than memory.
 
     Raises:
-        ManifestError: See `read`; what is wrong with a line is raised when its turn comes.
+        ManifestError: See `read_manifest`; a malformed line raises it when it is reached.
     """
     lines = _read_lines(path)
     header = _parse_header(path, next(lines, ""))
@@ -92,14 +92,14 @@ def stream_records(path: Path) -> tuple[Path, Iterator[tuple[PairRecord, str]]]:
 
 
 def _parse_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[PairRecord, str]]:
-    seen: set[str] = set()
+    ids: set[str] = set()
     for number, line in enumerate(lines, 2):
         if not line.strip():
             continue
         record = parse_record(line, f"{path}, line {number}")
-        if record.id in seen:
+        if record.id in ids:
             raise ManifestError(f"{path}: the pair {record.id!r} appears twice", hint="make the ids unique")
-        seen.add(record.id)
+        ids.add(record.id)
         yield record, line
 
 
@@ -121,7 +121,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def write_lines(path: Path, root: Path, lines: Iterable[str]) -> None:
-    """Writes a manifest of lines in the order of their pairs' ids, as `write` does."""
+    """Writes a manifest from lines that are sorted by pair id; see `write_manifest`."""
     relative = os.path.relpath(root.resolve(), path.parent.resolve())
     header = to_json({"format": FORMAT, "version": VERSION, "root": relative.replace(os.sep, "/")})
     with replace_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
@@ -130,7 +130,7 @@ def write_lines(path: Path, root: Path, lines: Iterable[str]) -> None:
 
 
 def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> Step:
-    """The provenance entry of `stage` on `record`: equal steps mean the work need not be done again.
+    """The provenance entry of `stage` for `record`; a pair with an equal step is not worked on again.
 
     The inputs are the two files' hashes, the history before this stage and `more`.
     """
@@ -140,7 +140,7 @@ def step_of(stage: str, config: Section, record: PairRecord, **more: object) -> 
 
 
 def measurement_fingerprint(record: PairRecord, more: Mapping[str, str]) -> str:
-    """Fingerprint of all that the `Quality` of a pair rests on: version, both files, the alignment and `more`."""
+    """Fingerprint of the inputs of a pair's `Quality`: version, both files, the alignment and `more`."""
     aligned = record.alignment and replace(record.alignment, flow_file=None)
     files = [record.blur.sha256, record.sharp.sha256]
     return fingerprint_text(to_json({"version": __version__, "files": files, "alignment": aligned, **more}))
@@ -165,18 +165,18 @@ def read_finished(path: Path) -> dict[str, str]:
 
 
 def lines_by_id(lines: Iterable[str]) -> dict[str, str]:
-    """The lines of a journal by the id they tell; the others, torn by a kill, are left out."""
-    found: dict[str, str] = {}
+    """The lines of a journal by pair id; lines torn by a kill are left out."""
+    by_id: dict[str, str] = {}
     for line in lines:
         try:
-            found[_RECORD_ID.validate_json(line).id] = line
+            by_id[_RECORD_ID.validate_json(line).id] = line
         except ValidationError:
             continue
-    return found
+    return by_id
 
 
 def try_parse_record(line: str) -> PairRecord | None:
-    """The record of a line of an earlier run; None if it does not fit."""
+    """The record of a line of an earlier run; None if it does not fit the schema."""
     try:
         return _RECORD.validate_json(line)
     except ValidationError:
@@ -184,36 +184,37 @@ def try_parse_record(line: str) -> PairRecord | None:
 
 
 def has_step(record: PairRecord | None, step: Step) -> bool:
-    """Whether `record` already went through exactly this `step`."""
+    """Whether the history of `record` holds exactly this `step`."""
     return record is not None and step in record.history
 
 
 def has_step_of_other_config(record: PairRecord, step: Step) -> bool:
-    """Whether `record` went through a step that differs from this one in nothing but its configuration."""
+    """Whether the history of `record` holds a step that differs from this one only in its configuration."""
     return any(
-        (one.stage, one.version, one.inputs) == (step.stage, step.version, step.inputs) for one in record.history
+        (earlier.stage, earlier.version, earlier.inputs) == (step.stage, step.version, step.inputs)
+        for earlier in record.history
     )
 
 
 def reason_of(record: PairRecord) -> Reason | None:
-    """Why the pair was rejected; None if it was not."""
+    """The reason why the pair was rejected; None if it was not."""
     return None if record.verdict is None else record.verdict.reason
 
 
 def reject_counts(records: Iterable[PairRecord]) -> dict[str, int]:
-    """How many records were rejected for each reason, most frequent first."""
+    """Number of records rejected for each reason, most frequent first."""
     return value_counts(map(reason_of, records))
 
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Records hold no cycles; looking for some takes as long as reading them."""
-    before = gc.isenabled()
+    """Pauses the garbage collector: records hold no cycles, and searching for some doubles the time of reading."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if before:
+        if was_enabled:
             gc.enable()
 
 
@@ -235,14 +236,14 @@ def _parse_header(path: Path, line: str) -> dict[str, Any]:
 
 
 def parse_record(line: str, where: str) -> PairRecord:
-    """The record that `line` holds, checked: its id can name a file, its paths stay below their root.
+    """Parses and checks a line: its id can name a file, its paths stay below their root.
 
     Args:
         line: JSON.
         where: File and line, for the message.
 
     Raises:
-        ManifestError: It is none.
+        ManifestError: The line holds no such record.
     """
     try:
         record = _RECORD.validate_json(line)
@@ -260,29 +261,29 @@ def parse_record(line: str, where: str) -> PairRecord:
 
 
 def _as_mapping(value: Any) -> dict[str, Any]:
-    """A dataclass as a mapping. JSON has no infinity: a lens focused there is spelt out, any other stays an error."""
+    """A dataclass as a mapping. JSON has no infinity: that of `focus_m` becomes a text, any other stays an error."""
     kind: Any = type(value)
     names, values = _field_getter(kind)
-    found = dict(zip(names, values(value), strict=True))
-    if found.get("focus_m") == math.inf:
-        found["focus_m"] = "Infinity"
-    return found
+    mapping = dict(zip(names, values(value), strict=True))
+    if mapping.get("focus_m") == math.inf:
+        mapping["focus_m"] = "Infinity"
+    return mapping
 
 
 @lru_cache
 def _field_getter(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]:
-    """The names of a dataclass's fields, and what gets their values."""
+    """The names of a dataclass's fields, and a function that returns their values."""
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is no part of JSON")
     names = tuple(entry.name for entry in fields(kind))
     return names, attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
 
 
-# `asdict` copies everything it finds, which takes several times longer.
+# `asdict` copies every value, which takes several times longer.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_mapping)
 
 
 def is_file_name(name: str) -> bool:
-    """Whether files may be called after a pair of this id: the stages do so."""
+    """Whether a pair id can be part of file names, as the stages use it."""
     plain = name.isprintable() and not name.startswith(".") and not set(name) & set("/\\")
     return plain and 0 < len(name.encode()) <= _LONGEST_ID

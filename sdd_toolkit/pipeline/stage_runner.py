@@ -34,7 +34,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[SectionT]):
-    """What a worker gets: one pair as the input manifest has it, and where things lie.
+    """A task for a worker: one pair of the input manifest, the folders and the configuration.
 
     Attributes:
         record: The pair.
@@ -49,17 +49,17 @@ class Job(Generic[SectionT]):
     config: SectionT
 
     def locate(self, ref: FileRef) -> Path:
-        """Where the file of `ref` lies; refused if it would leave the root."""
+        """The path of the file of `ref`; refused if it would leave the root."""
         return resolve_inside(self.root, ref.path)
 
 
 def reject(record: PairRecord, reason: Reason, detail: str = "") -> PairRecord:
-    """`record` with a verdict against it; its earlier measurements stay."""
+    """`record` with a verdict against it; its measurements are kept."""
     return replace(record, verdict=Verdict(keep=False, reason=reason, detail=detail))
 
 
 def describe_change(job: Job[SectionT]) -> str:
-    """Which of the pair's two files is missing or not the one that was ingested, and how; empty if both are."""
+    """Names a file of the pair that is missing or differs from the ingested one, and the difference; empty if none."""
     for name, ref in (("blur", job.record.blur), ("sharp", job.record.sharp)):
         path = job.locate(ref)
         try:
@@ -81,7 +81,7 @@ class PairStage(Generic[SectionT]):
         name: The stage's name in the provenance.
         config: The stage's section; goes into the provenance and to `work`.
         work: Picklable function that a worker calls; returns the record with its new facts. A bad pair is a
-            `rejected` record, not an exception. The provenance step is added by `work_through`.
+            record with a verdict (`reject`), not an exception. The provenance step is added by `work_through`.
     """
 
     def __init__(self, name: str, config: SectionT, work: Callable[[Job[SectionT]], PairRecord]) -> None:
@@ -240,7 +240,7 @@ def _needs_retry(record: PairRecord) -> bool:
 
 
 def _read_journal(journal: Path) -> dict[str, str]:
-    """The lines of a killed run by id; one torn by the kill is left out."""
+    """The lines of a killed run by pair id; a line torn by the kill is left out."""
     if not journal.is_file():
         return {}
     return manifest.lines_by_id(journal.read_text(encoding="utf-8", errors="replace").split("\n"))
@@ -251,14 +251,14 @@ def _open_journal(journal: Path, overwrite: bool) -> Iterator[TextIO]:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         stream = journal.open("w" if overwrite else "a", encoding="utf-8", newline="\n")
-        # Ends the line a kill may have torn.
+        # Ends a line that a kill may have torn.
         stream.write("\n")
     except OSError as error:
         raise write_error(journal, error) from error
     try:
         yield stream
     except BaseException:
-        with suppress(OSError):  # what could not be written cannot be written now; the first error is the one to tell
+        with suppress(OSError):  # closing writes what is buffered: the first error counts
             stream.close()
         raise
     try:

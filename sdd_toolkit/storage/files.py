@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Atomic file writing (a reader sees the old file or the new one), SHA-256, CSV and safe relative paths."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def replace_atomically(path: Location, *, shared: bool = False) -> Iterator[Path]:
     """Yields a temporary name beside `path`; on success it is synced and renamed onto `path`.
 
-    A file for a store is made in the folder for temporary files and brought there whole.
+    A file for an object store is written to a temporary folder and uploaded whole.
 
     Args:
-        path: The file to be.
-        shared: Whether another process may be writing the same file: the temporary name is then nobody else's.
+        path: The file to write.
+        shared: Whether another process may write the same file at once; the temporary name is then unique.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -71,7 +71,7 @@ def _upload_on_success(path: Remote) -> Iterator[Path]:
 
 
 def write_error(path: Location, error: OSError) -> SddError:
-    """`error`, met while writing `path`, as something the user can act on."""
+    """An `InputError` with advice for an `OSError` raised while `path` was written."""
     if error.errno in _DISK_FULL:
         return InputError(f"no space left while writing {path}", hint="free some space and run the same again")
     return InputError(f"cannot write {path}: {error.strerror or error}", hint="check the folder and its rights")
@@ -129,7 +129,7 @@ def resolve_inside(root: Location, relative: str) -> Location:
 
 
 def check_relative(relative: str, where: str) -> None:
-    """Refuses a path that is empty, absolute or goes up, whatever root it is relative to.
+    """Refuses a relative path that is empty, absolute or holds `..`.
 
     Args:
         relative: The path.
@@ -138,21 +138,24 @@ def check_relative(relative: str, where: str) -> None:
     Raises:
         ManifestError: The path could leave its root.
     """
-    # Spelt out, for it is asked for every file of a manifest and making a Path takes twenty times longer.
+    # Without pathlib: this runs for every file of a manifest, and creating a Path takes twenty times longer.
     if not relative or relative[0] == "/" or ".." in relative.split("/") or "\0" in relative:
         raise ManifestError(f"{relative[:200]!r} leaves its root ({where})", hint=_STAY_BELOW)
 
 
 class DeferredErrorFile(io.FileIO):
-    """A file that remembers its first failure instead of raising it.
+    """A file that stores its first write error instead of raising it.
 
-    HDF5 cannot let go of a file it cannot write: on a full disk it takes the whole process with it.
+    HDF5 aborts the process if a write fails while it closes a file; so write errors are recorded and raised later.
+
+    Attributes:
+        failure: The first error; None if there was none.
     """
 
     failure: OSError | None = None
 
     def write(self, data: Buffer) -> int:
-        """Writes all of `data`; pretends to once the disk is full."""
+        """Writes all of `data`; after the first error nothing is written, and success reported."""
         rest = memoryview(data).cast("B")
         length = len(rest)
         try:
@@ -163,7 +166,7 @@ class DeferredErrorFile(io.FileIO):
         return length
 
     def truncate(self, size: int | None = None) -> int:
-        """Sets the length of the file; pretends to once the disk is full."""
+        """Sets the length of the file; an error is stored, and success reported."""
         try:
             return super().truncate(size)
         except OSError as error:
@@ -181,6 +184,6 @@ def sync_to_disk(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    # A parent that is itself a file makes unlink fail too; the first error is the one to tell.
+    # If a parent is itself a file, unlink fails too; the first error is reported.
     with suppress(OSError):
         path.unlink()

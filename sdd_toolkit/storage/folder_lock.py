@@ -1,6 +1,6 @@
-"""Who works in a folder: a lock of the kernel, with a word on its holder, so that two builds never mix their files.
+"""An exclusive OS lock on an output folder, so that two builds never write to it at once; it records its holder.
 
-The lock goes with the process that holds it, however that dies; worker processes do not inherit it. On network file
+The lock ends with the process that holds it, however that dies; worker processes do not inherit it. On network file
 systems it is as good as their `flock`: NFS passes it to the server, some cluster file systems keep it to one machine.
 """
 
@@ -29,13 +29,13 @@ LOCK_FILES = (LOCK, HOLDER, HOLDER + PARTIAL)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a folder.
+    """The process that holds the lock of a folder.
 
     Attributes:
         host: Name of the machine.
-        pid: The process there.
+        pid: Its process id there.
         command: Its command line.
-        since: When it took the lock, local time with its distance from UTC, ISO 8601.
+        since: Time of locking, local time with its distance from UTC, ISO 8601.
     """
 
     host: str
@@ -46,14 +46,14 @@ class Holder:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process; makes it if need be, and removes it again if nothing was written.
+    """Locks `folder` for this process; creates it where needed, and removes it again if nothing was written.
 
     Raises:
-        InputError: Another process holds it (the message says who), or nothing can be written there.
+        InputError: Another process holds the lock (the message names it), or the folder cannot be written.
     """
-    from filelock import FileLock, Timeout  # a command that only reads need not load it
+    from filelock import FileLock, Timeout  # late: a command that only reads does not need it
 
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
@@ -62,24 +62,24 @@ def folder_lock(folder: Path) -> Iterator[None]:
         hint = "wait for it, stop it, or choose another folder"
         raise InputError(f"{folder} is in use by {_describe_holder(folder)}", hint=hint) from error
     except OSError as error:
-        _remove_empty(made)
+        _remove_empty(created)
         raise write_error(folder, error) from error
     try:
         write_text(folder / HOLDER, json.dumps(asdict(_this_process())) + "\n")
         yield
     finally:
-        # Before the lock is given back: afterwards they may be another's.
+        # Before the release: afterwards they may belong to another process.
         for name in LOCK_FILES[::-1]:
             with suppress(OSError):
                 (folder / name).unlink()
         lock.release()
-        _remove_empty(made)
+        _remove_empty(created)
 
 
-def _remove_empty(made: list[Path]) -> None:
-    """Removes folders made for the lock alone; those with anything in them stay."""
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders created for the lock; those that hold files stay."""
     with suppress(OSError):
-        for folder in made:
+        for folder in folders:
             folder.rmdir()
 
 
@@ -91,7 +91,7 @@ def _this_process() -> Holder:
 
 def _describe_holder(folder: Path) -> str:
     try:
-        told = Holder(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
+        holder = Holder(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return "another process that has just started"
-    return f"process {told.pid} on {told.host} since {told.since}: {told.command}"
+    return f"process {holder.pid} on {holder.host} since {holder.since}: {holder.command}"

@@ -1,4 +1,4 @@
-"""Where shards lie: a folder on a disk, a `Path`, or one in a store, a `Remote`. The only importer of fsspec.
+"""Locations of shards: a folder on a disk (`Path`) or in an object store (`Remote`). The only importer of fsspec.
 
 A `Remote` has the few methods of `Path` that shards need, so that what works on one works on the other.
 """
@@ -19,24 +19,30 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://[^/?#]*[^?#]*")
-# A put is whole or not at all here, by the store's own word; elsewhere a file comes under another name and is moved.
+# These stores document uploads as atomic; elsewhere a file is uploaded under another name and moved.
 _ATOMIC = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 _PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `Path.stat` tells of a file, as far as a store knows it."""
+    """The part of `os.stat_result` that object stores have too."""
 
     st_size: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Remote:
-    """A file or folder in a store, by its URL without a slash at the end.
+    """A file or folder in an object store.
 
-    Its methods are those of `Path` with the same names. A file that is not there is a FileNotFoundError; whatever else
-    the store says is an InputError, for credentials and networks have many ways to fail.
+    Its methods are those of `Path` with the same names. A missing file raises FileNotFoundError, any other failure of
+    the store (credentials, network) InputError.
+
+    Attributes:
+        url: Without a slash at the end.
+
+    >>> (Remote("s3://bucket/set") / "index.json").name
+    'index.json'
     """
 
     url: str
@@ -54,30 +60,30 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return self.url.partition("://")[2].rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
-        """Of the name, as `Path.suffix`."""
+        """The suffix of the name, as `Path.suffix`."""
         return Path(self.name).suffix
 
     @property
     def suffixes(self) -> list[str]:
-        """Of the name, as `Path.suffixes`."""
+        """The suffixes of the name, as `Path.suffixes`."""
         return Path(self.name).suffixes
 
     @property
     def parent(self) -> Remote:
-        """The folder it lies in."""
+        """The folder that holds it."""
         return Remote(self.url.rpartition("/")[0])
 
     def with_name(self, name: str) -> Remote:
-        """A file beside it."""
+        """A file in the same folder."""
         return self.parent / name
 
     def resolve(self) -> Remote:
-        """Itself: a URL means the same everywhere."""
+        """Itself: a URL is absolute."""
         return self
 
     def read_bytes(self) -> bytes:
@@ -90,7 +96,7 @@ class Remote:
         return self.read_bytes().decode(encoding)
 
     def open(self, mode: str = "rb") -> BufferedIOBase:
-        """For reading anywhere in the file; pieces are fetched as they are asked for."""
+        """A seekable stream for reading; ranges are fetched when they are read."""
         if mode != "rb":
             raise ValueError(f"mode {mode!r}: files in a store are written whole, by write_bytes or put")
         with _file_system(self) as (files, path):
@@ -98,25 +104,25 @@ class Remote:
             return stream
 
     def is_file(self) -> bool:
-        """Whether there is such a file now."""
+        """Whether the file exists."""
         with _file_system(self) as (files, path):
             return bool(files.isfile(path))
 
     def exists(self) -> bool:
-        """Whether there is such a file or folder now."""
+        """Whether the file or folder exists."""
         with _file_system(self) as (files, path):
             return bool(files.exists(path))
 
     def stat(self) -> Status:
-        """Its size."""
+        """The size of the file."""
         with _file_system(self) as (files, path):
             return Status(int(files.info(path)["size"]))
 
     def iterdir(self) -> Iterator[Remote]:
-        """The files and folders directly in it; a folder that is not there is a FileNotFoundError, or empty."""
+        """The files and folders directly in it, sorted; a missing folder raises FileNotFoundError or is empty."""
         with _file_system(self) as (files, path):
-            found = [str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(path, detail=False)]
-        return iter([self / name for name in sorted(found) if name])
+            names = [str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(path, detail=False)]
+        return iter([self / name for name in sorted(names) if name])
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the file."""
@@ -128,38 +134,38 @@ class Remote:
                 raise
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Makes it a folder, where a store has such a thing."""
+        """Creates the folder, where the store has folders."""
         with _file_system(self) as (files, path):
             files.makedirs(path, exist_ok=exist_ok)
 
     def write_bytes(self, content: bytes) -> None:
-        """Writes the whole file, or leaves what was there."""
-        with self._arriving() as (files, path):
+        """Writes the whole file, or leaves the old one."""
+        with self._upload_path() as (files, path):
             files.pipe_file(path, content)
 
     def put(self, source: Path) -> None:
-        """Copies a whole local file here, or leaves what was there."""
-        with self._arriving() as (files, path):
+        """Uploads a whole local file, or leaves the old one."""
+        with self._upload_path() as (files, path):
             files.put_file(str(source), path)
             if int(files.info(path)["size"]) != source.stat().st_size:
                 raise OSError(f"{files.info(path)['size']} bytes arrived of {source.stat().st_size}")
 
     @contextmanager
-    def _arriving(self) -> Iterator[tuple[Any, str]]:
-        """The store, and the name to bring the new content under."""
+    def _upload_path(self) -> Iterator[tuple[Any, str]]:
+        """The file system, and the path to upload the new content to; on success it is moved to its own."""
         with _file_system(self) as (files, path):
             folder = path.rpartition("/")[0]
             if self.protocol in _ATOMIC:
                 yield files, path
                 return
             files.makedirs(folder, exist_ok=True)
-            passing = f"{path}.{os.urandom(4).hex()}{_PARTIAL}"
+            temporary = f"{path}.{os.urandom(4).hex()}{_PARTIAL}"
             try:
-                yield files, passing
-                files.mv(passing, path)
+                yield files, temporary
+                files.mv(temporary, path)
             except BaseException:
                 with suppress(Exception):
-                    files.rm_file(passing)
+                    files.rm_file(temporary)
                 raise
 
 
@@ -167,7 +173,7 @@ Location = Path | Remote
 
 
 def parse_location(text: str | Path | Remote) -> Location:
-    """A `Remote` for anything like `s3://bucket/folder`, otherwise a `Path`."""
+    """A `Remote` for a URL such as `s3://bucket/folder`, otherwise a `Path`."""
     if isinstance(text, str) and _URL.fullmatch(text):
         return Remote(text.rstrip("/"))
     return text if isinstance(text, Remote) else Path(text)
@@ -175,17 +181,17 @@ def parse_location(text: str | Path | Remote) -> Location:
 
 @contextmanager
 def _file_system(remote: Remote) -> Iterator[tuple[Any, str]]:
-    """The file system and the path in it; what it raises becomes something a user can act on."""
+    """The fsspec file system of `remote` and the path in it; its errors become an `InputError` with advice."""
     try:
         from fsspec.core import url_to_fs
 
         files, path = url_to_fs(remote.url)
-        # Listings are remembered by some, and other workers write here.
+        # Some cache listings, and other workers write to the same folder.
         files.invalidate_cache()
         yield files, path
     except (FileNotFoundError, SddError):
         raise
-    except Exception as error:  # every store has its own kinds
+    except Exception as error:  # every store has its own exceptions
         _raise_input_error(remote, error)
 
 
@@ -194,11 +200,13 @@ def _raise_input_error(remote: Remote, error: Exception) -> NoReturn:
         if remote.protocol in ("s3", "s3a", "gs", "gcs"):
             package = "s3fs" if remote.protocol.startswith("s3") else "gcsfs"
             raise MissingExtraError.of(package, "cloud") from error
-        raise InputError(f"{remote}: {error}", hint="install what fsspec asks for") from error
+        raise InputError(f"{remote}: {error}", hint="install the package that fsspec names") from error
     if isinstance(error, ValueError) and "rotocol" in str(error):
-        raise InputError(f"{remote}: {error}", hint="use a folder, s3://, gs:// or another URL fsspec knows") from error
-    what = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{remote}: {error}", hint="use a folder, s3://, gs:// or another URL that fsspec supports"
+        ) from error
+    message = " ".join(str(error).split()) or type(error).__name__
     raise InputError(
-        f"cannot reach {remote}: {type(error).__name__}: {what[:300]}",
+        f"cannot reach {remote}: {type(error).__name__}: {message[:300]}",
         hint="check the address, the network, the credentials and the rights on it, then run the same again",
     ) from error

@@ -78,8 +78,8 @@ def test_an_evaluation_without_a_checkpoint_says_what_is_missing(shards: Path, t
 
 
 @pytest.mark.parametrize("command", [train, evaluate, deblur])
-def test_every_option_has_help_and_the_first_line_is_the_doors(command: click.Command) -> None:
+def test_every_option_has_help_and_the_first_line_is_that_of_the_table(command: click.Command) -> None:
     assert all(option.help for option in command.params if isinstance(option, click.Option))
-    (line,) = [door.line for door in COMMANDS if door.name == command.name]
+    (line,) = [spec.line for spec in COMMANDS if spec.name == command.name]
     assert command.help is not None
     assert command.help.splitlines()[0] == line
