@@ -1,1 +1,1 @@
-"""Registers a pair: homography, residual flow, statistics and the verdict."""
+"""Registration of a pair: from two frames in memory, from two photographs, and as a stage over a manifest."""

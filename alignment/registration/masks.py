@@ -1,4 +1,4 @@
-"""Masks a user painted on the sharp frame: white may be used for alignment, black is ignored."""
+"""User masks on the sharp frame: white pixels may be used for alignment, black ones are ignored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def find_mask(masks: Path | None, pair_id: str) -> Path | None:
-    """The mask of a pair: `masks` itself if it is a file, `masks/ID.png` (or .tif, .tiff) if it is a folder."""
+    """Path of a pair's mask: `masks` itself if it is a file, `masks/ID.png` (or .tif, .tiff) if it is a folder."""
     if masks is None or not masks.is_dir():
         return masks
     candidates = (masks / f"{pair_id}{suffix}" for suffix in SUFFIXES)
@@ -29,7 +29,11 @@ def find_mask(masks: Path | None, pair_id: str) -> Path | None:
 
 
 def check_masks(masks: Path, pair_ids: Sequence[str]) -> None:
-    """Warns of pairs without a mask; refuses what can only be a mistake.
+    """Warns of pairs without a mask.
+
+    Args:
+        masks: `--mask`, a file or a folder.
+        pair_ids: All pairs of the manifest.
 
     Raises:
         InputError: There is no such file or folder, or the folder holds no mask of any of the pairs.
@@ -42,17 +46,17 @@ def check_masks(masks: Path, pair_ids: Sequence[str]) -> None:
     if len(without) == len(pair_ids):
         raise InputError(
             f"{masks} holds no mask of any of the {len(pair_ids)} pairs",
-            hint=f"call them after the pairs: {without[0]}.png",
+            hint=f"name them after the pairs: {without[0]}.png",
         )
     _LOG.warning("%d of %d pairs have no mask in %s: %s", len(without), len(pair_ids), masks, ", ".join(without[:5]))
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where the frames may be compared, at half size.
+    """Reads a mask at half size: where the frames may be compared.
 
     Args:
-        path: PNG or TIFF; white is at least half of its range in every channel.
-        size: (height, width) of the developed sharp frame, which the mask must have, or half of it.
+        path: PNG or TIFF; white is more than half of its range in every channel.
+        size: (height, width) of the developed sharp frame. The mask has this size or half of it.
 
     Returns:
         (height / 2, width / 2) bool; a half-size pixel may be used if all four of its full-size pixels may.
@@ -66,7 +70,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     height, width = size
     if white.shape == (height // 2, width // 2):
         return np.asarray(white, dtype=np.bool_)
-    # Development leaves out an odd last row or column, which a mask painted on the photograph still has.
+    # Development crops an odd last row or column, which a mask painted on the photograph still has.
     even = white[: white.shape[0] // 2 * 2, : white.shape[1] // 2 * 2]
     if even.shape != (height, width):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Two photographs, no manifest: aligned, exported, and shown before and after."""
+"""Alignment of two photographs without a manifest: transform, aligned frame, and a picture to check it by."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ def align_photographs(
     follow_flow: bool = False,
     overwrite: bool = False,
 ) -> tuple[Report, Transform]:
-    """Aligns one photograph to another and writes all there is to know about it.
+    """Aligns one photograph to another and writes the transform, the aligned frame and a picture to check it by.
 
     Args:
-        blur: The defocused photograph, RAW or image; BLUR stands for its name below.
+        blur: The defocused photograph, RAW or image; BLUR below is its name.
         sharp: Its sharp partner.
         out: Folder for `BLUR.json` (the transform), `BLUR_flow.npz` (residual flow), `BLUR_aligned.tif` or `.png` with
             `BLUR_aligned_valid.png`, and `BLUR_check.png`.
         config: Section `[align]`.
-        mask: White where the sharp frame may be used.
+        mask: Image, white where the sharp frame may be used.
         follow_flow: Whether the aligned frame follows the residual flow too.
-        overwrite: Replaces what an earlier run wrote.
+        overwrite: Whether files of an earlier run are replaced.
 
     Returns:
-        What was done, and the transform.
+        The report, and the transform.
 
     Raises:
         RawError: A file cannot be read.
-        InputError: They cannot be aligned, or something stands where a result would go.
+        InputError: They cannot be aligned, or a file exists at the path of a result.
     """
     started = time.monotonic()
     keep = {path.resolve() for path in (blur, sharp, mask) if path is not None}
     transform_file, flow_file, check_file = (out / f"{blur.stem}{end}" for end in (".json", "_flow.npz", "_check.png"))
-    for place in (transform_file, flow_file, check_file):
-        check_free(place, keep, overwrite)
+    for target in (transform_file, flow_file, check_file):
+        check_free(target, keep, overwrite)
     halves = read_half(blur), read_half(sharp)
     alignment, residual = _align(blur, sharp, halves, config, mask)
     transform = transforms.from_alignment(alignment, blur.name, sharp.name)
@@ -89,7 +89,7 @@ def align_photographs(
 
 
 def draw_check(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDArray[np.uint8]:
-    """The blurred frame in red over the sharp one in cyan, left as shot, right aligned: fringes are misplacement.
+    """Draws the blurred frame in red over the sharp one in cyan, left as shot, right aligned: fringes are misalignment.
 
     Args:
         blur: At half size.
@@ -100,9 +100,9 @@ def draw_check(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDArray[n
         (h, w, 3) RGB.
     """
     frame = replace(blur, rgb=blur.rgb * np.float32(mapping.transform.gain), white_balance=sharp.white_balance)
-    moved = np.concatenate([band.pixels for band in map_in_bands(frame.rgb, replace(mapping, scale=0.5))])
+    warped = np.concatenate([band.pixels for band in map_in_bands(frame.rgb, replace(mapping, scale=0.5))])
     target = _preview_grey(sharp)
-    panels = [np.stack([_preview_grey(one), target, target], axis=-1) for one in (frame, replace(frame, rgb=moved))]
+    panels = [np.stack([_preview_grey(half), target, target], axis=-1) for half in (frame, replace(frame, rgb=warped))]
     gap = np.full((len(target), _CHECK_GAP_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gap, panels[1]], axis=1)
 
@@ -120,13 +120,13 @@ def _align(
     except ValueError as error:
         raise InputError(f"cannot align {blur} to {sharp}: {error}", hint="give larger frames") from error
     if alignment.failure is not None:
-        why = REASON_TEXT[alignment.failure]
-        raise InputError(f"cannot align {blur} to {sharp}: {why}", hint=alignment.detail or "see docs/alignment.md")
+        reason = REASON_TEXT[alignment.failure]
+        raise InputError(f"cannot align {blur} to {sharp}: {reason}", hint=alignment.detail or "see docs/alignment.md")
     return alignment, residual
 
 
 def _preview_grey(frame: HalfFrame) -> NDArray[np.uint8]:
-    """(h, w) grey of a frame as a person would see it, at most `_CHECK_WIDTH_PX` wide."""
+    """(h, w) grey preview of a frame, at most `_CHECK_WIDTH_PX` wide."""
     grey = cv2.cvtColor(preview(frame), cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     if width > _CHECK_WIDTH_PX:

@@ -1,4 +1,4 @@
-"""The align stage: half-size frames in, `aligned.jsonl` and the residual flow of every aligned pair out."""
+"""The align stage: registers every pair of a manifest and writes `aligned.jsonl` and the residual flows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignment.config import AlignConfig
+from alignment.registration.alignment_record import scale_alignment
 from alignment.registration.masks import check_masks, find_mask, read_mask
-from alignment.registration.register import compute_registration, scale_alignment
+from alignment.registration.register import compute_registration
 from alignment.residual_flow import estimate as dense
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for_manifest
 from sdd_toolkit.calibration.lens_breathing import prior_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 STAGE = "align"
 OUTPUT = "aligned.jsonl"
 FLOW_FOLDER = "flow"
-# zlib's fastest: nearly all of a flow is zeros.
+# The fastest level of zlib: nearly all of a flow is zeros.
 _COMPRESSION = 1
 
 
@@ -56,13 +57,13 @@ def align_pairs(
     """Aligns every pair of a manifest.
 
     Args:
-        manifest: What `sdd ingest` wrote.
+        manifest: `ingested.jsonl` of `sdd ingest`, or a later manifest.
         out: Folder for `aligned.jsonl` and `flow/ID.npz` (arrays `flow`, float16 (H/4, W/4, 2), full-size pixels on
             the sharp frame's grid, `confidence` and `occlusion`, uint8 (H/4, W/4)).
         config: Section `[align]`.
         masks: White where the sharp frame may be used: an image for all pairs, or a folder of `ID.png`; a pair
-            without one is aligned by the whole frame. A mask that changed is used anew.
-        develop: Whether hot pixels are repaired; found ones lie beside the manifest (`sdd hotpixels`).
+            without one is aligned by the whole frame. A pair is aligned again if its mask changed.
+        develop: Whether hot pixels are repaired; their map lies beside the manifest (`sdd hotpixels`).
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Align every pair again.
         track: Shows progress.
@@ -104,7 +105,7 @@ def align_pair(
     masks: Path | None = None,
     hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
 ) -> PairRecord:
-    """Aligns one pair, writes its flow and measures what `sdd filter` judges; what cannot be aligned gets a verdict."""
+    """Aligns one pair, writes its flow and measures its quality; a pair that cannot be aligned gets a verdict."""
     record = replace(job.record, alignment=None, quality=None, verdict=None, measured=None)
     if changed := stage_runner.describe_change(job):
         return stage_runner.reject(record, Reason.CHANGED, changed)
@@ -142,8 +143,8 @@ def align_pair(
 
 
 def _with_quality(record: PairRecord, blur: HalfFrame, sharp: HalfFrame, hot_pixels: HotPixelMap) -> PairRecord:
-    facts = sharpness.measure_pair(blur, sharp, record.alignment)
-    return replace(record, quality=facts, measured=measurement_fingerprint(record, hot_pixels.inputs(record)))
+    quality = sharpness.measure_pair(blur, sharp, record.alignment)
+    return replace(record, quality=quality, measured=measurement_fingerprint(record, hot_pixels.inputs(record)))
 
 
 def align_halves(
@@ -153,37 +154,40 @@ def align_halves(
     mask: NDArray[np.bool_] | None = None,
     prior: ZoomPrior | None = None,
 ) -> tuple[Alignment, dense.EncodedFlow | None]:
-    """The alignment of two frames in full-size pixels, and the residual flow as it is stored.
+    """Registers two half-size frames.
 
     Args:
         blur: At half size.
         sharp: At half size, of the same size.
         config: Section `[align]`.
         mask: (h, w) bool, where the sharp half-size frame may be used.
-        prior: The zoom to expect.
+        prior: Expected zoom.
+
+    Returns:
+        The alignment in full-size pixels, and the residual flow encoded for storage, if there is one.
 
     Raises:
         ValueError: The frames are too small.
     """
     clipped = (blur.clipped, sharp.clipped)
-    found = compute_registration(
+    result = compute_registration(
         blur.rgb, sharp.rgb, config, mask=mask, prior=prior, tolerance_px=config.precise_px, clipped=clipped
     )
-    alignment = scale_alignment(found.alignment, 2, sharp.size)
-    if found.estimate is None or found.residual is None:
+    alignment = scale_alignment(result.alignment, 2, sharp.size)
+    if result.estimate is None or result.residual is None:
         return alignment, None
-    level = found.estimate.reduction.bit_length()
-    return alignment, dense.encode_flow(found.residual, found.sizes[:level], unit_px=2.0)
+    level = result.estimate.reduction.bit_length()
+    return alignment, dense.encode_flow(result.residual, result.sizes[:level], unit_px=2.0)
 
 
 def to_npz(stored: dense.EncodedFlow) -> bytes:
-    """The npz file of a residual flow; equal flows are equal bytes."""
+    """The npz file of an encoded residual flow; equal flows give equal bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name in ("flow", "confidence", "occlusion"):
             array = io.BytesIO()
             np.lib.format.write_array(array, getattr(stored, name), allow_pickle=False)
-            # Every member has the same date, so equal arrays are equal bytes.
+            # Every member has the same date, so that equal arrays give equal bytes.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), array.getvalue(), zipfile.ZIP_DEFLATED, _COMPRESSION)
     return content.getvalue()
 

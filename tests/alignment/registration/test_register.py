@@ -11,7 +11,8 @@ import pytest
 import alignment
 from alignment import AlignConfig
 from alignment.estimation import photometry
-from alignment.registration.register import compute_registration, scale_alignment
+from alignment.registration.alignment_record import scale_alignment
+from alignment.registration.register import compute_registration
 from sdd_toolkit.imaging.geometry import corner_error_px, project
 from sdd_toolkit.records import Reason
 from tests.support.planted_motion import dead_leaves, plant_pair

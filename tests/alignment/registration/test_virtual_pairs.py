@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alignment.registration.register import register, scale_alignment
+from alignment.registration.alignment_record import scale_alignment
+from alignment.registration.register import register
 from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
 from sdd_toolkit.imaging.geometry import corner_error_px
