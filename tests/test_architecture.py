@@ -46,7 +46,6 @@ ALLOWED = {
     "sdd_toolkit/rearranging/operations.py: _write",
     "sdd_toolkit/shards/patch_layout.py: write_patches",
     # raw
-    "sdd_toolkit/raw/dng.py: encode",
     # capture
     "capture/virtual/stage.py: simulate_pairs",
     # align

@@ -1,39 +1,19 @@
-"""What kind of file a file is and whether all of it is there, told from its structure, without decoding a pixel.
+"""Recognises containers of RAW files and images, and finds files that are cut short, without decoding a pixel.
 
 A truncated copy still has its metadata, and LibRaw fills missing pixels of some formats with grey. Every container
-says how long it must be: TIFF-like files by the strips, tiles and values their directories name, ISO media (CR3) by
+implies its length: TIFF-like files by the strips, tiles and values their directories name, ISO media (CR3) by
 boxes and sample tables, RAF by its header, JPEG by its end marker, PNG by its last chunk.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    Places = NDArray[np.int32]
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from sdd_toolkit.errors import RawError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
 import os
 import struct
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
+from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats import tiff as tiff_directory
 
 if TYPE_CHECKING:
@@ -52,17 +32,17 @@ _COPY_AGAIN = "copy it from the card again, or leave it out"
 _NO_END = "its end marker is missing"
 _CHUNK = 1 << 20
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_DATA = 0xDA
+_JPEG_EXIF, _JPEG_DATA = 0xE1, 0xDA
 _CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
-_MOST_BOXES = 10_000
+_MAX_BOXES = 10_000
 
 LARGEST_PX = 500_000_000
 """No camera makes files with more pixels; a damaged header may claim any number."""
 
 
 class Kind(StrEnum):
-    """Containers told by their first bytes."""
+    """A container, recognised by its first bytes."""
 
     TIFF = "TIFF"
     JPEG = "JPEG"
@@ -82,12 +62,12 @@ _FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"BM": "BMP", b"8BPS": "PSD", b"PK\x
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What the structure tells.
+    """The container of a file, its size and the positions of its metadata.
 
     Attributes:
         kind: The container.
-        size: (height, width) of a JPEG, PNG or TIFF image as stored; None where the structure does not tell.
-        exif: Where TIFF-like blocks of metadata start.
+        size: (height, width) of a JPEG, PNG or TIFF image as stored; None for other containers.
+        exif: Offsets of TIFF-like blocks of metadata.
     """
 
     kind: Kind
@@ -96,13 +76,18 @@ class Structure:
 
 
 def is_candidate(path: Path | str) -> bool:
-    """Whether the file's suffix is one of a RAW file or image."""
+    """Whether the suffix of a file is that of a RAW file or image.
+
+    Example:
+        >>> is_candidate("IMG_0001.CR3"), is_candidate("notes.txt")
+        (True, False)
+    """
     suffix = os.path.splitext(path)[1].lower()
     return suffix in RAW_SUFFIXES or suffix in IMAGE_SUFFIXES
 
 
 def examine(path: Path) -> Structure:
-    """Opens the file and looks at its structure; see `structure_of`.
+    """Opens a file and reads its structure; see `structure_of`.
 
     Raises:
         RawError: It cannot be opened, is empty, is cut short, or is not what its suffix says.
@@ -117,11 +102,11 @@ def examine(path: Path) -> Structure:
 
 
 def structure_of(stream: BinaryIO, path: Path) -> Structure:
-    """The structure of an open file; nothing but headers is read (of a JPEG everything).
+    """The structure of an open file, of which only headers are read (a JPEG is read whole).
 
     Args:
         stream: The file's bytes.
-        path: For its suffix and for messages.
+        path: Its path, for the suffix and for messages.
 
     Raises:
         RawError: It is empty, is cut short, or is not what its suffix says.
@@ -130,34 +115,30 @@ def structure_of(stream: BinaryIO, path: Path) -> Structure:
     if length == 0:
         raise RawError(f"{path} is empty", hint=_COPY_AGAIN)
     read = tiff_directory.reader(stream)
-    kind, word = kind_of(read(0, 16))
-    suffix = path.suffix.lower()
-    wanted = _IMAGE_KINDS.get(suffix)
-    if kind is not wanted and (wanted is not None or kind in (Kind.JPEG, Kind.PNG, Kind.FOREIGN)):
-        what = f"is a {word} named {suffix}" if kind is not Kind.UNKNOWN else f"is no {wanted}, though named {suffix}"
-        raise RawError(f"{path} {what}", hint="give it the suffix of what it is")
+    kind, name = kind_of(read(0, 16))
+    _check_suffix(path, kind, name)
     try:
-        found, needed = _EXAMINERS[kind](read, length) if kind in _EXAMINERS else (Structure(kind), 0)
+        structure, needed = _EXAMINERS[kind](read, length) if kind in _EXAMINERS else (Structure(kind), 0)
     except (EOFError, struct.error) as error:
-        told = error if isinstance(error, EOFError) else "its header is not whole"
-        raise RawError(f"{path} is cut short: {told}", hint=_COPY_AGAIN) from error
+        cause = error if isinstance(error, EOFError) else "its header is not whole"
+        raise RawError(f"{path} is cut short: {cause}", hint=_COPY_AGAIN) from error
     except ValueError as error:
         raise RawError(f"{path} is damaged: {error}", hint=_COPY_AGAIN) from error
     if needed > length:
         raise RawError(f"{path} is cut short: {length} of {needed} bytes", hint=_COPY_AGAIN)
-    return found
+    return structure
 
 
 def claimed_size(stream: BinaryIO) -> tuple[int, int] | None:
-    """(height, width) a JPEG, PNG or TIFF says it has, however damaged the rest is; None where it does not say."""
+    """(height, width) in the header of a JPEG, PNG or TIFF, however damaged the rest is; None if there is none."""
     length = stream.seek(0, 2)
     read = tiff_directory.reader(stream)
     kind, _ = kind_of(read(0, 16))
     try:
         if kind is Kind.JPEG:
-            frames = (place for code, place, _ in _segments(read, length) if code in _JPEG_FRAMES)
-            place = next(frames, None)
-            return None if place is None else struct.unpack(">HH", read(place + 5, 4))
+            frames = (position for code, position, _ in _segments(read, length) if code in _JPEG_FRAMES)
+            position = next(frames, None)
+            return None if position is None else struct.unpack(">HH", read(position + 5, 4))
         if kind is Kind.PNG:
             width, height = struct.unpack(">II", read(16, 8))
             return height, width
@@ -167,8 +148,27 @@ def claimed_size(stream: BinaryIO) -> tuple[int, int] | None:
         return None
 
 
+def exif_range(stream: BinaryIO) -> tuple[int, int] | None:
+    """Offset and length of the EXIF block of a JPEG or PNG; None if it has none or is damaged before it."""
+    length = stream.seek(0, 2)
+    read = tiff_directory.reader(stream)
+    kind, _ = kind_of(read(0, 16))
+    try:
+        if kind is Kind.JPEG:
+            for code, position, head in _segments(read, length):
+                if code == _JPEG_EXIF and head[4:] == b"Exif\0\0":
+                    return position + 10, int.from_bytes(head[2:4], "big") - 8
+        elif kind is Kind.PNG:
+            for name, start, end in _chunks(read, length):
+                if name == b"eXIf":
+                    return start, end - start
+    except ValueError:
+        pass
+    return None
+
+
 def kind_of(head: bytes) -> tuple[Kind, str]:
-    """The container whose first 16 bytes these are, and a word for it."""
+    """The container of a file by its first 16 bytes, and the name of its format."""
     if head[:3] == b"\xff\xd8\xff":
         return Kind.JPEG, "JPEG"
     if head[:8] == b"\x89PNG\r\n\x1a\n":
@@ -181,37 +181,47 @@ def kind_of(head: bytes) -> tuple[Kind, str]:
         return Kind.TIFF, "TIFF"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Kind.FOREIGN, "WebP"
-    for start, word in _FOREIGN.items():
+    for start, name in _FOREIGN.items():
         if head.startswith(start):
-            return Kind.FOREIGN, word
+            return Kind.FOREIGN, name
     return Kind.UNKNOWN, "file of an unknown kind"
 
 
 def boxes(read: ReadAt, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start of the content and end of every box of an ISO media file, inner ones after their outer one.
+    """Type, start of the content and end of every box of an ISO media file; inner boxes follow their outer one.
 
     Raises:
         ValueError: A box is shorter than its own header.
     """
-    waiting, count = [(start, end)], 0
-    while waiting:
-        place, stop = waiting.pop()
-        while place + 8 <= stop and (count := count + 1) < _MOST_BOXES:
-            head = read(place, 32)
+    pending, count = [(start, end)], 0
+    while pending:
+        position, stop = pending.pop()
+        while position + 8 <= stop and (count := count + 1) < _MAX_BOXES:
+            head = read(position, 32)
             if len(head) < 8:
                 break
-            size, name, lead = int.from_bytes(head[:4], "big"), head[4:8], 8
+            size, name, header = int.from_bytes(head[:4], "big"), head[4:8], 8
             if size == 1 and len(head) >= 16:
-                size, lead = int.from_bytes(head[8:16], "big"), 16
-            size = size or stop - place
-            if size < lead:
+                size, header = int.from_bytes(head[8:16], "big"), 16
+            size = size or stop - position
+            if size < header:
                 raise ValueError(f"a box of {size} bytes")
-            yield name, place + lead, place + size
+            yield name, position + header, position + size
             if name in _BOXES:
-                waiting.append((place + lead, min(place + size, stop)))
-            elif name == b"uuid" and head[lead : lead + 16] == _CANON_METADATA:
-                waiting.append((place + lead + 16, min(place + size, stop)))
-            place += size
+                pending.append((position + header, min(position + size, stop)))
+            elif name == b"uuid" and head[header : header + 16] == _CANON_METADATA:
+                pending.append((position + header + 16, min(position + size, stop)))
+            position += size
+
+
+def _check_suffix(path: Path, kind: Kind, name: str) -> None:
+    """Raises RawError unless the container is one that the suffix of a file stands for."""
+    suffix = path.suffix.lower()
+    expected = _IMAGE_KINDS.get(suffix)
+    if kind is expected or (expected is None and kind not in (Kind.JPEG, Kind.PNG, Kind.FOREIGN)):
+        return
+    mismatch = f"is a {name} named {suffix}" if kind is not Kind.UNKNOWN else f"is no {expected}, though named {suffix}"
+    raise RawError(f"{path} {mismatch}", hint="give it the suffix of what it is")
 
 
 def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
@@ -230,56 +240,67 @@ def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
 
 
 def _segments(read: ReadAt, length: int) -> Iterator[tuple[int, int, bytes]]:
-    """Code, place and first 10 bytes of the segments of a JPEG, up to the coded data.
+    """Code, position and first 10 bytes of the segments of a JPEG, up to the coded data.
 
     Raises:
-        ValueError: They do not join.
+        ValueError: A segment does not start where the one before it ends.
     """
-    place = 2
-    while place + 4 <= length:
-        head = read(place, 10)
+    position = 2
+    while position + 4 <= length:
+        head = read(position, 10)
         if head[0] != 0xFF:
             raise ValueError("its JPEG segments do not join")
         code = head[1]
         if code in (0xFF, 0x01) or 0xD0 <= code <= 0xD7:
-            place += 1 if code == 0xFF else 2
+            position += 1 if code == 0xFF else 2
             continue
-        yield code, place, head
+        yield code, position, head
         if code == _JPEG_DATA:
             return
-        place += 2 + int.from_bytes(head[2:4], "big")
+        position += 2 + int.from_bytes(head[2:4], "big")
 
 
 def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
     size = None
     exif: tuple[int, ...] = ()
-    for code, place, head in _segments(read, length):
-        if code == 0xE1 and head[4:8] == b"Exif":
-            exif = exif or (place + 10,)
+    for code, position, head in _segments(read, length):
+        if code == _JPEG_EXIF and head[4:8] == b"Exif":
+            exif = exif or (position + 10,)
         elif code in _JPEG_FRAMES:
             height, width = struct.unpack(">HH", head[5:9])
             size = height, width
         # Within the coded data 0xFF is always stuffed: the first end marker is the end.
-        elif code == _JPEG_DATA and _holds(read, b"\xff\xd9", place + 2 + int.from_bytes(head[2:4], "big"), length):
+        elif code == _JPEG_DATA:
+            data_at = position + 2 + int.from_bytes(head[2:4], "big")
+            if not _contains(read, b"\xff\xd9", data_at, length):
+                break
             return Structure(Kind.JPEG, size, exif), 0
     raise EOFError(_NO_END)
 
 
-def _holds(read: ReadAt, wanted: bytes, start: int, end: int) -> bool:
-    return any(wanted in read(place, _CHUNK + len(wanted) - 1) for place in range(start, end, _CHUNK))
+def _contains(read: ReadAt, wanted: bytes, start: int, end: int) -> bool:
+    return any(wanted in read(position, _CHUNK + len(wanted) - 1) for position in range(start, end, _CHUNK))
+
+
+def _chunks(read: ReadAt, length: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start of the content and its end of the chunks of a PNG."""
+    position = 8
+    while position < length:
+        head = read(position, 8)
+        start = position + 8
+        end = start + int.from_bytes(head[:4], "big")
+        yield head[4:8], start, end
+        position = end + 4
 
 
 def _png(read: ReadAt, length: int) -> tuple[Structure, int]:
-    place, size = 8, None
-    while place < length:
-        head = read(place, 16)
-        count, name = int.from_bytes(head[:4], "big"), head[4:8]
-        if name == b"IHDR" and len(head) == 16:
-            width, height = int.from_bytes(head[8:12], "big"), int.from_bytes(read(place + 12, 4), "big")
+    size = None
+    for name, start, end in _chunks(read, length):
+        if name == b"IHDR" and len(header := read(start, 8)) == 8:
+            width, height = struct.unpack(">II", header)
             size = height, width
-        place += 12 + count
-        if name == b"IEND":
-            return Structure(Kind.PNG, size), place
+        elif name == b"IEND":
+            return Structure(Kind.PNG, size), end + 4
     raise EOFError(_NO_END)
 
 

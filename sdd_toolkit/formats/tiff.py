@@ -18,7 +18,6 @@ Number: TypeAlias = "int | float"
 SUB_DIRECTORIES = (330, 34665, 34853, 40965)  # SubIFDs, Exif, GPS, Interoperability
 _STRIPS, _TILES, _PREVIEW = (273, 279), (324, 325), (513, 514)
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _DNG_VERSION = 256, 257, 258, 259, 262, 277, 50706
-_RAW_PHOTOMETRIC = (32803, 34892)  # CFA, LinearRaw
 _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d",
             13: "I", 16: "Q", 17: "q", 18: "Q"}  # fmt: skip
 _SIZES = {kind: struct.calcsize("<" + code) for kind, code in _FORMATS.items()}

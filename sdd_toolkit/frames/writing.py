@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ import numpy as np
 import tifffile
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
+from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, is_image
+from sdd_toolkit.formats.tiff_writer import SHORT, encode_tiff
 from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.storage.files import write_bytes
@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.records import FrameMeta
 
-_JPEG_SETTINGS = (
+_PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_QUALITY,
     95,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )
-_EXIF_IFD = 34665
-# tifffile refuses to write that pointer; its neighbour keeps the place in the sorted directory until it is patched.
-_STAND_IN = 34664
+_LONGEST_JPEG_BLOCK = 0xFFFF - 2 - len(b"Exif\0\0")
 
 
 def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, like: Path | None = None) -> None:
@@ -54,10 +53,8 @@ def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, li
     suffix = path.suffix.lower()
     if suffix in (".tif", ".tiff"):
         content = _tiff(array, read_meta(like) if like else None)
-    elif suffix == ".png":
-        content = _with_exif(_encoded(path, array, (cv2.IMWRITE_PNG_COMPRESSION, 4)), like)
-    elif suffix in (".jpg", ".jpeg") and array.dtype == np.uint8:
-        content = _with_exif(_encoded(path, array, _JPEG_SETTINGS), like)
+    elif suffix == ".png" or (suffix in (".jpg", ".jpeg") and array.dtype == np.uint8):
+        content = encode_image(path, array, _exif_of(like))
     elif suffix in IMAGE_SUFFIXES:
         raise InputError(f"JPEG cannot hold the 16 bits of {path}", hint="write .png or .tif")
     else:
@@ -80,7 +77,7 @@ def write_values(path: Path, array: NDArray[Any]) -> None:
         if array.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"PNG cannot hold {array.dtype}")
         swapped = array if array.ndim == 2 else array[..., [2, 1, 0, 3][: array.shape[2]]]
-        _, encoded = cv2.imencode(".png", np.ascontiguousarray(swapped), (cv2.IMWRITE_PNG_COMPRESSION, 4))
+        _, encoded = cv2.imencode(".png", np.ascontiguousarray(swapped), _PNG_OPTIONS)
         write_bytes(path, bytes(encoded))
         return
     buffer = io.BytesIO()
@@ -91,56 +88,51 @@ def write_values(path: Path, array: NDArray[Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _encoded(path: Path, array: NDArray[Any], settings: tuple[int, ...]) -> bytes:
+def encode_image(path: Path, array: NDArray[Any], exif: bytes | None = None) -> bytes:
+    """Encodes an (H, W, 3) RGB image as PNG or JPEG by the suffix of `path`, with an EXIF block.
+
+    A block that is too long for one JPEG segment (64 KiB) is left out.
+
+    Raises:
+        InputError: The image is too large for the format.
+    """
+    suffix = path.suffix.lower()
+    options = _PNG_OPTIONS if suffix == ".png" else _JPEG_OPTIONS
+    if exif and suffix != ".png" and len(exif) > _LONGEST_JPEG_BLOCK:
+        exif = None
+    kinds, blocks = ([cv2.IMAGE_METADATA_EXIF], [np.frombuffer(exif, np.uint8)]) if exif else ([], [])
+    hint = "is the image too large for its format? use .tif"
     try:
-        done, encoded = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(array[..., ::-1]), settings)
+        done, encoded = cv2.imencodeWithMetadata(suffix, np.ascontiguousarray(array[..., ::-1]), kinds, blocks, options)
     except cv2.error as error:
-        raise InputError(f"cannot write {path}: {error.err}", hint="is the image too large for it? use .tif") from error
+        raise InputError(f"cannot write {path}: {error.err}", hint=hint) from error
     if not done:
-        raise InputError(f"cannot write {path}", hint="is the image too large for its format? use .tif")
+        raise InputError(f"cannot write {path}", hint=hint)
     return bytes(encoded)
 
 
-def _with_exif(content: bytes, like: Path | None) -> bytes:
-    block = _block_of(like) if like else None
-    return exif_block.embed(content, block) if block else content
-
-
-def _block_of(like: Path) -> bytes | None:
-    """The whole EXIF of a JPEG or PNG; what `read_meta` knows of anything else."""
+def _exif_of(like: Path | None) -> bytes | None:
+    """The whole EXIF block of a JPEG or PNG, turned upright; a new one of the metadata of any other file."""
+    if like is None:
+        return None
     meta = read_meta(like)
-    original = exif_block.extract(like.read_bytes()) if like.suffix.lower() in IMAGE_SUFFIXES else None
+    original = exif_block.read_block(like) if is_image(like) else None
     block = exif_block.upright(original) if original else None
-    return block or (exif_block.build(meta) if _says_something(meta) else None)
+    return block or (exif_block.build(meta) if _has_values(meta) else None)
 
 
-def _says_something(meta: FrameMeta) -> bool:
-    blank = type(meta)()
-    return replace(meta, orientation=1, size=None) != blank
+def _has_values(meta: FrameMeta) -> bool:
+    """Whether there is any metadata but the size and the orientation."""
+    return replace(meta, orientation=1, size=None) != type(meta)()
 
 
 def _tiff(array: NDArray[Any], meta: FrameMeta | None) -> bytes:
-    buffer = io.BytesIO()
-    tags: list[tuple[int, str, int, object, bool]] = [(274, "H", 1, 1, True)]
-    if meta is not None and _says_something(meta):
-        tags += [(code, "s", 0, text, True) for code, text in ((271, meta.make), (272, meta.model)) if text]
-        tags.append((_STAND_IN, "I", 1, 0, True))
-    tifffile.imwrite(
-        buffer,
+    known = meta if meta is not None and _has_values(meta) else None
+    return encode_tiff(
         array,
-        byteorder="<",
+        [(274, SHORT, (1,)), *(exif_block.camera_tags(known) if known else [])],
+        exif_block.exif_tags(known) if known else None,
         photometric="rgb",
         compression="zlib",
         predictor=True,
-        metadata=None,
-        software=False,
-        extratags=tags,
     )
-    content = bytearray(buffer.getvalue())
-    if tags[-1][0] == _STAND_IN and meta is not None:
-        content += b"\0" * (len(content) % 2)
-        with tifffile.TiffFile(io.BytesIO(content)) as written:
-            place = written.pages.first.tags[_STAND_IN].offset
-        struct.pack_into("<HHII", content, place, _EXIF_IFD, 4, 1, len(content))
-        content += exif_block.details(meta, len(content))
-    return bytes(content)

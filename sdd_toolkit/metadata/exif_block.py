@@ -1,158 +1,106 @@
-"""EXIF for files this toolkit writes: taken over from the source, or built anew from a `FrameMeta`.
+"""EXIF blocks of files this toolkit writes: copied from the source image, or built from a `FrameMeta`.
 
 An EXIF block is a small TIFF file of tags, carried by JPEG in an APP1 segment, by PNG in an eXIf chunk and by TIFF
-in a directory of its own. Sources: CIPA DC-008 (Exif 2.31); TIFF 6.0; PNG 3rd edition, 11.3.4.5.
+in a directory of its own. OpenCV embeds blocks; reading one is done here, as OpenCV returns metadata only together
+with decoded pixels. Sources: CIPA DC-008 (Exif 2.31); TIFF 6.0; PNG 3rd edition, 11.3.4.5.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-import zlib
 from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.formats.containers import exif_range
+from sdd_toolkit.formats.tiff import reader
+from sdd_toolkit.formats.tiff_writer import (
+    EXIF_POINTER,
+    LONG,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    encode_directory,
+    text_tag,
+)
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sdd_toolkit.formats.tiff_writer import Tag
     from sdd_toolkit.records import FrameMeta
 
-_HEADER = b"Exif\0\0"
-_PNG = b"\x89PNG\r\n\x1a\n"
-_ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 2, 3, 4, 5, 7
-_ORIENTATION, _EXIF_IFD = 274, 34665
+_ORIENTATION = 274
 _UPRIGHT = 1
-_LONGEST_SEGMENT = 0xFFFF - 2
+_FIRST_AT = 8
 
-Entry = tuple[int, int, int, bytes]  # tag, type, count, value
+
+def read_block(path: Path) -> bytes | None:
+    """Reads the EXIF block of a JPEG or PNG file; None if it has none or is damaged before it."""
+    with path.open("rb") as stream:
+        position = exif_range(stream)
+        return None if position is None else reader(stream)(*position)
 
 
 def build(meta: FrameMeta) -> bytes:
-    """A little-endian EXIF block with what `meta` knows; the orientation is 1, as the pixels are upright."""
-    main = [_short(_ORIENTATION, _UPRIGHT), *_texts({271: meta.make, 272: meta.model})]
-    start = 8
-    details_at = start + len(_directory([*main, _long(_EXIF_IFD, 0)], start))
-    head = _directory([*main, _long(_EXIF_IFD, details_at)], start)
-    return b"II*\0" + struct.pack("<I", start) + head + details(meta, details_at)
+    """A little-endian EXIF block of the known values of `meta`; the orientation is 1, as the pixels are upright."""
+    main = [(_ORIENTATION, SHORT, (_UPRIGHT,)), *camera_tags(meta)]
+    exif_at = _FIRST_AT + len(encode_directory([*main, (EXIF_POINTER, LONG, (0,))], _FIRST_AT))
+    head = encode_directory([*main, (EXIF_POINTER, LONG, (exif_at,))], _FIRST_AT)
+    return b"II*\0" + struct.pack("<I", _FIRST_AT) + head + encode_directory(exif_tags(meta), exif_at)
 
 
-def details(meta: FrameMeta, at: int) -> bytes:
-    """The Exif directory (exposure, lens, time) as bytes meant for offset `at` of their file."""
+def camera_tags(meta: FrameMeta) -> list[Tag]:
+    """Maker and model, tags of a main directory."""
+    return [text_tag(code, text) for code, text in ((271, meta.make), (272, meta.model)) if text]
+
+
+def exif_tags(meta: FrameMeta) -> list[Tag]:
+    """Exposure, lens and time, tags of an Exif directory."""
     exposure = meta.exposure
-    entries = [(36864, _UNDEFINED, 4, b"0231")]
+    tags: list[Tag] = [(36864, UNDEFINED, b"0231")]
     numbers = {
         33434: exposure.shutter_s,
         33437: exposure.f_number,
         37382: exposure.focus_m,
         37386: exposure.focal_mm,
     }
-    entries += [_rational(tag, value) for tag, value in numbers.items() if value is not None]
+    tags += [(code, RATIONAL, _ratio(value)) for code, value in numbers.items() if value is not None]
     if exposure.iso is not None:
-        entries.append(_short(34855, min(round(exposure.iso), 0xFFFF)))
-    entries += _texts({42036: meta.lens})
+        tags.append((34855, SHORT, (min(round(exposure.iso), 0xFFFF),)))
+    if meta.lens:
+        tags.append(text_tag(42036, meta.lens))
     if meta.taken_at is not None:
         taken = datetime.fromisoformat(meta.taken_at)
-        fraction = f"{taken.microsecond:06d}".rstrip("0") or None
-        entries += _texts({36867: f"{taken:%Y:%m:%d %H:%M:%S}", 37521: fraction})
-    return _directory(entries, at)
-
-
-def extract(content: bytes) -> bytes | None:
-    """The EXIF block of a JPEG or PNG file; None if it has none."""
-    if content.startswith(_PNG):
-        return _of_png(content)
-    return _of_jpeg(content) if content.startswith(b"\xff\xd8") else None
+        tags.append(text_tag(36867, f"{taken:%Y:%m:%d %H:%M:%S}"))
+        if taken.microsecond:
+            tags.append(text_tag(37521, f"{taken.microsecond:06d}".rstrip("0")))
+    return tags
 
 
 def upright(block: bytes) -> bytes | None:
-    """`block` with its orientation 1 and its thumbnail, which no longer fits, unlinked; None if it is damaged."""
+    """`block` with orientation 1 and without a link to its thumbnail, which no longer fits; None if it is damaged."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     changed = bytearray(block)
     try:
         if order is None:
             return None
-        (start,) = struct.unpack_from(f"{order}I", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, start)
-        for index in range(count):
-            place = start + 2 + 12 * index
-            if struct.unpack_from(f"{order}H", block, place)[0] == _ORIENTATION:
-                struct.pack_into(f"{order}HIHH", changed, place + 2, _SHORT, 1, _UPRIGHT, 0)
-        struct.pack_into(f"{order}I", changed, start + 2 + 12 * count, 0)
+        (first,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, first)
+        for entry_at in range(first + 2, first + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}H", block, entry_at)[0] == _ORIENTATION:
+                struct.pack_into(f"{order}HIHH", changed, entry_at + 2, SHORT, 1, _UPRIGHT, 0)
+        struct.pack_into(f"{order}I", changed, first + 2 + 12 * count, 0)
     except struct.error:
         return None
     return bytes(changed)
 
 
-def embed(content: bytes, block: bytes) -> bytes:
-    """A JPEG or PNG file with `block` put in where readers look for it.
-
-    A block too long for one JPEG segment (64 KiB) is left out.
-    """
-    if content.startswith(_PNG):
-        header_end = len(_PNG) + 25
-        return content[:header_end] + _chunk(b"eXIf", block) + content[header_end:]
-    payload = _HEADER + block
-    if len(payload) > _LONGEST_SEGMENT:
-        return content
-    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + content[2:]
-
-
-def _directory(entries: list[Entry], at: int) -> bytes:
-    """A TIFF directory for offset `at`: sorted entries, no next one, long values behind it."""
-    table = struct.pack("<H", len(entries))
-    values = b""
-    values_at = at + 2 + 12 * len(entries) + 4
-    for tag, kind, count, value in sorted(entries):
-        if len(value) <= 4:
-            field = value.ljust(4, b"\0")
-        else:
-            field = struct.pack("<I", values_at + len(values))
-            values += value + b"\0" * (len(value) % 2)
-        table += struct.pack("<HHI", tag, kind, count) + field
-    return table + b"\0\0\0\0" + values
-
-
-def _short(tag: int, value: int) -> Entry:
-    return tag, _SHORT, 1, struct.pack("<H", value)
-
-
-def _long(tag: int, value: int) -> Entry:
-    return tag, _LONG, 1, struct.pack("<I", value)
-
-
-def _rational(tag: int, value: float) -> Entry:
-    # Numerator and denominator must both fit 32 bits; all ones mean infinity.
+def _ratio(value: float) -> tuple[int, int]:
+    """Numerator and denominator that both fit 32 bits; a numerator of all ones means infinity."""
     if value == math.inf:
-        return tag, _RATIONAL, 1, struct.pack("<II", 0xFFFFFFFF, 1)
+        return 0xFFFFFFFF, 1
     finest = min(1_000_000, int(0xFFFFFFFE / value)) if value > 0 else 1
     ratio = Fraction(value).limit_denominator(max(finest, 1))
-    return tag, _RATIONAL, 1, struct.pack("<II", min(ratio.numerator, 0xFFFFFFFE), ratio.denominator)
-
-
-def _texts(values: dict[int, str | None]) -> list[Entry]:
-    raw = {tag: value.encode("utf-8") + b"\0" for tag, value in values.items() if value}
-    return [(tag, _ASCII, len(value), value) for tag, value in raw.items()]
-
-
-def _of_jpeg(content: bytes) -> bytes | None:
-    place = 2
-    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != 0xDA:
-        (length,) = struct.unpack_from(">H", content, place + 2)
-        payload = content[place + 4 : place + 2 + length]
-        if content[place + 1] == 0xE1 and payload.startswith(_HEADER):
-            return payload[len(_HEADER) :]
-        place += 2 + length
-    return None
-
-
-def _of_png(content: bytes) -> bytes | None:
-    place = len(_PNG)
-    while place + 12 <= len(content):
-        length, name = struct.unpack_from(">I4s", content, place)
-        if name == b"eXIf":
-            return content[place + 8 : place + 8 + length]
-        place += 12 + length
-    return None
-
-
-def _chunk(name: bytes, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload)) + name + payload + struct.pack(">I", zlib.crc32(name + payload))
+    return min(ratio.numerator, 0xFFFFFFFE), ratio.denominator

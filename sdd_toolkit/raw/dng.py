@@ -1,4 +1,4 @@
-"""Writing a mosaic or linear camera RGB as DNG: one uncompressed strip, and a real Exif IFD.
+"""Encodes a mosaic or linear camera RGB as a DNG file: one uncompressed strip and an Exif directory.
 
 The same input gives the same bytes.
 
@@ -7,15 +7,23 @@ Sources: Adobe, Digital Negative Specification 1.4; CIPA DC-008 (Exif 2.31); TIF
 
 from __future__ import annotations
 
-import io
-import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 
+from sdd_toolkit.formats.tiff_writer import (
+    ASCII,
+    BYTE,
+    DOUBLE,
+    LONG,
+    RATIONAL,
+    SHORT,
+    SRATIONAL,
+    UNDEFINED,
+    encode_tiff,
+)
 from sdd_toolkit.imaging.encoding import XYZ_FROM_SRGB
 
 if TYPE_CHECKING:
@@ -24,40 +32,58 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _SRATIONAL, _DOUBLE = 1, 2, 3, 4, 5, 7, 10, 12
-_PACKING = {_BYTE: "B", _ASCII: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", _UNDEFINED: "B", _SRATIONAL: "i"}
-_EXIF_IFD = 34665
-# tifffile refuses to write that pointer; its neighbour keeps the place in the sorted directory until it is patched.
-_STAND_IN = 34664
+    from sdd_toolkit.formats.tiff_writer import Tag
+
 _D65 = 21
 _CFA, _LINEAR_RAW = 32803, 34892
-
-Tag = tuple[int, int, "bytes | Sequence[int]"]
+# DNG version, its oldest reader, black levels without a pattern, square pixels, exposure and light source.
+_FIXED_TAGS: tuple[Tag, ...] = (
+    (274, SHORT, (1,)),
+    (50706, BYTE, bytes((1, 4, 0, 0))),
+    (50707, BYTE, bytes((1, 3, 0, 0))),
+    (50713, SHORT, (1, 1)),
+    (50718, RATIONAL, (1, 1, 1, 1)),
+    (50719, LONG, (0, 0)),
+    (50727, RATIONAL, (1, 1, 1, 1, 1, 1)),
+    (50730, SRATIONAL, (0, 1)),
+    (50778, SHORT, (_D65,)),
+)
+# Of a mosaic: a 2x2 pattern of three colours in a rectangular layout.
+_MOSAIC_TAGS: tuple[Tag, ...] = (
+    (33421, SHORT, (2, 2)),
+    (50710, BYTE, bytes((0, 1, 2))),
+    (50711, SHORT, (1,)),
+)
+_FIXED_EXIF_TAGS: tuple[Tag, ...] = (
+    (36864, UNDEFINED, b"0231"),
+    (41495, SHORT, (2,)),
+    (41729, UNDEFINED, b"\x01"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RawTags:
-    """What the file says about the shot and the sensor; what is None is left out of the file.
+    """Metadata of the shot and the sensor; values of None are left out of the file.
 
     Attributes:
         make: Maker of the camera.
         model: Its model.
         lens: Lens model.
-        f_number: Opening.
+        f_number: F-number.
         shutter_s: Exposure time.
         iso: Sensitivity.
         focal_mm: Focal length.
         focal_35mm: Focal length with the same field of view on 36 x 24 mm.
         focus_m: Distance focused at.
         pitch_mm: Pixel pitch.
-        taken_at: Local time of the shot; milliseconds are kept.
-        cfa: Bayer pattern such as RGGB; of no meaning for linear RGB.
-        black_level: Number that means no light.
-        white_level: Number that means saturation.
+        taken_at: Local time of the shot, written to the millisecond.
+        cfa: Bayer pattern such as RGGB; unused for linear RGB.
+        black_level: Code of no light.
+        white_level: Code of saturation.
         neutral: Camera RGB of white, green = 1.
         colour_matrix: (3, 3) CIE XYZ to camera RGB under D65.
         noise_profile: (S, O), variance = S signal + O with signal 0 … 1.
-        description: What the picture is, in words.
+        description: Description of the picture.
     """
 
     make: str
@@ -81,11 +107,11 @@ class RawTags:
 
 
 def colour_matrix(to_srgb: Sequence[Sequence[float]], white_balance: Sequence[float]) -> NDArray[np.float64]:
-    """DNG's ColorMatrix1 of a camera, from what a decoder says of it.
+    """DNG's ColorMatrix1 of a camera: (3, 3) from CIE XYZ to camera RGB.
 
     Args:
         to_srgb: (3, 3) from white-balanced camera RGB to linear sRGB.
-        white_balance: Multipliers of R, G, B under D65; a decoder takes out their scale again.
+        white_balance: Multipliers of R, G, B under D65; a decoder removes their scale.
     """
     balanced = np.linalg.inv(np.asarray(to_srgb, dtype=np.float64))
     unbalanced = np.diag(1.0 / np.asarray(white_balance, dtype=np.float64)) @ balanced
@@ -93,131 +119,92 @@ def colour_matrix(to_srgb: Sequence[Sequence[float]], white_balance: Sequence[fl
 
 
 def encode(pixels: NDArray[np.uint16], tags: RawTags) -> bytes:
-    """The DNG file as bytes.
+    """Encodes a DNG file.
 
     Args:
         pixels: (H, W) uint16 mosaic with even sides, or (H, W, 3) uint16 linear camera RGB.
-        tags: What to write beside it.
+        tags: Its metadata.
     """
-    height, width = pixels.shape[:2]
-    linear = pixels.ndim == 3
-    one_or_three = 3 if linear else 1
-    extra: list[tuple[int, int, int, object, bool]] = [
-        (271, _ASCII, 0, tags.make, True),
-        (272, _ASCII, 0, tags.model, True),
-        (274, _SHORT, 1, 1, True),
-        (_STAND_IN, _LONG, 1, 0, True),
-        (50706, _BYTE, 4, bytes((1, 4, 0, 0)), True),
-        (50707, _BYTE, 4, bytes((1, 3, 0, 0)), True),
-        (50708, _ASCII, 0, f"{tags.make} {tags.model}", True),
-        (50713, _SHORT, 2, (1, 1), True),
-        (50714, _LONG, one_or_three, [tags.black_level] * one_or_three if linear else tags.black_level, True),
-        (50717, _LONG, one_or_three, [tags.white_level] * one_or_three if linear else tags.white_level, True),
-        (50718, _RATIONAL, 2, (1, 1, 1, 1), True),
-        (50719, _LONG, 2, (0, 0), True),
-        (50720, _LONG, 2, (width, height), True),
-        (50721, _SRATIONAL, 9, _fixed(tags.colour_matrix.ravel()), True),
-        (50727, _RATIONAL, 3, (1, 1, 1, 1, 1, 1), True),
-        (50728, _RATIONAL, 3, _fixed(tags.neutral), True),
-        (50730, _SRATIONAL, 1, (0, 1), True),
-        (50778, _SHORT, 1, _D65, True),
-        (50829, _LONG, 4, (0, 0, height, width), True),
+    is_linear = pixels.ndim == 3
+    return encode_tiff(
+        pixels,
+        [*_FIXED_TAGS, *_frame_tags(pixels.shape, tags), *_shot_tags(tags), *([] if is_linear else _mosaic_tags(tags))],
+        _exif_tags(tags),
+        photometric=_LINEAR_RAW if is_linear else _CFA,
+        planarconfig="contig" if is_linear else None,
+        compression=None,
+        rowsperstrip=pixels.shape[0],
+        resolution=(300, 300),
+        resolutionunit=2,
+        subfiletype=0,
+    )
+
+
+def _frame_tags(shape: tuple[int, ...], tags: RawTags) -> list[Tag]:
+    """Levels, colours and area of the pixels."""
+    height, width = shape[:2]
+    channels = 1 if len(shape) == 2 else 3
+    return [
+        (50714, LONG, [tags.black_level] * channels),
+        (50717, LONG, [tags.white_level] * channels),
+        (50720, LONG, (width, height)),
+        (50721, SRATIONAL, _millionths(tags.colour_matrix.ravel())),
+        (50728, RATIONAL, _millionths(tags.neutral)),
+        (50829, LONG, (0, 0, height, width)),
     ]
-    if not linear:
-        pattern = bytes("RGB".index(colour) for colour in tags.cfa)
-        extra += [
-            (33421, _SHORT, 2, (2, 2), True),
-            (33422, _BYTE, 4, pattern, True),
-            (50710, _BYTE, 3, bytes((0, 1, 2)), True),
-            (50711, _SHORT, 1, 1, True),
-        ]
-    if tags.description is not None:
-        extra.append((270, _ASCII, 0, tags.description, True))
-    if tags.taken_at is not None:
-        extra.append((306, _ASCII, 0, f"{tags.taken_at:%Y:%m:%d %H:%M:%S}", True))
-    if tags.noise_profile is not None:
-        extra.append((51041, _DOUBLE, 2, tags.noise_profile, True))
-    stream = io.BytesIO()
-    with tifffile.TiffWriter(stream, byteorder="<") as writer:
-        writer.write(
-            np.ascontiguousarray(pixels),
-            photometric=_LINEAR_RAW if linear else _CFA,
-            planarconfig="contig" if linear else None,
-            compression=None,
-            rowsperstrip=height,
-            resolution=(300, 300),
-            resolutionunit=2,
-            software=False,
-            metadata=None,
-            subfiletype=0,
-            extratags=sorted(extra, key=lambda tag: tag[0]),
-        )
-    return _with_exif(stream.getvalue(), _exif(tags))
 
 
-def _exif(tags: RawTags) -> list[Tag]:
-    told: list[Tag] = [(36864, _UNDEFINED, b"0231"), (41495, _SHORT, (2,)), (41729, _UNDEFINED, b"\x01")]
+def _mosaic_tags(tags: RawTags) -> list[Tag]:
+    return [*_MOSAIC_TAGS, (33422, BYTE, bytes("RGB".index(colour) for colour in tags.cfa))]
+
+
+def _shot_tags(tags: RawTags) -> list[Tag]:
+    """Camera, description, time and noise, as far as they are known."""
+    texts = {
+        270: tags.description,
+        271: tags.make,
+        272: tags.model,
+        306: None if tags.taken_at is None else f"{tags.taken_at:%Y:%m:%d %H:%M:%S}",
+        50708: f"{tags.make} {tags.model}",
+    }
+    known: list[Tag] = [(code, ASCII, text) for code, text in texts.items() if text is not None]
+    return known if tags.noise_profile is None else [*known, (51041, DOUBLE, tags.noise_profile)]
+
+
+def _exif_tags(tags: RawTags) -> list[Tag]:
+    known: list[Tag] = list(_FIXED_EXIF_TAGS)
     if tags.taken_at is not None:
         date, subsecond = f"{tags.taken_at:%Y:%m:%d %H:%M:%S}", f"{tags.taken_at.microsecond // 1000:03d}"
-        told += [(code, _ASCII, _text(date)) for code in (36867, 36868)]
-        told += [(code, _ASCII, _text(subsecond)) for code in (37520, 37521, 37522)]
+        known += [(code, ASCII, _ascii(date)) for code in (36867, 36868)]
+        known += [(code, ASCII, _ascii(subsecond)) for code in (37520, 37521, 37522)]
     if tags.iso is not None:
-        told += [(34855, _SHORT, (min(tags.iso, 65535),)), (34864, _SHORT, (3,)), (34867, _LONG, (tags.iso,))]
+        known += [(34855, SHORT, (min(tags.iso, 65535),)), (34864, SHORT, (3,)), (34867, LONG, (tags.iso,))]
     if tags.f_number is not None:
-        told += [(33437, _RATIONAL, _ratio(tags.f_number, 100)), (34850, _SHORT, (1,))]
+        known += [(33437, RATIONAL, _ratio(tags.f_number, 100)), (34850, SHORT, (1,))]
     if tags.pitch_mm is not None:
         per_cm = Fraction(10.0 / tags.pitch_mm).limit_denominator(1000)
-        told += [(code, _RATIONAL, (per_cm.numerator, per_cm.denominator)) for code in (41486, 41487)]
-        told.append((41488, _SHORT, (3,)))
+        known += [(code, RATIONAL, (per_cm.numerator, per_cm.denominator)) for code in (41486, 41487)]
+        known.append((41488, SHORT, (3,)))
     for code, value, denominator in (
         (33434, tags.shutter_s, 1_000_000),
         (37382, tags.focus_m, 10000),
         (37386, tags.focal_mm, 1000),
     ):
         if value is not None:
-            told.append((code, _RATIONAL, _ratio(value, denominator)))
+            known.append((code, RATIONAL, _ratio(value, denominator)))
     if tags.focal_35mm is not None:
-        told.append((41989, _SHORT, (tags.focal_35mm,)))
+        known.append((41989, SHORT, (tags.focal_35mm,)))
     if tags.lens is not None:
-        told.append((42036, _ASCII, _text(tags.lens)))
-    return told
+        known.append((42036, ASCII, _ascii(tags.lens)))
+    return known
 
 
-def _with_exif(tiff: bytes, tags: list[Tag]) -> bytes:
-    """`tiff` with an Exif IFD at its end and the pointer in IFD0 set to it."""
-    padded = tiff + b"\0" * (len(tiff) % 2)
-    (first,) = struct.unpack_from("<I", padded, 4)
-    (count,) = struct.unpack_from("<H", padded, first)
-    entries = (first + 2 + 12 * number for number in range(count))
-    pointer = next(at for at in entries if struct.unpack_from("<H", padded, at)[0] == _STAND_IN)
-    patched = bytearray(padded + _ifd(tags, len(padded)))
-    struct.pack_into("<HHII", patched, pointer, _EXIF_IFD, _LONG, 1, len(padded))
-    return bytes(patched)
-
-
-def _ifd(tags: Iterable[Tag], offset: int) -> bytes:
-    """A TIFF directory that starts at `offset` in its file, its long values behind it."""
-    ordered = sorted(tags, key=lambda tag: tag[0])
-    behind = offset + 2 + 12 * len(ordered) + 4
-    table, values = struct.pack("<H", len(ordered)), b""
-    for code, kind, value in ordered:
-        content = struct.pack(f"<{len(value)}{_PACKING[kind]}", *value)
-        count = len(value) // 2 if kind in (_RATIONAL, _SRATIONAL) else len(value)
-        if len(content) > 4:
-            place = struct.pack("<I", behind + len(values))
-            values += content + b"\0" * (len(content) % 2)
-        else:
-            place = content.ljust(4, b"\0")
-        table += struct.pack("<HHI", code, kind, count) + place
-    return table + struct.pack("<I", 0) + values
-
-
-def _text(value: str) -> bytes:
+def _ascii(value: str) -> bytes:
     return value.encode("ascii", "replace") + b"\0"
 
 
-def _ratio(value: float, denominator: int = 1_000_000) -> tuple[int, int]:
-    """Numerator and denominator, 1/x for short exposures."""
+def _ratio(value: float, denominator: int) -> tuple[int, int]:
+    """Numerator and denominator; 1/x for short exposures."""
     if 0 < value < 0.3:
         inverse = Fraction(1 / value).limit_denominator(1000)
         return inverse.denominator, inverse.numerator
@@ -225,6 +212,6 @@ def _ratio(value: float, denominator: int = 1_000_000) -> tuple[int, int]:
     return fraction.numerator, fraction.denominator
 
 
-def _fixed(values: Iterable[float]) -> tuple[int, ...]:
-    """Rationals over 1 000 000, flat."""
+def _millionths(values: Iterable[float]) -> tuple[int, ...]:
+    """Rationals over 1 000 000: numerator, denominator, and so on."""
     return tuple(part for value in values for part in (round(float(value) * 1_000_000), 1_000_000))

@@ -27,6 +27,7 @@ from sdd_toolkit.formats import containers
 from sdd_toolkit.formats.decoding import decode_preview, read_values
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.frames.reading import read_mosaic
+from sdd_toolkit.frames.writing import encode_image
 from sdd_toolkit.imaging import residual_flow
 from sdd_toolkit.metadata import exif, exif_block
 from sdd_toolkit.packing import stage as pack
@@ -127,14 +128,13 @@ def with_note(maker: bytes) -> bytes:
 def pictures() -> dict[str, bytes]:
     """The same small picture as JPEG with EXIF, PNG and TIFF."""
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
-    jpeg, png = (bytes(cv2.imencode(suffix, pixels)[1]) for suffix in (".jpg", ".png"))
     deep = bytes(cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1])
     plain, packed = io.BytesIO(), io.BytesIO()
     tifffile.imwrite(plain, pixels, photometric="rgb")
     tifffile.imwrite(packed, pixels.astype(np.uint16), photometric="rgb", compression="zlib", predictor=True)
     return {
-        "jpg": exif_block.embed(jpeg, block(6)),
-        "png": exif_block.embed(png, block()),
+        "jpg": encode_image(Path("a.jpg"), pixels, block(6)),
+        "png": encode_image(Path("a.png"), pixels, block()),
         "deep": deep,
         "tif": plain.getvalue(),
         "zip": packed.getvalue(),

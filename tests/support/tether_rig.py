@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from capture.tether.plan import ShootingPlan, parse_plan
 from capture.tether.virtual_camera import VirtualCamera
 from capture.virtual.config import SimulateConfig
+from sdd_toolkit.frames.writing import encode_image
 from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.records import Exposure, FrameMeta
 from tests.support.paths import ROOT
@@ -69,10 +69,8 @@ def usb_camera(folder: Path, exposure: Exposure | None = None) -> dict[str, str]
     store = folder / "camera" / "DCIM" / "100TEST"
     store.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(30, 220, (120, 160, 3)).astype(np.uint8)
-    content = bytes(cv2.imencode(".jpg", pixels)[1])
-    if exposure is not None:
-        content = exif_block.embed(content, exif_block.build(FrameMeta(exposure=exposure)))
-    (store / "one.JPG").write_bytes(content)
+    exif = None if exposure is None else exif_block.build(FrameMeta(exposure=exposure))
+    (store / "one.JPG").write_bytes(encode_image(Path("one.jpg"), pixels, exif))
     # libgphoto2 remembers settings of the last run in the user's home.
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     return {**os.environ, **home, "IOLIBS": str(driver), "VCAMERADIR": str(folder / "camera")}

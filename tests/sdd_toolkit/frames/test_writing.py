@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.formats.decoding import read_image
-from sdd_toolkit.frames.writing import write_image
+from sdd_toolkit.frames.writing import encode_image, write_image
 from sdd_toolkit.metadata.exif import read_meta
-from sdd_toolkit.metadata.exif_block import embed
+from sdd_toolkit.metadata.exif_block import read_block
 from tests.support.dng_files import scene_rgb, write_dng
 
 SHOT = {"f_number": 2.8, "shutter_s": 0.0125, "iso": 400, "taken_at": "2026:05:01 10:00:00"}
@@ -116,6 +116,23 @@ def test_a_name_without_a_known_suffix_and_a_wrong_array_are_refused(tmp_path: P
 def test_any_bytes_can_ride_along_without_harming_the_pixels(block: bytes) -> None:
     pixels = np.full((8, 8, 3), 77, dtype=np.uint8)
     for suffix in (".png", ".jpg"):
-        content = embed(cv2.imencode(suffix, pixels)[1].tobytes(), block)
+        content = encode_image(Path(f"a{suffix}"), pixels, block)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), flags), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_block_is_read_back_from_the_image_it_was_embedded_in(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    block = b"II*\0" + bytes(range(256)) * 200
+    path.write_bytes(encode_image(path, noise(np.uint8), block))
+    assert read_block(path) == block
+    path.write_bytes(encode_image(path, noise(np.uint8)))
+    assert read_block(path) is None
+
+
+def test_a_block_longer_than_a_jpeg_segment_is_left_out(tmp_path: Path) -> None:
+    for length, kept in ((65527, True), (65528, False)):
+        path = tmp_path / f"{length}.jpg"
+        path.write_bytes(encode_image(path, noise(np.uint8), b"x" * length))
+        assert (read_block(path) is not None) is kept
