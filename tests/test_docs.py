@@ -130,7 +130,7 @@ def test_every_folder_has_its_line_in_the_architecture() -> None:
 
 
 def dead_links(page: Path) -> list[str]:
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")) if page.suffix == ".md" else []
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")) if page.suffix == ".md" else []
     local = [target for target in targets if "://" not in target]
     return [f"{page.name}: {target}" for target in local if not (page.parent / target).exists()]
 
