@@ -5,16 +5,23 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.test_architecture import SOURCES, module_name, tree_of
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-WITH_AN_EXAMPLE: tuple[str, ...] = ()
+WITH_AN_EXAMPLE: tuple[str, ...] = (
+    "sdd_toolkit.shards.dataframes.pairs_table",
+    "sdd_toolkit.shards.dataframes.iterate",
+)
+# Folders that the examples open: a packed set of one pair, scene/01 of 24x32 px, and its export as patches.
+DATA_SETS = {"shards": "fast-srgb8", "patches": "patches-fast-srgb8"}
 
 
 def documented_in(path: Path) -> Iterator[tuple[str, str]]:
@@ -38,6 +45,8 @@ def failures_in(module: ModuleType) -> list[str]:
 
 
 def test_every_example_gives_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, folder in DATA_SETS.items():
+        shutil.copytree(ROOT / "tests/golden_shards" / folder, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     modules = [module_name(path) for path in SOURCES if ">>> " in path.read_text(encoding="utf-8")]
     assert [report for name in modules for report in failures_in(importlib.import_module(name))] == []

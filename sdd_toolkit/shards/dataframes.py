@@ -50,6 +50,14 @@ def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs"
     Raises:
         InputError: No index, one of an unknown version, or no such level.
         IntegrityError: The index or a shard is damaged.
+
+    Example:
+        >>> from sdd_toolkit import read_index
+        >>> pairs = read_index("shards")
+        >>> pairs[pairs.split == "train"][["id", "packed_height", "packed_width"]].values.tolist()
+        [['scene/01', 24, 32]]
+        >>> len(read_index("shards", level="patches"))
+        2
     """
     from pathlib import Path
 
@@ -130,6 +138,12 @@ def iterate(folder: Path | str, split: str | None = None) -> Iterator[dict[str, 
     Raises:
         InputError: No index, or no such split.
         IntegrityError: A shard is missing or damaged.
+
+    Example:
+        >>> from sdd_toolkit import iterate
+        >>> for pair in iterate("shards", split="train"):
+        ...     print(pair["id"], pair["blur"].shape, pair["sharp"].dtype, pair["encoding"])
+        scene/01 (24, 32, 3) uint8 srgb8
     """
     with ShardReader(folder, split) as reader:
         for shard in reader.shards:
