@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jdrl.flow.pyramid import pyramid_flow
-from jdrl.metrics.drift import BLOCK_PX, drift
+from jdrl.metrics.drift import BLOCK_PX, estimate_drift
 
 MARGIN_PX = 48
 SHIFTS_PX = ((0.0, 0.0), (0.25, 0.0), (1.0, -0.5), (-3.0, 2.0), (4.8, 3.6))
@@ -60,7 +60,7 @@ def photograph(canvas: NDArray[np.float32], radius_px: float, shift_px: tuple[fl
 
 
 def ours(output: Tensor, blurred: Tensor) -> NDArray[np.float32]:
-    return drift(output, blurred).field
+    return estimate_drift(output, blurred).field
 
 
 def optical_flow(output: Tensor, blurred: Tensor) -> NDArray[np.float32]:

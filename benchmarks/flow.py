@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
-from jdrl.flow.warping import composed, in_bounds, inverse
+from jdrl.flow.warping import compose_flows, in_bounds_mask, invert_flow
 from sdd_toolkit.imaging.encoding import srgb_encode
 
 BORDER_PX = 8
@@ -70,7 +70,10 @@ def virtual_cases(pairs: int, size: tuple[int, int], seed: int = 0) -> list[Case
         local = smooth_field(draw, size)
         # S(y + w(y)) shows at y what was at y + w(y).
         pushed = cubic_warp(sharp, local)
-        for motion, second, truth in (("global", sharp, flow), ("local", pushed, composed(flow, inverse(local, 20)))):
+        for motion, second, truth in (
+            ("global", sharp, flow),
+            ("local", pushed, compose_flows(flow, invert_flow(local, 20))),
+        ):
             for name, first in (("blurred", blurred), ("deblurred", deblurred)):
                 cases.append(Case(f"{name}, {motion}", first, second, truth))
     return cases
@@ -116,7 +119,7 @@ def chairs_cases(folder: Path) -> list[Case]:
 
 def endpoint_error_px(flow: Tensor, case: Case) -> float:
     """Mean over the pixels that are judged."""
-    inside = in_bounds(case.flow, BORDER_PX) * in_bounds(torch.zeros_like(case.flow), BORDER_PX)
+    inside = in_bounds_mask(case.flow, BORDER_PX) * in_bounds_mask(torch.zeros_like(case.flow), BORDER_PX)
     error = (flow - case.flow).square().sum(1, keepdim=True).sqrt()
     return float((error * inside).sum() / inside.sum())
 

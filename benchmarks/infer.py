@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from jdrl.checkpoints.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer
 from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur, deblur_files
-from jdrl.inference.tiles import tiling
-from jdrl.networks import KNOWN, build_network, localised, restore
+from jdrl.inference.tiles import choose_tiling
+from jdrl.networks import BUILT_IN, build_network, localise, restore
 from jdrl.networks.memory import peak_bytes
 from sdd_toolkit.imaging.encoding import Encoding
 
@@ -82,8 +82,8 @@ def seams(names: list[str], height: int, width: int, tile: int, window: int) -> 
     print(f"{'':24s}{'overlap px':>12s}{'largest':>12s}{'mean':>12s}{'as it was':>12s}")
     for name in (name for name in names if name in NARROW):
         network = randomise(build_network(name, **NARROW[name]), image[:, :256, :256])
-        local = localised(network, window)
-        _, overlap = tiling(local, DeblurConfig(tile=tile))
+        local = localise(network, window)
+        _, overlap = choose_tiling(local, DeblurConfig(tile=tile))
         whole, tiled = (deblur(local, image, tile=side, overlap=overlap) for side in (0, tile))
         # Statistics of every tile alone, and an overlap of 128 px.
         plain, before = (deblur(network, image, tile=side, overlap=min(128, tile // 2)) for side in (0, tile))
@@ -98,8 +98,8 @@ def memory(names: list[str]) -> None:
     print(f"{'':24s}{'tile px':>12s}{'overlap px':>12s}{'estimate MB':>12s}{'tile MB':>12s}{'frame MB':>12s}")
     for name in names:
         with torch.device("meta"):
-            local = localised(build_network(name).eval(), PUBLISHED_WINDOW_PX)
-        tile, overlap = tiling(local, DeblurConfig(device="cpu"))
+            local = localise(build_network(name).eval(), PUBLISHED_WINDOW_PX)
+        tile, overlap = choose_tiling(local, DeblurConfig(device="cpu"))
         estimate = (peak_bytes(local, tile, tile) or 0) / 1e6
         peak = child(name, tile, tile)
         whole = peak + (full - empty) * (1 - tile * tile / (FRAME[0] * FRAME[1]))
@@ -114,7 +114,7 @@ def child(name: str, height: int, width: int) -> float:
 
 def deblur_one(name: str, height: int, width: int, options: dict[str, object]) -> tuple[float, float]:
     """Peak MB of this process and CPU seconds."""
-    network = Nothing() if name == "nothing" else localised(build_network(name, **options), PUBLISHED_WINDOW_PX)
+    network = Nothing() if name == "nothing" else localise(build_network(name, **options), PUBLISHED_WINDOW_PX)
     deblurrer = Deblurrer(network.eval(), Encoding.SRGB16, None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photo.png"
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--networks", default=",".join(KNOWN))
+    parser.add_argument("--networks", default=",".join(BUILT_IN))
     parser.add_argument("--whole", default="", metavar="NETWORK")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -38,7 +38,8 @@ from benchmarks.alignment_sections.cost import resident_mb
 from benchmarks.rivals.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
 from jdrl.config import BasisName, TrainConfig
 from jdrl.data.batch import Batch
-from jdrl.data.crops import loader, set_up_data
+from jdrl.data.crops import build_loader
+from jdrl.data.training_data import load_training_data
 from jdrl.flow.bidirectional import deform_bidirectionally
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.pwcnet import PWCNet
@@ -50,7 +51,7 @@ from jdrl.reblurring.kernel_basis import Basis, planes
 from jdrl.reblurring.network import ReblurNetwork
 from jdrl.reblurring.official_network import official_weights
 from jdrl.reblurring.reblur import reblur
-from jdrl.training.step import deformation_of
+from jdrl.training.step import estimate_deformation
 
 RADIUS_PX = 7
 SECTIONS = ("operator", "step", "cuda")
@@ -166,7 +167,7 @@ def by_basis(image: Tensor, logits: Tensor, basis: BasisName) -> Tensor:
 
 def our_loss(network: nn.Module, reblurring: ReblurNetwork, batch: Batch, flow: FlowEstimator) -> Tensor:
     outputs = restore(network, batch.blur)
-    found = deformation_of(outputs[0].detach().float().clamp(0, 1), batch, TrainConfig(), flow)
+    found = estimate_deformation(outputs[0].detach().float().clamp(0, 1), batch, TrainConfig(), flow)
     return joint_loss(outputs, batch.blur, found, batch.valid, reblurring).total
 
 
@@ -339,10 +340,10 @@ def frame_seconds() -> None:
 def loader_wait(options: argparse.Namespace) -> None:
     """How long bf16 steps on real shards wait for their batch."""
     config = TrainConfig(crop=options.crop, batch=options.batch, workers=options.workers, steps=options.cuda_steps + 5)
-    data = set_up_data(options.shards, config)
+    data = load_training_data(options.shards, config)
     network, reblurring = build_network("unet").cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
     flow = flow_of(options.flow)
-    waited, started, batches = 0.0, 0.0, iter(loader(data.crops, 0, config, pin_memory=True))
+    waited, started, batches = 0.0, 0.0, iter(build_loader(data.crops, 0, config, pin_memory=True))
     for number in range(config.steps):
         if number == 5:
             torch.cuda.synchronize()

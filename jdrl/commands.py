@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, config_option, echo_report, json_option, out_option, overwrite_option
+from sdd_toolkit.cli.options import IN_PATH, echo_report, json_option, out_option, run_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jdrl.checkpoints.deblurrer import Deblurrer
-    from jdrl.evaluation.results import Evaluation
+    from jdrl.evaluation.results import EvaluationResult
+    from sdd_toolkit.cli.options import RunOptions
 
 _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 
@@ -30,13 +31,16 @@ tile_option = click.option(
     help="Side of the tiles, px; by default what keeps it below 4 GB; 0: the whole image.",
 )
 overlap_option = click.option(
-    "--overlap", type=int, default=None, help="How far tiles overlap, px; by default as far as the network looks."
+    "--overlap",
+    type=int,
+    default=None,
+    help="Overlap of tiles, px; by default what the network's receptive field needs.",
 )
 network_option = click.option(
     "--network",
     default=None,
     metavar="NAME",
-    help="The network: needed where it is your own module:factory, whose code is run, and for published weights.",
+    help="The network; required for a custom module:factory, whose code is run, and for published weights.",
 )
 
 
@@ -44,9 +48,7 @@ network_option = click.option(
 @click.argument("shards", type=IN_PATH)
 @out_option("Folder of the run: checkpoints, logs, configuration.")
 @click.option("--recipe", default=None, metavar="NAME", help="official, sdd or fine_tune: see docs/training.md.")
-@config_option
-@click.option("--resume", is_flag=True, help="Go on from the run's latest checkpoint.")
-@overwrite_option
+@click.option("--resume", is_flag=True, help="Continue from the run's latest checkpoint.")
 @click.option("--weights", type=IN_PATH, default=None, help="Start from a run, a checkpoint or published weights.")
 @click.option(
     "--flow-weights", type=IN_PATH, default=None, help="Published weights of PWC-Net or RAFT, where it is the flow."
@@ -56,82 +58,60 @@ network_option = click.option(
 @click.option("--network", default=None, metavar="NAME", help="See `sdd networks`; or package.module:factory.")
 @click.option("--seed", type=int, default=None, help="Every random draw follows from it.")
 @device_option
-@json_option
-def train(
-    shards: Path,
-    out: Path,
-    recipe: str | None,
-    config: Path | None,
-    resume: bool,
-    overwrite: bool,
-    as_json: bool,
-    **flags: object,
-) -> None:
+@run_options("config", "overwrite", "as_json")
+def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOptions, **flags: object) -> None:
     """Train a deblurring network with JDRL on shards.
 
     SHARDS is the folder that `sdd pack` wrote. Only its train and val splits are read. Ctrl-C saves a checkpoint.
     Settings: defaults, then --recipe, then --config, then options.
     """
-    from jdrl.training.recipe import train_config
-    from sdd_toolkit.cli.progress_bar import terminal_progress
+    from jdrl.training.recipe import load_train_config
 
-    section = train_config(recipe, config, **flags)
+    section = load_train_config(recipe, run.config, **flags)
     with training_extra():
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
         from jdrl.training import train as training
 
-        report = training.train(shards, out, section, resume=resume, overwrite=overwrite, track=terminal_progress)
-    rank_zero_only(echo_report)(report, as_json)
+        report = training.train(shards, out, section, resume=resume, overwrite=run.overwrite, track=run.track)
+    rank_zero_only(run.echo)(report)
 
 
 @click.command()
 @click.argument("paths", type=IN_PATH, nargs=-1, required=True, metavar="CHECKPOINT... SHARDS")
 @out_option("Folder for evaluation.csv, .json and .html, further tables and pictures.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
-@click.option("--misalignment", is_flag=True, help="Also plant shifts and zooms: what do they do to the scores?")
+@click.option("--misalignment", is_flag=True, help="Also measure how planted shifts and zooms change the scores.")
 @click.option("--pwcnet", type=IN_PATH, default=None, help="Weights of PWC-Net, for the protocol of the official code.")
 @network_option
-@config_option
 @device_option
-@json_option
+@run_options("config", "as_json")
 def evaluate(
     paths: tuple[Path, ...],
     out: Path,
     split: str,
     misalignment: bool,
     network: str | None,
-    config: Path | None,
-    as_json: bool,
+    run: RunOptions,
     **flags: object,
 ) -> None:
     """Score a checkpoint on the test pairs of a data set.
 
     CHECKPOINT is the folder of a training run (its best checkpoint counts) or one of its step-… folders. Several are
-    compared to the first. SHARDS is the folder that `sdd pack` wrote.
+    compared with the first. SHARDS is the folder that `sdd pack` wrote.
     """
     from jdrl.config import EvaluateConfig
-    from sdd_toolkit.cli.progress_bar import terminal_progress
-    from sdd_toolkit.config import load_section
 
     *checkpoints, shards = paths
     if not checkpoints:
         raise click.UsageError("give at least one checkpoint, and the folder of shards last")
-    section = load_section(EvaluateConfig, "evaluate", config, **flags)
+    section = run.section(EvaluateConfig, "evaluate", **flags)
     with training_extra():
         from jdrl.evaluation import stage
 
-        evaluation = stage.evaluate(
-            checkpoints,
-            shards,
-            out,
-            section,
-            split=split,
-            network=network,
-            misalignment=misalignment,
-            track=terminal_progress,
-        )
-    echo_evaluation(evaluation, as_json)
+        options = stage.EvaluationOptions(split, network, misalignment)
+        evaluation = stage.evaluate(checkpoints, shards, out, section, options, track=run.track)
+    echo_evaluation(evaluation, run.as_json)
 
 
 @click.command()
@@ -149,8 +129,8 @@ def deblur(
 ) -> None:
     """Deblur photographs: RAW or images of any size.
 
-    By a checkpoint of `sdd train`, or by weights that others have published (--weights FILE --network NAME). Bit depth
-    and metadata are kept; RAW becomes 16-bit TIFF. A file that cannot be read stops none of the others.
+    With a checkpoint of `sdd train`, or with published weights (--weights FILE --network NAME). Bit depth and metadata
+    are kept; RAW becomes 16-bit TIFF. A file that cannot be read does not stop the others.
     """
     from jdrl.config import DeblurConfig
     from sdd_toolkit.cli.progress_bar import terminal_progress
@@ -163,7 +143,7 @@ def deblur(
         from jdrl.inference import deblur as inference
 
         checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
-        deblurrer = chosen(checkpoint, weights, network)
+        deblurrer = load_deblurrer(checkpoint, weights, network)
         report, failures = inference.deblur_files(deblurrer, files, out, config, track=terminal_progress)
     echo_report(report, as_json)
     if failures:
@@ -179,16 +159,16 @@ def deblur(
 def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, network: str | None, as_json: bool) -> None:
     """Write a trained network as an ONNX file.
 
-    A checkpoint of `sdd train`, or weights that others have published (--weights FILE --network NAME). Its input is one
-    image, RGB in [0, 1], of any size that is a multiple of the network's. The file is compared with the network where
-    onnxruntime is installed, and not written where they differ.
+    The network is that of a checkpoint of `sdd train`, or of published weights (--weights FILE --network NAME). Its
+    input is one image, RGB in [0, 1], of any size that is a multiple of the network's. With onnxruntime installed the
+    file is compared with the network, and not written where they differ.
     """
     if (checkpoint is None) == (weights is None):
         raise click.UsageError("give either a checkpoint or --weights")
     with training_extra():
         from jdrl.inference import onnx_export as onnx
 
-        exported = onnx.export(chosen(checkpoint, weights, network), out)
+        exported = onnx.export_onnx(load_deblurrer(checkpoint, weights, network), out)
     if as_json:
         click.echo(json.dumps(asdict(exported)))
         return
@@ -196,7 +176,7 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
     compared = (
         'not compared: onnxruntime is not installed (pip install "sdd-toolkit[onnx]")'
         if difference is None
-        else f"onnxruntime's answer differs by {difference * 255:.1g}/255 at most"
+        else f"onnxruntime's output differs by {difference * 255:.1g}/255 at most"
     )
     click.echo(f"sides: multiples of {exported.size_multiple} px; {compared}\n  -> {exported.path}")
 
@@ -215,8 +195,8 @@ def blurmap(
 ) -> None:
     """Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.
 
-    CHECKPOINT is a run of `sdd train` or one of its step-… folders: its reblurring network tells the radius. FILES are
-    RAW or images of any size. A file that cannot be read stops none of the others.
+    CHECKPOINT is a run of `sdd train` or one of its step-… folders; its reblurring network estimates the radius. FILES
+    are RAW or images of any size. A file that cannot be read does not stop the others.
     """
     from jdrl.config import Tiling
     from sdd_toolkit.cli.progress_bar import terminal_progress
@@ -226,7 +206,7 @@ def blurmap(
     with training_extra():
         from jdrl.inference import blur_map
 
-        mapper = blur_map.of_checkpoint(checkpoint, tiling, network)
+        mapper = blur_map.load_blur_mapper(checkpoint, tiling, network)
         report, failures = blur_map.map_blur_of_files(mapper, files, out, track=terminal_progress)
     echo_report(report, as_json)
     if failures:
@@ -239,18 +219,18 @@ def networks(as_json: bool) -> None:
     """List the deblurring networks: size, cost, paper, licence.
 
     Parameters in millions, and 10^9 multiply-accumulates for a megapixel. The licence is that of the published code
-    and weights, which are yours to bring; the code here is written anew. Packages add networks by entry points in the
-    group sdd_toolkit.networks; --network package.module:factory takes any other.
+    and weights, which are not part of this toolkit; its own code is written anew. Packages add networks by entry points
+    in the group sdd_toolkit.networks; --network package.module:factory takes any other.
     """
     from sdd_toolkit.errors import ConfigError
 
     with training_extra():
-        from jdrl.networks import listing, names
+        from jdrl.networks import listing, network_names
 
         rows = []
-        for name in names():
+        for name in network_names():
             try:
-                rows.append(listing.describe(name))
+                rows.append(listing.describe_network(name))
             except ConfigError as error:
                 click.echo(f"{name}: {error.what}", err=True)
     if as_json:
@@ -272,20 +252,20 @@ def networks(as_json: bool) -> None:
     Console().print(table)
 
 
-def chosen(checkpoint: Path | None, weights: Path | None, network: str | None) -> Deblurrer:
-    """The network of a checkpoint, or that of published weights."""
+def load_deblurrer(checkpoint: Path | None, weights: Path | None, network: str | None) -> Deblurrer:
+    """Loads the network of a checkpoint, or of published weights."""
     from jdrl.checkpoints.deblurrer import of_checkpoint, of_weights
 
     if checkpoint is not None:
         return of_checkpoint(checkpoint, network)
     if weights is None or network is None:
-        raise click.UsageError("--weights needs --network: whose weights are they? see `sdd networks`")
+        raise click.UsageError("--weights needs --network, the network they belong to; see `sdd networks`")
     return of_weights(weights, network)
 
 
 @contextmanager
 def training_extra() -> Iterator[None]:
-    """Names the pip extra where torch or one of its companions is not installed."""
+    """Turns a missing torch, or a package installed with it, into an error that names the pip extra."""
     from sdd_toolkit.errors import MissingExtraError
 
     try:
@@ -297,10 +277,10 @@ def training_extra() -> Iterator[None]:
         raise MissingExtraError.of(package, "train") from error
 
 
-def echo_evaluation(evaluation: Evaluation, as_json: bool) -> None:
-    """The means as JSON beside the report, or as tables above it."""
+def echo_evaluation(evaluation: EvaluationResult, as_json: bool) -> None:
+    """Prints the means: as JSON together with the report, or as tables above it."""
     if as_json:
-        told = {
+        content = {
             **asdict(evaluation.report),
             "split": evaluation.split,
             "domain": evaluation.domain,
@@ -309,14 +289,14 @@ def echo_evaluation(evaluation: Evaluation, as_json: bool) -> None:
             "drifts": [asdict(row) for row in evaluation.drifts if row.pair == "mean"],
             "notes": evaluation.notes,
         }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(content))
         return
     from rich.console import Console
 
-    from jdrl.evaluation.tables import tables
+    from jdrl.evaluation.tables import build_tables
 
     console = Console()
-    for table in tables(evaluation):
+    for table in build_tables(evaluation):
         console.print(table)
     for note in evaluation.notes:
         click.echo(note)

@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""The torch device of a command, from its option `--device`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from sdd_toolkit.errors import InputError
 
 
-def device_name(device: str) -> str:
-    """`cpu` or `cuda`; `auto` takes CUDA where there is one.
+def resolve_device(device: str) -> str:
+    """Resolves `auto` to `cuda`, if there is a CUDA device, or `cpu`.
 
     Raises:
-        InputError: CUDA was asked for and there is none.
+        InputError: `cuda` without a CUDA device.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -50,10 +50,6 @@ ALLOWED = {
     "capture/virtual/stage.py: simulate_pairs",
     # align
     "alignment/fusion/stack_files.py: fuse_files",
-    # jdrl
-    "jdrl/data/datasets.py: __init__",
-    "jdrl/evaluation/stage.py: evaluate",
-    "jdrl/training/train.py: fit",
 }
 
 

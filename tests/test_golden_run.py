@@ -39,7 +39,7 @@ def test_the_training_state_of_version_0_2_is_read_whole() -> None:
     folder = checkpoint.locate(RUN)
     assert checkpoint.read_header(folder).step == 4
     tensors = checkpoint.read_tensors(folder / checkpoint.TRAINING)
-    parts = {part: checkpoint.unflattened(tensors, part) for part in ("network", "reblur", "optimiser")}
+    parts = {part: checkpoint.strip_prefix(tensors, part) for part in ("network", "reblur", "optimiser")}
     assert all(parts.values())
 
 

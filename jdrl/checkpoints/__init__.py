@@ -1,1 +1,1 @@
-"""Checkpoints in safetensors, published weights, and networks restored from them."""
+"""Checkpoints in safetensors, published weights, and the networks loaded from them."""

@@ -1,12 +1,12 @@
-"""Checkpoints: a folder of two safetensors files and a JSON header, versioned, whole or absent, never pickled.
+"""Checkpoints of training runs: two safetensors files and a JSON header, written atomically, never pickled.
 
 ```
 RUN/latest, RUN/best             names of checkpoints, one line each
 RUN/step-00001000/
     checkpoint.json              format, version, step, network, encoding, data set, configuration
-    network.safetensors          the (averaged) weights of the deblurring network: all that inference needs;
-                                 network.*, estimator.*, fusion.* where a blur estimator guides it
-    training.safetensors         network.*, reblur.*, average.*, optimiser.INDEX.NAME: all that resuming needs
+    network.safetensors          the averaged weights of the deblurring network: all that inference needs;
+                                 network.*, estimator.*, fusion.* with a guide
+    training.safetensors         network.*, reblur.*, optimiser.INDEX.NAME: all else that resuming needs
 ```
 """
 
@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from jdrl.networks import Guide, build_network, fitting, guided, load_published, localised
+from jdrl.networks import Guide, add_guide, build_network, load_published, localise, match_weights
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.imaging.encoding import Encoding
@@ -44,8 +44,8 @@ _STEP = re.compile(r"step-\d{8,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What a checkpoint says about itself.
+class CheckpointHeader:
+    """The header of a checkpoint.
 
     Attributes:
         step: Optimiser steps done.
@@ -54,9 +54,9 @@ class Header:
         encoding: Of the images it was trained on.
         shards_sha256: SHA-256 of the data set's index.json.
         config: The `TrainConfig` as plain values.
-        validation_psnr_db: Latest validation, and the best one up to it; None before the first.
-        best_psnr_db: See there.
-        guide: What guides the network (method = "triplet"); None where nothing does.
+        validation_psnr_db: Of the latest validation; None before the first.
+        best_psnr_db: Of the best validation so far; None before the first.
+        guide: Settings of the guide (method = "triplet"); None without one.
     """
 
     step: int
@@ -71,16 +71,18 @@ class Header:
 
     @property
     def crop_px(self) -> int | None:
-        """Side of the crops it was trained on, pixels; None where its configuration does not say."""
+        """Side of the training crops, pixels; None where the configuration does not hold it."""
         crop = self.config.get("crop")
         return crop if isinstance(crop, int) and crop > 0 else None
 
 
-_HEADER = TypeAdapter(Header)
+_HEADER = TypeAdapter(CheckpointHeader)
 
 
-def save(run: Path, header: Header, weights: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> Path:
-    """Writes RUN/step-N and points RUN/latest to it; a kill at any moment leaves the earlier state or this one.
+def save_checkpoint(
+    run: Path, header: CheckpointHeader, weights: Mapping[str, Tensor], training: Mapping[str, Tensor]
+) -> Path:
+    """Writes RUN/step-N and points RUN/latest to it; a kill at any moment leaves the earlier or the new state.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -91,8 +93,8 @@ def save(run: Path, header: Header, weights: Mapping[str, Tensor], training: Map
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(_plain(weights), partial / WEIGHTS)
-        save_file(_plain(training), partial / TRAINING)
+        save_file(_copy_to_cpu(weights), partial / WEIGHTS)
+        save_file(_copy_to_cpu(training), partial / TRAINING)
         (partial / HEADER).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for name in (WEIGHTS, TRAINING, HEADER):
             sync_to_disk(partial / name)
@@ -102,41 +104,41 @@ def save(run: Path, header: Header, weights: Mapping[str, Tensor], training: Map
         raise write_error(folder, error) from error
     except SafetensorError as error:
         raise CheckpointError(f"cannot write {folder}: {error}", hint="is the disk full?") from error
-    point(run, LATEST, folder)
+    write_pointer(run, LATEST, folder)
     return folder
 
 
-def point(run: Path, name: str, checkpoint: Path) -> None:
+def write_pointer(run: Path, name: str, checkpoint: Path) -> None:
     """Makes RUN/`name` (`latest` or `best`) name `checkpoint`."""
     write_text(run / name, checkpoint.name + "\n")
 
 
 def prune(run: Path, keep: int) -> None:
     """Removes all but the `keep` newest checkpoints and those that `latest` and `best` name."""
-    named = {_pointed(run, name) for name in (LATEST, BEST)}
-    for folder in checkpoints(run)[:-keep]:
+    named = {_read_pointer(run, name) for name in (LATEST, BEST)}
+    for folder in list_checkpoints(run)[:-keep]:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_all(run: Path) -> None:
-    """Removes every checkpoint of a run and what names them; logs stay."""
+    """Removes all checkpoints of a run and the pointers to them; logs stay."""
     for name in (LATEST, BEST):
         (run / name).unlink(missing_ok=True)
-    for folder in checkpoints(run):
+    for folder in list_checkpoints(run):
         shutil.rmtree(folder)
 
 
-def checkpoints(run: Path) -> list[Path]:
+def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     if not run.is_dir():
         return []
-    found = [path for path in run.iterdir() if _STEP.fullmatch(path.name) and (path / HEADER).is_file()]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+    folders = [path for path in run.iterdir() if _STEP.fullmatch(path.name) and (path / HEADER).is_file()]
+    return sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
 
 
 def locate(path: Path) -> Path:
-    """The checkpoint folder meant by `path`: itself, or the one RUN/best, else RUN/latest names.
+    """The checkpoint folder for `path`: `path` itself, or the one that RUN/best, else RUN/latest, points to.
 
     Raises:
         CheckpointError: There is none.
@@ -144,7 +146,7 @@ def locate(path: Path) -> Path:
     if (path / HEADER).is_file():
         return path
     for name in (BEST, LATEST):
-        folder = path / (_pointed(path, name) or HEADER)
+        folder = path / (_read_pointer(path, name) or HEADER)
         if (folder / HEADER).is_file():
             return folder
     raise CheckpointError(
@@ -153,23 +155,23 @@ def locate(path: Path) -> Path:
     )
 
 
-def latest(run: Path) -> Path:
+def latest_checkpoint(run: Path) -> Path:
     """The newest checkpoint of a run.
 
     Raises:
         CheckpointError: There is none.
     """
-    folder = run / (_pointed(run, LATEST) or HEADER)
+    folder = run / (_read_pointer(run, LATEST) or HEADER)
     if not (folder / HEADER).is_file():
         raise CheckpointError(f"{run} has no checkpoint to resume from", hint="train without --resume first")
     return folder
 
 
-def read_header(folder: Path) -> Header:
-    """The checkpoint's header.
+def read_header(folder: Path) -> CheckpointHeader:
+    """Reads the header of a checkpoint.
 
     Raises:
-        CheckpointError: Missing, malformed or of another version.
+        CheckpointError: The header is missing, malformed or of another version.
     """
     path = folder / HEADER
     hint = "take another checkpoint of the run, or train again"
@@ -193,57 +195,56 @@ def read_header(folder: Path) -> Header:
         raise CheckpointError(f"{path}: {where}: {first['msg']}", hint=hint) from error
 
 
-def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, Header]:
-    """The deblurring network of a checkpoint, in evaluation mode on the CPU, ready for images of any size.
+def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, CheckpointHeader]:
+    """Loads the deblurring network of a checkpoint, in evaluation mode on the CPU, for images of any size.
 
-    What averages over its whole input does so over windows of its training crops' side; on such a crop it answers as
-    in training.
+    Averages over the whole input become averages over windows of the training crops' side (`jdrl.networks.localise`).
 
     Args:
         folder: The checkpoint.
-        network: Name of its network; None: as the checkpoint says. One whose network is a user's own `module:factory`
-            is loaded only if this names it: that runs code.
+        network: Name of its network; None: that of the header. A custom network, `module:factory`, must be named here,
+            because loading it runs its code.
 
     Raises:
-        CheckpointError: Missing, malformed, of another network, or weights that do not fit the one it names.
+        CheckpointError: The checkpoint is missing, malformed or of another network, or its weights do not fit.
     """
     header = read_header(folder)
-    own = is_factory(header.network)
+    custom = is_factory(header.network)
     if network not in (None, header.network):
         raise CheckpointError(
             f"{folder / HEADER} is of the network {header.network!r}, not {network!r}",
             hint=f"leave --network out, or {header.network}",
         )
-    if own and network is None:
+    if custom and network is None:
         raise CheckpointError(
-            f"{folder / HEADER} names a network of somebody's own, {header.network!r}: loading it runs that code",
+            f"{folder / HEADER} names a custom network, {header.network!r}: loading it runs that code",
             hint=f"if you trust it: --network {header.network}",
         )
     weights = read_tensors(folder / WEIGHTS)
     try:
-        if not own:
-            # Without memory first: a header may name a network of any size, the weights are as large as their file.
+        if not custom:
+            # On the meta device first: a header may name a network of any size, weights are as large as their file.
             with torch.device("meta"):
-                fitting(_built(header), weights)
-        built = _built(header)
+                match_weights(_build_network(header), weights)
+        built = _build_network(header)
     except (ConfigError, TypeError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
         raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
     load_published(built, weights)
     if header.crop_px:
-        built = localised(built, header.crop_px)
+        built = localise(built, header.crop_px)
     return built.eval(), header
 
 
-def _built(header: Header) -> nn.Module:
-    return guided(build_network(header.network, **header.network_options), header.guide)
+def _build_network(header: CheckpointHeader) -> nn.Module:
+    return add_guide(build_network(header.network, **header.network_options), header.guide)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file.
+    """Reads a safetensors file.
 
     Raises:
-        CheckpointError: Missing or damaged.
+        CheckpointError: The file is missing or damaged.
     """
     try:
         return load_file(path)
@@ -254,43 +255,43 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose names start with `prefix.`, without it; no other is read.
+    """Reads the tensors of a safetensors file whose names start with `prefix.`, and strips it from their names.
 
     Raises:
-        CheckpointError: Missing or damaged.
+        CheckpointError: The file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(f"{prefix}.")]  # noqa: SIM118, no mapping
-            return unflattened({name: file.get_tensor(name) for name in names}, prefix)
+            return strip_prefix({name: file.get_tensor(name) for name in names}, prefix)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"
         ) from error
 
 
-def flattened(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` with `prefix.` before each name."""
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Adds `prefix.` to each name."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def unflattened(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The inverse of `flattened` for one prefix."""
+def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Selects the tensors with `prefix.` and strips it from their names."""
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as `optimiser.INDEX.NAME`; learning rates follow from the step and are not kept."""
+    """The optimiser's state as `optimiser.INDEX.NAME`; learning rates follow from the step and are not stored."""
     state = optimiser.state_dict()["state"]
     return {f"optimiser.{index}.{name}": value for index, slot in state.items() for name, value in slot.items()}
 
 
 def load_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts `optimiser.INDEX.NAME` tensors, the prefix taken off, back.
+    """Loads tensors `INDEX.NAME`, as of `optimiser_tensors` without the prefix, into the optimiser.
 
     Raises:
-        CheckpointError: They belong to another set of parameters.
+        CheckpointError: The tensors belong to another set of parameters.
     """
     slots: dict[int, dict[str, Tensor]] = {}
     plain = optimiser.state_dict()
@@ -303,11 +304,11 @@ def load_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"the optimiser's state does not fit: {error}", hint="train again") from error
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copy_to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _pointed(run: Path, name: str) -> str | None:
+def _read_pointer(run: Path, name: str) -> str | None:
     try:
         content = (run / name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

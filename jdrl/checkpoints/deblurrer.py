@@ -1,4 +1,4 @@
-"""A trained network ready for photographs: from a checkpoint of ours, or from published weights."""
+"""Loads a trained network for inference, from a checkpoint of this toolkit or from published weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jdrl.checkpoints.checkpoint import load_network, locate
 from jdrl.checkpoints.published_weights import read_weights
-from jdrl.networks import build_network, load_published, localised
+from jdrl.networks import build_network, load_published, localise
 from sdd_toolkit.imaging.encoding import Encoding
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 PUBLISHED_WINDOW_PX = 384
-"""Windows for published weights, whose training crops nobody recorded: the largest that their papers speak of."""
+"""Side of the windows for published weights, whose training crops are not recorded: the largest of their papers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deblurrer:
-    """What deblurs images.
+    """A network for inference.
 
     Attributes:
         network: In evaluation mode, on the CPU.
         encoding: Of the images it was trained on.
-        crop_px: Side of the crops it was trained on, pixels; None where nobody knows.
+        crop_px: Side of the crops it was trained on, pixels; None if unknown.
     """
 
     network: nn.Module
@@ -36,17 +36,30 @@ class Deblurrer:
 
 
 def of_checkpoint(path: Path, network: str | None = None) -> Deblurrer:
-    """The deblurrer of a checkpoint or of a training run; arguments and errors as of `checkpoint.load_network`."""
+    """Loads the deblurrer of a checkpoint or of a training run; arguments and errors as of `checkpoint.load_network`.
+
+    Example:
+        A run is a folder of `sdd train`; here a checkpoint of an untrained network stands in for one:
+
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from jdrl.checkpoints.checkpoint import CheckpointHeader, save_checkpoint
+        >>> options = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
+        >>> header = CheckpointHeader(1, "nafnet", options, Encoding.SRGB8, "0" * 64, {})
+        >>> run = save_checkpoint(Path(mkdtemp()), header, build_network("nafnet", **options).state_dict(), {}).parent
+        >>> of_checkpoint(run).encoding
+        <Encoding.SRGB8: 'srgb8'>
+    """
     loaded, header = load_network(locate(path), network)
     return Deblurrer(loaded, header.encoding, header.crop_px)
 
 
 def of_weights(path: Path, network: str) -> Deblurrer:
-    """Published weights in the layout their authors gave them, for images as people see them (sRGB).
+    """Loads published weights in their authors' layout, for sRGB-encoded images.
 
     Args:
-        path: A `.safetensors` file, or what `torch.save` wrote.
-        network: See `jdrl.networks.build_network`; with its published configuration.
+        path: A `.safetensors` file, or a file of `torch.save`.
+        network: Name for `jdrl.networks.build_network`; its published configuration is used.
 
     Raises:
         CheckpointError: The file cannot be read, holds more than tensors and plain values, or does not fit.
@@ -54,4 +67,4 @@ def of_weights(path: Path, network: str) -> Deblurrer:
     """
     built = build_network(network)
     load_published(built, read_weights(path))
-    return Deblurrer(localised(built, PUBLISHED_WINDOW_PX).eval(), Encoding.SRGB16, None)
+    return Deblurrer(localise(built, PUBLISHED_WINDOW_PX).eval(), Encoding.SRGB16, None)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def read_weights(path: Path) -> Mapping[str, object]:
-    """What a file of weights holds; nothing in it is run.
+    """Reads the content of a weights file; no code in it is run.
 
     Args:
-        path: A `.safetensors` file, or what `torch.save` wrote.
+        path: A `.safetensors` file, or a file of `torch.save`.
 
     Raises:
-        CheckpointError: It cannot be read, or holds more than tensors and plain values.
+        CheckpointError: The file cannot be read, or holds more than tensors and plain values.
     """
     if path.suffix == ".safetensors":
         return read_tensors(path)
@@ -29,7 +29,7 @@ def read_weights(path: Path) -> Mapping[str, object]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}", hint="check the path") from error
-    except Exception as error:  # what a damaged file makes the reader raise is anybody's guess
+    except Exception as error:  # a damaged file may make the reader raise anything
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors and plain values, which could run code: refused",
             hint="fetch it again; or ask its authors for a file of tensors only",

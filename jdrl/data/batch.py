@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Crops of one step, values in [0, 1] of the data set's encoding; M is the margin of the wide frame.
+    """Crops of one step, with values in [0, 1] of the data set's encoding; M is the margin of the wide frame.
 
     Attributes:
         blur: (B, 3, H, W) blurred frame.
@@ -35,7 +32,7 @@ class Batch:
 
     @property
     def margin_px(self) -> int:
-        """M: how far `wide_sharp` reaches beyond the window."""
+        """M: the width by which `wide_sharp` extends beyond the window on each side, pixels."""
         return (self.wide_sharp.shape[-1] - self.blur.shape[-1]) // 2
 
     @property
@@ -44,37 +41,42 @@ class Batch:
         return crop_margin(self.wide_sharp, self.margin_px)
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on `device`."""
-        return type(self)(*(part.to(device, non_blocking=True) for part in self.parts()))
+        """Copies the batch to `device`."""
+        return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self.tensors()))
 
     def pin_memory(self) -> Self:
-        """The same batch in page-locked memory; the loader calls this."""
-        return type(self)(*(part.pin_memory() for part in self.parts()))
+        """Copies the batch to page-locked memory; the loader calls this."""
+        return type(self)(*(tensor.pin_memory() for tensor in self.tensors()))
 
-    def turned(self, turn: int) -> Self:
-        """All of it after one of the eight symmetries of `turned`."""
-        parts = {field.name: rotate_quarter(getattr(self, field.name), turn) for field in fields(self)}
-        return type(self)(**{**parts, "flow": rotate_flow_quarter(self.flow, turn)})
+    def rotate_quarter(self, turn: int) -> Self:
+        """Applies one of the eight symmetries of `rotate_quarter` to all fields."""
+        rotated = {field.name: rotate_quarter(getattr(self, field.name), turn) for field in fields(self)}
+        return type(self)(**{**rotated, "flow": rotate_flow_quarter(self.flow, turn)})
 
-    def widened(self, margin_px: int) -> Self:
-        """The same with a margin of at least `margin_px`; what is added holds no real content."""
-        more = (max(0, margin_px - self.margin_px),) * 4
-        wide_sharp = F.pad(self.wide_sharp, more, mode="replicate")
-        return replace(self, wide_sharp=wide_sharp, wide_valid=F.pad(self.wide_valid, more))
+    def widen_margin(self, margin_px: int) -> Self:
+        """Widens the margin to at least `margin_px`; the added pixels are marked as invalid."""
+        padding = (max(0, margin_px - self.margin_px),) * 4
+        wide_sharp = F.pad(self.wide_sharp, padding, mode="replicate")
+        return replace(self, wide_sharp=wide_sharp, wide_valid=F.pad(self.wide_valid, padding))
 
-    def parts(self) -> tuple[Tensor, ...]:
-        """Its tensors in the order of the fields."""
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def rotate_quarter(image: Tensor, turn: int) -> Tensor:
-    """One of the square's eight symmetries: turn 0 … 3 quarter turns, 4 … 7 the same after a left-right flip."""
+    """Applies one of the eight symmetries of the square.
+
+    Args:
+        image: (..., H, W).
+        turn: 0 … 3: so many quarter turns; 4 … 7: the same after a left-right flip.
+    """
     flipped = image.flip(-1) if turn >= 4 else image
     return torch.rot90(flipped, turn % 4, dims=(-2, -1)).contiguous()
 
 
 def rotate_flow_quarter(flow: Tensor, turn: int) -> Tensor:
-    """A flow field (B, 2, H, W) between two images after `turned` was applied to both: its vectors turn, too."""
+    """Rotates a flow field (B, 2, H, W) with its images: the grid by `rotate_quarter`, and the vectors as well."""
     x, y = rotate_quarter(flow, turn).unbind(1)
     x = -x if turn >= 4 else x
     for _ in range(turn % 4):
@@ -83,6 +85,6 @@ def rotate_flow_quarter(flow: Tensor, turn: int) -> Tensor:
 
 
 def crop_margin(image: Tensor, margin_px: int) -> Tensor:
-    """Cuts `margin_px` pixels off each side of an image (..., H, W)."""
+    """Crops `margin_px` pixels off each side of an image (..., H, W)."""
     height, width = image.shape[-2:]
     return image[..., margin_px : height - margin_px, margin_px : width - margin_px]

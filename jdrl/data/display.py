@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 
 def to_display_pixels(image: Tensor, encoding: Encoding) -> NDArray[np.uint8]:
-    """(1, 3, H, W) values of `encoding` as (H, W, 3) to look at."""
+    """Converts an image to sRGB-encoded 8-bit pixels.
+
+    Args:
+        image: (1, 3, H, W) in [0, 1].
+        encoding: Of its values; linear ones get the sRGB curve.
+
+    Returns:
+        (H, W, 3).
+    """
     plane = np.ascontiguousarray(image[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy())
     display = srgb_encode(plane) if encoding is Encoding.LINEAR16 else plane
     return np.rint(display * np.float32(255)).astype(np.uint8)

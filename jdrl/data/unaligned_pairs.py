@@ -1,4 +1,4 @@
-"""Pairs that came without an alignment: imported ones, whose frames are packed as they were shot."""
+"""Estimates the flow of imported pairs that have no stored alignment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 
 def is_registered(reader: ShardReader, pair: str) -> bool:
-    """Whether anybody has aligned the pair: its record or its flow tells of it."""
+    """Whether the pair is aligned: its record holds an alignment, or its stored flow is not zero."""
     return reader.record(pair).alignment is not None or bool(reader.read_flow(pair).any())
 
 
-def register_batch(pair: Batch) -> Batch:
-    """The pair with its flow u[B→S] estimated, by the weight-free estimator and from the two frames alone.
+def align_batch(pair: Batch) -> Batch:
+    """Estimates the flow u[B→S] of a batch by the weight-free estimator and warps its sharp frame by it.
 
-    `valid` is multiplied by how far flow there and back, and what both frames show, agree.
+    `valid` is multiplied by the forward-backward and photometric consistency masks.
     """
-    found = deform_bidirectionally(pair.blur, pair.wide_sharp, pair.valid, pair.wide_valid, flow_estimator("pyramid"))
-    return replace(pair, flow=found.to_sharp, sharp_on_blur=found.target, valid=found.target_mask)
+    deformation = deform_bidirectionally(
+        pair.blur, pair.wide_sharp, pair.valid, pair.wide_valid, flow_estimator("pyramid")
+    )
+    return replace(pair, flow=deformation.to_sharp, sharp_on_blur=deformation.target, valid=deformation.target_mask)

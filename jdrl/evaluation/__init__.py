@@ -1,1 +1,1 @@
-"""Scores deblurring networks on test pairs and writes tables, pictures and a page."""
+"""Scores checkpoints on test pairs; writes tables, pictures and an HTML page."""

@@ -1,8 +1,8 @@
-"""Checkpoints beside each other: means with confidence intervals, and differences that are more than chance.
+"""Means of checkpoints with confidence intervals, and their significant differences, by paired bootstrap.
 
-Paired bootstrap (Efron 1979): the pairs are drawn anew with repetition, many times; what the means of these draws
-spread over is the interval. Two checkpoints are compared by their difference on each pair, since pairs differ far more
-than checkpoints do.
+Paired bootstrap (Efron 1979): the pairs are drawn with replacement many times; percentiles of the means of these draws
+bound the interval. Two checkpoints are compared by their difference on each pair, because pairs differ far more than
+checkpoints do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jdrl.evaluation.scores import Score
 
 LEVEL = 0.95
-_AT_ONCE = 4_000_000
+_DRAWS_PER_BATCH = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class RankedScore:
         image: `input` or `deblurred`.
         protocol: `unwarped`, `aligned` or `official`.
         measure: A field of `Score`.
-        pairs: How many pairs have it.
+        pairs: Number of pairs that have it.
         mean: Over these.
-        low: Lower end of the 95 % interval of the mean; None with less than two pairs.
+        low: Lower end of the 95 % interval of the mean; None with fewer than two pairs.
         high: Its upper end.
-        difference: Mean difference to the first checkpoint over the pairs that have both; None for that one itself.
+        difference: Mean difference from the first checkpoint over the pairs that have both; None for the first.
         difference_low: Lower end of its 95 % interval.
-        difference_high: Upper end: where both ends have one sign, the difference is more than chance.
+        difference_high: Upper end. The difference is significant where both ends have the same sign.
     """
 
     checkpoint: str
@@ -59,53 +59,55 @@ class RankedScore:
 def rank_scores(
     scores: Sequence[Score], checkpoints: Sequence[str], *, draws: int, seed: int
 ) -> tuple[RankedScore, ...]:
-    """Every measure under every protocol: the input, then the checkpoints, differences against the first of them.
+    """Computes mean, interval and difference of every measure under every protocol: the input, then the checkpoints.
 
     Args:
         scores: Of all pairs.
         checkpoints: Their labels.
-        draws: Of the bootstrap.
-        seed: Same scores and seed, same intervals.
+        draws: Number of draws of the bootstrap.
+        seed: Of the draws.
     """
-    found = []
+    ranked = []
     for protocol in dict.fromkeys(score.protocol for score in scores):
         for measure in MEASURES:
-            first = _by_pair(scores, "deblurred", checkpoints[0], protocol, measure)
+            first = _values_by_pair(scores, "deblurred", checkpoints[0], protocol, measure)
             for image, checkpoint in (("input", ""), *(("deblurred", name) for name in checkpoints)):
-                values = _by_pair(scores, image, checkpoint, protocol, measure)
+                values = _values_by_pair(scores, image, checkpoint, protocol, measure)
                 if not values:
                     continue
-                low, high = interval(np.array(list(values.values())), draws=draws, seed=seed)
+                low, high = bootstrap_interval(np.array(list(values.values())), draws=draws, seed=seed)
                 mean = float(np.mean(list(values.values())))
-                standing = RankedScore(checkpoint, image, protocol, measure, len(values), mean, low, high)
-                both = [values[pair] - first[pair] for pair in values if pair in first]
-                if checkpoint != checkpoints[0] and both:
-                    low, high = interval(np.array(both), draws=draws, seed=seed)
-                    mean = float(np.mean(both))
-                    standing = replace(standing, difference=mean, difference_low=low, difference_high=high)
-                found.append(standing)
-    return tuple(found)
+                row = RankedScore(checkpoint, image, protocol, measure, len(values), mean, low, high)
+                differences = [values[pair] - first[pair] for pair in values if pair in first]
+                if checkpoint != checkpoints[0] and differences:
+                    low, high = bootstrap_interval(np.array(differences), draws=draws, seed=seed)
+                    mean = float(np.mean(differences))
+                    row = replace(row, difference=mean, difference_low=low, difference_high=high)
+                ranked.append(row)
+    return tuple(ranked)
 
 
-def interval(
+def bootstrap_interval(
     values: NDArray[np.float64], *, draws: int, seed: int, level: float = LEVEL
 ) -> tuple[float, float] | tuple[None, None]:
-    """The bootstrap's percentile interval of the mean of (N,) `values`; (None, None) with less than two."""
+    """The bootstrap percentile interval of the mean of (N,) `values`; (None, None) with fewer than two."""
     count = len(values)
     if count < 2:
         return None, None
     draw = np.random.default_rng(seed)
     means = []
-    rest = draws
-    while rest > 0:
-        now = min(rest, max(1, _AT_ONCE // count))
-        means.append(values[draw.integers(0, count, (now, count))].mean(1))
-        rest -= now
+    remaining = draws
+    while remaining > 0:
+        batch = min(remaining, max(1, _DRAWS_PER_BATCH // count))
+        means.append(values[draw.integers(0, count, (batch, count))].mean(1))
+        remaining -= batch
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _by_pair(scores: Sequence[Score], image: str, checkpoint: str, protocol: str, measure: str) -> dict[str, float]:
+def _values_by_pair(
+    scores: Sequence[Score], image: str, checkpoint: str, protocol: str, measure: str
+) -> dict[str, float]:
     chosen = [
         score for score in scores if (score.image, score.checkpoint, score.protocol) == (image, checkpoint, protocol)
     ]

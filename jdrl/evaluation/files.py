@@ -1,4 +1,4 @@
-"""The files of an evaluation but for its page: tables as CSV and JSON, pictures as PNG."""
+"""Writes the tables of an evaluation as CSV and JSON, and its pictures as PNG."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from jdrl.evaluation.comparison import RankedScore
-from jdrl.evaluation.misalignment import Block, Correlation, ProbePoint
-from jdrl.evaluation.pictures import draw_comparison, drift_picture, row_picture
-from jdrl.evaluation.results import Displacement
+from jdrl.evaluation.misalignment import BlockLoss, LossCorrelation, ProbePoint
+from jdrl.evaluation.pictures import comparison_strip, draw_comparison, drift_map
+from jdrl.evaluation.results import DriftSummary
 from jdrl.evaluation.scores import MEAN, Score
 from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.flow_colours import nice_scale_px
@@ -19,94 +19,94 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jdrl.evaluation.results import Evaluation, ExampleRow
+    from jdrl.evaluation.results import EvaluationResult, ExampleRow
     from jdrl.metrics.drift import Drift
 
-Row = Score | RankedScore | Displacement | ProbePoint | Block | Correlation
+TableRecord = Score | RankedScore | DriftSummary | ProbePoint | BlockLoss | LossCorrelation
 
 
-def write_tables(out: Path, evaluation: Evaluation) -> tuple[str, ...]:
-    """evaluation.csv (one row a score, means last), comparison.csv, drift.csv, those of `--misalignment`, and
-    evaluation.json, which holds all but the single probes and blocks.
+def write_tables(out: Path, evaluation: EvaluationResult) -> tuple[str, ...]:
+    """Writes evaluation.csv (one row a score, means last), comparison.csv, drift.csv, the tables of `--misalignment`,
+    and evaluation.json, which holds everything except single probes and blocks.
     """
-    tables: dict[str, tuple[type[Row], Sequence[Row]]] = {
+    tables: dict[str, tuple[type[TableRecord], Sequence[TableRecord]]] = {
         "evaluation.csv": (Score, (*evaluation.images, *evaluation.means)),
         "comparison.csv": (RankedScore, evaluation.standings),
-        "drift.csv": (Displacement, evaluation.drifts),
+        "drift.csv": (DriftSummary, evaluation.drifts),
     }
     content = asdict(evaluation)
     if evaluation.misalignment is not None:
-        told = evaluation.misalignment
-        tables["misalignment.csv"] = ProbePoint, (*told.probes, *told.means)
-        tables["misalignment_blocks.csv"] = Block, told.blocks
-        tables["misalignment_correlation.csv"] = Correlation, told.correlations
+        misalignment = evaluation.misalignment
+        tables["misalignment.csv"] = ProbePoint, (*misalignment.probes, *misalignment.means)
+        tables["misalignment_blocks.csv"] = BlockLoss, misalignment.blocks
+        tables["misalignment_correlation.csv"] = LossCorrelation, misalignment.correlations
         del content["misalignment"]["probes"], content["misalignment"]["blocks"]
-    for name, (kind, rows) in tables.items():
-        columns = [field.name for field in fields(kind)]
+    for name, (record_type, rows) in tables.items():
+        columns = [field.name for field in fields(record_type)]
         write_csv(out / name, columns, [tuple(asdict(row).values()) for row in rows])
     del content["report"]
     write_text(out / "evaluation.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     return tuple(str(out / name) for name in (*tables, "evaluation.json"))
 
 
-def best_shown(shown: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
-    """The `count` pairs whose cut-out the first checkpoint made clearer than any other pair's."""
-    return sorted(shown, key=lambda one: (-one.comparisons[0].gain_db, one.pair))[:count]
+def best_examples(examples: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
+    """The `count` pairs with the largest gain of the first checkpoint."""
+    return sorted(examples, key=lambda example: (-example.comparisons[0].gain_db, example.pair))[:count]
 
 
 def write_pictures(out: Path, best: Sequence[ExampleRow]) -> tuple[str, ...]:
-    """before_after.png of the first checkpoint's cut-outs, and one plain picture (input | deblurred | truth) each."""
+    """Writes before_after.png with the first checkpoint's crops, and a picture (input | deblurred | truth) of each."""
     if not best:
         return ()
-    together = out / "before_after.png"
-    draw_comparison([one.comparisons[0] for one in best], together)
+    overview = out / "before_after.png"
+    draw_comparison([example.comparisons[0] for example in best], overview)
     paths = []
-    for place, one in enumerate(best, 1):
-        paths.append(out / "pictures" / f"{place:02d}.png")
-        write_image(paths[-1], row_picture(one.comparisons[0]))
-    return (str(together), *(str(path) for path in paths))
+    for number, example in enumerate(best, 1):
+        paths.append(out / "pictures" / f"{number:02d}.png")
+        write_image(paths[-1], comparison_strip(example.comparisons[0]))
+    return (str(overview), *(str(path) for path in paths))
 
 
-def drift_scale_px(shown: Sequence[ExampleRow]) -> float:
-    """The length of full colour in all maps of displacements."""
-    told = [drift.p95_px or 0.0 for one in shown for drift in (*one.drifts, one.truth)]
-    return nice_scale_px(max(told, default=0.0))
+def drift_scale_px(examples: Sequence[ExampleRow]) -> float:
+    """The displacement of full colour in all maps, pixels."""
+    lengths = [drift.p95_px or 0.0 for example in examples for drift in (*example.drifts, example.truth)]
+    return nice_scale_px(max(lengths, default=0.0))
 
 
-def write_drifts(out: Path, shown: Sequence[ExampleRow], labels: Sequence[str]) -> tuple[Displacement, ...]:
-    """drift/NUMBER-truth.png and drift/NUMBER-CHECKPOINT.png, numbered in the order of pairs and of checkpoints.
+def write_drifts(out: Path, examples: Sequence[ExampleRow], labels: Sequence[str]) -> tuple[DriftSummary, ...]:
+    """Writes drift/NUMBER-truth.png and drift/NUMBER-CHECKPOINT.png, numbered in the order of pairs and checkpoints.
 
     Returns:
         The rows of drift.csv, their means last.
     """
-    scale = drift_scale_px(shown)
-    rows: list[Displacement] = []
-    for number, one in enumerate(shown, 1):
-        named = [("truth", "", "truth", one.truth)]
-        named += [
-            ("deblurred", label, str(place), drift)
-            for place, (label, drift) in enumerate(zip(labels, one.drifts, strict=True), 1)
+    scale = drift_scale_px(examples)
+    rows: list[DriftSummary] = []
+    for number, example in enumerate(examples, 1):
+        maps = [("truth", "", "truth", example.truth)]
+        maps += [
+            ("deblurred", label, str(model), drift)
+            for model, (label, drift) in enumerate(zip(labels, example.drifts, strict=True), 1)
         ]
-        for image, label, suffix, drift in named:
+        for image, label, suffix, drift in maps:
             name = f"drift/{number:04d}-{suffix}.png" if drift.field.size else ""
             if name:
-                write_image(out / name, drift_picture(drift, scale))
-            rows.append(_displacement(one.pair, image, label, drift, name))
-    kinds = [("truth", ""), *(("deblurred", label) for label in labels)]
-    return (*rows, *(_mean_of(rows, image, label) for image, label in kinds))
+                write_image(out / name, drift_map(drift, scale))
+            rows.append(_summarise_drift(example.pair, image, label, drift, name))
+    images = [("truth", ""), *(("deblurred", label) for label in labels)]
+    return (*rows, *(_mean_drift(rows, image, label) for image, label in images))
 
 
-def _displacement(pair: str, image: str, label: str, drift: Drift, name: str) -> Displacement:
+def _summarise_drift(pair: str, image: str, label: str, drift: Drift, name: str) -> DriftSummary:
     blocks = drift.lengths_px.size
     abstained = drift.field[..., 0].size - blocks
-    return Displacement(pair, image, label, drift.mean_px, drift.p95_px, blocks, abstained, name)
+    return DriftSummary(pair, image, label, drift.mean_px, drift.p95_px, blocks, abstained, name)
 
 
-def _mean_of(rows: Sequence[Displacement], image: str, label: str) -> Displacement:
+def _mean_drift(rows: Sequence[DriftSummary], image: str, label: str) -> DriftSummary:
     chosen = [row for row in rows if (row.image, row.checkpoint) == (image, label)]
     means = []
     for values in ([row.mean_px for row in chosen], [row.p95_px for row in chosen]):
-        known = [value for value in values if value is not None]
-        means.append(sum(known) / len(known) if known else None)
+        measured = [value for value in values if value is not None]
+        means.append(sum(measured) / len(measured) if measured else None)
     blocks, abstained = sum(row.blocks for row in chosen), sum(row.abstained for row in chosen)
-    return Displacement(MEAN, image, label, means[0], means[1], blocks, abstained, "")
+    return DriftSummary(MEAN, image, label, means[0], means[1], blocks, abstained, "")

@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file with its own style and script, everything escaped by jinja2."""
+"""The HTML page of an evaluation: one self-contained file, its text escaped by jinja2."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from jdrl.evaluation.pictures import drift_picture
-from jdrl.evaluation.plots import misalignment_png
+from jdrl.evaluation.pictures import drift_map
+from jdrl.evaluation.plots import plot_misalignment
 from sdd_toolkit.imaging.flow_colours import flow_wheel
 from sdd_toolkit.report.pictures import jpeg
 from sdd_toolkit.storage.files import write_bytes, write_text
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jdrl.evaluation.comparison import RankedScore
-    from jdrl.evaluation.misalignment import Correlation
-    from jdrl.evaluation.results import Displacement, Evaluation, ExampleRow
+    from jdrl.evaluation.misalignment import LossCorrelation
+    from jdrl.evaluation.results import DriftSummary, EvaluationResult, ExampleRow
 
-_QUALITY = 92
+_JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A column of the tables: the field of `Score`, its heading, digits, and whether more is better."""
+class MeasureColumn:
+    """A column of the tables: a field of `Score`, its heading, its decimals, and whether larger is better."""
 
     name: str
     title: str
@@ -39,21 +39,21 @@ class Measure:
     more_is_better: bool
 
 
-SCORES = (
-    Measure("psnr_db", "PSNR dB", 2, True),
-    Measure("ssim", "SSIM", 4, True),
-    Measure("ssim_gaussian", "SSIM Gaussian", 4, True),
-    Measure("mae", "MAE", 4, False),
-    Measure("psnr_colour_db", "PSNR dB, colour fitted", 2, True),
-    Measure("ssim_colour", "SSIM, colour fitted", 4, True),
-    Measure("lpips", "LPIPS", 4, False),
-    Measure("dists", "DISTS", 4, False),
+COLUMNS = (
+    MeasureColumn("psnr_db", "PSNR dB", 2, True),
+    MeasureColumn("ssim", "SSIM", 4, True),
+    MeasureColumn("ssim_gaussian", "SSIM Gaussian", 4, True),
+    MeasureColumn("mae", "MAE", 4, False),
+    MeasureColumn("psnr_colour_db", "PSNR dB, colour fitted", 2, True),
+    MeasureColumn("ssim_colour", "SSIM, colour fitted", 4, True),
+    MeasureColumn("lpips", "LPIPS", 4, False),
+    MeasureColumn("dists", "DISTS", 4, False),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A number, what it may be by chance, and `good`, `bad` or nothing."""
+class TableCell:
+    """A number, its confidence interval, and a verdict: `good`, `bad` or empty."""
 
     value: str
     range: str = ""
@@ -61,16 +61,16 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TableRow:
     """A row of a table."""
 
     names: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """What a checkpoint made of a pair: data URIs."""
+class OutputPictures:
+    """A checkpoint's pictures of a pair, as data URIs, and their captions."""
 
     label: str
     deblurred: str
@@ -80,8 +80,8 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One pair in pictures: data URIs."""
+class PairPictures:
+    """All pictures of a pair, as data URIs, and their captions."""
 
     pair: str
     size: tuple[int, int]
@@ -90,47 +90,47 @@ class Card:
     input_psnr: str
     truth_drift: str
     truth_drift_text: str
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputPictures, ...]
 
 
-def write_page(out: Path, evaluation: Evaluation, best: Sequence[ExampleRow], scale_px: float) -> tuple[str, ...]:
-    """evaluation.html, and misalignment.png where there was such an experiment.
+def write_page(out: Path, evaluation: EvaluationResult, best: Sequence[ExampleRow], scale_px: float) -> tuple[str, ...]:
+    """Writes evaluation.html, and misalignment.png if misalignment was planted.
 
     Args:
         out: The folder.
-        evaluation: What it tells.
-        best: The pairs that are pictured.
-        scale_px: Of the maps of displacements.
+        evaluation: The result.
+        best: The pairs to picture.
+        scale_px: Displacement of full colour in the maps.
     """
     plot = None
     written = [out / "evaluation.html"]
     if evaluation.misalignment is not None:
-        plot = misalignment_png(evaluation.misalignment)
+        plot = plot_misalignment(evaluation.misalignment)
         written.append(out / "misalignment.png")
         write_bytes(written[-1], plot)
-    write_text(written[0], render(evaluation, best, scale_px, plot))
+    write_text(written[0], render_page(evaluation, best, scale_px, plot))
     return tuple(str(path) for path in written)
 
 
-def render(evaluation: Evaluation, best: Sequence[ExampleRow], scale_px: float, plot: bytes | None) -> str:
-    """The whole HTML document; arguments as for `write_page`, `plot` as of `misalignment_png`."""
+def render_page(evaluation: EvaluationResult, best: Sequence[ExampleRow], scale_px: float, plot: bytes | None) -> str:
+    """Renders the HTML document; arguments as for `write_page`, `plot` is the PNG of `plot_misalignment`."""
     environment = _environment()
-    script, style = (_source(environment, name) for name in ("report.js", "report.css"))
+    script, style = (_template_source(environment, name) for name in ("report.js", "report.css"))
     labels = [model.label for model in evaluation.models]
-    told = evaluation.misalignment
+    misalignment = evaluation.misalignment
     text = environment.get_template("evaluation.html.jinja").render(
         evaluation=evaluation,
         version=__version__,
-        measures=_known(evaluation.standings),
-        lines=_score_lines(evaluation),
-        differences=_difference_lines(evaluation),
-        drifts=[_drift_line(row) for row in evaluation.drifts if row.pair == "mean"],
-        pairs=_pair_lines(evaluation),
-        cards=[_card(one, labels, scale_px) for one in best],
-        correlations=[_correlation_line(row) for row in told.correlations] if told else [],
+        measures=_present_measures(evaluation.standings),
+        lines=_score_rows(evaluation),
+        differences=_difference_rows(evaluation),
+        drifts=[_drift_row(row) for row in evaluation.drifts if row.pair == "mean"],
+        pairs=_pair_rows(evaluation),
+        cards=[_pair_pictures(example, labels, scale_px) for example in best],
+        correlations=[_correlation_row(row) for row in misalignment.correlations] if misalignment else [],
         scale_px=scale_px,
         plot=None if plot is None else "data:image/png;base64," + base64.b64encode(plot).decode("ascii"),
-        wheel=jpeg(flow_wheel(96), _QUALITY),
+        wheel=jpeg(flow_wheel(96), _JPEG_QUALITY),
         script=Markup(script),
         style=Markup(style),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -149,105 +149,129 @@ def _environment() -> Environment:
     )
 
 
-def _source(environment: Environment, name: str) -> str:
+def _template_source(environment: Environment, name: str) -> str:
     return cast("ChoiceLoader", environment.loader).get_source(environment, name)[0]
 
 
-def _known(standings: Sequence[RankedScore]) -> list[Measure]:
+def _present_measures(standings: Sequence[RankedScore]) -> list[MeasureColumn]:
     names = {standing.measure for standing in standings}
-    return [measure for measure in SCORES if measure.name in names]
+    return [measure for measure in COLUMNS if measure.name in names]
 
 
-def _score_lines(evaluation: Evaluation) -> list[Line]:
-    found = {(row.protocol, row.image, row.checkpoint, row.measure): row for row in evaluation.standings}
+def _score_rows(evaluation: EvaluationResult) -> list[TableRow]:
+    rows_by_key = {(row.protocol, row.image, row.checkpoint, row.measure): row for row in evaluation.standings}
     lines = []
     for mean in evaluation.means:
         cells = []
-        for measure in _known(evaluation.standings):
-            row = found.get((mean.protocol, mean.image, mean.checkpoint, measure.name))
+        for measure in _present_measures(evaluation.standings):
+            row = rows_by_key.get((mean.protocol, mean.image, mean.checkpoint, measure.name))
             if row is None:
-                cells.append(Cell("–"))
+                cells.append(TableCell("–"))
             else:
-                cells.append(Cell(_text(row.mean, measure.digits), _range(row.low, row.high, measure.digits)))
-        lines.append(Line((mean.protocol, mean.checkpoint or mean.image), tuple(cells)))
+                cells.append(
+                    TableCell(
+                        _format_number(row.mean, measure.digits), _format_interval(row.low, row.high, measure.digits)
+                    )
+                )
+        lines.append(TableRow((mean.protocol, mean.checkpoint or mean.image), tuple(cells)))
     return lines
 
 
-def _difference_lines(evaluation: Evaluation) -> list[Line]:
-    found = {(row.protocol, row.checkpoint, row.measure): row for row in evaluation.standings}
+def _difference_rows(evaluation: EvaluationResult) -> list[TableRow]:
+    rows_by_key = {(row.protocol, row.checkpoint, row.measure): row for row in evaluation.standings}
     protocols = dict.fromkeys(row.protocol for row in evaluation.standings)
     lines = []
     for protocol in protocols:
         for model in evaluation.models[1:]:
-            rows = [found.get((protocol, model.label, measure.name)) for measure in _known(evaluation.standings)]
-            cells = [_difference(row, measure) for row, measure in zip(rows, _known(evaluation.standings), strict=True)]
-            lines.append(Line((protocol, model.label), tuple(cells)))
+            rows = [
+                rows_by_key.get((protocol, model.label, measure.name))
+                for measure in _present_measures(evaluation.standings)
+            ]
+            cells = [
+                _difference_cell(row, measure)
+                for row, measure in zip(rows, _present_measures(evaluation.standings), strict=True)
+            ]
+            lines.append(TableRow((protocol, model.label), tuple(cells)))
     return lines
 
 
-def _difference(row: RankedScore | None, measure: Measure) -> Cell:
+def _difference_cell(row: RankedScore | None, measure: MeasureColumn) -> TableCell:
     if row is None or row.difference is None:
-        return Cell("–")
+        return TableCell("–")
     verdict = ""
     if row.difference_low is not None and row.difference_high is not None:
-        sure = row.difference_low > 0 or row.difference_high < 0
-        verdict = ("good" if (row.difference > 0) == measure.more_is_better else "bad") if sure else ""
+        significant = row.difference_low > 0 or row.difference_high < 0
+        verdict = ("good" if (row.difference > 0) == measure.more_is_better else "bad") if significant else ""
     value = f"{row.difference:+.{measure.digits}f}"
-    return Cell(value, _range(row.difference_low, row.difference_high, measure.digits, sign="+"), verdict)
+    return TableCell(
+        value, _format_interval(row.difference_low, row.difference_high, measure.digits, sign="+"), verdict
+    )
 
 
-def _drift_line(row: Displacement) -> Line:
+def _drift_row(row: DriftSummary) -> TableRow:
     name = row.checkpoint or "sharp frame, aligned"
-    cells = (Cell(_text(row.mean_px, 3)), Cell(_text(row.p95_px, 3)), Cell(str(row.blocks)), Cell(str(row.abstained)))
-    return Line((name,), cells)
+    cells = (
+        TableCell(_format_number(row.mean_px, 3)),
+        TableCell(_format_number(row.p95_px, 3)),
+        TableCell(str(row.blocks)),
+        TableCell(str(row.abstained)),
+    )
+    return TableRow((name,), cells)
 
 
-def _pair_lines(evaluation: Evaluation) -> list[Line]:
+def _pair_rows(evaluation: EvaluationResult) -> list[TableRow]:
     return [
-        Line(
+        TableRow(
             (score.pair, score.protocol, score.checkpoint or score.image),
             (
-                *(Cell(_text(getattr(score, one.name), one.digits)) for one in _known(evaluation.standings)),
-                Cell(_text(score.drift_px, 3)),
+                *(
+                    TableCell(_format_number(getattr(score, measure.name), measure.digits))
+                    for measure in _present_measures(evaluation.standings)
+                ),
+                TableCell(_format_number(score.drift_px, 3)),
             ),
         )
         for score in evaluation.images
     ]
 
 
-def _correlation_line(row: Correlation) -> Line:
-    cells = (Cell(str(row.blocks)), Cell(_text(row.of_loss, 3)), Cell(_text(row.of_relative_loss, 3)))
-    return Line((row.checkpoint, row.protocol), cells)
+def _correlation_row(row: LossCorrelation) -> TableRow:
+    cells = (
+        TableCell(str(row.blocks)),
+        TableCell(_format_number(row.of_loss, 3)),
+        TableCell(_format_number(row.of_relative_loss, 3)),
+    )
+    return TableRow((row.checkpoint, row.protocol), cells)
 
 
-def _card(one: ExampleRow, labels: Sequence[str], scale_px: float) -> Card:
-    first = one.comparisons[0]
+def _pair_pictures(example: ExampleRow, labels: Sequence[str], scale_px: float) -> PairPictures:
+    first = example.comparisons[0]
     outputs = tuple(
-        Output(
+        OutputPictures(
             label,
-            jpeg(comparison.deblurred, _QUALITY),
-            _text(comparison.deblurred_psnr_db, 2),
-            jpeg(drift_picture(drift, scale_px), _QUALITY) if drift.field.size else "",
-            _text(drift.mean_px, 2),
+            jpeg(comparison.deblurred, _JPEG_QUALITY),
+            _format_number(comparison.deblurred_psnr_db, 2),
+            jpeg(drift_map(drift, scale_px), _JPEG_QUALITY) if drift.field.size else "",
+            _format_number(drift.mean_px, 2),
         )
-        for label, comparison, drift in zip(labels, one.comparisons, one.drifts, strict=True)
+        for label, comparison, drift in zip(labels, example.comparisons, example.drifts, strict=True)
     )
     height, width = first.input.shape[:2]
-    return Card(
-        one.pair,
+    return PairPictures(
+        example.pair,
         (height, width),
-        jpeg(first.input, _QUALITY),
-        jpeg(first.truth, _QUALITY),
-        _text(first.input_psnr_db, 2),
-        jpeg(drift_picture(one.truth, scale_px), _QUALITY) if one.truth.field.size else "",
-        _text(one.truth.mean_px, 2),
+        jpeg(first.input, _JPEG_QUALITY),
+        jpeg(first.truth, _JPEG_QUALITY),
+        _format_number(first.input_psnr_db, 2),
+        jpeg(drift_map(example.truth, scale_px), _JPEG_QUALITY) if example.truth.field.size else "",
+        _format_number(example.truth.mean_px, 2),
         outputs,
     )
 
 
-def _text(value: float | None, digits: int) -> str:
+def _format_number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _range(low: float | None, high: float | None, digits: int, sign: str = "") -> str:
+def _format_interval(low: float | None, high: float | None, digits: int, sign: str = "") -> str:
     return "" if low is None or high is None else f"{low:{sign}.{digits}f} … {high:{sign}.{digits}f}"

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: before and after, where to look, and maps of displacements."""
+"""Pictures of an evaluation: crops of input, output and truth, and maps of displacements."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _CELL_PX = 12  # side of a block in a map of displacements
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """One cut-out of a pair, three times, (h, w, 3) uint8, with the PSNR of the cut-out."""
+class CropComparison:
+    """The same crop of input, output and truth, each (h, w, 3) uint8, with its PSNR."""
 
     pair: str
     input: NDArray[np.uint8]
@@ -43,85 +43,80 @@ class Comparison:
 
     @property
     def gain_db(self) -> float:
-        """What deblurring gained in this cut-out."""
+        """Gain in PSNR by deblurring, dB."""
         return self.deblurred_psnr_db - self.input_psnr_db
 
 
 @dataclass(frozen=True, slots=True)
 class CropWindow:
-    """Which part of a frame is shown."""
+    """The pictured part of a frame."""
 
     rows: slice
     columns: slice
 
 
 def largest_gain_window(truth: Batch, deblurred: Tensor, size: int) -> CropWindow:
-    """The square of a pair in which the squared error fell most.
+    """Finds the square of a pair in which deblurring reduces the squared error most.
 
     Args:
         truth: The pair.
         deblurred: (1, 3, H, W).
-        size: Side of the square, pixels; less where the frame is smaller.
+        size: Side of the square, pixels; smaller if the frame is.
     """
     target, valid = truth.sharp_on_blur, truth.valid
-    fall = ((truth.blur - target).square() - (deblurred - target).square()).mean(1, keepdim=True) * valid
-    side = min(size, *fall.shape[-2:])
-    pooled = F.avg_pool2d(fall, side, stride=_STRIDE_PX)[0, 0]
+    reduction = ((truth.blur - target).square() - (deblurred - target).square()).mean(1, keepdim=True) * valid
+    side = min(size, *reduction.shape[-2:])
+    pooled = F.avg_pool2d(reduction, side, stride=_STRIDE_PX)[0, 0]
     row, column = divmod(int(pooled.argmax()), pooled.shape[1])
     top, left = row * _STRIDE_PX, column * _STRIDE_PX
     return CropWindow(slice(top, top + side), slice(left, left + side))
 
 
-def crop_window(
-    pair: str, truth: Batch, deblurred: Tensor, size: int, encoding: Encoding, place: CropWindow | None = None
-) -> Comparison:
-    """A square of a pair.
+def compare_crop(pair: str, truth: Batch, deblurred: Tensor, window: CropWindow, encoding: Encoding) -> CropComparison:
+    """Cuts the same window out of input, output and truth.
 
     Args:
         pair: The pair's id.
         truth: The pair.
         deblurred: (1, 3, H, W).
-        size: Side of the square, pixels; less where the frame is smaller.
-        encoding: Of the values; linear ones get the sRGB curve to be looked at.
-        place: Which one; None: `place_of_gain`.
+        window: See `largest_gain_window`.
+        encoding: Of the values; linear ones get the sRGB curve for display.
     """
-    where = place or largest_gain_window(truth, deblurred, size)
     images = (truth.blur, deblurred, truth.sharp_on_blur, truth.valid)
-    parts = [image[..., where.rows, where.columns] for image in images]
-    before, after = (float(psnr(image, parts[2], parts[3])) for image in parts[:2])
-    blurred, restored, sharp = (to_display_pixels(image, encoding) for image in parts[:3])
-    return Comparison(pair, blurred, restored, sharp, before, after)
+    crops = [image[..., window.rows, window.columns] for image in images]
+    before, after = (float(psnr(image, crops[2], crops[3])) for image in crops[:2])
+    blurred, restored, sharp = (to_display_pixels(image, encoding) for image in crops[:3])
+    return CropComparison(pair, blurred, restored, sharp, before, after)
 
 
-def row_picture(comparison: Comparison) -> NDArray[np.uint8]:
-    """(h, 3 w + 2 gaps, 3): input | deblurred | truth."""
+def comparison_strip(comparison: CropComparison) -> NDArray[np.uint8]:
+    """Joins input, output and truth side by side, (h, 3 w + 2 gaps, 3)."""
     gap = np.full((len(comparison.input), 4, 3), 255, dtype=np.uint8)
-    parts = [comparison.input, gap, comparison.deblurred, gap, comparison.truth]
-    return np.concatenate(parts, axis=1)
+    return np.concatenate([comparison.input, gap, comparison.deblurred, gap, comparison.truth], axis=1)
 
 
-def draw_comparison(rows: Sequence[Comparison], path: Path) -> None:
-    """Rows of input, deblurred and truth with their PSNR, as a PNG."""
+def draw_comparison(rows: Sequence[CropComparison], path: Path) -> None:
+    """Draws rows of input, output and truth with their PSNR, as a PNG."""
     figure = Figure(figsize=(9.0, 3.15 * len(rows)), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), 3, squeeze=False)
-    for line, comparison in zip(axes, rows, strict=True):
+    panels = figure.subplots(len(rows), 3, squeeze=False)
+    for row, comparison in zip(panels, rows, strict=True):
         titles = (
             f"input  {comparison.input_psnr_db:.2f} dB",
             f"deblurred  {comparison.deblurred_psnr_db:.2f} dB",
             "truth (sharp frame, aligned)",
         )
         images = (comparison.input, comparison.deblurred, comparison.truth)
-        for place, title, image in zip(line, titles, images, strict=True):
-            place.imshow(image, interpolation="nearest")
-            place.set_title(title, fontsize=9)
-            place.set_axis_off()
+        for axes, title, image in zip(row, titles, images, strict=True):
+            axes.imshow(image, interpolation="nearest")
+            axes.set_title(title, fontsize=9)
+            axes.set_axis_off()
     with replace_atomically(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
 
 
-def drift_picture(shift: Drift, scale_px: float) -> NDArray[np.uint8]:
-    """A map of displacements, (h, w, 3): hue is direction, full colour `scale_px`; grey where a block abstains."""
-    known = np.isfinite(shift.field[..., 0])
-    colours = flow_colours(np.where(known[..., None], shift.field, 0), scale_px)
+def drift_map(drift: Drift, scale_px: float) -> NDArray[np.uint8]:
+    """Draws a map of displacements, (h, w, 3): hue is direction, full colour `scale_px`; grey without an estimate."""
+    known = np.isfinite(drift.field[..., 0])
+    colours = flow_colours(np.where(known[..., None], drift.field, 0), scale_px)
     return np.kron(faded(colours, known.astype(np.float32)), np.ones((_CELL_PX, _CELL_PX, 1), np.uint8))

@@ -1,4 +1,4 @@
-"""What an output is scored against: the sharp frame as packed, aligned once a pair, or warped to each output."""
+"""Evaluation protocols: the target is the sharp frame as packed, aligned once a pair, or warped to each output."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _MULTIPLE_PX = 16
 
 @torch.no_grad()
 def official_pair(output: Tensor, sharp: Tensor, estimate: FlowEstimator) -> tuple[Tensor, Tensor]:
-    """The output and its target as the published test code compares them.
+    """Crops an output and warps its target as the published test code does.
 
-    The sharp frame is warped to the output by the flow between the two, sampled where that code samples (a zoom by
-    W / (W - 1), even for zero flow), after both were cropped, top left, to multiples of 16 pixels. Every pixel counts.
+    Both are cropped, from the top left, to multiples of 16 pixels. The sharp frame is warped to the output by the flow
+    between the two, with the sampling positions of that code (a zoom by W / (W - 1), even for zero flow). Every pixel
+    counts.
 
     Args:
         output: (1, 3, H, W) in [0, 1].
         sharp: (1, 3, H, W), as packed.
-        estimate: PWC-Net, for numbers that compare with published ones.
+        estimate: PWC-Net, for scores comparable with published ones.
     """
     height, width = (side // _MULTIPLE_PX * _MULTIPLE_PX for side in output.shape[-2:])
     output, sharp = (image[..., :height, :width] for image in (output, sharp))
@@ -36,7 +37,7 @@ def official_pair(output: Tensor, sharp: Tensor, estimate: FlowEstimator) -> tup
 
 
 def linear_light(image: Tensor, encoding: Encoding) -> Tensor:
-    """Values of a data set as linear light in [0, 1], in which defocus is a convolution."""
+    """Converts values of a data set to linear light in [0, 1], in which defocus is a convolution."""
     if encoding is Encoding.LINEAR16:
         return image
     return torch.from_numpy(srgb_decode(image.cpu().numpy())).to(image)

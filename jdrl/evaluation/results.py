@@ -1,4 +1,4 @@
-"""What an evaluation found: records, no files."""
+"""Records of an evaluation: checkpoints, drift of images, example pictures, and the whole result."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jdrl.evaluation.comparison import RankedScore
-    from jdrl.evaluation.misalignment import Misalignment
-    from jdrl.evaluation.pictures import Comparison
+    from jdrl.evaluation.misalignment import MisalignmentResult
+    from jdrl.evaluation.pictures import CropComparison
     from jdrl.evaluation.scores import Score
     from jdrl.metrics.drift import Drift
     from sdd_toolkit.records import Report
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """One of the checkpoints.
+class CheckpointInfo:
+    """One of the evaluated checkpoints.
 
     Attributes:
-        label: RUN/step-…, unlike that of any other checkpoint here.
+        label: RUN/step-…, unique among the checkpoints.
         step: Its optimiser steps.
         network: Name of its network.
     """
@@ -30,18 +30,18 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Displacement:
-    """How far an image lies off the blurred frame of its pair, over the blocks that can tell.
+class DriftSummary:
+    """The drift of an image against the blurred frame of its pair, over the blocks with an estimate.
 
     Attributes:
         pair: The pair's id; `mean` for the mean over all pairs.
-        image: `deblurred`, or `truth`: the aligned sharp frame, whose drift is what alignment left.
-        checkpoint: Which one deblurred; empty for the truth.
+        image: `deblurred`, or `truth`: the aligned sharp frame, whose drift is the error of the alignment.
+        checkpoint: Label of the checkpoint; empty for the truth.
         mean_px: Mean length; None where every block abstains.
         p95_px: 95th percentile.
-        blocks: How many blocks tell.
-        abstained: How many do not.
-        map: Its picture, relative to the output folder; empty for the mean.
+        blocks: Number of blocks with an estimate.
+        abstained: Number of blocks without one.
+        map: Path of its picture, relative to the output folder; empty for the mean.
     """
 
     pair: str
@@ -56,24 +56,24 @@ class Displacement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExampleRow:
-    """What there is to be seen of a pair.
+    """The pictures of a pair.
 
     Attributes:
         pair: The pair's id.
-        comparisons: The same cut-out for every checkpoint.
+        comparisons: The same crop for every checkpoint.
         drifts: Of every checkpoint's output.
         truth: Drift of the aligned sharp frame.
     """
 
     pair: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[CropComparison, ...]
     drifts: tuple[Drift, ...]
     truth: Drift
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What was scored: one mean per image kind and protocol, and every single score.
+class EvaluationResult:
+    """All scores of an evaluation and their means; `asdict` of it is evaluation.json.
 
     Attributes:
         report: Counts, time and outputs.
@@ -81,14 +81,14 @@ class Evaluation:
         step: Its optimiser steps.
         split: Which split was scored.
         encoding: Of the data set.
-        domain: Of the values that were scored: `sRGB` or `linear light`.
+        domain: Of the scored values: `sRGB` or `linear light`.
         means: Over all pairs.
         images: Pair by pair.
         models: Every checkpoint, in the order given.
-        standings: Means with confidence intervals, and differences against the first checkpoint.
+        standings: Means with confidence intervals, and differences from the first checkpoint.
         drifts: Pair by pair, the mean last.
-        misalignment: Of `--misalignment`.
-        notes: What is missing, and why.
+        misalignment: Of `--misalignment`; None without.
+        notes: Missing or estimated parts, and the reasons.
     """
 
     report: Report
@@ -99,8 +99,8 @@ class Evaluation:
     domain: str
     means: tuple[Score, ...]
     images: tuple[Score, ...]
-    models: tuple[Model, ...]
+    models: tuple[CheckpointInfo, ...]
     standings: tuple[RankedScore, ...]
-    drifts: tuple[Displacement, ...]
-    misalignment: Misalignment | None
+    drifts: tuple[DriftSummary, ...]
+    misalignment: MisalignmentResult | None
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""One image against one target: every number that `sdd evaluate` tells of it, and the means over pairs."""
+"""Scores of one image against one target under a protocol, and their means over pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from jdrl.metrics.colour import match_colours
 from jdrl.metrics.fidelity import mae, psnr, ssim
-from jdrl.metrics.perceptual import LEAST_SIDE_PX
+from jdrl.metrics.perceptual import MIN_SIDE_PX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ MEAN = "mean"
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One image under one protocol; None where something was not or cannot be measured.
+    """The scores of one image under one protocol; None where a measure is missing or undefined.
 
     Attributes:
         pair: The pair's id; `mean` for the mean over all pairs.
@@ -35,14 +35,14 @@ class Score:
         ssim: Structural similarity, 7x7 uniform window (scikit-image's default, the official code's).
         ssim_gaussian: The same with the Gaussian 11x11 window of the SSIM paper.
         mae: Mean absolute error, 0 … 1.
-        psnr_colour_db: As `psnr_db`, after the colours of the image were brought to the sharp frame's by the fit
-            between the blurred frame and the aligned sharp one.
-        ssim_colour: `ssim` after the same.
+        psnr_colour_db: `psnr_db` after the colours of the image are mapped by the affine fit from the blurred frame
+            to the aligned sharp frame.
+        ssim_colour: `ssim` after the same mapping.
         lpips: LPIPS 0.1, AlexNet; smaller is better.
         dists: DISTS at the frame's own size; smaller is better.
-        drift_px: Mean displacement of a deblurred image against the blurred frame; of no protocol, repeated in each.
+        drift_px: Mean displacement of a deblurred image against the blurred frame; the same under every protocol.
         drift_p95_px: Its 95th percentile over the blocks of a frame.
-        checkpoint: Which one deblurred; empty for the input.
+        checkpoint: Label of the checkpoint; empty for the input.
     """
 
     pair: str
@@ -76,8 +76,8 @@ MEASURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """The measures that need weights; None where there are none."""
+class PerceptualMetrics:
+    """The measures that need published weights; None without them."""
 
     lpips: PerceptualMetric | None = None
     dists: PerceptualMetric | None = None
@@ -89,7 +89,7 @@ class Candidate:
 
     Attributes:
         name: `input` or `deblurred`.
-        checkpoint: Whose; empty for the input.
+        checkpoint: Label of its checkpoint; empty for the input.
         image: (1, 3, H, W).
         drift: Of a deblurred image.
     """
@@ -100,62 +100,69 @@ class Candidate:
     drift: Drift | None = None
 
 
-def score(
-    pair: str,
-    protocol: str,
-    candidate: Candidate,
-    target: Tensor,
-    valid: Tensor | None,
-    colours: Tensor,
-    metrics: Metrics,
-) -> Score:
-    """One image (1, 3, H, W) against its target on valid pixels.
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """An image to compare with.
+
+    Attributes:
+        image: (1, 3, H, W).
+        valid: (1, 1, H, W) pixels to score; None: all.
+        colours: (3, 4) affine colour map of `jdrl.metrics.colour.fit_colours`.
+    """
+
+    image: Tensor
+    valid: Tensor | None
+    colours: Tensor
+
+
+def score_image(pair: str, protocol: str, candidate: Candidate, target: Target, metrics: PerceptualMetrics) -> Score:
+    """Scores one image against its target on valid pixels.
+
+    LPIPS and DISTS work on neighbourhoods: for them invalid pixels are replaced by the target's.
 
     Args:
         pair: The pair's id.
         protocol: Its name.
         candidate: The image.
-        target: (1, 3, H, W).
-        valid: (1, 1, H, W); None: all pixels. LPIPS and DISTS, which look at neighbourhoods, see the target there.
-        colours: (3, 4) of `jdrl.metrics.colour.colour_fit`.
-        metrics: What else to measure.
+        target: The target.
+        metrics: LPIPS and DISTS.
     """
-    image = candidate.image
-    side = min(image.shape[-2:])
-    fitted = match_colours(image, colours)
-    seen = image if valid is None else image.where(valid > 0.5, target)
-    shift = candidate.drift
+    image, truth, valid = candidate.image, target.image, target.valid
+    recoloured = match_colours(image, target.colours)
+    filled = image if valid is None else image.where(valid > 0.5, truth)
+    side, drift = min(image.shape[-2:]), candidate.drift
+    has_window, has_features = side >= _SSIM_WINDOW_PX, side >= MIN_SIDE_PX
     return Score(
         pair=pair,
         image=candidate.name,
         protocol=protocol,
-        psnr_db=finite(psnr(image, target, valid)),
-        ssim=finite(ssim(image, target, valid, window="uniform7")) if side >= _SSIM_WINDOW_PX else None,
-        ssim_gaussian=finite(ssim(image, target, valid, window="gaussian11")) if side >= _SSIM_WINDOW_PX else None,
-        mae=finite(mae(image, target, valid)),
-        psnr_colour_db=finite(psnr(fitted, target, valid)),
-        ssim_colour=finite(ssim(fitted, target, valid, window="uniform7")) if side >= _SSIM_WINDOW_PX else None,
-        lpips=finite(metrics.lpips(seen, target)) if metrics.lpips and side >= LEAST_SIDE_PX else None,
-        dists=finite(metrics.dists(seen, target)) if metrics.dists and side >= LEAST_SIDE_PX else None,
-        drift_px=shift.mean_px if shift else None,
-        drift_p95_px=shift.p95_px if shift else None,
+        psnr_db=finite_or_none(psnr(image, truth, valid)),
+        ssim=finite_or_none(ssim(image, truth, valid, window="uniform7")) if has_window else None,
+        ssim_gaussian=finite_or_none(ssim(image, truth, valid, window="gaussian11")) if has_window else None,
+        mae=finite_or_none(mae(image, truth, valid)),
+        psnr_colour_db=finite_or_none(psnr(recoloured, truth, valid)),
+        ssim_colour=finite_or_none(ssim(recoloured, truth, valid, window="uniform7")) if has_window else None,
+        lpips=finite_or_none(metrics.lpips(filled, truth)) if metrics.lpips and has_features else None,
+        dists=finite_or_none(metrics.dists(filled, truth)) if metrics.dists and has_features else None,
+        drift_px=drift.mean_px if drift else None,
+        drift_p95_px=drift.p95_px if drift else None,
         checkpoint=candidate.checkpoint,
     )
 
 
-def finite(value: Tensor) -> float | None:
-    """The single number of a tensor; None for NaN and infinity, which JSON does not know."""
+def finite_or_none(value: Tensor) -> float | None:
+    """The single number of a tensor; None for NaN and infinity, which JSON cannot hold."""
     return float(value) if bool(torch.isfinite(value).all()) else None
 
 
-def mean_of(scores: Sequence[Score], image: str, protocol: str, checkpoint: str = "") -> Score:
-    """The mean over pairs; what could not be measured is left out."""
+def mean_score(scores: Sequence[Score], image: str, protocol: str, checkpoint: str = "") -> Score:
+    """The mean of every measure over the pairs that have it."""
     chosen = [
         score for score in scores if (score.image, score.protocol, score.checkpoint) == (image, protocol, checkpoint)
     ]
 
     def mean(measure: str) -> float | None:
-        known = [value for value in (getattr(score, measure) for score in chosen) if value is not None]
-        return sum(known) / len(known) if known else None
+        values = [value for value in (getattr(score, measure) for score in chosen) if value is not None]
+        return sum(values) / len(values) if values else None
 
     return Score(MEAN, image, protocol, **{name: mean(name) for name in MEASURES}, checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""An evaluation as tables for a terminal."""
+"""Tables of an evaluation for the terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jdrl.evaluation.comparison import RankedScore
-    from jdrl.evaluation.results import Evaluation
+    from jdrl.evaluation.results import EvaluationResult
 
 
-def tables(evaluation: Evaluation) -> Iterator[Table]:
-    """Scores; the measures that need weights, if they were measured; drift; differences to the first checkpoint."""
+def build_tables(evaluation: EvaluationResult) -> Iterator[Table]:
+    """Yields the tables: scores; LPIPS and DISTS if measured; drift; differences from the first checkpoint."""
     yield _scores(evaluation)
     if any(score.lpips is not None or score.dists is not None for score in evaluation.means):
         yield _perceptual(evaluation)
@@ -27,7 +27,7 @@ def tables(evaluation: Evaluation) -> Iterator[Table]:
         yield _differences(evaluation)
 
 
-def _scores(evaluation: Evaluation) -> Table:
+def _scores(evaluation: EvaluationResult) -> Table:
     title = f"{evaluation.split}: {evaluation.report.total} pairs, {evaluation.domain}"
     table = _table(title, ("protocol", "image"), ("PSNR dB", "SSIM", "SSIM gaussian", "MAE"))
     several = len(evaluation.models) > 1
@@ -38,7 +38,7 @@ def _scores(evaluation: Evaluation) -> Table:
     return table
 
 
-def _perceptual(evaluation: Evaluation) -> Table:
+def _perceptual(evaluation: EvaluationResult) -> Table:
     table = _table("Looks: smaller is better", ("protocol", "image"), ("LPIPS", "DISTS"))
     for score in evaluation.means:
         table.add_row(
@@ -47,7 +47,7 @@ def _perceptual(evaluation: Evaluation) -> Table:
     return table
 
 
-def _drift(evaluation: Evaluation) -> Table:
+def _drift(evaluation: EvaluationResult) -> Table:
     table = _table("Drift off the blurred frame", ("image",), ("mean px", "95 % px", "blocks", "abstained"))
     for row in evaluation.drifts:
         if row.pair == MEAN:
@@ -57,16 +57,16 @@ def _drift(evaluation: Evaluation) -> Table:
     return table
 
 
-def _differences(evaluation: Evaluation) -> Table:
+def _differences(evaluation: EvaluationResult) -> Table:
     table = _table(
         f"Against {escape_unprintable(evaluation.models[0].label)}, with 95 % intervals",
         ("protocol", "checkpoint"),
         ("PSNR dB", "SSIM", "drift px"),
     )
-    found = {(row.protocol, row.checkpoint, row.measure): row for row in evaluation.standings}
+    rows_by_key = {(row.protocol, row.checkpoint, row.measure): row for row in evaluation.standings}
     for protocol in dict.fromkeys(row.protocol for row in evaluation.standings):
         for model in evaluation.models[1:]:
-            rows = [(found.get((protocol, model.label, name)), digits) for name, digits in _COMPARED]
+            rows = [(rows_by_key.get((protocol, model.label, name)), digits) for name, digits in _COMPARED]
             table.add_row(protocol, _name(model.label), *(_difference(row, digits) for row, digits in rows))
     return table
 
@@ -84,7 +84,7 @@ def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
 
 
 def _name(name: str) -> Text:
-    """A stranger's name: neither markup nor orders to the terminal."""
+    """Escapes an untrusted name for rich and for the terminal."""
     return Text(escape_unprintable(name))
 
 

@@ -1,1 +1,1 @@
-"""Optical flow between restored and sharp crops, warping, and masks of trusted pixels."""
+"""Optical flow between deblurred and sharp crops, warping, and validity masks."""

@@ -1,4 +1,4 @@
-"""Optical flow behind one signature: `estimate(a, b)` gives u[a→b], b(x + u(x)) ~ a(x), on the images' device."""
+"""Optical-flow estimators with one signature: `estimate(a, b)` returns u[a→b], with b(x + u(x)) ~ a(x)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,31 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) RGB in [0, 1] twice, to (B, 2, H, W) u[first→second] in pixels, (x, y), float32."""
 
 NAMES = ("cached", "pyramid", "dis", "pwcnet", "raft")
-RAFT_LEAST_PX = 128
+RAFT_MIN_PX = 128
 RAFT_MULTIPLE_PX = 8
 
 
 def flow_estimator(name: str, weights: Path | None = None, *, differentiable: bool = False) -> FlowEstimator:
-    """An estimator.
+    """Builds a flow estimator by name; it computes on the images' device.
 
     Args:
-        name: `pyramid`: weight-free, in torch. `cached`: the same, for what a stored field leaves. `dis`: OpenCV's,
+        name: `pyramid`: weight-free, in torch. `cached`: the same, for the residual of a stored flow. `dis`: OpenCV's,
             on the CPU. `pwcnet`: PWC-Net. `raft`: torchvision's large RAFT.
-        weights: Published weights of `pwcnet` or `raft`, the user's own to bring; nothing in the file is run.
-        differentiable: Whether gradients reach the images; by default none do.
+        weights: File of published weights of `pwcnet` or `raft`; no code in it is run.
+        differentiable: Whether gradients flow to the images.
 
     Raises:
-        ConfigError: No such estimator, no weights where they are needed, or no gradient where one is asked for.
+        ConfigError: There is no such estimator, its weights are missing, or it has no gradient.
         CheckpointError: The weights cannot be read or do not fit.
         MissingExtraError: torchvision is not installed.
+
+    Example:
+        A ramp shifted by one pixel to the right has the flow (1, 0):
+
+        >>> ramp = torch.sin(torch.arange(48.0) / 3).expand(1, 3, 48, 48) / 2 + 0.5
+        >>> flow = flow_estimator("pyramid")(ramp, ramp.roll(1, dims=3))
+        >>> flow.shape, abs(float(flow[:, 0, 16:32, 16:32].mean()) - 1) < 0.1
+        (torch.Size([1, 2, 48, 48]), True)
     """
     if name not in NAMES:
         raise ConfigError(f"unknown flow estimator {name!r}", hint=f"valid: {', '.join(NAMES)}")
@@ -48,12 +56,12 @@ def flow_estimator(name: str, weights: Path | None = None, *, differentiable: bo
         raise ConfigError("dis has no gradient", hint="take pyramid, pwcnet or raft")
     estimate = _ESTIMATORS[name] if name in _ESTIMATORS else _network_flow(name, weights)
 
-    def estimated(first: Tensor, second: Tensor) -> Tensor:
+    def estimate_in_float32(first: Tensor, second: Tensor) -> Tensor:
         grad = torch.set_grad_enabled(differentiable and torch.is_grad_enabled())
         with grad, torch.autocast(first.device.type, enabled=False):
             return estimate(first.float(), second.float())
 
-    return estimated
+    return estimate_in_float32
 
 
 def dis_flow(first: Tensor, second: Tensor) -> Tensor:
@@ -100,9 +108,9 @@ def _raft() -> nn.Module:
 
 
 def _raft_flow(network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-    """RAFT (Teed & Deng, ECCV 2020) takes values in [-1, 1] and multiples of 8 px, 128 at least."""
+    """Runs RAFT (Teed & Deng, ECCV 2020), for values in [-1, 1] and sides in multiples of 8 px, at least 128."""
     height, width = first.shape[-2:]
-    down, right = (max(RAFT_LEAST_PX - side, -side % RAFT_MULTIPLE_PX) for side in (height, width))
+    down, right = (max(RAFT_MIN_PX - side, -side % RAFT_MULTIPLE_PX) for side in (height, width))
     images = (F.pad(2 * image - 1, (0, right, 0, down), mode="replicate") for image in (first, second))
     flow: Tensor = network(*images)[-1]
     return flow[..., :height, :width].contiguous()

@@ -1,4 +1,4 @@
-"""Deblurring images of any size, tile by tile, and photographs as files."""
+"""`sdd deblur`: deblurs images of any size tile by tile, and photographs from file to file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jdrl.device import device_name
-from jdrl.inference.tiles import ramp, spans, tiling
-from jdrl.networks import Localised, restore
+from jdrl.device import resolve_device
+from jdrl.inference.tiles import blend_weights, choose_tiling, tile_spans
+from jdrl.networks import LocalisedNetwork, restore
 from jdrl.reblurring.blur_estimator import CELL_PX
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
@@ -43,11 +43,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
-    """An image on its way through the network.
+    """A photograph as read from a file.
 
     Attributes:
         display: (H, W, 3) float32 in [0, 1], sRGB curve.
-        dtype: uint8 or uint16: what to write.
+        dtype: Of the pixels to write, uint8 or uint16.
     """
 
     display: NDArray[np.float32]
@@ -55,8 +55,8 @@ class Photograph:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A file that could not be deblurred, and why."""
+class FailedFile:
+    """A file that could not be processed, and the reason."""
 
     path: str
     reason: str
@@ -69,69 +69,83 @@ def deblur_files(
     config: DeblurConfig,
     *,
     track: Track = silent,
-) -> tuple[Report, tuple[Failure, ...]]:
-    """Deblurs photographs, RAW or PNG/TIFF/JPEG, into `out`; a bad file stops none of the others.
+) -> tuple[Report, tuple[FailedFile, ...]]:
+    """Deblurs photographs, RAW or PNG/TIFF/JPEG, into `out`; a bad file does not stop the others.
 
     8-bit stays 8-bit, 16-bit stays 16-bit, RAW becomes 16-bit TIFF; metadata is copied from the source.
 
     Args:
         deblurrer: See `jdrl.checkpoints.deblurrer`.
-        files: What to deblur.
+        files: The photographs.
         out: Folder for the results, FILE + suffix.
         config: Tiles, suffix and device.
         track: Shows progress.
 
     Returns:
-        What was done, and the files that failed.
+        The report, and the files that failed.
 
     Raises:
-        InputError: CUDA was asked for and there is none.
+        InputError: `device = "cuda"` without a CUDA device.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from jdrl.checkpoints.deblurrer import Deblurrer
+        >>> from jdrl.config import DeblurConfig
+        >>> from jdrl.networks import NAFNet
+        >>> folder = Path(mkdtemp())
+        >>> write_image(folder / "blurred.png", np.zeros((32, 32, 3), np.uint8))
+        >>> network = NAFNet(width=4, encoder_blocks=(1,), decoder_blocks=(1,)).eval()
+        >>> deblurrer = Deblurrer(network, Encoding.SRGB8, crop_px=None)
+        >>> report, failures = deblur_files(deblurrer, [folder / "blurred.png"], folder / "out", DeblurConfig())
+        >>> report.done, failures, [path.name for path in (folder / "out").iterdir()]
+        (1, (), ['blurred_deblurred.png'])
     """
-    network = deblurrer.network.to(device_name(config.device))
-    tile, overlap = tiling(network, config)
-    return each_file(
+    network = deblurrer.network.to(resolve_device(config.device))
+    tile, overlap = choose_tiling(network, config)
+    return process_files(
         "deblur",
         files,
-        lambda path: target_of(path, out, config.suffix),
+        lambda path: output_path(path, out, config.suffix),
         lambda path, target: deblur_file(network, deblurrer.encoding, path, target, tile=tile, overlap=overlap),
         track,
     )
 
 
-def each_file(
+def process_files(
     stage: str,
     files: Sequence[Path],
-    named: Callable[[Path], Path],
-    make: Callable[[Path, Path], None],
+    target_of: Callable[[Path], Path],
+    process: Callable[[Path, Path], None],
     track: Track,
-) -> tuple[Report, tuple[Failure, ...]]:
-    """Makes one file of each; a bad one stops none of the others.
+) -> tuple[Report, tuple[FailedFile, ...]]:
+    """Processes files one by one; a bad file does not stop the others.
 
     Args:
-        stage: Of the report.
-        files: Of which.
-        named: Where the result of a file goes.
-        make: From file to file.
+        stage: Name for the report.
+        files: The source files.
+        target_of: Maps a source path to the path of its result.
+        process: Reads a source and writes its result.
         track: Shows progress.
 
     Returns:
-        What was done, and the files that failed.
+        The report, and the files that failed.
     """
     started = time.monotonic()
     written: dict[Path, Path] = {}
-    failures: list[Failure] = []
+    failures: list[FailedFile] = []
     with track(stage, len(files)) as advance:
         for path in files:
             try:
-                target = named(path)
+                target = target_of(path)
                 if target in written:
                     raise InputError(
                         f"{target} is already the result of {written[target]}", hint="give another --out for it"
                     )
-                make(path, target)
+                process(path, target)
                 written[target] = path
             except (SddError, OSError, MemoryError) as error:
-                failures.append(Failure(str(path), str(error)))
+                failures.append(FailedFile(str(path), str(error)))
             advance(note=path.name)
     for failure in failures:
         _LOG.error("%s: %s", failure.path, failure.reason)
@@ -147,24 +161,24 @@ def each_file(
     return report, tuple(failures)
 
 
-def target_of(path: Path, out: Path, suffix: str) -> Path:
-    """Where the result of `path` goes.
+def output_path(path: Path, out: Path, suffix: str) -> Path:
+    """The path of the deblurred image of `path`.
 
     Raises:
-        InputError: That is the source itself.
+        InputError: It is the source itself.
     """
-    kind = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ".tif"
-    target = out / f"{path.stem}{suffix}{kind}"
+    extension = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ".tif"
+    target = out / f"{path.stem}{suffix}{extension}"
     if target.resolve() == path.resolve():
         raise InputError(f"{target} would replace its own source", hint="give another --out or a --suffix")
     return target
 
 
 def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path, *, tile: int, overlap: int) -> None:
-    """One photograph from file to file; `tile` and `overlap` as for `deblur`.
+    """Deblurs one photograph from file to file; `tile` and `overlap` as for `deblur`.
 
     Raises:
-        RawError: The file is missing, damaged or of no known kind.
+        RawError: The file is missing, damaged or of an unknown format.
         InputError: The result cannot be written.
     """
     photograph = read_photograph(path)
@@ -173,21 +187,21 @@ def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path
     image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
     deblurred = deblur(network, image, tile=tile, overlap=overlap).numpy().transpose(1, 2, 0)
     display = srgb_encode(deblurred) if linear else deblurred
-    eight = photograph.dtype is np.uint8
-    codes = np.rint(display * np.float32(255 if eight else 65535))
-    write_image(target, codes.astype(np.uint8) if eight else codes.astype(np.uint16), like=path)
+    is_8_bit = photograph.dtype is np.uint8
+    codes = np.rint(display * np.float32(255 if is_8_bit else 65535))
+    write_image(target, codes.astype(np.uint8) if is_8_bit else codes.astype(np.uint16), like=path)
 
 
 def read_photograph(path: Path) -> Photograph:
-    """A RAW file developed with its own white balance, or an image as it is.
+    """Reads a RAW file, developed with its own white balance, or an image.
 
     Raises:
-        RawError: Missing, damaged or of no known kind.
+        RawError: The file is missing, damaged or of an unknown format.
     """
-    kind = path.suffix.lower()
-    if kind in RAW_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in RAW_SUFFIXES:
         return Photograph(srgb_encode(read_full(path)), np.uint16)
-    if kind not in IMAGE_SUFFIXES:
+    if suffix not in IMAGE_SUFFIXES:
         raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
     codes = read_image(path)
     dtype = np.uint8 if codes.dtype == np.uint8 else np.uint16
@@ -196,53 +210,62 @@ def read_photograph(path: Path) -> Photograph:
 
 @torch.inference_mode()
 def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Tensor:
-    """The deblurred image, tiles running on the network's device.
+    """Deblurs an image in tiles on the network's device.
 
     Args:
-        network: In evaluation mode; one that takes statistics of its whole input as `jdrl.networks.localised` made it.
+        network: In evaluation mode; localised (`jdrl.networks.localise`) if it takes statistics of its whole input.
         image: (3, H, W) in [0, 1].
-        tile: Side of the tiles, pixels; 0 or at least the image's size takes it whole.
-        overlap: Of neighbouring tiles, pixels; see `jdrl.inference.tiles.tiling`.
+        tile: Side of the tiles, pixels; 0, or at least the image's size, for no tiles.
+        overlap: Of neighbouring tiles, pixels; see `jdrl.inference.tiles.choose_tiling`.
 
     Returns:
         (3, H, W) in [0, 1], float32, on the CPU.
 
     Raises:
         InputError: A tile does not fit into memory.
+
+    Example:
+        A new NAFNet is the identity:
+
+        >>> from jdrl.networks import NAFNet
+        >>> network = NAFNet(width=4, encoder_blocks=(1,), decoder_blocks=(1,)).eval()
+        >>> image = torch.rand(3, 48, 64)
+        >>> torch.allclose(deblur(network, image, tile=32, overlap=8), image)
+        True
     """
     device = next(network.parameters()).device
     height, width = image.shape[-2:]
-    # A blur estimator looks at cells of the frame: tiles begin where they do.
+    # A blur estimator works on cells of the frame: tiles start at multiples of them.
     step = math.lcm(int(getattr(network, "size_multiple", 1)), CELL_PX)
-    rows, columns = spans(height, tile, overlap, step), spans(width, tile, overlap, step)
+    rows, columns = tile_spans(height, tile, overlap, step), tile_spans(width, tile, overlap, step)
     total, weights = torch.zeros(3, height, width), torch.zeros(1, height, width)
-    with _out_of_memory(min(tile or height, height), min(tile or width, width)):
-        statistics = network.measured(image[None]) if isinstance(network, Localised) else None
+    with _explain_out_of_memory(min(tile or height, height), min(tile or width, width)):
+        statistics = network.measure_statistics(image[None]) if isinstance(network, LocalisedNetwork) else None
         for top, bottom in rows:
-            down = ramp(top, bottom, height, overlap)
+            down = blend_weights(top, bottom, height, overlap)
             for left, right in columns:
                 piece = image[None, :, top:bottom, left:right].to(device)
-                restored = _answer(network, piece, statistics, top, left).float().cpu()
-                weight = down[:, None] * ramp(left, right, width, overlap)[None]
+                restored = _deblur_tile(network, piece, statistics, top, left).float().cpu()
+                weight = down[:, None] * blend_weights(left, right, width, overlap)[None]
                 total[:, top:bottom, left:right] += weight * restored
                 weights[:, top:bottom, left:right] += weight
     return (total / weights).clamp_(0, 1)
 
 
-def _answer(network: nn.Module, piece: Tensor, statistics: Statistics | None, top: int, left: int) -> Tensor:
-    """(3, H, W) for a tile (1, 3, H, W) that begins at (top, left) of its frame."""
-    if isinstance(network, Localised):
-        return network.on_tile(piece, statistics, top, left)[0][0]
+def _deblur_tile(network: nn.Module, piece: Tensor, statistics: Statistics | None, top: int, left: int) -> Tensor:
+    """Deblurs a tile (1, 3, H, W) that starts at (top, left) of its frame, to (3, H, W)."""
+    if isinstance(network, LocalisedNetwork):
+        return network.run_on_tile(piece, statistics, top, left)[0][0]
     return restore(network, piece)[0][0]
 
 
 @contextmanager
-def _out_of_memory(height: int, width: int) -> Iterator[None]:
-    """Says what to do where a tile of this size asks for more than there is."""
+def _explain_out_of_memory(height: int, width: int) -> Iterator[None]:
+    """Turns a lack of memory for a tile of this size into an error that suggests smaller tiles."""
     try:
         yield
     except RuntimeError as error:
-        # torch has a class for a full GPU and only words for full main memory.
+        # torch has a class for a full GPU, but only a message for full main memory.
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise InputError(f"no memory for {height}x{width} px at once", hint="choose a smaller --tile") from error

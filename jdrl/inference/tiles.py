@@ -1,7 +1,7 @@
-"""How an image is cut into tiles, how large they are, how far they overlap, and how they are blended.
+"""Tiles of large images: their size and overlap, their positions, and the weights by which they are blended.
 
-In the outer 3/8 of an overlap a tile has no weight, because there the network has looked beyond the tile; over the
-middle quarter its weight rises smoothly. Where 3/8 of the overlap is the network's reach, the result is that of the
+In the outer 3/8 of an overlap a tile has no weight, because the network's receptive field extends beyond the tile; over
+the middle quarter its weight rises smoothly. If 3/8 of the overlap is the network's reach, the result is that of the
 whole frame.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from jdrl.networks import Localised, reach_px
+from jdrl.networks import LocalisedNetwork, reach_px
 from jdrl.networks.memory import peak_bytes
 
 if TYPE_CHECKING:
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 TRIM, BLEND = 3 / 8, 1 / 4
 MEMORY_BYTES = 1536 << 20
-"""For what a network computes for a tile, on the CPU. Convolutions take about half as much again to work in; with that,
-torch, the weights and a frame of 4096x2160 a process stays below 4 GB (docs/benchmarks/infer.md)."""
+"""Limit of a network's activations for a tile, on the CPU. Convolutions use about half as much again as scratch memory;
+with that, torch, the weights and a frame of 4096x2160 a process stays below 4 GB (docs/benchmarks/infer.md)."""
 
 _STEP_PX = 16
 _PROBE_PX = 256
 
 
-def tiling(network: nn.Module, config: Tiling) -> tuple[int, int]:
-    """Side and overlap of tiles, pixels, as configured or as suits the network on its device; side 0: the whole image.
+def choose_tiling(network: nn.Module, config: Tiling) -> tuple[int, int]:
+    """Chooses side and overlap of tiles, pixels: as configured, or to fit the memory of the network's device.
 
-    An overlap that is not configured covers the network's reach, or half a tile where that is less.
+    A side of 0 means the whole image. By default the overlap covers the network's reach, but at most half a tile.
     """
     overlap = math.ceil(reach_px(network) / TRIM) if config.overlap is None else config.overlap
     if config.tile is None:
-        # An overlap that somebody asked for counts more than the memory.
-        tile = max(largest_tile(network), 2 * (config.overlap or 0))
+        # A configured overlap takes precedence over the memory limit.
+        tile = max(largest_tile_px(network), 2 * (config.overlap or 0))
     else:
         tile = config.tile
     return tile, min(overlap, tile // 2)
 
 
-def largest_tile(network: nn.Module) -> int:
+def largest_tile_px(network: nn.Module) -> int:
     """Side of the largest tile that fits into memory, pixels: a multiple of 16."""
     bytes_per_px = _bytes_per_px(network)
     if bytes_per_px is None:
@@ -55,19 +55,19 @@ def largest_tile(network: nn.Module) -> int:
 
 
 def _bytes_per_px(network: nn.Module) -> float | None:
-    """Memory grows with the pixels of a tile; a localised network shows all of its on more than a window."""
+    """Memory per pixel of a tile; measured on more than a window, so that localised networks use their statistics."""
     multiple = int(getattr(network, "size_multiple", 1))
-    side = max(_PROBE_PX, network.window_px if isinstance(network, Localised) else 0)
+    side = max(_PROBE_PX, network.window_px if isinstance(network, LocalisedNetwork) else 0)
     height = math.ceil(side / multiple) * multiple
     peak = peak_bytes(network, height, 2 * height)
     return None if peak is None else peak / (2 * height * height)
 
 
-def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
+def tile_spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
     """(first, end) of the tiles along one side: evenly spread, overlapping by at least `overlap`.
 
-    Every tile starts at a multiple of `multiple`, so that pooling in a tile falls on the same pixels as in the frame.
-    Smaller tiles than that allows are made larger.
+    Every tile starts at a multiple of `multiple`, so that pooling groups the same pixels as in the frame. Tiles too
+    small for this are enlarged.
     """
     tile = tile and max(tile, multiple + overlap)
     if tile == 0 or length <= tile:
@@ -78,15 +78,15 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int
     return [(start, min(length, start + tile)) for start in range(0, length - tile + stride, stride)]
 
 
-def ramp(first: int, end: int, length: int, overlap: int) -> Tensor:
-    """(end - first,) weights of a tile along one side: 1 inside, towards a neighbour smoothly down to almost 0."""
-    place = torch.arange(first, end, dtype=torch.float32)
-    weight = torch.ones_like(place)
+def blend_weights(first: int, end: int, length: int, overlap: int) -> Tensor:
+    """The weights of a tile along one side, (end - first,): 1 inside, falling smoothly to almost 0 at a neighbour."""
+    pixel = torch.arange(first, end, dtype=torch.float32)
+    weight = torch.ones_like(pixel)
     if overlap == 0:
         return weight
-    for inner, distance in ((first > 0, place - first + 0.5), (end < length, end - place - 0.5)):
-        if inner:
+    for has_neighbour, distance in ((first > 0, pixel - first + 0.5), (end < length, end - pixel - 0.5)):
+        if has_neighbour:
             rise = ((distance / overlap - TRIM) / BLEND).clamp(0, 1)
             weight = weight * (0.5 - 0.5 * torch.cos(math.pi * rise))
-    # Never quite zero, so that the quotient exists where rounding leaves a pixel to one tile's edge only.
+    # Never zero, so that the weighted mean exists where rounding leaves a pixel to the edge of one tile.
     return weight.clamp_(min=1e-6)

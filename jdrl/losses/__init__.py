@@ -1,1 +1,1 @@
-"""The joint loss of JDRL and the triplet loss of the blur estimator."""
+"""The losses of JDRL's phases, and the loss of the blur estimator."""

@@ -1,4 +1,4 @@
-"""The losses of JDRL's two phases: first against a pre-aligned ground truth, then jointly with reblurring."""
+"""The losses of JDRL: warm-up against a pre-aligned sharp frame, joint with reblurring, and reblurring alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from jdrl.flow.warping import in_bounds, warp
+from jdrl.flow.warping import in_bounds_mask, warp
 from jdrl.reblurring.reblur import reblur
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ REBLUR_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Scalars of one step. `total` is what to differentiate; the parts are unweighted and detached.
+    """Scalar losses of one step. `total` is the one to differentiate; its terms are unweighted and detached.
 
     Attributes:
         total: deblur_blur_frame + deblur_sharp_frame + reblur_weight * reblur.
         deblur_blur_frame: Output against the sharp image warped to it.
-        deblur_sharp_frame: Output warped to the sharp image, against it; 0 during warm-up.
+        deblur_sharp_frame: Output warped to the sharp image, against that image; 0 during warm-up.
         reblur: Reblurred image against the blurred one.
     """
 
@@ -40,25 +40,32 @@ class LossTerms:
 
 
 def charbonnier(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of sqrt(z² + ε²), ε = 1e-3, over the pixels the mask trusts, crop by crop.
+    """Charbonnier loss: the mean of ρ(z) = sqrt(z² + ε²), ε = 1e-3, over the valid pixels, crop by crop.
 
-    Each crop counts alike, however much of it is trusted, so a batch may be computed in parts: the mean of the parts'
-    losses is the batch's.
+    Every crop has the same weight, however much of it is valid, so a batch may be computed in parts: the mean of the
+    parts' losses is that of the batch.
 
     Args:
         first: (B, C, H, W).
         second: (B, C, H, W).
-        mask: (B, 1, H, W) weights in [0, 1]; None trusts every pixel. No gradient flows into it.
+        mask: (B, 1, H, W) weights in [0, 1]; None: all pixels are valid. No gradient flows into it.
 
     Returns:
-        The mean over the crops of Σ m ρ / (C Σ m + 1e-6), a scalar; a crop in which the mean of m is below 0.05 adds
-        zero, with zero gradient: too few trusted pixels to learn from.
+        The mean over the crops of Σ m ρ / (C Σ m + 1e-6), a scalar. A crop in which the mean of m is below 0.05 adds
+        zero, with zero gradient: it has too few valid pixels.
+
+    Example:
+        >>> first, second = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+        >>> round(float(charbonnier(first, second)), 4)
+        0.5
+        >>> float(charbonnier(first, second, torch.zeros(1, 1, 4, 4)))
+        0.0
     """
     difference = first - second
     if mask is None:
         return _rho(difference).mean()
     trust = mask.detach().to(difference.dtype)
-    # `where` keeps a non-finite value without weight out of the sum and out of the gradient.
+    # `where` keeps non-finite values without weight out of the sum and of the gradient.
     distance = _rho(torch.where(trust > 0, difference, torch.zeros_like(difference)))
     inside = (1, 2, 3)
     means = (trust * distance).sum(inside) / (first.shape[1] * trust.sum(inside) + 1e-6)
@@ -76,27 +83,36 @@ def warm_up_loss(
     reblur_weight: float = REBLUR_WEIGHT,
     official_warp: bool = False,
 ) -> LossTerms:
-    """Phase 1: outputs against the sharp image warped by the *stored* flow; the reblurring network on the side.
+    """Loss of phase 1: outputs against the sharp image warped by the stored flow, and the reblurring network's loss.
 
-    The reblurring network learns on (warped sharp, blurred) pairs, so it is ready when the joint phase begins; the
-    deblurring network gets no gradient from it.
+    The reblurring network is trained on (warped sharp, blurred) pairs, so that it is ready when the joint phase
+    begins; the deblurring network gets no gradient from it.
 
     Args:
         outputs: Of the deblurring network, final first, each (B, 3, H, W); their losses are averaged.
         blurred: (B, 3, H, W).
-        sharp: (B, 3, H + 2M, W + 2M), not yet warped, reaching M px beyond the window on each side.
+        sharp: (B, 3, H + 2M, W + 2M), not yet warped, extending M px beyond the window on each side.
         flow: (B, 2, H, W) stored u[blur→sharp], pixels; zeros if the pair is aligned.
-        valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
+        valid: (B, 1, H, W) 1 where the blurred frame has real content; None: everywhere.
         reblur_network: Predicts kernel weights.
         reblur_weight: Of the reblurring term in the total.
         official_warp: See `jdrl.flow.warping.warp`.
+
+    Example:
+        A perfect output of an aligned pair leaves ρ(0) = 1e-3:
+
+        >>> from jdrl.reblurring.network import ReblurNetwork
+        >>> sharp, flow = torch.rand(1, 3, 16, 16), torch.zeros(1, 2, 16, 16)
+        >>> loss = warm_up_loss([sharp], sharp, sharp, flow, None, ReblurNetwork(radius_px=3, width=4, blocks=1))
+        >>> round(float(loss.deblur_blur_frame), 4), float(loss.deblur_sharp_frame)
+        (0.001, 0.0)
     """
     margin = (sharp.shape[-1] - flow.shape[-1]) // 2
-    mask = _joined(in_bounds(flow, -margin), valid)
+    mask = _combine_masks(in_bounds_mask(flow, -margin), valid)
     target = warp(sharp, flow, margin_px=margin, official=official_warp)
     deblur = _mean([charbonnier(output, target, mask) for output in outputs])
-    reblurred = charbonnier(_reblurred(target, blurred, reblur_network), blurred, mask)
-    return _terms(deblur, torch.zeros_like(deblur), reblurred, reblur_weight)
+    reblurred = charbonnier(_reblur_by(target, blurred, reblur_network), blurred, mask)
+    return _sum_terms(deblur, torch.zeros_like(deblur), reblurred, reblur_weight)
 
 
 def reblur_loss(
@@ -107,18 +123,25 @@ def reblur_loss(
     *,
     reblur_weight: float = REBLUR_WEIGHT,
 ) -> LossTerms:
-    """What the reblurring network learns from while the deblurring network is frozen: the last term of `joint_loss`.
+    """Loss of the frozen phase: the last term of `joint_loss`, for the reblurring network alone.
 
     Args:
         outputs: Of the frozen network, final first, each (B, 3, H, W); their losses are averaged.
         blurred: (B, 3, H, W).
-        valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
+        valid: (B, 1, H, W) 1 where the blurred frame has real content; None: everywhere.
         reblur_network: Predicts kernel weights.
         reblur_weight: Of the term in the total.
+
+    Example:
+        >>> from jdrl.reblurring.network import ReblurNetwork
+        >>> blurred = torch.rand(1, 3, 16, 16)
+        >>> loss = reblur_loss([blurred], blurred, None, ReblurNetwork(radius_px=3, width=4, blocks=1))
+        >>> bool(loss.total == 0.5 * loss.reblur)
+        True
     """
-    losses = [charbonnier(_reblurred(output, blurred, reblur_network), blurred, valid) for output in outputs]
+    losses = [charbonnier(_reblur_by(output, blurred, reblur_network), blurred, valid) for output in outputs]
     reblurred = _mean(losses)
-    return _terms(torch.zeros_like(reblurred), torch.zeros_like(reblurred), reblurred, reblur_weight)
+    return _sum_terms(torch.zeros_like(reblurred), torch.zeros_like(reblurred), reblurred, reblur_weight)
 
 
 def joint_loss(
@@ -131,35 +154,45 @@ def joint_loss(
     reblur_weight: float = REBLUR_WEIGHT,
     official_warp: bool = False,
 ) -> LossTerms:
-    """Phase 2: both deformations and reblurring.
+    """Loss of phase 2: bidirectional deformation and reblurring (Li et al., AAAI 2023).
 
-    With D the final output, S the sharp and B the blurred image, u and the masks m from `deformation` (no gradient)
-    and R the reblurring:
+    With the final output D, the sharp image S, the blurred image B, the reblurring R, and the flows u and masks m of
+    `deformation` (without gradient):
 
         L = ρ(D - W(S, u[D→S]); m1) + ρ(S - W(D, u[S→D]); m2) + reblur_weight ρ(R(D, B) - B)
 
-    The first term's target follows D, so only the last one pins the geometry to B. Flow and masks are found once,
-    on the final output, and shared by all outputs; every term is averaged over them.
+    The target of the first term follows D, so only the last term ties the geometry to B. Flow and masks are those of
+    the final output and shared by all outputs; every term is averaged over the outputs.
 
     Args:
         outputs: Of the deblurring network, final first, each (B, 3, H, W).
         blurred: (B, 3, H, W).
         deformation: Of the final output and the sharp image.
-        valid: (B, 1, H, W) where the blurred frame holds content; None means everywhere.
+        valid: (B, 1, H, W) 1 where the blurred frame has real content; None: everywhere.
         reblur_network: Predicts kernel weights.
-        reblur_weight: Of the reblurring term in the total; ramp it up from zero at the start of the phase.
+        reblur_weight: Of the reblurring term in the total; to be ramped up from zero at the start of the phase.
         official_warp: See `jdrl.flow.warping.warp`.
+
+    Example:
+        >>> from jdrl.flow.bidirectional import deform_bidirectionally
+        >>> from jdrl.flow.pyramid import pyramid_flow
+        >>> from jdrl.reblurring.network import ReblurNetwork
+        >>> image, valid = torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
+        >>> deformation = deform_bidirectionally(image, image, valid, valid, pyramid_flow)
+        >>> loss = joint_loss([image], image, deformation, valid, ReblurNetwork(radius_px=3, width=4, blocks=1))
+        >>> bool(loss.total < 0.1)
+        True
     """
     blur_frame, sharp_frame, reblurred = [], [], []
     for output in outputs:
         blur_frame.append(charbonnier(output, deformation.target, deformation.target_mask))
-        moved = warp(output, deformation.to_deblurred, official=official_warp)
-        sharp_frame.append(charbonnier(moved, deformation.sharp, deformation.sharp_mask))
-        reblurred.append(charbonnier(_reblurred(output, blurred, reblur_network), blurred, valid))
-    return _terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)
+        warped = warp(output, deformation.to_deblurred, official=official_warp)
+        sharp_frame.append(charbonnier(warped, deformation.sharp, deformation.sharp_mask))
+        reblurred.append(charbonnier(_reblur_by(output, blurred, reblur_network), blurred, valid))
+    return _sum_terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)
 
 
-def _reblurred(sharp: Tensor, blurred: Tensor, reblur_network: ReblurNetwork) -> Tensor:
+def _reblur_by(sharp: Tensor, blurred: Tensor, reblur_network: ReblurNetwork) -> Tensor:
     weights: Tensor = reblur_network(sharp, blurred)
     return reblur(sharp, weights, reblur_network.basis)
 
@@ -168,12 +201,12 @@ def _rho(difference: Tensor) -> Tensor:
     return difference.square().add(CHARBONNIER_EPS**2).sqrt()
 
 
-def _terms(blur_frame: Tensor, sharp_frame: Tensor, reblurred: Tensor, reblur_weight: float) -> LossTerms:
+def _sum_terms(blur_frame: Tensor, sharp_frame: Tensor, reblurred: Tensor, reblur_weight: float) -> LossTerms:
     total = blur_frame + sharp_frame + reblur_weight * reblurred
     return LossTerms(total, blur_frame.detach(), sharp_frame.detach(), reblurred.detach())
 
 
-def _joined(mask: Tensor, valid: Tensor | None) -> Tensor:
+def _combine_masks(mask: Tensor, valid: Tensor | None) -> Tensor:
     return mask if valid is None else mask * valid.to(mask.dtype)
 
 

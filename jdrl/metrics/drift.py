@@ -1,14 +1,13 @@
-"""Geometry drift: how far a deblurred image lies off the blurred one, blind to the blur between them.
+"""Geometry drift: the displacement of a deblurred image against the blurred one, independent of the blur.
 
-Block by block the blurred image B is explained by the output D, blurred by an unknown isotropic kernel and moved by an
-unknown displacement d (here for a block about x = 0; A is a small zoom, turn or shear within it):
+Block by block the blurred image B is modelled by the output D, blurred by an unknown isotropic kernel and displaced by
+an unknown d (here for a block about x = 0; A is a small zoom, rotation or shear within it):
 
     B(x) ~ c + Σ_r a_r (disc_r * D)(x + d + A x)
 
 Discs of several radii span isotropic kernels; their weights a, which may be negative, c, d and A follow from
-least squares (Gauss and Newton). An isotropic kernel has no first moment, so only d can move anything: it is
-the centroid of the kernel that turns D into B. Whoever deblurs without moving has d = 0. Where a block holds too little
-to tell, it abstains.
+least squares (Gauss-Newton). An isotropic kernel has no first moment, so only d translates: it is the centroid of the
+kernel that turns D into B, and zero for an output that is only sharper. A block with too little texture abstains.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_PX = 96
-REACH_PX = 12  # largest displacement that is looked for, either axis
+REACH_PX = 12  # largest displacement of the search, per axis
 RADII_PX = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0)
-UNSURE_PX = 0.1  # standard error from which on a block abstains
-LEAST_USED = 0.5  # share of a block's pixels that must be valid, and away from the frame's border
-LEAST_EXPLAINED = 0.5  # share of a block's variance that the moved, blurred output must explain
-_MARGIN_PX = 32  # around a block: the largest disc, and room for the taper and for the last fractions of a pixel
+MAX_ERROR_PX = 0.1  # standard error above which a block abstains
+MIN_USED = 0.5  # share of a block's pixels that must be valid, and away from the frame's border
+MIN_EXPLAINED = 0.5  # share of a block's variance that the moved, blurred output must explain
+_MARGIN_PX = 32  # around a block: for the largest disc, the taper and the sub-pixel displacement
 _TAPER_PX = 16
 _STEPS = 4
-_AT_ONCE = 64
+_BLOCKS_PER_BATCH = 64
 _RIDGE = 1e-6
 
 
@@ -45,16 +44,14 @@ class Drift:
     """The displacement of an image, block by block.
 
     Attributes:
-        field: (rows, columns, 2) px, (x, y): the content of D at x + d lies in B at x. NaN where a block abstains.
-        block_px: Side of the blocks; the first begins at the frame's first pixel.
+        field: (rows, columns, 2) px, (x, y): content of D at x + d is at x in B. NaN where a block abstains.
     """
 
     field: NDArray[np.float32]
-    block_px: int
 
     @property
     def lengths_px(self) -> NDArray[np.float32]:
-        """The lengths of the known displacements, (N,)."""
+        """The lengths of the estimated displacements, (N,)."""
         known = self.field[np.isfinite(self.field[..., 0])]
         return np.asarray(np.hypot(known[:, 0], known[:, 1]), dtype=np.float32)
 
@@ -70,64 +67,67 @@ class Drift:
 
 
 @torch.no_grad()
-def drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None, *, block: int = BLOCK_PX) -> Drift:
-    """How far `output` lies off `blurred`; best in linear light, where defocus is a convolution.
+def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None, *, block: int = BLOCK_PX) -> Drift:
+    """Estimates the drift of `output` against `blurred`; best in linear light, where defocus is a convolution.
 
     Args:
         output: (1, C, H, W) in [0, 1].
         blurred: (1, C, H, W) in [0, 1].
-        valid: (1, 1, H, W); pixels ≤ 0.5 do not count. None: all valid.
+        valid: (1, 1, H, W); pixels ≤ 0.5 are excluded. None: all are valid.
         block: Side of the blocks, pixels.
 
     Returns:
-        Its blocks cover the frame but for less than one block at the right and the bottom; an image smaller than
-        a block has none.
+        The displacements of blocks that tile the frame from the top left; an image smaller than a block has none.
     """
     a, b = (image[0].float().mean(0) for image in (output, blurred))
-    kept = torch.ones_like(b) if valid is None else (valid[0, 0] > 0.5).float()
+    mask = torch.ones_like(b) if valid is None else (valid[0, 0] > 0.5).float()
     rows, columns = (size // block for size in b.shape)
     corners = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(b.device) * block
-    found = [_displacements(a, b, kept, part, block) for part in torch.split(corners, _AT_ONCE) if len(part)]
-    field = torch.cat(found).cpu() if found else torch.empty(0, 2)
-    return Drift(field.view(rows, columns, 2).numpy(), block)
+    displacements = [
+        _estimate_displacements(a, b, mask, batch, block)
+        for batch in torch.split(corners, _BLOCKS_PER_BATCH)
+        if len(batch)
+    ]
+    field = torch.cat(displacements).cpu() if displacements else torch.empty(0, 2)
+    return Drift(field.view(rows, columns, 2).numpy())
 
 
-def _displacements(a: Tensor, b: Tensor, kept: Tensor, corners: Tensor, block: int) -> Tensor:
-    """(N, 2) of the blocks at `corners` (N, 2: y, x); NaN where one abstains."""
+def _estimate_displacements(a: Tensor, b: Tensor, mask: Tensor, corners: Tensor, block: int) -> Tensor:
+    """The displacements, (N, 2), of the blocks at `corners` (N, 2: y, x); NaN where a block abstains."""
     side = block + 2 * _MARGIN_PX
     taper = _taper(side, a.device)
     discs = _disc_spectra(side, a.device)
     y_wave, x_wave = _waves(side, a.device)
-    target = _patches(b, corners, block)
-    whole = _first_guess(_patches(a, corners - _MARGIN_PX, side), _patches(b, corners - _MARGIN_PX, side))
-    used = _patches(kept, corners, block) * _away_from_border(a.shape, corners + whole, block)
-    source = _patches(a, corners - _MARGIN_PX + whole, side)
+    target = _cut_patches(b, corners, block)
+    whole = _first_guess(_cut_patches(a, corners - _MARGIN_PX, side), _cut_patches(b, corners - _MARGIN_PX, side))
+    used = _cut_patches(mask, corners, block) * _away_from_border(a.shape, corners + whole, block)
+    source = _cut_patches(a, corners - _MARGIN_PX + whole, side)
     source = (source - source.mean((1, 2), keepdim=True)) * taper
     spectrum = torch.fft.rfft2(source)
-    rest = torch.zeros_like(corners, dtype=torch.float32)
+    fraction = torch.zeros_like(corners, dtype=torch.float32)
     inner = slice(_MARGIN_PX, _MARGIN_PX + block)
-    # Without A, d would be that of wherever in the block the texture lies.
+    # Without A, d would be that of the textured part of the block.
     line = torch.linspace(-1, 1, block, device=a.device)
     lines = (line, line[:, None])
-    error = explained = torch.zeros_like(rest[:, 0])
+    error = explained = torch.zeros_like(fraction[:, 0])
     for _ in range(_STEPS):
-        moved = spectrum * torch.exp(1j * (rest[:, :1, None] * y_wave + rest[:, 1:, None] * x_wave))
-        blurred = torch.fft.irfft2(moved[:, None] * discs, s=(side, side))[..., inner, inner]
-        weights, _, _ = _solved(blurred, target, used)
+        shifted = spectrum * torch.exp(1j * (fraction[:, :1, None] * y_wave + fraction[:, 1:, None] * x_wave))
+        blurred = torch.fft.irfft2(shifted[:, None] * discs, s=(side, side))[..., inner, inner]
+        weights, _, _ = _least_squares(blurred, target, used)
         kernel = (weights[..., None, None] * discs).sum(1)
-        slopes = torch.stack([moved * kernel * 1j * wave for wave in (y_wave, x_wave)], 1)
+        slopes = torch.stack([shifted * kernel * 1j * wave for wave in (y_wave, x_wave)], 1)
         slopes = torch.fft.irfft2(slopes, s=(side, side))[..., inner, inner]
-        bent = torch.cat([slopes * line for line in lines], 1)
-        solution, variances, explained = _solved(torch.cat([slopes, bent, blurred], 1), target, used)
-        rest = (rest + solution[:, :2].clamp(-2, 2)).clamp(-REACH_PX, REACH_PX)
+        affine = torch.cat([slopes * line for line in lines], 1)
+        solution, variances, explained = _least_squares(torch.cat([slopes, affine, blurred], 1), target, used)
+        fraction = (fraction + solution[:, :2].clamp(-2, 2)).clamp(-REACH_PX, REACH_PX)
         error = variances[:, :2].amax(1).sqrt()
-    found = whole + rest
-    sure = (error < UNSURE_PX) & (explained > LEAST_EXPLAINED) & (found.abs().amax(1) < REACH_PX)
-    sure &= used.mean((1, 2)) >= LEAST_USED
-    return torch.where(sure[:, None], found, torch.nan).flip(1)
+    displacement = whole + fraction
+    reliable = (error < MAX_ERROR_PX) & (explained > MIN_EXPLAINED) & (displacement.abs().amax(1) < REACH_PX)
+    reliable &= used.mean((1, 2)) >= MIN_USED
+    return torch.where(reliable[:, None], displacement, torch.nan).flip(1)
 
 
-def _solved(regressors: Tensor, target: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _least_squares(regressors: Tensor, target: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Least squares of (N, h, w) `target` on (N, K, h, w) and a constant, where (N, h, w) `used` is 1.
 
     Returns:
@@ -145,22 +145,22 @@ def _solved(regressors: Tensor, target: Tensor, used: Tensor) -> tuple[Tensor, T
     projected = (columns @ right[..., None])[..., 0] / scale
     inverse = torch.linalg.inv(normal)
     weights = (inverse @ projected[..., None])[..., 0] / scale
-    left = (right - (weights[:, None] @ columns)[:, 0]).square().sum(1, keepdim=True)
-    variances = left / count * inverse.diagonal(dim1=1, dim2=2) / scale.square()
-    explained = 1 - left[:, 0] / right.square().sum(1).clamp(min=1e-12)
+    residual = (right - (weights[:, None] @ columns)[:, 0]).square().sum(1, keepdim=True)
+    variances = residual / count * inverse.diagonal(dim1=1, dim2=2) / scale.square()
+    explained = 1 - residual[:, 0] / right.square().sum(1).clamp(min=1e-12)
     return weights.float(), variances.float(), explained.float()
 
 
 def _away_from_border(size: Sequence[int], corners: Tensor, block: int) -> Tensor:
-    """(N, block, block): 0 where a disc about the pixel reaches beyond the frame, whose light nobody knows."""
+    """(N, block, block): 0 where a disc about the pixel extends beyond the frame, where the light is unknown."""
     inside = torch.zeros(*size, device=corners.device)
     rim = math.ceil(RADII_PX[-1])
     inside[rim:-rim, rim:-rim] = 1
-    return _patches(inside, corners, block)
+    return _cut_patches(inside, corners, block)
 
 
 def _first_guess(a: Tensor, b: Tensor) -> Tensor:
-    """(N, 2) whole-pixel (y, x) displacements of the highest correlation within reach."""
+    """The whole-pixel displacements (y, x) of the highest correlation within reach, (N, 2)."""
     side = a.shape[-1]
     window = torch.hann_window(side, periodic=False, device=a.device)
     window = window[:, None] * window
@@ -171,8 +171,8 @@ def _first_guess(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([best // (2 * REACH_PX + 1), best % (2 * REACH_PX + 1)], 1) - REACH_PX
 
 
-def _patches(image: Tensor, corners: Tensor, side: int) -> Tensor:
-    """(N, side, side) cut at (y, x) `corners`; beyond the frame the border pixel is repeated."""
+def _cut_patches(image: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Cuts patches at (y, x) `corners`, (N, side, side); beyond the frame the border pixel is repeated."""
     steps = torch.arange(side, device=image.device)
     rows = (corners[:, 0, None] + steps).clamp(0, image.shape[0] - 1)
     columns = (corners[:, 1, None] + steps).clamp(0, image.shape[1] - 1)
@@ -180,7 +180,7 @@ def _patches(image: Tensor, corners: Tensor, side: int) -> Tensor:
 
 
 def _taper(side: int, device: torch.device) -> Tensor:
-    """1 inside, down to 0 at the rim, so that a patch can be repeated periodically."""
+    """A window of 1 inside that falls to 0 at the rim, so that a patch can be repeated periodically."""
     rise = torch.sin(0.5 * torch.pi * (torch.arange(_TAPER_PX, device=device) + 0.5) / _TAPER_PX).square()
     line = torch.ones(side, device=device)
     line[:_TAPER_PX], line[side - _TAPER_PX :] = rise, rise.flip(0)
@@ -188,7 +188,7 @@ def _taper(side: int, device: torch.device) -> Tensor:
 
 
 def _waves(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Angular frequencies along y and x of `rfft2`; 0 at Nyquist's, whose phase means nothing."""
+    """Angular frequencies along y and x of `rfft2`; 0 at the Nyquist frequency, whose phase is undefined."""
     y = 2 * torch.pi * torch.fft.fftfreq(side, device=device)
     x = 2 * torch.pi * torch.fft.rfftfreq(side, device=device)
     y, x = (torch.where(wave.abs() > 3.1415, 0.0, wave) for wave in (y, x))
@@ -201,7 +201,7 @@ def _disc_spectra(side: int, device: torch.device) -> Tensor:
 
 @cache
 def _disc_spectrum(radius_px: float, side: int) -> Tensor:
-    """The transfer function of a uniform disc, drawn with antialiased rim; real, as the disc is symmetric."""
+    """The transfer function of a uniform disc with antialiased rim; real, because the disc is symmetric."""
     offset = torch.fft.fftfreq(side, 1 / side)
     distance = (offset[:, None].square() + offset.square()).sqrt()
     disc = (radius_px + 0.5 - distance).clamp(0, 1)

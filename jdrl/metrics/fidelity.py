@@ -1,7 +1,7 @@
 """PSNR, SSIM and MAE of images in [0, 1], equal to scikit-image's; computed in float64.
 
 Inputs are (C, H, W) for one value or (B, C, H, W) for one value an image. A mask, broadcastable to (B, 1, H, W),
-names the pixels to score (> 0.5): what lies outside it, even NaN, has no influence. No pixel to score gives NaN.
+selects the pixels to score (> 0.5); other pixels, even NaN, have no influence. Without any pixel the value is NaN.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ def psnr(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Returns:
         () or (B,), float64.
+
+    Example:
+        >>> float(psnr(torch.zeros(3, 8, 8), torch.full((3, 8, 8), 0.1)).round(decimals=3))
+        20.0
     """
     return -10 * torch.log10(_mean(_squared_error, first, second, mask))
 
@@ -45,17 +49,25 @@ def ssim(first: Tensor, second: Tensor, mask: Tensor | None = None, *, window: W
     """Structural similarity (Wang et al., IEEE TIP 2004), averaged over channels.
 
     `uniform7` is scikit-image's default (7x7 box, sample covariance), which the official JDRL code reports;
-    `gaussian11` is the paper's (σ = 1.5, cut to 11x11, population covariance). Only windows that lie wholly inside
-    the frame and the mask count.
+    `gaussian11` is the paper's (σ = 1.5, cut to 11x11, population covariance). Only windows wholly inside the frame
+    and the mask are averaged.
 
     Args:
         first: (C, H, W) or (B, C, H, W), at least as large as the window.
         second: The same shape.
         mask: Pixels to score; None for all.
-        window: Which window.
+        window: Name of the window.
 
     Returns:
         () or (B,), float64.
+
+    Raises:
+        ValueError: The images are smaller than the window, or there is no such window.
+
+    Example:
+        >>> image = torch.rand(3, 16, 16)
+        >>> float(ssim(image, image)), float(ssim(image, 1 - image)) < 0
+        (1.0, True)
     """
     size = len(_line(window))
     if min(first.shape[-2:]) < size:
@@ -67,10 +79,10 @@ def _similarity(a: Tensor, b: Tensor, *, window: Window) -> Tensor:
     line = _line(window).to(a)
     count = len(line) ** 2
     norm = count / (count - 1) if window == "uniform7" else 1.0
-    mean_a, mean_b = _filtered(a, line), _filtered(b, line)
-    var_a = norm * (_filtered(a * a, line) - mean_a * mean_a)
-    var_b = norm * (_filtered(b * b, line) - mean_b * mean_b)
-    covariance = norm * (_filtered(a * b, line) - mean_a * mean_b)
+    mean_a, mean_b = _filter(a, line), _filter(b, line)
+    var_a = norm * (_filter(a * a, line) - mean_a * mean_a)
+    var_b = norm * (_filter(b * b, line) - mean_b * mean_b)
+    covariance = norm * (_filter(a * b, line) - mean_a * mean_b)
     return ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
         (mean_a * mean_a + mean_b * mean_b + _C1) * (var_a + var_b + _C2)
     )
@@ -87,9 +99,9 @@ def _absolute_error(a: Tensor, b: Tensor) -> Tensor:
 def _mean(
     measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, mask: Tensor | None, size: int = 1
 ) -> Tensor:
-    """The mean of `measure` over windows of `size` that the mask holds whole, () or (B,).
+    """The mean of `measure` over the windows of `size` wholly inside the mask, () or (B,).
 
-    Strip by strip: a frame of 4096x2160 in float64 with all its filtered copies would take gigabytes.
+    Computed strip by strip: a frame of 4096x2160 in float64 with all its filtered copies would take gigabytes.
     """
     if first.shape != second.shape or first.dim() not in (3, 4):
         raise ValueError(f"images must be two (C, H, W) or (B, C, H, W): {tuple(first.shape)}, {tuple(second.shape)}")
@@ -102,9 +114,9 @@ def _mean(
         rows = slice(top, top + _STRIP_PX + size - 1)
         scored = keep[..., rows, :] > 0.5
         values = measure(*(image[..., rows, :].double().where(scored, 0.0) for image in (a, b)))
-        whole = -F.max_pool2d(-scored.double(), size, stride=1)
-        total += (values * whole).sum((1, 2, 3))
-        count += whole.sum((1, 2, 3))
+        complete = -F.max_pool2d(-scored.double(), size, stride=1)
+        total += (values * complete).sum((1, 2, 3))
+        count += complete.sum((1, 2, 3))
     mean = total / (a.shape[1] * count)
     return mean[0] if first.dim() == 3 else mean
 
@@ -118,8 +130,8 @@ def _line(window: Window) -> Tensor:
     raise ValueError(f"unknown SSIM window {window!r}: uniform7 or gaussian11")
 
 
-def _filtered(image: Tensor, line: Tensor) -> Tensor:
-    """Separable filtering without padding, tap by tap: on the CPU far quicker than float64 convolution."""
+def _filter(image: Tensor, line: Tensor) -> Tensor:
+    """Separable filtering without padding, tap by tap: much faster on the CPU than float64 convolution."""
     for dim in (-1, -2):
         length = image.shape[dim] - len(line) + 1
         total = torch.zeros_like(image.narrow(dim, 0, length))

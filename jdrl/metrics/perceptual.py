@@ -1,7 +1,7 @@
-"""LPIPS and DISTS: how different two images look, by features of a network that was trained to name objects.
+"""LPIPS and DISTS: perceptual distances of two images, by features of a classification network.
 
-The weights are the user's to bring, as their authors published them (`docs/evaluation.md` says where): torchvision's
-AlexNet or VGG-16, and the small file that weighs their features.
+The weights are not part of the toolkit; `docs/evaluation.md` says where their authors publish them: torchvision's
+AlexNet or VGG-16, and a small file with the weights of the features.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-LEAST_SIDE_PX = 32
+MIN_SIDE_PX = 32
 _ALEX_CHANNELS = (64, 192, 384, 256, 256)
 _VGG_CHANNELS = (3, 64, 128, 256, 512, 512)
 # Index of every convolution in torchvision's `features`, stage by stage.
 _ALEX_LAYERS = (0, 3, 6, 8, 10)
 _VGG_LAYERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 _STABLE = 1e-6
-# The deepest feature of VGG-16 sees 105 px to either side; a multiple of its 16 px step.
+# The receptive field of VGG-16's deepest feature is 105 px to either side; a multiple of its 16 px step.
 _HALO_PX = 112
 _TILE_PX = 512
 
@@ -50,9 +50,9 @@ class Lpips(nn.Module):
     def __init__(self, convolutions: Sequence[nn.Conv2d], heads: Sequence[Tensor]) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
-        for place, head in enumerate(heads):
-            self.register_buffer(f"head{place}", head)
-        # What the metric's authors scale [-1, 1] by.
+        for layer, head in enumerate(heads):
+            self.register_buffer(f"head{layer}", head)
+        # The scaling of [-1, 1] of the metric's authors.
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
 
@@ -61,20 +61,20 @@ class Lpips(nn.Module):
         """See `PerceptualMetric`."""
         a, b = (((2 * image - 1) - self.shift) / self.scale for image in (first.float(), second.float()))
         total = a.new_zeros(len(a))
-        for place, convolution in enumerate(self.convolutions):
-            if place in (1, 2):
+        for layer, convolution in enumerate(self.convolutions):
+            if layer in (1, 2):
                 a, b = (F.max_pool2d(image, 3, 2) for image in (a, b))
             a, b = (F.relu_(convolution(image)) for image in (a, b))
-            difference = (_unit(a) - _unit(b)).square_()
-            total += F.conv2d(difference, self.get_buffer(f"head{place}")).mean((1, 2, 3))
+            difference = (_normalise_features(a) - _normalise_features(b)).square_()
+            total += F.conv2d(difference, self.get_buffer(f"head{layer}")).mean((1, 2, 3))
         return total
 
 
 class Dists(nn.Module):
     """DISTS: Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2022.
 
-    At the images' own size; the authors' tool can also reduce them to 256 px first, which gives other numbers.
-    All it needs of a feature are means, so a large frame goes through in tiles, and the result is the same.
+    At the images' own size; the authors' tool can also reduce them to 256 px first, which gives other values.
+    Only means of features are needed, so large frames are computed in tiles with the same result.
 
     Args:
         convolutions: The thirteen of VGG-16, stage by stage.
@@ -108,121 +108,124 @@ class Dists(nn.Module):
         moments = [first.new_zeros(5, len(first), count, dtype=torch.float64) for count in _VGG_CHANNELS]
         for top in range(0, height, self.tile):
             for left in range(0, width, self.tile):
-                around = _reach(top, self.tile, height), _reach(left, self.tile, width)
-                a, b = (self.features(image[..., around[0], around[1]].float()) for image in (first, second))
+                window = _tile_with_halo(top, self.tile, height), _tile_with_halo(left, self.tile, width)
+                a, b = (self.features(image[..., window[0], window[1]].float()) for image in (first, second))
                 for level, (total, x, y) in enumerate(zip(moments, a, b, strict=True)):
                     step = 2 ** max(0, level - 1)
-                    rows = _inside(top, self.tile, height, around[0].start, step)
-                    columns = _inside(left, self.tile, width, around[1].start, step)
+                    rows = _tile_without_halo(top, self.tile, height, window[0].start, step)
+                    columns = _tile_without_halo(left, self.tile, width, window[1].start, step)
                     x, y = (feature[..., rows, columns].double() for feature in (x, y))
-                    for place, product in enumerate((x, y, x * x, y * y, x * y)):
-                        total[place] += product.sum((-2, -1))
+                    for moment, product in enumerate((x, y, x * x, y * y, x * y)):
+                        total[moment] += product.sum((-2, -1))
         textures, structures = [], []
         for level, total in enumerate(moments):
             step = 2 ** max(0, level - 1)
             mean_x, mean_y, xx, yy, xy = total / (-(-height // step) * -(-width // step))
             textures.append((2 * mean_x * mean_y + _STABLE) / (mean_x**2 + mean_y**2 + _STABLE))
-            spread = (xx - mean_x**2) + (yy - mean_y**2)
-            structures.append((2 * (xy - mean_x * mean_y) + _STABLE) / (spread + _STABLE))
+            variances = (xx - mean_x**2) + (yy - mean_y**2)
+            structures.append((2 * (xy - mean_x * mean_y) + _STABLE) / (variances + _STABLE))
         alpha, beta = self.alpha.double(), self.beta.double()
         similarity = torch.cat(textures, 1) @ alpha + torch.cat(structures, 1) @ beta
         return 1 - similarity / (alpha.sum() + beta.sum())
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The image and the last feature of each stage, pooled in between by the root of a local mean square."""
-        found = [image]
+        """The image and the last feature of each stage, with L2 pooling between stages."""
+        features = [image]
         image = (image - self.mean) / self.deviation
-        for place, stage in enumerate(self.stages):
-            if place:
+        for number, stage in enumerate(self.stages):
+            if number:
                 channels = image.shape[1]
                 window = self.window.expand(channels, 1, 3, 3)
                 image = (F.conv2d(image.square(), window, stride=2, padding=1, groups=channels) + 1e-12).sqrt_()
             for convolution in stage:  # type: ignore[attr-defined]
                 image = F.relu_(convolution(image))
-            found.append(image)
-        return found
+            features.append(image)
+        return features
 
 
-def lpips_of(backbone: Path, weights: Path) -> Lpips:
-    """LPIPS from files.
+def load_lpips(backbone: Path, weights: Path) -> Lpips:
+    """Loads LPIPS from files.
 
     Args:
         backbone: torchvision's `alexnet-….pth`.
         weights: The authors' `weights/v0.1/alex.pth`.
 
     Raises:
-        CheckpointError: A file cannot be read, holds more than tensors, or is another one.
+        CheckpointError: A file cannot be read, holds more than tensors, or holds other weights.
     """
     layers, linear = read_weights(backbone), read_weights(weights)
     sizes = ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3))
     steps = {11: (4, 2), 5: (1, 2), 3: (1, 1)}
     convolutions = [
-        _convolution(layers, layer, size, steps[size[2]], backbone)
+        _load_convolution(layers, layer, size, steps[size[2]], backbone)
         for layer, size in zip(_ALEX_LAYERS, sizes, strict=True)
     ]
     heads = [
-        _taken(linear, f"lin{place}.model.1.weight", (1, channels, 1, 1), weights)
-        for place, channels in enumerate(_ALEX_CHANNELS)
+        _read_tensor(linear, f"lin{layer}.model.1.weight", (1, channels, 1, 1), weights)
+        for layer, channels in enumerate(_ALEX_CHANNELS)
     ]
     return Lpips(convolutions, heads).eval()
 
 
-def dists_of(backbone: Path, weights: Path) -> Dists:
-    """DISTS from files.
+def load_dists(backbone: Path, weights: Path) -> Dists:
+    """Loads DISTS from files.
 
     Args:
         backbone: torchvision's `vgg16-….pth`.
         weights: The authors' `weights.pt`.
 
     Raises:
-        CheckpointError: A file cannot be read, holds more than tensors, or is another one.
+        CheckpointError: A file cannot be read, holds more than tensors, or holds other weights.
     """
-    layers, weighing = read_weights(backbone), read_weights(weights)
+    layers, feature_weights = read_weights(backbone), read_weights(weights)
     stages = []
-    for place, numbers in enumerate(_VGG_LAYERS):
-        before, channels = _VGG_CHANNELS[place : place + 2]
+    for stage, numbers in enumerate(_VGG_LAYERS):
+        before, channels = _VGG_CHANNELS[stage : stage + 2]
         sizes = [(before, channels, 3), *[(channels, channels, 3)] * (len(numbers) - 1)]
         stages.append(
-            [_convolution(layers, layer, size, (1, 1), backbone) for layer, size in zip(numbers, sizes, strict=True)]
+            [
+                _load_convolution(layers, layer, size, (1, 1), backbone)
+                for layer, size in zip(numbers, sizes, strict=True)
+            ]
         )
     shape = (1, sum(_VGG_CHANNELS), 1, 1)
-    alpha, beta = (_taken(weighing, name, shape, weights).flatten() for name in ("alpha", "beta"))
+    alpha, beta = (_read_tensor(feature_weights, name, shape, weights).flatten() for name in ("alpha", "beta"))
     return Dists(stages, alpha, beta).eval()
 
 
-def _unit(feature: Tensor) -> Tensor:
-    """Every pixel's feature vector at length one."""
+def _normalise_features(feature: Tensor) -> Tensor:
+    """Normalises every pixel's feature vector to length one."""
     return feature / (feature.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-def _reach(first: int, tile: int, length: int) -> slice:
+def _tile_with_halo(first: int, tile: int, length: int) -> slice:
     return slice(max(0, first - _HALO_PX), min(length, first + tile + _HALO_PX))
 
 
-def _inside(first: int, tile: int, length: int, start: int, step: int) -> slice:
-    """What of a feature that begins at pixel `start` belongs to the tile that begins at `first`."""
+def _tile_without_halo(first: int, tile: int, length: int, start: int, step: int) -> slice:
+    """The part of a feature that starts at pixel `start` which belongs to the tile that starts at `first`."""
     end = min(first + tile, length)
     return slice((first - start) // step, -(-(end - start) // step))
 
 
-def _convolution(
+def _load_convolution(
     weights: Mapping[str, object], layer: int, size: tuple[int, int, int], step: tuple[int, int], path: Path
 ) -> nn.Conv2d:
     """torchvision's `features.LAYER`; `size` is (inputs, outputs, side), `step` is (stride, padding)."""
     inputs, outputs, side = size
-    built = nn.Conv2d(inputs, outputs, side, step[0], step[1])
-    kernel = _taken(weights, f"features.{layer}.weight", (outputs, inputs, side, side), path)
-    bias = _taken(weights, f"features.{layer}.bias", (outputs,), path)
-    built.load_state_dict({"weight": kernel, "bias": bias})
-    return built.requires_grad_(False)
+    convolution = nn.Conv2d(inputs, outputs, side, step[0], step[1])
+    kernel = _read_tensor(weights, f"features.{layer}.weight", (outputs, inputs, side, side), path)
+    bias = _read_tensor(weights, f"features.{layer}.bias", (outputs,), path)
+    convolution.load_state_dict({"weight": kernel, "bias": bias})
+    return convolution.requires_grad_(False)
 
 
-def _taken(weights: Mapping[str, object], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
+def _read_tensor(weights: Mapping[str, object], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
     value = weights.get(name)
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        told = "nothing" if value is None else f"{tuple(getattr(value, 'shape', ()))}"
+        content = "nothing" if value is None else f"{tuple(getattr(value, 'shape', ()))}"
         raise CheckpointError(
-            f"{path} holds {told} under {name!r}, not a tensor {shape}",
+            f"{path} holds {content} under {name!r}, not a tensor {shape}",
             hint="give the file its authors published; docs/evaluation.md says which",
         )
     return value.detach().float()

@@ -1,4 +1,4 @@
-"""Building networks by name, loading published weights, running on images of any size."""
+"""Builds networks by name, loads published weights, and runs networks on images of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import create_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jdrl.networks.catalogue import KNOWN, factory_of
+from jdrl.networks.catalogue import BUILT_IN, find_factory
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import CheckpointError, ConfigError
 
@@ -18,26 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 REACH_PX = 48
-"""Taken for networks that do not say how far they look."""
+"""Half the receptive field that is assumed for networks without an attribute `reach_px`, pixels."""
 
 _CONTAINERS = ("G_state_dict", "state_dict", "params")
 _PREFIXES = ("module.", "Network.")
 
 
 def build_network(name: str, **options: object) -> nn.Module:
-    """A new network.
+    """Builds a new network.
 
     Args:
-        name: One of `jdrl.networks.names()`, or `package.module:factory` for a class or function of the user's own. It
-            answers `B -> D` or `B -> [D_0, D_1, …]`, first output final; its attribute `size_multiple`, if there is
-            one, says of which number the sides of B must be multiples; for `guided_levels` see `GuidedNetwork`.
+        name: One of `jdrl.networks.network_names()`, or `package.module:factory` for a class or function of the
+            user's own. It maps `B -> D` or `B -> [D_0, D_1, …]`, final output first. Its optional attribute
+            `size_multiple` is the number that the sides of B must be multiples of; for `guided_levels` see
+            `GuidedNetwork`.
         **options: The network's own keyword arguments, e.g. `width=32, encoder_blocks=[1, 1, 1, 28]`.
 
     Raises:
-        ConfigError: No such network, or options it does not take.
+        ConfigError: There is no such network, or it has no such options.
     """
-    factory = factory_of(name)
-    published = KNOWN[name].options if name in KNOWN else {}
+    factory = find_factory(name)
+    published = BUILT_IN[name].options if name in BUILT_IN else {}
     checked = validate(options_model(name), options, where=f"network_options of {name!r}")
     try:
         network = factory(**{**published, **{option: getattr(checked, option) for option in options}})
@@ -45,13 +46,14 @@ def build_network(name: str, **options: object) -> nn.Module:
         raise ConfigError(f"network {name!r}: {error}", hint="check the network's options") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(
-            f"network {name!r} is a {type(network).__name__}, no torch module", hint="name what makes one"
+            f"network {name!r} is a {type(network).__name__}, no torch module",
+            hint="name a class or function that returns one",
         )
     return network
 
 
 def options_model(name: str) -> type[Section]:
-    """The options of a network as a configuration section, read off its factory's signature."""
+    """The options of a network as a configuration section, from its factory's signature."""
     fields: dict[str, Any] = {
         option.name: (
             Any if option.annotation is Parameter.empty or isinstance(option.annotation, str) else option.annotation,
@@ -64,50 +66,52 @@ def options_model(name: str) -> type[Section]:
 
 
 def _parameters(name: str) -> list[Parameter]:
-    factory = factory_of(name)
+    factory = find_factory(name)
     try:
         return list(signature(factory, eval_str=True).parameters.values())
     except NameError:
-        # Annotations that only a type checker can resolve say nothing here.
+        # Annotations of names that exist for a type checker only cannot be evaluated.
         return list(signature(factory).parameters.values())
 
 
 def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None:
-    """Loads a checkpoint in a published layout: containers unwrapped, `module.` and `Network.` stripped.
+    """Loads weights in a published layout: containers are unwrapped, `module.` and `Network.` stripped.
 
     Args:
         network: Receives the weights, in place.
-        state_dict: What `torch.load(file, weights_only=True)` or safetensors returned.
+        state_dict: The result of `torch.load(file, weights_only=True)` or of safetensors.
 
     Raises:
-        CheckpointError: Missing or extra names, or shapes that differ. The network is then unchanged.
+        CheckpointError: Names are missing or extra, or shapes differ. The network is then unchanged.
     """
-    network.load_state_dict(fitting(network, state_dict))
+    network.load_state_dict(match_weights(network, state_dict))
 
 
-def fitting(network: nn.Module, state_dict: Mapping[str, object]) -> dict[str, Tensor]:
-    """The tensors of a published layout by the network's own names; the network may be one on the meta device.
+def match_weights(network: nn.Module, state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """Maps the tensors of a published layout to the network's names; the network may be on the meta device.
 
     Raises:
-        CheckpointError: Missing or extra names, or shapes that differ.
+        CheckpointError: Names are missing or extra, or shapes differ.
     """
-    found = _stripped(_unwrapped(state_dict))
-    wanted = network.state_dict()
-    kind = type(network).__name__
-    missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    weights = _strip_prefixes(_unwrap(state_dict))
+    expected = network.state_dict()
+    class_name = type(network).__name__
+    missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or extra:
-        parts = [f"{label} {_listed(names)}" for label, names in (("lacks", missing), ("has extra", extra)) if names]
+        parts = [
+            f"{label} {_list_names(names)}" for label, names in (("lacks", missing), ("has extra", extra)) if names
+        ]
         raise CheckpointError(
-            f"the checkpoint does not fit {kind}: it {' and '.join(parts)}",
+            f"the checkpoint does not fit {class_name}: it {' and '.join(parts)}",
             hint="check the network's name and options against those the checkpoint was trained with",
         )
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
+    tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    wrong = [name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape]
     if wrong:
         first = wrong[0]
-        got = tuple(tensors[first].shape) if first in tensors else type(found[first]).__name__
+        actual = tuple(tensors[first].shape) if first in tensors else type(weights[first]).__name__
         raise CheckpointError(
-            f"the checkpoint does not fit {kind}: {first} is {got}, not {tuple(wanted[first].shape)}"
+            f"the checkpoint does not fit {class_name}: {first} is {actual}, not {tuple(expected[first].shape)}"
             f" ({len(wrong)} such entries)",
             hint="check the network's width and blocks against those the checkpoint was trained with",
         )
@@ -115,20 +119,20 @@ def fitting(network: nn.Module, state_dict: Mapping[str, object]) -> dict[str, T
 
 
 def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
-    """Runs any network on an image of any size.
+    """Runs any network on images of any size.
 
-    The image is extended at the right and bottom to a multiple of `network.size_multiple` (1 if it has none), by
-    reflection, or by repetition where the image is too small to reflect, and every output is cropped back.
+    The images are padded at the right and bottom to a multiple of `network.size_multiple` (1 if it has none), by
+    reflection, or by repetition where they are too small to reflect; every output is cropped back.
 
     Args:
         network: `B -> D` or `B -> [D_0, D_1, …]`.
         blurred: (B, 3, H, W) in [0, 1].
 
     Returns:
-        Its outputs, each (B, 3, H, W); the first is final.
+        The outputs, each (B, 3, H, W), final output first.
 
     Raises:
-        ConfigError: It answers something else.
+        ConfigError: The outputs have other shapes.
     """
     height, width = blurred.shape[-2:]
     multiple = int(getattr(network, "size_multiple", 1))
@@ -136,38 +140,38 @@ def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
     if down or right:
         mode = "reflect" if down < height and right < width else "replicate"
         blurred = F.pad(blurred, (0, right, 0, down), mode=mode)
-    answer = network(blurred)
-    outputs = [answer] if isinstance(answer, Tensor) else list(answer)
-    # After the images a guided network answers its kernel weights, of as many pixels.
+    result = network(blurred)
+    outputs = [result] if isinstance(result, Tensor) else list(result)
+    # A guided network in training mode returns its kernel weights, of the same height and width, after the images.
     if not outputs or outputs[0].shape != blurred.shape or any(o.shape[-2:] != blurred.shape[-2:] for o in outputs):
         raise ConfigError(
-            f"the network answers {[tuple(output.shape) for output in outputs]} to an image {tuple(blurred.shape)}",
+            f"the network returns {[tuple(output.shape) for output in outputs]} for an image {tuple(blurred.shape)}",
             hint="every output must have the shape of the input; are H and W multiples of another size_multiple?",
         )
     return [output[..., :height, :width] for output in outputs]
 
 
 def reach_px(network: nn.Module) -> int:
-    """How far from a tile's border its answer is no longer the whole frame's: its attribute `reach_px`, or 48."""
+    """Half the receptive field of a network: its attribute `reach_px`, or 48. Closer to a border tiles differ."""
     return int(getattr(network, "reach_px", REACH_PX))
 
 
-def _unwrapped(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
+def _unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
     for key in _CONTAINERS:
         inner = checkpoint.get(key)
         if isinstance(inner, Mapping):
-            return _unwrapped(inner)
+            return _unwrap(inner)
     return checkpoint
 
 
-def _stripped(weights: Mapping[str, object]) -> Mapping[str, object]:
+def _strip_prefixes(weights: Mapping[str, object]) -> Mapping[str, object]:
     for prefix in _PREFIXES:
         if weights and all(name.startswith(prefix) for name in weights):
-            return _stripped({name.removeprefix(prefix): value for name, value in weights.items()})
+            return _strip_prefixes({name.removeprefix(prefix): value for name, value in weights.items()})
     return weights
 
 
-def _listed(names: Iterable[str], most: int = 5) -> str:
+def _list_names(names: Iterable[str], max_count: int = 5) -> str:
     ordered = sorted(names)
-    more = f" … ({len(ordered)} in all)" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+    more = f" … ({len(ordered)} in all)" if len(ordered) > max_count else ""
+    return ", ".join(ordered[:max_count]) + more

@@ -1,7 +1,4 @@
-"""A deblurring network guided by a blur estimator, and unchanged by it at first.
-
-What the estimator sees enters the network through convolutions that start at zero.
-"""
+"""Fuses a blur estimator with any deblurring network; zero-initialised, so the output is unchanged at first."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What guides a network; a checkpoint's header holds it.
+    """The settings of a guide; a checkpoint's header holds them.
 
     Attributes:
-        radius_px: R, the largest radius the estimator can express, that of the reblurring it learns from.
-        width: Channels of its features.
-        fusion: How they enter the network, see `GuidedNetwork`.
-        basis: What the kernel weights are of, likewise that of the reblurring.
+        radius_px: R, the largest radius that the estimator can express, equal to that of the reblurring network.
+        width: Channels of the estimator's features.
+        fusion: How the features enter the network, see `GuidedNetwork`.
+        basis: Basis of the kernel weights, equal to that of the reblurring network.
     """
 
     radius_px: Annotated[int, Field(ge=1, le=LARGEST_RADIUS_PX)]
@@ -44,17 +41,17 @@ class Guide:
 class GuidedNetwork(nn.Module):
     """Any deblurring network with a blur estimator and the fusion of the two.
 
-    `modulation`: the estimator's features scale and shift the network's. A network's attribute `guided_levels` names
-    the modules whose outputs are modulated, with their channels: those at the two highest resolutions of its encoder.
-    One that has none is shifted at its input. `concat`: the estimator's kernel weights stand beside the image, each
-    weighted by attention, and a convolution makes a shift of the input of them all.
+    `modulation`: the estimator's features scale and shift the network's features. The network's attribute
+    `guided_levels` names the modules whose outputs are modulated, with their channels: those at the two highest
+    resolutions of its encoder. Without this attribute the input of the network is shifted. `concat`: image and kernel
+    weights are concatenated and weighted by channel attention, and a convolution of them shifts the input.
 
-    The network itself stays what it was, its weights keep their names (below `network.`), and until the fusion has
-    learnt something it answers as before, bit for bit.
+    The network itself is unchanged and its weights keep their names (below `network.`). Until the fusion is trained
+    the outputs are those of the network alone, bit for bit.
 
     Args:
         network: `B -> D` or `B -> [D_0, D_1, …]`.
-        guide: Estimator and fusion.
+        guide: Settings of estimator and fusion.
 
     Raises:
         ConfigError: `guided_levels` names a module that the network does not have.
@@ -76,22 +73,22 @@ class GuidedNetwork(nn.Module):
             self.fusion = _Shift(guide.width)
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
-        """The network's outputs; while training, the estimator's kernel weights, (B, K, H, W), after them."""
+        """The outputs of the network; in training mode followed by the estimator's kernel weights, (B, K, H, W)."""
         features = self.estimator.features(blurred)
         outputs = self.fusion(self.network, self.estimator, blurred, features)
         listed = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         return [*listed, self.estimator.weights(features, blurred.shape[-2:])] if self.training else listed
 
 
-def guided(network: nn.Module, guide: Guide | None) -> nn.Module:
-    """`network` with this guide, or as it is where there is none."""
+def add_guide(network: nn.Module, guide: Guide | None) -> nn.Module:
+    """Adds a guide to `network`; returns it unchanged for None."""
     return network if guide is None else GuidedNetwork(network, guide)
 
 
-def unguided(network: nn.Module) -> nn.Module:
-    """The deblurring network alone, whatever guides or wraps it; one without a guide as it is."""
-    found = next((module for module in network.modules() if isinstance(module, GuidedNetwork)), None)
-    return network if found is None else found.network
+def unwrap_guide(network: nn.Module) -> nn.Module:
+    """The deblurring network inside a guided, maybe wrapped network; one without a guide is returned unchanged."""
+    guided = next((module for module in network.modules() if isinstance(module, GuidedNetwork)), None)
+    return network if guided is None else guided.network
 
 
 class _Modulation(nn.Module):
@@ -102,18 +99,20 @@ class _Modulation(nn.Module):
         super().__init__()
         if unknown := levels.keys() - {name for name, _ in network.named_modules()}:
             raise ConfigError(
-                f"guided_levels of {type(network).__name__} names {min(unknown)!r}, which it has no module of",
+                f"guided_levels of {type(network).__name__} names {min(unknown)!r}, but it has no such module",
                 hint="name them as in its named_modules(), or leave the attribute out",
             )
         self.levels = tuple(levels)
-        self.changes = nn.ModuleList(_zero(nn.Conv2d(width, 2 * count, 3, padding=1)) for count in levels.values())
+        self.changes = nn.ModuleList(
+            _zero_initialise(nn.Conv2d(width, 2 * count, 3, padding=1)) for count in levels.values()
+        )
 
     def forward(self, network: nn.Module, estimator: BlurEstimator, blurred: Tensor, features: Tensor) -> object:
         del estimator
         with ExitStack() as hooks:
-            # Hooks for this one call: nothing stays on the network that a copy of it would carry along.
+            # Hooks for one call only, so that copies of the network carry none.
             for name, change in zip(self.levels, self.changes, strict=True):
-                hook = _modulating(change(features), blurred.shape[-2])
+                hook = _modulation_hook(change(features), blurred.shape[-2])
                 hooks.enter_context(network.get_submodule(name).register_forward_hook(hook))
             return network(blurred)
 
@@ -123,16 +122,16 @@ class _Shift(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.change = _zero(nn.Conv2d(width, 3, 3, padding=1))
+        self.change = _zero_initialise(nn.Conv2d(width, 3, 3, padding=1))
 
     def forward(self, network: nn.Module, estimator: BlurEstimator, blurred: Tensor, features: Tensor) -> object:
         del estimator
-        return network(blurred + _enlarged(self.change(features), 1, blurred.shape[-2:]))
+        return network(blurred + _upsample_cells(self.change(features), 1, blurred.shape[-2:]))
 
 
 class _Concatenation(nn.Module):
     """A shift of the input by image and kernel weights under channel attention (Hu et al., "Squeeze-and-Excitation
-    Networks", CVPR 2018), as in the published code; its two hidden channels, which may die, are four here."""
+    Networks", CVPR 2018), as in the published code, with four hidden channels instead of two, which may die."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -144,22 +143,22 @@ class _Concatenation(nn.Module):
             nn.Conv2d(4, channels, 1),
             nn.Sigmoid(),
         )
-        self.change = _zero(nn.Conv2d(channels, 3, 1))
+        self.change = _zero_initialise(nn.Conv2d(channels, 3, 1))
 
     def forward(self, network: nn.Module, estimator: BlurEstimator, blurred: Tensor, features: Tensor) -> object:
         both = torch.cat([blurred, estimator.weights(features, blurred.shape[-2:])], dim=1)
         return network(blurred + self.change(both * self.attention(both)))
 
 
-def _modulating(change: Tensor, height: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
-    """A hook that modulates a module's output by scales and shifts known per cell of an image of `height`."""
+def _modulation_hook(change: Tensor, height: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    """A hook that modulates a module's output by scales and shifts per cell of an image of `height` rows."""
 
     def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         del inputs
         rows, columns = output.shape[-2:]
-        # Rounded in whole numbers: the ONNX exporter knows no quotient of sides that are free.
+        # Rounded in integers: the ONNX exporter does not support quotients of dynamic sides.
         stride = (height + rows // 2) // rows
-        scale, shift = _enlarged(change, stride, (rows, columns)).chunk(2, dim=1)
+        scale, shift = _upsample_cells(change, stride, (rows, columns)).chunk(2, dim=1)
         if scale.shape[1] != output.shape[1]:
             raise ConfigError(
                 f"guided_levels says {scale.shape[1]} channels, the {type(module).__name__} has {output.shape[1]}",
@@ -170,13 +169,13 @@ def _modulating(change: Tensor, height: int) -> Callable[[nn.Module, object, Ten
     return hook
 
 
-def _enlarged(cells: Tensor, stride: int, size: tuple[int, ...]) -> Tensor:
-    """Values per cell at a level where one pixel stands for `stride` of the image, cut to the level's `size`."""
+def _upsample_cells(cells: Tensor, stride: int, size: tuple[int, ...]) -> Tensor:
+    """Upsamples values per cell to a level of `stride` image pixels per pixel, cropped to the level's `size`."""
     rows, columns = (-(-CELL_PX * length // stride) for length in cells.shape[-2:])
     return F.interpolate(cells, (rows, columns), mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
 
 
-def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
+def _zero_initialise(convolution: nn.Conv2d) -> nn.Conv2d:
     for parameter in convolution.parameters():
         nn.init.zeros_(parameter)
     return convolution

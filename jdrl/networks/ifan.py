@@ -20,15 +20,15 @@ SLOPE = 0.1
 
 
 class IFAN(nn.Module):
-    """`(B, 3, H, W)` in [0, 1] to the same, H and W multiples of `size_multiple`; a new network is the identity.
+    """Maps `(B, 3, H, W)` in [0, 1] to the same, H and W multiples of `size_multiple`; a new network is the identity.
 
     At an eighth of the image's size an encoder and an estimator of the dual-pixel disparity predict small separable
-    filters for every pixel and channel. The image's features pass through them one after another, which reaches as far
-    as a large filter would, and a decoder with skips turns the features into a residual of the image.
+    filters for every pixel and channel. The image's features pass through them one after another, which has the
+    support of a large filter, and a decoder with skips turns the features into a residual of the image.
 
-    The paper filters rows and columns by different filters. The published code uses the first for both, so the
-    published weights are of a network that does; the second is predicted by weights that are kept but never used.
-    The output is clipped to [0, 1] in `eval` mode only: a clipped pixel would teach nothing.
+    The paper filters rows and columns by different filters. The published code uses the first filter for both, and the
+    published weights belong to that network; the second filter is predicted by weights that are loaded but never used.
+    The output is clipped to [0, 1] in `eval` mode only: a clipped pixel has no gradient.
 
     Args:
         width: Channels of the first level; the deeper ones have 2, 4 and 4 times as many.
@@ -66,7 +66,7 @@ class IFAN(nn.Module):
 
     def forward(self, blurred: Tensor) -> Tensor:
         """The deblurred image."""
-        *skips, features = self._encoded("conv", blurred)
+        *skips, features = self._encode("conv", blurred)
         x: Tensor = self.conv_res(self.F[-1](features, self._filter_features(blurred)))
         for level in (3, 2, 1):
             x = getattr(self, f"upconv{level}_u")(x) + skips.pop()
@@ -75,7 +75,7 @@ class IFAN(nn.Module):
         return deblurred if self.training else deblurred.clamp(0, 1)
 
     def _add_levels(self, width: int) -> None:
-        """The encoders' and the decoder's layers, flat, as the published names want them."""
+        """Adds the layers of encoders and decoder, flat, because the published names are."""
         channels = (3, width, 2 * width, 4 * width, 4 * width)
         for level, (inputs, outputs) in enumerate(pairwise(channels), start=1):
             for encoder in ("conv", "kconv"):
@@ -87,19 +87,19 @@ class IFAN(nn.Module):
             self.add_module(f"upconv{level}_1", _Residuals(outputs, 1))
             self.add_module(f"upconv{level}_2", _Residuals(outputs, 1))
 
-    def _encoded(self, encoder: str, image: Tensor) -> list[Tensor]:
-        """The features of all four levels, the finest first."""
+    def _encode(self, encoder: str, image: Tensor) -> list[Tensor]:
+        """The features of all four levels, finest first."""
         levels: list[Tensor] = []
         x = image
         for level in (1, 2, 3, 4):
-            for place in (1, 2, 3):
-                x = getattr(self, f"{encoder}{level}_{place}")(x)
+            for layer in (1, 2, 3):
+                x = getattr(self, f"{encoder}{level}_{layer}")(x)
             levels.append(x)
         return levels
 
     def _filter_features(self, blurred: Tensor) -> Tensor:
-        """What the last layer of `F` computes the filters from."""
-        blur = self._encoded("kconv", blurred)[-1]
+        """The features from which the last layer of `F` predicts the filters."""
+        blur = self._encode("kconv", blurred)[-1]
         disparity = self.conv_DME(self.DME(blur))
         features: Tensor = self.F[:-1](self.conv4_4(torch.cat([blur, disparity], dim=1)))
         return features
@@ -109,7 +109,7 @@ class _AdaptiveFilters(nn.Module):
     """Predicts every pixel's filters by a 1x1 convolution and applies them: iterative adaptive convolution.
 
     The rows of `weight` are those of all steps' filters, two a step, of which the first is used, then those of all
-    steps' offsets. New filters pass features on, for random ones would fade away in a few steps.
+    steps' offsets. New filters are near the identity: random ones would attenuate the features in a few steps.
     """
 
     def __init__(self, channels: int, size: int, iterations: int) -> None:
@@ -122,21 +122,21 @@ class _AdaptiveFilters(nn.Module):
             self.bias[: 2 * iterations * self.taps].view(-1, size)[:, size // 2] = 1
 
     def forward(self, x: Tensor, filter_features: Tensor) -> Tensor:
-        # Each step's filters are computed when they are used: together they would take half a KiB per image pixel.
+        # Filters are computed step by step: all together they would take half a KiB per image pixel.
         for weights, biases in zip(self._steps(self.weight), self._steps(self.bias), strict=True):
             taps, offset = map(functional.conv2d, (filter_features, filter_features), weights, biases)
             taps = torch.unflatten(taps, 1, (self.channels, -1))
-            x = functional.leaky_relu(_along(_along(x, taps, 2), taps, 3) + offset, SLOPE)
+            x = functional.leaky_relu(_filter_along(_filter_along(x, taps, 2), taps, 3) + offset, SLOPE)
         return x
 
     def _steps(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """What of the weight or bias predicts each step's taps and its offset."""
+        """Yields the rows of weight or bias that predict each step's taps and its offset."""
         filters, offsets = torch.split(rows, [2 * self.iterations * self.taps, self.iterations * self.channels])
         return zip(torch.split(filters, self.taps)[::2], torch.split(offsets, self.channels), strict=True)
 
 
 class _Residuals(nn.Module):
-    """Residual blocks without normalisation; a series of them has a skip of its own."""
+    """Residual blocks without normalisation; several of them have a common skip."""
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ def _trunk(inputs: int, channels: int, blocks: int) -> list[nn.Module]:
     return [_conv(inputs, channels), _Residuals(channels, blocks), _Residuals(channels, blocks)]
 
 
-def _along(x: Tensor, taps: Tensor, dim: int) -> Tensor:
+def _filter_along(x: Tensor, taps: Tensor, dim: int) -> Tensor:
     """Filters `x` along one dimension of the image by each pixel's own taps, (B, C, size, H, W)."""
     size, length = taps.shape[2], x.shape[dim]
     before = size // 2

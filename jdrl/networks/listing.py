@@ -1,4 +1,4 @@
-"""What networks cost: parameters, and multiply-accumulates for a megapixel."""
+"""The cost of networks: parameters, and multiply-accumulates for a megapixel."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from jdrl.networks.build import build_network
-from jdrl.networks.catalogue import KNOWN
+from jdrl.networks.catalogue import BUILT_IN
 
 _SIDE_PX = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class NetworkDescription:
     """A network in its published configuration.
 
     Attributes:
         name: As `sdd train --network` takes it.
-        parameters: How many numbers it learns.
+        parameters: Number of trained numbers.
         gmac_per_megapixel: 10^9 multiply-accumulates for 10^6 pixels; None if they cannot be counted.
         size_multiple: The sides of images are extended to multiples of it.
-        paper: Where it comes from; empty for networks of other packages.
-        licence: Of the published code and weights; empty likewise.
+        paper: Authors, venue and arXiv number; empty for networks of other packages.
+        licence: Of the published code and weights; empty for networks of other packages.
     """
 
     name: str
@@ -34,22 +34,22 @@ class Description:
     licence: str
 
 
-def describe(name: str) -> Description:
-    """Builds a network without memory and counts.
+def describe_network(name: str) -> NetworkDescription:
+    """Builds a network on the meta device and counts its parameters and operations.
 
     Raises:
         ConfigError: There is no such network, or it cannot be built.
     """
     with torch.device("meta"):
         network = build_network(name).eval()
-    known = KNOWN.get(name)
-    return Description(
+    entry = BUILT_IN.get(name)
+    return NetworkDescription(
         name,
         sum(parameter.numel() for parameter in network.parameters()),
         _gmac_per_megapixel(network),
         int(getattr(network, "size_multiple", 1)),
-        known.paper if known else "",
-        known.licence if known else "",
+        entry.paper if entry else "",
+        entry.licence if entry else "",
     )
 
 
@@ -60,5 +60,5 @@ def _gmac_per_megapixel(network: torch.nn.Module) -> float | None:
             network(torch.empty(1, 3, _SIDE_PX, _SIDE_PX, device="meta"))
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
-    # Of a multiply-accumulate torch counts both.
+    # torch counts a multiply-accumulate as two operations.
     return counter.get_total_flops() / 2 / _SIDE_PX**2 / 1e3

@@ -1,10 +1,10 @@
-"""Networks that average or attend over their whole input, made to do so over windows of the frame.
+"""Localises networks that average or attend over their whole input: statistics of windows replace global ones.
 
-Trained on crops, such a network has met the statistics of crops only (Chu et al., "Improving Image Restoration by
-Revisiting Global Information Aggregation", ECCV 2022), and its answer for a pixel depends on what else it is shown.
-Here it is first run on windows of the crops' size, each alone as in training, and what it averages there is kept. Then
-it is run on the frame, whole or in tiles, and every pixel is given the windows' statistics, interpolated linearly
-between their centres. They do not depend on the tiles: of a tile's border only the reach of the convolutions is left.
+Trained on crops, such a network expects statistics of crops (Chu et al., "Improving Image Restoration by Revisiting
+Global Information Aggregation", ECCV 2022), and its output at a pixel depends on the whole input. Here the network
+first runs on windows of the crops' size, each alone as in training, and its averages are recorded. Then it runs on the
+frame, whole or in tiles, with the windows' statistics, interpolated linearly between their centres, at every pixel.
+These do not depend on the tiles: only the reach of the convolutions remains at a tile's border.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jdrl.networks.build import reach_px, restore
-from jdrl.networks.memory import weightless
+from jdrl.networks.memory import copy_without_memory
 from jdrl.networks.mprnet import Halves
 from jdrl.networks.restormer import ChannelMixing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_WINDOWS = 12
-"""Along one side; of a frame that is longer they are a sample."""
+MAX_WINDOWS = 12
+"""Largest number of windows along one side; on longer frames they leave gaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a network averages in the windows of a frame.
+    """The averages of a network in the windows of a frame.
 
     Attributes:
-        values: One (rows, columns, B, …) for each average, in the order in which a forward pass takes them.
+        values: One (rows, columns, B, …) for each average, in the order of a forward pass.
         shape: (height, width) of the frame, pixels.
         window_px: Side of the windows.
     """
@@ -46,102 +46,102 @@ class Statistics:
     window_px: int
 
 
-class Localised(nn.Module):
-    """A network that takes statistics in windows; see `localised`.
+class LocalisedNetwork(nn.Module):
+    """A network that takes its statistics in windows; see `localise`.
 
     Attributes:
-        network: What is localised. Called directly it answers as ever.
+        network: The localised network; called directly it uses global statistics.
         window_px: Side of the windows, pixels.
         size_multiple: As of the network.
     """
 
-    def __init__(self, network: nn.Module, window_px: int, task: _Task) -> None:
+    def __init__(self, network: nn.Module, window_px: int, shared: _SharedStatistics) -> None:
         super().__init__()
-        self.network, self.window_px, self._task = network, window_px, task
+        self.network, self.window_px, self._shared = network, window_px, shared
         self.size_multiple = int(getattr(network, "size_multiple", 1))
         self.reach_px = reach_px(network)
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
-        """`(B, 3, H, W)` to the network's outputs, the first final."""
-        return self.on_tile(blurred, self.measured(blurred), 0, 0)
+        """Maps `(B, 3, H, W)` to the network's outputs, final output first."""
+        return self.run_on_tile(blurred, self.measure_statistics(blurred), 0, 0)
 
-    def measured(self, frame: Tensor) -> Statistics | None:
-        """The statistics of a frame, (B, 3, H, W) on any device; None if a window covers it."""
+    def measure_statistics(self, frame: Tensor) -> Statistics | None:
+        """Measures the statistics of a frame, (B, 3, H, W) on any device; None if one window covers it."""
         height, width = frame.shape[-2:]
         if max(height, width) <= self.window_px:
             return None
         device = next(self.parameters()).device
-        tops, lefts = (_starts(length, self.window_px) for length in (height, width))
-        taken = []
+        tops, lefts = (_window_starts(length, self.window_px) for length in (height, width))
+        recorded = []
         for top in tops:
             for left in lefts:
                 window = frame[..., top : top + self.window_px, left : left + self.window_px]
-                with self._task.measuring() as found:
+                with self._shared.recording() as averages:
                     restore(self.network, window.to(device))
-                taken.append(found)
+                recorded.append(averages)
         grid = (len(tops), len(lefts))
-        stacked = (torch.stack(each) for each in zip(*taken, strict=True))
-        values = tuple(each.reshape(*grid, *each.shape[1:]) for each in stacked)
+        stacks = (torch.stack(averages) for averages in zip(*recorded, strict=True))
+        values = tuple(stack.reshape(*grid, *stack.shape[1:]) for stack in stacks)
         return Statistics(values, (height, width), self.window_px)
 
-    def on_tile(self, tile: Tensor, statistics: Statistics | None, top: int, left: int) -> list[Tensor]:
-        """The outputs for a tile of a frame.
+    def run_on_tile(self, tile: Tensor, statistics: Statistics | None, top: int, left: int) -> list[Tensor]:
+        """Runs the network on a tile of a frame.
 
         Args:
             tile: (B, 3, H, W), on the network's device.
-            statistics: The frame's.
-            top: Where the tile lies in the frame, pixels.
-            left: See `top`.
+            statistics: Of the frame.
+            top: First row of the tile in the frame, pixels.
+            left: First column, pixels.
         """
         if statistics is None:
             return restore(self.network, tile)
         height, width = (side + -side % self.size_multiple for side in tile.shape[-2:])
-        with self._task.applying(_Place(statistics, (top, left), (height, width))):
+        with self._shared.replaying(_TilePosition(statistics, (top, left), (height, width))):
             return restore(self.network, tile)
 
 
-def localised(network: nn.Module, window_px: int) -> nn.Module:
-    """A copy that averages and attends over windows instead of over its whole input.
+def localise(network: nn.Module, window_px: int) -> nn.Module:
+    """Copies a network and makes the copy average and attend over windows instead of its whole input.
 
-    Averages by `nn.AdaptiveAvgPool2d(1)`, and Restormer's attention, are those of windows. MPRNet works on the frame
-    undivided. Where what follows an average takes no map of averages (`flatten` and linear layers), the frame's windows
-    are averaged. Nothing is retrained, and inputs that a window covers are answered as before.
+    Averages by `nn.AdaptiveAvgPool2d(1)` and Restormer's attention become those of windows, and MPRNet does not divide
+    the frame. Where the layers after an average cannot take a map of averages (`flatten` and linear layers), the mean
+    over all windows is used. Nothing is retrained, and outputs for inputs that one window covers are unchanged.
 
     Args:
-        network: Left as it is. One that takes no statistics is returned itself.
-        window_px: Side of the windows in pixels of the image: that of the crops it was trained on.
+        network: Not changed; returned itself if it takes no statistics.
+        window_px: Side of the windows in pixels of the image: that of the training crops.
     """
-    task = _Task()
-    local = Localised(copy.deepcopy(network), window_px, task)
-    replaced = _replace(local, task)
+    shared = _SharedStatistics()
+    local = LocalisedNetwork(copy.deepcopy(network), window_px, shared)
+    replaced = _replace_modules(local, shared)
     if not replaced:
         return network
     means = [module for module in replaced if isinstance(module, _WindowMean)]
-    if means and not _takes_maps(local):
+    if means and not _accepts_maps(local):
         for module in means:
-            module.spread = False
+            module.as_map = False
     return local
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _TilePosition:
     """A tile in its frame: statistics, (top, left) and (height, width) in pixels."""
 
     statistics: Statistics
     corner: tuple[int, int]
     sides: tuple[int, int]
 
-    def shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows, H) and (columns, W): the share of every window in every pixel of features (…, H, W) of the tile.
+    def window_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight of every window at every pixel of features (…, H, W) of the tile: (rows, H) and (columns, W).
 
-        On the CPU, wherever the features are: what is asked of shares would make a GPU wait.
+        On the CPU, wherever the features are: the weights are inspected, which would make a GPU wait.
         """
-        return self._along(0, x).to(x.dtype), self._along(1, x).to(x.dtype)
+        return self._weights_along(0, x).to(x.dtype), self._weights_along(1, x).to(x.dtype)
 
-    def _along(self, side: int, x: Tensor) -> Tensor:
+    def _weights_along(self, side: int, x: Tensor) -> Tensor:
         """In float64."""
         length, window = self.statistics.shape[side], min(self.statistics.window_px, self.statistics.shape[side])
-        count, pixels = _count(length, window), x.shape[side - 2]
+        count, pixels = _window_count(length, window), x.shape[side - 2]
         if count == 1:
             return torch.ones(1, pixels, dtype=torch.float64)
         spacing = (length - window) / (count - 1)
@@ -153,142 +153,142 @@ class _Place:
 
 
 @dataclass(slots=True)
-class _Task:
-    """What the replaced modules of one network are to do: nothing unusual, measure, or use what was measured."""
+class _SharedStatistics:
+    """The state shared by the replaced modules of a network: idle, recording statistics, or replaying them."""
 
-    taken: list[Tensor] | None = None
-    place: _Place | None = None
-    given: Iterator[Tensor] = field(default_factory=lambda: iter(()))
+    recorded: list[Tensor] | None = None
+    position: _TilePosition | None = None
+    replayed: Iterator[Tensor] = field(default_factory=lambda: iter(()))
 
     @contextmanager
-    def measuring(self) -> Iterator[list[Tensor]]:
-        self.taken = []
+    def recording(self) -> Iterator[list[Tensor]]:
+        self.recorded = []
         try:
-            yield self.taken
+            yield self.recorded
         finally:
-            self.taken = None
+            self.recorded = None
 
     @contextmanager
-    def applying(self, place: _Place) -> Iterator[None]:
-        self.place, self.given = place, iter(place.statistics.values)
+    def replaying(self, position: _TilePosition) -> Iterator[None]:
+        self.position, self.replayed = position, iter(position.statistics.values)
         try:
             yield
         finally:
-            self.place = None
+            self.position = None
 
     @property
     def idle(self) -> bool:
-        return self.taken is None and self.place is None
+        return self.recorded is None and self.position is None
 
 
 class _WindowMean(nn.Module):
-    """In place of `nn.AdaptiveAvgPool2d(1)`."""
+    """Replaces `nn.AdaptiveAvgPool2d(1)`."""
 
-    def __init__(self, task: _Task) -> None:
+    def __init__(self, shared: _SharedStatistics) -> None:
         super().__init__()
-        self.task, self.spread = task, True
+        self.shared, self.as_map = shared, True
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to (B, C, 1, 1), or to a map of the windows' means."""
-        place = self.task.place
-        if place is None:
+        """Maps `(B, C, H, W)` to (B, C, 1, 1), or to a map of the windows' means."""
+        position = self.shared.position
+        if position is None:
             means = F.adaptive_avg_pool2d(x, 1)
-            if self.task.taken is not None:
-                self.task.taken.append(means)
+            if self.shared.recorded is not None:
+                self.shared.recorded.append(means)
             return means
-        means = next(self.task.given).to(x.dtype)
-        if not self.spread:
+        means = next(self.shared.replayed).to(x.dtype)
+        if not self.as_map:
             return means.mean((0, 1))
-        down, across = (shares.to(x.device) for shares in place.shares(x))
+        down, across = (weights.to(x.device) for weights in position.window_weights(x))
         return torch.einsum("ry,rbkx->bkyx", down, torch.einsum("cx,rcbk->rbkx", across, means.flatten(3)))
 
 
 class _WindowMixing(nn.Module):
-    """In place of Restormer's `ChannelMixing`."""
+    """Replaces Restormer's `ChannelMixing`."""
 
-    def __init__(self, task: _Task) -> None:
+    def __init__(self, shared: _SharedStatistics) -> None:
         super().__init__()
-        self.task, self.mixing = task, ChannelMixing()
+        self.shared, self.mixing = shared, ChannelMixing()
 
     def forward(self, matrices: Tensor, values: Tensor) -> Tensor:
-        """As `ChannelMixing`; on a tile by the windows' matrices, whatever those given are."""
-        place = self.task.place
-        if place is None:
-            if self.task.taken is not None:
-                self.task.taken.append(matrices)
+        """As `ChannelMixing`; on a tile by the windows' matrices instead of `matrices`."""
+        position = self.shared.position
+        if position is None:
+            if self.shared.recorded is not None:
+                self.shared.recorded.append(matrices)
             mixed: Tensor = self.mixing(matrices, values)
             return mixed
-        windows = next(self.task.given).to(values.dtype)
+        windows = next(self.shared.replayed).to(values.dtype)
         mixed = torch.zeros_like(values)
-        down, across = place.shares(values)
+        down, across = position.window_weights(values)
         for row, vertical in zip(windows, down, strict=True):
             top, bottom = _support(vertical)
             for matrix, horizontal in zip(row, across, strict=True):
                 left, right = _support(horizontal)
                 if top == bottom or left == right:
                     continue
-                share = (vertical[top:bottom, None] * horizontal[left:right]).to(values.device)
-                mixed[..., top:bottom, left:right] += share * self.mixing(matrix, values[..., top:bottom, left:right])
+                weight = (vertical[top:bottom, None] * horizontal[left:right]).to(values.device)
+                mixed[..., top:bottom, left:right] += weight * self.mixing(matrix, values[..., top:bottom, left:right])
         return mixed
 
 
-class _Undivided(nn.Module):
-    """In place of MPRNet's `Halves`, which lie elsewhere in every tile."""
+class _UndividedHalves(nn.Module):
+    """Replaces MPRNet's `Halves`, whose position would depend on the tile."""
 
-    def __init__(self, task: _Task, halves: Halves) -> None:
+    def __init__(self, shared: _SharedStatistics, halves: Halves) -> None:
         super().__init__()
-        self.task, self.halves = task, halves
+        self.shared, self.halves = shared, halves
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`(B, C, H, W)` in two, or as it is."""
-        if not self.task.idle:
+        """Divides `(B, C, H, W)` in two while idle, else returns it whole."""
+        if not self.shared.idle:
             return (x,)
         divided: tuple[Tensor, ...] = self.halves(x)
         return divided
 
 
-def _replace(local: Localised, task: _Task) -> list[nn.Module]:
-    """Replaces in place what takes statistics or divides; returns what stands there now."""
+def _replace_modules(local: LocalisedNetwork, shared: _SharedStatistics) -> list[nn.Module]:
+    """Replaces, in place, modules that take statistics or divide the image; returns the new modules."""
     replaced: list[nn.Module] = []
     for name, module in list(local.named_modules(remove_duplicate=False)):
         new: nn.Module
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1), [1, 1]):
-            new = _WindowMean(task)
+            new = _WindowMean(shared)
         elif isinstance(module, ChannelMixing):
-            new = _WindowMixing(task)
+            new = _WindowMixing(shared)
         elif isinstance(module, Halves):
-            new = _Undivided(task, module)
+            new = _UndividedHalves(shared, module)
         else:
             continue
-        parent, _, own = name.rpartition(".")
-        setattr(local.get_submodule(parent), own, new)
+        parent, _, attribute = name.rpartition(".")
+        setattr(local.get_submodule(parent), attribute, new)
         replaced.append(new)
     return replaced
 
 
-def _takes_maps(local: Localised) -> bool:
-    """Whether the network goes on from maps of averages, tried without memory."""
+def _accepts_maps(local: LocalisedNetwork) -> bool:
+    """Whether the layers after an average accept a map of averages; tried on the meta device."""
     frame = torch.empty(1, 3, local.window_px, 2 * local.window_px, device="meta")
     try:
         with torch.no_grad():
-            weightless(local)(frame)
-    except Exception:  # what somebody's own network makes of a map is anybody's guess
+            copy_without_memory(local)(frame)
+    except Exception:  # a custom network may raise anything on a map
         return False
     return True
 
 
-def _count(length: int, window: int) -> int:
-    return min(MOST_WINDOWS, math.ceil(length / window))
+def _window_count(length: int, window: int) -> int:
+    return min(MAX_WINDOWS, math.ceil(length / window))
 
 
-def _starts(length: int, window_px: int) -> list[int]:
-    """Where the windows along one side begin: evenly spread from border to border."""
+def _window_starts(length: int, window_px: int) -> list[int]:
+    """The first pixels of the windows along one side, evenly spread from border to border."""
     window = min(window_px, length)
-    count = _count(length, window)
-    return [round(place * (length - window) / max(1, count - 1)) for place in range(count)]
+    count = _window_count(length, window)
+    return [round(index * (length - window) / max(1, count - 1)) for index in range(count)]
 
 
-def _support(shares: Tensor) -> tuple[int, int]:
-    """(first, end) of the pixels that a window has a share in."""
-    places = shares.nonzero().flatten()
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+def _support(weights: Tensor) -> tuple[int, int]:
+    """(first, end) of the pixels where a window has weight."""
+    pixels = weights.nonzero().flatten()
+    return (int(pixels[0]), int(pixels[-1]) + 1) if len(pixels) else (0, 0)

@@ -1,4 +1,4 @@
-"""What a network needs in memory for a tile, found by running it without any."""
+"""Peak memory of a network's activations for a tile, measured on the meta device."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ if TYPE_CHECKING:
 
 
 def peak_bytes(network: nn.Module, height: int, width: int) -> int | None:
-    """The most that results of operations take up at once for one image, without weights and scratch memory.
+    """Peak size of the results of operations for one image, without weights and scratch memory.
 
     Args:
-        network: On any device; its weights stay where they are.
+        network: On any device; it is not changed.
         height: Of the image, pixels; a multiple of the network's `size_multiple`.
-        width: See there.
+        width: As `height`.
 
     Returns:
-        Bytes; None where the network cannot be run without memory.
+        Bytes; None where the network does not run on the meta device.
     """
     image = torch.empty(1, 3, height, width, device="meta")
-    empty, live = weightless(network), _Live()
+    copied, counter = copy_without_memory(network), _MemoryCounter()
     try:
-        with torch.no_grad(), live:
-            empty(image)
-    except Exception:  # what somebody's own network makes of tensors without content is anybody's guess
+        with torch.no_grad(), counter:
+            copied(image)
+    except Exception:  # a custom network may raise anything on tensors without content
         return None
-    return live.peak
+    return counter.peak
 
 
-def weightless(network: nn.Module) -> nn.Module:
-    """A copy whose weights have shapes but no memory: it can be run on the meta device."""
+def copy_without_memory(network: nn.Module) -> nn.Module:
+    """Copies a network to the meta device: its weights have shapes but no memory."""
     tensors = (*network.parameters(), *network.buffers())
     return copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in tensors})
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of tensors that are still in use."""
+class _MemoryCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors in use, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.current = self.peak = 0
+        self._counted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = func(*args, **(kwargs or {}))
         for result in tree_leaves(results):
             if isinstance(result, Tensor):
-                self._see(result.untyped_storage())
+                self._count(result.untyped_storage())
         return results
 
-    def _see(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._counted:
             return
-        self._known.add(storage)
+        self._counted.add(storage)
         size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, size)
+        self.current += size
+        self.peak = max(self.peak, self.current)
+        weakref.finalize(storage, self._release, size)
 
-    def _gone(self, size: int) -> None:
-        self.now -= size
+    def _release(self, size: int) -> None:
+        self.current -= size

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-# Limits far above any published network: a hostile checkpoint may ask for anything.
+# Limits far above any published network: a hostile checkpoint may request any size.
 Width = Annotated[int, Field(ge=1, le=4096)]
 Growth = Annotated[int, Field(ge=0, le=4096)]
 Blocks = Annotated[int, Field(ge=0, le=100)]
@@ -22,10 +22,10 @@ _Block = Callable[[int], nn.Module]
 
 
 class MPRNet(nn.Module):
-    """`(B, 3, H, W)` in [0, 1] to three images of that shape, unclamped; a new network is the identity.
+    """Maps `(B, 3, H, W)` in [0, 1] to three images of that shape, unclamped; a new network is the identity.
 
-    The first stage encodes quarters of the image and decodes its halves, the second encodes halves and decodes the
-    whole, the third works on the whole at full resolution. H and W must be multiples of `size_multiple`.
+    The first stage encodes quarters of the image and decodes halves, the second encodes halves and decodes the whole
+    image, the third works on the whole image at full resolution. H and W must be multiples of `size_multiple`.
 
     Args:
         width: Channels of the finest level of the first two stages.
@@ -49,11 +49,11 @@ class MPRNet(nn.Module):
         super().__init__()
         if reduction > width:
             raise ValueError(f"reduction = {reduction} leaves none of {width} channels")
-        # The paper's activation is one slope for all blocks; checkpoints repeat it under the name of each.
+        # One slope of the activation is shared by all blocks; checkpoints repeat it under the name of each.
         block = partial(_AttentionBlock, reduction=reduction, activation=nn.PReLU())
         levels = (width, width + unet_growth, width + 2 * unet_growth)
         full = width + orsnet_growth
-        # Of the third stage, for the others see the image in parts.
+        # Of the third stage only: the others divide the image.
         self.guided_levels = {"shallow_feat3": width, "concat23": full}
         self.shallow_feat1, self.shallow_feat2, self.shallow_feat3 = (
             nn.Sequential(_conv(3, width, 3), block(width)) for _ in range(3)
@@ -65,15 +65,17 @@ class MPRNet(nn.Module):
         self.concat12, self.concat23 = _conv(2 * width, width, 3), _conv(2 * width, full, 3)
         self.tail = _conv(full, 3, 3)
         self.rows, self.columns = Halves(2), Halves(3)
-        # D = B before the first step: the reblurring term starts satisfied and flow has an image to work on.
+        # D = B before the first step: the reblurring term starts at zero and the flow is that of real images.
         for residual in (self.sam12.conv2, self.sam23.conv2, self.tail):
             nn.init.zeros_(residual.weight)
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
-        """The deblurred image as of the third stage, the second, the first."""
+        """The deblurred images of the third, second and first stage."""
         halves = self.rows(blurred)
         firsts = [self._first_stage(half) for half in halves]
-        encoded = _joined([self._encoded_again(half, first) for half, first in zip(halves, firsts, strict=True)], 2)
+        encoded = _join_parts(
+            [self._encode_second_stage(half, first) for half, first in zip(halves, firsts, strict=True)], 2
+        )
         decoded: list[Tensor] = self.stage2_decoder(encoded)
         attended, second = self.sam23(decoded[0], blurred)
         x = self.concat23(torch.cat([self.shallow_feat3(blurred), attended], dim=1))
@@ -81,19 +83,19 @@ class MPRNet(nn.Module):
         return [blurred + residual, second, torch.cat([first.deblurred for first in firsts], dim=2)]
 
     def _first_stage(self, half: Tensor) -> _Stage:
-        # Quarter by quarter, as the authors did it: a batch of quarters is summed in another order.
-        encoded = _joined([self.stage1_encoder(self.shallow_feat1(part)) for part in self.columns(half)], 3)
+        # Quarter by quarter, as in the published code: a batch of quarters would be summed in another order.
+        encoded = _join_parts([self.stage1_encoder(self.shallow_feat1(part)) for part in self.columns(half)], 3)
         decoded: list[Tensor] = self.stage1_decoder(encoded)
         return _Stage(encoded, decoded, *self.sam12(decoded[0], half))
 
-    def _encoded_again(self, half: Tensor, first: _Stage) -> list[Tensor]:
+    def _encode_second_stage(self, half: Tensor, first: _Stage) -> list[Tensor]:
         x = self.concat12(torch.cat([self.shallow_feat2(half), first.attended], dim=1))
         levels: list[Tensor] = self.stage2_encoder(x, first.encoded, first.decoded)
         return levels
 
 
 class Halves(nn.Module):
-    """An image divided in two; a module of its own, so that `jdrl.networks.localised` can leave it whole."""
+    """Divides an image in two; a separate module, so that `jdrl.networks.localised` can replace it."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class Halves(nn.Module):
 
 
 class _Stage(NamedTuple):
-    """What a stage hands on: its levels, finest first, the features weighted by its image, and that image."""
+    """The results of a stage: its levels, finest first, the features weighted by its image, and that image."""
 
     encoded: list[Tensor]
     decoded: list[Tensor]
@@ -145,20 +147,20 @@ class _ChannelAttention(nn.Module):
 
 
 class _SupervisedAttention(nn.Module):
-    """A stage's image, and the stage's features weighted by it for the next stage (the paper's SAM)."""
+    """Computes a stage's image, and weights the stage's features by it for the next stage (the paper's SAM)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1, self.conv2, self.conv3 = _conv(channels, channels, 1), _conv(channels, 3, 1), _conv(3, channels, 1)
 
     def forward(self, x: Tensor, blurred: Tensor) -> tuple[Tensor, Tensor]:
-        """The features, the deblurred image."""
+        """The weighted features and the deblurred image."""
         deblurred = blurred + self.conv2(x)
         return x + self.conv1(x) * torch.sigmoid(self.conv3(deblurred)), deblurred
 
 
 class _Levels(nn.Module):
-    """Blocks at full, half and quarter resolution, and the ways down."""
+    """Blocks at full, half and quarter resolution, and the downsampling between them."""
 
     def __init__(self, levels: tuple[int, int, int], block: _Block) -> None:
         super().__init__()
@@ -176,7 +178,7 @@ class _Encoder(_Levels):
 
 
 class _SecondEncoder(_Levels):
-    """The encoder of a stage that has another before it (with the paper's cross-stage feature fusion, CSFF)."""
+    """The encoder of the second stage, with the paper's cross-stage feature fusion (CSFF)."""
 
     def __init__(self, levels: tuple[int, int, int], block: _Block) -> None:
         super().__init__(levels, block)
@@ -184,7 +186,7 @@ class _SecondEncoder(_Levels):
         self.csff_dec1, self.csff_dec2, self.csff_dec3 = (_conv(channels, channels, 1) for channels in levels)
 
     def forward(self, x: Tensor, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> list[Tensor]:
-        """The levels, finest first; `encoded` and `decoded` are those of the stage before."""
+        """The levels, finest first; `encoded` and `decoded` are those of the first stage."""
         first = self.encoder_level1(x) + self.csff_enc1(encoded[0]) + self.csff_dec1(decoded[0])
         second = self.encoder_level2(self.down12(first)) + self.csff_enc2(encoded[1]) + self.csff_dec2(decoded[1])
         third = self.encoder_level3(self.down23(second)) + self.csff_enc3(encoded[2]) + self.csff_dec3(decoded[2])
@@ -192,7 +194,7 @@ class _SecondEncoder(_Levels):
 
 
 class _Decoder(nn.Module):
-    """From the encoder's levels back to full resolution."""
+    """Decodes the encoder's levels to full resolution."""
 
     def __init__(self, levels: tuple[int, int, int], block: _Block) -> None:
         super().__init__()
@@ -209,7 +211,7 @@ class _Decoder(nn.Module):
 
 
 class _FullResolution(nn.Module):
-    """Groups of blocks that never leave full resolution, each given one level of the stage before (ORSNet)."""
+    """Groups of blocks at full resolution, each with one level of the previous stage added (the paper's ORSNet)."""
 
     def __init__(self, levels: tuple[int, int, int], channels: int, blocks: int, block: _Block) -> None:
         super().__init__()
@@ -221,7 +223,7 @@ class _FullResolution(nn.Module):
         self.conv_dec1, self.conv_dec2, self.conv_dec3 = (_conv(first, channels, 1) for _ in range(3))
 
     def forward(self, x: Tensor, encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
-        """`encoded` and `decoded` are the levels of the stage before, finest first."""
+        """`encoded` and `decoded` are the levels of the previous stage, finest first."""
         x = self.orb1(x) + self.conv_enc1(encoded[0]) + self.conv_dec1(decoded[0])
         x = self.orb2(x) + self.conv_enc2(self.up_enc1(encoded[1])) + self.conv_dec2(self.up_dec1(decoded[1]))
         x = self.orb3(x) + self.conv_enc3(self.up_enc2(encoded[2])) + self.conv_dec3(self.up_dec2(decoded[2]))
@@ -266,6 +268,6 @@ def _pair(channels: int, block: _Block) -> nn.Sequential:
     return nn.Sequential(block(channels), block(channels))
 
 
-def _joined(parts: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
-    """The levels of neighbouring parts of an image side by side."""
+def _join_parts(parts: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
+    """Joins the levels of neighbouring parts of an image."""
     return [torch.cat(level, dim) for level in zip(*parts, strict=True)]

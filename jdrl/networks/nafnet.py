@@ -12,20 +12,20 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Limits far above any published network: a hostile checkpoint may ask for anything.
+# Limits far above any published network: a hostile checkpoint may request any size.
 Width = Annotated[int, Field(ge=1, le=4096)]
 Blocks = Annotated[int, Field(ge=0, le=100)]
 Levels = Annotated[tuple[Blocks, ...], Field(max_length=8)]
 
 
 class NAFNet(nn.Module):
-    """`(B, 3, H, W)` in [0, 1] to the same, unclamped; a new network is the identity.
+    """Maps `(B, 3, H, W)` in [0, 1] to the same, unclamped; a new network is the identity.
 
     Args:
         width: Channels of the first level; each deeper level doubles them.
-        encoder_blocks: NAF blocks per encoder level, from the finest; its length is the number of levels.
+        encoder_blocks: NAF blocks per encoder level, finest first; its length is the number of levels.
         middle_blocks: Blocks at the coarsest level.
-        decoder_blocks: Blocks per decoder level, from the coarsest.
+        decoder_blocks: Blocks per decoder level, coarsest first.
     """
 
     reach_px: ClassVar[int] = 64
@@ -56,7 +56,7 @@ class NAFNet(nn.Module):
             self.ups.append(nn.Sequential(nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.PixelShuffle(2)))
             channels //= 2
             self.decoders.append(nn.Sequential(*(NAFBlock(channels) for _ in range(count))))
-        # D = B before the first step: the reblurring term starts satisfied and flow has an image to work on.
+        # D = B before the first step: the reblurring term starts at zero and the flow is that of real images.
         nn.init.zeros_(self.ending.weight)
         if self.ending.bias is not None:
             nn.init.zeros_(self.ending.bias)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Limits far above any published network: a hostile checkpoint may ask for anything.
+# Limits far above any published network: a hostile checkpoint may request any size.
 Width = Annotated[int, Field(ge=2, le=1024, multiple_of=2)]
 Blocks = Annotated[int, Field(ge=0, le=100)]
 Heads = Annotated[int, Field(ge=1, le=1024)]
@@ -22,13 +22,13 @@ Expansion = Annotated[float, Field(ge=1, le=16)]
 
 
 class Restormer(nn.Module):
-    """`(B, 3, H, W)` in [0, 1] to the same, unclamped; H and W must be multiples of `size_multiple`.
+    """Maps `(B, 3, H, W)` in [0, 1] to the same, unclamped; H and W must be multiples of `size_multiple`.
 
-    A new network is the identity. Its attention takes sums over its whole input: see `jdrl.networks.localised`.
+    A new network is the identity. Its attention sums over the whole input: see `jdrl.networks.localised`.
 
     Args:
         width: Channels of the first level; each of the three deeper ones doubles them. Even.
-        blocks: Transformer blocks per level, from the finest; on the coarsest once, on others on both ways.
+        blocks: Transformer blocks per level, finest first; in encoder and decoder, but once on the coarsest level.
         refinement_blocks: Blocks at full resolution after the decoder.
         heads: Heads of the attention per level; each must divide its level's channels.
         expansion: Channels inside a feed-forward network, as a multiple of those outside.
@@ -65,7 +65,7 @@ class Restormer(nn.Module):
         self.up3_2 = _named("body", _up(4 * width))
         self.reduce_chan_level2 = _conv(4 * width, 2 * width, 1)
         self.decoder_level2 = stage(2 * width, blocks[1], heads[1])
-        # At the finest level the skip is not reduced: its decoder works on twice the encoder's channels.
+        # The skip of the finest level is not reduced: its decoder has twice the encoder's channels.
         self.up2_1 = _named("body", _up(2 * width))
         self.decoder_level1 = stage(2 * width, blocks[0], heads[0])
         self.refinement = stage(2 * width, refinement_blocks, heads[0])
@@ -125,15 +125,15 @@ class _ChannelAttention(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """Attention applied; a module of its own, so that `jdrl.networks.localised` can put another in its place."""
+    """Applies attention matrices; a separate module, so that `jdrl.networks.localised` can replace it."""
 
     def forward(self, matrices: Tensor, values: Tensor) -> Tensor:
-        """(B, heads, C, C) applied to the channels of (B, heads, C, H, W)."""
+        """Applies (B, heads, C, C) to the channels of (B, heads, C, H, W)."""
         return (matrices @ values.flatten(3)).reshape(values.shape)
 
 
 class _GatedFeedForward(nn.Module):
-    """The paper's GDFN: of two convolved halves one gates the other."""
+    """The paper's GDFN: one of two convolved halves gates the other."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -172,5 +172,5 @@ def _up(channels: int) -> nn.Sequential:
 
 
 def _named(name: str, module: nn.Module) -> nn.Sequential:
-    """`module` with a `name` of the published checkpoints before those of its weights."""
+    """Puts `name` before the names of the weights of `module`, as in the published checkpoints."""
     return nn.Sequential(OrderedDict([(name, module)]))

@@ -17,7 +17,7 @@ DROPOUT = 0.4
 
 
 class UNet(nn.Module):
-    """`(B, 3, H, W)` in [0, 1] to the same; H and W must be multiples of `size_multiple`.
+    """Maps `(B, 3, H, W)` in [0, 1] to the same; H and W must be multiples of `size_multiple`.
 
     Args:
         width: Channels of the first level; each deeper level doubles them. 64 is the published size.

@@ -1,1 +1,1 @@
-"""The reblurring module: spatially variant isotropic kernels and the network that predicts them."""
+"""Reblurring: spatially variant isotropic kernels, and the networks that predict them."""

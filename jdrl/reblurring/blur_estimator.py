@@ -1,4 +1,4 @@
-"""The blur of a frame, estimated from that frame alone: what is left of reblurring when there is no sharp frame."""
+"""A network that estimates the blur kernels of a frame from that frame alone, trained on pseudo labels."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 CELL_PX = 4
 CONTRAST_REACH_PX = 8
 CONTRAST_FLOOR = 0.02
-REACH_PX = 48  # of the features, to each side: the trunk's and the contrast's
+REACH_PX = 48  # half the receptive field of the features: of trunk and contrast normalisation
 
 
 class BlurEstimator(nn.Module):
-    """Kernel weights for `reblur` from the blurred image alone; the reblurring network's trunk, without D, at 1/4 size.
+    """Predicts kernel weights for `reblur` from the blurred image alone, by a residual trunk at 1/4 resolution.
 
-    It sees the image at one local brightness and contrast, which tell nothing of blur. Its features look about
-    8 `blocks` + 16 px far to each side. A new estimator answers near-identity weights.
+    The image is normalised to equal local brightness and contrast, which hold no information on blur. The receptive
+    field of the features is about 8 `blocks` + 16 px to each side. A new estimator predicts near-identity weights.
 
     Args:
         radius_px: R, the largest blur radius.
         width: Channels of the trunk.
         blocks: Residual blocks of the trunk.
-        basis: What the weights are of, see `jdrl.reblurring.kernel_basis.Basis`.
+        basis: Basis of the weights, see `jdrl.reblurring.kernel_basis.Basis`.
 
     Raises:
         ValueError: There is no such basis.
@@ -41,7 +41,7 @@ class BlurEstimator(nn.Module):
     def __init__(self, radius_px: int = 7, width: int = 32, blocks: int = 3, *, basis: BasisName = "hats") -> None:
         super().__init__()
         self.basis: BasisName = basis
-        self.largest_px = radius_px
+        self.max_radius_px = radius_px
         self.reach_px = REACH_PX
         count = len(planes(Basis(basis, radius_px)))
         self.intro = nn.Conv2d(3 * CELL_PX**2, width, 3, padding=1)
@@ -58,7 +58,7 @@ class BlurEstimator(nn.Module):
             self.head.bias[0] = math.log(IDENTITY_WEIGHT / (1 - IDENTITY_WEIGHT) * (count - 1))
 
     def features(self, blurred: Tensor) -> Tensor:
-        """What it knows of every cell of `CELL_PX` x `CELL_PX` pixels.
+        """Computes the features of every cell of `CELL_PX` x `CELL_PX` pixels.
 
         Args:
             blurred: (B, 3, H, W) in [0, 1].
@@ -67,19 +67,19 @@ class BlurEstimator(nn.Module):
             (B, width, ceil(H / 4), ceil(W / 4)).
         """
         height, width = blurred.shape[-2:]
-        whole = F.pad(even_contrast(blurred), (0, -width % CELL_PX, 0, -height % CELL_PX), mode="replicate")
-        features: Tensor = self.trunk(self.intro(F.pixel_unshuffle(whole, CELL_PX)))
+        padded = F.pad(normalise_contrast(blurred), (0, -width % CELL_PX, 0, -height % CELL_PX), mode="replicate")
+        features: Tensor = self.trunk(self.intro(F.pixel_unshuffle(padded, CELL_PX)))
         return features
 
     def weights(self, features: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Kernel weights from `features`, as of `forward`, of an image of `size`, (height, width)."""
+        """Kernel weights, as of `forward`, from `features` of an image of `size`, (height, width)."""
         height, width = size
         logits: Tensor = self.head(features)
         full = F.interpolate(logits, scale_factor=CELL_PX, mode="bilinear", align_corners=False)
         return torch.softmax(full[..., :height, :width].float(), dim=1)
 
     def forward(self, blurred: Tensor) -> Tensor:
-        """Weights of the kernels that blurred `blurred`.
+        """Predicts the weights of the kernels that blurred `blurred`.
 
         Args:
             blurred: (B, 3, H, W) in [0, 1].
@@ -89,18 +89,18 @@ class BlurEstimator(nn.Module):
         """
         return self.weights(self.features(blurred), blurred.shape[-2:])
 
-    def radius_px(self, blurred: Tensor) -> Tensor:
-        """The map of blur: (B, 3, H, W) to (B, 1, H, W) circle-of-confusion radii in pixels."""
+    def estimate_radius_px(self, blurred: Tensor) -> Tensor:
+        """The blur map: (B, 3, H, W) to (B, 1, H, W) circle-of-confusion radii in pixels."""
         return coc_radius_px(self(blurred), self.basis)
 
 
-def estimator_of(network: nn.Module) -> BlurEstimator | None:
-    """The blur estimator inside a network, or None."""
+def find_estimator(network: nn.Module) -> BlurEstimator | None:
+    """Finds the blur estimator inside a network; None if there is none."""
     return next((module for module in network.modules() if isinstance(module, BlurEstimator)), None)
 
 
-def even_contrast(image: Tensor) -> Tensor:
-    """The image less its local mean, over its local standard deviation (of all channels, and no less than 0.02).
+def normalise_contrast(image: Tensor) -> Tensor:
+    """Subtracts the local mean and divides by the local standard deviation (of all channels, at least 0.02).
 
     Args:
         image: (B, C, H, W) in [0, 1].
@@ -108,13 +108,13 @@ def even_contrast(image: Tensor) -> Tensor:
     Returns:
         (B, C, H, W).
     """
-    mean = window_mean(image, CONTRAST_REACH_PX)
-    variance = (window_mean(image.square(), CONTRAST_REACH_PX) - mean.square()).mean(1, keepdim=True)
+    mean = box_mean(image, CONTRAST_REACH_PX)
+    variance = (box_mean(image.square(), CONTRAST_REACH_PX) - mean.square()).mean(1, keepdim=True)
     return (image - mean) / (variance.clamp(min=0) + CONTRAST_FLOOR**2).sqrt()
 
 
-def window_mean(values: Tensor, reach_px: int) -> Tensor:
-    """The mean over the part of a square window, 2 `reach_px` + 1 on a side, that lies within the frame."""
+def box_mean(values: Tensor, reach_px: int) -> Tensor:
+    """The mean over a square window, 2 `reach_px` + 1 px on a side, clipped to the frame."""
     side = 2 * reach_px + 1
     rows = F.avg_pool2d(values, (1, side), stride=1, padding=(0, reach_px), count_include_pad=False)
     return F.avg_pool2d(rows, (side, 1), stride=1, padding=(reach_px, 0), count_include_pad=False)

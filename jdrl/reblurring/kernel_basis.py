@@ -1,8 +1,8 @@
-"""Isotropic kernels as sums of fixed planes: hats, discs, rings, and the published code's square-cornered ones.
+"""Bases of isotropic blur kernels: hats, discs, rings, and the square-cornered planes of the published code.
 
 A pixel's kernel is k(o) = Σ_k a_k P_k(o) on the offsets |x|, |y| ≤ R, with non-negative weights a_k that sum to one.
-Every plane P_k is non-negative, sums to one and is unchanged by the eight symmetries of the square, so every kernel
-does too: its first moment is zero and it cannot translate the image. P_0 is the delta.
+Every plane P_k is non-negative, sums to one and is invariant under the eight symmetries of the square, and so is every
+kernel: its first moment is zero, so it cannot translate the image. P_0 is the delta.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OFFICIAL_RADIUS_PX = 7
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Which planes.
+    """The name of a family of planes and its radius.
 
     `hats`: H_r(o) = max(0, 1 - ||o| - r|) on the disc |o| ≤ R, r = 0 … R. `discs`: uniform discs of radius 0, 0.5, 1,
     1.5, 2, 3 … R. `rings`: the offsets of one length, every length up to R. `official`: the rings up to 7, then for
@@ -49,22 +49,29 @@ class Basis:
 
     @property
     def padding(self) -> str:
-        """What lies beyond the frame, as `torch.nn.functional.pad` calls it."""
+        """Padding mode of the image, as named by `torch.nn.functional.pad`."""
         return "constant" if self.name == "official" else "replicate"
 
 
 @cache
 @torch.inference_mode(False)
 def planes(basis: Basis) -> Tensor:
-    """(K, 2R + 1, 2R + 1) float64 on the CPU; shared, so not to be changed."""
+    """The planes of a basis, (K, 2R + 1, 2R + 1) float64 on the CPU; cached, so not to be changed.
+
+    Example:
+        >>> planes(Basis("hats", 3)).shape
+        torch.Size([4, 7, 7])
+        >>> planes(Basis("hats", 3)).sum((1, 2)).tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
     squared = squared_distance(basis.radius_px)
     table = _TABLES[basis.name](basis.radius_px, squared)
     return table / table.sum((1, 2), keepdim=True)
 
 
 @cache
-def basis_of(name: BasisName, count: int) -> Basis:
-    """The basis of this family that has `count` planes.
+def find_basis(name: BasisName, count: int) -> Basis:
+    """Finds the basis of a family with `count` planes.
 
     Raises:
         ValueError: There is none.
@@ -85,7 +92,7 @@ def second_moments(basis: Basis) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Offsets (y, x) at which all planes agree, and the planes (index, height) that reach them."""
+    """Offsets (y, x) at which every plane has one value, and the planes with a value there, (index, value)."""
 
     offsets: tuple[tuple[int, int], ...]
     planes: tuple[tuple[int, float], ...]
@@ -93,7 +100,7 @@ class Ring:
 
 @cache
 def rings(basis: Basis) -> tuple[Ring, ...]:
-    """The offsets by equal kernel value: one product a ring blurs an image."""
+    """Groups offsets of equal kernel value: blurring needs one product for each ring."""
     radius = basis.radius_px
     columns = planes(basis).permute(1, 2, 0).tolist()
     offsets: dict[tuple[float, ...], list[tuple[int, int]]] = {}
@@ -107,7 +114,7 @@ def rings(basis: Basis) -> tuple[Ring, ...]:
 
 
 def squared_distance(radius_px: int) -> Tensor:
-    """(2R + 1, 2R + 1) float64 |o|², px²."""
+    """|o|² of every offset, (2R + 1, 2R + 1) float64, px²."""
     offset = torch.arange(-radius_px, radius_px + 1, dtype=torch.float64, device="cpu")
     return offset.view(-1, 1).square() + offset.square()
 
@@ -130,9 +137,9 @@ def _discs(radius_px: int, squared: Tensor) -> Tensor:
 
 
 def _disc(radius_px: float, squared: Tensor) -> Tensor:
-    """A disc whose edge is softened over one pixel and lies where the second moment is that of the exact disc, ρ²/2.
+    """A disc with an edge of one pixel, placed so that its second moment is that of the exact disc, ρ²/2.
 
-    Both frames are already integrated over the pixels, so the kernel between them must not be so again.
+    Both frames are integrated over the pixels already; the kernel between them must not integrate again.
     """
     distance, low, high = squared.sqrt(), 0.0, radius_px + 1.0
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""Predicting the per-pixel blur kernels from the deblurred and the blurred image."""
+"""The reblurring network: predicts per-pixel kernel weights from the deblurred and the blurred image."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from jdrl.config import BasisName, TrainConfig
 
 IDENTITY_WEIGHT = 0.75
-# Brings the difference of the images, some hundredths, to the size of the images themselves.
+# Scales the difference of the images, some hundredths, to the range of the images.
 DIFFERENCE_GAIN = 8.0
 
 
 class ReblurNetwork(nn.Module):
-    """Kernel weights for `reblur`: one trunk at 1/2 or 1/4 resolution instead of the official two towers at full.
+    """Predicts kernel weights for `reblur` by one trunk at 1/2 or 1/4 resolution; the published code has two at full.
 
-    The blur radius varies smoothly, so the images enter through space-to-depth and the logits are enlarged. A new
-    network answers near-identity weights everywhere. The receptive field is about 2 `scale` (`blocks` + 2.5) px, which
-    must exceed the largest kernel.
+    The blur radius varies smoothly, so the images enter through space-to-depth and the logits are upsampled. A new
+    network predicts near-identity weights. The receptive field is about 2 `scale` (`blocks` + 2.5) px, which must
+    exceed the largest kernel.
 
     Args:
         radius_px: R, the largest blur radius.
         width: Channels of the trunk.
         blocks: Gated blocks of the trunk.
-        basis: What the weights are of, see `jdrl.reblurring.kernel_basis.Basis`.
-        scale: Of how many pixels a side the trunk makes one, 2 or 4.
+        basis: Basis of the weights, see `jdrl.reblurring.kernel_basis.Basis`.
+        scale: Downsampling factor of the trunk, 2 or 4.
 
     Raises:
         ValueError: There is no such basis.
@@ -57,7 +57,7 @@ class ReblurNetwork(nn.Module):
             self.head.bias[identity] = math.log(IDENTITY_WEIGHT / (1 - IDENTITY_WEIGHT) * max(1, rivals))
 
     def forward(self, deblurred: Tensor, blurred: Tensor) -> Tensor:
-        """Weights of the kernels that turn `deblurred` into `blurred`.
+        """Predicts the weights of the kernels that turn `deblurred` into `blurred`.
 
         Args:
             deblurred: (B, 3, H, W) in [0, 1].
@@ -68,8 +68,8 @@ class ReblurNetwork(nn.Module):
         """
         height, width = blurred.shape[-2:]
         images = torch.cat([deblurred - 0.5, blurred - 0.5, DIFFERENCE_GAIN * (deblurred - blurred)], dim=1)
-        whole = F.pad(images, (0, -width % self.scale, 0, -height % self.scale), mode="replicate")
-        features: Tensor = self.trunk(self.intro(F.pixel_unshuffle(whole, self.scale)))
+        padded = F.pad(images, (0, -width % self.scale, 0, -height % self.scale), mode="replicate")
+        features: Tensor = self.trunk(self.intro(F.pixel_unshuffle(padded, self.scale)))
         logits: Tensor = self.head(features)
         full = F.interpolate(logits, scale_factor=self.scale, mode="bilinear", align_corners=False)
         full = full[..., :height, :width].float()
@@ -78,18 +78,18 @@ class ReblurNetwork(nn.Module):
         return torch.softmax(full, dim=1)
 
 
-def reblur_network_of(config: TrainConfig) -> ReblurNetwork:
-    """A new reblurring network as the configuration wants it."""
+def build_reblur_network(config: TrainConfig) -> ReblurNetwork:
+    """Builds the configured reblurring network."""
     return ReblurNetwork(
         config.reblur_radius_px, config.reblur_width, basis=config.reblur_basis, scale=config.reblur_scale
     )
 
 
 class _GatedBlock(nn.Module):
-    """Half of the features multiply the others, as in NAFNet (Chen et al., ECCV 2022), here by a bounded factor.
+    """A residual block in which half of the features gate the others, as in NAFNet (Chen et al., ECCV 2022).
 
-    Blur is told by how much local contrast is lost, and contrast is a square; plain products would be one of degree
-    2^blocks and explode on what was never seen.
+    Blur shows in the loss of local contrast, a quadratic quantity, so products help. The gates are bounded, because a
+    chain of plain products has degree 2^blocks and diverges on unfamiliar input.
     """
 
     def __init__(self, width: int) -> None:

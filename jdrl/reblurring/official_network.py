@@ -1,4 +1,4 @@
-"""The published code's seven softmax kernels a pixel as weights of the `official` basis: the same blur, exactly.
+"""Converts the published code's seven softmax kernels a pixel to weights of the `official` basis: the same blur.
 
 For R = 1 … 7 that code has R + 1 radial values p_0 … p_R. Offset o gets the logit |p| at |o|, linear between whole
 radii, and 0 beyond R; the softmax over the (2R + 1)² square is the kernel k_R. Eight mixing weights w, a softmax as
@@ -21,10 +21,10 @@ MIXING_MAPS = OFFICIAL_RADIUS_PX + 1
 
 
 def official_weights(profiles: Tensor, mixing: Tensor) -> Tensor:
-    """Weights for `reblur(…, basis="official")`.
+    """Converts the maps of the published network to weights for `reblur(…, basis="official")`.
 
     Args:
-        profiles: (B, 35, H, W), p_0, p_1 of R = 1, p_0 … p_2 of R = 2, … p_0 … p_7 of R = 7; signs do not count.
+        profiles: (B, 35, H, W), p_0, p_1 of R = 1, p_0 … p_2 of R = 2, … p_0 … p_7 of R = 7; signs are ignored.
         mixing: (B, 8, H, W) logits of the identity and of R = 1 … 7.
 
     Returns:
@@ -43,12 +43,12 @@ def official_weights(profiles: Tensor, mixing: Tensor) -> Tensor:
         inside = points[: len(distances)]
         beyond = (2 * radius + 1) ** 2 - int(inside.sum())
         logits = torch.lerp(values[:, low], values[:, (low + 1).clamp(max=radius)], share.to(values).view(-1, 1, 1))
-        # The softmax over the square, its equal entries taken together: n equal ones add log n to their logit.
+        # The softmax over the square with equal entries joined: n equal ones add log n to their logit.
         counted = logits + inside.to(values).log().view(-1, 1, 1)
         corner = torch.full_like(values[:, :1], math.log(beyond))
         shares = mix[:, radius : radius + 1] * torch.cat([counted, corner], 1).softmax(1)
         rings.append(shares[:, :-1])
         corners.append(shares[:, -1:])
         start += radius + 1
-    whole = [F.pad(part, (0, 0, 0, 0, 0, len(lengths) - part.shape[1])) for part in rings]
-    return torch.cat([torch.stack(whole).sum(0), *corners], 1)
+    padded = [F.pad(ring, (0, 0, 0, 0, 0, len(lengths) - ring.shape[1])) for ring in rings]
+    return torch.cat([torch.stack(padded).sum(0), *corners], 1)

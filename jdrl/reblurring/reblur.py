@@ -1,4 +1,4 @@
-"""Reblurring with one isotropic kernel per pixel, linear in its weights, and the radius that the weights imply.
+"""Reblurring with one isotropic kernel per pixel, linear in its weights, and the blur radius of the weights.
 
 The kernel of pixel x is Σ_k a_k(x) P_k with the fixed planes P_k of a basis (`jdrl.reblurring.kernel_basis`). It sums
 to one, is symmetric (its first moment is zero, so it cannot translate the image) and reaches the delta (a_0 = 1).
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from jdrl.reblurring.kernel_basis import basis_of, second_moments
+from jdrl.reblurring.kernel_basis import find_basis, second_moments
 from jdrl.reblurring.network import ReblurNetwork
-from jdrl.reblurring.operator import BY_CONVOLUTION, BY_RINGS, differentiable
+from jdrl.reblurring.operator import BY_CONVOLUTION, BY_RINGS, blur_with_gradients
 
 if TYPE_CHECKING:
     from jdrl.config import BasisName
@@ -24,12 +24,12 @@ __all__ = ["ReblurNetwork", "coc_radius_px", "reblur"]
 def reblur(image: Tensor, weights: Tensor, basis: BasisName = "hats") -> Tensor:
     """Blurs every pixel with its own kernel: Σ_k a_k(x) (P_k * image)(x).
 
-    Beyond the frame the border pixel is repeated; `official` has zeros there, as the published code. Only `image` and
-    `weights` are kept for the backward pass, which blurs again. Half-precision inputs are blurred in float32.
+    Beyond the frame the border pixel is repeated; `official` pads with zeros, as the published code does. Only `image`
+    and `weights` are saved for the backward pass, which blurs again. Half-precision inputs are blurred in float32.
 
     Args:
         image: (B, C, H, W).
-        weights: (B, K, H, W), non-negative and summing to one over dim 1; the basis' radius is read from K.
+        weights: (B, K, H, W), non-negative and summing to one over dim 1; K determines the radius of the basis.
         basis: `hats`, `discs`, `rings` or `official`, see `jdrl.reblurring.kernel_basis.Basis`.
 
     Returns:
@@ -37,21 +37,32 @@ def reblur(image: Tensor, weights: Tensor, basis: BasisName = "hats") -> Tensor:
 
     Raises:
         ValueError: The weights do not fit the image, or no such basis has K planes.
+
+    Example:
+        Weights of one on the delta, plane 0, leave the image unchanged:
+
+        >>> image = torch.rand(1, 3, 16, 16)
+        >>> weights = torch.zeros(1, 8, 16, 16)  # hats of radius 7 px
+        >>> weights[:, 0] = 1
+        >>> torch.equal(reblur(image, weights), image)
+        True
+        >>> float(coc_radius_px(weights).max()) < 1e-6
+        True
     """
     if image.shape[0] != weights.shape[0] or image.shape[-2:] != weights.shape[-2:]:
         raise ValueError(f"weights {tuple(weights.shape)} do not fit an image {tuple(image.shape)}")
-    planes = basis_of(basis, weights.shape[1])
+    planes = find_basis(basis, weights.shape[1])
     formulation = BY_CONVOLUTION if image.is_cuda else BY_RINGS
     dtype = torch.promote_types(torch.promote_types(image.dtype, weights.dtype), torch.float32)
     with torch.autocast(image.device.type, enabled=False):
-        return differentiable(image.to(dtype), weights.to(dtype), planes, formulation)
+        return blur_with_gradients(image.to(dtype), weights.to(dtype), planes, formulation)
 
 
 def coc_radius_px(weights: Tensor, basis: BasisName = "hats") -> Tensor:
-    """The circle of confusion of each pixel's kernel.
+    """The radius of the circle of confusion of each pixel's kernel.
 
-    For `discs` the mean of their radii ρ_k, Σ_k a_k ρ_k. Otherwise the radius of the uniform disc with the same second
-    moment: a disc of radius ρ has E|o|² = ρ²/2, hence √(2 Σ_k a_k m_k) with m_k the second moment of plane k.
+    For `discs` it is the mean of their radii ρ_k, Σ_k a_k ρ_k; otherwise the radius of the uniform disc with the same
+    second moment. A disc of radius ρ has E|o|² = ρ²/2, hence √(2 Σ_k a_k m_k) with m_k the second moment of plane k.
 
     Args:
         weights: (B, K, H, W), as for `reblur`.
@@ -60,7 +71,7 @@ def coc_radius_px(weights: Tensor, basis: BasisName = "hats") -> Tensor:
     Returns:
         (B, 1, H, W) radius in pixels.
     """
-    moments = second_moments(basis_of(basis, weights.shape[1]))
+    moments = second_moments(find_basis(basis, weights.shape[1]))
     if basis == "discs":
         return _mean(weights, (2 * moments).sqrt())
     return (2 * _mean(weights, moments)).clamp(min=torch.finfo(weights.dtype).tiny).sqrt()

@@ -1,1 +1,1 @@
-"""The JDRL trainer: schedule, step, state, processes, logs and recipes."""
+"""The JDRL trainer: schedule, optimiser step, state, processes, logs and recipes."""

@@ -1,4 +1,4 @@
-"""Less memory or less time for any network, its answers and gradients unchanged up to rounding."""
+"""Gradient checkpointing and torch.compile for any network; outputs and gradients are equal up to rounding."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ if TYPE_CHECKING:
 
 
 def recompute_blocks(network: nn.Module) -> None:
-    """Makes `network` forget what its blocks computed and compute it again for the gradient, in place.
+    """Enables gradient checkpointing of a network's blocks, in place.
 
-    Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016. Between forward and backward only the blocks'
-    inputs are kept. Names of weights stay; dropout draws the same again. A block must not change its input in place.
+    Between forward and backward pass only the inputs of the blocks are kept; the backward pass computes the blocks
+    again (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). Names of weights stay, and dropout
+    draws the same numbers again. A block must not change its input in place.
     """
-    for block in blocks(network):
+    for block in find_blocks(network):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The largest parts of a network that hold layers of their own, found below chains and lists of such parts.
+def find_blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """Yields the blocks of a network: its largest modules with layers as direct children.
 
-    A single layer is none: it keeps little besides its input.
+    Containers of such modules are searched recursively. A single layer is no block: it keeps little beside its input.
     """
-    for part in network.children():
-        if isinstance(part, nn.ModuleList | nn.ModuleDict) or not _has_own_layer(part):
-            yield from blocks(part)
+    for module in network.children():
+        if isinstance(module, nn.ModuleList | nn.ModuleDict) or not _has_own_layer(module):
+            yield from find_blocks(module)
         else:
-            yield part
+            yield module
 
 
-def compiled(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network` through torch.compile.
+def compile_network(network: nn.Module, device: torch.device) -> nn.Module:
+    """Compiles `network` with torch.compile.
 
     Raises:
-        ConfigError: There is no compiler here for this device.
+        ConfigError: There is no compiler for this device.
     """
     try:
         torch.compile(torch.neg)(torch.zeros(8, device=device))
-    except Exception as error:  # a missing compiler is told in a different way on every device
+    except Exception as error:  # every device reports a missing compiler by another class
         raise ConfigError(
             f"torch.compile finds no compiler for {device.type} here: {str(error).splitlines()[0]}",
             hint="install one (g++ for the CPU, Triton for CUDA), or leave [train] compile off",
@@ -53,9 +54,9 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
     return cast("nn.Module", torch.compile(network))
 
 
-def _has_own_layer(part: nn.Module) -> bool:
-    return any(_is_layer(child) for child in part.children())
+def _has_own_layer(module: nn.Module) -> bool:
+    return any(_is_layer(child) for child in module.children())
 
 
-def _is_layer(part: nn.Module) -> bool:
-    return not any(part.children()) and any(True for _ in part.parameters())
+def _is_layer(module: nn.Module) -> bool:
+    return not any(module.children()) and any(True for _ in module.parameters())

@@ -1,4 +1,4 @@
-"""What is left of a run whose loss is no number: the batch that made it, and where its crops lie."""
+"""Saves the batch that produced a non-finite loss, and the positions of its crops."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from sdd_toolkit.storage.files import replace_atomically
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jdrl.data.crops import Crops
+    from jdrl.data.crops import CropDataset
 
-_MOST = 8
+_MAX_NAMED = 8
 
 
-def diverged(step: int, crops: Crops, batch: int, out: Path, *, write: bool) -> SddError:
-    """Saves the batch of a step whose loss is no number. Returns the error that names its crops.
+def save_diverged_batch(step: int, crops: CropDataset, batch: int, out: Path, *, write: bool) -> SddError:
+    """Saves the batch of a step with a non-finite loss. Returns the error that names its crops.
 
     Args:
-        step: The one that went wrong.
-        crops: The run's.
+        step: Number of the step.
+        crops: Training crops of the run.
         batch: Crops a step.
         out: Receives `diverged-step-….npz`: the tensors of the batch, and each crop's pair, top, left and turn.
-        write: Whether this process is the one that writes.
+        write: Whether this process writes the file.
     """
     path = out / f"diverged-step-{step:08d}.npz"
-    spots = [crops.spot(number) for number in range(step * batch, (step + 1) * batch)]
+    crop_positions = [crops.sample_crop(number) for number in range(step * batch, (step + 1) * batch)]
     if write:
-        whole = load_batch(crops, step, batch)
-        tensors = {field.name: getattr(whole, field.name).numpy() for field in fields(whole)}
-        places = {name: np.array([getattr(spot, name) for spot in spots]) for name in ("pair", "top", "left", "turn")}
+        content = load_batch(crops, step, batch)
+        arrays = {field.name: getattr(content, field.name).numpy() for field in fields(content)}
+        for name in ("pair", "top", "left", "turn"):
+            arrays[name] = np.array([getattr(position, name) for position in crop_positions])
         with replace_atomically(path) as partial, partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **tensors, **places)
-    named = [f"{spot.pair} at ({spot.left}, {spot.top})" for spot in spots[:_MOST]]
-    more = f" and {len(spots) - _MOST} more" if len(spots) > _MOST else ""
+            np.savez(stream, allow_pickle=False, **arrays)
+    named = [f"{position.pair} at ({position.left}, {position.top})" for position in crop_positions[:_MAX_NAMED]]
+    more = f" and {len(crop_positions) - _MAX_NAMED} more" if len(crop_positions) > _MAX_NAMED else ""
     return SddError(
         f"the loss or its gradient is not finite at step {step}, on crops of {', '.join(named)}{more}; "
         f"the batch is saved in {path}",

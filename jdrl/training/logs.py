@@ -1,4 +1,4 @@
-"""The notebooks of a run: TensorBoard and pictures for looking, CSV for computing."""
+"""Logs of a training run: CSV tables, TensorBoard and sample pictures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Logs:
-    """Rows of numbers by step, written at once: RUN/train.csv, RUN/val.csv and RUN/tensorboard/."""
+    """Writes numbers by step, without delay, to RUN/train.csv, RUN/val.csv and RUN/tensorboard/."""
 
-    def __init__(self, run: Path, board: SummaryWriter) -> None:
+    def __init__(self, run: Path, tensorboard: SummaryWriter) -> None:
         self.run = run
-        self.board = board
+        self.tensorboard = tensorboard
 
     def write(self, table: str, step: int, values: Mapping[str, float]) -> None:
         """Appends one row to RUN/`table`.csv and the same to TensorBoard.
@@ -32,53 +32,53 @@ class Logs:
         Args:
             table: `train` or `val`; its columns are those of its first row.
             step: Optimiser steps done.
-            values: By column.
+            values: Numbers by column name.
         """
         path = self.run / f"{table}.csv"
-        fresh = not path.is_file()
+        is_new = not path.is_file()
         with path.open("a", encoding="utf-8", newline="") as stream:
             rows = csv.writer(stream, lineterminator="\n")
-            if fresh:
+            if is_new:
                 rows.writerow(["step", *values])
             rows.writerow([step, *(f"{value:.8g}" for value in values.values())])
         for name, value in values.items():
-            self.board.add_scalar(f"{table}/{name}", value, step)
+            self.tensorboard.add_scalar(f"{table}/{name}", value, step)
 
     def picture(self, name: str, step: int, image: NDArray[np.uint8]) -> None:
         """Writes a picture to RUN/samples/ and to TensorBoard.
 
         Args:
-            name: What it shows.
+            name: Its tag in TensorBoard.
             step: Optimiser steps done.
             image: (H, W, 3).
         """
         folder = self.run / "samples"
         folder.mkdir(exist_ok=True)
         write_image(folder / f"step-{step:08d}.png", image)
-        self.board.add_image(name, image, step, dataformats="HWC")
+        self.tensorboard.add_image(name, image, step, dataformats="HWC")
 
 
 @contextmanager
 def open_logs(run: Path, step: int) -> Iterator[Logs]:
-    """The logs of a run that starts or goes on after `step`; later rows and pictures of an earlier one are dropped."""
+    """Opens the logs of a run that continues after `step`; rows and pictures of later steps are deleted."""
     for path in (run / "train.csv", run / "val.csv"):
-        _cut_after(path, step)
+        _drop_rows_after(path, step)
     for path in (run / "samples").glob("step-*.png"):
         if path.stem.removeprefix("step-").isdigit() and int(path.stem.removeprefix("step-")) > step:
             path.unlink()
-    board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+    tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
     try:
-        yield Logs(run, board)
+        yield Logs(run, tensorboard)
     finally:
-        board.close()
+        tensorboard.close()
 
 
-def _cut_after(path: Path, step: int) -> None:
+def _drop_rows_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
     header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
-    kept = [row for row in rows if row.partition(",")[0].isdigit() and int(row.partition(",")[0]) <= step]
-    if kept:
-        write_text(path, "\n".join([header, *kept]) + "\n")
+    earlier = [row for row in rows if row.partition(",")[0].isdigit() and int(row.partition(",")[0]) <= step]
+    if earlier:
+        write_text(path, "\n".join([header, *earlier]) + "\n")
     else:
         path.unlink()

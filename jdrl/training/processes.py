@@ -1,7 +1,7 @@
-"""Who computes: one process or many, on one device or several, started here, by `torchrun` or by `fabric run`.
+"""Data-parallel training with Fabric: processes started by this one, by `torchrun` or by `fabric run`.
 
-Data-parallel: every process holds all weights, takes its share of each step's crops and averages its gradients with
-the others' (torch's DistributedDataParallel, by way of Fabric).
+Every process holds all weights, takes its share of each step's crops and averages its gradients with those of the
+other processes (torch's DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from lightning_fabric import Fabric
 
-from jdrl.device import device_name
+from jdrl.device import resolve_device
 from sdd_toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from jdrl.config import TrainConfig
 
 
-def set_up_processes(config: TrainConfig) -> Fabric:
-    """Joins the processes of this run; starts them where nobody has and `config` asks for more than one.
+def start_processes(config: TrainConfig) -> Fabric:
+    """Joins the processes of this run, after starting them where no launcher has and `config` has several.
 
     Raises:
-        ConfigError: `config` contradicts what started the processes, or its batch cannot be shared among them.
-        InputError: CUDA was asked for and there is none.
+        ConfigError: `config` contradicts the launcher, or its batch cannot be divided among the processes.
+        InputError: `device = "cuda"` without a CUDA device.
     """
-    devices, nodes = placement(config, os.environ)
-    # Fabric tells at length what every process can read here.
+    devices, nodes = process_counts(config, os.environ)
+    # Fabric logs the placement at length in every process.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
-            accelerator="auto" if "LT_ACCELERATOR" in os.environ else device_name(config.device),
-            # A phase, or a network of the user's own, may leave weights unused.
+            accelerator="auto" if "LT_ACCELERATOR" in os.environ else resolve_device(config.device),
+            # A phase, or a custom network, may leave weights unused.
             strategy="auto" if (devices, nodes) == (1, 1) else "ddp_find_unused_parameters_true",
             devices=devices,
             num_nodes=nodes,
             precision=config.precision,
         )
-        if not by_fabric_run(os.environ):
+        if not is_fabric_run(os.environ):
             fabric.launch()
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
@@ -56,28 +56,28 @@ def set_up_processes(config: TrainConfig) -> Fabric:
     return fabric
 
 
-def placement(config: TrainConfig, environment: Mapping[str, str]) -> tuple[int | str, int]:
-    """(processes on each node, nodes), as Fabric takes them: what started the processes knows better than `config`.
+def process_counts(config: TrainConfig, environment: Mapping[str, str]) -> tuple[int | str, int]:
+    """(processes on each node, nodes), as Fabric takes them; those of a launcher override `config`.
 
     Args:
-        config: devices and nodes are used where nothing started the processes.
-        environment: Of this process, with what `torchrun` and `fabric run` leave there.
+        config: devices and nodes, used without a launcher.
+        environment: Of this process, with the variables of `torchrun` and `fabric run`.
     """
-    if by_fabric_run(environment):
-        return "auto", 1  # Fabric's words for: as the command line said
+    if is_fabric_run(environment):
+        return "auto", 1  # for Fabric: as on the command line of `fabric run`
     if "TORCHELASTIC_RUN_ID" in environment:
-        here = int(environment["LOCAL_WORLD_SIZE"])
-        return here, int(environment["WORLD_SIZE"]) // here
+        local_count = int(environment["LOCAL_WORLD_SIZE"])
+        return local_count, int(environment["WORLD_SIZE"]) // local_count
     return config.devices, config.nodes
 
 
-def by_fabric_run(environment: Mapping[str, str]) -> bool:
+def is_fabric_run(environment: Mapping[str, str]) -> bool:
     """Whether `fabric run` started this process."""
     return environment.get("LT_CLI_USED") == "1"
 
 
 def crops_per_forward(config: TrainConfig, processes: int) -> int:
-    """How many crops one process takes through the network at once.
+    """Crops that one process takes through the network in one forward pass.
 
     Raises:
         ConfigError: The batch does not divide evenly.
@@ -91,19 +91,19 @@ def crops_per_forward(config: TrainConfig, processes: int) -> int:
     return config.batch // parts
 
 
-def any_process(fabric: Fabric) -> Callable[[bool], bool]:
-    """A question to all processes at once: whether any of them says yes. Each must ask it equally often."""
+def build_any_process(fabric: Fabric) -> Callable[[bool], bool]:
+    """An all-reduce of a flag with OR; every process must call the function equally often."""
     if fabric.world_size == 1:
-        return lambda mine: mine
-    # Over the CPU: asking the device would wait for it.
+        return lambda flag: flag
+    # On the CPU: a reduction on the device would wait for its queue.
     group = torch.distributed.new_group(backend="gloo")
 
-    def any_of(mine: bool) -> bool:
-        answer = torch.tensor([mine], dtype=torch.uint8)
-        torch.distributed.all_reduce(answer, op=torch.distributed.ReduceOp.MAX, group=group)
-        return bool(answer.item())
+    def is_any(flag: bool) -> bool:
+        reduced = torch.tensor([flag], dtype=torch.uint8)
+        torch.distributed.all_reduce(reduced, op=torch.distributed.ReduceOp.MAX, group=group)
+        return bool(reduced.item())
 
-    return any_of
+    return is_any
 
 
 def mean_over_processes(fabric: Fabric, values: torch.Tensor) -> torch.Tensor:
@@ -117,9 +117,9 @@ def sum_over_processes(fabric: Fabric, values: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def no_gradient_sync(fabric: Fabric, networks: tuple[nn.Module, ...], here: bool) -> Iterator[None]:
-    """Forward and backward inside exchange no gradients where `here`: more of them are still to come."""
+def no_gradient_sync(fabric: Fabric, networks: tuple[nn.Module, ...], enabled: bool) -> Iterator[None]:
+    """Suspends the exchange of gradients where `enabled`: later parts of the step will add to them."""
     with ExitStack() as stack:
         for network in networks:
-            stack.enter_context(fabric.no_backward_sync(cast("_FabricModule", network), enabled=here))
+            stack.enter_context(fabric.no_backward_sync(cast("_FabricModule", network), enabled=enabled))
         yield

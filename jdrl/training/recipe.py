@@ -1,4 +1,4 @@
-"""Recipes: `[train]` sections that come with the toolkit, and the order in which settings override each other."""
+"""Recipes: `[train]` sections shipped with the toolkit, and the order in which settings override each other."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _FOLDER = Path(__file__).with_name("recipes")
 
 
 def recipe_names() -> tuple[str, ...]:
-    """The recipes there are."""
+    """Names of the available recipes."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
-def train_config(recipe: str | None = None, path: Path | None = None, **flags: object) -> TrainConfig:
-    """The `[train]` section: defaults, then the recipe, then the file at `path`, then `flags` that are not None.
+def load_train_config(recipe: str | None = None, path: Path | None = None, **flags: object) -> TrainConfig:
+    """Loads the `[train]` section: defaults, then the recipe, then the file at `path`, then `flags` that are not None.
 
-    `steps` and `epochs` replace each other: the last one said counts.
+    `steps` and `epochs` replace each other; the one of the later layer counts.
 
     Args:
         recipe: One of `recipe_names()`.
@@ -30,26 +30,26 @@ def train_config(recipe: str | None = None, path: Path | None = None, **flags: o
         **flags: Command-line values by field name.
 
     Raises:
-        ConfigError: No such recipe; unknown key, wrong type or value out of range.
+        ConfigError: There is no such recipe; unknown key, wrong type or value out of range.
     """
     from jdrl.config import TrainConfig
 
     values: dict[str, object] = {}
     given = {key: value for key, value in flags.items() if value is not None}
-    for layer in (_recipe(recipe), _section(path), given):
+    for layer in (_read_recipe(recipe), _read_section(path), given):
         if "steps" in layer or "epochs" in layer:
             values = {key: value for key, value in values.items() if key not in ("steps", "epochs")}
         values.update(layer)
     return validate(TrainConfig, values, where=f"{path or 'options'} [train]")
 
 
-def _recipe(name: str | None) -> dict[str, Any]:
+def _read_recipe(name: str | None) -> dict[str, Any]:
     if name is not None and name not in recipe_names():
         raise ConfigError(f"no recipe {name!r}", hint=f"valid: {', '.join(recipe_names())}")
-    return _section(None if name is None else _FOLDER / f"{name}.toml")
+    return _read_section(None if name is None else _FOLDER / f"{name}.toml")
 
 
-def _section(path: Path | None) -> dict[str, Any]:
+def _read_section(path: Path | None) -> dict[str, Any]:
     values = read_toml(path).get("train", {})
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: train must be a section", hint="write [train] on a line of its own")

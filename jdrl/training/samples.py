@@ -1,4 +1,4 @@
-"""Pictures of a run at work: one crop, and everything that the joint loss makes of it."""
+"""Progress pictures of a run: one crop with its output, target, reblurred output, mask and blur map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from jdrl.data.display import to_display_pixels
 from jdrl.networks import restore
 from jdrl.reblurring.reblur import coc_radius_px, reblur
-from jdrl.training.step import deformation_of
+from jdrl.training.step import estimate_deformation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from jdrl.data.batch import Batch
     from jdrl.flow.estimators import FlowEstimator
     from jdrl.training.logs import Logs
-    from jdrl.training.state import State
+    from jdrl.training.state import TrainingState
     from sdd_toolkit.imaging.encoding import Encoding
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressSample:
-    """One crop as the joint loss sees it.
+    """The images of the joint loss for one crop.
 
     Attributes:
-        blur: (1, 3, H, W) what goes in.
-        deblurred: (1, 3, H, W) what the averaged network answers, in [0, 1].
-        truth: (1, 3, H, W) the sharp frame warped onto it.
-        reblurred: (1, 3, H, W) the answer blurred again.
-        mask: (1, 1, H, W) how far the warp is trusted, in [0, 1].
-        radius_px: (1, 1, H, W) radius of the circle of confusion that reblurring found.
+        blur: (1, 3, H, W) input.
+        deblurred: (1, 3, H, W) output of the averaged network, in [0, 1].
+        truth: (1, 3, H, W) sharp frame warped onto the output.
+        reblurred: (1, 3, H, W) output, reblurred.
+        mask: (1, 1, H, W) validity mask of the warp, in [0, 1].
+        radius_px: (1, 1, H, W) radius of the circle of confusion, of the reblurring kernels.
     """
 
     blur: Tensor
@@ -49,10 +49,10 @@ class ProgressSample:
 
 
 @torch.no_grad()
-def sample_of(
-    fabric: Fabric, state: State, crop: Batch, config: TrainConfig, estimate_flow: FlowEstimator
+def build_sample(
+    fabric: Fabric, state: TrainingState, crop: Batch, config: TrainConfig, estimate_flow: FlowEstimator
 ) -> ProgressSample:
-    """What a run makes of one crop now; every process must ask.
+    """Computes the sample of one crop from the current state; every process must call it.
 
     Args:
         fabric: Of this process.
@@ -62,8 +62,8 @@ def sample_of(
         estimate_flow: As for training.
     """
     with fabric.autocast():
-        deblurred = restore(state.average, crop.blur)[0].float().clamp(0, 1)
-    deformation = deformation_of(deblurred, crop, config, estimate_flow)
+        deblurred = restore(state.ema_network, crop.blur)[0].float().clamp(0, 1)
+    deformation = estimate_deformation(deblurred, crop, config, estimate_flow)
     weights = state.reblur_network(deblurred, crop.blur)
     return ProgressSample(
         blur=crop.blur,
@@ -75,13 +75,13 @@ def sample_of(
     )
 
 
-def draw_sample(sample: ProgressSample, encoding: Encoding, largest_px: float, logs: Logs, step: int) -> None:
-    """Draws a sample as a grid of six into RUN/samples/ and TensorBoard.
+def draw_sample(sample: ProgressSample, encoding: Encoding, max_radius_px: float, logs: Logs, step: int) -> None:
+    """Draws a sample as a grid of six pictures into RUN/samples/ and TensorBoard.
 
     Args:
-        sample: What to draw.
-        encoding: Of its images; linear ones get the sRGB curve to be looked at.
-        largest_px: Radius at the upper end of the blur map's scale.
+        sample: The images.
+        encoding: Of the images; linear ones get the sRGB curve for display.
+        max_radius_px: Radius at the upper end of the blur map's scale.
         logs: Of the run.
         step: Optimiser steps done.
     """
@@ -93,21 +93,21 @@ def draw_sample(sample: ProgressSample, encoding: Encoding, largest_px: float, l
         ("sharp frame, warped", sample.truth),
         ("output, reblurred", sample.reblurred),
     )
-    axes = figure.subplots(2, 3).ravel()
-    for place, (title, image) in zip(axes[:4], images, strict=True):
-        place.imshow(to_display_pixels(image, encoding), interpolation="nearest")
-        place.set_title(title, fontsize=10)
+    panels = figure.subplots(2, 3).ravel()
+    for axes, (title, image) in zip(panels[:4], images, strict=True):
+        axes.imshow(to_display_pixels(image, encoding), interpolation="nearest")
+        axes.set_title(title, fontsize=10)
     maps = (
         ("mask: how far the warp is trusted", sample.mask, "gray", 1.0),
-        ("radius of the blur, px", sample.radius_px, "viridis", largest_px),
+        ("radius of the blur, px", sample.radius_px, "viridis", max_radius_px),
     )
-    for place, (title, values, colours, largest) in zip(axes[4:], maps, strict=True):
-        shown = place.imshow(values[0, 0].float().cpu().numpy(), cmap=colours, vmin=0, vmax=largest)
-        place.set_title(title, fontsize=10)
-        figure.colorbar(shown, ax=place, shrink=0.8)
-    for place in axes:
-        place.set_axis_off()
+    for axes, (title, values, colours, largest) in zip(panels[4:], maps, strict=True):
+        picture = axes.imshow(values[0, 0].float().cpu().numpy(), cmap=colours, vmin=0, vmax=largest)
+        axes.set_title(title, fontsize=10)
+        figure.colorbar(picture, ax=axes, shrink=0.8)
+    for axes in panels:
+        axes.set_axis_off()
     figure.suptitle(f"step {step}", fontsize=11)
     canvas.draw()  # type: ignore[no-untyped-call]
-    drawn = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    logs.picture("sample", step, np.ascontiguousarray(drawn[..., :3]))
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    logs.picture("sample", step, np.ascontiguousarray(pixels[..., :3]))

@@ -1,4 +1,4 @@
-"""What changes from step to step, as pure functions of the step and the configuration.
+"""Learning rate, phase and loss weights as pure functions of the step and the configuration.
 
 A run has up to three phases, in this order: frozen (fine-tuning), warm-up, joint.
 """
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """The frozen phase's own rate; from then on a linear rise and the fall that `rate_schedule` names.
+    """The learning rate of a step: that of the frozen phase, then a linear rise, then the fall of `rate_schedule`.
 
-    cosine: half a cosine down (Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, without restarts). step: times the factor
-    of every drop behind it.
+    cosine: half a cosine down (Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, without restarts). step: multiplied by
+    the factor of every drop that the step has passed.
 
     Args:
         step: 0 … config.steps - 1.
@@ -29,16 +29,16 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if since < rise:
         return config.learning_rate * (since + 1) / rise
     if config.rate_schedule == "step":
-        # In whole steps: 0.6 of 100 is a hair below 60 to a computer.
-        behind = (factor for share, factor in config.rate_drops if step >= round(share * config.steps))
-        return config.learning_rate * math.prod(behind)
+        # Rounded to whole steps: in floating point 0.6 * 100 is slightly below 60.
+        passed = (factor for share, factor in config.rate_drops if step >= round(share * config.steps))
+        return config.learning_rate * math.prod(passed)
     progress = (since - rise) / max(1, steps - 1 - rise)
     low, high = config.final_learning_rate, config.learning_rate
     return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
 def deblur_start_step(config: TrainConfig) -> int:
-    """The first step in which the deblurring network learns: before it, the reblurring network and a guide do."""
+    """The first step that trains the deblurring network; earlier ones train the reblurring network and a guide only."""
     return math.ceil(config.frozen_fraction * config.steps)
 
 
@@ -48,14 +48,14 @@ def joint_start_step(config: TrainConfig) -> int:
 
 
 def phase(step: int, config: TrainConfig) -> str:
-    """The name of the phase that a step lies in."""
+    """The name of the phase of a step: frozen, warm-up or joint."""
     if step < deblur_start_step(config):
         return "frozen"
     return "warm-up" if step < joint_start_step(config) else "joint"
 
 
 def reblur_weight(step: int, config: TrainConfig) -> float:
-    """Weight of the reblurring term in the joint phase: a linear rise to config.reblur_weight; 0 before."""
+    """Weight of the reblurring term: 0 before the joint phase, then a linear rise to config.reblur_weight."""
     since = step - joint_start_step(config)
     if since < 0:
         return 0.0
@@ -64,9 +64,10 @@ def reblur_weight(step: int, config: TrainConfig) -> float:
 
 
 def estimator_weight(step: int, config: TrainConfig) -> float:
-    """Weight of the blur estimator's loss: it rises to config.estimator_weight while reblurring becomes fit to teach.
+    """Weight of the blur estimator's loss: a linear rise to config.estimator_weight.
 
-    That is in the frozen phase where there is one, for its output is good already; else with the reblurring term.
+    It rises during the frozen phase where there is one, because the output is good already; else together with the
+    reblurring term, whose kernels are the estimator's pseudo labels.
     """
     frozen = deblur_start_step(config)
     first = 0 if frozen else joint_start_step(config)
@@ -75,5 +76,5 @@ def estimator_weight(step: int, config: TrainConfig) -> float:
 
 
 def ema_decay(step: int, config: TrainConfig) -> float:
-    """Decay of the averaged weights: small at first, so that the start is soon forgotten."""
+    """Decay of the exponential moving average of the weights; small at first, so that it forgets the start."""
     return min(config.ema, (1.0 + step) / (10.0 + step))

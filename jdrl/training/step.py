@@ -1,4 +1,4 @@
-"""One optimiser step: outputs, the loss of the phase, gradients, averaged weights."""
+"""One optimiser step: outputs, the loss of the phase, gradients, exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jdrl.flow.bidirectional import Deformation, deform_bidirectionally
 from jdrl.losses.joint import LossTerms, joint_loss, reblur_loss, warm_up_loss
 from jdrl.losses.triplet import estimator_loss, pseudo_label
-from jdrl.networks import restore, unguided
+from jdrl.networks import restore, unwrap_guide
 from jdrl.training import schedule
 from jdrl.training.processes import no_gradient_sync
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from jdrl.config import TrainConfig
     from jdrl.data.batch import Batch
     from jdrl.flow.estimators import FlowEstimator
-    from jdrl.training.state import State
+    from jdrl.training.state import TrainingState
 
 COLUMNS = ("loss", "deblur_blur_frame", "deblur_sharp_frame", "reblur", "estimator", "gradient_norm")
 
 
 def train_step(
-    fabric: Fabric, state: State, parts: Iterable[Batch], config: TrainConfig, estimate_flow: FlowEstimator
+    fabric: Fabric, state: TrainingState, parts: Iterable[Batch], config: TrainConfig, estimate_flow: FlowEstimator
 ) -> Tensor:
-    """One optimiser step on this process's share of the batch, whose gradients are averaged over all parts.
+    """Runs one optimiser step on this process's share of the batch; gradients are averaged over all parts.
 
     Args:
         fabric: Of this process.
-        state: Is moved on, but for its count of steps.
+        state: Updated, except for its count of steps.
         parts: `config.accumulate` of them, on the device.
         config: The run's.
         estimate_flow: From `jdrl.flow.estimators.flow_estimator`.
@@ -47,31 +47,33 @@ def train_step(
     rate = schedule.learning_rate(state.step, config)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
-    terms = [part_gradient(fabric, state, batch, number, config, estimate_flow) for number, batch in enumerate(parts)]
+    terms = [
+        accumulate_gradient(fabric, state, batch, number, config, estimate_flow) for number, batch in enumerate(parts)
+    ]
     parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, config.gradient_norm or math.inf)
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
-    update_average(state.average, state.network, schedule.ema_decay(state.step, config))
+    update_ema(state.ema_network, state.network, schedule.ema_decay(state.step, config))
     return torch.cat([torch.stack(terms).mean(0), norm.detach().view(1)])
 
 
-def part_gradient(
-    fabric: Fabric, state: State, batch: Batch, part: int, config: TrainConfig, estimate_flow: FlowEstimator
+def accumulate_gradient(
+    fabric: Fabric, state: TrainingState, batch: Batch, part: int, config: TrainConfig, estimate_flow: FlowEstimator
 ) -> Tensor:
-    """Adds the gradient of one part of the batch. Returns all values of `COLUMNS` but the last."""
+    """Adds the gradient of one part of the batch. Returns all values of `COLUMNS` except the last."""
     # Dropout draws from a seed of the step, the part and the process: a resumed run draws the same.
     seed = [config.seed, state.step, part * fabric.world_size + fabric.global_rank]
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     frozen, triplet = state.step < schedule.deblur_start_step(config), config.method == "triplet"
     freeze(state.network, frozen, triplet)
-    more = part < config.accumulate - 1
-    with no_gradient_sync(fabric, (state.network, state.reblur_network), more):
+    more_parts = part < config.accumulate - 1
+    with no_gradient_sync(fabric, (state.network, state.reblur_network), more_parts):
         with torch.set_grad_enabled(triplet or not frozen):
             outputs = restore(state.network, batch.blur)
         kernels = outputs.pop() if triplet else None
-        terms = loss_of(outputs, batch, state, config, estimate_flow)
-        estimator = estimator_loss_of(kernels, outputs[0], batch, state, config)
+        terms = phase_loss(outputs, batch, state, config, estimate_flow)
+        estimator = blur_estimator_loss(kernels, outputs[0], batch, state, config)
         total = terms.total + schedule.estimator_weight(state.step, config) * estimator
         fabric.backward(total / config.accumulate)
     values = (total, terms.deblur_blur_frame, terms.deblur_sharp_frame, terms.reblur, estimator)
@@ -79,18 +81,18 @@ def part_gradient(
 
 
 def freeze(network: nn.Module, frozen: bool, guided: bool) -> None:
-    """Freezes the deblurring network or lets it learn; what guides it always learns."""
-    own = unguided(network)
+    """Freezes or unfreezes the deblurring network; its guide is always trained."""
+    deblurring = unwrap_guide(network)
     network.train(guided or not frozen)
-    own.train(not frozen)
+    deblurring.train(not frozen)
     if guided:
-        own.requires_grad_(not frozen)
+        deblurring.requires_grad_(not frozen)
 
 
-def loss_of(
-    outputs: list[Tensor], batch: Batch, state: State, config: TrainConfig, estimate_flow: FlowEstimator
+def phase_loss(
+    outputs: list[Tensor], batch: Batch, state: TrainingState, config: TrainConfig, estimate_flow: FlowEstimator
 ) -> LossTerms:
-    """The loss of the phase that `state.step` lies in."""
+    """The loss of the phase of `state.step`."""
     official_warp = config.warp == "official"
     if state.step < schedule.deblur_start_step(config) and config.method == "jdrl":
         return reblur_loss(outputs, batch.blur, batch.valid, state.reblur_network, reblur_weight=config.reblur_weight)
@@ -106,7 +108,7 @@ def loss_of(
             reblur_weight=config.reblur_weight,
             official_warp=official_warp,
         )
-    deformation = deformation_of(outputs[0].detach().float().clamp(0, 1), batch, config, estimate_flow)
+    deformation = estimate_deformation(outputs[0].detach().float().clamp(0, 1), batch, config, estimate_flow)
     return joint_loss(
         outputs,
         batch.blur,
@@ -119,16 +121,21 @@ def loss_of(
 
 
 def warm_up_flow(batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> tuple[Tensor, Tensor]:
-    """u[B→S] of phase 1 and where to trust it: stored, or estimated, by the published code without a mask."""
+    """The flow u[B→S] of phase 1 and its validity mask: stored, or estimated.
+
+    With `mask = "official"` the estimated flow is used without a consistency mask, as in the published code.
+    """
     if config.warm_up_flow != "estimated":
         return batch.flow, batch.valid
     unmasked = config.model_copy(update={"mask": "none"}) if config.mask == "official" else config
-    found = deformation_of(batch.blur, batch, unmasked, estimate_flow)
-    return found.to_sharp, found.target_mask
+    deformation = estimate_deformation(batch.blur, batch, unmasked, estimate_flow)
+    return deformation.to_sharp, deformation.target_mask
 
 
-def deformation_of(deblurred: Tensor, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator) -> Deformation:
-    """A deblurred batch (B, 3, H, W) in [0, 1] and its sharp frames brought onto each other, as `config` says."""
+def estimate_deformation(
+    deblurred: Tensor, batch: Batch, config: TrainConfig, estimate_flow: FlowEstimator
+) -> Deformation:
+    """Warps a deblurred batch (B, 3, H, W) in [0, 1] and its sharp frames onto each other, as configured."""
     return deform_bidirectionally(
         deblurred,
         batch.wide_sharp,
@@ -141,21 +148,21 @@ def deformation_of(deblurred: Tensor, batch: Batch, config: TrainConfig, estimat
     )
 
 
-def estimator_loss_of(
-    kernels: Tensor | None, deblurred: Tensor, batch: Batch, state: State, config: TrainConfig
+def blur_estimator_loss(
+    kernels: Tensor | None, deblurred: Tensor, batch: Batch, state: TrainingState, config: TrainConfig
 ) -> Tensor:
-    """The loss of the blur estimator's `kernels`; zero while it has no weight."""
+    """The loss of the blur estimator's kernel weights; zero while its weight is zero."""
     if kernels is None or schedule.estimator_weight(state.step, config) == 0:
         return torch.zeros_like(deblurred[0, 0, 0, 0])
     return estimator_loss(kernels, pseudo_label(deblurred, batch.blur, batch.valid, state.reblur_network))
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Moves the averaged weights towards the network's; whole-number buffers are copied."""
-    # Not by `state_dict`, which lists a weight that several modules share once for each.
-    theirs, ours = ((*one.parameters(), *one.buffers()) for one in (average, network))
-    for mean, value in zip(theirs, ours, strict=True):
+def update_ema(ema_network: nn.Module, network: nn.Module, decay: float) -> None:
+    """Updates the exponential moving average of the weights; integer buffers are copied."""
+    # Not by `state_dict`, which lists a shared weight once for each module.
+    means, values = ((*module.parameters(), *module.buffers()) for module in (ema_network, network))
+    for mean, value in zip(means, values, strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1.0 - decay)
         else:

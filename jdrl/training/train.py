@@ -1,12 +1,12 @@
 """`sdd train`: from shards to checkpoints. One file, functions in the order in which they are called.
 
 Two phases (JDRL, Li et al., AAAI 2023). Warm-up: the output is compared with the sharp frame warped by the flow
-stored in the shards, while the reblurring network learns on the side. Joint: output and sharp frame are warped onto
-each other by flow estimated on the fly, and the output, reblurred, must give back the blurred frame. Fine-tuning has a
-phase before them, in which the reblurring network alone learns.
+stored in the shards, while the reblurring network is trained beside it. Joint: output and sharp frame are warped onto
+each other by flow estimated on the fly, and the output, reblurred, must equal the blurred frame. Fine-tuning has a
+phase before them in which the reblurring network alone is trained.
 
-Several processes do the same steps side by side, each on its share of the crops; the first one writes all files.
-Nothing here opens any split but `train` and `val`.
+Several processes run the same steps side by side, each on its share of the crops; the first one writes all files.
+No split but `train` and `val` is opened.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,17 +26,18 @@ from torch import Tensor
 
 from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.data.crops import DataSet, load_batch, loader, set_up_data
+from jdrl.data.crops import build_loader, load_batch
+from jdrl.data.training_data import TrainingData, load_training_data
 from jdrl.data.unaligned_pairs import is_registered
-from jdrl.flow.estimators import flow_estimator
+from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.metrics.fidelity import psnr
 from jdrl.networks import restore
 from jdrl.training import schedule
-from jdrl.training.divergence import diverged
+from jdrl.training.divergence import save_diverged_batch
 from jdrl.training.logs import Logs, open_logs
-from jdrl.training.processes import any_process, mean_over_processes, set_up_processes, sum_over_processes
-from jdrl.training.samples import draw_sample, sample_of
-from jdrl.training.state import State, restore_state, save, set_up_state, start_from
+from jdrl.training.processes import build_any_process, mean_over_processes, start_processes, sum_over_processes
+from jdrl.training.samples import build_sample, draw_sample
+from jdrl.training.state import TrainingState, build_state, load_initial_weights, load_state, save_state
 from jdrl.training.step import COLUMNS, train_step
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
@@ -48,10 +50,29 @@ if TYPE_CHECKING:
 
     from lightning_fabric import Fabric
 
-    from jdrl.flow.estimators import FlowEstimator
+    from jdrl.data.batch import Batch
     from sdd_toolkit.execution.progress import Track
 
-_ONE_PRESS_S = 1.0
+_SAME_SIGNAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """The parts of a run that no step changes.
+
+    Attributes:
+        fabric: Of this process.
+        out: Folder of the run.
+        config: The `[train]` section, with `epochs` as steps and "auto" resolved.
+        data: Training and validation crops.
+        estimate_flow: Flow estimator of the joint phase.
+    """
+
+    fabric: Fabric
+    out: Path
+    config: TrainConfig
+    data: TrainingData
+    estimate_flow: FlowEstimator
 
 
 def train(
@@ -65,37 +86,37 @@ def train(
 ) -> Report:
     """Trains on the `train` split of `shards` and writes checkpoints and logs to `out`.
 
-    A run that was interrupted and resumed gives, on a CPU with the same number of threads, the bytes of one that
-    was not. Ctrl-C and SIGTERM, to any of its processes, finish the step, save and raise KeyboardInterrupt.
+    A run that was interrupted and resumed gives, on a CPU with the same number of threads, the same bytes as an
+    uninterrupted one. Ctrl-C and SIGTERM, to any of its processes, finish the step, save and raise KeyboardInterrupt.
 
     Args:
         shards: Folder with index.json.
         out: Folder of the run.
         config: The `[train]` section.
-        resume: Go on from the run's latest checkpoint.
+        resume: Continue from the run's latest checkpoint.
         overwrite: Start anew although `out` holds checkpoints.
         track: Shows progress.
 
     Raises:
         InputError: No usable data, or `out` holds another run.
-        SddError: The loss is no longer a number; the batch that made it is saved.
+        SddError: The loss is not finite; the batch that produced it is saved.
         ConfigError: A value of `config` does not fit the data or the network.
         CheckpointError: The checkpoint to resume from does not fit `config` or `shards`, or weights do not fit.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    config = with_warm_up_flow(config, shards)
-    fabric = set_up_processes(config)
-    state = set_up_state(fabric, config)
-    data = set_up_data(shards, config)
-    config = in_steps(config, len(data.crops.patches))
-    # Before anything is written or deleted: its weights may be missing.
-    estimate_flow = flow_estimator(config.flow, config.flow_weights)
-    first = begin(fabric, out, state, config, data, resume=resume, overwrite=overwrite)
+    config = resolve_warm_up_flow(config, shards)
+    fabric = start_processes(config)
+    state = build_state(fabric, config)
+    data = load_training_data(shards, config)
+    config = epochs_to_steps(config, len(data.crops.patches))
+    # Before anything is written or deleted: the estimator's weights may be missing.
+    run = TrainingRun(fabric, out, config, data, flow_estimator(config.flow, config.flow_weights))
+    first = prepare_run(run, state, resume=resume, overwrite=overwrite)
     if state.step < config.steps:
         writes = fabric.is_global_zero
         with open_logs(out, state.step) if writes else nullcontext() as logs, stop_requested(fabric) as stop:
-            fit(fabric, state, data, config, estimate_flow, out, logs, stop, track if writes else silent)
+            run_steps(run, state, logs, stop, track if writes else silent)
     return Report(
         stage="train",
         total=config.steps,
@@ -107,42 +128,47 @@ def train(
     )
 
 
-def with_warm_up_flow(config: TrainConfig, shards: Path) -> TrainConfig:
-    """`config` with "auto" decided: the flow of phase 1 is estimated where a training pair came without alignment."""
+def resolve_warm_up_flow(config: TrainConfig, shards: Path) -> TrainConfig:
+    """Replaces `warm_up_flow = "auto"`: estimated where a training pair has no stored alignment, else stored."""
     if config.warm_up_flow != "auto":
         return config
     with ShardReader(shards, split="train") as reader:
-        known = all(is_registered(reader, pair) for pair in reader.pair_ids)
-    return config.model_copy(update={"warm_up_flow": "stored" if known else "estimated"})
+        all_registered = all(is_registered(reader, pair) for pair in reader.pair_ids)
+    return config.model_copy(update={"warm_up_flow": "stored" if all_registered else "estimated"})
 
 
-def in_steps(config: TrainConfig, patches: int) -> TrainConfig:
-    """`config` with `epochs`, if it counts in them, as steps: an epoch takes as many crops as there are patches."""
+def epochs_to_steps(config: TrainConfig, patches: int) -> TrainConfig:
+    """Replaces `epochs`, if given, by `steps`: an epoch has as many crops as there are patches."""
     if config.epochs is None:
         return config
     steps = max(1, math.ceil(config.epochs * patches / config.batch))
     return config.model_copy(update={"steps": steps, "epochs": None})
 
 
-def begin(
-    fabric: Fabric, out: Path, state: State, config: TrainConfig, data: DataSet, *, resume: bool, overwrite: bool
-) -> int:
-    """Restores the latest checkpoint, or sees to it that none is in the way. Returns the steps already done."""
-    # As the first process sees the folder before it changes anything there.
-    present = fabric.broadcast(checkpoint.checkpoints(out))
+def prepare_run(run: TrainingRun, state: TrainingState, *, resume: bool, overwrite: bool) -> int:
+    """Loads the latest checkpoint or the initial weights, and clears the folder. Returns the steps already done.
+
+    Raises:
+        InputError: The folder is a file, or holds another run.
+        ConfigError: A network without weights would be frozen.
+        CheckpointError: The checkpoint or the weights do not fit.
+    """
+    fabric, out, config = run.fabric, run.out, run.config
+    # The list of the first process, made before it changes the folder.
+    present = fabric.broadcast(checkpoint.list_checkpoints(out))
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is no folder", hint="give another --out: the folder of the run")
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other", hint="leave one of them out")
     if resume:
-        restore_state(checkpoint.latest(out), state, config, data)
+        load_state(checkpoint.latest_checkpoint(out), state, config, run.data)
     elif present and not overwrite:
         raise InputError(
             f"{out} already holds a training run ({present[-1].name})",
             hint="--resume goes on with it, --overwrite starts anew; or give another --out",
         )
     elif config.weights is not None:
-        start_from(config.weights, state)
+        load_initial_weights(config.weights, state)
     elif config.frozen_fraction:
         raise ConfigError(
             f"frozen_fraction = {config.frozen_fraction} freezes a network that has not learnt anything yet",
@@ -158,76 +184,69 @@ def begin(
 
 @contextmanager
 def stop_requested(fabric: Fabric) -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C or SIGTERM came, to any process. Only the main thread can listen.
+    """Yields a function: whether any process got Ctrl-C or SIGTERM. Signals reach the main thread only.
 
-    A second one interrupts at once, but not within a second: `torchrun` passes on what its children got already.
+    A second signal interrupts at once, but not within a second: `torchrun` forwards a signal that its children have
+    already received.
     """
-    on_any = any_process(fabric)
-    came: list[float] = []
+    is_any = build_any_process(fabric)
+    received_s: list[float] = []
 
-    def note(number: int, frame: object) -> None:
-        if came and time.monotonic() > came[0] + _ONE_PRESS_S:
+    def receive(number: int, frame: object) -> None:
+        if received_s and time.monotonic() > received_s[0] + _SAME_SIGNAL_S:
             raise KeyboardInterrupt
-        came.append(time.monotonic())
+        received_s.append(time.monotonic())
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: on_any(False)
+        yield lambda: is_any(False)
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: on_any(bool(came))
+        yield lambda: is_any(bool(received_s))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def fit(
-    fabric: Fabric,
-    state: State,
-    data: DataSet,
-    config: TrainConfig,
-    estimate_flow: FlowEstimator,
-    out: Path,
-    logs: Logs | None,
-    stop: Callable[[], bool],
-    track: Track,
+def run_steps(
+    run: TrainingRun, state: TrainingState, logs: Logs | None, stop: Callable[[], bool], track: Track
 ) -> None:
-    """All remaining steps; logs, draws, validates and saves at their intervals and at the end.
+    """Runs all remaining steps; logs, draws, validates and saves at their intervals and at the end.
 
-    `logs` is None in every process but the first.
+    Args:
+        run: The run.
+        state: Changed by every step.
+        logs: None in every process but the first.
+        stop: Whether to stop after the current step.
+        track: Shows progress.
 
     Raises:
-        KeyboardInterrupt: It was asked to stop; the checkpoint is written.
+        KeyboardInterrupt: A stop was requested; the checkpoint is written.
     """
-    fixed = (data.validation[0] if data.validation else load_batch(data.crops, 0, 1)).to(fabric.device)
-    on_cuda = fabric.device.type == "cuda"
-    batches = loader(
-        data.crops, state.step, config, pin_memory=on_cuda, rank=fabric.global_rank, ranks=fabric.world_size
-    )
-    parts = (batch.to(fabric.device) for batch in batches)
+    fabric, config, data = run.fabric, run.config, run.data
+    sample_crop = (data.validation[0] if data.validation else load_batch(data.crops, 0, 1)).to(fabric.device)
+    parts = load_parts(run, state.step)
     rows: list[Tensor] = []
     with track("train", config.steps - state.step) as advance:
         while state.step < config.steps:
-            rows.append(train_step(fabric, state, islice(parts, config.accumulate), config, estimate_flow))
+            rows.append(train_step(fabric, state, islice(parts, config.accumulate), config, run.estimate_flow))
             state.step += 1
             note = ""
             stopping = stop()
             ending = stopping or state.step == config.steps
-            validating = bool(data.validation) and due(state.step, config.validate_every, config)
-            saving = ending or validating or due(state.step, config.save_every, config)
-            # Numbers are looked at only now and then: each look waits for the device.
-            if saving or due(state.step, config.log_every, config):
-                note = log_rows(fabric, rows, state, data, config, out, logs)
+            validating = bool(data.validation) and is_due(state.step, config.validate_every, config)
+            saving = ending or validating or is_due(state.step, config.save_every, config)
+            # Losses are read at intervals only: every read waits for the device.
+            if saving or is_due(state.step, config.log_every, config):
+                note = log_steps(run, rows, state, logs)
                 rows = []
             if state.step % config.sample_every == 0:
-                sample = sample_of(fabric, state, fixed, config, estimate_flow)
-                if logs is not None:
-                    draw_sample(sample, data.encoding, config.reblur_radius_px, logs, state.step)
+                write_sample(run, state, sample_crop, logs)
             if validating:
-                validate(fabric, state, data, logs)
-            if saving and fabric.is_global_zero:
-                save(out, state, config, data)
+                validate(run, state, logs)
             if saving:
+                if fabric.is_global_zero:
+                    save_state(run.out, state, config, data)
                 fabric.barrier()
             advance(note=note)
             if stopping:
@@ -236,50 +255,66 @@ def fit(
         raise KeyboardInterrupt(f"saved after step {state.step}; the same command with --resume goes on from there")
 
 
-def due(step: int, every: int, config: TrainConfig) -> bool:
-    """Whether something done `every` so many steps, and at the end, is due."""
+def load_parts(run: TrainingRun, first_step: int) -> Iterator[Batch]:
+    """Yields this process's parts of all batches from `first_step` on, on the device."""
+    fabric = run.fabric
+    loader = build_loader(
+        run.data.crops,
+        first_step,
+        run.config,
+        pin_memory=fabric.device.type == "cuda",
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+    )
+    return (batch.to(fabric.device) for batch in loader)
+
+
+def is_due(step: int, every: int, config: TrainConfig) -> bool:
+    """Whether a task with an interval of `every` steps is due; all are due at the last step."""
     return step % every == 0 or step == config.steps
 
 
-def log_rows(
-    fabric: Fabric,
-    rows: list[Tensor],
-    state: State,
-    data: DataSet,
-    config: TrainConfig,
-    out: Path,
-    logs: Logs | None,
-) -> str:
-    """Checks the latest steps' numbers and logs their means. Returns a word for the progress bar.
+def log_steps(run: TrainingRun, rows: list[Tensor], state: TrainingState, logs: Logs | None) -> str:
+    """Checks the losses of the latest steps and logs their means. Returns the note for the progress bar.
 
     Raises:
-        SddError: One is not finite; the batch that made it is saved.
+        SddError: A loss is not finite; the batch that produced it is saved.
     """
-    values = mean_over_processes(fabric, torch.stack(rows)).cpu()
-    wrong = (~torch.isfinite(values).all(dim=1)).nonzero()
-    if len(wrong):
-        step = state.step - len(rows) + int(wrong[0])
-        raise diverged(step, data.crops, config.batch, out, write=fabric.is_global_zero)
+    config = run.config
+    values = mean_over_processes(run.fabric, torch.stack(rows)).cpu()
+    diverged = (~torch.isfinite(values).all(dim=1)).nonzero()
+    if len(diverged):
+        step = state.step - len(rows) + int(diverged[0])
+        raise save_diverged_batch(step, run.data.crops, config.batch, run.out, write=run.fabric.is_global_zero)
     means = dict(zip(COLUMNS, values.mean(dim=0).tolist(), strict=True))
     step = state.step - 1
-    plan = {"learning_rate": schedule.learning_rate(step, config), "joint": step >= schedule.joint_start_step(config)}
+    joint = step >= schedule.joint_start_step(config)
     if logs is not None:
-        logs.write("train", state.step, {**means, **plan})
+        row = {**means, "learning_rate": schedule.learning_rate(step, config), "joint": joint}
+        logs.write("train", state.step, row)
     return f"{schedule.phase(step, config)}, loss {means['loss']:.4f}"
 
 
+def write_sample(run: TrainingRun, state: TrainingState, crop: Batch, logs: Logs | None) -> None:
+    """Computes a progress sample of one crop in every process and draws it in the first."""
+    sample = build_sample(run.fabric, state, crop, run.config, run.estimate_flow)
+    if logs is not None:
+        draw_sample(sample, run.data.encoding, run.config.reblur_radius_px, logs, state.step)
+
+
 @torch.no_grad()
-def validate(fabric: Fabric, state: State, data: DataSet, logs: Logs | None) -> None:
-    """Mean PSNR of the averaged network, and of its input, against the aligned sharp crops, shared by all processes."""
-    scores = torch.zeros(len(data.validation), 2, device=fabric.device)
-    for number in range(fabric.global_rank, len(data.validation), fabric.world_size):
-        batch = data.validation[number].to(fabric.device)
+def validate(run: TrainingRun, state: TrainingState, logs: Logs | None) -> None:
+    """Computes the mean PSNR of the averaged network, and of its input, on the validation crops, by all processes."""
+    fabric, crops = run.fabric, run.data.validation
+    scores = torch.zeros(len(crops), 2, device=fabric.device)
+    for number in range(fabric.global_rank, len(crops), fabric.world_size):
+        batch = crops[number].to(fabric.device)
         with fabric.autocast():
-            deblurred = restore(state.average, batch.blur)[0].float().clamp(0, 1)
+            deblurred = restore(state.ema_network, batch.blur)[0].float().clamp(0, 1)
         pair = (deblurred, batch.blur)
         scores[number] = torch.cat([psnr(image, batch.sharp_on_blur, batch.valid) for image in pair])
     deblurred_db, input_db = sum_over_processes(fabric, scores).nanmean(dim=0).tolist()
-    # No valid pixel in any crop: no number that a later one could improve on.
+    # NaN where no crop has a valid pixel: no later score could be compared with it.
     state.validation_psnr_db = None if math.isnan(deblurred_db) else deblurred_db
     if logs is not None:
         logs.write("val", state.step, {"psnr_db": deblurred_db, "input_psnr_db": input_db})

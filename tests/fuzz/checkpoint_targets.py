@@ -18,8 +18,8 @@ OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_block
 def targets() -> tuple[Target, ...]:
     """A checkpoint's header beside intact weights, and weights beside an intact header."""
     torch.set_num_threads(1)
-    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {"crop": 64})
-    folder = checkpoint.save(
+    header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {"crop": 64})
+    folder = checkpoint.save_checkpoint(
         Path(tempfile.mkdtemp()), header, build_network("nafnet", **OPTIONS).state_dict(), {"x": torch.ones(1)}
     )
     told, weights = (folder / checkpoint.HEADER).read_bytes(), (folder / checkpoint.WEIGHTS).read_bytes()

@@ -21,8 +21,10 @@ OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_block
 
 def saved(run: Path, step: int = 1, changes: dict[str, object] | None = None) -> Path:
     torch.manual_seed(step)
-    header = checkpoint.Header(step, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
-    folder = checkpoint.save(run, header, build_network("nafnet", **OPTIONS).state_dict(), {"x": torch.ones(1)})
+    header = checkpoint.CheckpointHeader(step, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
+    folder = checkpoint.save_checkpoint(
+        run, header, build_network("nafnet", **OPTIONS).state_dict(), {"x": torch.ones(1)}
+    )
     if changes:
         path = folder / checkpoint.HEADER
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -48,9 +50,9 @@ def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
 def test_a_run_is_located_by_its_best_then_its_latest_checkpoint(tmp_path: Path) -> None:
     first, second = saved(tmp_path, 1), saved(tmp_path, 2)
     assert checkpoint.locate(tmp_path) == second
-    checkpoint.point(tmp_path, checkpoint.BEST, first)
+    checkpoint.write_pointer(tmp_path, checkpoint.BEST, first)
     assert checkpoint.locate(tmp_path) == first
-    assert checkpoint.latest(tmp_path) == second
+    assert checkpoint.latest_checkpoint(tmp_path) == second
     assert checkpoint.locate(second) == second
 
 
@@ -94,7 +96,7 @@ def test_what_a_killed_run_left_half_written_is_no_checkpoint(tmp_path: Path) ->
     torn = tmp_path / "step-00000002.partial"
     torn.mkdir()
     (torn / checkpoint.WEIGHTS).write_bytes(b"half")
-    assert checkpoint.checkpoints(tmp_path) == [whole]
+    assert checkpoint.list_checkpoints(tmp_path) == [whole]
     assert saved(tmp_path, 2).is_dir()
     assert not torn.exists()
 
@@ -105,7 +107,7 @@ def test_the_optimisers_moments_come_back(tmp_path: Path) -> None:
     for weight in weights:
         weight.grad = torch.full_like(weight, 0.5)
     optimiser.step()
-    tensors = checkpoint.unflattened(checkpoint.optimiser_tensors(optimiser), "optimiser")
+    tensors = checkpoint.strip_prefix(checkpoint.optimiser_tensors(optimiser), "optimiser")
     fresh = AdamW(weights, lr=0.1)
     checkpoint.load_optimiser(fresh, tensors)
     assert fresh.state_dict()["state"][1]["exp_avg"].tolist() == pytest.approx([0.05] * 3)
@@ -114,8 +116,8 @@ def test_the_optimisers_moments_come_back(tmp_path: Path) -> None:
 
 def test_pruning_spares_the_newest_and_the_best(tmp_path: Path) -> None:
     first = saved(tmp_path, 1)
-    checkpoint.point(tmp_path, checkpoint.BEST, first)
+    checkpoint.write_pointer(tmp_path, checkpoint.BEST, first)
     for step in range(2, 6):
         saved(tmp_path, step)
     checkpoint.prune(tmp_path, keep=2)
-    assert [path.name[-1] for path in checkpoint.checkpoints(tmp_path)] == ["1", "4", "5"]
+    assert [path.name[-1] for path in checkpoint.list_checkpoints(tmp_path)] == ["1", "4", "5"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from jdrl.data.datasets import PatchDataset, PatchStream, Sample, collate
+from jdrl.data.datasets import PatchDataset, PatchSample, PatchStream, collate
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.shards.reader import ShardReader
 
@@ -22,7 +22,7 @@ def places(batch: dict[str, Any]) -> list[Place]:
     return list(zip(batch["pair"], batch["top"].tolist(), batch["left"].tolist(), strict=True))
 
 
-def halved(sample: Sample) -> Sample:
+def halved(sample: PatchSample) -> PatchSample:
     return {**sample, "blur": sample["blur"] // 2}
 
 

@@ -1,4 +1,4 @@
-"""Pairs that came without an alignment: seen, and registered by the trainer itself."""
+"""Pairs without a stored alignment are recognised, and aligned by the trainer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from jdrl.checkpoints.checkpoint import latest, read_header
+from jdrl.checkpoints.checkpoint import latest_checkpoint, read_header
 from jdrl.config import TrainConfig
-from jdrl.data.crops import load_batch, read_crop, set_up_data
-from jdrl.data.unaligned_pairs import is_registered, register_batch
+from jdrl.data.aligned_crops import read_crop
+from jdrl.data.crops import load_batch
+from jdrl.data.training_data import load_training_data
+from jdrl.data.unaligned_pairs import align_batch, is_registered
 from jdrl.flow.estimators import flow_estimator
 from jdrl.training.step import warm_up_flow
-from jdrl.training.train import train, with_warm_up_flow
+from jdrl.training.train import resolve_warm_up_flow, train
 from sdd_toolkit.shards.reader import ShardReader
 
 MakeShards = Callable[..., Path]
@@ -35,7 +37,7 @@ def test_a_pair_without_flow_and_alignment_is_not_registered(shards: Path, unali
 def test_a_registered_pair_has_the_flow_and_the_sharp_frame_where_it_belongs(unaligned: Path) -> None:
     with ShardReader(unaligned, split="train") as reader:
         crop = read_crop(reader, "scene-00", 24, 32, 64, margin_px=32)
-    found = register_batch(crop)
+    found = align_batch(crop)
     planted = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1)
     assert (found.flow - planted).square().sum(1).sqrt().median() < 0.3
     before, after = ((image - crop.blur).square().mean().sqrt() for image in (crop.sharp, found.sharp_on_blur))
@@ -44,17 +46,17 @@ def test_a_registered_pair_has_the_flow_and_the_sharp_frame_where_it_belongs(una
 
 
 def test_auto_estimates_only_where_no_flow_is_stored(shards: Path, unaligned: Path, tiny: TrainConfig) -> None:
-    assert with_warm_up_flow(tiny, shards).warm_up_flow == "stored"
-    assert with_warm_up_flow(tiny, unaligned).warm_up_flow == "estimated"
+    assert resolve_warm_up_flow(tiny, shards).warm_up_flow == "stored"
+    assert resolve_warm_up_flow(tiny, unaligned).warm_up_flow == "estimated"
     stored = tiny.model_copy(update={"warm_up_flow": "stored"})
-    assert with_warm_up_flow(stored, unaligned).warm_up_flow == "stored"
+    assert resolve_warm_up_flow(stored, unaligned).warm_up_flow == "stored"
 
 
 def test_the_warm_up_of_an_unaligned_set_compares_with_the_sharp_frame_brought_onto_the_blurred(
     unaligned: Path, tiny: TrainConfig
 ) -> None:
-    config = with_warm_up_flow(tiny.model_copy(update={"crop": 64, "augment": False}), unaligned)
-    batch = load_batch(set_up_data(unaligned, config).crops, 0, 2)
+    config = resolve_warm_up_flow(tiny.model_copy(update={"crop": 64, "augment": False}), unaligned)
+    batch = load_batch(load_training_data(unaligned, config).crops, 0, 2)
     assert batch.margin_px == 32
     flow, mask = warm_up_flow(batch, config, flow_estimator(config.flow))
     planted = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1)
@@ -67,9 +69,9 @@ def test_validation_crops_of_an_unaligned_set_are_registered_and_the_header_says
     unaligned: Path, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     config = tiny.model_copy(update={"crop": 64})
-    crops = set_up_data(unaligned, with_warm_up_flow(config, unaligned)).validation
+    crops = load_training_data(unaligned, resolve_warm_up_flow(config, unaligned)).validation
     assert crops
     assert all((crop.flow[:, 0].median() - 6).abs() < 0.5 for crop in crops)
     train(unaligned, tmp_path / "run", config)
-    assert read_header(latest(tmp_path / "run")).config["warm_up_flow"] == "estimated"
+    assert read_header(latest_checkpoint(tmp_path / "run")).config["warm_up_flow"] == "estimated"
     assert train(unaligned, tmp_path / "run", config.model_copy(update={"steps": 7}), resume=True).done == 1

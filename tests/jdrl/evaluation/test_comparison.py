@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jdrl.evaluation.comparison import interval, rank_scores
+from jdrl.evaluation.comparison import bootstrap_interval, rank_scores
 from jdrl.evaluation.scores import Score
 
 
@@ -14,7 +14,7 @@ def score(pair: int, psnr_db: float | None, checkpoint: str) -> Score:
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law_for_many_values() -> None:
     values = np.random.default_rng(1).normal(3.0, 2.0, 2000)
-    low, high = interval(values, draws=4000, seed=0)
+    low, high = bootstrap_interval(values, draws=4000, seed=0)
     assert low is not None
     assert high is not None
     half = 1.96 * values.std() / np.sqrt(2000)
@@ -23,8 +23,8 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_law_for_many_values() -> N
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_does_not() -> None:
     values = np.random.default_rng(2).random(20)
-    assert interval(values, draws=500, seed=3) == interval(values, draws=500, seed=3)
-    assert interval(values, draws=500, seed=3) != interval(values, draws=500, seed=4)
+    assert bootstrap_interval(values, draws=500, seed=3) == bootstrap_interval(values, draws=500, seed=3)
+    assert bootstrap_interval(values, draws=500, seed=3) != bootstrap_interval(values, draws=500, seed=4)
 
 
 def test_one_pair_has_a_mean_and_no_interval() -> None:

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from jdrl.config import EvaluateConfig
 from jdrl.data.batch import Batch
 from jdrl.evaluation.misalignment import (
-    blocks_of,
+    measure_blocks,
     plant_misalignment,
-    probes_of,
     rank_correlation,
-    sampled_at,
+    score_planted,
     summarise,
     undo_misalignment,
+    warp_bicubic,
 )
 from jdrl.evaluation.scores import Candidate
 from jdrl.flow.warping import warp
@@ -36,14 +36,14 @@ def scene() -> Tensor:
 
 def truth(flow: Tensor) -> Batch:
     """A pair whose blurred frame is sharp and whose sharp frame lies off by `flow` (1, 2, H, W)."""
-    sharp = sampled_at(scene(), -flow)
+    sharp = warp_bicubic(scene(), -flow)
     return Batch(scene(), sharp, warp(sharp, flow), torch.ones(1, 1, *SIZE), flow, torch.ones(1, 1, *SIZE))
 
 
 @pytest.mark.parametrize(("kind", "amount"), [("shift", 3.0), ("shift", 2.5), ("zoom", 0.02)])
 def test_what_was_planted_is_undone(kind: str, amount: float) -> None:
-    moved = sampled_at(scene(), plant_misalignment(kind, amount, scene()))
-    back = sampled_at(moved, undo_misalignment(kind, amount, torch.zeros(1, 2, *SIZE)))
+    moved = warp_bicubic(scene(), plant_misalignment(kind, amount, scene()))
+    back = warp_bicubic(moved, undo_misalignment(kind, amount, torch.zeros(1, 2, *SIZE)))
     inner = (..., slice(8, -8), slice(8, -8))
     assert (back - scene())[inner].abs().mean() < 0.003
     assert (moved - scene())[inner].abs().mean() > 0.03
@@ -52,8 +52,8 @@ def test_what_was_planted_is_undone(kind: str, amount: float) -> None:
 def test_a_point_moves_to_the_right_by_the_shift_and_outwards_by_the_zoom() -> None:
     point = torch.zeros(1, 3, 41, 41)
     point[..., 20, 30] = 1
-    shifted = sampled_at(point, plant_misalignment("shift", 4.0, point))
-    zoomed = sampled_at(point, plant_misalignment("zoom", 0.1, point))
+    shifted = warp_bicubic(point, plant_misalignment("shift", 4.0, point))
+    zoomed = warp_bicubic(point, plant_misalignment("zoom", 0.1, point))
     assert divmod(int(shifted[0, 0].argmax()), 41) == (20, 34)
     assert divmod(int(zoomed[0, 0].argmax()), 41) == (20, 31)
 
@@ -61,7 +61,7 @@ def test_a_point_moves_to_the_right_by_the_shift_and_outwards_by_the_zoom() -> N
 def test_the_score_falls_with_what_is_planted_and_alignment_brings_it_back() -> None:
     flow = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, *SIZE)
     output = Candidate("deblurred", "run", scene())
-    found = summarise(probes_of("p", truth(flow), [output], CONFIG), []).means
+    found = summarise(score_planted("p", truth(flow), [output], CONFIG), []).means
     scores = {(one.kind, one.amount, one.protocol): one.psnr_db for one in found}
     assert len(scores) == 4 * 4
     for kind, amount in (("shift", 3.0), ("zoom", 0.02)):
@@ -77,7 +77,7 @@ def test_the_loss_follows_the_flow_where_nothing_is_aligned_and_not_where_it_is(
     across = torch.linspace(0, 4, SIZE[1]).expand(1, 1, *SIZE)
     flow = torch.cat([across, torch.zeros_like(across)], 1)
     noise = 0.03 * torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(5))
-    blocks = blocks_of("p", truth(flow), Candidate("deblurred", "run", scene() + noise))
+    blocks = measure_blocks("p", truth(flow), Candidate("deblurred", "run", scene() + noise))
     assert len(blocks) == 5 * 6
     assert blocks[1].flow_px == pytest.approx(float(across[0, 0, 0, 32:64].mean()))
     unwarped, aligned = summarise([], blocks).correlations

@@ -19,13 +19,13 @@ from jdrl.checkpoints import checkpoint
 from jdrl.config import EvaluateConfig
 from jdrl.data.batch import Batch
 from jdrl.evaluation.comparison import RankedScore
-from jdrl.evaluation.page import render
-from jdrl.evaluation.pictures import crop_window
+from jdrl.evaluation.page import render_page
+from jdrl.evaluation.pictures import compare_crop, largest_gain_window
 from jdrl.evaluation.protocols import official_pair
-from jdrl.evaluation.results import Model
-from jdrl.evaluation.scores import Candidate, Metrics
-from jdrl.evaluation.stage import Evaluation, Score, evaluate, notes, scores_of, whole_pair
-from jdrl.evaluation.tables import tables
+from jdrl.evaluation.results import CheckpointInfo, EvaluationResult
+from jdrl.evaluation.scores import Candidate, PerceptualMetrics, Score
+from jdrl.evaluation.stage import EvaluationOptions, build_notes, evaluate, read_pair, score_pair
+from jdrl.evaluation.tables import build_tables
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.pwcnet import PWCNet
 from jdrl.networks import build_network
@@ -42,8 +42,8 @@ CONFIG = EvaluateConfig(device="cpu", pictures=1, picture_crop=48)
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
     """A checkpoint whose network returns its input."""
-    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
-    checkpoint.save(tmp_path / "run", header, build_network("nafnet", **OPTIONS).state_dict(), {})
+    header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
+    checkpoint.save_checkpoint(tmp_path / "run", header, build_network("nafnet", **OPTIONS).state_dict(), {})
     return tmp_path / "run"
 
 
@@ -71,9 +71,9 @@ def shifting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint whose network moves its input two pixels to the right."""
     (tmp_path / "shifting.py").write_text(SHIFTING)
     monkeypatch.syspath_prepend(tmp_path)
-    header = checkpoint.Header(7, "shifting:factory", {}, Encoding.SRGB8, "0" * 64, {})
+    header = checkpoint.CheckpointHeader(7, "shifting:factory", {}, Encoding.SRGB8, "0" * 64, {})
     weights = build_network("shifting:factory").state_dict()
-    checkpoint.save(tmp_path / "moved", header, weights, {})
+    checkpoint.save_checkpoint(tmp_path / "moved", header, weights, {})
     return tmp_path / "moved"
 
 
@@ -83,7 +83,7 @@ def still(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return torch.zeros(first.shape[0], 2, *first.shape[-2:])
 
 
-def found(evaluation: Evaluation, image: str, protocol: str) -> Score:
+def found(evaluation: EvaluationResult, image: str, protocol: str) -> Score:
     (score,) = [score for score in evaluation.images if (score.image, score.protocol) == (image, protocol)]
     return score
 
@@ -160,14 +160,15 @@ def test_a_data_set_without_the_split_is_refused(
 def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(
     make_shards: Callable[..., Path], tmp_path: Path
 ) -> None:
-    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.LINEAR16, "0" * 64, {})
-    checkpoint.save(tmp_path / "run", header, build_network("nafnet", **OPTIONS).state_dict(), {})
+    header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.LINEAR16, "0" * 64, {})
+    checkpoint.save_checkpoint(tmp_path / "run", header, build_network("nafnet", **OPTIONS).state_dict(), {})
     pictures = []
     for encoding in (Encoding.LINEAR16, Encoding.SRGB8):
         folder = make_shards(tmp_path / encoding, scenes={"test": 1}, encoding=encoding, size=(64, 64))
         with ShardReader(folder) as reader:
-            truth = whole_pair(reader, "scene-00")
-        pictures.append(crop_window("scene-00", truth, truth.blur, 64, encoding).input.astype(int))
+            truth = read_pair(reader, "scene-00")
+        window = largest_gain_window(truth, truth.blur, 64)
+        pictures.append(compare_crop("scene-00", truth, truth.blur, window, encoding).input.astype(int))
     assert abs(pictures[0] - pictures[1]).max() <= 1
     assert evaluate(tmp_path / "run", tmp_path / "linear16", tmp_path / "out", CONFIG).domain == "linear light"
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["domain"] == "linear light"
@@ -186,7 +187,7 @@ def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_t
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1, "test": 3}, size=(112, 208))
     checkpoints = [identity, shifting]
-    evaluation = evaluate(checkpoints, folder, tmp_path / "out", CONFIG, network="shifting:factory")
+    evaluation = evaluate(checkpoints, folder, tmp_path / "out", CONFIG, EvaluationOptions(network="shifting:factory"))
     first, second = ["run/step-00000001", "moved/step-00000007"]
     assert [(model.label, model.step) for model in evaluation.models] == [(first, 1), (second, 7)]
     means = {row.checkpoint: row for row in evaluation.drifts if row.pair == "mean"}
@@ -209,13 +210,13 @@ def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_t
 
 def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> None:
     label = "my-run-of-tuesday/step-00200000"
-    models = tuple(Model(name, 1, "nafnet") for name in ("first", label))
+    models = tuple(CheckpointInfo(name, 1, "nafnet") for name in ("first", label))
     row = RankedScore(label, "deblurred", "aligned", "ssim", 9, 0.8, 0.7, 0.9, -0.0123, -0.0234, -0.0012)
     report = Report("evaluate", 9, 9, 0, {}, 1.0)
-    evaluation = Evaluation(report, "", 1, "test", "srgb8", "sRGB", (), (), models, (row,), (), None, ())
+    evaluation = EvaluationResult(report, "", 1, "test", "srgb8", "sRGB", (), (), models, (row,), (), None, ())
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(list(tables(evaluation))[-1])
+        console.print(list(build_tables(evaluation))[-1])
     lines = [[cell.strip() for cell in line.split("│")] for line in captured.get().splitlines() if "│" in line]
     told = ["".join(cells) for cells in zip(*lines, strict=True)]
     assert label in told
@@ -225,7 +226,7 @@ def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> 
 def test_the_same_scores_in_the_same_bytes_every_time(identity: Path, shards: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"planted_shifts_px": (2.0,), "planted_zooms": (0.01,)})
     for name in ("one", "two"):
-        evaluate(identity, shards, tmp_path / name, config, misalignment=True)
+        evaluate(identity, shards, tmp_path / name, config, EvaluationOptions(misalignment=True))
     names = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
     assert {"misalignment.csv", "misalignment.png", "evaluation.html", "drift.csv"} <= {str(name) for name in names}
     for name in names:
@@ -235,9 +236,9 @@ def test_the_same_scores_in_the_same_bytes_every_time(identity: Path, shards: Pa
 def test_the_official_protocol_scores_every_pixel_against_the_frame_warped_to_the_output(
     identity: Path, shards: Path, tmp_path: Path
 ) -> None:
-    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG, official=still)
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG, EvaluationOptions(official=still))
     with ShardReader(shards, split="test") as reader:
-        truth = whole_pair(reader, "scene-03")
+        truth = read_pair(reader, "scene-03")
     output, target = official_pair(truth.blur, truth.sharp, still)
     expected = -10 * np.log10(float((output - target).double().square().mean()))
     assert found(evaluation, "deblurred", "official").psnr_db == pytest.approx(expected, abs=1e-4)
@@ -250,7 +251,9 @@ def test_the_official_protocol_takes_pwc_net_from_a_file(identity: Path, shards:
     weights = tmp_path / "pwcnet.pth"
     torch.save(PWCNet().state_dict(), weights)
     evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG.model_copy(update={"pwcnet": weights}))
-    estimated = evaluate(identity, shards, tmp_path / "same", CONFIG, official=flow_estimator("pwcnet", weights))
+    estimated = evaluate(
+        identity, shards, tmp_path / "same", CONFIG, EvaluationOptions(official=flow_estimator("pwcnet", weights))
+    )
     score, same = (found(one, "deblurred", "official") for one in (evaluation, estimated))
     assert score.psnr_db is not None
     assert score == same
@@ -270,7 +273,7 @@ def test_a_change_of_brightness_costs_nothing_once_colours_are_fitted() -> None:
     sharp = 0.1 + 0.8 * sharp.repeat_interleave(16, 3)
     everywhere = torch.ones(1, 1, 128, 128)
     truth = Batch(0.7 * sharp, sharp, sharp, everywhere, torch.zeros(1, 2, 128, 128), everywhere)
-    scores = scores_of("p", truth, [Candidate("deblurred", "run", 0.7 * sharp)], Metrics(), None)
+    scores = score_pair("p", truth, [Candidate("deblurred", "run", 0.7 * sharp)], PerceptualMetrics(), None)
     for score in scores:
         assert score.psnr_db < 20
         assert score.psnr_colour_db > 40
@@ -281,15 +284,17 @@ def test_perceptual_distances_stand_beside_the_others_and_do_not_see_invalid_pix
         return (first - second).abs().amax((1, 2, 3))
 
     with ShardReader(shards, split="test") as reader:
-        truth = whole_pair(reader, "scene-03")
+        truth = read_pair(reader, "scene-03")
     spoiled = truth.blur.where(truth.valid > 0.5, 5.0)
-    (_, _, _, score) = scores_of("p", truth, [Candidate("deblurred", "run", spoiled)], Metrics(lpips=largest), None)
+    (_, _, _, score) = score_pair(
+        "p", truth, [Candidate("deblurred", "run", spoiled)], PerceptualMetrics(lpips=largest), None
+    )
     assert 0 < score.lpips < 1
     assert score.dists is None
 
 
 def test_only_the_perceptual_distance_without_weights_is_said_to_be_left_out() -> None:
-    (told,) = notes(Metrics(lpips=lambda first, second: first), official=True, unaligned=0)
+    (told,) = build_notes(PerceptualMetrics(lpips=lambda first, second: first), official=True, unaligned=0)
     assert "DISTS" in told
     assert "LPIPS" not in told
 
@@ -304,7 +309,9 @@ def test_no_name_in_the_page_becomes_markup(identity: Path, shards: Path, tmp_pa
     hostile = "<script>document.title='owned'</script>"
     images = tuple(replace(score, pair=hostile) for score in evaluation.images)
     models = tuple(replace(model, label=hostile) for model in evaluation.models)
-    page = render(replace(evaluation, images=images, models=models, split=hostile, notes=(hostile,)), [], 1.0, None)
+    page = render_page(
+        replace(evaluation, images=images, models=models, split=hostile, notes=(hostile,)), [], 1.0, None
+    )
     assert hostile not in page
     assert page.count("&lt;script&gt;document.title") > 4
 

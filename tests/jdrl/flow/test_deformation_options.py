@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from jdrl.config import TrainConfig
-from jdrl.data.crops import read_crop
+from jdrl.data.aligned_crops import read_crop
 from jdrl.flow.pwcnet import PWCNet
-from jdrl.training.step import deformation_of
+from jdrl.training.step import estimate_deformation
 from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError
 from sdd_toolkit.shards.reader import ShardReader
@@ -58,12 +58,12 @@ def still(first: Tensor, second: Tensor) -> Tensor:
 def test_the_stored_field_and_the_margin_reach_the_joint_loss(shards: Path, tiny: TrainConfig) -> None:
     with ShardReader(shards, split="train") as reader:
         batch = read_crop(reader, "scene-00", 32, 48, 32)
-    cached = deformation_of(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "cached"}), still)
+    cached = estimate_deformation(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "cached"}), still)
     assert torch.equal(cached.target, batch.sharp_on_blur)
     assert cached.target_mask.min() > 0.999
     assert (cached.to_deblurred[:, 0] == -2).all()
     assert (cached.to_deblurred[:, 1] == 1).all()
-    plain = deformation_of(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "pyramid"}), still)
+    plain = estimate_deformation(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "pyramid"}), still)
     assert torch.equal(plain.target, batch.sharp)
 
 

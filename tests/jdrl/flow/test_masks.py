@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jdrl.flow.masks import consistency_mask, official_mask, photometric_mask
-from jdrl.flow.warping import in_bounds
+from jdrl.flow.warping import in_bounds_mask
 from tests.jdrl.flow.test_estimators import scene
 from tests.jdrl.flow.test_warping import constant_flow, zoom_flow
 
 
 def test_agreeing_flows_are_trusted_and_the_frame_edge_is_not() -> None:
     there = constant_flow(3, 2, (64, 64))
-    mask = consistency_mask(there, -there) * in_bounds(there)
+    mask = consistency_mask(there, -there) * in_bounds_mask(there)
     assert mask[..., :62, :61].min() > 0.999
     assert mask[..., 62:, :].max() == 0
 

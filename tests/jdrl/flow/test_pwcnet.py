@@ -8,7 +8,7 @@ import torch
 
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.pwcnet import PWCNet, convert_state_dict, cost_volume
-from jdrl.networks import names
+from jdrl.networks import network_names
 from sdd_toolkit.errors import CheckpointError
 from tests.jdrl.networks.test_networks import deterministic_weights, golden
 
@@ -68,4 +68,4 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_it_is_not_offered_as_a_deblurring_network() -> None:
-    assert "pwcnet" not in names()
+    assert "pwcnet" not in network_names()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.flow.warping import composed, in_bounds, inverse, sampled, warp
+from jdrl.flow.warping import compose_flows, in_bounds_mask, invert_flow, warp, warp_approximately
 
 
 def constant_flow(x: float, y: float, size: tuple[int, int]) -> Tensor:
@@ -64,17 +64,17 @@ def test_a_flow_of_another_size_is_refused() -> None:
 
 
 def test_in_bounds_drops_exactly_the_columns_that_leave_the_frame() -> None:
-    inside = in_bounds(constant_flow(2.5, 0, (6, 10)))
+    inside = in_bounds_mask(constant_flow(2.5, 0, (6, 10)))
     assert inside[0, 0, 0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
-    assert in_bounds(torch.zeros(1, 2, 6, 10)).min() == 1
+    assert in_bounds_mask(torch.zeros(1, 2, 6, 10)).min() == 1
 
 
 def test_a_margin_of_the_image_is_sampled_where_the_flow_leaves_its_grid() -> None:
     wide = torch.rand(1, 3, 20, 26)
     moved = warp(wide, constant_flow(-4, 5, (10, 16)), margin_px=5)
     assert torch.equal(moved, wide[..., 10:20, 1:17])
-    assert in_bounds(constant_flow(-4, 5, (10, 16)), -5).min() == 1
-    assert in_bounds(constant_flow(-6, 0, (10, 16)), -5)[0, 0, 0].tolist() == [0] + [1] * 15
+    assert in_bounds_mask(constant_flow(-4, 5, (10, 16)), -5).min() == 1
+    assert in_bounds_mask(constant_flow(-6, 0, (10, 16)), -5)[0, 0, 0].tolist() == [0] + [1] * 15
 
 
 def as_the_published_code(image: Tensor, flow: Tensor) -> Tensor:
@@ -103,21 +103,21 @@ def test_the_official_warp_zooms_where_the_exact_one_stands_still() -> None:
 def test_fields_of_their_own_are_sampled_like_images() -> None:
     torch.manual_seed(0)
     image, flow = torch.rand(2, 2, 40, 50), 5 * torch.randn(2, 2, 40, 50)
-    torch.testing.assert_close(sampled(image, flow), warp(image, flow), rtol=0, atol=1e-4)
-    assert sampled(torch.rand(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)).isfinite().all()
+    torch.testing.assert_close(warp_approximately(image, flow), warp(image, flow), rtol=0, atol=1e-4)
+    assert warp_approximately(torch.rand(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)).isfinite().all()
 
 
 def test_two_zooms_follow_one_another() -> None:
-    together = composed(zoom_flow(1.02, 65), zoom_flow(1.01, 65))
+    together = compose_flows(zoom_flow(1.02, 65), zoom_flow(1.01, 65))
     torch.testing.assert_close(together[..., 4:-4, 4:-4], zoom_flow(1.02 * 1.01, 65)[..., 4:-4, 4:-4])
 
 
 def test_a_zoom_and_shift_there_and_back_is_no_motion() -> None:
     flow = zoom_flow(1.02, 128) + constant_flow(5, -4, (128, 128))
-    back = inverse(flow)
+    back = invert_flow(flow)
     expected = (torch.stack(torch.meshgrid(*(torch.arange(128.0),) * 2, indexing="xy")) - 63.5)[None] / 1.02
     shift = torch.tensor([5.0, -4.0]).view(1, 2, 1, 1) / 1.02
     torch.testing.assert_close(
         back[..., 16:-16, 16:-16], (expected * (1 - 1.02) - shift)[..., 16:-16, 16:-16], rtol=0, atol=1e-3
     )
-    assert composed(back, flow)[..., 16:-16, 16:-16].abs().max() < 1e-3
+    assert compose_flows(back, flow)[..., 16:-16, 16:-16].abs().max() < 1e-3

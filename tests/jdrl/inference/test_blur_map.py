@@ -15,7 +15,7 @@ from benchmarks import blur_map as virtual
 from jdrl.checkpoints import checkpoint
 from jdrl.commands import blurmap
 from jdrl.config import BasisName, Tiling
-from jdrl.inference.blur_map import BlurMapper, kernel_radius, map_blur_of_files, of_checkpoint
+from jdrl.inference.blur_map import BlurMapper, kernel_radius, load_blur_mapper, map_blur_of_files
 from jdrl.networks import Guide, GuidedNetwork, build_network
 from jdrl.reblurring.kernel_basis import Basis, planes
 from jdrl.reblurring.network import ReblurNetwork
@@ -32,9 +32,9 @@ def saved(folder: Path, network: ReblurNetwork, **changes: object) -> Path:
     """A checkpoint of `network` beside a deblurring network."""
     config = {"reblur_radius_px": network.radius_px, "reblur_width": network.intro.out_channels}
     config |= {"reblur_basis": network.basis, "reblur_scale": network.scale, **changes}
-    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, config)
-    training = {**checkpoint.flattened("reblur", network.state_dict()), "optimiser.0.step": torch.ones(1)}
-    checkpoint.save(folder, header, build_network("nafnet", **OPTIONS).state_dict(), training)
+    header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, config)
+    training = {**checkpoint.add_prefix("reblur", network.state_dict()), "optimiser.0.step": torch.ones(1)}
+    checkpoint.save_checkpoint(folder, header, build_network("nafnet", **OPTIONS).state_dict(), training)
     return folder
 
 
@@ -55,7 +55,7 @@ def photograph(path: Path, size: tuple[int, int] = (33, 47)) -> Path:
 def test_the_map_of_a_photograph_is_the_radius_of_its_kernels_in_pixels(tmp_path: Path) -> None:
     model = saved(tmp_path / "model", always(6))
     report, failures = map_blur_of_files(
-        of_checkpoint(model, SMALL), [photograph(tmp_path / "a.png")], tmp_path / "out"
+        load_blur_mapper(model, SMALL), [photograph(tmp_path / "a.png")], tmp_path / "out"
     )
     assert failures == ()
     assert report.outputs == (str(tmp_path / "out" / "a_blurmap.tif"),)
@@ -81,15 +81,15 @@ def test_a_guided_networks_own_estimator_tells_the_map_at_sight(tmp_path: Path) 
     guide = Guide(radius_px=7, width=4)
     network = GuidedNetwork(build_network("nafnet", **OPTIONS), guide)
     torch.nn.init.normal_(network.estimator.head.weight)
-    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {"crop": 32}, guide=guide)
-    checkpoint.save(tmp_path / "model", header, network.state_dict(), {"optimiser.0.step": torch.ones(1)})
-    mapper = of_checkpoint(tmp_path / "model", Tiling(tile=256, overlap=128, device="cpu"))
+    header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {"crop": 32}, guide=guide)
+    checkpoint.save_checkpoint(tmp_path / "model", header, network.state_dict(), {"optimiser.0.step": torch.ones(1)})
+    mapper = load_blur_mapper(tmp_path / "model", Tiling(tile=256, overlap=128, device="cpu"))
     image = torch.rand(3, 300, 60)
     with torch.no_grad():
-        whole = network.estimator.radius_px(image[None])[0, 0]
-    assert mapper.largest_px == 7
+        whole = network.estimator.estimate_radius_px(image[None])[0, 0]
+    assert mapper.max_radius_px == 7
     assert whole.std() > 0.05
-    torch.testing.assert_close(mapper.radius_px(image), whole, rtol=0, atol=1e-3)
+    torch.testing.assert_close(mapper.estimate_radius_px(image), whole, rtol=0, atol=1e-3)
 
 
 def test_the_picture_has_the_colours_of_small_and_large_radii(tmp_path: Path) -> None:
@@ -126,15 +126,15 @@ def test_the_command_tells_what_it_did_and_fails_where_a_file_did(tmp_path: Path
 
 def test_a_checkpoint_of_before_there_were_bases_has_hats(tmp_path: Path) -> None:
     network = ReblurNetwork(3, 4)
-    header = checkpoint.Header(
+    header = checkpoint.CheckpointHeader(
         1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {"reblur_radius_px": 3, "reblur_width": 4}
     )
     weights = build_network("nafnet", **OPTIONS).state_dict()
-    checkpoint.save(tmp_path, header, weights, checkpoint.flattened("reblur", network.state_dict()))
-    estimator = of_checkpoint(tmp_path, SMALL)
+    checkpoint.save_checkpoint(tmp_path, header, weights, checkpoint.add_prefix("reblur", network.state_dict()))
+    estimator = load_blur_mapper(tmp_path, SMALL)
     # Three quarters of the weight in the delta: a radius below two.
-    assert estimator.largest_px == 3
-    assert 0 < float(estimator.radius_px(torch.rand(3, 16, 16)).max()) < 2
+    assert estimator.max_radius_px == 3
+    assert 0 < float(estimator.estimate_radius_px(torch.rand(3, 16, 16)).max()) < 2
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_a_header_that_does_not_fit_its_weights_is_named(
 ) -> None:
     saved(tmp_path, ReblurNetwork(7, 4), **changes)
     with pytest.raises(CheckpointError, match=words):
-        of_checkpoint(tmp_path, SMALL)
+        load_blur_mapper(tmp_path, SMALL)
 
 
 def test_a_checkpoint_without_a_reblurring_network_says_so(tmp_path: Path) -> None:
-    header = checkpoint.Header(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
-    checkpoint.save(tmp_path, header, build_network("nafnet", **OPTIONS).state_dict(), {})
+    header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.SRGB8, "0" * 64, {})
+    checkpoint.save_checkpoint(tmp_path, header, build_network("nafnet", **OPTIONS).state_dict(), {})
     with pytest.raises(CheckpointError, match="holds no reblurring network"):
-        of_checkpoint(tmp_path, SMALL)
+        load_blur_mapper(tmp_path, SMALL)
 
 
 def test_a_network_that_never_saw_a_radius_tells_the_virtual_cameras() -> None:

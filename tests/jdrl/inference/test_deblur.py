@@ -14,7 +14,8 @@ from torch import nn
 from jdrl.checkpoints import checkpoint
 from jdrl.checkpoints.deblurrer import of_checkpoint
 from jdrl.config import DeblurConfig
-from jdrl.inference.deblur import deblur, deblur_files, spans
+from jdrl.inference.deblur import deblur, deblur_files
+from jdrl.inference.tiles import tile_spans
 from jdrl.networks import NAFNet, build_network, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
 from sdd_toolkit.formats.decoding import read_image
@@ -46,8 +47,8 @@ def saved_network(run_path: Path, encoding: Encoding, brighter: float = 0.125) -
     network = build_network("nafnet", **options)
     assert isinstance(network, NAFNet)
     network.ending.bias.data.fill_(brighter)
-    header = checkpoint.Header(1, "nafnet", options, encoding, "0" * 64, {})
-    checkpoint.save(run_path, header, network.state_dict(), {})
+    header = checkpoint.CheckpointHeader(1, "nafnet", options, encoding, "0" * 64, {})
+    checkpoint.save_checkpoint(run_path, header, network.state_dict(), {})
     return run_path
 
 
@@ -86,11 +87,11 @@ def test_the_whole_image_is_the_networks_own_answer() -> None:
 
 
 def test_tiles_cover_a_side_evenly_with_at_least_the_overlap() -> None:
-    assert spans(100, 0, 8, 1) == [(0, 100)]
-    assert spans(100, 100, 8, 1) == [(0, 100)]
-    assert spans(100, 64, 16, 1) == [(0, 64), (36, 100)]
+    assert tile_spans(100, 0, 8, 1) == [(0, 100)]
+    assert tile_spans(100, 100, 8, 1) == [(0, 100)]
+    assert tile_spans(100, 64, 16, 1) == [(0, 64), (36, 100)]
     for length in range(65, 400, 7):
-        tiles = spans(length, 64, 16, 8)
+        tiles = tile_spans(length, 64, 16, 8)
         assert tiles[0][0] == 0
         assert tiles[-1][1] == length
         assert all(first % 8 == 0 and end - first <= 64 for first, end in tiles)
@@ -100,7 +101,7 @@ def test_tiles_cover_a_side_evenly_with_at_least_the_overlap() -> None:
 @pytest.mark.parametrize("tile", [1, 10, 17])
 def test_tiles_smaller_than_the_step_between_them_leave_no_gap(tile: int) -> None:
     for length in range(1, 100, 7):
-        tiles = spans(length, tile, tile // 2, 16)
+        tiles = tile_spans(length, tile, tile // 2, 16)
         assert tiles[0][0] == 0
         assert tiles[-1][1] == length
         assert all(after[0] <= before[1] < after[1] for before, after in pairwise(tiles))

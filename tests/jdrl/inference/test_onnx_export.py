@@ -10,13 +10,13 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
+from jdrl import commands
 from jdrl.checkpoints import checkpoint
 from jdrl.checkpoints.deblurrer import Deblurrer
-from jdrl.commands import export_onnx
 from jdrl.config import Fusion
-from jdrl.inference.onnx_export import export
-from jdrl.networks import build_network, localised
-from jdrl.networks.guidance import Guide, guided, unguided
+from jdrl.inference.onnx_export import export_onnx
+from jdrl.networks import build_network, localise
+from jdrl.networks.guidance import Guide, add_guide, unwrap_guide
 from sdd_toolkit.errors import InputError, MissingExtraError
 from sdd_toolkit.imaging.encoding import Encoding
 
@@ -57,7 +57,7 @@ def test_the_file_answers_as_the_network_at_any_size(tmp_path: Path, name: str) 
     import onnxruntime
 
     network = lively("nafnet", **NAFNET) if name == "nafnet" else TwoStages().eval()
-    exported = export(Deblurrer(localised(network, 64), Encoding.LINEAR16, 64), tmp_path / "model.onnx")
+    exported = export_onnx(Deblurrer(localise(network, 64), Encoding.LINEAR16, 64), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     image = torch.rand(1, 3, 54, 88)
     (answer,) = session.run(["deblurred"], {"blurred": image.numpy()})
@@ -79,16 +79,16 @@ def test_the_file_answers_as_the_network_at_any_size(tmp_path: Path, name: str) 
 def test_a_guided_network_is_exported_with_its_estimator(tmp_path: Path, fusion: Fusion) -> None:
     import onnxruntime
 
-    network = guided(build_network("nafnet", **NAFNET), Guide(3, 4, fusion)).eval()
+    network = add_guide(build_network("nafnet", **NAFNET), Guide(3, 4, fusion)).eval()
     torch.manual_seed(0)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    exported = export(Deblurrer(network, Encoding.SRGB8, None), tmp_path / "model.onnx")
+    exported = export_onnx(Deblurrer(network, Encoding.SRGB8, None), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     image = torch.rand(1, 3, 54, 88)
     (answer,) = session.run(["deblurred"], {"blurred": image.numpy()})
     with torch.no_grad():
-        expected, alone = network(image)[0].clamp(0, 1), unguided(network)(image)
+        expected, alone = network(image)[0].clamp(0, 1), unwrap_guide(network)(image)
     assert (expected - alone.clamp(0, 1)).abs().max() > 1 / 255
     assert (torch.from_numpy(answer) - expected).abs().max() < 0.1 / 255
 
@@ -107,16 +107,16 @@ class Deciding(nn.Module):
 @pytest.mark.usefixtures("exporter")
 def test_a_network_that_cannot_be_exported_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be exported to ONNX"):
-        export(Deblurrer(Deciding(), Encoding.SRGB8, None), tmp_path / "model.onnx")
+        export_onnx(Deblurrer(Deciding(), Encoding.SRGB8, None), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("exporter")
 def test_the_command_says_how_well_the_file_answers(tmp_path: Path) -> None:
     network = lively("nafnet", **NAFNET)
-    header = checkpoint.Header(1, "nafnet", dict(NAFNET), Encoding.SRGB8, "0" * 64, {"crop": 32})
-    run = checkpoint.save(tmp_path / "run", header, network.state_dict(), {"x": torch.ones(1)})
-    told = CliRunner().invoke(export_onnx, [str(run), "--out", str(tmp_path / "a.onnx"), "--json"])
+    header = checkpoint.CheckpointHeader(1, "nafnet", dict(NAFNET), Encoding.SRGB8, "0" * 64, {"crop": 32})
+    run = checkpoint.save_checkpoint(tmp_path / "run", header, network.state_dict(), {"x": torch.ones(1)})
+    told = CliRunner().invoke(commands.export_onnx, [str(run), "--out", str(tmp_path / "a.onnx"), "--json"])
     assert told.exit_code == 0, told.output
     facts = json.loads(told.stdout)
     assert (facts["path"], facts["size_multiple"]) == (str(tmp_path / "a.onnx"), 2)
@@ -125,16 +125,16 @@ def test_the_command_says_how_well_the_file_answers(tmp_path: Path) -> None:
 
 
 def test_without_the_exporter_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jdrl.inference import onnx_export
+    from jdrl.inference import onnx_export as module
 
-    monkeypatch.setattr(onnx_export, "find_spec", lambda package: None)
+    monkeypatch.setattr(module, "find_spec", lambda package: None)
     with pytest.raises(MissingExtraError) as caught:
-        export(Deblurrer(Deciding(), Encoding.SRGB8, None), tmp_path / "model.onnx")
+        export_onnx(Deblurrer(Deciding(), Encoding.SRGB8, None), tmp_path / "model.onnx")
     assert 'sdd-toolkit[onnx]"' in caught.value.hint
 
 
 @pytest.mark.parametrize("arguments", [[], ["run", "--weights", "x.pth"]])
 def test_either_a_checkpoint_or_weights_are_wanted(arguments: list[str]) -> None:
-    told = CliRunner().invoke(export_onnx, [*arguments, "--out", "model.onnx"])
+    told = CliRunner().invoke(commands.export_onnx, [*arguments, "--out", "model.onnx"])
     assert told.exit_code == 2
     assert "either a checkpoint or --weights" in told.output

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur
-from jdrl.inference.tiles import MEMORY_BYTES, tiling
-from jdrl.networks import build_network, localised
+from jdrl.inference.tiles import MEMORY_BYTES, choose_tiling
+from jdrl.networks import build_network, localise
 from jdrl.networks.memory import peak_bytes
 
 
@@ -42,7 +42,7 @@ def test_the_tile_is_the_largest_that_fits_and_smaller_for_hungry_networks() -> 
     tiles = []
     for options in ({"width": 64}, {"width": 128}):
         network = build_network("unet", **options)
-        tile, _ = tiling(network, DeblurConfig())
+        tile, _ = choose_tiling(network, DeblurConfig())
         fits, one_larger = peak_bytes(network, tile, tile), peak_bytes(network, tile + 64, tile + 64)
         assert fits is not None
         assert one_larger is not None
@@ -53,8 +53,8 @@ def test_the_tile_is_the_largest_that_fits_and_smaller_for_hungry_networks() -> 
 
 def test_a_localised_networks_tile_fits_with_its_windows() -> None:
     network = build_network("restormer", blocks=[0, 1, 0, 0], refinement_blocks=1)
-    local = localised(network, 512)
-    tile, _ = tiling(local, DeblurConfig())
+    local = localise(network, 512)
+    tile, _ = choose_tiling(local, DeblurConfig())
     peak, plain = peak_bytes(local, tile, tile), peak_bytes(network, tile, tile)
     assert peak is not None
     assert plain is not None
@@ -62,15 +62,15 @@ def test_a_localised_networks_tile_fits_with_its_windows() -> None:
 
 
 def test_what_is_configured_wins() -> None:
-    assert tiling(Doubling(), DeblurConfig(tile=0)) == (0, 0)
-    assert tiling(Doubling(), DeblurConfig(tile=512)) == (512, 80)
-    assert tiling(Doubling(), DeblurConfig(tile=64)) == (64, 32)
-    assert tiling(Doubling(), DeblurConfig(tile=64, overlap=0)) == (64, 0)
-    assert tiling(Doubling(), DeblurConfig(overlap=9000)) == (18000, 9000)
+    assert choose_tiling(Doubling(), DeblurConfig(tile=0)) == (0, 0)
+    assert choose_tiling(Doubling(), DeblurConfig(tile=512)) == (512, 80)
+    assert choose_tiling(Doubling(), DeblurConfig(tile=64)) == (64, 32)
+    assert choose_tiling(Doubling(), DeblurConfig(tile=64, overlap=0)) == (64, 0)
+    assert choose_tiling(Doubling(), DeblurConfig(overlap=9000)) == (18000, 9000)
 
 
 def test_the_overlap_covers_the_reach_on_both_sides() -> None:
-    assert tiling(build_network("unet", width=1), DeblurConfig(tile=1024))[1] == 312
+    assert choose_tiling(build_network("unet", width=1), DeblurConfig(tile=1024))[1] == 312
 
 
 class Unforeseen(nn.Module):
@@ -86,13 +86,13 @@ class Unforeseen(nn.Module):
 
 def test_a_network_whose_memory_nobody_knows_gets_tiles_of_1024() -> None:
     assert peak_bytes(Unforeseen(), 8, 8) is None
-    assert tiling(Unforeseen(), DeblurConfig()) == (1024, 128)
+    assert choose_tiling(Unforeseen(), DeblurConfig()) == (1024, 128)
 
 
 def test_a_networks_own_reach_is_all_that_a_tile_needs() -> None:
     torch.manual_seed(0)
     network, image = Narrow().eval(), torch.rand(3, 100, 150)
-    tile, overlap = tiling(network, DeblurConfig(tile=64))
+    tile, overlap = choose_tiling(network, DeblurConfig(tile=64))
     whole = deblur(network, image, tile=0, overlap=0)
     assert overlap == 16
     assert (whole - deblur(network, image, tile=tile, overlap=overlap)).abs().max() < 1e-5

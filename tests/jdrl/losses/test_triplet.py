@@ -9,7 +9,7 @@ from torch import Tensor
 from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
 from jdrl.losses.joint import charbonnier
-from jdrl.losses.triplet import PseudoLabel, confidence, estimator_loss, pseudo_label
+from jdrl.losses.triplet import PseudoLabel, estimator_loss, label_confidence, pseudo_label
 from jdrl.reblurring.blur_estimator import BlurEstimator
 from jdrl.reblurring.network import ReblurNetwork
 from jdrl.reblurring.reblur import coc_radius_px, reblur
@@ -40,7 +40,7 @@ def test_texture_that_reblurs_to_the_input_is_trusted_and_flat_or_misfitting_are
     reblurred = reblur(sharp, one_ring(2, (32, 96)))
     blurred = reblurred.clone()
     blurred[..., 64:] += 0.2
-    trust = confidence(sharp, blurred, reblurred)
+    trust = label_confidence(sharp, blurred, reblurred)
     assert trust.shape == (1, 1, 32, 96)
     assert trust[..., 4:28].min() > 0.9
     assert trust[..., 36:60].max() < 1e-6
@@ -147,6 +147,6 @@ def test_from_the_labels_of_reblurring_it_learns_the_blur_of_frames_it_has_never
             loss.backward()
             optimiser.step()
     with torch.no_grad():
-        found = [rank_correlation(estimator.radius_px(blurred), truth) for blurred, _, truth in unseen]
+        found = [rank_correlation(estimator.estimate_radius_px(blurred), truth) for blurred, _, truth in unseen]
     # 0.54, 0.51 and 0.64 when this was written.
     assert min(found) > 0.3

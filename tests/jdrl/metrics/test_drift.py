@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks import drift as planted
-from jdrl.metrics.drift import drift
+from jdrl.metrics.drift import estimate_drift
 
 SIZE = (288, 384)
 
@@ -49,7 +49,7 @@ def photograph(
 def test_a_planted_shift_is_found_to_a_tenth_of_a_pixel_whatever_the_blur(
     radius_px: float, shift_px: tuple[float, float]
 ) -> None:
-    found = drift(photograph(shift_px=shift_px), photograph(radius_px))
+    found = estimate_drift(photograph(shift_px=shift_px), photograph(radius_px))
     errors = np.hypot(*(found.field - np.float32(shift_px)).transpose(2, 0, 1))
     assert np.isfinite(errors).mean() > 0.9
     assert np.nanmean(errors) < 0.1
@@ -57,7 +57,7 @@ def test_a_planted_shift_is_found_to_a_tenth_of_a_pixel_whatever_the_blur(
 
 
 def test_a_zoom_of_one_per_cent_is_found_block_by_block() -> None:
-    found = drift(photograph(zoom=1.01), photograph(4.0))
+    found = estimate_drift(photograph(zoom=1.01), photograph(4.0))
     rows, columns = np.mgrid[0:3, 0:4] * 96 + 47.5
     expected = 0.01 * np.stack([columns - 191.5, rows - 143.5], -1)
     assert found.field.shape == (3, 4, 2)
@@ -66,7 +66,7 @@ def test_a_zoom_of_one_per_cent_is_found_block_by_block() -> None:
 
 
 def test_an_image_against_itself_has_no_drift() -> None:
-    found = drift(photograph(2.0), photograph(2.0))
+    found = estimate_drift(photograph(2.0), photograph(2.0))
     assert found.p95_px is not None
     assert found.p95_px < 0.01
 
@@ -76,7 +76,7 @@ def test_a_block_without_texture_abstains() -> None:
     flat = blurred[..., :100, :100].mean()
     noise = 0.002 * torch.randn(1, 3, 100, 100, generator=torch.Generator().manual_seed(1))
     blurred[..., :100, :100], output[..., :100, :100] = flat + noise, flat + noise.flip(-1)
-    found = drift(output, blurred)
+    found = estimate_drift(output, blurred)
     assert np.isnan(found.field[0, 0]).all()
     assert np.isfinite(found.field[2, 3]).all()
 
@@ -87,18 +87,18 @@ def test_invalid_pixels_have_no_influence_and_a_block_of_them_abstains() -> None
     valid = torch.ones(1, 1, *SIZE)
     valid[..., 20:50, 120:180] = 0
     valid[..., 96:192, 100:180] = 0
-    field = drift(output, blurred, valid).field
+    field = estimate_drift(output, blurred, valid).field
     assert field[0, 1] == pytest.approx([1, 0], abs=0.05)
     assert np.isnan(field[1, 1]).all()
-    assert drift(output, blurred, torch.zeros(1, 1, *SIZE)).mean_px is None
+    assert estimate_drift(output, blurred, torch.zeros(1, 1, *SIZE)).mean_px is None
 
 
 def test_another_picture_has_no_displacement() -> None:
-    found = drift(photograph().flip(-1), photograph(2.0))
+    found = estimate_drift(photograph().flip(-1), photograph(2.0))
     assert np.isnan(found.field[..., 0]).mean() > 0.8
 
 
 def test_a_frame_smaller_than_a_block_has_none() -> None:
-    found = drift(photograph()[..., :90, :], photograph()[..., :90, :])
+    found = estimate_drift(photograph()[..., :90, :], photograph()[..., :90, :])
     assert found.field.size == 0
     assert (found.mean_px, found.p95_px) == (None, None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jdrl.metrics.perceptual import dists_of, lpips_of
+from jdrl.metrics.perceptual import load_dists, load_lpips
 from sdd_toolkit.errors import CheckpointError
 
 VGG = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
@@ -60,7 +60,7 @@ def test_lpips_is_its_formula(tmp_path: Path) -> None:
         scaled = [(2 * image - 1 - shift[:, None, None]) / scale[:, None, None] for image in (first, second)]
         a, b = (nn.functional.normalize(features[:end](image), dim=1) for image in scaled)
         expected += ((a - b) ** 2 * head).sum(1).mean((1, 2))
-    metric = lpips_of(tmp_path / "alexnet.pth", tmp_path / "alex.pth")
+    metric = load_lpips(tmp_path / "alexnet.pth", tmp_path / "alex.pth")
     torch.testing.assert_close(metric(first, second), expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(metric(first, first), torch.zeros(2))
 
@@ -97,7 +97,7 @@ def test_dists_is_its_formula_whole_and_in_tiles(tmp_path: Path) -> None:
         expected -= (2 * mx * my + 1e-6) / (mx**2 + my**2 + 1e-6) @ weights[0]
         expected -= (2 * covariance + 1e-6) / (vx + vy + 1e-6) @ weights[1]
         start += x.shape[1]
-    metric = dists_of(tmp_path / "vgg16.pth", tmp_path / "weights.pt")
+    metric = load_dists(tmp_path / "vgg16.pth", tmp_path / "weights.pt")
     whole = metric(first, second)
     torch.testing.assert_close(whole.float(), expected, rtol=1e-3, atol=1e-6)
     metric.tile = 16
@@ -108,6 +108,6 @@ def test_a_file_that_is_another_one_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg16.pth")
     torch.save({}, tmp_path / "alex.pth")
     with pytest.raises(CheckpointError, match=r"vgg16.pth holds \(64, 3, 3, 3\) under 'features.0.weight'"):
-        lpips_of(tmp_path / "vgg16.pth", tmp_path / "alex.pth")
+        load_lpips(tmp_path / "vgg16.pth", tmp_path / "alex.pth")
     with pytest.raises(CheckpointError, match=r"vgg16.pth holds nothing under 'features.0.bias'"):
-        dists_of(tmp_path / "vgg16.pth", tmp_path / "alex.pth")
+        load_dists(tmp_path / "vgg16.pth", tmp_path / "alex.pth")

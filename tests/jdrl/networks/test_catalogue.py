@@ -18,8 +18,8 @@ from jdrl.checkpoints import checkpoint
 from jdrl.checkpoints.deblurrer import of_checkpoint, of_weights
 from jdrl.config import EvaluateConfig, TrainConfig
 from jdrl.evaluation import stage as evaluate
-from jdrl.networks import KNOWN, build_network, catalogue, names
-from jdrl.networks.listing import describe
+from jdrl.networks import BUILT_IN, build_network, catalogue, network_names
+from jdrl.networks.listing import describe_network
 from jdrl.training import train
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.formats.decoding import read_image
@@ -60,8 +60,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_every_network_of_the_toolkit_can_be_built_and_described() -> None:
-    for name in KNOWN:
-        found = describe(name)
+    for name in BUILT_IN:
+        found = describe_network(name)
         assert found.name == name
         assert found.parameters > 1e5
         assert found.gmac_per_megapixel is not None
@@ -72,10 +72,10 @@ def test_every_network_of_the_toolkit_can_be_built_and_described() -> None:
 
 
 def test_costs_are_those_counted_by_hand() -> None:
-    unet = describe("unet")
+    unet = describe_network("unet")
     assert unet.parameters == 31_033_411
     assert unet.gmac_per_megapixel == pytest.approx(834.944, rel=1e-6)
-    assert describe("nafnet64").parameters == pytest.approx(4 * describe("nafnet").parameters, rel=0.1)
+    assert describe_network("nafnet64").parameters == pytest.approx(4 * describe_network("nafnet").parameters, rel=0.1)
 
 
 def test_a_users_own_network_is_built_by_its_module_and_name(own: str) -> None:
@@ -108,16 +108,16 @@ def test_what_cannot_be_had_is_said(name: str, words: str) -> None:
 def test_an_installed_package_adds_networks_but_replaces_none(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint("brighter", own, catalogue.GROUP), EntryPoint("unet", own, catalogue.GROUP)]
     monkeypatch.setattr(catalogue, "entry_points", lambda group: points if group == catalogue.GROUP else [])
-    assert names() == (*KNOWN, "brighter")
+    assert network_names() == (*BUILT_IN, "brighter")
     assert type(build_network("brighter")).__name__ == "Brighter"
     assert type(build_network("unet")).__name__ == "UNet"
-    found = describe("brighter")
+    found = describe_network("brighter")
     assert (found.parameters, found.size_multiple, found.paper) == (9, 8, "")
 
 
 def saved(run: Path, network: str, built: nn.Module, **options: object) -> Path:
-    header = checkpoint.Header(1, network, dict(options), Encoding.SRGB8, "0" * 64, {"crop": 32})
-    return checkpoint.save(run, header, built.state_dict(), {"x": torch.ones(1)})
+    header = checkpoint.CheckpointHeader(1, network, dict(options), Encoding.SRGB8, "0" * 64, {"crop": 32})
+    return checkpoint.save_checkpoint(run, header, built.state_dict(), {"x": torch.ones(1)})
 
 
 def test_a_checkpoint_runs_somebodys_own_code_only_if_told_to(own: str, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_deblur_says_what_is_missing(tmp_path: Path, arguments: list[str], monke
 def test_the_list_of_networks_as_table_and_as_json() -> None:
     result = CliRunner().invoke(cli, ["networks", "--json"])
     assert result.exit_code == 0, result.output
-    assert [row["name"] for row in json.loads(result.stdout)] == list(names())
+    assert [row["name"] for row in json.loads(result.stdout)] == list(network_names())
     table = CliRunner().invoke(cli, ["networks"], env={"COLUMNS": "160"})
     assert "31.03 M" in table.stdout
     assert "arXiv 2111.09881" in table.stdout
@@ -205,7 +205,13 @@ def test_a_users_own_network_is_trained_evaluated_and_used(
     train.train(shards, tmp_path / "run", config)
     with pytest.raises(CheckpointError, match="somebody's own"):
         evaluate.evaluate(tmp_path / "run", shards, tmp_path / "no", EvaluateConfig(device="cpu"))
-    found = evaluate.evaluate(tmp_path / "run", shards, tmp_path / "scores", EvaluateConfig(device="cpu"), network=own)
+    found = evaluate.evaluate(
+        tmp_path / "run",
+        shards,
+        tmp_path / "scores",
+        EvaluateConfig(device="cpu"),
+        evaluate.EvaluationOptions(network=own),
+    )
     assert found.report.done == 1
     write_image(tmp_path / "a.png", np.full((13, 21, 3), 100, np.uint8))
     arguments = ["deblur", str(tmp_path / "run"), str(tmp_path / "a.png"), "--device", "cpu", "--out", str(tmp_path)]

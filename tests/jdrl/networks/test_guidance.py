@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jdrl.networks import KNOWN, Guide, GuidedNetwork, build_network, load_published, restore
-from jdrl.reblurring.blur_estimator import estimator_of
+from jdrl.networks import BUILT_IN, Guide, GuidedNetwork, build_network, load_published, restore
+from jdrl.reblurring.blur_estimator import find_estimator
 from sdd_toolkit.errors import ConfigError
 
 GUIDE = Guide(radius_px=3, width=8)
@@ -72,7 +72,7 @@ def new(name: str) -> nn.Module:
 
 
 @GUIDES
-@pytest.mark.parametrize("name", [*KNOWN, "own"])
+@pytest.mark.parametrize("name", [*BUILT_IN, "own"])
 def test_a_trained_network_answers_the_same_bits_when_it_gets_a_guide(name: str, guide: Guide) -> None:
     network = trained(new(name))
     guided = GuidedNetwork(network, guide).eval()
@@ -83,7 +83,7 @@ def test_a_trained_network_answers_the_same_bits_when_it_gets_a_guide(name: str,
 
 
 @GUIDES
-@pytest.mark.parametrize("name", [*KNOWN, "own"])
+@pytest.mark.parametrize("name", [*BUILT_IN, "own"])
 def test_after_two_steps_every_part_of_the_guide_learns_from_the_images(name: str, guide: Guide) -> None:
     guided = GuidedNetwork(trained(new(name)), guide).train()
     optimiser = torch.optim.SGD(guided.parameters(), lr=1e-6)
@@ -98,7 +98,7 @@ def test_after_two_steps_every_part_of_the_guide_learns_from_the_images(name: st
     assert {name for name, grad in parts.items() if grad is None or not grad.abs().sum() > 0} == set(head)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_two_levels_are_guided_or_as_many_as_there_are(name: str) -> None:
     network = new(name)
     levels = network.guided_levels
@@ -154,8 +154,8 @@ def test_a_guide_acts_on_the_pixels_it_looked_at_whatever_the_size(network: nn.M
 
 def test_the_estimator_is_found_in_whatever_wraps_the_network() -> None:
     guided = GuidedNetwork(new("own"), GUIDE)
-    assert estimator_of(nn.Sequential(guided)) is guided.estimator
-    assert estimator_of(new("own")) is None
+    assert find_estimator(nn.Sequential(guided)) is guided.estimator
+    assert find_estimator(new("own")) is None
 
 
 def test_a_level_that_the_network_has_not_is_named() -> None:

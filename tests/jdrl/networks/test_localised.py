@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur
-from jdrl.inference.tiles import tiling
-from jdrl.networks import Guide, Localised, NAFNet, build_network, guided, localised, restore, unguided
-from jdrl.networks.localised import MOST_WINDOWS
+from jdrl.inference.tiles import choose_tiling
+from jdrl.networks import Guide, LocalisedNetwork, NAFNet, add_guide, build_network, localise, restore, unwrap_guide
+from jdrl.networks.localised import MAX_WINDOWS
 
 SMALL: dict[str, dict[str, object]] = {
     "unet": {"width": 8},
@@ -63,8 +63,8 @@ def attentive_nafnet() -> NAFNet:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_tiles_show_no_seam_whatever_the_network(name: str) -> None:
-    network, image = localised(answering(name), 64), picture(48, 576)
-    tile, overlap = tiling(network, DeblurConfig(tile=512))
+    network, image = localise(answering(name), 64), picture(48, 576)
+    tile, overlap = choose_tiling(network, DeblurConfig(tile=512))
     whole = deblur(network, image, tile=0, overlap=0)
     tiled = deblur(network, image, tile=tile, overlap=overlap)
     assert (whole - image).std() > 10 / 255
@@ -83,7 +83,7 @@ def test_tiles_of_a_localised_nafnet_show_no_seam() -> None:
     network, image = attentive_nafnet(), torch.rand(3, 96, 288)
     image[:, :, 144:] *= 0.2
     seams = []
-    for candidate in (network, localised(network, 32)):
+    for candidate in (network, localise(network, 32)):
         whole = deblur(candidate, image, tile=0, overlap=0)
         tiled = deblur(candidate, image, tile=128, overlap=64)
         seams.append(float((whole - tiled).abs().max()))
@@ -102,8 +102,8 @@ def test_a_trained_network_shows_no_seam() -> None:
         optimiser.zero_grad()
         (network(blurred) - crop).abs().mean().backward()
         optimiser.step()
-    local, image = localised(network.eval(), 48), picture(48, 576)
-    tile, overlap = tiling(local, DeblurConfig(tile=512))
+    local, image = localise(network.eval(), 48), picture(48, 576)
+    tile, overlap = choose_tiling(local, DeblurConfig(tile=512))
     whole = deblur(local, image, tile=0, overlap=0)
     assert (whole - image).abs().max() > 5 / 255
     assert (whole - deblur(local, image, tile=tile, overlap=overlap)).abs().max() < 1 / 255
@@ -114,7 +114,7 @@ def test_a_trained_network_shows_no_seam() -> None:
 def test_windows_as_large_as_the_input_change_nothing(name: str, size: tuple[int, int]) -> None:
     network, image = answering(name), torch.rand(1, 3, *size)
     with torch.no_grad():
-        local, plain = restore(localised(network, 64), image), restore(network, image)
+        local, plain = restore(localise(network, 64), image), restore(network, image)
     assert len(local) == len(plain)
     assert all(torch.equal(*outputs) for outputs in zip(local, plain, strict=True))
 
@@ -123,8 +123,8 @@ def test_localising_leaves_the_network_and_the_names_of_its_weights_alone() -> N
     network, image = attentive_nafnet(), torch.rand(1, 3, 48, 48)
     with torch.no_grad():
         before = network(image)
-        local = localised(network, 16)
-        assert isinstance(local, Localised)
+        local = localise(network, 16)
+        assert isinstance(local, LocalisedNetwork)
         assert local.network.state_dict().keys() == network.state_dict().keys()
         assert (local(image)[0] - before).abs().max() > 1e-3
         assert torch.equal(network(image), before)
@@ -134,7 +134,7 @@ def test_localising_leaves_the_network_and_the_names_of_its_weights_alone() -> N
 @pytest.mark.parametrize("name", ["unet", "ifan"])
 def test_a_network_that_takes_no_statistics_is_returned_itself(name: str) -> None:
     network = build_network(name, **SMALL[name])
-    assert localised(network, 64) is network
+    assert localise(network, 64) is network
 
 
 class MeanOfAll(nn.Module):
@@ -150,7 +150,7 @@ class MeanOfAll(nn.Module):
 
 def test_every_pixel_is_given_the_means_of_the_windows_around_it() -> None:
     image = torch.rand(1, 3, 20, 60)
-    local = localised(MeanOfAll(), 20)
+    local = localise(MeanOfAll(), 20)
     with torch.no_grad():
         answer = local(image)[0]
     means = image.unflatten(3, (3, 20)).mean((2, 4))
@@ -162,11 +162,11 @@ def test_every_pixel_is_given_the_means_of_the_windows_around_it() -> None:
 
 
 def test_windows_of_a_long_frame_are_a_sample_of_it() -> None:
-    local = localised(MeanOfAll(), 8)
-    assert isinstance(local, Localised)
-    statistics = local.measured(torch.rand(1, 3, 8, 800))
+    local = localise(MeanOfAll(), 8)
+    assert isinstance(local, LocalisedNetwork)
+    statistics = local.measure_statistics(torch.rand(1, 3, 8, 800))
     assert statistics is not None
-    assert [tuple(values.shape) for values in statistics.values] == [(1, MOST_WINDOWS, 1, 3, 1, 1)]
+    assert [tuple(values.shape) for values in statistics.values] == [(1, MAX_WINDOWS, 1, 3, 1, 1)]
 
 
 class Flattening(nn.Module):
@@ -184,7 +184,7 @@ class Flattening(nn.Module):
 def test_where_no_map_of_means_is_taken_all_tiles_are_given_the_frames_mean() -> None:
     torch.manual_seed(0)
     network, image = Flattening().eval(), picture(64, 128)
-    local = localised(network, 32)
+    local = localise(network, 32)
     whole = deblur(local, image, tile=0, overlap=0)
     # The windows cover the frame once, so that their mean is the frame's.
     torch.testing.assert_close(whole, deblur(network, image, tile=0, overlap=0))
@@ -193,7 +193,7 @@ def test_where_no_map_of_means_is_taken_all_tiles_are_given_the_frames_mean() ->
 
 
 def test_each_image_of_a_batch_is_given_its_own_statistics() -> None:
-    local = localised(answering("restormer"), 32)
+    local = localise(answering("restormer"), 32)
     images = torch.stack([picture(48, 64), picture(48, 64).flip(-1)])
     with torch.no_grad():
         together, alone = local(images)[0], [local(image[None])[0] for image in images]
@@ -203,14 +203,14 @@ def test_each_image_of_a_batch_is_given_its_own_statistics() -> None:
 @pytest.mark.parametrize("fusion", ["modulation", "concat"])
 def test_a_guided_network_shows_no_seam(fusion: Literal["modulation", "concat"]) -> None:
     torch.manual_seed(4)
-    both = guided(answering("nafnet"), Guide(radius_px=3, width=8, fusion=fusion))
+    both = add_guide(answering("nafnet"), Guide(radius_px=3, width=8, fusion=fusion))
     for name, parameter in both.named_parameters():
         if name.startswith("fusion.change"):
             nn.init.normal_(parameter, std=0.1)
-    network, image = localised(both.eval(), 64), picture(48, 1024)
-    tile, overlap = tiling(network, DeblurConfig(tile=640))
-    assert overlap > tiling(localised(answering("nafnet"), 64), DeblurConfig(tile=640))[1]
+    network, image = localise(both.eval(), 64), picture(48, 1024)
+    tile, overlap = choose_tiling(network, DeblurConfig(tile=640))
+    assert overlap > choose_tiling(localise(answering("nafnet"), 64), DeblurConfig(tile=640))[1]
     whole = deblur(network, image, tile=0, overlap=0)
-    unchanged = deblur(localised(unguided(both), 64), image, tile=0, overlap=0)
+    unchanged = deblur(localise(unwrap_guide(both), 64), image, tile=0, overlap=0)
     assert (whole - unchanged).abs().max() > 1 / 255
     assert (whole - deblur(network, image, tile=tile, overlap=overlap)).abs().max() < 1 / 255

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jdrl.reblurring.blur_estimator import BlurEstimator, even_contrast
+from jdrl.reblurring.blur_estimator import BlurEstimator, normalise_contrast
 from jdrl.reblurring.reblur import coc_radius_px
 
 
@@ -26,7 +26,7 @@ def test_a_new_one_sees_hardly_any_blur() -> None:
 def test_its_map_of_blur_is_the_radius_of_its_kernels() -> None:
     estimator = small()
     image = torch.rand(2, 3, 9, 14)
-    assert torch.equal(estimator.radius_px(image), coc_radius_px(estimator(image)))
+    assert torch.equal(estimator.estimate_radius_px(image), coc_radius_px(estimator(image)))
 
 
 def test_it_looks_as_far_as_it_says() -> None:
@@ -49,4 +49,4 @@ def test_neither_brightness_nor_contrast_changes_the_map_of_blur() -> None:
 
 
 def test_even_contrast_stays_finite_where_there_is_none() -> None:
-    assert even_contrast(torch.full((1, 3, 20, 20), 0.7)).abs().max() < 1e-3
+    assert normalise_contrast(torch.full((1, 3, 20, 20), 0.7)).abs().max() < 1e-3

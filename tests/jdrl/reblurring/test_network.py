@@ -55,7 +55,7 @@ def test_every_basis_trains_through_both_phases_and_resumes(
     first = checkpoint.read_part(tmp_path / "halves" / "step-00000003" / checkpoint.TRAINING, "reblur")
     last = checkpoint.read_part(tmp_path / "halves" / "step-00000006" / checkpoint.TRAINING, "reblur")
     assert all(not torch.equal(first[name], last[name]) for name in last)
-    checkpoint.point(tmp_path / "halves", checkpoint.LATEST, tmp_path / "halves" / "step-00000003")
+    checkpoint.write_pointer(tmp_path / "halves", checkpoint.LATEST, tmp_path / "halves" / "step-00000003")
     assert train(shards, tmp_path / "halves", chosen, resume=True).skipped == 3
     ends = [tmp_path / folder / "step-00000006" / checkpoint.TRAINING for folder in ("whole", "halves")]
     assert ends[0].read_bytes() == ends[1].read_bytes()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from jdrl.config import BasisName
 from jdrl.reblurring.kernel_basis import Basis, planes
 from jdrl.reblurring.official_network import official_weights
-from jdrl.reblurring.operator import BY_CONVOLUTION, BY_RINGS, Formulation, differentiable
+from jdrl.reblurring.operator import BY_CONVOLUTION, BY_RINGS, Formulation, blur_with_gradients
 from jdrl.reblurring.reblur import coc_radius_px, reblur
 
 BASES: tuple[BasisName, ...] = ("hats", "discs", "rings", "official")
@@ -183,7 +183,7 @@ def test_the_custom_backward_passes_gradcheck(basis: BasisName, formulation: For
     image = torch.rand(1, 2, *size, dtype=torch.float64, requires_grad=True)
     weights = random_weights(1, radius, size, basis).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda *inputs: differentiable(*inputs, Basis(basis, radius), formulation), (image, weights)
+        lambda *inputs: blur_with_gradients(*inputs, Basis(basis, radius), formulation), (image, weights)
     )
 
 
@@ -192,7 +192,7 @@ def test_the_formulation_for_gpus_has_the_values_of_the_one_for_cpus(basis: Basi
     torch.manual_seed(0)
     image = torch.rand(2, 3, 12, 9, requires_grad=True)
     weights = random_weights(2, radius, (12, 9), basis).float().requires_grad_()
-    found = [differentiable(image, weights, Basis(basis, radius), how) for how in (BY_RINGS, BY_CONVOLUTION)]
+    found = [blur_with_gradients(image, weights, Basis(basis, radius), how) for how in (BY_RINGS, BY_CONVOLUTION)]
     torch.testing.assert_close(*found, rtol=0, atol=2e-6)
     gradients = [torch.autograd.grad(blurred.square().sum(), (image, weights)) for blurred in found]
     torch.testing.assert_close(*gradients, rtol=2e-5, atol=2e-5)

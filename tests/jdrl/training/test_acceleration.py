@@ -13,7 +13,7 @@ from torch._inductor import config as inductor
 
 from jdrl.config import TrainConfig
 from jdrl.networks import build_network, restore
-from jdrl.training.acceleration import blocks, compiled, recompute_blocks
+from jdrl.training.acceleration import compile_network, find_blocks, recompute_blocks
 from jdrl.training.train import train
 from sdd_toolkit.errors import ConfigError
 
@@ -51,7 +51,7 @@ def network_of(name: str) -> nn.Module:
 def kept_and_gradients(network: nn.Module, blurred: Tensor) -> tuple[int, list[Tensor | None]]:
     """Bytes held between forward and backward, the blocks' own inputs among them, and the gradients."""
     kept: list[int] = []
-    for block in blocks(network):
+    for block in find_blocks(network):
         block.register_forward_pre_hook(lambda block, images: kept.append(images[0].nbytes))
 
     def keep(tensor: Tensor) -> Tensor:
@@ -82,14 +82,14 @@ def test_a_network_that_recomputes_has_the_same_gradients_and_keeps_less(name: s
 
 def test_blocks_are_found_below_chains_and_lists_but_not_inside_each_other() -> None:
     naf, unet = network_of("nafnet"), network_of("unet")
-    assert len(list(blocks(naf))) == 1 + 2 + 1 + 1 + 1 + 2
-    assert len(list(blocks(unet))) == 5 + 4 + 4 + 1
-    assert list(blocks(nn.Conv2d(3, 3, 1))) == []
+    assert len(list(find_blocks(naf))) == 1 + 2 + 1 + 1 + 1 + 2
+    assert len(list(find_blocks(unet))) == 5 + 4 + 4 + 1
+    assert list(find_blocks(nn.Conv2d(3, 3, 1))) == []
 
 
 def test_a_machine_without_a_compiler_is_told_so() -> None:
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(ConfigError, match="cpu") as caught:
-        compiled(nn.Conv2d(3, 3, 1), torch.device("cpu"))
+        compile_network(nn.Conv2d(3, 3, 1), torch.device("cpu"))
     assert "no-such-compiler" in caught.value.what
     assert "g++" in caught.value.hint
 

@@ -41,7 +41,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.read_tensors(checkpoint.latest(folder) / checkpoint.TRAINING)
+    return checkpoint.read_tensors(checkpoint.latest_checkpoint(folder) / checkpoint.TRAINING)
 
 
 def assert_resumes_in_any_phase(shards: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_run_starts_from_published_weights_from_a_run_and_from_a_checkpoint(
     for number, source in enumerate(sources):
         train(shards, tmp_path / str(number), frozen.model_copy(update={"weights": source}))
     for folder in (tmp_path / "first", tmp_path / "0", tmp_path / "1"):
-        found = checkpoint.unflattened(trained(folder), "network")
+        found = checkpoint.strip_prefix(trained(folder), "network")
         assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 

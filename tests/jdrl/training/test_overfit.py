@@ -12,12 +12,12 @@ from torch import Tensor
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
-from jdrl.checkpoints.checkpoint import latest
+from jdrl.checkpoints.checkpoint import latest_checkpoint
 from jdrl.checkpoints.deblurrer import of_checkpoint
 from jdrl.config import TrainConfig
-from jdrl.data.crops import as_tensor
+from jdrl.data.aligned_crops import image_to_tensor
 from jdrl.inference.deblur import deblur
-from jdrl.metrics.drift import drift
+from jdrl.metrics.drift import estimate_drift
 from jdrl.metrics.fidelity import psnr
 from jdrl.training.train import train
 from sdd_toolkit.formats.decoding import read_image
@@ -62,16 +62,16 @@ def learnt(folder: Path, out: Path, **changes: object) -> Tensor:
         device="cpu",
     ).model_copy(update=changes)
     train(folder / "shards", out, config)
-    deblurrer = of_checkpoint(latest(out))
+    deblurrer = of_checkpoint(latest_checkpoint(out))
     return deblur(deblurrer.network, picture(folder, "SDD/train_patches/blur/0001.png")[0], tile=0, overlap=0)[None]
 
 
 def picture(folder: Path, name: str) -> Tensor:
-    return as_tensor(read_image(folder / name))
+    return image_to_tensor(read_image(folder / name))
 
 
 def drift_px(output: Tensor, blurred: Tensor) -> float:
-    found = drift(output, blurred, block=48).mean_px
+    found = estimate_drift(output, blurred, block=48).mean_px
     assert found is not None
     return found
 

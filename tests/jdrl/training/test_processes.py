@@ -15,7 +15,7 @@ import pytest
 
 from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.training.processes import crops_per_forward, placement
+from jdrl.training.processes import crops_per_forward, process_counts
 from jdrl.training.train import train
 from sdd_toolkit.errors import ConfigError
 from tests.support.paths import ROOT
@@ -82,7 +82,7 @@ def test_two_processes_follow_the_loss_curve_of_one(pair: Pair, shards: Path, tm
 
 def test_one_of_the_processes_writes_what_both_have_learnt(pair: Pair) -> None:
     whole = pair.out / "whole"
-    assert [folder.name for folder in checkpoint.checkpoints(whole)] == ["step-00000006"]
+    assert [folder.name for folder in checkpoint.list_checkpoints(whole)] == ["step-00000006"]
     assert [picture.name for picture in (whole / "samples").iterdir()] == ["step-00000004.png"]
 
 
@@ -98,14 +98,14 @@ def test_a_loss_that_is_no_number_stops_all_processes_and_names_the_crops_of_all
 def test_ctrl_c_on_one_process_stops_all_at_the_same_step(pair: Pair) -> None:
     assert [said.splitlines()[-1] for said in pair.said] == ["stopped", "stopped"]
     steps = curve(pair.out / "stopped" / "train.csv")[:, 0]
-    assert checkpoint.read_header(checkpoint.latest(pair.out / "stopped")).step == steps[-1] < 100_000
+    assert checkpoint.read_header(checkpoint.latest_checkpoint(pair.out / "stopped")).step == steps[-1] < 100_000
 
 
 def test_what_started_the_processes_says_how_many_there_are() -> None:
     config = TrainConfig(devices=2, nodes=3)
-    assert placement(config, {}) == (2, 3)
-    assert placement(config, TORCHRUN) == (4, 2)
-    assert placement(config, {**TORCHRUN, "LT_CLI_USED": "1", "LT_DEVICES": "4"}) == ("auto", 1)
+    assert process_counts(config, {}) == (2, 3)
+    assert process_counts(config, TORCHRUN) == (4, 2)
+    assert process_counts(config, {**TORCHRUN, "LT_CLI_USED": "1", "LT_DEVICES": "4"}) == ("auto", 1)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:

@@ -7,20 +7,21 @@ from pathlib import Path
 import torch
 
 from jdrl.config import TrainConfig
-from jdrl.data.crops import load_batch, set_up_data
+from jdrl.data.crops import load_batch
+from jdrl.data.training_data import load_training_data
 from jdrl.flow.estimators import flow_estimator
-from jdrl.training.processes import set_up_processes
-from jdrl.training.samples import sample_of
-from jdrl.training.state import set_up_state
+from jdrl.training.processes import start_processes
+from jdrl.training.samples import build_sample
+from jdrl.training.state import build_state
 from jdrl.training.train import train
 from sdd_toolkit.formats.decoding import read_image
 
 
 def test_a_sample_is_the_crop_as_the_joint_loss_sees_it(shards: Path, tiny: TrainConfig) -> None:
     config = tiny.model_copy(update={"crop": 64})
-    fabric = set_up_processes(config)
-    crop = load_batch(set_up_data(shards, config).crops, 0, 1)
-    sample = sample_of(fabric, set_up_state(fabric, config), crop, config, flow_estimator(config.flow))
+    fabric = start_processes(config)
+    crop = load_batch(load_training_data(shards, config).crops, 0, 1)
+    sample = build_sample(fabric, build_state(fabric, config), crop, config, flow_estimator(config.flow))
     # A new network is the identity, and new kernels are close to it.
     assert torch.equal(sample.deblurred, crop.blur)
     assert (sample.reblurred - crop.blur).abs().mean() < 0.02

@@ -12,21 +12,22 @@ from torch import Tensor
 
 from jdrl.config import TrainConfig
 from jdrl.data.batch import Batch
-from jdrl.data.crops import load_batch, set_up_data
+from jdrl.data.crops import load_batch
+from jdrl.data.training_data import load_training_data
 from jdrl.flow.estimators import flow_estimator
 from jdrl.networks import restore
 from jdrl.training.schedule import joint_start_step
-from jdrl.training.state import State, set_up_state
-from jdrl.training.step import loss_of, train_step
+from jdrl.training.state import TrainingState, build_state
+from jdrl.training.step import phase_loss, train_step
 
 
-def state_of(config: TrainConfig) -> tuple[Fabric, State]:
+def state_of(config: TrainConfig) -> tuple[Fabric, TrainingState]:
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.precision)
-    return fabric, set_up_state(fabric, config)
+    return fabric, build_state(fabric, config)
 
 
 def batches(shards: Path, config: TrainConfig, parts: int) -> list[Batch]:
-    whole = load_batch(set_up_data(shards, config).crops, 0, config.batch).parts()
+    whole = load_batch(load_training_data(shards, config).crops, 0, config.batch).tensors()
     size = config.batch // parts
     return [Batch(*(part[start : start + size] for part in whole)) for start in range(0, config.batch, size)]
 
@@ -57,7 +58,7 @@ def test_a_frozen_network_keeps_every_bit_while_reblurring_learns(shards: Path, 
     assert row[1:3].tolist() == [0, 0]
 
 
-def both(state: State) -> tuple[torch.nn.Module, torch.nn.Module]:
+def both(state: TrainingState) -> tuple[torch.nn.Module, torch.nn.Module]:
     return state.network, state.reblur_network
 
 
@@ -80,7 +81,7 @@ def test_in_half_precision_the_networks_alone_are_computed_in_half(
     outputs = restore(state.network, batch.blur)
     assert joint_start_step(config) <= config.steps - 1
     state.step = config.steps - 1
-    terms = loss_of(outputs, batch, state, config, estimate_flow)
+    terms = phase_loss(outputs, batch, state, config, estimate_flow)
     assert inside == [torch.bfloat16]
     assert {output.dtype for output in outputs} == {torch.float32}
     assert set(seen) == {torch.float32}

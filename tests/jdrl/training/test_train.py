@@ -19,7 +19,7 @@ import torch
 
 from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
-from jdrl.training.step import update_average
+from jdrl.training.step import update_ema
 from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
 from tests.support.ctrl_c import interrupting
@@ -124,7 +124,7 @@ def test_what_cannot_be_trained_leaves_the_earlier_run_alone(shards: Path, tiny:
     train(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
     with pytest.raises(ConfigError, match="pwcnet needs"):
         train(shards, tmp_path, tiny.model_copy(update={"flow": "pwcnet"}), overwrite=True)
-    assert checkpoint.read_header(checkpoint.latest(tmp_path)).step == 1
+    assert checkpoint.read_header(checkpoint.latest_checkpoint(tmp_path)).step == 1
 
 
 def test_resuming_with_another_rate_or_data_set_is_refused(
@@ -180,7 +180,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_saved(shards: Path, tiny:
 
 def test_only_the_newest_and_the_best_checkpoints_are_kept(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     train(shards, tmp_path, tiny.model_copy(update={"save_every": 1, "keep": 2, "validation_fraction": 0.0}))
-    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["step-00000005", "step-00000006"]
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["step-00000005", "step-00000006"]
 
 
 def test_a_crop_larger_than_the_patches_is_refused(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_missing_training_shard_is_named(make_shards: Callable[..., Path], tin
 def test_a_cluster_that_ends_the_job_leaves_a_checkpoint(shards: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(shards, tmp_path, tiny, track=interrupting(1, signal.SIGTERM))
-    assert checkpoint.read_header(checkpoint.latest(tmp_path)).step == 2
+    assert checkpoint.read_header(checkpoint.latest_checkpoint(tmp_path)).step == 2
 
 
 def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_bytes(
@@ -238,7 +238,7 @@ def test_ctrl_c_on_the_program_saves_and_exits_130(shards: Path, tmp_path: Path)
         assert process.wait(60) == 130
         assert process.stderr is not None
         told = process.stderr.read().decode()
-    step = checkpoint.read_header(checkpoint.latest(out)).step
+    step = checkpoint.read_header(checkpoint.latest_checkpoint(out)).step
     assert step >= 1
     assert told.rstrip().endswith(f"after step {step}; the same command with --resume goes on from there")
 
@@ -248,6 +248,6 @@ def test_a_weight_that_two_modules_share_is_averaged_once() -> None:
     network = torch.nn.Sequential(shared, torch.nn.Conv2d(3, 3, 1), shared)
     average = copy.deepcopy(network)
     shared.weight.data.fill_(0.0)
-    update_average(average, network, 0.5)
+    update_ema(average, network, 0.5)
     assert average[0].weight.item() == 0.5
     torch.testing.assert_close(average[1].weight, network[1].weight)

@@ -14,8 +14,8 @@ from jdrl.checkpoints import checkpoint
 from jdrl.checkpoints.deblurrer import of_checkpoint
 from jdrl.config import TrainConfig
 from jdrl.inference.deblur import deblur
-from jdrl.networks import GuidedNetwork, Localised, unguided
-from jdrl.reblurring.blur_estimator import estimator_of
+from jdrl.networks import GuidedNetwork, LocalisedNetwork, unwrap_guide
+from jdrl.reblurring.blur_estimator import find_estimator
 from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError
 from tests.jdrl.training.test_fine_tuning import NEW, assert_resumes_in_any_phase, published, trained
@@ -48,14 +48,14 @@ def test_while_the_network_is_frozen_its_guide_learns_alone(
     frozen = {"steps": 3, "frozen_fraction": 0.99, "warm_up_fraction": 0.0, "weights": published}
     train(shards, tmp_path / "first", triplet.model_copy(update=frozen))
     given = torch.load(published, weights_only=True)["params"]
-    found = checkpoint.unflattened(trained(tmp_path / "first"), "network")
+    found = checkpoint.strip_prefix(trained(tmp_path / "first"), "network")
     assert all(torch.equal(found[f"network.{name}"], value) for name, value in given.items())
     assert found["fusion.changes.0.weight"].abs().sum() > 0
     rows = list(csv.DictReader((tmp_path / "first" / "train.csv").open()))
     assert [float(row["estimator"]) > 0 for row in rows] == [True] * 3
     # The network and its guide are where the next run starts.
     train(shards, tmp_path / "next", triplet.model_copy(update={**frozen, "weights": tmp_path / "first", "steps": 1}))
-    after = checkpoint.unflattened(trained(tmp_path / "next"), "network")
+    after = checkpoint.strip_prefix(trained(tmp_path / "next"), "network")
     assert torch.equal(after["network.intro.weight"], found["network.intro.weight"])
     assert (after["estimator.intro.weight"] - found["estimator.intro.weight"]).abs().max() < 1e-3
 
@@ -79,16 +79,16 @@ def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
     shards: Path, triplet: TrainConfig, tmp_path: Path
 ) -> None:
     train(shards, tmp_path, triplet)
-    header = json.loads((checkpoint.latest(tmp_path) / "checkpoint.json").read_text())
+    header = json.loads((checkpoint.latest_checkpoint(tmp_path) / "checkpoint.json").read_text())
     assert header["guide"] == {"radius_px": 3, "width": 4, "fusion": "modulation", "basis": "hats"}
     assert header["config"]["method"] == "triplet"
     deblurrer = of_checkpoint(tmp_path)
     # In windows of the crops' side, guide and network together.
-    assert isinstance(deblurrer.network, Localised)
+    assert isinstance(deblurrer.network, LocalisedNetwork)
     assert isinstance(deblurrer.network.network, GuidedNetwork)
     image = torch.rand(3, 40, 56)
     with_guide = deblur(deblurrer.network, image, tile=32, overlap=8)
-    plain = deblur(unguided(deblurrer.network), image, tile=32, overlap=8)
+    plain = deblur(unwrap_guide(deblurrer.network), image, tile=32, overlap=8)
     assert with_guide.shape == image.shape
     assert not torch.equal(with_guide, plain)
 
@@ -96,8 +96,8 @@ def test_a_checkpoint_holds_the_network_with_its_guide_and_deblurs_with_it(
 def test_the_published_fusion_trains_and_comes_back(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
     train(shards, tmp_path, triplet.model_copy(update={"fusion": "concat", "steps": 2}))
     network = of_checkpoint(tmp_path).network
-    assert isinstance(network, Localised)
-    weights = checkpoint.read_tensors(checkpoint.latest(tmp_path) / checkpoint.WEIGHTS)
+    assert isinstance(network, LocalisedNetwork)
+    weights = checkpoint.read_tensors(checkpoint.latest_checkpoint(tmp_path) / checkpoint.WEIGHTS)
     assert torch.equal(network.network.state_dict()["fusion.change.weight"], weights["fusion.change.weight"])
 
 
@@ -106,10 +106,10 @@ def test_every_basis_that_tells_a_radius_teaches(
     shards: Path, triplet: TrainConfig, tmp_path: Path, basis: str
 ) -> None:
     train(shards, tmp_path, triplet.model_copy(update={"reblur_basis": basis, "steps": 2}))
-    estimator = estimator_of(of_checkpoint(tmp_path).network)
+    estimator = find_estimator(of_checkpoint(tmp_path).network)
     assert estimator is not None
     assert estimator.basis == basis
-    assert estimator.radius_px(torch.rand(1, 3, 16, 16)).shape == (1, 1, 16, 16)
+    assert estimator.estimate_radius_px(torch.rand(1, 3, 16, 16)).shape == (1, 1, 16, 16)
 
 
 def test_the_published_kernels_whose_corners_are_square_tell_no_radius() -> None:
@@ -133,7 +133,7 @@ def test_an_estimator_that_cannot_be_is_refused(
     shards: Path, triplet: TrainConfig, tmp_path: Path, wrong: dict[str, int]
 ) -> None:
     train(shards, tmp_path, triplet.model_copy(update={"steps": 1}))
-    path = checkpoint.latest(tmp_path) / "checkpoint.json"
+    path = checkpoint.latest_checkpoint(tmp_path) / "checkpoint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "guide": wrong}))
     with pytest.raises(CheckpointError, match="guide"):
         of_checkpoint(tmp_path)
@@ -141,7 +141,7 @@ def test_an_estimator_that_cannot_be_is_refused(
 
 def test_an_estimator_of_another_width_is_refused(shards: Path, triplet: TrainConfig, tmp_path: Path) -> None:
     train(shards, tmp_path, triplet.model_copy(update={"steps": 1}))
-    path = checkpoint.latest(tmp_path) / "checkpoint.json"
+    path = checkpoint.latest_checkpoint(tmp_path) / "checkpoint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "guide": {"radius_px": 3, "width": 5}}))
     with pytest.raises(CheckpointError, match="does not fit GuidedNetwork"):
         of_checkpoint(tmp_path)
