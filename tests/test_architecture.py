@@ -26,6 +26,7 @@ SOLE_IMPORTERS = {
     "blosc2": "sdd_toolkit/shards/blosc_chunks.py",
     "fsspec": "sdd_toolkit/storage/locations.py",
     "distributed": "sdd_toolkit/execution/dask_cluster.py",
+    "pebble": "sdd_toolkit/execution/process_pool.py",
     "lensfunpy": "sdd_toolkit/calibration/lensfun_profile.py",
     "gphoto2": "capture/tether/gphoto_camera.py",
     "torch": "jdrl/",

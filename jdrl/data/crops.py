@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from jdrl.data.aligned_crops import MARGIN_STEP_PX, read_crop
 from jdrl.data.batch import Batch
-from sdd_toolkit.execution.process_pool import prepare_worker
+from sdd_toolkit.execution.worker_setup import prepare_worker
 from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:

@@ -1,33 +1,26 @@
-"""Running independent tasks on this machine's cores or on a cluster, so that one bad task stops nothing.
+"""Runs independent tasks on this machine's cores or on a cluster; a bad task, or a dead worker, costs only that task.
 
-Everything runs through the standard `concurrent.futures.Executor` interface. A stage hands over the *name* of
-an executor, not the object, because a pool whose worker was killed is broken for good and must be made anew.
+A stage passes the *name* of an executor:
 
-| name | what |
+| name | meaning |
 |---|---|
 | `serial` | in this process, with one OpenCV thread |
 | `local:N` | N worker processes, one OpenCV and LibRaw thread each |
 | `dask://HOST:PORT` | a dask.distributed scheduler (extra `cluster`), see `sdd_toolkit.execution.dask_cluster` |
 
-`?timeout_s=600` at the end of a name is how long a worker may work on one pair; it is killed then, and the pair counts
-as timed out. The default is an hour.
+`?timeout_s=600` at the end of a name limits the seconds that a worker may take for one pair; it is then killed, and the
+pair counts as timed out. The default is an hour.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.execution.process_pool import (
-    Outcome,
-    Result,
-    Task,
-    keep_memory,
-    one_opencv_thread,
-    run_locally,
-    start_server,
-)
 from sdd_toolkit.execution.spec import parse_spec
+from sdd_toolkit.execution.tasks import Outcome, Result, Task, TaskCall
+from sdd_toolkit.execution.worker_setup import keep_memory, one_opencv_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,16 +41,15 @@ def run_tasks(
 ) -> Iterator[Outcome[Task, Result]]:
     """Runs `function` on every task and yields outcomes as they finish, in no fixed order.
 
-    A worker that dies (killed, out of memory) breaks its pool. What it was working on is tried once more, alone in a
-    fresh pool, and lost with `result=None` if that kills its worker too; everything else in flight goes on. A task
-    that takes too long is not tried again. An exception raised by `function` is a bug or a stage-wide problem and is
-    raised here; expected failures belong in the result.
+    A task whose worker dies (killed, out of memory) is tried once more, alone, and lost with `result=None` if that
+    worker dies too; all other tasks go on. A task that takes too long is not tried again. An exception raised by
+    `function` is a bug or a stage-wide problem and is raised here; expected failures belong in the result.
 
     Args:
         function: Picklable; must not keep state between tasks.
         tasks: Picklable.
         executor: See the module's table.
-        pairs: How many pairs a task works on: it may take that many times the time-out.
+        pairs: Number of pairs of a task: it may take that many times the time-out.
         sees: Absolute paths that must exist for every worker, on whatever machine it runs.
 
     Raises:
@@ -65,46 +57,51 @@ def run_tasks(
         InputError: No worker can be started, or the cluster went away.
         MissingExtraError: dask is not installed.
     """
-    where = parse_spec(executor)
+    spec = parse_spec(executor)
     if not tasks:
         return
-    if where.kind == "serial":
+    calls = [TaskCall(function, task, spec.timeout_s * pairs(task)) for task in tasks]
+    if spec.kind == "serial":
         keep_memory()
         with one_opencv_thread():
             for task in tasks:
                 yield Outcome(task, function(task))
-    elif where.kind == "local":
-        yield from run_locally(function, tasks, pairs, where.workers, where.timeout_s)
+    elif spec.kind == "local":
+        from sdd_toolkit.execution import process_pool
+
+        yield from process_pool.run_locally(calls, spec.workers)
     else:
         from sdd_toolkit.execution import dask_cluster
 
-        yield from dask_cluster.run_tasks(function, tasks, where, pairs, sees)
+        yield from dask_cluster.run_tasks(calls, spec, sees)
 
 
 def start_workers_early(executor: str, modules: Sequence[str]) -> None:
-    """Has worker processes of this machine prepared while this process goes on, for a run that will have tasks.
+    """Starts the fork server of local workers while this process goes on, for a run that will have tasks.
 
     Args:
         executor: See the module's table.
-        modules: What they will need.
+        modules: Modules that the workers will need.
     """
-    where = parse_spec(executor)
-    if where.kind == "local":
-        start_server(modules)
+    if sys.platform == "linux" and parse_spec(executor).kind == "local":
+        from sdd_toolkit.execution import fork_server
+
+        with suppress(OSError):
+            fork_server.start(modules)
 
 
 def is_orphaned() -> bool:
-    """Whether nobody waits any more for what this process works on: another run may be at it by now.
+    """Whether the main process is gone: results are no longer needed, and another run may be writing the same files.
 
-    A local worker dies with its main process; only one of a cluster can be left behind.
+    A local worker dies with its main process; only a worker of a cluster can outlive it.
     """
     if not on_cluster():
         return False
     from sdd_toolkit.execution import dask_cluster
 
-    return not dask_cluster.wanted()
+    return not dask_cluster.is_needed()
 
 
 def on_cluster() -> bool:
-    """Whether this may be a cluster's worker: another one may have been given the same task."""
+    """Whether this process may be a worker of a cluster, where another worker may have been given the same task."""
     return "distributed" in sys.modules

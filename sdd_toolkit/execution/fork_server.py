@@ -1,8 +1,7 @@
-"""Where this machine's worker processes come from: a server that imports once and forks a worker in milliseconds.
+"""The fork server that starts worker processes in milliseconds: it has imported the toolkit and has one thread.
 
-It is `multiprocessing`'s fork server, started with the first pool of a process and ending with that process. It has one
-thread, so nothing is lost in a fork; elsewhere than on Linux, and where it cannot start, workers are spawned instead.
-Workers get today's environment and folder, but the server's resource limits, umask and standard streams.
+It belongs to `multiprocessing`, starts with the first pool and ends with the main process. Workers inherit its resource
+limits, umask and standard streams.
 """
 
 from __future__ import annotations
@@ -12,97 +11,76 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from multiprocessing.context import ForkServerContext, SpawnContext
+    from collections.abc import Iterable, Iterator
 
-MODULES = "SDD_WORKER_MODULES"
-"""Environment variable that tells a starting server what to import."""
-_PRELOADED = "sdd_toolkit.execution.fork_server_preload"
+_PRELOAD = "sdd_toolkit.execution.fork_server_preload"
 # Not jdrl: torch starts threads when it is loaded, and no worker of a pool needs it.
-_SHARED = ("sdd_toolkit", "capture", "alignment", "cli")
-# What a module's functions import when they are called first.
-_LATE = {"sdd_toolkit.shards.blosc_chunks": "blosc2"}
+_PACKAGES = ("sdd_toolkit", "capture", "alignment", "cli")
+# Libraries that functions of workers import when they are called.
+_IMPORTED_LATE = {"sdd_toolkit.shards.blosc_chunks": "blosc2"}
+# LibRaw, NumPy, OpenCV, Blosc2 and Arrow then start no threads when they are loaded; a fork would lose them.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMEXPR_MAX_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "PYTHONSAFEPATH": "1",
+}
 
 
-def context(*, forking: bool = True, modules: Sequence[str] | None = None) -> ForkServerContext | SpawnContext:
-    """What starts processes: the server, which runs from now on, or with `forking=False` nothing but spawning.
-
-    Call it with SIGINT blocked: the server and what it forks inherit that.
+def start(modules: Iterable[str] | None = None) -> None:
+    """Starts the server unless it runs already; it imports while this process goes on.
 
     Args:
-        forking: Whether to use the server.
-        modules: What a server that does not run yet is to import; None: what this process has imported.
+        modules: Modules that workers will need; None for those that this process has imported.
+
+    Raises:
+        OSError: There is no folder for its socket.
     """
-    from multiprocessing import get_context
-
-    # spawn, not fork: OpenCV and torch threads of the parent do not survive a fork.
-    if sys.platform != "linux" or not forking:
-        return get_context("spawn")
-    from multiprocessing import forkserver
-
-    server = get_context("forkserver")
-    server.set_forkserver_preload([_PRELOADED])
+    names = list(modules or (name for name in sys.modules if name.partition(".")[0] in _PACKAGES))
+    late = [library for name, library in _IMPORTED_LATE.items() if modules or name in names]
+    forkserver.set_forkserver_preload([_PRELOAD, "pebble", *names, *late])
+    # Modules are found where this process finds them, never in the working folder.
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
+    environment = _ENVIRONMENT | {"PYTHONPATH": path}
+    previous = {name: os.environ[name] for name in environment if name in os.environ}
+    os.environ.update(environment)
     try:
-        with _told_what_to_import(_imported() if modules is None else [*modules, *_LATE.values()]):
+        with sigint_blocked():
             forkserver.ensure_running()
-    except OSError:
-        return get_context("spawn")
-    atexit.unregister(_stop_own)
-    atexit.register(_stop_own, os.getpid())
-    return server
+    finally:
+        for name in environment.keys() - previous.keys():
+            del os.environ[name]
+        os.environ.update(previous)
+    atexit.unregister(stop)
+    atexit.register(stop)
 
 
 def stop() -> None:
-    """Ends the server, if there is one: what it and its workers cost then counts among this process's children."""
-    if sys.platform != "linux":
-        return
-    from multiprocessing import forkserver
-
+    """Ends the server; the CPU time of its workers is then counted as that of children of this process."""
     server = forkserver._forkserver
     pid = getattr(server, "_forkserver_pid", None)
     if pid is not None:
-        with suppress(ProcessLookupError):
+        with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
-        server._stop()  # type: ignore[attr-defined]
-
-
-def _stop_own(owner: int) -> None:
-    """At the end, so that `time sdd build` counts everything; a fork of the main process leaves the server alone."""
-    if os.getpid() == owner:
-        stop()
-
-
-def let_go() -> None:
-    """In a worker: the server ends when nobody holds it any more, which is to be up to the main process alone."""
-    forkserver = sys.modules.get("multiprocessing.forkserver")
-    server = getattr(forkserver, "_forkserver", None)
-    held = getattr(server, "_forkserver_alive_fd", None)
-    if server is not None and held is not None:
-        server._forkserver_alive_fd = None
-        os.close(held)
-
-
-def _imported() -> list[str]:
-    """What this process has imported of what workers need."""
-    names = [name for name in sys.modules if name.partition(".")[0] in _SHARED]
-    return names + [late for name, late in _LATE.items() if name in sys.modules]
+            server._stop()  # type: ignore[attr-defined]
 
 
 @contextmanager
-def _told_what_to_import(names: Sequence[str]) -> Iterator[None]:
-    """The environment of a starting server: it finds modules where this process does, never in the working folder."""
-    path = os.pathsep.join(str(Path(entry).resolve()) if entry else str(Path.cwd()) for entry in sys.path)
-    before = dict(os.environ)
-    os.environ.update({MODULES: " ".join(names), "PYTHONPATH": path, "PYTHONSAFEPATH": "1"})
+def sigint_blocked() -> Iterator[None]:
+    """Blocks Ctrl-C in this thread and in what it starts: a starting process would answer it with a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # First: when this starts, it unblocks SIGINT.
+    resource_tracker.ensure_running()
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        for name in (MODULES, "PYTHONPATH", "PYTHONSAFEPATH"):
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

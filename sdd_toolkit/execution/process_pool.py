@@ -1,332 +1,160 @@
-"""Worker processes on this machine: a pool made anew when a worker dies, and the task found that it died on.
-
-Everything runs through `concurrent.futures.ProcessPoolExecutor`; a shared array tells which process is at which task.
-"""
+"""Worker processes on this machine: a `pebble.ProcessPool` whose dead workers cost only the tasks that they ran."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing import context
+from typing import TYPE_CHECKING, Any
+
+import pebble
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution import fork_server
+from sdd_toolkit.execution.tasks import Outcome, Result, Task, TaskCall
+from sdd_toolkit.execution.worker_setup import ALARM, initialise_worker
 
 if TYPE_CHECKING:
-    import ctypes
-    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor, Future
-    from multiprocessing.context import BaseContext
+    from collections.abc import Generator, Iterable, Iterator
     from multiprocessing.process import BaseProcess
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
 _IN_FLIGHT_PER_WORKER = 2
-_PR_SET_PDEATHSIG = 1
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = 1 << 30
-# A pool that broke before anything was begun says nothing about the tasks; so many in a row are the machine's fault.
+# A pool that breaks before any task ends says nothing about the tasks; so many in a row are the machine's fault.
 _FRUITLESS_POOLS = 3
-# Beyond what the workers' own alarms allow: for systems without them, and for a pool that lost its voice.
-_PATIENCE_S = 120.0
-_ALARM = getattr(signal, "SIGALRM", None)
-# What a broken pool does to the workers that are still there; None: it is not known how they ended.
-_ENDED_BY_POOL = (None, -signal.SIGTERM)
-_begun: ctypes.Array[ctypes.c_long] | None = None
-GRACE_S = 10
-"""How long a worker may take to end once there is no work left."""
+_POLL_S = 1.0
+_ALARM_MARGIN_S = 120.0
+_CLEAN_EXIT = 256
+# At the end of a pool two of its threads wait this long each.
+pebble.CONSTS.sleep_unit = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[Task, Result]):
-    """One finished task: its result, or None where the worker process died on it or was killed for taking too long."""
+class _Worker(context.Process):
+    """A worker process: forked on Linux, spawned elsewhere and where the fork server cannot start."""
 
-    task: Task
-    result: Result | None
-    timed_out: bool = False
+    _was_found_dead = False
+
+    @staticmethod
+    def _Popen(process: BaseProcess) -> Any:  # noqa: N802 the name in multiprocessing
+        if sys.platform == "linux":
+            with suppress(OSError):
+                fork_server.start()
+                return context.ForkServerProcess._Popen(process)
+        return context.SpawnProcess._Popen(process)
+
+    def is_alive(self) -> bool:
+        """A dead worker counts as alive once: pebble may not have read yet which task it began or finished."""
+        was_found_dead, self._was_found_dead = self._was_found_dead, not super().is_alive()
+        return not was_found_dead
+
+    def terminate(self) -> None:
+        """Kills it: a worker has nothing to tidy up, and a stopped one would not notice another signal."""
+        self._was_found_dead = True
+        self.kill()
+
+    @property
+    def exitcode(self) -> int | None:
+        """Never 0: pebble takes it for a planned end and would wait forever for the task of that worker."""
+        return _CLEAN_EXIT if super().exitcode == 0 else super().exitcode
 
 
-def run_locally(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
-    pairs: Callable[[Task], int],
-    workers: int,
-    timeout_s: float,
-) -> Iterator[Outcome[Task, Result]]:
-    """See `executor.run_tasks`; `timeout_s` is that of one pair."""
-    waiting, alone = deque(tasks), deque[Task]()
-    fruitless = 0
-    while waiting or alone:
-        trial = bool(alone)
-        queue = deque([alone.popleft()]) if trial else waiting
-        # Where the server's workers do not even begin, those that need no server may.
-        crew = Crew(1 if trial else workers, timeout_s, forking=not fruitless)
-        flight = yield from _drain(crew, function, queue, pairs)
-        killers, late, others = crew.blame(flight)
-        yield from (Outcome(task, None, timed_out=True) for task in late)
-        if trial:
-            yield from (Outcome(task, None) for task in killers)
-            alone.extendleft(reversed([*others, *queue]))
-        else:
-            alone.extend(killers)
-            waiting.extendleft(reversed(others))
-        fruitless = 0 if crew.landed or killers or late else fruitless + 1
+class _Context(context.SpawnContext):
+    """Starts the workers of one pool and remembers the latest."""
+
+    def __init__(self, workers: int) -> None:
+        self.started = deque[_Worker](maxlen=2 * workers)
+
+    def Process(self, **options: Any) -> _Worker:  # type: ignore[override]  # noqa: N802 the name in multiprocessing
+        self.started.append(_Worker(**options))
+        return self.started[-1]
+
+
+def run_locally(calls: Iterable[TaskCall[Task, Result]], workers: int) -> Iterator[Outcome[Task, Result]]:
+    """Runs the calls in `workers` processes; see `executor.run_tasks`."""
+    died = yield from _run_in_pools(calls, workers)
+    # Alone: if it was memory that ran out, the other tasks may have taken it.
+    died = yield from _run_in_pools([call for call, _ in died], 1)
+    yield from (outcome for _, outcome in died)
+
+
+def _run_in_pools(
+    calls: Iterable[TaskCall[Task, Result]], workers: int
+) -> Generator[Outcome[Task, Result], None, list[tuple[TaskCall[Task, Result], Outcome[Task, Result]]]]:
+    """Yields outcomes, with a new pool whenever one breaks; returns the calls whose worker died."""
+    waiting, died, fruitless = deque(calls), [], 0
+    while waiting:
+        in_flight: dict[pebble.ProcessFuture[Result], TaskCall[Task, Result]] = {}
+        fruitless += 1
+        method = _Context(workers)
+        with _open_pool(workers, method) as pool:
+            while pool.active and (waiting or in_flight):
+                with suppress(RuntimeError):  # the pool is broken
+                    while waiting and len(in_flight) < workers * _IN_FLIGHT_PER_WORKER:
+                        future = pool.schedule(waiting[0], timeout=None if ALARM else waiting[0].limit_s)
+                        in_flight[future] = waiting.popleft()
+                for future in _wait_for_any(pool, in_flight):
+                    fruitless = 0
+                    call = in_flight.pop(future)
+                    outcome = _outcome_of(call.task, future)
+                    if outcome.exit_code is None:
+                        yield outcome
+                    else:
+                        died.append((call, outcome))
+        waiting.extendleft(reversed(in_flight.values()))
         if fruitless == _FRUITLESS_POOLS:
+            codes = sorted({str(worker.exitcode) for worker in method.started})
             raise InputError(
-                f"worker processes end before they begin{crew.how_they_ended()}",
+                f"worker processes end before they begin (exit codes {', '.join(codes)})",
                 hint="is there memory for them? try fewer workers, or --executor serial",
             )
+    return died
 
 
-@dataclass(slots=True)
-class Crew:
-    """The worker processes of one pool, and which of them is at which task."""
-
-    workers: int
-    timeout_s: float
-    forking: bool = True
-    begun: ctypes.Array[ctypes.c_long] = field(init=False)
-    strangers: frozenset[BaseProcess] = field(init=False)
-    processes: set[BaseProcess] = field(default_factory=set)
-    landed: int = 0
-    overdue: bool = False
-
-    def __post_init__(self) -> None:
-        from multiprocessing import active_children, get_context
-
-        # Shared with the workers: the process that has begun the task in each of the places in flight.
-        self.begun = get_context("spawn").RawArray("l", self.workers * _IN_FLIGHT_PER_WORKER)
-        self.strangers = frozenset(active_children())
-
-    def muster(self) -> None:
-        """Notes which processes the pool has started; once it is broken their exit codes tell why."""
-        from multiprocessing import active_children
-
-        if len(self.processes) < self.workers:
-            self.processes.update(set(active_children()) - self.strangers)
-
-    def kill(self) -> None:
-        """Ends all of them at once."""
-        self.muster()
-        for process in self.processes:
-            process.kill()
-
-    def blame(self, flight: dict[int, Task]) -> tuple[list[Task], list[Task], list[Task]]:
-        """Which tasks of a broken pool's `flight` its dead worker was at, which took too long, and the others.
-
-        The pool ends its other workers with SIGTERM. If no worker ended otherwise, all that were at work are suspects.
-        """
-        ended = {process.pid: process.exitcode for process in self.processes}
-        codes = {place: ended.get(self.begun[place]) for place in flight if self.begun[place]}
-        late = [place for place, code in codes.items() if _ALARM is not None and code == -_ALARM]
-        dead = [place for place, code in codes.items() if code not in _ENDED_BY_POOL and place not in late]
-        if all(code in _ENDED_BY_POOL for code in ended.values()):
-            dead = list(codes)
-        if self.overdue and self.workers == 1:
-            dead, late = [], [*dead, *late]
-        others = [place for place in flight if place not in (*dead, *late)]
-        killers, slow, innocent = ([flight[place] for place in places] for places in (dead, late, others))
-        return killers, slow, innocent
-
-    def how_they_ended(self) -> str:
-        """Exit codes, for a message."""
-        codes = sorted({process.exitcode for process in self.processes if process.exitcode is not None})
-        return f" (exit codes {', '.join(map(str, codes))})" if codes else ""
+def _wait_for_any(
+    pool: pebble.ProcessPool, in_flight: dict[pebble.ProcessFuture[Result], TaskCall[Task, Result]]
+) -> list[pebble.ProcessFuture[Result]]:
+    """The finished ones, at least one unless the pool is broken; a pool that is silent for too long is stopped."""
+    longest_s = max((call.limit_s for call in in_flight.values()), default=0) + _ALARM_MARGIN_S
+    began_s = time.monotonic()
+    while not wait(in_flight, _POLL_S, FIRST_COMPLETED).done and pool.active:
+        if time.monotonic() - began_s > longest_s:
+            pool.stop()
+    return [future for future in in_flight if future.done() and not isinstance(future.exception(), BrokenProcessPool)]
 
 
-def _drain(
-    crew: Crew, function: Callable[[Task], Result], waiting: deque[Task], pairs: Callable[[Task], int]
-) -> Generator[Outcome[Task, Result], None, dict[int, Task]]:
-    """Outcomes until nothing waits or the pool broke; returns what was in flight then, by its place."""
-    free = list(range(len(crew.begun)))
-    lost: dict[int, Task] = {}
-    with _opened(crew) as pool:
-        flying: dict[Future[Result], tuple[int, Task]] = {}
-        broken = False
-        while flying or (waiting and not broken):
-            while waiting and not broken and free:
-                task, place = waiting.popleft(), free.pop()
-                crew.begun[place] = 0
-                try:
-                    with _deaf_to_interrupts():
-                        future = pool.submit(_begin, function, task, place, crew.timeout_s * pairs(task))
-                    flying[future] = place, task
-                except (BrokenExecutor, OSError, EOFError):
-                    # Nothing of it was begun: the process for it could not be made.
-                    waiting.appendleft(task)
-                    free.append(place)
-                    broken = True
-                crew.muster()
-            done = _awaited(crew, flying, pairs)
-            for future in done:
-                place, task = flying.pop(future)
-                try:
-                    outcome = Outcome(task, future.result())
-                except BrokenExecutor:
-                    lost[place] = task
-                    broken = True
-                else:
-                    crew.landed += 1
-                    free.append(place)
-                    yield outcome
-    return lost
-
-
-def _awaited(
-    crew: Crew, flying: dict[Future[Result], tuple[int, Task]], pairs: Callable[[Task], int]
-) -> set[Future[Result]]:
-    """Those that are done, at least one; a crew that should have been heard of long ago is killed, which breaks it."""
-    if not flying:
-        return set()
-    longest_s = crew.timeout_s * max(pairs(task) for _, task in flying.values()) + _PATIENCE_S
-    done = wait(flying, timeout=min(longest_s, 1e6), return_when=FIRST_COMPLETED).done
-    while not done:
-        crew.overdue = True
-        crew.kill()
-        done = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED).done
-    return done
-
-
-def start_server(modules: Sequence[str] | None = None, *, forking: bool = True) -> BaseContext:
-    """See `worker_server.context`; the server imports while this process goes on."""
-    # Here, not above: a command that finds nothing to do need not load what makes processes.
-    from multiprocessing import resource_tracker
-
-    # First: when this starts, it lets SIGINT through again.
-    resource_tracker.ensure_running()
-    with _deaf_to_interrupts():
-        return fork_server.context(forking=forking, modules=modules)
+def _outcome_of(task: Task, future: pebble.ProcessFuture[Result]) -> Outcome[Task, Result]:
+    try:
+        return Outcome(task, future.result())
+    except pebble.ProcessExpired as error:
+        if ALARM and error.exitcode == -ALARM:
+            return Outcome(task, None, timed_out=True)
+        return Outcome(task, None, exit_code=0 if error.exitcode == _CLEAN_EXIT else error.exitcode)
+    except TimeoutError as error:
+        if error.__cause__:  # raised by the function
+            raise
+        return Outcome(task, None, timed_out=True)
 
 
 @contextmanager
-def _opened(crew: Crew) -> Iterator[Executor]:
-    from concurrent.futures import ProcessPoolExecutor
-
-    context = start_server(forking=crew.forking)
-    pool = ProcessPoolExecutor(crew.workers, context, initializer=_enlist, initargs=(crew.begun, dict(os.environ)))
+def _open_pool(workers: int, method: _Context) -> Iterator[pebble.ProcessPool]:
+    pool = pebble.ProcessPool(workers, 0, initialise_worker, (dict(os.environ),), method)
     try:
+        # Its threads and workers inherit the blocked signal: Ctrl-C is for the main thread alone.
+        with fork_server.sigint_blocked():
+            try:
+                _ = pool.active
+            except BrokenProcessPool:
+                pool.stop()
         yield pool
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            # Ctrl-C, or nobody wants the results any more: a shard can take minutes, and its half is worth nothing.
-            crew.kill()
-        raise
     finally:
-        crew.muster()
-        pool.shutdown(wait=False, cancel_futures=True)
-        _see_off(crew.processes)
-
-
-def _see_off(workers: Collection[BaseProcess]) -> None:
-    """Waits for workers that have nothing left to do; one that was stopped or hangs is killed instead."""
-    end = time.monotonic() + GRACE_S
-    for worker in workers:
-        worker.join(max(0.0, end - time.monotonic()))
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started here inherit a blocked SIGINT: one would meet Ctrl-C with a traceback while it starts."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _enlist(begun: ctypes.Array[ctypes.c_long], environment: Mapping[str, str]) -> None:
-    """The environment is that of the main process now, not when it started the server."""
-    global _begun
-    _begun = begun
-    os.environ.clear()
-    os.environ.update(environment)
-    prepare_worker()
-
-
-def _begin(function: Callable[[Task], Result], task: Task, place: int, limit_s: float) -> Result:
-    if _begun is not None:
-        _begun[place] = os.getpid()
-    with time_limit(limit_s):
-        return function(task)
-
-
-@contextmanager
-def time_limit(limit_s: float) -> Iterator[None]:
-    """This process is killed if what it does takes longer, even if it hangs inside a library. Not on Windows."""
-    if _ALARM is None:
-        yield
-        return
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def prepare_worker() -> None:
-    """One thread of OpenCV and of LibRaw a worker; Ctrl-C is the main process's business, its death ends the worker."""
-    import ctypes
-    from multiprocessing import parent_process
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if _ALARM is not None:
-        signal.signal(_ALARM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        # Without this the workers of a killed run would wait for ever, or write beside those of the next run.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        main = parent_process()
-        server = sys.modules.get("sdd_toolkit.execution.fork_server_preload")
-        if main is not None and os.getppid() not in (main.pid, getattr(server, "SERVER_PID", None)):
-            # It died before it could be watched.
-            os._exit(1)
-        # From here on the server dies with the main process, and this worker with the server.
-        fork_server.let_go()
-    keep_memory()
-    # LibRaw's, read when its library is loaded, which is later.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
-@contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """Work in small tiles is slower in several: they wait for each other more than they do."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-def keep_memory() -> None:
-    """Lets this process keep what it freed: the arrays of frames come and go, and new pages cost as much as the work.
-
-    By itself glibc hands every large array back to the system at once. Elsewhere this does nothing.
-    """
-    import ctypes
-
-    if sys.platform != "linux":
-        return
-    try:
-        set_option = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl
-        return
-    set_option(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-    set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        with fork_server.sigint_blocked():
+            pool.stop()
+            # First of all: a worker that begins with its pool gone would print a traceback.
+            for worker in method.started:
+                if worker.pid:
+                    worker.terminate()
+            pool.join()

@@ -1,4 +1,4 @@
-"""Progress as one small interface: a stage calls `track(label, total)` and advances; the terminal draws it."""
+"""The interface between a stage and its progress display: `track(label, total)` opens one, `advance` moves it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """What a stage calls as it gets on."""
+    """Moves a progress display."""
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
-        """Marks `steps` more units as done, optionally with a word on the latest one."""
+        """Counts `steps` more units as done; `note` describes the latest one."""
 
 
 class Track(Protocol):
-    """What a stage is handed to show its progress."""
+    """Opens progress displays for a stage."""
 
     def __call__(self, label: str, total: int) -> AbstractContextManager[Advance]:
-        """Opens a display of `total` units for the length of a `with` block."""
+        """A display of `total` units, shown during a `with` block."""
 
 
 @contextmanager
 def silent(label: str, total: int) -> Iterator[Advance]:
-    """Shows nothing: the default in Python code and tests."""
+    """A progress display that shows nothing: the default in Python code and tests."""
 
     def advance(steps: int = 1, note: str = "") -> None:
         del steps, note

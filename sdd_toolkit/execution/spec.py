@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
-
 TIMEOUT_S = 3600.0
+"""Default time limit of a worker on one pair, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSpec:
-    """What the name of an executor says.
+    """The parsed name of an executor.
 
     Attributes:
         kind: `serial`, `local` or `dask`.
-        workers: How many; a cluster counts as 8 until it is asked.
+        workers: Number of workers; 8 for a cluster, whose number is not known yet.
         address: HOST:PORT of a scheduler, otherwise empty.
-        timeout_s: How long a worker may work on one pair.
+        timeout_s: Time limit of a worker on one pair.
     """
 
     kind: str
@@ -33,16 +29,20 @@ class ExecutorSpec:
 
 
 def parse_spec(name: str) -> ExecutorSpec:
-    """What `name` stands for.
+    """Parses the name of an executor.
 
     Raises:
-        ConfigError: The name is none of `serial`, `local:N`, `dask://HOST:PORT`, or what follows `?` is no time-out.
+        ConfigError: The name is none of `serial`, `local:N`, `dask://HOST:PORT`, or no time-out follows the `?`.
+
+    Examples:
+        >>> parse_spec("local:4?timeout_s=600")
+        ExecutorSpec(kind='local', workers=4, address='', timeout_s=600.0)
     """
-    place, asked, option = name.partition("?")
-    timeout_s = _timeout_of(name, option) if asked else TIMEOUT_S
-    if place == "serial" and not asked:
+    executor, question_mark, option = name.partition("?")
+    timeout_s = _parse_timeout(name, option) if question_mark else TIMEOUT_S
+    if executor == "serial" and not question_mark:
         return ExecutorSpec("serial", 1)
-    kind, _, rest = place.partition(":")
+    kind, _, rest = executor.partition(":")
     if kind == "local" and rest.isdecimal() and int(rest) >= 1:
         return ExecutorSpec("local", int(rest), timeout_s=timeout_s)
     if kind == "dask" and rest.startswith("//") and ":" in rest[2:]:
@@ -53,7 +53,7 @@ def parse_spec(name: str) -> ExecutorSpec:
     )
 
 
-def _timeout_of(name: str, option: str) -> float:
+def _parse_timeout(name: str, option: str) -> float:
     key, _, value = option.partition("=")
     if key != "timeout_s" or not value.replace(".", "", 1).isdecimal() or float(value) <= 0:
         raise ConfigError(f"executor {name!r}: {option!r} is no time-out", hint="e.g. local:4?timeout_s=600")
@@ -61,15 +61,15 @@ def _timeout_of(name: str, option: str) -> float:
 
 
 def workers_of(name: str) -> int:
-    """How many workers the executor `name` stands for (a cluster counts as 8).
+    """Number of workers of the executor `name`; 8 for a cluster.
 
     Raises:
-        ConfigError: See `parse`.
+        ConfigError: See `parse_spec`.
     """
     return parse_spec(name).workers
 
 
 def default_name() -> str:
-    """`local:N` with one worker a core this process may use."""
+    """`local:N` with one worker for each core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"local:{cores or 1}"

@@ -95,7 +95,7 @@ def test_a_task_that_a_scheduler_at_work_has_forgotten_is_lost_not_the_scheduler
     with dask_cluster._connected(running.address) as connection:
         future = connection.client.submit(time.sleep, 60)
         connection.client.cancel([future])
-        assert isinstance(connection.outcome(future), dask_cluster._Lost)
+        assert isinstance(connection.result_of(future), dask_cluster._WorkerLost)
 
 
 def test_a_task_that_takes_too_long_is_lost_alone(running: Nodes) -> None:

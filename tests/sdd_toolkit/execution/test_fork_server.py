@@ -80,8 +80,10 @@ def server_pid() -> int | None:
 def test_a_worker_has_the_environment_of_now_not_of_when_the_server_started(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen()[3] is None
     monkeypatch.setenv("SDD_TEST", "1")
+    environment = dict(os.environ)
+    fork_server.stop()
     assert seen()[3] == "1"
-    assert fork_server.MODULES not in os.environ
+    assert dict(os.environ) == environment
 
 
 def test_a_server_that_was_killed_is_started_again() -> None:
@@ -107,13 +109,6 @@ def test_without_a_folder_for_its_socket_workers_are_spawned(monkeypatch: pytest
     assert seen()[0] == os.getpid()
 
 
-PLAIN = """
-from sdd_toolkit.execution.executor import make_ready, run_tasks
-if __name__ == "__main__":
-    print([one.result for one in run_tasks(abs, [-7], "local:1")])
-"""
-
-
 def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None:
     """A folder of strangers' files may hold a `cv2.py`."""
     (tmp_path / "cv2.py").write_text("import os; os.write(2, b'planted')")
@@ -128,7 +123,7 @@ def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None
 
 ASLEEP = """
 import os, sys, time
-from sdd_toolkit.execution.executor import make_ready, run_tasks
+from sdd_toolkit.execution.executor import run_tasks
 def sleep(seconds):
     os.write(1, f"{os.getppid()} {os.getpid()}\\n".encode())
     time.sleep(seconds)
