@@ -49,8 +49,6 @@ ALLOWED = {
     # raw
     # capture
     "capture/virtual/stage.py: simulate_pairs",
-    # align
-    "alignment/fusion/stack_files.py: fuse_files",
 }
 
 

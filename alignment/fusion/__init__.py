@@ -1,1 +1,1 @@
-"""Fuses a focal stack into one all-in-focus picture: `sdd fuse`."""
+"""Fusion of a focal stack into one all-in-focus picture: `sdd fuse`."""

@@ -1,15 +1,15 @@
-"""An all-in-focus picture of an aligned focal stack, and which frame each pixel of it came from.
+"""Focus stacking of an aligned stack: the sharpest frame at each pixel, and their blend in a Laplacian pyramid.
 
-Where is each frame the sharpest of all? Detail is measured on the square root of linear luminance, finer than a
-Gaussian of 1 px, gathered over a small and a large neighbourhood: the small one decides at edges, the large one where
-there is little texture. What noise alone would show is subtracted; it is the same in all frames but for what resampling
-took away, and the most blurred frame tells it best. The winner's map is cleaned of specks; the frames are then joined
-along it in a Laplacian pyramid, each band with the map smoothed to that band's scale, so that neighbours meet without
-seams and every pixel away from one is its frame's own (P. J. Burt, E. H. Adelson, "A multiresolution spline with
-application to image mosaics", ACM TOG 2 (1983); S. Nayar, Y. Nakagawa, "Shape from focus", PAMI 16 (1994)).
+Detail is measured on the square root of linear luminance, finer than a Gaussian of 1 px, and averaged over a small and
+a large neighbourhood: the small one decides at edges, the large one where there is little texture. The energy of noise
+alone is subtracted; it is the same in all frames except for the share that resampling removes, and the most blurred
+frame gives its best estimate. The map of the sharpest frame is cleaned of specks (S. Nayar, Y. Nakagawa, "Shape from
+focus", PAMI 16 (1994)). The frames are then blended along it in a Laplacian pyramid, each band with the map smoothed to
+the scale of that band, so that there are no seams, and every pixel away from one equals its frame (P. J. Burt,
+E. H. Adelson, "A multiresolution spline with application to image mosaics", ACM TOG 2 (1983)).
 
-One frame at a time is looked at, and one at a time is joined: memory does not grow with the stack, but for a map of
-sharpness at half size a frame.
+Frames are measured and blended one at a time: memory does not grow with the stack, except by one map of sharpness at
+half size per frame.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 _SMALL_SIGMA_PX = 2.0
 _LARGE_SIGMA_PX = 12.0
 _LARGE_WEIGHT = 0.05
-# Energies are told in millionths, so that half precision holds them.
+# Energies are in millionths, so that half precision can represent them.
 _MILLION = 1e6
 _FLOOR = 0.1
-# Detail of this many times the noise, and this many times the next frame's, is evidence; else the surroundings decide.
-_EVIDENT = 0.5
+# Detail of this many times the noise, and of this many times the next frame's, is evidence; elsewhere the neighbourhood
+# decides.
+_OVER_NOISE = 0.5
 _CLEARLY = 1.3
 _SURROUNDINGS = 0.04
 _SPECK_PX = 9
@@ -48,12 +49,12 @@ _SMALLEST_SIDE_PX = 8
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
-    """How much fine detail a frame shows, and how much of that may be noise.
+    """Energy of the fine detail of a frame, and of the noise in it.
 
     Attributes:
         energy: (h, w) float32 or float16, millionths of the square of tone, 0 or more; -1 where the frame has no
             content.
-        noise: Energy of noise alone, as far as this frame tells: too much where it is all texture.
+        noise: Energy of noise alone, estimated from this frame: too high where it is all texture.
     """
 
     energy: Map
@@ -61,37 +62,40 @@ class Sharpness:
 
 
 def measure_sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
-    """The fine detail of a frame at every pixel.
+    """Measures the energy of fine detail at every pixel of a frame.
 
     Args:
         rgb: (h, w, 3) linear light, aligned.
-        valid: (h, w), where the frame has content.
+        valid: (h, w) where the frame has content.
     """
     tone = np.sqrt(luminance(rgb))
     fine = tone - cv2.GaussianBlur(tone, (0, 0), quality.FINE_SIGMA_PX)
     energy = np.asarray(fine * fine, dtype=np.float32)
     near, far = (cv2.GaussianBlur(energy, (0, 0), sigma) for sigma in (_SMALL_SIGMA_PX, _LARGE_SIGMA_PX))
-    gathered = np.where(valid, (near + _LARGE_WEIGHT * far) * np.float32(_MILLION), -1).astype(np.float32)
-    return Sharpness(gathered, noise_energy(rgb))
+    total = np.where(valid, (near + _LARGE_WEIGHT * far) * np.float32(_MILLION), -1).astype(np.float32)
+    return Sharpness(total, noise_energy(rgb))
 
 
 def noise_energy(rgb: Image) -> float:
-    """Energy that noise alone puts into `sharpness` of an (h, w, 3) linear frame, as far as the frame tells."""
+    """Energy of noise alone in `measure_sharpness` of an (h, w, 3) linear frame, estimated from the frame."""
     return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_band_noise(np.sqrt(luminance(rgb)))
 
 
 def choose_sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:
-    """(h, w) uint8: which of the frames is the sharpest at each pixel; ties go to the first.
+    """Chooses the sharpest frame at each pixel; ties go to the first.
 
-    Where several show about as much, the one of them that wins around there is taken; where none shows more detail than
-    noise, any.
+    Where several frames show about as much detail, the one of them that prevails in the neighbourhood is chosen; where
+    no frame shows more detail than noise, the one that prevails there of all frames.
 
     Args:
-        maps: Every frame, at most 255 of them.
-        noise: `noise_of` a frame that was not resampled; the least that any of `maps` tells if None.
+        maps: Sharpness of every frame, at most 255.
+        noise: `noise_energy` of a frame that was not resampled; the least noise of `maps` if None.
+
+    Returns:
+        (h, w) uint8 index into `maps`.
 
     Raises:
-        ValueError: No frame, or too many.
+        ValueError: There is no frame, or more than 255.
     """
     if not 0 < len(maps) < 256:
         raise ValueError(f"a stack of {len(maps)} frames; 1 to 255 can be fused")
@@ -104,22 +108,22 @@ def choose_sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> ND
         better = signal > best
         second = np.maximum(second, np.where(better, best, signal)).astype(np.float32)
         winner[better], best[better] = number, signal[better]
-    textured = best > _EVIDENT * common + _FLOOR
+    textured = best > _OVER_NOISE * common + _FLOOR
     evident = textured & (best > _CLEARLY * second)
 
-    def equal(entry: Sharpness) -> NDArray[np.bool_]:
-        """Where a frame is no worse than the best: of two that are both sharp either will do, of others none."""
+    def is_eligible(entry: Sharpness) -> NDArray[np.bool_]:
+        """(h, w) where a frame is about as sharp as the sharpest, or none shows detail."""
         return np.asarray(~textured | (_CLEARLY * _signal(entry, common) >= best), dtype=np.bool_)
 
     reach_px = max(1.0, _SURROUNDINGS * max(best.shape))
-    around = _majority_vote(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px), equal)
+    around = _majority_vote(winner, maps, evident, lambda votes: cv2.GaussianBlur(votes, (0, 0), reach_px), is_eligible)
     filled = np.where(evident, winner, around)
     return _majority_vote(filled, maps, np.ones_like(evident), lambda votes: cv2.blur(votes, (_SPECK_PX, _SPECK_PX)))
 
 
 def _signal(entry: Sharpness, common: float) -> Image:
-    """(h, w) a frame's energy above noise; -1 where it has no content."""
-    # Resampling takes noise away; texture is taken for noise, but not for more than there can be.
+    """(h, w) energy of a frame above noise; -1 where it has no content."""
+    # Resampling reduces noise, and the estimate mistakes texture for noise: so it is bounded by the common one.
     signal = entry.energy.astype(np.float32) - np.float32(min(entry.noise, common))
     signal[entry.energy < 0] = -1
     return np.asarray(signal, dtype=np.float32)
@@ -132,7 +136,15 @@ def _majority_vote(
     gather: Callable[[Image], object],
     eligible: Callable[[Sharpness], NDArray[np.bool_]] = lambda entry: entry.energy >= 0,
 ) -> NDArray[np.uint8]:
-    """The frame that most `counted` pixels around each pixel chose, of those `eligible` there; else `winner`."""
+    """The frame chosen by most pixels in the neighbourhood, of those eligible at a pixel; else `winner`.
+
+    Args:
+        winner: (h, w) choice of each pixel.
+        maps: Sharpness of every frame.
+        counted: (h, w) pixels whose choice counts.
+        gather: Averages (h, w) votes over the neighbourhood.
+        eligible: (h, w) pixels at which a frame may be chosen.
+    """
     votes = np.zeros(winner.shape, dtype=np.float32)
     chosen = winner.copy()
     for number, entry in enumerate(maps):
@@ -144,17 +156,17 @@ def _majority_vote(
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """A picture being joined from frames: its Laplacian pyramid so far.
+    """The Laplacian pyramid of a picture that is being blended.
 
     Attributes:
-        bands: (h, w, 3) float32, the finest first; the last one is what is left after all differences.
+        bands: (h, w, 3) float32, the finest first; the last one is the low-pass remainder.
     """
 
     bands: tuple[Image, ...]
 
 
 def empty_blend(size: tuple[int, int]) -> Blend:
-    """Nothing yet, for frames of `size` (height, width)."""
+    """A blend without any frame, for frames of `size` = (height, width)."""
     sizes = [size]
     while len(sizes) < _LEVELS and min(sizes[-1]) >= 2 * _SMALLEST_SIDE_PX:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -162,7 +174,7 @@ def empty_blend(size: tuple[int, int]) -> Blend:
 
 
 def add_frame(blend: Blend, image: Image, mask: Image) -> None:
-    """Adds a frame where `mask` says so. The masks of all frames must sum to one.
+    """Adds a frame within a mask. The masks of all frames must sum to one.
 
     Args:
         blend: Changed in place.
@@ -180,7 +192,7 @@ def add_frame(blend: Blend, image: Image, mask: Image) -> None:
 
 
 def collapse(blend: Blend) -> Image:
-    """(H, W, 3) float32, the picture; not below 0."""
+    """Collapses the pyramid to the (H, W, 3) float32 picture, clipped at 0."""
     image = blend.bands[-1]
     for band in reversed(blend.bands[:-1]):
         image = np.asarray(cv2.pyrUp(image, dstsize=(band.shape[1], band.shape[0])) + band, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One focal stack on disk to one all-in-focus picture, the map of where it comes from, and a record of both."""
+"""Fuses one focal stack on disk: the all-in-focus picture, the map of its origins, and a record of both."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ if TYPE_CHECKING:
 
 FORMAT = "sdd-fusion"
 VERSION = 1
-MOST_FRAMES = 255
+MAX_FRAMES = 255
 _WHITE = 65535
 _CHECK_WIDTH_PX = 800
 _CHECK_GAP_PX = 8
-_LARGEST_HALF = 6e4  # float16 ends at 65504
+_MAX_FLOAT16 = 6e4  # float16 ends at 65504
 _IDENTITY: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
 class StackFrame:
-    """A frame of a stack and what became of it.
+    """A frame of a stack: its registration and its share in the picture, or the reason it was left out.
 
     Attributes:
-        path: The file, as the caller names it.
+        path: The file, as named by the caller.
         rows: 3x3 homography to the reference frame, full-size pixels, row by row.
         gain: Linear gain to the reference frame's brightness.
-        error_px: The registration's own estimate of its corner error; 0 for the reference frame.
-        share: Share of the fused picture's pixels that came from it.
-        reason: Why it was left out; None if it was not.
-        detail: The number behind the reason.
+        error_px: Estimated corner error of the registration; 0 for the reference frame.
+        share: Share of the pixels of the fused picture that come from it.
+        reason: Reason for leaving it out; None if it was used.
+        detail: Measured value behind the reason.
     """
 
     path: str
@@ -80,12 +80,12 @@ class StackFrame:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """What was made of a stack; `NAME.json` beside the picture.
+    """Record of a fused stack; `NAME.json` beside the picture.
 
     Attributes:
         made_from: Fingerprint of everything the picture depends on.
-        reference: Index of the frame whose geometry, brightness and white balance the picture has.
-        frames: The map of origins holds indices into these.
+        reference: Index of the frame that gives the picture its geometry, brightness and white balance.
+        frames: All frames; the map of origins holds indices into these.
         picture: File name of the fused picture.
         origin: File name of the map: 8-bit grey PNG as large as the picture.
         size: (height, width) of both.
@@ -108,12 +108,18 @@ class Fusion:
 
 
 @dataclass(frozen=True, slots=True)
-class _SourceFrame:
-    """A frame's file, what to call it, and which samples of it are defects."""
+class SourceFrame:
+    """A frame to be fused.
+
+    Attributes:
+        path: Its file.
+        name: Its name in the record.
+        bad_pixels: (N, 2) hot and dead pixels, repaired first.
+    """
 
     path: Path
     name: str
-    bad_pixels: Places | None
+    bad_pixels: Places | None = None
 
 
 _FUSION = TypeAdapter(Fusion)
@@ -124,13 +130,7 @@ class UnfusableError(InputError):
 
 
 def fuse_files(
-    paths: Sequence[Path],
-    names: Sequence[str],
-    reference: int,
-    stem: Path,
-    config: AlignConfig,
-    made_from: str = "",
-    bad_pixels: Sequence[Places | None] = (),
+    sources: Sequence[SourceFrame], reference: int, stem: Path, config: AlignConfig, made_from: str = ""
 ) -> Fusion:
     """Fuses the frames of one scene and writes `STEM.dng` or `.png`, `STEM_origin.png`, `STEM_check.jpg`, `STEM.json`.
 
@@ -138,63 +138,65 @@ def fuse_files(
     is left out and listed.
 
     Args:
-        paths: The frames, in the order of their focus.
-        names: What to call them in the record.
+        sources: The frames, in the order of their focus.
         reference: Index of the frame that gives the geometry.
         stem: Folder and name of the results, without suffix.
-        config: How frames are registered.
-        made_from: Kept in the record, for resuming.
-        bad_pixels: Of each frame, the hot and dead pixels to repair first; empty for none.
+        config: Section `[align]`, for the registration of the frames.
+        made_from: Fingerprint to store in the record.
 
     Raises:
-        UnfusableError: Not one frame can be joined to the reference frame.
-        InputError: One frame or more than 255 are given, or the disk refuses.
+        UnfusableError: No frame can be registered to the reference frame.
+        InputError: There are fewer than 2 or more than 255 frames, or the results cannot be written.
         RawError: The reference frame cannot be read.
     """
-    if not 2 <= len(paths) <= MOST_FRAMES:
-        raise InputError(f"a stack of {len(paths)} frames", hint=f"2 to {MOST_FRAMES} frames can be fused")
-    sources = [
-        _SourceFrame(path, name, places)
-        for path, name, places in zip(paths, names, bad_pixels or [None] * len(paths), strict=True)
-    ]
-    placed, maps, noise = _register_stack(sources, reference, config)
-    used = [number for number, frame in enumerate(placed) if frame.reason is None]
-    if len(used) < 2:
-        why = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in placed if frame.reason)
-        raise UnfusableError(f"no frame can be joined to {names[reference]} ({why})", hint="see docs/fusion.md")
-    winner = blending.choose_sharpest([maps[number] for number in used], noise)
-    origin = np.array(used, dtype=np.uint8)[winner]
-    del maps
-    picture, camera = _blend_frames(sources, placed, origin, reference)
-    shares = np.bincount(origin.ravel(), minlength=len(paths)) / origin.size
-    placed = [replace(frame, share=round(float(share), 6)) for frame, share in zip(placed, shares, strict=True)]
-    path = _write_picture(picture, camera, paths[reference], stem, len(used))
+    if not 2 <= len(sources) <= MAX_FRAMES:
+        raise InputError(f"a stack of {len(sources)} frames", hint=f"2 to {MAX_FRAMES} frames can be fused")
+    stack, origin = _map_origins(sources, reference, config)
+    picture, camera = _blend_frames(sources, stack, origin, reference)
+    shares = np.bincount(origin.ravel(), minlength=len(sources)) / origin.size
+    stack = [replace(frame, share=round(float(share), 6)) for frame, share in zip(stack, shares, strict=True)]
+    used = sum(frame.reason is None for frame in stack)
+    path = _write_picture(picture, camera, sources[reference].path, stem, used)
     origin_path = stem.with_name(f"{stem.name}_origin.png")
     write_values(origin_path, _to_full_size(origin))
-    write_image(
-        stem.with_name(f"{stem.name}_check.jpg"), _draw_check(camera, frames.read_camera_rgb(path), origin, len(paths))
-    )
-    result = Fusion(
+    check = _draw_check(camera, frames.read_camera_rgb(path), origin, len(sources))
+    write_image(stem.with_name(f"{stem.name}_check.jpg"), check)
+    fusion = Fusion(
         made_from=made_from,
         reference=reference,
-        frames=tuple(placed),
+        frames=tuple(stack),
         picture=path.name,
         origin=origin_path.name,
         size=(picture.shape[0], picture.shape[1]),
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
     )
-    write_text(stem.with_name(f"{stem.name}.json"), to_json(result) + "\n")
-    return result
+    write_text(stem.with_name(f"{stem.name}.json"), to_json(fusion) + "\n")
+    return fusion
+
+
+def _map_origins(
+    sources: Sequence[SourceFrame], reference: int, config: AlignConfig
+) -> tuple[list[StackFrame], NDArray[np.uint8]]:
+    """All frames, registered, and (h, w) at half size the index of the sharpest frame at each pixel."""
+    stack, maps, noise = _register_stack(sources, reference, config)
+    used = [number for number, frame in enumerate(stack) if frame.reason is None]
+    if len(used) < 2:
+        reasons = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in stack if frame.reason)
+        raise UnfusableError(
+            f"no frame can be joined to {sources[reference].name} ({reasons})", hint="see docs/fusion.md"
+        )
+    winner = blending.choose_sharpest([maps[number] for number in used], noise)
+    return stack, np.array(used, dtype=np.uint8)[winner]
 
 
 def choose_reference(paths: Sequence[Path]) -> int:
-    """Index of the frame with most fine detail, the first of equals, among those of the commonest size.
+    """Index of the frame with most fine detail among those of the most common size; the first of equals.
 
     Raises:
         RawError: No frame can be read.
     """
-    found: dict[int, tuple[tuple[int, int], float]] = {}
+    measures: dict[int, tuple[tuple[int, int], float]] = {}
     failure: RawError | None = None
     for number, path in enumerate(paths):
         try:
@@ -202,49 +204,51 @@ def choose_reference(paths: Sequence[Path]) -> int:
         except RawError as error:
             failure = failure or error
             continue
-        found[number] = half.size, sharpness.relative_detail(half.rgb)
-    if failure is not None and not found:
+        measures[number] = half.size, sharpness.relative_detail(half.rgb)
+    if failure is not None and not measures:
         raise failure
-    (common, _), *_ = Counter(size for size, _ in found.values()).most_common(1)
-    usual = [number for number, (size, _) in found.items() if size == common]
-    return max(usual, key=lambda number: (found[number][1], -number))
+    (common, _), *_ = Counter(size for size, _ in measures.values()).most_common(1)
+    candidates = [number for number, (size, _) in measures.items() if size == common]
+    return max(candidates, key=lambda number: (measures[number][1], -number))
 
 
 def read_fusion(path: Path) -> Fusion | None:
-    """The record of an earlier fusion; None if there is none that is whole."""
+    """Reads the record of an earlier fusion; None if it or a file it names is missing or damaged."""
     try:
-        found = _FUSION.validate_json(path.read_bytes())
+        fusion = _FUSION.validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
-    picture = path.with_name(found.picture)
-    here = found.format == FORMAT and found.version == VERSION and picture.parent == path.parent
-    if not here or not picture.is_file() or not path.with_name(found.origin).is_file():
+    picture = path.with_name(fusion.picture)
+    is_ours = fusion.format == FORMAT and fusion.version == VERSION and picture.parent == path.parent
+    if not is_ours or not picture.is_file() or not path.with_name(fusion.origin).is_file():
         return None
-    return found if picture.stat().st_size == found.bytes and sha256_of(picture) == found.sha256 else None
+    return fusion if picture.stat().st_size == fusion.bytes and sha256_of(picture) == fusion.sha256 else None
 
 
 def _register_stack(
-    sources: Sequence[_SourceFrame], reference: int, config: AlignConfig
+    sources: Sequence[SourceFrame], reference: int, config: AlignConfig
 ) -> tuple[list[StackFrame], dict[int, blending.Sharpness], float]:
-    """How every frame lies on the reference frame, where it is how sharp, at half size, and the noise of them all."""
+    """Registers every frame to the reference frame and measures its sharpness at half size.
+
+    Returns:
+        All frames; the sharpness of those that are used, by index; the energy of noise.
+    """
     target = frames.read_half(sources[reference].path, sources[reference].bad_pixels)
     size = (target.rgb.shape[0], target.rgb.shape[1])
-    placed = [StackFrame(source.name) for source in sources]
-    maps = {reference: _frame_sharpness(target.rgb, placed[reference], size)}
+    stack = [StackFrame(source.name) for source in sources]
+    maps = {reference: _frame_sharpness(target.rgb, stack[reference], size)}
     noise = blending.noise_energy(target.rgb)
     for number, source in enumerate(sources):
         if number != reference:
-            placed[number], half = _register_frame(source, target, config)
+            stack[number], half = _register_frame(source, target, config)
             if half is not None:
-                maps[number] = _frame_sharpness(half.rgb, placed[number], size)
+                maps[number] = _frame_sharpness(half.rgb, stack[number], size)
                 noise = min(noise, blending.noise_energy(half.rgb))
-    return placed, maps, noise
+    return stack, maps, noise
 
 
-def _register_frame(
-    source: _SourceFrame, target: HalfFrame, config: AlignConfig
-) -> tuple[StackFrame, HalfFrame | None]:
-    """The frame on the reference frame's grid; without pixels if it is left out."""
+def _register_frame(source: SourceFrame, target: HalfFrame, config: AlignConfig) -> tuple[StackFrame, HalfFrame | None]:
+    """Registers a frame to the reference frame; None instead of its pixels if it is left out."""
     name = source.name
     try:
         half = frames.read_half(source.path, source.bad_pixels)
@@ -253,38 +257,38 @@ def _register_frame(
             return StackFrame(name, reason=Reason.SIZE_MISMATCH, detail=f"{sizes} px"), None
         if half.to_srgb != target.to_srgb:
             return StackFrame(name, reason=Reason.UNSUPPORTED, detail="not of the reference frame's camera"), None
-        # One homography a frame: what a radial term would mend lies far below the blur of a stack.
-        found = register(half.rgb, target.rgb, config.model_copy(update={"radial": False}))
+        # No radial term: its effect lies far below the blur of a stack.
+        alignment = register(half.rgb, target.rgb, config.model_copy(update={"radial": False}))
     except RawError as error:
         return StackFrame(name, reason=Reason.UNREADABLE, detail=error.what.replace(str(source.path), name)), None
     except ValueError as error:
         return StackFrame(name, reason=Reason.NOT_ALIGNED, detail=str(error)), None
-    # Parallax is what deep scenes have: every region still comes from one frame.
-    if found.failure not in (None, Reason.PARALLAX):
-        return StackFrame(name, reason=found.failure, detail=found.detail), None
-    (a, b, c), (d, e, f), (g, h, i) = geometry.scaled(found.homography, 2.0).tolist()
+    # Deep scenes have parallax: every region of the picture still comes from one frame.
+    if alignment.failure not in (None, Reason.PARALLAX):
+        return StackFrame(name, reason=alignment.failure, detail=alignment.detail), None
+    (a, b, c), (d, e, f), (g, h, i) = geometry.scaled(alignment.homography, 2.0).tolist()
     rows: tuple[Row, Row, Row] = ((a, b, c), (d, e, f), (g, h, i))
-    return StackFrame(name, rows, found.gain, 2 * (found.error_px or 0.0)), half
+    return StackFrame(name, rows, alignment.gain, 2 * (alignment.error_px or 0.0)), half
 
 
 def _frame_sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> blending.Sharpness:
     half = geometry.scaled(frame.homography, 0.5)
-    unmoved = np.array_equal(half, np.eye(3))
-    covered = np.ones(size, dtype=np.bool_) if unmoved else resampling.valid(half, size, size)
-    moved = rgb if unmoved else resampling.warp(rgb, half, size)
-    found = blending.measure_sharpness(np.maximum(moved * np.float32(frame.gain), np.float32(0)), covered)
-    return replace(found, energy=np.minimum(found.energy, np.float32(_LARGEST_HALF)).astype(np.float16))
+    is_identity = np.array_equal(half, np.eye(3))
+    covered = np.ones(size, dtype=np.bool_) if is_identity else resampling.valid(half, size, size)
+    warped = rgb if is_identity else resampling.warp(rgb, half, size)
+    measured = blending.measure_sharpness(np.maximum(warped * np.float32(frame.gain), np.float32(0)), covered)
+    return replace(measured, energy=np.minimum(measured.energy, np.float32(_MAX_FLOAT16)).astype(np.float16))
 
 
 def _blend_frames(
-    sources: Sequence[_SourceFrame], placed: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
+    sources: Sequence[SourceFrame], stack: Sequence[StackFrame], origin: NDArray[np.uint8], reference: int
 ) -> tuple[Image, CameraFrame]:
-    """The picture in linear camera RGB, and the reference frame it looks like."""
+    """Blends the frames along the map of origins: the picture in linear camera RGB, and the reference frame."""
     size = (2 * origin.shape[0], 2 * origin.shape[1])
     blend = blending.empty_blend(size)
     whole = _to_full_size(origin)
     target = frames.read_camera_rgb(sources[reference].path, sources[reference].bad_pixels)
-    for number, (source, frame) in enumerate(zip(sources, placed, strict=True)):
+    for number, (source, frame) in enumerate(zip(sources, stack, strict=True)):
         mask = whole == number
         if not mask.any():
             continue
@@ -328,18 +332,18 @@ def _to_full_size(half: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _draw_check(reference: CameraFrame, fused: CameraFrame, origin: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """The reference frame, the fused picture and the map of origins in colours, side by side."""
+    """Draws the reference frame, the fused picture and the map of origins in colours side by side."""
     height, width = origin.shape
-    shown = (min(_CHECK_WIDTH_PX, width), round(height * min(1.0, _CHECK_WIDTH_PX / width)))
-    panels = [_preview(frame, shown) for frame in (reference, fused)]
+    size = (min(_CHECK_WIDTH_PX, width), round(height * min(1.0, _CHECK_WIDTH_PX / width)))
+    panels = [_preview(frame, size) for frame in (reference, fused)]
     grey = (origin.astype(np.float32) * (255.0 / max(count - 1, 1))).astype(np.uint8)
     coloured = cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[..., ::-1]
-    panels.append(np.asarray(cv2.resize(coloured, shown, interpolation=cv2.INTER_NEAREST), dtype=np.uint8))
-    gap = np.full((shown[1], _CHECK_GAP_PX, 3), 255, dtype=np.uint8)
+    panels.append(np.asarray(cv2.resize(coloured, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8))
+    gap = np.full((size[1], _CHECK_GAP_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
 
 
-def _preview(frame: CameraFrame, shown: tuple[int, int]) -> NDArray[np.uint8]:
-    """As a person would see it, `shown` (width, height) pixels large."""
-    small = cv2.resize(frame.rgb, shown, interpolation=cv2.INTER_AREA)
+def _preview(frame: CameraFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Preview of a frame, `size` = (width, height) pixels large."""
+    small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
     return preview(replace(frame, rgb=np.asarray(small, dtype=np.float32)))

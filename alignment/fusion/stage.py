@@ -1,7 +1,7 @@
-"""The fuse stage: focal stacks of a manifest get an all-in-focus picture as their sharp frame.
+"""The fuse stage: fuses the focal stacks of a manifest; the all-in-focus picture becomes their sharp frame.
 
 A stack is a scene whose pairs share one sharp frame, the reference. Its fused picture has that frame's geometry and
-takes its place; the reference itself, out of focus where others are not, becomes one more blurred frame.
+replaces it; the reference itself, out of focus where other frames are not, becomes one more blurred frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from alignment.config import AlignConfig
 from alignment.fusion import stack_files
-from alignment.fusion.stack_files import StackFrame
+from alignment.fusion.stack_files import SourceFrame, StackFrame
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for_manifest
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, RawError
@@ -45,12 +45,12 @@ LEFT_OUT = "left_out.csv"
 
 
 class FuseConfig(Section):
-    """Which focal stacks are fused, section `[fuse]`. How frames are registered is set in `[align]`."""
+    """Section `[fuse]`: the focal stacks to fuse. Their frames are registered as `[align]` says."""
 
     min_frames: int = Field(
         default=3,
         ge=2,
-        le=stack_files.MOST_FRAMES,
+        le=stack_files.MAX_FRAMES,
         description="Scenes with fewer frames keep the sharp frame they have.",
     )
 
@@ -63,9 +63,9 @@ class _Stack:
         records: Its pairs, sorted by the blurred frame's path; all have the same sharp file.
         root: Folder that the paths are relative to.
         stem: Folder and name of the results.
-        config: How frames are registered.
+        config: Section `[align]`, for the registration of the frames.
         step: Provenance of the results.
-        hot_pixels: What to repair in the frames.
+        hot_pixels: Hot and dead pixels to repair in the frames.
     """
 
     records: tuple[PairRecord, ...]
@@ -77,12 +77,12 @@ class _Stack:
 
     @property
     def made_from(self) -> str:
-        """What a fusion must say of itself to be kept."""
+        """Fingerprint of a fusion of this stack; an earlier fusion with the same one is reused."""
         return f"{self.step.version}-{self.step.inputs}"
 
     @property
     def frames(self) -> tuple[tuple[FileRef, FrameMeta], ...]:
-        """Every file once, in the order of capture or else of names, with what it says of its making."""
+        """Every file once with its metadata, in the order of capture if all times are known, else of paths."""
         first = self.records[0]
         members = [(record.blur, record.blur_meta) for record in self.records]
         members.append((first.sharp, first.sharp_meta))
@@ -92,7 +92,7 @@ class _Stack:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Why a stack has no fusion."""
+    """The reason why a stack has no fusion."""
 
     reason: Reason
     detail: str
@@ -111,21 +111,21 @@ def fuse_stacks(
 ) -> Report:
     """Fuses every stack of a manifest into `out/fused/SCENE.*` and writes `out/fused.jsonl`.
 
-    Pairs that belong to no stack are taken over unchanged; so are those of a stack that cannot be fused, with the sharp
-    frame they had. Fusions that are there and still true are kept.
+    Pairs that belong to no stack are copied unchanged; so are those of a stack that cannot be fused. Earlier fusions of
+    the same frames under the same configuration are reused.
 
     Args:
-        source: What `sdd ingest` wrote.
+        source: `ingested.jsonl` of `sdd ingest`.
         out: Folder of the data set.
         config: Section `[fuse]`.
         align: Section `[align]`.
         develop: Section `[develop]`; hot pixels are taken from `hot_pixels.json` beside `source`.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Fuse every stack again.
-        track: Shows progress, one step a stack.
+        track: Shows progress, one step per stack.
 
     Returns:
-        Counts are of frames. `rejected` are those that were left out of their stacks, by reason;
+        The report; it counts frames. `rejected` are those that were left out of their stacks, by reason;
         `out/fused/left_out.csv` lists them.
 
     Raises:
@@ -135,10 +135,10 @@ def fuse_stacks(
     started = time.monotonic()
     workers_of(executor)
     check_output(STAGE, source, out / OUTPUT)
-    pairs = _rerooted(manifest.read_manifest(source), out)
+    pairs = _reroot(manifest.read_manifest(source), out)
     hot_pixels = load_for_manifest(source, develop or DevelopConfig())
     copy_to(source, out, hot_pixels)
-    stacks = _stacks(pairs, out, config, align, hot_pixels)
+    stacks = _find_stacks(pairs, out, config, align, hot_pixels)
     finished = {} if overwrite else _read_finished(stacks)
     todo = [stack for stack in stacks if stack.stem not in finished]
     total, new = (sum(len(stack.frames) for stack in some) for some in (stacks, todo))
@@ -159,7 +159,7 @@ def fuse_stacks(
 
 
 def _read_finished(stacks: Sequence[_Stack]) -> dict[Path, Fusion | _Refusal]:
-    """The fusions of an earlier run that were made of the same frames in the same way."""
+    """The fusions of an earlier run of the same frames under the same configuration."""
     fusions = {stack.stem: stack_files.read_fusion(_record_file(stack.stem)) for stack in stacks}
     return {
         stack.stem: fusion
@@ -171,7 +171,7 @@ def _read_finished(stacks: Sequence[_Stack]) -> dict[Path, Fusion | _Refusal]:
 def _fuse_all(stacks: Sequence[_Stack], executor: str, track: Track) -> dict[Path, Fusion | _Refusal]:
     results: dict[Path, Fusion | _Refusal] = {}
     with track(STAGE, len(stacks)) as advance:
-        for outcome in run_tasks(_fused, stacks, executor):
+        for outcome in run_tasks(_fuse_stack, stacks, executor):
             loss = _Refusal(Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED, "")
             results[outcome.task.stem] = outcome.result or loss
             advance(note=outcome.task.stem.name)
@@ -181,7 +181,7 @@ def _fuse_all(stacks: Sequence[_Stack], executor: str, track: Track) -> dict[Pat
 def _collect(
     pairs: Manifest, stacks: Sequence[_Stack], results: Mapping[Path, Fusion | _Refusal]
 ) -> tuple[tuple[PairRecord, ...], list[tuple[str, StackFrame]]]:
-    """All pairs, those of fused stacks with the fused picture; and the frames left out, by the name of their stack."""
+    """All pairs, those of fused stacks with their picture; and (stack name, frame) of the frames left out."""
     records = {record.id: record for record in pairs.records}
     left_out: list[tuple[str, StackFrame]] = []
     for stack in stacks:
@@ -190,7 +190,7 @@ def _collect(
             frames = [StackFrame(ref.path, reason=result.reason, detail=result.detail) for ref, _ in stack.frames]
         else:
             frames = [frame for frame in result.frames if frame.reason is not None]
-            records |= {record.id: record for record in _members(stack, result, pairs.root, set(records))}
+            records |= {record.id: record for record in _fused_pairs(stack, result, pairs.root, set(records))}
         left_out += [(stack.stem.name, frame) for frame in frames]
     return tuple(records.values()), left_out
 
@@ -198,18 +198,18 @@ def _collect(
 def fuse_frames(
     files: Sequence[Path], out: Path, align: AlignConfig, *, reference: Path | None = None, overwrite: bool = False
 ) -> Report:
-    """Fuses the frames of one stack, without a manifest, into `out/fused.dng` or `.png` and what goes with it.
+    """Fuses the frames of one stack, without a manifest, into `out/fused.dng` or `.png` with its map and its record.
 
     Args:
         files: The frames, in the order of their focus.
         out: Folder of the results.
         align: Section `[align]`.
-        reference: The one of `files` whose framing the picture has; None: the one with most detail.
+        reference: The one of `files` that gives the framing; None: the one with most detail.
         overwrite: Replace an earlier result.
 
     Raises:
         InputError: `reference` is not among the files, there is an earlier result, or the frames cannot be fused.
-        RawError: The reference frame cannot be read, or with None no frame can.
+        RawError: The reference frame cannot be read or, if it is None, no frame can.
     """
     started = time.monotonic()
     stem = out / "fused"
@@ -217,78 +217,79 @@ def fuse_frames(
         raise InputError(f"{_record_file(stem)} is there already", hint="choose another --out, or --overwrite")
     resolved = [path.resolve() for path in files]
     if reference is None:
-        chosen = stack_files.choose_reference(files)
+        index = stack_files.choose_reference(files)
     elif reference.resolve() in resolved:
-        chosen = resolved.index(reference.resolve())
+        index = resolved.index(reference.resolve())
     else:
         raise InputError(f"{reference} is none of the frames", hint="name it among them too")
-    found = stack_files.fuse_files(files, [path.name for path in files], chosen, stem, align)
-    lost = Counter(frame.reason.value for frame in found.frames if frame.reason is not None)
-    written = (out / found.picture, out / found.origin, _record_file(stem))
+    fusion = stack_files.fuse_files([SourceFrame(path, path.name) for path in files], index, stem, align)
+    lost = Counter(frame.reason.value for frame in fusion.frames if frame.reason is not None)
+    written = (out / fusion.picture, out / fusion.origin, _record_file(stem))
     seconds = time.monotonic() - started
     return Report(STAGE, len(files), len(files) - lost.total(), 0, dict(lost), seconds, tuple(map(str, written)))
 
 
-def _rerooted(pairs: Manifest, out: Path) -> Manifest:
-    """The same pairs with paths relative to a folder that holds `out` too: the fused pictures will lie there."""
+def _reroot(pairs: Manifest, out: Path) -> Manifest:
+    """The same pairs with paths relative to a folder that contains `out` too, where the fused pictures will lie."""
     root = Path(os.path.commonpath([pairs.root.resolve(), out.resolve()]))
     above = pairs.root.resolve().relative_to(root)
     if not above.parts:
         return pairs
 
-    def moved(ref: FileRef) -> FileRef:
+    def reroot(ref: FileRef) -> FileRef:
         return replace(ref, path=(above / ref.path).as_posix())
 
-    records = tuple(replace(record, blur=moved(record.blur), sharp=moved(record.sharp)) for record in pairs.records)
+    records = tuple(replace(record, blur=reroot(record.blur), sharp=reroot(record.sharp)) for record in pairs.records)
     return Manifest(root, records)
 
 
-def _stacks(
+def _find_stacks(
     pairs: Manifest, out: Path, config: FuseConfig, align: AlignConfig, hot_pixels: HotPixelMap
 ) -> list[_Stack]:
-    sharing: dict[tuple[str, str], list[PairRecord]] = defaultdict(list)
+    by_sharp: dict[tuple[str, str], list[PairRecord]] = defaultdict(list)
     for record in pairs.records:
-        sharing[record.scene, record.sharp.path].append(record)
-    found = []
-    for _, records in sorted(sharing.items()):
-        if not config.min_frames <= len(records) + 1 <= stack_files.MOST_FRAMES:
+        by_sharp[record.scene, record.sharp.path].append(record)
+    stacks = []
+    for _, records in sorted(by_sharp.items()):
+        if not config.min_frames <= len(records) + 1 <= stack_files.MAX_FRAMES:
             continue
         members = tuple(sorted(records, key=lambda record: record.blur.path))
-        # Scenes may be called anything; ids are safe names for files.
+        # Scenes may have any name; ids are safe file names.
         stem = out.resolve() / FOLDER / min(record.id for record in members)
         first = members[0]
         frames = [record.blur.sha256 for record in members]
-        read = {"frames": frames, "align": align.fingerprint(), **hot_pixels.inputs(first)}
-        step = manifest.step_of(STAGE, config, first, **read)
-        found.append(_Stack(members, pairs.root, stem, align, step, hot_pixels))
-    return found
+        inputs = {"frames": frames, "align": align.fingerprint(), **hot_pixels.inputs(first)}
+        step = manifest.step_of(STAGE, config, first, **inputs)
+        stacks.append(_Stack(members, pairs.root, stem, align, step, hot_pixels))
+    return stacks
 
 
 def _record_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}.json")
 
 
-def _fused(stack: _Stack) -> Fusion | _Refusal:
-    """Runs in a worker; only what concerns every stack, such as a full disk, is raised."""
+def _fuse_stack(stack: _Stack) -> Fusion | _Refusal:
+    """Fuses one stack in a worker process; raises only errors that concern every stack, such as a full disk."""
     for record in stack.records:
         if change := describe_change(
             Job(record=record, root=stack.root, folder=stack.stem.parent, config=stack.config)
         ):
             return _Refusal(Reason.CHANGED, change)
-    names = [ref.path for ref, _ in stack.frames]
-    reference = names.index(stack.records[0].sharp.path)
-    paths = [resolve_inside(stack.root, name) for name in names]
-    defects = [stack.hot_pixels.of(meta) for _, meta in stack.frames]
+    sources = [
+        SourceFrame(resolve_inside(stack.root, ref.path), ref.path, stack.hot_pixels.of(meta))
+        for ref, meta in stack.frames
+    ]
+    reference = [source.name for source in sources].index(stack.records[0].sharp.path)
     try:
-        return stack_files.fuse_files(paths, names, reference, stack.stem, stack.config, stack.made_from, defects)
+        return stack_files.fuse_files(sources, reference, stack.stem, stack.config, stack.made_from)
     except RawError as error:
         return _Refusal(Reason.UNREADABLE, error.what.replace(f"{stack.root}/", ""))
     except stack_files.UnfusableError as error:
         return _Refusal(Reason.NOT_ALIGNED, error.what)
 
 
-def _members(stack: _Stack, fusion: Fusion, root: Path, taken: set[str]) -> list[PairRecord]:
-    """The pairs of a fused stack: every frame that was used, against the fused picture."""
+def _fused_pairs(stack: _Stack, fusion: Fusion, root: Path, taken: set[str]) -> list[PairRecord]:
+    """The pairs of a fused stack: every frame, its reference included, with the fused picture as the sharp frame."""
     first = stack.records[0]
     folder = stack.stem.parent.resolve().relative_to(root)
     sharp = FileRef((folder / fusion.picture).as_posix(), fusion.bytes, fusion.sha256)

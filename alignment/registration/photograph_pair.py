@@ -12,7 +12,7 @@ import numpy as np
 from alignment.registration.masks import read_mask
 from alignment.registration.stage import align_halves, to_npz
 from alignment.transforms import transform as transforms
-from alignment.transforms.apply import add_flow, apply_file, check_free
+from alignment.transforms.apply import add_flow, apply_file, check_target
 from alignment.transforms.mapping import Mapping, map_in_bands
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import read_half, read_white_balance
@@ -69,7 +69,7 @@ def align_photographs(
     keep = {path.resolve() for path in (blur, sharp, mask) if path is not None}
     transform_file, flow_file, check_file = (out / f"{blur.stem}{end}" for end in (".json", "_flow.npz", "_check.png"))
     for target in (transform_file, flow_file, check_file):
-        check_free(target, keep, overwrite)
+        check_target(target, keep, overwrite)
     halves = read_half(blur), read_half(sharp)
     alignment, residual = _align(blur, sharp, halves, config, mask)
     transform = transforms.from_alignment(alignment, blur.name, sharp.name)

@@ -1,1 +1,1 @@
-"""The stored transform of a pair, as JSON, as coordinates and applied to files."""
+"""The stored transform of a pair: as JSON, as a mapping of coordinates, and applied to files."""

@@ -1,4 +1,4 @@
-"""A stored transform applied to other files: the same shot in another format, a depth map, a mask."""
+"""Applies a stored transform to files: the same photograph in another format, a depth map, a mask."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FailedFile:
-    """A file that the transform was not applied to, and why."""
+    """A file to which the transform was not applied, and the reason."""
 
     path: str
     reason: str
@@ -55,20 +55,20 @@ def apply_to_files(
     overwrite: bool = False,
     track: Track = silent,
 ) -> tuple[Report, tuple[FailedFile, ...]]:
-    """Applies a transform to files, each resampled once; a bad file stops none of the others.
+    """Applies a transform to files, each resampled once; files that fail are reported at the end.
 
     Args:
-        transform: What to apply.
+        transform: The transform.
         files: RAW files or images of the transform's size, or n or 1/n times as large.
         out: Folder for `NAME_aligned.tif` (16 bits) or `.png` (8 bits), and for `NAME_aligned_valid.png`.
-        flow_file: The transform's residual flow, to be applied too.
-        inverse: From the sharp frame's grid to the blurred one's.
-        nearest: Copies the nearest number instead of interpolating light: masks, label maps, depth maps.
-        overwrite: Replaces what an earlier run wrote.
+        flow_file: The transform's residual flow, applied too; None: not applied.
+        inverse: Whether to map from the sharp frame's grid to the blurred one's.
+        nearest: Whether to copy the nearest value instead of interpolating light: masks, label maps, depth maps.
+        overwrite: Whether files of an earlier run are replaced.
         track: Shows progress.
 
     Returns:
-        What was done, and the files that failed.
+        The report, and the files that failed.
 
     Raises:
         InputError: The flow cannot be read.
@@ -113,23 +113,23 @@ def apply_file(
     overwrite: bool = False,
     keep: Collection[Path] = (),
 ) -> Path:
-    """Applies a transform to one file and writes the result and the mask of where it is valid.
+    """Applies a transform to one file and writes the result and a mask of its valid pixels.
 
     Args:
         path: A RAW file or image.
         out: Folder for both.
-        mapping: What to apply; its scale is set to the file's.
-        nearest: Copies numbers instead of interpolating light.
+        mapping: The transform; its scale is set to that of the file.
+        nearest: Whether to copy the nearest value instead of interpolating light.
         balance: White balance for a RAW file; None: as shot.
-        overwrite: Replaces what an earlier run wrote.
-        keep: Resolved paths that are never replaced: inputs, and what this run wrote.
+        overwrite: Whether files of an earlier run are replaced.
+        keep: Resolved paths that are never replaced: inputs, and files that this run wrote.
 
     Returns:
         The file written.
 
     Raises:
         RawError: The file cannot be read.
-        InputError: It does not fit the transform, or something stands where its result would go.
+        InputError: It does not fit the transform, or a file exists at the path of a result.
     """
     pixels, encoding = (read_values(path), None) if nearest else _read_light(path, balance)
     mapping = _scale_to_file(path, (pixels.shape[0], pixels.shape[1]), mapping)
@@ -137,8 +137,8 @@ def apply_file(
     stored = _stored_type(pixels, encoding)
     target = out / f"{path.stem}{SUFFIX}{'.png' if stored == np.uint8 else '.tif'}"
     valid_target = target.with_name(target.stem + VALID_SUFFIX)
-    for place in (target, valid_target):
-        check_free(place, {path.resolve(), *keep}, overwrite)
+    for output in (target, valid_target):
+        check_target(output, {path.resolve(), *keep}, overwrite)
     result = np.empty((height, width, *pixels.shape[2:]), dtype=stored)
     valid = np.empty((height, width), dtype=np.uint8)
     for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
@@ -153,21 +153,21 @@ def apply_file(
 
 
 def add_flow(mapping: Mapping, path: Path) -> Mapping:
-    """`mapping` that follows a residual flow too, where it may be trusted.
+    """Adds a stored residual flow to a mapping, where its confidence allows.
 
     Args:
-        mapping: What to apply.
-        path: npz that `sdd align` wrote.
+        mapping: A transform.
+        path: npz file of `sdd align`.
 
     Raises:
         InputError: Missing, damaged or of another size.
     """
     residual = residual_flow.read_residual_flow(path, mapping.transform.size)
-    return replace(mapping, flow=residual_flow.applicable(residual), hidden=residual.occlusion)
+    return replace(mapping, flow=residual_flow.applicable(residual), occlusion=residual.occlusion)
 
 
 def _read_light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:
-    """Linear light of a photograph, and how to write it."""
+    """Linear light of a photograph, and the encoding for its result."""
     kind = path.suffix.lower()
     if kind in RAW_SUFFIXES:
         return read_full(path, balance), Encoding.SRGB16
@@ -195,16 +195,16 @@ def _scale_to_file(path: Path, size: tuple[int, int], mapping: Mapping) -> Mappi
     return replace(mapping, scale=float(scale))
 
 
-def check_free(target: Path, keep: Collection[Path], overwrite: bool) -> None:
-    """Refuses to write where an input or an earlier result stands.
+def check_target(target: Path, keep: Collection[Path], overwrite: bool) -> None:
+    """Refuses to write over an input or an earlier result.
 
     Args:
-        target: What is to be written.
+        target: The file to be written.
         keep: Resolved paths that are never replaced.
         overwrite: Whether other files may be replaced.
 
     Raises:
-        InputError: Something stands there that may not be replaced.
+        InputError: The file exists and may not be replaced.
     """
     if target.resolve() in keep:
         raise InputError(f"{target} would replace an input or the result of another file", hint="use another --out")

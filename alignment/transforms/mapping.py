@@ -1,4 +1,4 @@
-"""Where the pixels of one frame lie on the other: a transform applied to arrays, in either direction, in bands."""
+"""A transform as a mapping of coordinates between two frames, and its application to arrays in bands."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _HALF_PIXEL = -0.5
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A transform on its way to files.
+    """A transform with the options of its application.
 
     Attributes:
         transform: Blurred frame to sharp frame.
-        inverse: Brings what lies on the sharp frame onto the blurred frame's grid, instead of the other way round.
+        inverse: Whether content of the sharp frame is mapped to the blurred frame's grid, instead of the reverse.
         flow: (ceil(H / 4), ceil(W / 4), 2) residual flow u[aligned→sharp], full-size pixels; None: not applied.
-        hidden: (ceil(H / 4), ceil(W / 4)) bool, what of the aligned frame the sharp one does not show.
-        scale: How many times larger than the transform's frames the files are.
+        occlusion: (ceil(H / 4), ceil(W / 4)) bool, content of the aligned frame that the sharp one does not show.
+        scale: Size of the files relative to the transform's frames.
     """
 
     transform: Transform
     inverse: bool = False
     flow: NDArray[np.float32] | None = None
-    hidden: NDArray[np.bool_] | None = None
+    occlusion: NDArray[np.bool_] | None = None
     scale: float = 1.0
 
     @property
@@ -55,9 +55,9 @@ class Band:
     """Some rows of a mapped image.
 
     Attributes:
-        rows: Where they lie in the target.
+        rows: Their position in the target.
         pixels: (rows, W[, C]), of the source's type.
-        valid: (rows, W) bool, whether all that went into a pixel lies inside the source.
+        valid: (rows, W) bool, whether all source pixels of a pixel lie inside the source.
     """
 
     rows: slice
@@ -66,41 +66,62 @@ class Band:
 
 
 def map_in_bands(image: NDArray[Any], mapping: Mapping, *, nearest: bool = False) -> Iterator[Band]:
-    """`image` on the other frame's grid, band by band from the top.
+    """Maps an image to the other frame's grid, band by band from the top.
 
     Args:
         image: (H, W[, C]) of `mapping.size`: float32, or any type for `nearest`.
-        mapping: What to apply.
-        nearest: Takes the nearest pixel, and 0 where there is none; otherwise the spline of
-            `sdd_toolkit.imaging.resampling`, and the nearest border pixel where there is none. A shift by whole
-            pixels copies them in either case.
+        mapping: The transform.
+        nearest: Takes the nearest pixel, and 0 outside the source; otherwise the spline of
+            `sdd_toolkit.imaging.resampling`, and the nearest border pixel outside. A shift by whole pixels copies them
+            in either case.
+
+    Example:
+        A transform that shifts by two pixels to the right and one pixel down:
+
+        >>> import numpy as np
+        >>> from alignment.transforms.mapping import Mapping, map_in_bands
+        >>> from alignment.transforms.transform import Transform
+        >>> rows = ((1.0, 0.0, 2.0), (0.0, 1.0, 1.0), (0.0, 0.0, 1.0))
+        >>> mapping = Mapping(Transform("blur.png", "sharp.png", (3, 4), rows, "similarity"))
+        >>> (band,) = map_in_bands(np.arange(12).reshape(3, 4), mapping, nearest=True)
+        >>> band.pixels.tolist()
+        [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 4, 5]]
     """
     height, width = mapping.size
     for top in range(0, height, _BAND_ROWS):
         rows = slice(top, min(top + _BAND_ROWS, height))
-        x, y, found = source_points(mapping, rows)
-        copied = nearest or bool(np.array_equal(x, np.rint(x)) and np.array_equal(y, np.rint(y)))
-        reach_px = _HALF_PIXEL if copied else REACH_PX
+        x, y, exists = source_points(mapping, rows)
+        is_copy = nearest or bool(np.array_equal(x, np.rint(x)) and np.array_equal(y, np.rint(y)))
+        reach_px = _HALF_PIXEL if is_copy else REACH_PX
         inside_x = (x >= reach_px) & (x <= width - 1 - reach_px)
         inside_y = (y >= reach_px) & (y <= height - 1 - reach_px)
-        valid = inside_x & inside_y & found
+        valid = inside_x & inside_y & exists
         if nearest:
             pixels = image[_index(y, height), _index(x, width)]
             pixels[~valid] = 0
         else:
-            pixels = sample(image, x, y, Interpolation.NEAREST if copied else Interpolation.SPLINE)
+            pixels = sample(image, x, y, Interpolation.NEAREST if is_copy else Interpolation.SPLINE)
         yield Band(rows, pixels, valid)
 
 
 def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[np.bool_]]:
-    """Which point of the source each target pixel shows.
+    """Source positions of the pixels of some target rows.
 
     Args:
-        mapping: What to apply.
-        rows: Of the target.
+        mapping: The transform.
+        rows: Rows of the target.
 
     Returns:
-        x and y, (rows, W) float64 pixels of the source, and (rows, W) bool, whether there is such a point.
+        x and y, (rows, W) float64 pixels of the source, and (rows, W) bool, whether such a point exists.
+
+    Example:
+        >>> from alignment.transforms.mapping import Mapping, source_points
+        >>> from alignment.transforms.transform import Transform
+        >>> rows = ((1.0, 0.0, 2.0), (0.0, 1.0, 1.0), (0.0, 0.0, 1.0))
+        >>> mapping = Mapping(Transform("blur.png", "sharp.png", (3, 4), rows, "similarity"))
+        >>> x, y, _ = source_points(mapping, slice(1, 2))
+        >>> x.tolist(), y.tolist()
+        ([[-2.0, -1.0, 0.0, 1.0]], [[0.0, 0.0, 0.0, 0.0]])
     """
     offset = (mapping.scale - 1.0) / 2.0
     ys, xs = np.mgrid[rows, 0 : mapping.size[1]].astype(np.float64)
@@ -123,7 +144,7 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
 
 
 def _undo_radial(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:
-    """The inverse of `geometry.bent`: Newton's method on r (1 + k r²), of which k r² is a few hundredths at most."""
+    """The inverse of the radial term by Newton's method on r (1 + k r²), where k r² is a few hundredths at most."""
     if transform.radial == 0:
         return x, y
     (centre_x, centre_y), reach = geometry.centre(transform.size)
@@ -136,22 +157,22 @@ def _undo_radial(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane
 
 
 def _is_visible(mapping: Mapping, x: Plane, y: Plane) -> NDArray[np.bool_]:
-    """Whether the sharp frame shows what lies at these points of the aligned one."""
-    if mapping.hidden is None:
+    """Whether the sharp frame shows the content of these points of the aligned one."""
+    if mapping.occlusion is None:
         return np.ones((1, 1), dtype=np.bool_)
     return np.asarray(
-        sample(mapping.hidden.astype(np.float32), _to_flow_grid(x), _to_flow_grid(y), Interpolation.LINEAR) < 0.5
+        sample(mapping.occlusion.astype(np.float32), _to_flow_grid(x), _to_flow_grid(y), Interpolation.LINEAR) < 0.5
     )
 
 
 def _follow_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """Where the flow carries the points of the aligned frame: p + u(p)."""
+    """The points p + u(p) to which the flow moves the points p of the aligned frame."""
     moved = sample(flow, _to_flow_grid(x), _to_flow_grid(y), Interpolation.LINEAR)
     return x + moved[..., 0], y + moved[..., 1]
 
 
 def _undo_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
-    """The points that the flow carries to (x, y), and whether there is such a point."""
+    """The points that the flow moves to (x, y), and whether such a point exists."""
     across, down, settled = origins(flow / np.float32(FLOW_FACTOR), _to_flow_grid(x), _to_flow_grid(y))
     return _from_flow_grid(across), _from_flow_grid(down), settled
 

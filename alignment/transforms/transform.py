@@ -1,4 +1,4 @@
-"""The transform of an aligned pair as a small JSON file that explains itself: written, read, strictly."""
+"""The transform of an aligned pair as a small self-describing JSON file, with strict validation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SMALLEST_DETERMINANT = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """How a blurred frame lies on a sharp one, and how much darker it is; `CONVENTION` says it in words.
+    """Geometry and brightness of a blurred frame relative to its sharp one; `CONVENTION` is the definition.
 
     Attributes:
         blur: Name of the blurred frame's file.
@@ -51,7 +51,7 @@ class Transform:
         colour_gain: Gain of R, G, B relative to `gain`.
         vignetting: (a, b) of the gain's change over the frame.
         offset: Linear light added after the gain.
-        error_px: The aligner's own estimate of the corner error.
+        error_px: Estimated error at the corners.
         flow: Name of the npz in the same folder that holds the residual flow; None if there is none.
     """
 
@@ -76,7 +76,7 @@ class Transform:
 
 
 def from_alignment(alignment: Alignment, blur: str, sharp: str) -> Transform:
-    """The transform of an alignment between the files of these names, without its flow."""
+    """The transform of an alignment between two named files, without its flow."""
     return Transform(
         blur=blur,
         sharp=sharp,
@@ -100,8 +100,8 @@ def from_pair(record: PairRecord) -> Transform:
     """
     alignment = record.alignment
     if alignment is None:
-        why = record.verdict.detail if record.verdict else "run `sdd align` first"
-        raise InputError(f"the pair {record.id!r} is not aligned", hint=why or "see its verdict in the manifest")
+        hint = record.verdict.detail if record.verdict else "run `sdd align` first"
+        raise InputError(f"the pair {record.id!r} is not aligned", hint=hint or "see its verdict in the manifest")
     if alignment.failure is not None:
         raise InputError(
             f"the pair {record.id!r} could not be aligned: {REASON_TEXT[alignment.failure]}", hint=alignment.detail
@@ -110,7 +110,7 @@ def from_pair(record: PairRecord) -> Transform:
 
 
 def write_transform(path: Path, transform: Transform) -> None:
-    """Writes the transform atomically, one entry a line."""
+    """Writes a transform atomically, one entry per line."""
     values = asdict(transform)
     affine = values["homography"][:2] if values["homography"][2] == (0.0, 0.0, 1.0) else None
     entries = {"format": FORMAT, "version": VERSION, "convention": CONVENTION, **values, "affine": affine}
@@ -119,7 +119,7 @@ def write_transform(path: Path, transform: Transform) -> None:
 
 
 def read_transform(path: Path) -> Transform:
-    """Reads what `write` wrote.
+    """Reads a transform from its JSON file.
 
     Raises:
         InputError: Missing, no transform, of another version, or with an entry that is missing, unknown or wrong.
@@ -142,22 +142,36 @@ def read_transform(path: Path) -> Transform:
         transform = TypeAdapter(Transform).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}", hint="restore the entry or align again") from error
+        entry = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {entry}: {first['msg']}", hint="restore the entry or align again") from error
     if fault := _find_fault(transform, affine):
         raise InputError(f"{path}: {fault}", hint="restore the entry or align again")
     return transform
 
 
 def load_transform(source: Path, pair_id: str | None = None) -> tuple[Transform, Path | None]:
-    """A transform from its own file or from a manifest, and where its flow lies.
+    """Loads a transform from its own file or from a manifest.
 
     Args:
         source: A transform's `.json`, or an `aligned.jsonl`.
-        pair_id: Which pair of the manifest; may be None if it has one.
+        pair_id: Id of a pair of the manifest; may be None if it holds one pair.
+
+    Returns:
+        The transform, and the path of its flow, if it has one.
 
     Raises:
         InputError: It cannot be read, or the manifest has no such pair or no transform of it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from alignment.transforms.transform import Transform, load_transform, write_transform
+        >>> rows = ((1.0, 0.0, 2.5), (0.0, 1.0, -1.0), (0.0, 0.0, 1.0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_transform(Path(folder) / "pair.json", Transform("b.png", "s.png", (480, 640), rows, "similarity"))
+        ...     transform, flow_file = load_transform(Path(folder) / "pair.json")
+        >>> transform.model, transform.matrix[0, 2].item(), flow_file
+        ('similarity', 2.5, None)
     """
     if source.suffix == _SUFFIX:
         if pair_id is not None:
@@ -176,14 +190,14 @@ def load_transform(source: Path, pair_id: str | None = None) -> tuple[Transform,
 
 
 def export_transforms(aligned: Path, folder: Path) -> list[Path]:
-    """Writes `ID.json`, and `ID_flow.npz` where there is a flow, for every aligned pair of a manifest.
+    """Writes `ID.json`, and `ID_flow.npz` if there is a flow, for every aligned pair of a manifest.
 
     Args:
-        aligned: What the align stage wrote.
-        folder: Where to; all a transform needs lies in it.
+        aligned: `aligned.jsonl` of `sdd align`.
+        folder: Folder of the exported files.
 
     Returns:
-        The JSON files, by pair.
+        The JSON files, one per aligned pair.
 
     Raises:
         ManifestError: `aligned` is not a manifest.
@@ -205,10 +219,14 @@ def export_transforms(aligned: Path, folder: Path) -> list[Path]:
 
 
 def describe_transform(transform: Transform) -> str:
-    """The transform as a photographer would put it, on one line."""
-    words = geometry.decompose(transform.matrix, transform.size)
-    across, down = words.shift_px
-    parts = [f"shift {across:+.2f} {down:+.2f} px", f"zoom {words.zoom:.5f}", f"rotation {words.rotation_deg:+.3f}°"]
+    """Shift, zoom, rotation, brightness and error of a transform on one line of text."""
+    components = geometry.decompose(transform.matrix, transform.size)
+    right, down = components.shift_px
+    parts = [
+        f"shift {right:+.2f} {down:+.2f} px",
+        f"zoom {components.zoom:.5f}",
+        f"rotation {components.rotation_deg:+.3f}°",
+    ]
     parts.append(f"brightness {np.log2(transform.gain):+.2f} EV")
     if transform.error_px is not None:
         parts.append(f"estimated error {transform.error_px:.2f} px")
@@ -216,9 +234,9 @@ def describe_transform(transform: Transform) -> str:
 
 
 def scale_between(size: tuple[int, int], transform: Transform) -> Fraction | None:
-    """How many times larger a frame of `size` is than those of `transform`; None unless that is n or 1/n.
+    """Size of a frame of `size` = (height, width) relative to those of `transform`; None unless it is n or 1/n.
 
-    An odd last row or column, which development leaves out, does not count.
+    An odd last row or column, which development crops, does not count.
     """
     for height, width in (size, (size[0] // 2 * 2, size[1] // 2 * 2)):
         scale = Fraction(height, transform.size[0])
@@ -237,7 +255,7 @@ def _copy_flow(source: Path, target: Path) -> None:
 
 
 def _find_fault(transform: Transform, affine: Any) -> str:
-    """What is wrong with values that have the right types; empty if nothing is."""
+    """A fault of values that have the right types; empty if there is none."""
     matrix, (height, width) = transform.matrix, transform.size
     if min(height, width) < 1:
         return f"size: {height} x {width} px"

@@ -23,7 +23,8 @@ DATA = SHARED / "data/focal_stacks"
 
 
 def fuse(paths: list[Path], folder: Path, reference: int = REFERENCE) -> stack_files.Fusion:
-    return stack_files.fuse_files(paths, [path.name for path in paths], reference, folder / "all", AlignConfig())
+    sources = [stack_files.SourceFrame(path, path.name) for path in paths]
+    return stack_files.fuse_files(sources, reference, folder / "all", AlignConfig())
 
 
 @pytest.fixture(scope="module")
