@@ -28,7 +28,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-# A script's own folder comes first otherwise, and there this very file would hide the room `alignment`.
+# A script's own folder comes first otherwise, and there this very file would hide the package `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2

@@ -26,16 +26,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-# A script's own folder comes first otherwise, and there a benchmark hides the room `alignment`.
+# A script's own folder comes first otherwise, and there a benchmark hides the package `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.fresh_process import in_fresh_process, resident_mb
 from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
 
 # Everything heavy is imported where it is used, as in `cli.py`: worker processes load this file, too.
@@ -145,22 +144,14 @@ def cost(work: Callable[[], object]) -> Cost:
     wall = time.perf_counter() - wall
     fork_server.stop()  # what it and the workers cost is counted once it has ended
     cpu = sum(os.times()[:4]) - cpu
-    return Cost(wall, cpu, max(own_peak_mb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * BYTES / 1e6))
+    return Cost(
+        wall, cpu, max(resident_mb("VmHWM"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * BYTES / 1e6)
+    )
 
 
-def own_peak_mb() -> float:
-    """Of this process; on Linux ru_maxrss also counts what the parent held when it started this one."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES / 1e6
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def alone(work: Callable[[], object]) -> Cost:
+def cost_alone(work: Callable[[], object]) -> Cost:
     """The cost of `work` in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(cost, work).result()
+    return in_fresh_process(cost, work, method="spawn")
 
 
 def printed(name: str, costs: list[Cost], pairs: int) -> None:
@@ -246,7 +237,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     ]
     rows = {}
     for name in plans[0]:
-        rows[name] = [alone(plan[name]) for plan in plans]
+        rows[name] = [cost_alone(plan[name]) for plan in plans]
         printed(name, rows[name], options.pairs)
     wholes = [whole(list(column)) for column in zip(*rows.values(), strict=True)]
     printed("all stages", wholes, options.pairs)
@@ -255,11 +246,11 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
         for count in options.workers
     ]
     printed("the whole command", commands, options.pairs)
-    printed("LibRaw, unpacking", [alone(partial(unpacked, files))], options.pairs)
-    decoding = alone(partial(developed, files))
+    printed("LibRaw, unpacking", [cost_alone(partial(unpacked, files))], options.pairs)
+    decoding = cost_alone(partial(developed, files))
     printed("LibRaw, developing", [decoding], options.pairs)
     few = files[: 2 * LAB_PAIRS]
-    lab = alone(partial(lab_pipeline, few, folder / f"{size}-lab"))
+    lab = cost_alone(partial(lab_pipeline, few, folder / f"{size}-lab"))
     printed("laboratory's pipeline", [lab], len(few) // 2)
     print(f"{'build / developing':24s}{wholes[0].cpu_s / decoding.cpu_s:10.2f}  by CPU seconds, one worker")
     lab_ratio = lab.cpu_s / (len(few) // 2) / (wholes[0].cpu_s / options.pairs)

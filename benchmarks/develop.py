@@ -12,7 +12,6 @@ alone.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import numpy as np
 import rawpy
 from numpy.typing import NDArray
 
+from benchmarks.fresh_process import in_fresh_process, resident_mb
 from sdd_toolkit.errors import SddError
 from sdd_toolkit.formats.containers import RAW_SUFFIXES
 from sdd_toolkit.frames.reading import develop_frame, read_white_balance
@@ -104,9 +104,8 @@ def differences(folder: Path) -> Iterator[Difference]:
 
 def cost(work: Callable[[], object], megapixels: float) -> tuple[float, float]:
     """CPU seconds of `work` in a process of its own, and the growth of its peak memory in bytes a pixel."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seconds, grown = pool.apply(_measured, (work,))
-    return seconds, grown / megapixels / 1e6
+    seconds, grown_mb = in_fresh_process(_measured, work)
+    return seconds, grown_mb / megapixels
 
 
 def by_libraw(path: Path) -> object:
@@ -117,17 +116,11 @@ def by_libraw(path: Path) -> object:
         )
 
 
-def _measured(work: Callable[[], object]) -> tuple[float, int]:
+def _measured(work: Callable[[], object]) -> tuple[float, float]:
     cv2.setNumThreads(1)
-    before, started = _peak_kib(), time.process_time()
+    before_mb, started = resident_mb("VmHWM"), time.process_time()
     work()
-    return time.process_time() - started, 1024 * (_peak_kib() - before)
-
-
-def _peak_kib() -> int:
-    """The largest memory this program has had; `ru_maxrss` would be that of the process it was forked from."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    return time.process_time() - started, resident_mb("VmHWM") - before_mb
 
 
 def main() -> None:

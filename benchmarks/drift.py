@@ -11,7 +11,7 @@ import math
 import sys
 from pathlib import Path
 
-# A script's own folder comes first otherwise, and `benchmarks/jdrl.py` would hide the room of that name.
+# A script's own folder comes first otherwise, and `benchmarks/jdrl.py` would hide the package of that name.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2

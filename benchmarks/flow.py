@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the room `jdrl`.
+# A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the package `jdrl`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2

@@ -15,7 +15,7 @@ import time
 import zlib
 from pathlib import Path
 
-# A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the room `jdrl`.
+# A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the package `jdrl`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.fresh_process import resident_mb
 from jdrl.checkpoints.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer
 from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur, deblur_files
@@ -125,8 +126,7 @@ def deblur_one(name: str, height: int, width: int, options: dict[str, object]) -
         _, failures = deblur_files(deblurrer, [path], Path(folder), DeblurConfig(tile=tile, device="cpu"))
         assert not failures, failures
         spent = time.process_time() - start
-    (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(peak.split()[1]) * 1024 / 1e6, spent
+    return resident_mb("VmHWM"), spent
 
 
 class Nothing(nn.Module):

@@ -20,12 +20,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-# A script's own folder comes first otherwise, and there this very file would hide the room `jdrl`.
+# A script's own folder comes first otherwise, and there this very file would hide the package `jdrl`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Large tensors of every process come and go with their memory, so that peaks are theirs.
 os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
@@ -34,7 +32,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from benchmarks.alignment_sections.cost import resident_mb
+from benchmarks.fresh_process import in_fresh_process, resident_mb
 from benchmarks.rivals.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
 from jdrl.config import BasisName, TrainConfig
 from jdrl.data.batch import Batch
@@ -234,9 +232,7 @@ def step_section(options: argparse.Namespace) -> None:
     print(" " * 24 + "".join(f"{head:>{width}}" for head, width in heads))
     found = {}
     for name in (ALONE, ALONE + BF16, ours, ours + BF16, OFFICIAL):
-        # A fresh process each: a peak is the largest ever.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            found[name] = pool.submit(step_cost, name, options).result()
+        found[name] = in_fresh_process(step_cost, name, options)
     for name, (spent, peak_mb) in found.items():
         line = f"{name:24s}{spent:13.2f}{peak_mb:12.0f}"
         if name.startswith(ALONE):

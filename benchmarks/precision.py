@@ -12,14 +12,12 @@ import argparse
 import os
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-# A script's own folder comes first otherwise, and there a benchmark hides the room `alignment`.
+# A script's own folder comes first otherwise, and there a benchmark hides the package `alignment`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
@@ -31,7 +29,7 @@ from alignment.config import AlignConfig
 from alignment.registration.stage import align_pair
 from benchmarks.alignment_sections.aligners import sift_magsac
 from benchmarks.alignment_sections.comparison import cpu_s
-from benchmarks.alignment_sections.cost import resident_mb
+from benchmarks.fresh_process import in_fresh_process, resident_mb
 from capture.config import IngestConfig
 from capture.virtual.config import SimulateConfig
 from sdd_toolkit.frames import reading as frames
@@ -103,8 +101,7 @@ def main() -> None:
             source = shot(Path(folder), size, options.pairs, options.seed)
             rows = {f"{size}, {precise:g} px": partial(aligned, source, precise) for precise in options.precisions}
             for name, work in {**rows, f"{size}, SIFT": partial(rival, source)}.items():
-                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    spent, peak, true, own = pool.submit(work).result()
+                spent, peak, true, own = in_fresh_process(work)
                 told = f"{np.median(own):9.4f}" if own else ""
                 print(f"{name:24s}{spent:8.3f}{peak:9.0f}{np.median(true):11.4f}{max(true):9.4f}{told}", flush=True)
 

@@ -15,32 +15,49 @@ import os
 import random
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.build import own_peak_mb  # noqa: E402
-from benchmarks.ingest import multiplied  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sdd_toolkit.packing.plan import ShardPlan
-    from sdd_toolkit.records import PairRecord
-    from sdd_toolkit.shards.index import Index
+import capture.ingest.stage
+import capture.virtual.stage
+from benchmarks.fresh_process import in_fresh_process, resident_mb
+from benchmarks.ingest import multiplied
+from capture.config import IngestConfig
+from capture.virtual.config import SimulateConfig
+from sdd_toolkit.audit import leakage, verify
+from sdd_toolkit.cards import stage as cards
+from sdd_toolkit.cards.config import CardConfig
+from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.packing import splits
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.plan import ShardPlan, plan_shards
+from sdd_toolkit.pipeline import manifest
+from sdd_toolkit.quality import stage as quality
+from sdd_toolkit.quality.criteria import FilterConfig, judge
+from sdd_toolkit.records import (
+    Alignment,
+    Exposure,
+    FileRef,
+    FrameMeta,
+    PairKind,
+    PairRecord,
+    Quality,
+    ShardInfo,
+    Step,
+)
+from sdd_toolkit.report import stage as report
+from sdd_toolkit.shards.index import TRANSFER, Index, read_index, write_index
+from sdd_toolkit.statistics import table
 
 STEPS = ("load", "write", "filter, unchanged", "judge again", "split", "plan shards", "card", "report", "index")
 
 
 def record(number: int, draw: random.Random) -> PairRecord:
     """A pair as `sdd align` leaves it; one in twenty is no good."""
-    from sdd_toolkit.records import Alignment, Exposure, FileRef, FrameMeta, PairKind, PairRecord, Step
 
     scene = f"scene-{number // 4:06d}"
 
@@ -84,10 +101,6 @@ def record(number: int, draw: random.Random) -> PairRecord:
 
 def synthesised(folder: Path, pairs: int) -> None:
     """`aligned.jsonl`, `filtered.jsonl` and an index of shards that are not there."""
-    from sdd_toolkit.pipeline import manifest
-    from sdd_toolkit.quality import stage as filter
-    from sdd_toolkit.quality.criteria import FilterConfig, judge
-    from sdd_toolkit.records import Quality
 
     draw = random.Random(0)
     config = FilterConfig()
@@ -96,7 +109,7 @@ def synthesised(folder: Path, pairs: int) -> None:
     done = []
     for one in aligned:
         facts = Quality(draw.uniform(1.2, 3), 0.8, 0.01, 0.6, 0.2, draw.gauss(0, 0.1), 0.01, 0.7, 0.7, 0.9)
-        step = manifest.step_of(filter.STAGE, config, one, line=manifest.to_json(one))
+        step = manifest.step_of(quality.STAGE, config, one, line=manifest.to_json(one))
         verdict = judge(facts, one.alignment, config)
         done.append(replace(one, quality=facts, verdict=verdict, history=(*one.history, step)))
     manifest.write_manifest(folder / "filtered.jsonl", manifest.Manifest(folder, tuple(done)))
@@ -104,22 +117,10 @@ def synthesised(folder: Path, pairs: int) -> None:
 
 def step(name: str, folder: Path) -> None:
     """One step, from files to files where it has any."""
-    from sdd_toolkit.audit import leakage, verify
-    from sdd_toolkit.cards import stage as cards
-    from sdd_toolkit.cards.config import CardConfig
-    from sdd_toolkit.packing import splits
-    from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.packing.plan import plan_shards
-    from sdd_toolkit.pipeline import manifest
-    from sdd_toolkit.quality import stage as filter
-    from sdd_toolkit.quality.criteria import FilterConfig
-    from sdd_toolkit.report import stage as report
-    from sdd_toolkit.shards.index import read_index, write_index
-    from sdd_toolkit.statistics import table
 
     if name in ("judge again", "filter, unchanged"):
         config = FilterConfig(max_residual_px=0.9) if name == "judge again" else FilterConfig()
-        told = filter.filter_pairs(folder / "aligned.jsonl", folder, config)
+        told = quality.filter_pairs(folder / "aligned.jsonl", folder, config)
         assert told.done == (told.total if name == "judge again" else 0)
         return
     if name == "report":
@@ -152,9 +153,6 @@ def step(name: str, folder: Path) -> None:
 
 def index_of(plans: Sequence[ShardPlan], shares: dict[str, str]) -> Index:
     """The index of shards that are not there."""
-    from sdd_toolkit.imaging.encoding import Encoding
-    from sdd_toolkit.records import ShardInfo
-    from sdd_toolkit.shards.index import TRANSFER, Index
 
     members: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for scene, split in shares.items():
@@ -178,30 +176,14 @@ def index_of(plans: Sequence[ShardPlan], shares: dict[str, str]) -> Index:
 
 
 def ingest(raw: Path, out: Path) -> None:
-    import capture.ingest.stage
-    from capture.config import IngestConfig
-
     capture.ingest.stage.ingest_photographs([raw], out, IngestConfig())
 
 
 def cost(work: Callable[[], object]) -> tuple[float, float]:
-    """CPU seconds and peak MB of `work`, imports not counted in the seconds; meant for a fresh process."""
-    import capture.ingest.stage
-    from sdd_toolkit.audit import verify
-    from sdd_toolkit.cards import stage as cards
-    from sdd_toolkit.packing import stage as pack
-    from sdd_toolkit.quality import stage as filter
-    from sdd_toolkit.report import stage as report
-
-    assert all((capture.ingest, cards, filter, pack, report, verify))
-    before = sum(os.times()[:2])
+    """CPU seconds and peak megabytes of `work`; meant for a fresh process."""
+    before_s = sum(os.times()[:2])
     work()
-    return sum(os.times()[:2]) - before, own_peak_mb()
-
-
-def alone(work: Callable[[], object]) -> tuple[float, float]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(cost, work).result()
+    return sum(os.times()[:2]) - before_s, resident_mb("VmHWM")
 
 
 def printed(name: str, costs: list[tuple[float, float]]) -> None:
@@ -214,10 +196,10 @@ def bookkeeping(folder: Path, counts: list[int]) -> None:
     folders = [folder / str(count) for count in counts]
     for place, count in zip(folders, counts, strict=True):
         place.mkdir()
-        alone(partial(synthesised, place, count))
+        in_fresh_process(cost, partial(synthesised, place, count))
     rows = {}
     for name in STEPS:
-        rows[name] = [alone(partial(step, name, place)) for place in folders]
+        rows[name] = [in_fresh_process(cost, partial(step, name, place)) for place in folders]
         printed(name, rows[name])
     # Each row but `judge again` holds what comes before it: here each is counted once.
     together = []
@@ -229,16 +211,19 @@ def bookkeeping(folder: Path, counts: list[int]) -> None:
 
 
 def files(folder: Path, counts: list[int]) -> None:
-    import capture.virtual.stage
-    from capture.virtual.config import SimulateConfig
-
     camera = SimulateConfig(width=96, height=64, pixel_pitch_um=100.0)
     capture.virtual.stage.simulate_pairs(folder / "shot", camera, scenes=2, seed=0)
     print(f"{'files':24s}" + "".join(f"{count:>20,}" for count in counts))
     for count in counts:
         multiplied(folder / "shot", folder / f"raw-{count}", count)
     for name in ("ingest", "ingest, unchanged"):
-        printed(name, [alone(partial(ingest, folder / f"raw-{count}", folder / f"set-{count}")) for count in counts])
+        printed(
+            name,
+            [
+                in_fresh_process(cost, partial(ingest, folder / f"raw-{count}", folder / f"set-{count}"))
+                for count in counts
+            ],
+        )
 
 
 def model(cpu_s: float, in_mb: float, out_mb: float) -> None:

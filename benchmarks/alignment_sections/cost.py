@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import re
 import resource
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -20,6 +16,7 @@ from benchmarks.alignment_sections.aligners import NOTHING, installed
 from benchmarks.alignment_sections.comparison import attempted, cpu_s
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
+from benchmarks.fresh_process import in_fresh_process, resident_mb
 
 RADIUS_PX = 8.0
 CORNER_PX = 400
@@ -28,10 +25,10 @@ FLOW = "ours, with dense flow"
 
 def jobs(options: Options) -> list[Job]:
     """All of it is one job."""
-    return [partial(costs, options)]
+    return [partial(measure_costs, options)]
 
 
-def costs(options: Options) -> list[Measurement]:
+def measure_costs(options: Options) -> list[Measurement]:
     height, width = options.cost_size
     (case,) = planted.scene_cases(options.photographs, 0, options.cost_size, planted.SMALL, (RADIUS_PX,), options.seed)
     rows = []
@@ -39,15 +36,13 @@ def costs(options: Options) -> list[Measurement]:
         path = Path(folder) / "pair.npy"
         np.save(path, np.stack([case.blur, case.sharp]))
         for method in (*(name for name in installed(rivals=options.rivals) if name != NOTHING), FLOW):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                found = dict(
-                    zip(("cpu_s", "peak_mb", "before_mb"), pool.submit(alone, path, method).result(), strict=True)
-                )
+            costs = zip(("cpu_s", "peak_mb", "before_mb"), in_fresh_process(cost_of, path, method), strict=True)
+            found = dict(costs)
             rows += [Measurement("cost", f"{width}x{height}", "pair", method, name, found[name]) for name in found]
     return rows
 
 
-def alone(path: Path, method: str) -> tuple[float, float, float]:
+def cost_of(path: Path, method: str) -> tuple[float, float, float]:
     """CPU seconds; peak resident megabytes, and how many of them were there beforehand."""
     cv2.setNumThreads(1)
     blur, sharp = np.load(path)
@@ -60,10 +55,3 @@ def alone(path: Path, method: str) -> tuple[float, float, float]:
     spent = cpu_s() - start
     programs_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
     return spent, max(resident_mb("VmHWM"), programs_mb), before_mb
-
-
-def resident_mb(field: str) -> float:
-    """Of this process, as Linux tells it; NaN elsewhere. `ru_maxrss` would start at the parent's peak."""
-    status = Path("/proc/self/status")
-    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.is_file() else None
-    return int(found[1]) * 1024 / 1e6 if found else math.nan

@@ -44,8 +44,8 @@ def scene(
     photograph = landscape(paths[number % len(paths)])
     frame = [min(want, have - 2 * least_margin_px) for have, want in zip(photograph.shape[:2], size, strict=True)]
     if all(2 * have >= want for have, want in zip(frame, size, strict=True)):
-        room = min((have - want) // 2 for have, want in zip(photograph.shape[:2], frame, strict=True))
-        margin = min(room, margin_px)
+        spare = min((have - want) // 2 for have, want in zip(photograph.shape[:2], frame, strict=True))
+        margin = min(spare, margin_px)
         return middle(photograph, (frame[0] + 2 * margin, frame[1] + 2 * margin)), margin
     return mosaic(paths, number, (size[0] + 2 * margin_px, size[1] + 2 * margin_px)), margin_px
 
