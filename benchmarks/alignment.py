@@ -83,8 +83,8 @@ def options_of(told: argparse.Namespace) -> Options:
         size=(320, 400) if told.quick else told.size,
         radii_px=(0.0, 4.0) if told.quick else tuple(told.radii),
         scenes=1 if told.quick else told.scenes,
-        scene_size=(480, 640) if told.quick else (1296, 1944),
-        cost_size=(480, 640) if told.quick else (2000, 3000),
+        scene_size=(320, 448) if told.quick else (1296, 1944),
+        cost_size=(400, 480) if told.quick else (2000, 3000),
         rivals=not told.ours,
         seed=told.seed,
     )
