@@ -60,14 +60,14 @@ def test_every_command_loads_and_its_line_is_the_real_help() -> None:
 
 
 def every_command() -> list[tuple[str, click.Command]]:
-    found = []
+    commands = []
     for words in WORDS:
         command: click.Command = cli
         for word in words:
             assert isinstance(command, click.Group)
             command = command.get_command(click.Context(command), word)
-        found.append((" ".join(words), command))
-    return found
+        commands.append((" ".join(words), command))
+    return commands
 
 
 def test_every_option_of_every_command_is_explained() -> None:

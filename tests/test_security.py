@@ -115,15 +115,15 @@ def packed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("where", ["/canary", "../canary", "raw/../../canary", "link/canary"])
 def test_no_manifest_leads_a_stage_out_of_its_root(packed: Path, where: str) -> None:
     (packed / "raw" / "link").symlink_to(packed.parent)
-    told = manifest.read_manifest(packed / "filtered.jsonl")
+    pairs = manifest.read_manifest(packed / "filtered.jsonl")
     flow = alignment(flow_file=where if not where.startswith("link") else "raw/link/canary")
     for record in (
-        replace(told.records[0], blur=FileRef(where, 5, "0" * 64)),
-        replace(told.records[0], sharp=FileRef(where, 5, "0" * 64)),
-        replace(told.records[0], alignment=flow),
+        replace(pairs.records[0], blur=FileRef(where, 5, "0" * 64)),
+        replace(pairs.records[0], sharp=FileRef(where, 5, "0" * 64)),
+        replace(pairs.records[0], alignment=flow),
     ):
         path = packed / "hostile.jsonl"
-        manifest.write_manifest(path, manifest.Manifest(told.root, (record,)))
+        manifest.write_manifest(path, manifest.Manifest(pairs.root, (record,)))
         done = sdd_in_process("pack", path, "--out", packed / "other", check=False)
         assert (done.returncode, "leaves its root" in done.stderr) == (2, True), done.stderr
     assert (packed.parent / "canary").read_text() == "alive"
@@ -134,11 +134,11 @@ def test_no_index_leads_a_reader_out_of_its_folder(packed: Path, where: str) -> 
     shards = packed / "shards"
     (packed / "canary.h5").write_bytes(next(shards.glob("*.h5")).read_bytes())
     (shards / "link.h5").symlink_to(packed / "canary.h5")
-    told = json.loads((shards / "index.json").read_text())
-    told["shards"][0]["name"] = where
-    told["shards"][0]["bytes"] = (packed / "canary.h5").stat().st_size
-    told.pop("sha256")
-    (shards / "index.json").write_text(text_with_sha256(told))
+    index = json.loads((shards / "index.json").read_text())
+    index["shards"][0]["name"] = where
+    index["shards"][0]["bytes"] = (packed / "canary.h5").stat().st_size
+    index.pop("sha256")
+    (shards / "index.json").write_text(text_with_sha256(index))
     with ShardReader(shards) as reader, pytest.raises(SddError):
         reader.read(reader.pair_ids[0])
 

@@ -127,6 +127,18 @@ class _Output:
         self.reasons.append(manifest.reason_of(record))
         return line
 
+    def report(self, stage: str, out: Path, seconds: float) -> Report:
+        """The counts of the whole manifest, written to `out`."""
+        return Report(
+            stage=stage,
+            total=len(self.lines),
+            done=len(self.lines) - self.unchanged,
+            skipped=self.unchanged,
+            rejected=value_counts(self.reasons),
+            seconds=seconds,
+            outputs=(str(out),),
+        )
+
 
 def work_through(
     stage: PairStage[SectionT],
@@ -179,15 +191,7 @@ def work_through(
     configurations.copy_configurations(source.parent, out.parent, stage.name, stage.config)
     manifest.write_lines(out, root, (output.lines[name] for name in sorted(output.lines)))
     journal.unlink(missing_ok=True)
-    return Report(
-        stage=stage.name,
-        total=len(output.lines),
-        done=len(output.lines) - output.unchanged,
-        skipped=output.unchanged,
-        rejected=value_counts(output.reasons),
-        seconds=time.monotonic() - started,
-        outputs=(str(out),),
-    )
+    return output.report(stage.name, out, time.monotonic() - started)
 
 
 def check_output(stage: str, source: Path, out: Path) -> None:

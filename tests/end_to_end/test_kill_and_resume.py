@@ -47,7 +47,7 @@ def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, see
     assert content(out) == content(small / "whole")
 
 
-def test_a_build_that_keeps_nothing_says_so_and_leaves_a_report_but_no_shards_of_an_earlier_one(small: Path) -> None:
+def test_a_build_that_keeps_no_pair_leaves_a_report_and_no_shards_of_an_earlier_build(small: Path) -> None:
     out = small / "strict"
     shutil.copytree(small / "whole", out)
     (small / "strict.toml").write_text(SMALL.format(pairs_per_shard=2) + "[filter]\nmin_level = 0.999\n")

@@ -38,51 +38,51 @@ def test_the_geometry_of_a_failed_alignment_is_left_out() -> None:
 def test_a_summary_counts_verdicts_reasons_and_cameras() -> None:
     nikon = replace(META, make="NIKON CORPORATION", model="NIKON D850")
     pairs = [record("a"), record("b", sharp_meta=nikon), record("c", Reason.CLIPPED), record("d", verdict=None)]
-    found = statistics.summary(statistics.table(pairs))
-    assert (found.pairs, found.kept, found.rejected, found.open, found.scenes) == (4, 2, 1, 1, 4)
-    assert found.cameras == {"Canon EOS 6D": 3, "NIKON D850": 1}
-    assert found.reasons == {"clipped": 1}
+    summary = statistics.summary(statistics.table(pairs))
+    assert (summary.pairs, summary.kept, summary.rejected, summary.open, summary.scenes) == (4, 2, 1, 1, 4)
+    assert summary.cameras == {"Canon EOS 6D": 3, "NIKON D850": 1}
+    assert summary.reasons == {"clipped": 1}
 
 
 def test_spreads_leave_rejected_pairs_out() -> None:
     pairs = [record("a"), record("b", Reason.MISALIGNED, alignment=alignment((100.0, 0.0)))]
-    found = statistics.summary(statistics.table(pairs)).spreads["shift_x_px"]
-    assert (found.count, found.low, found.high) == (1, 6.0, 6.0)
+    spread = statistics.summary(statistics.table(pairs)).spreads["shift_x_px"]
+    assert (spread.count, spread.low, spread.high) == (1, 6.0, 6.0)
 
 
 def test_no_pairs_give_an_empty_summary() -> None:
-    found = statistics.summary(statistics.table([]))
-    assert (found.pairs, found.kept, found.cameras, found.spreads) == (0, 0, {}, {})
+    summary = statistics.summary(statistics.table([]))
+    assert (summary.pairs, summary.kept, summary.cameras, summary.spreads) == (0, 0, {}, {})
 
 
 def test_histogram_counts_are_those_of_numpy() -> None:
     values = np.random.default_rng(1).normal(0, 2, 500)
-    found = statistics.histogram([values], bins=20)
-    assert found is not None
-    clipped = np.clip(values, found.edges[0], found.edges[-1])
-    assert found.counts[0].tolist() == np.histogram(clipped, found.edges)[0].tolist()
-    assert found.counts[0].sum() == 500
+    histogram = statistics.histogram([values], bins=20)
+    assert histogram is not None
+    clipped = np.clip(values, histogram.edges[0], histogram.edges[-1])
+    assert histogram.counts[0].tolist() == np.histogram(clipped, histogram.edges)[0].tolist()
+    assert histogram.counts[0].sum() == 500
 
 
 def test_a_gross_outlier_is_counted_in_the_end_bin_and_does_not_stretch_the_axis() -> None:
-    found = statistics.histogram([np.linspace(-1, 1, 50), [5000.0]])
-    assert found is not None
-    assert found.edges[-1] < 10
-    assert (found.beyond, int(found.counts[1][-1])) == (1, 1)
+    histogram = statistics.histogram([np.linspace(-1, 1, 50), [5000.0]])
+    assert histogram is not None
+    assert histogram.edges[-1] < 10
+    assert (histogram.beyond, int(histogram.counts[1][-1])) == (1, 1)
 
 
 def test_the_axis_holds_every_value_of_the_first_group() -> None:
-    found = statistics.histogram([[0.0, 0.0, 0.1, 0.1, -5.0], [2.0]])
-    assert found is not None
-    assert (found.edges[0], found.edges[-1], found.beyond) == (-5.0, 2.0, 0)
+    histogram = statistics.histogram([[0.0, 0.0, 0.1, 0.1, -5.0], [2.0]])
+    assert histogram is not None
+    assert (histogram.edges[0], histogram.edges[-1], histogram.beyond) == (-5.0, 2.0, 0)
 
 
 def test_logarithmic_bins_have_equal_ratios_and_hold_zero() -> None:
-    found = statistics.histogram([[10.0, 100.0], [0.0, 1.0]], bins=8, logarithmic=True)
-    assert found is not None
-    ratios = found.edges[1:] / found.edges[:-1]
+    histogram = statistics.histogram([[10.0, 100.0], [0.0, 1.0]], bins=8, logarithmic=True)
+    assert histogram is not None
+    ratios = histogram.edges[1:] / histogram.edges[:-1]
     assert ratios == pytest.approx(np.full(8, ratios[0]))
-    assert [int(counts.sum()) for counts in found.counts] == [2, 2]
+    assert [int(counts.sum()) for counts in histogram.counts] == [2, 2]
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf")]])
@@ -92,10 +92,10 @@ def test_nothing_measured_gives_no_histogram_and_no_spread(values: list[float]) 
 
 
 def test_equal_values_make_an_axis_around_them() -> None:
-    found = statistics.histogram([[5.5] * 9])
-    assert found is not None
-    assert found.edges[0] < 5.5 < found.edges[-1]
-    assert (int(found.counts[0].max()), found.beyond) == (9, 0)
+    histogram = statistics.histogram([[5.5] * 9])
+    assert histogram is not None
+    assert histogram.edges[0] < 5.5 < histogram.edges[-1]
+    assert (int(histogram.counts[0].max()), histogram.beyond) == (9, 0)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_components_are_grouped_by_lens_and_focus_distance() -> None:
         focused("e", None, None),
         record("f", Reason.CLIPPED),
     ]
-    found = statistics.lens_groups(statistics.table(pairs))
-    assert [(group.lens, group.focus, group.pairs) for group in found] == [
+    groups = statistics.lens_groups(statistics.table(pairs))
+    assert [(group.lens, group.focus, group.pairs) for group in groups] == [
         ("", "", 5),
         ("EF 50mm · 50 mm", "", 3),
         ("EF 50mm · 50 mm", "0.5 … 1 m", 2),
@@ -136,8 +136,8 @@ def test_components_are_grouped_by_lens_and_focus_distance() -> None:
         ("Canon EOS 6D · 50 mm", "", 1),
         ("Sigma · 50 mm", "", 1),
     ]
-    assert found[2].spreads["shift_px"].high == pytest.approx(50.0)
-    assert set(found[0].spreads) == set(statistics.COMPONENTS)
+    assert groups[2].spreads["shift_px"].high == pytest.approx(50.0)
+    assert set(groups[0].spreads) == set(statistics.COMPONENTS)
 
 
 def test_pairs_without_geometry_form_no_group() -> None:

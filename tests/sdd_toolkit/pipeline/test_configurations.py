@@ -18,8 +18,8 @@ from tests.support.small_dataset import filtered_manifest
 def test_the_configuration_behind_a_fingerprint_is_kept_with_every_value(tmp_path: Path) -> None:
     config = FilterConfig()
     configurations.copy_configurations(tmp_path, tmp_path, "filter", config)
-    kept = configurations.read_configurations(tmp_path)
-    assert kept == {config.fingerprint(): {"stage": "filter", "values": config.model_dump(mode="json")}}
+    stored = configurations.read_configurations(tmp_path)
+    assert stored == {config.fingerprint(): {"stage": "filter", "values": config.model_dump(mode="json")}}
 
 
 def test_configurations_of_earlier_stages_are_handed_on_to_another_folder(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_pair_that_could_not_be_packed_is_traced_to_the_reason(tmp_path: Path)
 
 
 def test_libraries_are_told_by_version() -> None:
-    found = library_versions()
-    assert json.loads(json.dumps(found)) == found
-    assert {"HDF5", "LibRaw", "h5py", "numpy"} <= set(found)
-    assert all(version[0].isdigit() for version in found.values())
+    versions = library_versions()
+    assert json.loads(json.dumps(versions)) == versions
+    assert {"HDF5", "LibRaw", "h5py", "numpy"} <= set(versions)
+    assert all(version[0].isdigit() for version in versions.values())

@@ -23,13 +23,13 @@ shards = "file://{folder}/bucket/set"
 
 
 def test_shards_lie_in_the_data_set_in_a_folder_or_in_a_store() -> None:
-    for told, expected in (
+    for location, expected in (
         (None, Path("here/set/shards")),
         ("packed", Path("here/packed")),
         ("/packed", Path("/packed")),
         ("s3://bucket/set", Remote("s3://bucket/set")),
     ):
-        values = BuildConfig(sources=("raw",), out="set", shards=told)
+        values = BuildConfig(sources=("raw",), out="set", shards=location)
         _, dataset = resolve_paths(Path("here/sdd.toml"), (), None, values)
         assert dataset.shards == expected
 

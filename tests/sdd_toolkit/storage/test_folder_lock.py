@@ -52,8 +52,8 @@ def test_the_second_run_is_told_who_holds_the_folder_and_since_when(tmp_path: Pa
     try:
         with pytest.raises(InputError) as caught, folder_lock(tmp_path):
             pass
-        told = rf"{re.escape(str(tmp_path))} is in use by process {first.pid} on \S+ since 20\d\d-\d\d-\d\dT\S+: -c "
-        assert re.match(told, caught.value.what)
+        message = rf"{re.escape(str(tmp_path))} is in use by process {first.pid} on \S+ since 20\d\d-\d\d-\d\dT\S+: -c "
+        assert re.match(message, caught.value.what)
         assert caught.value.exit_code == 2
     finally:
         first.communicate()

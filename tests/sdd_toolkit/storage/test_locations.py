@@ -41,12 +41,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["memory", "file"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
     url = f"file://{tmp_path}/bucket/set" if request.param == "file" else f"memory://{tmp_path.name}/set"
-    found = parse_location(url)
-    assert isinstance(found, Remote)
-    return found
+    location = parse_location(url)
+    assert isinstance(location, Remote)
+    return location
 
 
-def held(store: Remote) -> dict[str, bytes]:
+def content_of(store: Remote) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in store.iterdir()}
 
 
@@ -68,7 +68,7 @@ def test_a_remote_has_the_parts_a_path_has() -> None:
 def test_shards_in_a_store_are_those_on_a_disk_byte_for_byte(original: Path, store: Remote) -> None:
     report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.outputs) == (6, (f"{store}/index.json",))
-    assert held(store) == contents(original / "shards")
+    assert content_of(store) == contents(original / "shards")
 
 
 def test_what_lies_in_a_store_is_verified_read_and_described(original: Path, store: Remote) -> None:
@@ -90,7 +90,7 @@ def test_a_second_run_keeps_what_is_whole_and_makes_what_is_not(original: Path, 
     (store / "train-00001-of-00002.h5").write_bytes(b"torn")
     report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.skipped) == (2, 4)
-    assert held(store) == contents(original / "shards")
+    assert content_of(store) == contents(original / "shards")
 
 
 def test_what_a_killed_run_left_is_taken_over_or_removed(original: Path, store: Remote) -> None:
@@ -106,7 +106,7 @@ def test_what_a_killed_run_left_is_taken_over_or_removed(original: Path, store: 
     (store / "val-00000-of-00001.h5").write_bytes(b"of another plan")
     report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.skipped) == (2, 4)
-    assert held(store) == contents(original / "shards")
+    assert content_of(store) == contents(original / "shards")
 
 
 def test_a_flipped_byte_and_a_stray_in_a_store_are_found(original: Path, store: Remote) -> None:
@@ -158,7 +158,7 @@ def test_a_file_comes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", half)
     with pytest.raises(InputError, match=r"cannot reach memory://.*TimeoutError: the line is dead"):
         remote.write_bytes(b"something new")
-    assert held(remote.parent) == {"whole": b"old"}
+    assert content_of(remote.parent) == {"whole": b"old"}
 
 
 class Forbidden(MemoryFileSystem):  # type: ignore[misc]
