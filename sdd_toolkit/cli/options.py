@@ -85,7 +85,7 @@ class RunOptions:
         return load_section(model, name, self.config, **flags)
 
     def echo(self, report: Report) -> None:
-        """Prints `report` as `--json` asks."""
+        """Prints `report` as JSON or as text; see `--json`."""
         echo_report(report, self.as_json)
 
 

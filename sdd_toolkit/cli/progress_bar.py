@@ -1,13 +1,14 @@
-"""A progress bar on stderr with count, elapsed time and ETA."""
+"""The progress bar of the terminal, drawn by rich."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.execution.progress import Advance
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-from sdd_toolkit.execution.progress import Advance
 
 
 @contextmanager

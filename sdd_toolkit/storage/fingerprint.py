@@ -1,4 +1,4 @@
-"""Fingerprints: the first digits of a SHA-256 that tell whether a configuration or an input changed."""
+"""Fingerprints of configurations and inputs: the first digits of a SHA-256, equal as long as nothing changes."""
 
 from __future__ import annotations
 
