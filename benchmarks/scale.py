@@ -32,6 +32,7 @@ from sdd_toolkit.audit import leakage, verify
 from sdd_toolkit.cards import stage as cards
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.measurement_table import build_table
 from sdd_toolkit.packing import splits
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.plan import ShardPlan, plan_shards
@@ -51,7 +52,6 @@ from sdd_toolkit.records import (
 )
 from sdd_toolkit.report import stage as report
 from sdd_toolkit.shards.index import TRANSFER, Index, read_index, write_index
-from sdd_toolkit.statistics import table
 
 STEPS = ("load", "write", "filter, unchanged", "judge again", "split", "plan shards", "card", "report", "index")
 
@@ -143,7 +143,7 @@ def step(name: str, folder: Path) -> None:
     if name == "card":
         sizes, nothing = [(3980, 5976)] * len(kept), leakage.find_leaks([])
         card = cards.gather_facts(
-            index, kept, table(kept), sizes, CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
+            index, kept, build_table(kept), sizes, CardConfig(), folder / "filtered.jsonl", FilterConfig(), nothing
         )
         cards.render_card(card)
         return

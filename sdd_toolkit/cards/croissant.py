@@ -9,9 +9,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.measurement_table import NUMBER_COLUMNS
 from sdd_toolkit.shards.dataframes import CROISSANT_FILE, PAIRS_FILE, pairs_to_csv
 from sdd_toolkit.shards.index import INDEX_NAME
-from sdd_toolkit.statistics import NUMBER_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,6 +17,7 @@ from sdd_toolkit.cards import croissant
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.config import validate
 from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.measurement_table import build_table
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import reject_counts, stream_records
 from sdd_toolkit.quality.criteria import FilterConfig
@@ -24,7 +25,7 @@ from sdd_toolkit.records import REASON_TEXT, Reason, Report, Step, value_counts
 from sdd_toolkit.shards.dataframes import CROISSANT_FILE, PAIRS_FILE, pairs_frame
 from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
 from sdd_toolkit.shards.tables import read_pair_rows
-from sdd_toolkit.statistics import Quantiles, Summary, quantiles, summary, table
+from sdd_toolkit.statistics import Quantiles, Summary, quantiles, summary
 from sdd_toolkit.storage.files import write_text
 from sdd_toolkit.version import __version__
 
@@ -136,7 +137,7 @@ def write_card(
     index = read_index(shards)
     rows = [(shard.split, row) for shard in index.shards for row in read_pair_rows(shards, shard)]
     records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
-    frame = table(records)
+    frame = build_table(records)
     found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.look) for split, row in rows])
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)

@@ -12,6 +12,7 @@ import numpy as np
 from sdd_toolkit.audit.leakage import warn_of_leakage
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.measurement_table import TEXT_COLUMNS, build_table
 from sdd_toolkit.packing.splits import SPLITS, assign_splits
 from sdd_toolkit.pipeline.manifest import is_file_name, to_json
 from sdd_toolkit.rearranging.conditions import matching_rows
@@ -20,7 +21,7 @@ from sdd_toolkit.records import Report, Step
 from sdd_toolkit.shards.index import INDEX_NAME, Index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import StoredPair
-from sdd_toolkit.statistics import TEXT_COLUMNS, camera_name, table
+from sdd_toolkit.statistics import camera_name
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.rearranging.conditions import Values
 
 PAIRS_PER_SHARD = 4
-# Short names of columns; the long ones are in `statistics.COLUMNS`.
+# Short names of columns; the long ones are in `measurement_table.COLUMNS`.
 ALIASES = {"blur_gain": "sharpness_gain", "f_number": "blur_f_number"}
 
 
@@ -200,8 +201,8 @@ def subset_dataset(
 
 
 def columns(members: Sequence[Member]) -> dict[str, Values]:
-    """The columns a condition may name: those of `statistics.table`, `split`, `camera` and short names."""
-    frame = table(member.pair.record for member in members)
+    """The columns a condition may name: those of `measurement_table.build_table`, `split`, `camera` and short names."""
+    frame = build_table(member.pair.record for member in members)
     found: dict[str, Values] = {
         name: np.array(list(frame[name]), dtype=np.str_) if name in TEXT_COLUMNS else frame[name].to_numpy()
         for name in frame.columns

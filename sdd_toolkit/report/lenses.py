@@ -47,7 +47,7 @@ class LensView:
 
 
 def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
-    """`statistics.groups` as the table shows them."""
+    """`statistics.lens_groups` as the table shows them."""
     return [
         GroupRow(
             name=(group.focus and f"focus {group.focus}") or group.lens or "All pairs",

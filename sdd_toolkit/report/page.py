@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from sdd_toolkit import statistics
 from sdd_toolkit.imaging.flow_colours import flow_wheel
+from sdd_toolkit.measurement_table import KEPT, REJECTED
 from sdd_toolkit.records import REASON_TEXT, Reason, value_counts
 from sdd_toolkit.report.figures import histogram_svg
 from sdd_toolkit.report.lenses import group_rows, lens_views
@@ -34,7 +35,6 @@ from sdd_toolkit.report.quantities import (
     exposure_text,
     format_number,
 )
-from sdd_toolkit.statistics import KEPT, REJECTED
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Page:
 
     Attributes:
         stage: Stem of the manifest shown: `ingested`, `aligned` or `filtered`.
-        frame: `statistics.table` of the records, in their order.
+        frame: `measurement_table.build_table` of the records, in their order.
         pictures: Of the pairs that are pictured, by id.
         listed: Ids of the pairs in the table.
         stamp: Identifies what the page was made from.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from sdd_toolkit import statistics
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.measurement_table import TEXT_COLUMNS, build_table
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
 from sdd_toolkit.records import REASON_TEXT, Report
@@ -111,7 +111,7 @@ def write_report(
     total = len(found.records)
     fresh = not overwrite and all(path.is_file() for path in outputs) and stamp in _read_start(outputs[0])
     if not fresh:
-        frame = statistics.table(found.records)
+        frame = build_table(found.records)
         write_text(outputs[1], to_csv(frame))
         shown = _picture_pairs(found, config, executor, track)
         # Here, not above: what draws the figures takes as long to load as some pairs to picture.
@@ -188,7 +188,7 @@ def to_csv(frame: pd.DataFrame) -> str:
     """
     texts = {
         name: frame[name].map(lambda text: f"'{text}" if text.startswith(_FORMULA_STARTS) else text)
-        for name in statistics.TEXT_COLUMNS
+        for name in TEXT_COLUMNS
     }
     return str(frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.measurement_table import COLUMNS, NUMBER_COLUMNS, build_table
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.index import INDEX_NAME, read_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.tables import PATCH_COLUMNS, read_pair_rows, read_patch_columns
-from sdd_toolkit.statistics import COLUMNS, NUMBER_COLUMNS, table
 from sdd_toolkit.storage.files import sha256_of
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def pairs_frame(
         index: Of the data set.
         records: Of all its pairs, in reading order.
         sizes: (height, width) as packed, in the same order.
-        measured: `statistics.table` of the records, if it is at hand.
+        measured: `measurement_table.build_table` of the records, if it is at hand.
     """
     places = [(shard.split, shard.name) for shard in index.shards for _ in shard.pairs]
-    frame = (table(records) if measured is None else measured).assign(
+    frame = (build_table(records) if measured is None else measured).assign(
         split=pd.Series([split for split, _ in places], dtype=str),
         shard=pd.Series([name for _, name in places], dtype=str),
         packed_height=np.array([height for height, _ in sizes], dtype=np.int64),

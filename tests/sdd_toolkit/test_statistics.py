@@ -7,38 +7,15 @@ import numpy as np
 import pytest
 
 from sdd_toolkit import statistics
-from sdd_toolkit.records import FrameMeta, PairRecord, Reason
+from sdd_toolkit.measurement_table import build_table
+from sdd_toolkit.records import PairRecord, Reason
 from tests.support.planted_pairs import META, alignment, record
-
-
-def test_the_table_has_one_row_a_pair_with_its_measured_numbers() -> None:
-    frame = statistics.table([record("a"), record("b", alignment=alignment((3.0, 4.0)))])
-    assert list(frame["id"]) == ["a", "b"]
-    assert frame["shift_px"].tolist() == pytest.approx([np.hypot(6, 4), 5.0])
-    assert frame["zoom_percent"].tolist() == pytest.approx([1.0, 1.0])
-    assert frame["texture_fraction"][0] == 0.9
-    assert frame["align_texture_fraction"][0] == 0.8
-    assert tuple(frame.columns) == statistics.COLUMNS
-
-
-def test_what_was_not_measured_is_missing_not_zero() -> None:
-    bare = record("a", alignment=None, quality=None, verdict=None, blur_meta=FrameMeta(), sharp_meta=FrameMeta())
-    row = statistics.table([bare]).iloc[0]
-    assert np.isnan([row["shift_px"], row["sharpness_gain"], row["blur_iso"], row["height"]]).all()
-    assert (row["verdict"], row["reason"], row["make"], bool(row["aligned"])) == ("open", "", "", False)
-
-
-def test_the_geometry_of_a_failed_alignment_is_left_out() -> None:
-    failed = replace(alignment(), failure=Reason.PARALLAX, error_px=None)
-    frame = statistics.table([record("a", Reason.PARALLAX, alignment=failed)])
-    assert np.isnan(frame["shift_px"][0])
-    assert statistics.summary(frame).aligned == 0
 
 
 def test_a_summary_counts_verdicts_reasons_and_cameras() -> None:
     nikon = replace(META, make="NIKON CORPORATION", model="NIKON D850")
     pairs = [record("a"), record("b", sharp_meta=nikon), record("c", Reason.CLIPPED), record("d", verdict=None)]
-    summary = statistics.summary(statistics.table(pairs))
+    summary = statistics.summary(build_table(pairs))
     assert (summary.pairs, summary.kept, summary.rejected, summary.open, summary.scenes) == (4, 2, 1, 1, 4)
     assert summary.cameras == {"Canon EOS 6D": 3, "NIKON D850": 1}
     assert summary.reasons == {"clipped": 1}
@@ -46,12 +23,12 @@ def test_a_summary_counts_verdicts_reasons_and_cameras() -> None:
 
 def test_spreads_leave_rejected_pairs_out() -> None:
     pairs = [record("a"), record("b", Reason.MISALIGNED, alignment=alignment((100.0, 0.0)))]
-    spread = statistics.summary(statistics.table(pairs)).spreads["shift_x_px"]
+    spread = statistics.summary(build_table(pairs)).spreads["shift_x_px"]
     assert (spread.count, spread.low, spread.high) == (1, 6.0, 6.0)
 
 
 def test_no_pairs_give_an_empty_summary() -> None:
-    summary = statistics.summary(statistics.table([]))
+    summary = statistics.summary(build_table([]))
     assert (summary.pairs, summary.kept, summary.cameras, summary.spreads) == (0, 0, {}, {})
 
 
@@ -127,7 +104,7 @@ def test_components_are_grouped_by_lens_and_focus_distance() -> None:
         focused("e", None, None),
         record("f", Reason.CLIPPED),
     ]
-    groups = statistics.lens_groups(statistics.table(pairs))
+    groups = statistics.lens_groups(build_table(pairs))
     assert [(group.lens, group.focus, group.pairs) for group in groups] == [
         ("", "", 5),
         ("EF 50mm · 50 mm", "", 3),
@@ -141,8 +118,8 @@ def test_components_are_grouped_by_lens_and_focus_distance() -> None:
 
 
 def test_pairs_without_geometry_form_no_group() -> None:
-    assert statistics.lens_groups(statistics.table([])) == []
-    assert statistics.lens_groups(statistics.table([record("a", Reason.PARALLAX)])) == []
+    assert statistics.lens_groups(build_table([])) == []
+    assert statistics.lens_groups(build_table([record("a", Reason.PARALLAX)])) == []
 
 
 @pytest.mark.parametrize(
@@ -151,10 +128,3 @@ def test_pairs_without_geometry_form_no_group() -> None:
 )
 def test_every_focus_distance_has_one_range(focus_m: float, text: str) -> None:
     assert statistics.focus_range(focus_m) == text
-
-
-def test_the_radial_term_is_told_as_the_displacement_of_the_corners() -> None:
-    bent = replace(alignment(), radial=-0.01, colour_gain=(1.1, 1.0, 0.9), vignetting=(0.02, -0.01))
-    row = statistics.table([record("a", alignment=bent)]).iloc[0]
-    assert row["radial_px"] == pytest.approx(0.01 * np.hypot(160, 240) / 2)
-    assert row[["gain_red", "gain_blue", "vignetting_a"]].tolist() == [1.1, 0.9, 0.02]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from sdd_toolkit import statistics
+from sdd_toolkit.measurement_table import build_table
 from sdd_toolkit.report.lenses import group_rows, lens_views
 from sdd_toolkit.report.quantities import COMPONENTS
 from tests.support.planted_lenses import meta, pair, thin_lens_pairs
@@ -39,7 +39,7 @@ def test_an_outlier_outside_the_range_does_not_bend_the_figure() -> None:
 
 
 def test_the_table_of_components_indents_lenses_below_all_pairs() -> None:
-    rows = group_rows(statistics.table(thin_lens_pairs()))
+    rows = group_rows(build_table(thin_lens_pairs()))
     assert [(row.name, row.level, row.pairs) for row in rows][:3] == [
         ("All pairs", 0, 8),
         ("EF 50mm · 50 mm", 1, 8),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from sdd_toolkit import statistics
 from sdd_toolkit.errors import InputError, ManifestError
+from sdd_toolkit.measurement_table import build_table
 from sdd_toolkit.packing import stage as pack
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline import manifest
@@ -140,7 +140,7 @@ def test_the_csv_holds_every_pair_and_every_number_whatever_is_pictured(tmp_path
 
 
 def test_a_name_that_looks_like_a_formula_is_defused_in_the_csv() -> None:
-    text = to_csv(statistics.table([record("=cmd()", alignment=alignment((-3.0, 0.0)))]))
+    text = to_csv(build_table([record("=cmd()", alignment=alignment((-3.0, 0.0)))]))
     row = next(csv.DictReader(io.StringIO(text)))
     assert (row["id"], row["shift_x_px"]) == ("'=cmd()", "-3")
 
