@@ -42,7 +42,7 @@ WORKER_MODULES = (
 
 CAPTURE_COMMANDS = (
     CommandSpec("plan", "capture.tether.commands:plan", "Write a commented shot list to edit."),
-    CommandSpec("run", "capture.tether.commands:run", "Shoot a plan with a tethered camera, resuming."),
+    CommandSpec("run", "capture.tether.commands:shoot", "Shoot a plan with a tethered camera, resuming."),
     CommandSpec(
         "cameras", "capture.tether.commands:cameras", "List connected cameras and, on request, their settings."
     ),

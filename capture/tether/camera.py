@@ -1,7 +1,7 @@
-"""What the session asks of a camera, whichever it is: settings, a frame, its files; and how a setting is made sure of.
+"""The camera interface of a session, and reliable settings on top of it.
 
-Drivers name and spell settings differently, apply them late, or are busy. `ensure` sets, reads back and compares as
-numbers, again and again with growing pauses, until the camera holds what was asked or the time is up.
+Drivers name and spell settings differently, apply them late, or are busy. `set_and_confirm` sets a value, reads it back
+and compares both as numbers, repeatedly with growing pauses, until the camera has the value or the time is up.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ class CameraBusyError(CameraError):
 
 
 class CameraLostError(CameraError):
-    """The connection is gone; a new one may find the camera again."""
+    """The connection is lost; a new one may find the camera again."""
 
 
 class CameraRefusedError(CameraError):
-    """The camera refused without a reason; after a new connection it may not."""
+    """The camera refused without a reason; a new connection may help."""
 
 
 class CameraFullError(CameraError):
-    """There is no room left on the camera's card."""
+    """The camera's card is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as the camera tells it.
+    """One setting of a camera.
 
     Attributes:
         name: The driver's name.
-        label: What people call it.
+        label: The name shown to the photographer.
         value: Its value as text.
-        choices: What it can be set to; empty where any text or number will do.
+        choices: Its possible values; empty where any text or number is accepted.
         read_only: Whether it can only be read.
-        folder: Where it stands in the camera's tree, such as `capturesettings`.
-        span: (lowest, highest, step) of a number; None for anything else.
+        folder: Its folder in the camera's tree of settings, such as `capturesettings`.
+        span: (lowest, highest, step) of a number; None for other settings.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class DetectedCamera:
-    """A camera that is connected: what it calls itself, where, and which driver serves it."""
+    """A connected camera: its model, its port, and the driver that serves it."""
 
     model: str
     port: str
@@ -86,18 +86,18 @@ class DetectedCamera:
 
 
 class Camera(Protocol):
-    """A connected camera. All methods raise `CameraError` or one of its kinds above."""
+    """A connected camera. All methods raise `CameraError` or one of its subclasses above."""
 
     @property
     def model(self) -> str:
-        """What it calls itself."""
+        """Name of the model."""
 
     @property
     def keeps_focus(self) -> bool:
-        """Whether the lens stays where it is when the connection ends."""
+        """Whether the lens keeps its focus when the connection ends."""
 
     def announce(self, shot: PlannedShot) -> None:
-        """Tells which frame comes next; only a camera that has no world of its own needs to know."""
+        """Names the next frame, from which a virtual camera renders its scene; others ignore it."""
 
     def settings(self) -> tuple[Setting, ...]:
         """Every setting with its value and choices."""
@@ -106,10 +106,10 @@ class Camera(Protocol):
         """One setting, read anew; None if the camera has none of that name."""
 
     def set_value(self, name: str, value: str) -> None:
-        """Sets `name` to one of its choices (or a number in its span, or a text)."""
+        """Sets `name` to one of its choices, a number in its span, or a text."""
 
     def capture(self, timeout_s: float) -> tuple[str, ...]:
-        """Takes a frame and waits for it; paths on the camera, the file that counts (RAW) first."""
+        """Takes a frame and waits for its files; returns their paths on the camera, RAW first."""
 
     def list_files(self) -> tuple[str, ...]:
         """Paths of all files on the camera, sorted."""
@@ -121,17 +121,17 @@ class Camera(Protocol):
         """Deletes a file on the camera."""
 
     def drive_focus(self, steps: int) -> None:
-        """Moves the focus by `steps`; positive is away from the camera, where the driver tells directions."""
+        """Moves the focus by `steps`; positive is away from the camera, where the driver has directions."""
 
     def close(self) -> None:
-        """Ends the connection; harmless when it is gone already."""
+        """Ends the connection; does nothing if it has ended already."""
 
 
 def retry(action: Callable[[], T], timeout_s: float) -> T:
-    """`action()`, repeated with doubling pauses while the camera says it is busy, for at most `timeout_s`.
+    """Calls `action`, and repeats it with doubling pauses while the camera is busy, for at most `timeout_s`.
 
     Raises:
-        CameraBusyError: It still is when the time is up.
+        CameraBusyError: The camera is still busy when the time is up.
     """
     deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
     while True:
@@ -146,31 +146,31 @@ def retry(action: Callable[[], T], timeout_s: float) -> T:
 
 def find_setting(camera: Camera, names: Sequence[str]) -> Setting | None:
     """The first of `names` that the camera has."""
-    return next((found for name in names if (found := camera.setting(name)) is not None), None)
+    return next((setting for name in names if (setting := camera.setting(name)) is not None), None)
 
 
 def require_setting(camera: Camera, names: Sequence[str]) -> Setting:
     """The first of `names` that the camera has.
 
     Raises:
-        CameraError: It has none of them; the message lists what it has, nearest names first.
+        CameraError: It has none of them; the message lists its settings, nearest names first.
     """
-    found = find_setting(camera, names)
-    if found is not None:
-        return found
-    have = [setting.name for setting in camera.settings() if not setting.read_only]
-    near = sorted(have, key=lambda name: -difflib.SequenceMatcher(None, name, names[0]).ratio())
+    setting = find_setting(camera, names)
+    if setting is not None:
+        return setting
+    available = [setting.name for setting in camera.settings() if not setting.read_only]
+    nearest = sorted(available, key=lambda name: -difflib.SequenceMatcher(None, name, names[0]).ratio())
     raise CameraError(
         f"{camera.model} has no setting {' or '.join(map(repr, names))}",
-        hint=f"it has {join_names(near)}; see sdd capture cameras --settings",
+        hint=f"it has {join_names(nearest)}; see sdd capture cameras --settings",
     )
 
 
 def match_choice(setting: Setting, asked: str, model: str) -> str:
-    """`asked` as the camera spells it.
+    """The choice of `setting` that means `asked`, in the camera's spelling.
 
     Raises:
-        CameraError: It cannot be set, or is not offered; the message lists what is, nearest first.
+        CameraError: It cannot be set, or is not offered; the message lists the choices, nearest first.
     """
     if setting.read_only:
         raise CameraError(
@@ -185,21 +185,21 @@ def match_choice(setting: Setting, asked: str, model: str) -> str:
         return asked
     if not setting.choices or asked in setting.choices:
         return asked
-    alike = [choice for choice in setting.choices if is_same_value(setting.name, choice, asked)]
-    if not alike:
+    equal = [choice for choice in setting.choices if is_same_value(setting.name, choice, asked)]
+    if not equal:
         raise _not_offered_error(setting, asked, model, join_names(sort_by_distance(setting, asked)))
-    return alike[0]
+    return equal[0]
 
 
 def sort_by_distance(setting: Setting, asked: str) -> list[str]:
     """The choices of `setting`, those nearest to `asked` first."""
     parse = _parser(setting.name)
-    wanted = parse(asked)
+    target = parse(asked)
 
     def distance(choice: str) -> tuple[float, float]:
         number = parse(choice)
-        apart = abs(math.log2(number / wanted)) if number and wanted and number * wanted > 0 else math.inf
-        return apart, -difflib.SequenceMatcher(None, choice.casefold(), asked.casefold()).ratio()
+        stops = abs(math.log2(number / target)) if number and target and number * target > 0 else math.inf
+        return stops, -difflib.SequenceMatcher(None, choice.casefold(), asked.casefold()).ratio()
 
     return sorted(setting.choices, key=distance)
 
@@ -219,7 +219,7 @@ def is_same_value(name: str, value: str, other: str) -> bool:
 
 
 def set_and_confirm(camera: Camera, setting: Setting, value: str, timeout_s: float) -> str:
-    """Sets `setting` to `value`, one of its choices, and returns what the camera then says it holds.
+    """Sets `setting` to `value`, one of its choices, and returns the value read back from the camera.
 
     Raises:
         CameraError: The camera does not take it within `timeout_s`.
@@ -235,38 +235,42 @@ def set_and_confirm(camera: Camera, setting: Setting, value: str, timeout_s: flo
                 hint="is the camera in manual mode (M), the lens in its automatic aperture position?",
             )
         retry(lambda: camera.set_value(setting.name, value), timeout_s)
-        again = retry(lambda: camera.setting(setting.name), timeout_s)
-        if again is not None and is_same_value(setting.name, again.value, value):
-            return again.value
+        held = retry(lambda: camera.setting(setting.name), timeout_s)
+        if held is not None and is_same_value(setting.name, held.value, value):
+            return held.value
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
 
 def switch_choice(setting: Setting, *, on: bool) -> str:
-    """The first choice of `setting` that means on, or off; 1 and 0 where it has no choices."""
-    fitting = (choice for choice in setting.choices if (choice.strip().casefold() not in _OFF_CHOICES) == on)
-    return next(fitting, str(int(on)))
+    """The first choice of `setting` that means on, or off; `1` and `0` where it has no choices."""
+    choices = (choice for choice in setting.choices if (choice.strip().casefold() not in _OFF_CHOICES) == on)
+    return next(choices, str(int(on)))
 
 
 def nearest_choice(setting: Setting, value: float) -> tuple[str, float] | None:
-    """The choice of an exposure setting nearest to `value`, and its number; None where none tells a number."""
+    """The choice of an exposure setting nearest to `value`, and its number; None where no choice is a number."""
     return exposure.nearest_choice(value, setting.choices or (setting.value,), _parser(setting.name))
 
 
 def setting_number(setting: Setting) -> float | None:
-    """The number a setting is at."""
+    """The current value of a setting as a number; None if it is none."""
     return _parser(setting.name)(setting.value)
 
 
 def sort_raw_first(paths: Sequence[str]) -> list[str]:
-    """`paths` with RAW files before all others, otherwise as they were."""
+    """`paths` with RAW files before all others, otherwise in the same order."""
     return sorted(paths, key=lambda path: PurePosixPath(path).suffix.lower() not in RAW_SUFFIXES)
 
 
-def join_names(words: Sequence[str]) -> str:
-    """The first words of a list, and how many more there are."""
-    more = f" and {len(words) - _NAMES_SHOWN} more" if len(words) > _NAMES_SHOWN else ""
-    return ", ".join(words[:_NAMES_SHOWN]) + more if words else "nothing that can be set"
+def join_names(names: Sequence[str], shown: int = _NAMES_SHOWN) -> str:
+    """The first `shown` names, and the number of the others.
+
+    >>> join_names(["iso", "f-number", "shutterspeed"], shown=2)
+    'iso, f-number and 1 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more if names else "nothing that can be set"
 
 
 def _not_offered_error(setting: Setting, asked: str, model: str, offer: str) -> CameraError:

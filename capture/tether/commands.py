@@ -29,8 +29,13 @@ _DRIVER = click.Choice(["gphoto2", "virtual"])
 
 @click.command()
 @click.option("--out", type=OUT_PATH, help="File to write; without it the plan goes to stdout.")
-@click.option("--scenes", type=click.IntRange(1, 9999), default=5, show_default=True, help="How many scenes.")
-@click.option("--kind", type=click.Choice(["aperture", "focus"]), default="aperture", help="What makes a pair.")
+@click.option("--scenes", type=click.IntRange(1, 9999), default=5, show_default=True, help="Number of scenes.")
+@click.option(
+    "--kind",
+    type=click.Choice(["aperture", "focus"]),
+    default="aperture",
+    help="The setting that changes within a pair.",
+)
 @overwrite_option
 def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
     """Write a commented shot list to edit."""
@@ -47,7 +52,7 @@ def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
     click.echo(f"-> {out}")
 
 
-@click.command()
+@click.command("run")
 @click.argument("plan", type=IN_PATH)
 @click.option("--out", type=OUT_PATH, help="Folder of the session; instead of [session] out.")
 @click.option("--camera", type=_DRIVER, help="Another driver than the plan's, without the plan's [camera.settings].")
@@ -56,7 +61,7 @@ def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
 @click.option("--reshoot", multiple=True, metavar="SCENE", help="Shoot this scene again although it is finished.")
 @click.option("--dry-run", is_flag=True, help="List the frames and the time they take; no camera is touched.")
 @run_options("overwrite", "as_json")
-def run(
+def shoot(
     plan: Path,
     out: Path | None,
     camera: str | None,
@@ -83,47 +88,47 @@ def run(
 
 
 @click.command()
-@click.option("--camera", type=_DRIVER, default="gphoto2", show_default=True, help="Driver to ask.")
+@click.option("--camera", type=_DRIVER, default="gphoto2", show_default=True, help="Driver that detects the cameras.")
 @click.option("--port", help="Only the camera at this port.")
-@click.option("--settings", is_flag=True, help="Print every setting with its value and what it can be set to.")
+@click.option("--settings", is_flag=True, help="Print every setting with its value and its choices.")
 @json_option
 def cameras(camera: str, port: str | None, settings: bool, as_json: bool) -> None:
     """List connected cameras and, on request, their settings."""
     from capture.tether import drivers
-    from capture.tether.plan import CameraTable
+    from capture.tether.plan_config import CameraTable
 
-    found = [entry for entry in drivers.detect_cameras(camera) if port in (None, entry.port)]
-    tree: tuple[Setting, ...] = ()
+    detected = [entry for entry in drivers.detect_cameras(camera) if port in (None, entry.port)]
+    values: tuple[Setting, ...] = ()
     if settings:
-        opened = drivers.connect(CameraTable(driver="virtual" if camera == "virtual" else "gphoto2", port=port))
-        tree = opened.settings()
-        opened.close()
+        connected = drivers.connect(CameraTable(driver="virtual" if camera == "virtual" else "gphoto2", port=port))
+        values = connected.settings()
+        connected.close()
     if as_json:
-        click.echo(json.dumps({"cameras": [asdict(entry) for entry in found], "settings": [*map(asdict, tree)]}))
+        click.echo(json.dumps({"cameras": [*map(asdict, detected)], "settings": [*map(asdict, values)]}))
         return
-    for entry in found:
+    for entry in detected:
         click.echo(f"{entry.model}  {entry.port}  ({entry.driver})")
-    for setting in tree:
+    for setting in values:
         click.echo(_format_setting(setting))
 
 
 class _TerminalOperator:
-    """A person at the terminal; see `capture.tether.operator.Operator`."""
+    """Asks the photographer at the terminal; see `capture.tether.operator.Operator`."""
 
     def wait_until_ready(self, scene: str, note: str) -> None:
         click.prompt(f"{scene}{f' ({note})' if note else ''}: press Enter to shoot", default="", show_default=False,
                      prompt_suffix=" ", err=True)  # fmt: skip
 
-    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
-        return click.confirm(f"{scene}: {'; '.join(complaints)}. Repeat this scene?", default=False, err=True)
+    def confirm_reshoot(self, scene: str, problems: Sequence[str]) -> bool:
+        return click.confirm(f"{scene}: {'; '.join(problems)}. Repeat this scene?", default=False, err=True)
 
     def confirm_replacement(self, problems: Sequence[str]) -> bool:
         for problem in problems:
             click.echo(problem, err=True)
         return click.confirm("Shoot these frames again?", default=False, err=True)
 
-    def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
-        where = "in the middle of a move" if lens.moving_to is not None else f"{lens.at} steps from its start"
+    def confirm_refocused(self, scene: str, focus: FocusState) -> bool:
+        where = "in the middle of a move" if focus.moving_to is not None else f"{focus.at} steps from its start"
         return click.confirm(
             f"{scene}: the lens was left {where}. Have you focused it anew (the scene then begins again)?",
             default=False,
@@ -135,7 +140,7 @@ class _TerminalOperator:
 
 
 def _choose_operator(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
-    """The terminal with plain lines, or an unattended operator with a progress bar and the same lines."""
+    """At a terminal without `--yes`: questions and plain lines; otherwise no questions, and a progress bar."""
     from capture.tether.operator import Unattended
     from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.execution.progress import silent
@@ -143,23 +148,24 @@ def _choose_operator(yes: bool, plan: ShootingPlan) -> tuple[Operator, Track]:
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         return _TerminalOperator(), silent
 
-    class Telling(Unattended):
+    class UnattendedWithOutput(Unattended):
         def report(self, line: str) -> None:
             click.echo(line, err=True)
 
-    return Telling(consents=yes, pause_s=plan.session.scene_pause_s), terminal_progress
+    return UnattendedWithOutput(consents=yes, pause_s=plan.session.scene_pause_s), terminal_progress
 
 
 def _read_plan(path: Path, driver: str | None, port: str | None) -> ShootingPlan:
-    """The plan, with what the command line puts in its place."""
-    from capture.tether.plan import CameraTable, read_plan
+    """The plan, with the driver and the port of the command line."""
+    from capture.tether.plan import read_plan
+    from capture.tether.plan_config import CameraTable
 
-    planned = read_plan(path)
-    table = planned.camera
+    plan = read_plan(path)
+    table = plan.camera
     if driver is not None and driver != table.driver:
-        # Another maker's camera has other names for everything.
+        # The plan's settings have the names of the other driver's camera.
         table = CameraTable.model_validate({"driver": driver, "seed": table.seed})
-    return replace(planned, camera=table.model_copy(update={"port": port}) if port else table)
+    return replace(plan, camera=table.model_copy(update={"port": port}) if port else table)
 
 
 def _format_shots(plan: ShootingPlan, as_json: bool) -> str:
@@ -170,7 +176,7 @@ def _format_shots(plan: ShootingPlan, as_json: bool) -> str:
         return json.dumps({"shots": [asdict(shot) for shot in plan.shots], "expected_s": time_s})
     lines = [f"{shot.stem}  {shot.describe()}" for shot in plan.shots]
     about = f"{time_s:.0f} s" if time_s < _SHOW_MINUTES_FROM_S else f"{time_s / 60:.0f} min"
-    return "\n".join([*lines, f"{len(lines)} frames, about {about} without what people need between scenes"])
+    return "\n".join([*lines, f"{len(lines)} frames, about {about} without the time to arrange the scenes"])
 
 
 def _print_outcome(outcome: SessionOutcome, as_json: bool) -> None:
@@ -179,14 +185,14 @@ def _print_outcome(outcome: SessionOutcome, as_json: bool) -> None:
         return
     echo_report(outcome.report, as_json=False)
     if outcome.report.skipped:
-        click.echo(f"  {outcome.report.skipped} frames were there already, their hashes are right")
+        click.echo(f"  {outcome.report.skipped} frames were finished before, their hashes are verified")
     for warning in outcome.warnings:
         click.echo(f"  ! {warning}")
 
 
 def _format_setting(setting: Setting) -> str:
-    place = f"{setting.folder}/{setting.name}" if setting.folder else setting.name
+    path = f"{setting.folder}/{setting.name}" if setting.folder else setting.name
     lock = "  (read only)" if setting.read_only else ""
-    offer = "" if setting.span is None else "  {:g} ... {:g}, step {:g}".format(*setting.span)
+    span = "" if setting.span is None else "  {:g} ... {:g}, step {:g}".format(*setting.span)
     choices = "".join(f"\n    {choice}" for choice in setting.choices)
-    return f"{place}  {setting.label} = {setting.value!r}{lock}{offer}{choices}"
+    return f"{path}  {setting.label} = {setting.value!r}{lock}{span}{choices}"

@@ -1,4 +1,4 @@
-"""Which driver serves the camera of a plan; gphoto2 is imported only when it is the one."""
+"""Chooses the camera driver of a plan; gphoto2 is imported only if the plan uses it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sdd_toolkit.errors import CameraError
 
 if TYPE_CHECKING:
     from capture.tether.camera import Camera, DetectedCamera
-    from capture.tether.plan import CameraTable
+    from capture.tether.plan_config import CameraTable
 
 
 def connect(table: CameraTable) -> Camera:
-    """The camera `table` describes, opened.
+    """Opens the camera that `table` describes.
 
     Raises:
         CameraError: It is not connected, or another program holds it.
@@ -28,10 +28,10 @@ def connect(table: CameraTable) -> Camera:
 
 
 def detect_cameras(driver: str) -> tuple[DetectedCamera, ...]:
-    """What `driver` finds.
+    """The connected cameras that `driver` detects.
 
     Raises:
-        CameraError: Nothing.
+        CameraError: It detects none.
         MissingExtraError: gphoto2 is not installed.
     """
     if driver == "virtual":
@@ -40,7 +40,7 @@ def detect_cameras(driver: str) -> tuple[DetectedCamera, ...]:
         return (DETECTED,)
     from capture.tether import gphoto_camera
 
-    found = gphoto_camera.detect_cameras()
-    if not found:
+    cameras = gphoto_camera.detect_cameras()
+    if not cameras:
         raise CameraError("no camera is connected", hint=gphoto_camera.CONNECT_HINT)
-    return found
+    return cameras

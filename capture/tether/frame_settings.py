@@ -1,4 +1,4 @@
-"""From a planned frame to what this camera is to be set to: its own names, its own spelling, equal exposure."""
+"""Translates a planned frame into the settings of this camera: its names, its spelling, equal exposure."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _WARNED_EV = 0.17
 
 @dataclass(frozen=True, slots=True)
 class FrameSettings:
-    """What to set for one frame.
+    """The settings of one frame.
 
     Attributes:
-        settings: (setting, choice) in the order they are set.
+        settings: (setting, choice) in the order in which they are set.
         exposure: The same as numbers, as far as they are known.
-        residual_ev: By how much the chosen time is longer than that of equal exposure; None if it is left alone.
-        warnings: What could not be had exactly.
+        residual_ev: By how many stops the chosen time is longer than that of equal exposure; None if it is not set.
+        warnings: Deviations from the plan.
     """
 
     settings: tuple[tuple[Setting, str], ...]
@@ -50,44 +50,54 @@ class FrameSettings:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Shutter:
+    """The shutter part of `FrameSettings`; empty where the time is not set."""
+
+    settings: tuple[tuple[Setting, str], ...] = ()
+    time_s: float | None = None
+    residual_ev: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
 def resolve_settings(camera: Camera, shot: PlannedShot, start_s: float | None) -> FrameSettings:
-    """What `camera` is to be set to for `shot`.
+    """The settings of `camera` for `shot`; settings are read, nothing is set.
 
     Args:
-        camera: Its settings are read, nothing is set.
+        camera: The camera.
         shot: The frame.
-        start_s: Time the session started from, for plans that name none; None if the camera tells none.
+        start_s: Shutter time at the session's start, for plans without one; None if the camera has none.
 
     Raises:
         CameraError: The camera lacks a setting that the plan demands, or does not offer the value.
     """
     settings: list[tuple[Setting, str]] = []
     if shot.f_number is not None:
-        opening = require_setting(camera, F_NUMBER)
-        settings.append((opening, match_choice(opening, f"f/{shot.f_number:g}", camera.model)))
+        aperture = require_setting(camera, F_NUMBER)
+        settings.append((aperture, match_choice(aperture, f"f/{shot.f_number:g}", camera.model)))
     if shot.iso is not None:
-        sensitivity = require_setting(camera, ISO)
-        settings.append((sensitivity, match_choice(sensitivity, f"{shot.iso:g}", camera.model)))
-    shutter, shutter_s, residual_ev, warnings = _resolve_shutter(camera, shot, start_s)
-    exposure = Exposure(f_number=shot.f_number, iso=shot.iso, shutter_s=shutter_s)
-    return FrameSettings((*settings, *shutter), exposure, residual_ev, warnings)
+        iso = require_setting(camera, ISO)
+        settings.append((iso, match_choice(iso, f"{shot.iso:g}", camera.model)))
+    shutter = _resolve_shutter(camera, shot, start_s)
+    exposure = Exposure(f_number=shot.f_number, iso=shot.iso, shutter_s=shutter.time_s)
+    return FrameSettings((*settings, *shutter.settings), exposure, shutter.residual_ev, shutter.warnings)
 
 
 def check_shots(camera: Camera, shots: Iterable[PlannedShot], start_s: float | None) -> None:
-    """Finds out before the first frame whether the camera can do all of `shots`.
+    """Checks before the first frame that the camera can take all of `shots`.
 
     Raises:
         CameraError: It cannot.
     """
-    different = {(shot.f_number, shot.first_f_number, shot.shutter_s, shot.iso, shot.kind): shot for shot in shots}
-    for shot in different.values():
+    distinct = {(shot.f_number, shot.first_f_number, shot.shutter_s, shot.iso, shot.kind): shot for shot in shots}
+    for shot in distinct.values():
         resolve_settings(camera, shot, start_s)
         if shot.focus_steps is not None:
             require_setting(camera, FOCUS_DRIVE)
 
 
 def read_shutter_s(camera: Camera) -> float | None:
-    """The shutter time the camera is set to; None if it tells none."""
+    """The current shutter time of the camera in seconds; None if it has none."""
     setting = find_setting(camera, SHUTTER)
     return None if setting is None else setting_number(setting)
 
@@ -95,7 +105,7 @@ def read_shutter_s(camera: Camera) -> float | None:
 def apply_session_settings(
     camera: Camera, settings: dict[str, str | bool | int | float], mirror_up: bool, timeout_s: float
 ) -> None:
-    """Sets what is set once for a whole session, each read back.
+    """Applies the settings of a whole session, and reads each back.
 
     Raises:
         CameraError: The camera lacks a setting, does not offer a value or does not take it.
@@ -110,34 +120,38 @@ def apply_session_settings(
         set_and_confirm(camera, setting, switch_choice(setting, on=True), timeout_s)
 
 
-def _resolve_shutter(
-    camera: Camera, shot: PlannedShot, start_s: float | None
-) -> tuple[tuple[tuple[Setting, str], ...], float | None, float | None, tuple[str, ...]]:
+def _resolve_shutter(camera: Camera, shot: PlannedShot, start_s: float | None) -> _Shutter:
     base_s = shot.shutter_s or (start_s if shot.kind == "aperture" else None)
     setting = find_setting(camera, SHUTTER)
     settable = setting is not None and not setting.read_only
     if not settable and shot.shutter_s is not None:
-        settled = require_setting(camera, SHUTTER)
+        read_only = require_setting(camera, SHUTTER)
         raise CameraError(
-            f"{camera.model} does not let {settled.name} be set: it is {settled.value!r}",
+            f"{camera.model} does not let {read_only.name} be set: it is {read_only.value!r}",
             hint="turn the camera to M, or leave shutter out of the plan",
         )
     if setting is None or not settable or base_s is None:
-        lacking = shot.kind == "aperture" and shot.f_number != shot.first_f_number
-        word = "this camera does not let the shutter be set: the exposures of the pair differ"
-        return (), None, None, (word,) if lacking else ()
-    wanted_s = base_s
+        unequal = shot.kind == "aperture" and shot.f_number != shot.first_f_number
+        warning = "this camera does not let the shutter be set: the exposures of the pair differ"
+        return _Shutter(warnings=(warning,) if unequal else ())
+    return _choose_shutter(camera, setting, shot, base_s)
+
+
+def _choose_shutter(camera: Camera, setting: Setting, shot: PlannedShot, base_s: float) -> _Shutter:
+    """The offered time nearest to equal exposure with `base_s` at the pair's first aperture."""
+    target_s = base_s
     if shot.f_number is not None and shot.first_f_number is not None:
-        wanted_s = equal_exposure_s(base_s, shot.first_f_number, shot.f_number)
-    found = nearest_choice(setting, wanted_s)
-    first = shot.shutter_s is not None and shot.f_number == shot.first_f_number
-    if found is None or (first and abs(shutter_difference_ev(found[1], wanted_s)) > _REFUSED_EV):
-        match_choice(setting, format_shutter(wanted_s), camera.model)  # says what is offered
-        raise CameraError(f"{camera.model} tells no shutter times", hint="turn the camera to M")
-    residual_ev = shutter_difference_ev(found[1], wanted_s)
+        target_s = equal_exposure_s(base_s, shot.first_f_number, shot.f_number)
+    nearest = nearest_choice(setting, target_s)
+    is_planned = shot.shutter_s is not None and shot.f_number == shot.first_f_number
+    if nearest is None or (is_planned and abs(shutter_difference_ev(nearest[1], target_s)) > _REFUSED_EV):
+        match_choice(setting, format_shutter(target_s), camera.model)  # its message lists the offered times
+        raise CameraError(f"{camera.model} offers no shutter times", hint="turn the camera to M")
+    choice, time_s = nearest
+    residual_ev = shutter_difference_ev(time_s, target_s)
     warnings: tuple[str, ...] = ()
     if abs(residual_ev) > _WARNED_EV:
         warnings = (
-            f"shutter {found[0]} is {residual_ev:+.2f} EV off the wanted {format_shutter(wanted_s)} s; none is nearer",
+            f"shutter {choice} is {residual_ev:+.2f} EV off the wanted {format_shutter(target_s)} s; none is nearer",
         )
-    return ((setting, found[0]),), found[1], round(residual_ev, 4), warnings
+    return _Shutter(((setting, choice),), time_s, round(residual_ev, 4), warnings)

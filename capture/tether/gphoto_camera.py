@@ -1,7 +1,7 @@
-"""Any camera that libgphoto2 drives; the only importer of gphoto2.
+"""Camera driver on libgphoto2; the only module that imports gphoto2.
 
-Every failure of the library becomes a `CameraError` that says what to do. A value that a choice widget does not offer
-is never handed to the library: its PTP driver crashes on some of them.
+Every failure of the library becomes a `CameraError` with a way out. A value that a choice widget does not offer is
+never passed to the library: its PTP driver crashes on some of them.
 """
 
 from __future__ import annotations
@@ -61,32 +61,35 @@ _QUIET_MS, _MAX_DRAIN_S = 100, 5.0
 
 
 def detect_cameras() -> tuple[DetectedCamera, ...]:
-    """The cameras libgphoto2 sees, without opening them."""
+    """The cameras that libgphoto2 detects, without opening them."""
     with _translate_errors("looking for cameras"):
         cameras = gp.Camera.autodetect()
-    found = [(cameras.get_name(place), cameras.get_value(place)) for place in range(cameras.count())]
-    return tuple(DetectedCamera(model=name, port=port, driver=DRIVER) for name, port in found)
+    return tuple(
+        DetectedCamera(model=cameras.get_name(index), port=cameras.get_value(index), driver=DRIVER)
+        for index in range(cameras.count())
+    )
 
 
 def connect(model: str | None = None, port: str | None = None) -> GphotoCamera:
-    """The first camera whose name holds `model` and whose port is `port`, opened.
+    """Opens the first camera whose name contains `model` and whose port is `port`; None matches any.
 
     Raises:
-        CameraError: None fits, or another program holds it.
+        CameraError: No camera matches, or another program holds it.
     """
-    found = detect_cameras()
-    fitting = [
+    detected = detect_cameras()
+    matching = [
         camera
-        for camera in found
+        for camera in detected
         if (model is None or model.casefold() in camera.model.casefold()) and port in (None, camera.port)
     ]
-    if not fitting:
-        wish = " ".join(word for word in (model, f"at {port}" if port else None) if word)
-        there = "; connected: " + ", ".join(f"{camera.model} at {camera.port}" for camera in found) if found else ""
+    if not matching:
+        asked = " ".join(word for word in (model, f"at {port}" if port else None) if word)
+        others = ", ".join(f"{camera.model} at {camera.port}" for camera in detected)
+        connected = f"; connected: {others}" if others else ""
         raise CameraLostError(
-            f"no camera {wish} is connected{there}" if wish else "no camera is connected", hint=CONNECT_HINT
+            f"no camera {asked} is connected{connected}" if asked else "no camera is connected", hint=CONNECT_HINT
         )
-    return GphotoCamera(fitting[0])
+    return GphotoCamera(matching[0])
 
 
 class GphotoCamera:
@@ -94,19 +97,19 @@ class GphotoCamera:
 
     keeps_focus = True
 
-    def __init__(self, found: DetectedCamera) -> None:
-        self.model = found.model
+    def __init__(self, detected: DetectedCamera) -> None:
+        self.model = detected.model
         self._camera = gp.Camera()
-        with _translate_errors(f"opening {found.model}"):
+        with _translate_errors(f"opening {detected.model}"):
             ports, abilities = gp.PortInfoList(), gp.CameraAbilitiesList()
             ports.load()
             abilities.load()
-            self._camera.set_port_info(ports[ports.lookup_path(found.port)])
-            self._camera.set_abilities(abilities[abilities.lookup_model(found.model)])
+            self._camera.set_port_info(ports[ports.lookup_path(detected.port)])
+            self._camera.set_abilities(abilities[abilities.lookup_model(detected.model)])
             self._camera.init()
 
     def announce(self, shot: PlannedShot) -> None:
-        """A real camera stands in its own world."""
+        """Does nothing: a real camera needs no scene."""
 
     def settings(self) -> tuple[Setting, ...]:
         """Every setting of the camera's tree, in its order."""
@@ -131,17 +134,17 @@ class GphotoCamera:
             self._camera.set_single_config(name, widget)
 
     def capture(self, timeout_s: float) -> tuple[str, ...]:
-        """Takes a frame; a body that writes RAW and JPEG tells of the second file by an event."""
+        """Takes a frame; a body that writes RAW and JPEG announces the second file by an event."""
         self._drain(quiet_ms=1, longest_s=1.0)
         with _translate_errors("taking a frame"):
             first = self._camera.capture(gp.GP_CAPTURE_IMAGE)
         paths = [_join_path(first)]
-        # Busy now must not count as "busy, trigger again": the frame is taken.
+        # A busy camera must not cause a second trigger: the frame is taken.
         with suppress(CameraBusyError):
             paths += self._drain(quiet_ms=_QUIET_MS, longest_s=min(timeout_s, _MAX_DRAIN_S))
-        ours = PurePosixPath(paths[0])
-        # Some drivers tell of earlier files once more: only the frame's own name counts.
-        paths = [path for path in dict.fromkeys(paths) if PurePosixPath(path).stem == ours.stem]
+        stem = PurePosixPath(paths[0]).stem
+        # Some drivers announce earlier files once more: only files of the frame's own name count.
+        paths = [path for path in dict.fromkeys(paths) if PurePosixPath(path).stem == stem]
         return tuple(sort_raw_first(paths))
 
     def list_files(self) -> tuple[str, ...]:
@@ -150,11 +153,11 @@ class GphotoCamera:
             return tuple(sorted(self._files("/")))
 
     def download(self, path: str) -> bytes:
-        """The file, byte by byte as the camera holds it."""
+        """The unchanged bytes of the file."""
         folder, name = _split_path(path)
         with _translate_errors(f"downloading {name}"):
-            held = self._camera.file_get(folder, name, gp.GP_FILE_TYPE_NORMAL)
-            return bytes(memoryview(held.get_data_and_size()))
+            file = self._camera.file_get(folder, name, gp.GP_FILE_TYPE_NORMAL)
+            return bytes(memoryview(file.get_data_and_size()))
 
     def delete(self, path: str) -> None:
         """Deletes the file on the camera."""
@@ -163,7 +166,7 @@ class GphotoCamera:
             self._camera.file_delete(folder, name)
 
     def drive_focus(self, steps: int) -> None:
-        """Nikon and others take a number of steps; Canon `Near 1` … `Far 3`, of which one step is a `1`."""
+        """Moves by a number of steps (Nikon and others), or by repeated `Near 1` or `Far 1`, one a step (Canon)."""
         widget = require_setting(self, FOCUS_DRIVE)
         if widget.span is not None or not widget.choices:
             self._put_focus(widget.name, match_choice(widget, f"{steps}", self.model))
@@ -173,7 +176,7 @@ class GphotoCamera:
             move = next((choice for choice in widget.choices if choice.casefold() == f"{side} 1".casefold()), None)
             if move is None:
                 raise CameraError(
-                    f"{self.model} knows no focus move {side} 1", hint=f"it offers {', '.join(widget.choices)}"
+                    f"{self.model} has no focus move {side} 1", hint=f"it offers {', '.join(widget.choices)}"
                 )
             self._put_focus(widget.name, move)
 
@@ -183,7 +186,7 @@ class GphotoCamera:
             self._camera.exit()
 
     def _put_focus(self, name: str, value: str) -> None:
-        # Not `put`: such a widget is an action, and reading it back tells nothing.
+        # Not `set_value`: such a widget is an action, and has no value to read back.
         widget = self._widget(name)
         with _translate_errors("moving the focus"):
             widget.set_value(_to_widget_value(widget, value))
@@ -194,7 +197,7 @@ class GphotoCamera:
             try:
                 return self._camera.get_single_config(name)
             except gp.GPhoto2Error as error:
-                # "No such setting" in one driver, "no single settings at all" in another: the tree knows.
+                # Either there is no such setting, or the driver has no single settings at all: the tree decides.
                 if error.code not in (gp.GP_ERROR_BAD_PARAMETERS, gp.GP_ERROR_NOT_SUPPORTED, gp.GP_ERROR):
                     raise
             try:
@@ -205,7 +208,7 @@ class GphotoCamera:
                 return None
 
     def _drain(self, *, quiet_ms: int, longest_s: float) -> list[str]:
-        """Paths of the files the camera tells of until it is silent for `quiet_ms`."""
+        """Paths of the files that the camera announces until it is silent for `quiet_ms`."""
         deadline, paths = time.monotonic() + longest_s, list[str]()
         while True:
             with _translate_errors("waiting for the camera"):
@@ -217,40 +220,40 @@ class GphotoCamera:
 
     def _files(self, folder: str) -> Iterator[str]:
         names = self._camera.folder_list_files(folder)
-        yield from (f"{folder.rstrip('/')}/{names.get_name(place)}" for place in range(names.count()))
+        yield from (f"{folder.rstrip('/')}/{names.get_name(index)}" for index in range(names.count()))
         folders = self._camera.folder_list_folders(folder)
-        for place in range(folders.count()):
-            yield from self._files(f"{folder.rstrip('/')}/{folders.get_name(place)}")
+        for index in range(folders.count()):
+            yield from self._files(f"{folder.rstrip('/')}/{folders.get_name(index)}")
 
 
 @contextmanager
-def _translate_errors(what: str) -> Iterator[None]:
-    """Whatever libgphoto2 raises in the block, as a CameraError."""
+def _translate_errors(action: str) -> Iterator[None]:
+    """Raises errors of libgphoto2 in the block as `CameraError`; `action` is named in the message."""
     try:
         yield
     except gp.GPhoto2Error as error:
-        raise camera_error(error.code, error.string, what) from error
+        raise camera_error(error.code, error.string, action) from error
 
 
-def camera_error(code: int, text: str, what: str) -> CameraError:
-    """The error for libgphoto2's `code` while doing `what`."""
-    told = f"{what}: {text} ({code})"
+def camera_error(code: int, text: str, action: str) -> CameraError:
+    """The error for a `code` of libgphoto2 and its `text` during `action`."""
+    detail = f"{action}: {text} ({code})"
     if code in _HELD_CODES:
-        return CameraBusyError(f"the camera is busy: {told}", hint=_HELD_HINT)
+        return CameraBusyError(f"the camera is busy: {detail}", hint=_HELD_HINT)
     if code == gp.GP_ERROR_CAMERA_BUSY:
-        return CameraBusyError(f"the camera is busy: {told}", hint="wait until it has written its buffer, then again")
+        return CameraBusyError(f"the camera is busy: {detail}", hint="wait until it has written its buffer, then again")
     if code in _FULL_CODES:
         return CameraFullError(
-            f"the camera's card is full: {told}",
+            f"the camera's card is full: {detail}",
             hint="change or empty the card, then run the same command again to resume",
         )
     if code in _LOST_CODES:
         lead = "the camera does not answer in time" if code == gp.GP_ERROR_TIMEOUT else "the camera is gone"
         return CameraLostError(
-            f"{lead}: {told}", hint="check cable and battery, then run the same command again to resume"
+            f"{lead}: {detail}", hint="check cable and battery, then run the same command again to resume"
         )
     return CameraRefusedError(
-        f"the camera refused: {told}",
+        f"the camera refused: {detail}",
         hint="autofocus off, mode M, lens cap off? then run the same command again to resume",
     )
 
@@ -278,7 +281,7 @@ def _to_setting(widget: Any, folder: str) -> Setting:
 
 
 def _to_widget_value(widget: Any, value: str) -> Any:
-    """`value` in the type the widget takes."""
+    """`value` in the type of the widget."""
     kind = widget.get_type()
     if kind == gp.GP_WIDGET_RANGE:
         return float(value)
@@ -289,8 +292,8 @@ def _to_widget_value(widget: Any, value: str) -> Any:
     return value
 
 
-def _join_path(found: Any) -> str:
-    return f"{found.folder.rstrip('/')}/{found.name}"
+def _join_path(file: Any) -> str:
+    return f"{file.folder.rstrip('/')}/{file.name}"
 
 
 def _split_path(path: str) -> tuple[str, str]:

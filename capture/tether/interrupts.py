@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a frame: the frame is finished first, then the program stops."""
+"""Defers Ctrl-C to the end of a frame: the frame is finished first, then the program stops."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
 
 @contextmanager
 def defer_interrupt() -> Iterator[None]:
-    """Puts off a first Ctrl-C to the end of the block; a second one stops at once.
+    """Defers a first Ctrl-C to the end of the block; a second one stops at once.
 
     Raises:
         KeyboardInterrupt: At the end of the block, if Ctrl-C was pressed in it.
     """
-    asked = False
+    interrupted = False
 
-    def later(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
 
-    before = signal.getsignal(signal.SIGINT)
-    # Only the main thread may; and a program told to ignore Ctrl-C goes on doing so.
-    mine = threading.current_thread() is threading.main_thread() and callable(before)
-    if mine:
-        signal.signal(signal.SIGINT, later)
+    previous = signal.getsignal(signal.SIGINT)
+    # Only the main thread can set handlers; and a program that ignores Ctrl-C continues to ignore it.
+    replaceable = threading.current_thread() is threading.main_thread() and callable(previous)
+    if replaceable:
+        signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     except Exception as error:
-        # A camera that hangs and then fails must not outlive the wish to stop.
-        if asked:
+        # If the camera hangs and then fails, the interrupt counts more than the failure.
+        if interrupted:
             raise KeyboardInterrupt from error
         raise
     finally:
-        if mine:
-            signal.signal(signal.SIGINT, before)
-    if asked:
+        if replaceable:
+            signal.signal(signal.SIGINT, previous)
+    if interrupted:
         raise KeyboardInterrupt

@@ -1,18 +1,17 @@
-"""What a session knows on disk: `session.jsonl`, a line for each finished frame, and the one frame in flight.
+"""The journal of a capture session on disk: finished frames in `session.jsonl`, the frame in flight in a state file.
 
-A frame's line is written only after its files are whole on the disk, and is forced to the disk itself. What is under
-way stands in `session.state.json`: the frame the camera was armed for, what lay on its card before, and, as soon as
-the bytes have arrived, their hashes. From these two a killed session knows of every frame whether it is finished, saved
-but not noted down, still on the camera, or not taken.
+A frame's line is written only after its files are complete on the disk, and is itself forced to the disk. The frame in
+flight is in `session.state.json`: the frame for which the camera was armed, the files that were on its card before,
+and, as soon as the bytes have arrived, their hashes. After a kill, these two files tell for every frame whether it is
+finished, saved but not in the journal, still on the camera, or not taken.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -37,11 +36,11 @@ class Header:
 
     Attributes:
         format: Always `sdd-session`.
-        version: Toolkit that began the session.
+        version: Version of the toolkit that started the session.
         plan: Fingerprint of the plan.
         camera: Model of the camera.
-        shutter_s: Time the camera was set to at the start: base of scenes that name none.
-        runs: How many runs have connected to the camera for it.
+        shutter_s: Shutter time of the camera at the start, in seconds: used for scenes without one in the plan.
+        runs: Number of runs that have connected to the camera.
     """
 
     format: str
@@ -60,24 +59,24 @@ class FinishedFrame:
         scene: Scene of the plan.
         kind: `aperture` or `focus`.
         role: `blur` or `sharp`.
-        repeat: Which time it was taken.
+        repeat: Number of the repetition, from 1.
         file: Path below the session's folder.
-        bytes: Its size.
-        sha256: Its hash.
+        bytes: Size of the file.
+        sha256: Hash of the file.
         shot: Fingerprint of the frame in the plan.
-        also: Files the camera made beside it (the JPEG of RAW+JPEG).
-        asked: Settings by the camera's names, as the camera was asked for them.
-        held: The same settings as the camera said them afterwards.
-        residual_ev: By how much the shutter time misses equal exposure; None if it was left alone.
-        focus_steps: Focus drive from the scene's start; None if it was left alone.
-        exif: What the file tells.
-        frame: Its check; None if it was not checked or cannot be read.
-        pair: The check against the scene's other frame, once that is there.
-        warnings: What is to be said about it.
-        camera: Model.
-        time: When it was finished, ISO 8601 with offset.
+        also: Further files of the same exposure (the JPEG of RAW+JPEG).
+        asked: Settings by the camera's names, as requested.
+        held: The same settings as read back from the camera.
+        residual_ev: Deviation of the shutter time from equal exposure, in stops; None if it was not set.
+        focus_steps: Position of the focus drive from the scene's start; None if it was not moved.
+        exif: Exposure settings in the file's EXIF.
+        frame: Check of the frame; None if it was not checked or cannot be read.
+        pair: Check against the scene's other frame; None before that is taken.
+        warnings: Warnings about the frame.
+        camera: Model of the camera.
+        time: Time at which it was finished, ISO 8601 with offset.
         recovered: Whether it was fetched from the camera, or adopted from the disk, after an interruption.
-        run: Which run triggered it, from 1.
+        run: Number of the run that triggered it, from 1.
     """
 
     scene: str
@@ -104,24 +103,24 @@ class FinishedFrame:
 
     @property
     def files(self) -> tuple[FileRef, ...]:
-        """The frame and what came beside it."""
+        """The frame, then the further files of the same exposure."""
         return (FileRef(self.file, self.bytes, self.sha256), *self.also)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameInFlight:
-    """The frame under way.
+    """The frame for which the camera was armed, until it is finished.
 
     Attributes:
-        shot: Its fingerprint.
-        before: Files on the camera before it.
-        asked: As in `Taken`.
-        held: As in `Taken`.
-        exposure: What was set, as numbers.
-        residual_ev: As in `Taken`.
-        warnings: Said already.
-        run: As in `Taken`.
-        files: What is being written, RAW first; empty until the bytes have arrived.
+        shot: Fingerprint of the frame in the plan.
+        before: Files on the camera before the exposure.
+        asked: As in `FinishedFrame`.
+        held: As in `FinishedFrame`.
+        exposure: The settings as numbers.
+        residual_ev: As in `FinishedFrame`.
+        warnings: Warnings so far.
+        run: As in `FinishedFrame`.
+        files: The files being written, RAW first; empty until the bytes have arrived.
     """
 
     shot: str
@@ -137,12 +136,12 @@ class FrameInFlight:
 
 @dataclass(frozen=True, slots=True)
 class FocusState:
-    """Where the focus drive stands.
+    """Position of the focus drive.
 
     Attributes:
-        scene: Scene the steps are counted in.
+        scene: Scene in which the steps are counted.
         at: Steps from the scene's start.
-        moving_to: Where a move was to end that has not been seen to end.
+        moving_to: Target of a move whose end is not confirmed; None if there is none.
     """
 
     scene: str
@@ -152,24 +151,30 @@ class FocusState:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """All that is under way."""
+    """Content of the state file: the frame in flight and the position of the focus."""
 
     flight: FrameInFlight | None = None
     lens: FocusState | None = None
 
 
-_HEADER, _TAKEN, _STATE = TypeAdapter(Header), TypeAdapter(FinishedFrame), TypeAdapter(SessionState)
+_HEADER, _FRAME, _STATE = TypeAdapter(Header), TypeAdapter(FinishedFrame), TypeAdapter(SessionState)
 
 
 class Journal:
-    """The journal of the session in `folder`; for the one process that holds its lock.
+    """The journal of the session in `folder`, for the one process that holds its lock.
 
     Args:
         folder: The session's folder.
-        lenient: Begins anew where the journal is damaged.
+        lenient: Starts with an empty journal where the file is damaged.
+
+    Attributes:
+        folder: The session's folder.
+        header: First line; None in a new session.
+        taken: Finished frames by their path without extension.
+        state: The frame in flight and the focus.
 
     Raises:
-        InputError: The journal is damaged, or is none.
+        InputError: The file is damaged, or is no journal.
     """
 
     def __init__(self, folder: Path, *, lenient: bool = False) -> None:
@@ -186,40 +191,48 @@ class Journal:
                 raise
 
     def start(self, header: Header) -> None:
-        """Writes the journal with `header` first, without torn lines and those that later ones replaced."""
+        """Writes the journal with `header` first, without torn and superseded lines."""
         self.header = header
         self.compact()
 
     def compact(self) -> None:
-        """Rewrites the journal so that each file stands in it once."""
+        """Rewrites the journal with one line a file."""
         if self.header is not None:
             lines = [_to_line(self.header), *map(_to_line, self.taken.values())]
             write_text(self.folder / JOURNAL, "".join(lines))
             self._lines = len(self.taken)
 
-    def append(self, taken: FinishedFrame) -> None:
-        """Notes a finished frame down, on the disk when this returns, and ends its flight."""
+    def append(self, frame: FinishedFrame) -> None:
+        """Appends a finished frame, forces it to the disk, and ends its flight."""
         path = self.folder / JOURNAL
         try:
             with path.open("a", encoding="utf-8", newline="\n") as stream:
-                stream.write(_to_line(taken))
+                stream.write(_to_line(frame))
             sync_to_disk(path)
         except OSError as error:
             raise write_error(path, error) from error
-        self.taken[_stem(taken.file)] = taken
+        self.taken[_stem(frame.file)] = frame
         self._lines += 1
-        self.save_state(SessionState(lens=self.state.lens))
+        self.save_state(replace(self.state, flight=None))
 
     def save_state(self, state: SessionState) -> None:
-        """Notes down what is under way."""
+        """Writes the state file, or removes it if `state` is empty."""
         self.state = state
         if state == SessionState():
             (self.folder / STATE).unlink(missing_ok=True)
         else:
             write_text(self.folder / STATE, json.dumps(asdict(state)) + "\n")
 
+    def save_flight(self, flight: FrameInFlight | None) -> None:
+        """Writes the state file with another frame in flight; with None, no frame is expected from the camera."""
+        self.save_state(replace(self.state, flight=flight))
+
+    def save_focus(self, focus: FocusState | None) -> None:
+        """Writes the state file with another position of the focus."""
+        self.save_state(replace(self.state, lens=focus))
+
     def close(self) -> None:
-        """Leaves one line a file."""
+        """Compacts the journal if it has superseded lines."""
         if self._lines != len(self.taken):
             self.compact()
 
@@ -234,25 +247,25 @@ class Journal:
                     f"{path} is not the journal of a session", hint="choose another folder for this one"
                 ) from error
             for number, line in enumerate(lines, 2):
-                self._take_over(path, number, line, torn=number == len(lines) + 1)
-        self.state = self._state()
+                self._read_line(path, number, line, is_last=number == len(lines) + 1)
+        self.state = self._read_state()
 
-    def _take_over(self, path: Path, number: int, line: bytes, *, torn: bool) -> None:
+    def _read_line(self, path: Path, number: int, line: bytes, *, is_last: bool) -> None:
         if not line:
             return
         try:
-            taken = _TAKEN.validate_json(line)
+            frame = _FRAME.validate_json(line)
         except ValidationError as error:
-            # A kill tears the last line and no other; its frame is then found through the state file.
-            if not torn:
+            # A kill can tear only the last line; its frame is then found through the state file.
+            if not is_last:
                 raise InputError(
                     f"line {number} of {path} is damaged", hint="restore the file, or choose another folder"
                 ) from error
             return
-        self.taken[_stem(taken.file)] = taken
+        self.taken[_stem(frame.file)] = frame
         self._lines += 1
 
-    def _state(self) -> SessionState:
+    def _read_state(self) -> SessionState:
         try:
             return _STATE.validate_json((self.folder / STATE).read_bytes())
         except (OSError, ValidationError):
@@ -260,54 +273,51 @@ class Journal:
 
 
 def new_header(plan: str, camera: str, shutter_s: float | None, runs: int) -> Header:
-    """The header a run writes."""
+    """The header that a run writes."""
     return Header(format=FORMAT, version=__version__, plan=plan, camera=camera, shutter_s=shutter_s, runs=runs)
 
 
 @contextmanager
 def session_lock(folder: Path) -> Iterator[None]:
-    """Holds the session's folder for this process; the system frees it when the process dies, however it dies.
+    """Locks the session's folder for this process; the system releases the lock when the process ends or is killed.
 
     Raises:
         CameraError: Another run holds it; the message names its process.
     """
+    from filelock import FileLock, Timeout  # only a run of the camera needs it
+
     path = folder / LOCK
+    lock = FileLock(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = _own(path)
+        lock.acquire(timeout=0)
+        path.write_text(f"{os.getpid()}\n")
+    except Timeout as error:
+        raise CameraError(
+            f"another run is shooting into {folder}: process {_lock_holder(path)}", hint="wait for it, or stop it"
+        ) from error
     except OSError as error:
         raise write_error(path, error) from error
     try:
         yield
     finally:
+        # Before the release: afterwards the file may be another run's.
         path.unlink(missing_ok=True)
-        os.close(stream)
+        lock.release()
 
 
-def remove_partial_files(paths: Iterable[Path]) -> None:
-    """Removes half-written files that a kill left in `paths`, the session's folders."""
-    for folder in paths:
-        for leftover in folder.glob(f"*{PARTIAL}") if folder.is_dir() else ():
-            leftover.unlink(missing_ok=True)
+def remove_partial_files(folders: Iterable[Path]) -> None:
+    """Removes the partial files that a killed run left in `folders`."""
+    for folder in folders:
+        for partial in folder.glob(f"*{PARTIAL}") if folder.is_dir() else ():
+            partial.unlink(missing_ok=True)
 
 
-def _own(path: Path) -> int:
-    while True:
-        stream = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(stream, 64).decode(errors="replace").strip() or "unknown"
-            os.close(stream)
-            raise CameraError(
-                f"another run is shooting into {path.parent}: process {holder}", hint="wait for it, or stop it"
-            ) from error
-        # The holder before may have removed the name just now: then this lock is on a file nobody else will find.
-        if path.exists() and os.path.samestat(os.fstat(stream), os.stat(path)):
-            os.truncate(stream, 0)
-            os.pwrite(stream, f"{os.getpid()}\n".encode(), 0)
-            return stream
-        os.close(stream)
+def _lock_holder(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip() or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def _to_line(record: Header | FinishedFrame) -> str:

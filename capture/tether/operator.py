@@ -1,4 +1,4 @@
-"""Who stands by the camera during a session: somebody who is asked, or nobody."""
+"""How a session asks the photographer to confirm steps; `Unattended` answers automatically."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ if TYPE_CHECKING:
 
 
 class Operator(Protocol):
-    """Is asked where a person has to decide, and hears how each frame went."""
+    """Confirms the steps of a session that need a decision, and receives a line on each frame."""
 
     def wait_until_ready(self, scene: str, note: str) -> None:
-        """Returns when `scene` is arranged."""
+        """Returns when `scene` is arranged; `note` is the plan's remark on it."""
 
-    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
-        """Whether to repeat the scene because of `complaints`."""
+    def confirm_reshoot(self, scene: str, problems: Sequence[str]) -> bool:
+        """Whether to repeat the scene because of `problems` with a frame."""
 
     def confirm_replacement(self, problems: Sequence[str]) -> bool:
         """Whether to shoot again the frames that are missing or altered."""
 
-    def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
-        """Whether the lens was put back to the scene's start by hand, so that the scene begins anew."""
+    def confirm_refocused(self, scene: str, focus: FocusState) -> bool:
+        """Whether the lens was focused by hand for the scene's start, so that the scene begins again."""
 
     def report(self, line: str) -> None:
-        """Hears how a frame went."""
+        """Shows the result of a frame."""
 
 
 class Unattended:
-    """Nobody: every frame is accepted, every warning noted.
+    """Runs a session without an operator: every frame is accepted, every warning is kept in the journal.
 
     Args:
         consents: Whether missing and altered frames are shot again (`--yes`).
-        pause_s: Rest before each scene.
+        pause_s: Pause before each scene, in seconds.
     """
 
     def __init__(self, *, consents: bool = True, pause_s: float = 0.0) -> None:
         self._consents, self._pause_s = consents, pause_s
 
     def wait_until_ready(self, scene: str, note: str) -> None:
-        """Waits the scene's pause."""
+        """Waits for the pause."""
         time.sleep(self._pause_s)
 
-    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
-        """Never: a fault that does not go away would be shot for ever."""
+    def confirm_reshoot(self, scene: str, problems: Sequence[str]) -> bool:
+        """Never: a persistent fault would be shot for ever."""
         return False
 
     def confirm_replacement(self, problems: Sequence[str]) -> bool:
-        """As was said beforehand."""
+        """As consented to beforehand."""
         return self._consents
 
-    def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
-        """Nobody was there to touch it."""
+    def confirm_refocused(self, scene: str, focus: FocusState) -> bool:
+        """Never: the lens was not touched."""
         return False
 
     def report(self, line: str) -> None:
-        """Listens to nothing."""
+        """Discards the line."""

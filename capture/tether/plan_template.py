@@ -1,9 +1,9 @@
-"""The commented plan that `sdd capture plan` writes."""
+"""Template of a commented shooting plan, written by `sdd capture plan`."""
 
 from __future__ import annotations
 
 _TEXT = """\
-# What to shoot, for `sdd capture run plan.toml`. Every key: docs/tethering.md. An unknown key is an error.
+# Shot list for `sdd capture run plan.toml`. Every key: docs/tethering.md. An unknown key is an error.
 
 [camera]
 driver = "gphoto2"            # any camera libgphoto2 supports; "virtual" rehearses without one
@@ -17,21 +17,21 @@ capturetarget = "Memory card" # a frame on the card can be fetched again after a
 
 [session]
 out = "session"               # folder of the frames and of session.jsonl, relative to this file
-scenes = {scenes:<22}# scene-0001 ... as [defaults] says; on a terminal you are asked before each
-repeats = 1                   # how often each frame is taken
-settle_s = 1.0                # rest after settings or focus changed
+scenes = {scenes:<22}# scene-0001 ... as in [defaults]; on a terminal you are asked before each
+repeats = 1                   # number of times that each frame is taken
+settle_s = 1.0                # pause after a change of settings or focus
 timer_s = 0.0                 # self-timer before every single frame
 mirror_up = false             # the camera's own exposure delay (mirror up first)
-timeout_s = 30.0              # how long a busy camera, a setting or a frame is waited for
-retries = 3                   # how often a lost connection is made anew
-exif = "warn"                 # a frame whose EXIF tells other settings: "warn", "strict" or "off"
+timeout_s = 30.0              # longest wait for a busy camera, a setting or a frame
+retries = 3                   # attempts to restore a lost connection
+exif = "warn"                 # a frame whose EXIF contradicts the settings: "warn", "strict" or "off"
 
 [check]                       # after each shot; on a terminal you are asked whether to repeat the scene
 max_clipped_fraction = 0.05   # more saturated pixels: over-exposed
 max_exposure_ev = 0.5         # larger difference of brightness within a pair
 min_sharpness_gain = 1.05     # smaller gain in fine detail: the sharp frame is hardly sharper
 
-[defaults]                    # how every scene is shot, unless it says otherwise itself
+[defaults]                    # the frames of every scene that does not say otherwise
 kind = "{kind}"
 {pair}
 # [[scene]]                   # one table for each scene that differs, or has a name of its own
@@ -53,5 +53,5 @@ focus_steps = [0, 40]         # focus drive, from where the lens stands; the fir
 
 
 def render_template(scenes: int, kind: str) -> str:
-    """The plan for `scenes` scenes of pairs by `aperture` or by `focus`."""
+    """The plan for a number of scenes; `kind` is `aperture` or `focus`."""
     return _TEXT.format(scenes=scenes, kind=kind, pair=_FOCUS if kind == "focus" else _APERTURE)

@@ -1,6 +1,6 @@
-"""A capture session: a plan becomes files, and a run that was cut off goes on where it stopped.
+"""A capture session: shoots the frames of a plan that are not in the session's folder yet.
 
-What is finished is known from the journal and proved by hashes; `shooting` takes the rest.
+The journal lists the finished frames, and their hashes prove them; `shooting` takes the others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from capture.tether.camera import join_names
 from capture.tether.journal import Journal, SessionState, remove_partial_files, session_lock
 from capture.tether.shooting import PlanShooter
 from sdd_toolkit.errors import InputError, IntegrityError
@@ -19,7 +20,7 @@ from sdd_toolkit.storage import files
 from sdd_toolkit.storage.files import PARTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from capture.tether.camera import Camera
@@ -33,11 +34,11 @@ _NAMES_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class SessionOutcome:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        report: In the usual shape; `skipped` are frames finished before, their hashes verified.
-        warnings: What is to be looked at, by file.
+        report: The counts; `skipped` are frames finished before, their hashes verified.
+        warnings: Warnings with the files they are about.
     """
 
     report: Report
@@ -54,19 +55,19 @@ def shoot_plan(
     overwrite: bool = False,
     track: Track = silent,
 ) -> SessionOutcome:
-    """Shoots what of `plan` is not in `out` yet.
+    """Shoots the frames of `plan` that are not in `out` yet.
 
     Args:
         plan: The shot list.
-        out: Folder of the session; made if missing.
-        connect: Opens the camera; called again when the connection was lost, not at all when nothing is to do.
-        operator: Is asked, and told.
+        out: Folder of the session; created if missing.
+        connect: Opens the camera; called again after a lost connection, and not at all if no frame remains.
+        operator: Confirms steps and receives progress lines.
         reshoot: Scenes to shoot again although they are finished.
         overwrite: Shoots everything again.
         track: Shows progress.
 
     Raises:
-        CameraError: The camera cannot do what the plan asks, or is lost for good; another run holds the folder.
+        CameraError: The camera cannot do what the plan asks, or is lost; another run holds the folder.
         InputError: The folder holds other frames than the plan's, or cannot be written.
         IntegrityError: Frames are missing or altered, and the operator does not want them again.
     """
@@ -74,71 +75,78 @@ def shoot_plan(
     with session_lock(out):
         remove_partial_files({out, *((out / shot.stem).parent for shot in plan.shots)})
         journal = Journal(out, lenient=overwrite)
-        waiting = _remaining_shots(plan, journal, operator, reshoot, overwrite)
-        skipped = len(plan.shots) - len(waiting)
-        warnings = (
-            PlanShooter(plan, journal, connect, operator).shoot(waiting, track) if waiting else _clear_state(journal)
-        )
+        shots = _remaining_shots(plan, journal, operator, reshoot, overwrite)
+        warnings = PlanShooter(plan, journal, connect, operator).shoot(shots, track) if shots else _clear_state(journal)
         stems = {shot.stem for shot in plan.shots}
-        noted = [*_group_warnings(journal), *_interrupted_scenes(journal, stems)]
-        left = [taken.file for stem, taken in journal.taken.items() if stem not in stems]
-        if left:
-            noted.append(f"{len(left)} frames of an earlier plan stay: {_join_names(left)}")
+        warnings = (*warnings, *_group_warnings(journal), *_interrupted_scenes(journal, stems))
+        superseded = [frame.file for stem, frame in journal.taken.items() if stem not in stems]
+        if superseded:
+            names = join_names(superseded, _NAMES_SHOWN)
+            warnings = (*warnings, f"{len(superseded)} frames of an earlier plan stay: {names}")
     report = Report(
         stage="capture",
         total=len(plan.shots),
-        done=len(waiting),
-        skipped=skipped,
+        done=len(shots),
+        skipped=len(plan.shots) - len(shots),
         rejected={},
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
-    return SessionOutcome(report, (*warnings, *noted))
+    return SessionOutcome(report, warnings)
 
 
 def _remaining_shots(
     plan: ShootingPlan, journal: Journal, operator: Operator, reshoot: Sequence[str], overwrite: bool
 ) -> list[PlannedShot]:
-    """The frames to take: those without a whole file that the journal vouches for."""
+    """The frames to take: those that are not intact on the disk.
+
+    Raises:
+        InputError: See `shoot_plan`.
+        IntegrityError: See `shoot_plan`.
+    """
     scenes = {shot.scene for shot in plan.shots}
     for name in reshoot:
         if name not in scenes:
-            raise InputError(f"the plan has no scene {name!r}", hint=f"scenes: {_join_names(sorted(scenes))}")
-    waiting: list[PlannedShot] = []
-    changed: list[str] = []
-    problems: list[str] = []
-    for shot in plan.shots:
-        taken = journal.taken.get(shot.stem)
-        if taken is None or overwrite or shot.scene in reshoot:
-            waiting.append(shot)
-        elif journal.state.flight is not None and journal.state.flight.shot == shot.fingerprint():
-            waiting.append(shot)  # a repetition that was cut off: the old frame may be half replaced
-        elif taken.shot != shot.fingerprint():
-            changed.append(shot.stem)
-        elif problem := _find_damage(journal.folder, taken):
-            problems.append(problem)
-            waiting.append(shot)
-    if changed:
-        raise InputError(
-            f"the plan now asks for other frames than {journal.folder} holds: {_join_names(changed)}",
-            hint="--reshoot SCENE shoots a scene again as the plan has it now; or choose another folder",
-        )
-    if problems and not operator.confirm_replacement(problems):
+            raise InputError(
+                f"the plan has no scene {name!r}", hint=f"scenes: {join_names(sorted(scenes), _NAMES_SHOWN)}"
+            )
+    finished = {
+        shot.stem: shot
+        for shot in plan.shots
+        if not overwrite and shot.scene not in reshoot and not _must_be_taken(shot, journal)
+    }
+    _check_unchanged(finished, journal)
+    damages = {stem: damage for stem in finished if (damage := _find_damage(journal.folder, journal.taken[stem]))}
+    if damages and not operator.confirm_replacement(list(damages.values())):
         raise IntegrityError(
-            f"{len(problems)} finished frames are not as they were written: {_join_names(problems)}",
+            f"{len(damages)} finished frames are not as they were written: "
+            f"{join_names(list(damages.values()), _NAMES_SHOWN)}",
             hint="restore them, or pass --yes to shoot them again",
         )
-    strangers = [] if overwrite else _unexpected_files(journal, waiting)
-    if strangers:
+    remaining = [shot for shot in plan.shots if shot.stem in damages or shot.stem not in finished]
+    if not overwrite:
+        _check_no_foreign_files(remaining, journal)
+    return remaining
+
+
+def _must_be_taken(shot: PlannedShot, journal: Journal) -> bool:
+    """Whether a frame is not in the journal, or its repetition was interrupted: files may be half replaced."""
+    flight = journal.state.flight
+    return shot.stem not in journal.taken or (flight is not None and flight.shot == shot.fingerprint())
+
+
+def _check_unchanged(finished: dict[str, PlannedShot], journal: Journal) -> None:
+    changed = [stem for stem, shot in finished.items() if journal.taken[stem].shot != shot.fingerprint()]
+    if changed:
         raise InputError(
-            f"{journal.folder} holds files that this session did not write: {_join_names(strangers)}",
-            hint="move them, choose another folder, or pass --overwrite",
+            f"the plan now asks for other frames than {journal.folder} holds: {join_names(changed, _NAMES_SHOWN)}",
+            hint="--reshoot SCENE shoots a scene again as the plan has it now; or choose another folder",
         )
-    return waiting
 
 
-def _find_damage(folder: Path, taken: FinishedFrame) -> str:
-    for ref in taken.files:
+def _find_damage(folder: Path, frame: FinishedFrame) -> str:
+    """The first file of a frame that is missing or altered, in words; empty if all are intact."""
+    for ref in frame.files:
         path = files.resolve_inside(folder, ref.path)
         if not path.is_file():
             return f"{ref.path} is missing"
@@ -147,49 +155,48 @@ def _find_damage(folder: Path, taken: FinishedFrame) -> str:
     return ""
 
 
-def _unexpected_files(journal: Journal, waiting: Sequence[PlannedShot]) -> list[str]:
-    """Files in the way of `waiting` that neither the journal nor the frame in flight knows."""
+def _check_no_foreign_files(shots: Sequence[PlannedShot], journal: Journal) -> None:
+    """Refuses to overwrite files under the names of `shots` that the session did not write."""
     flight = journal.state.flight
-    ours = {ref.path for taken in journal.taken.values() for ref in taken.files}
-    ours |= {ref.path for ref in flight.files} if flight else set()
-    found = []
-    for shot in waiting:
+    written = {ref.path for frame in journal.taken.values() for ref in frame.files}
+    written |= {ref.path for ref in flight.files} if flight else set()
+    foreign = []
+    for shot in shots:
         path = journal.folder / shot.stem
-        beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
-        names = [str(PurePosixPath(shot.stem).with_name(entry.name)) for entry in beside if entry.stem == path.name]
-        found += [name for name in names if name not in ours and not name.endswith(PARTIAL)]
-    return found
+        entries = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+        names = [str(PurePosixPath(shot.stem).with_name(entry.name)) for entry in entries if entry.stem == path.name]
+        foreign += [name for name in names if name not in written and not name.endswith(PARTIAL)]
+    if foreign:
+        raise InputError(
+            f"{journal.folder} holds files that this session did not write: {join_names(foreign, _NAMES_SHOWN)}",
+            hint="move them, choose another folder, or pass --overwrite",
+        )
 
 
 def _group_warnings(journal: Journal) -> list[str]:
     """Each warning once, with the frames it is about."""
     files_of: dict[str, list[str]] = {}
-    for taken in journal.taken.values():
-        for word in taken.warnings:
-            files_of.setdefault(word, []).append(taken.file)
-    return [f"{word}: {_join_names(names)}" for word, names in files_of.items()]
+    for frame in journal.taken.values():
+        for warning in frame.warnings:
+            files_of.setdefault(warning, []).append(frame.file)
+    return [f"{warning}: {join_names(names, _NAMES_SHOWN)}" for warning, names in files_of.items()]
 
 
-def _interrupted_scenes(journal: Journal, stems: set[str]) -> list[str]:
-    """Which of the plan's pairs an interruption tore: whoever came to the camera in between may have moved it."""
+def _interrupted_scenes(journal: Journal, stems: Collection[str]) -> list[str]:
+    """A warning with the scenes whose pairs were taken in two runs: the camera may have been moved in between."""
     runs: dict[tuple[str, int], set[int]] = {}
-    for taken in (taken for stem, taken in journal.taken.items() if stem in stems):
-        runs.setdefault((taken.scene, taken.repeat), set()).add(taken.run)
-    torn = list(dict.fromkeys(scene for (scene, _), of in runs.items() if len(of) > 1))
-    return (
-        [f"interrupted between the frames of a pair (--reshoot if anything moved): {_join_names(torn)}"] if torn else []
-    )
+    for frame in (frame for stem, frame in journal.taken.items() if stem in stems):
+        runs.setdefault((frame.scene, frame.repeat), set()).add(frame.run)
+    scenes = list(dict.fromkeys(scene for (scene, _), numbers in runs.items() if len(numbers) > 1))
+    if not scenes:
+        return []
+    names = join_names(scenes, _NAMES_SHOWN)
+    return [f"interrupted between the frames of a pair (--reshoot if anything moved): {names}"]
 
 
 def _clear_state(journal: Journal) -> tuple[str, ...]:
-    """Ends what a kill after the last frame left open."""
-    lens = journal.state.lens
+    """Removes the state that a kill after the last frame left, and warns of a focus that was not driven back."""
+    focus = journal.state.lens
     journal.save_state(SessionState())
-    moved = lens is not None and (lens.at or lens.moving_to)
-    return (f"{lens.scene}: the lens was not driven back to its start",) if lens is not None and moved else ()
-
-
-def _join_names(words: Sequence[str]) -> str:
-    return ", ".join(words[:_NAMES_SHOWN]) + (
-        f" and {len(words) - _NAMES_SHOWN} more" if len(words) > _NAMES_SHOWN else ""
-    )
+    moved = focus is not None and (focus.at or focus.moving_to)
+    return (f"{focus.scene}: the lens was not driven back to its start",) if focus is not None and moved else ()

@@ -1,13 +1,14 @@
-"""The virtual camera behind the protocol of real ones: a rehearsal of a session without hardware.
+"""A virtual camera with the interface of real ones, for the rehearsal of a session without hardware.
 
-It stands before one dead-leaves scene for each scene of the plan, holds settings as libgphoto2 would tell them and
-answers with DNG files. A frame depends on the seed, the plan's frame, the settings and the focus, not on what was shot
-before: a session that was interrupted ends in the bytes of one that was not.
+It renders one dead-leaves scene for each scene of the plan, has settings in the spelling of libgphoto2, and returns DNG
+files. A frame depends on the seed, the planned frame, the settings and the focus, not on earlier frames: an interrupted
+session ends in the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from capture.tether.camera import (
 from capture.tether.exposure import parse_f_number, parse_shutter_s
 from capture.virtual import compositing, lens, sensor
 from capture.virtual.config import SimulateConfig
-from capture.virtual.plan import VirtualShot as Optics
+from capture.virtual.plan import VirtualShot
 from capture.virtual.scene import VirtualScene, dead_leaves
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.imaging import resampling
@@ -50,14 +51,14 @@ _FOCUS_STEP = 1e-4  # of the image distance: 200 steps are 2 % of focus breathin
 _MAX_STEPS = 300
 _REFERENCE_F = 2.8
 _APERTURE_COC_PX, _FOCUS_COC_PX = 6.0, 0.5
-_METERED = (2.8, 1 / 60, 100.0)
+_METERED_EXPOSURE = (2.8, 1 / 60, 100.0)
 _SHUTTERS = (
     *("30", "15", "8", "4", "2", "1", "0.8", "0.6", "0.5", "0.4", "0.3", "1/4", "1/5", "1/6", "1/8", "1/10", "1/13"),
     *("1/15", "1/20", "1/25", "1/30", "1/40", "1/50", "1/60", "1/80", "1/100", "1/125", "1/160", "1/200", "1/250"),
     *("1/320", "1/400", "1/500", "1/640", "1/800", "1/1000", "1/1250", "1/1600", "1/2000", "1/4000", "1/8000"),
 )
 _ISOS = tuple(str(iso) for iso in (100, 200, 400, 800, 1600, 3200, 6400, 12800))
-_SWITCHES = {
+_SWITCH_CHOICES = {
     "capturetarget": ("Internal RAM", "Memory card"),
     "imagequality": ("RAW", "RAW+JPEG"),
     "autofocus": ("On", "Off"),
@@ -65,14 +66,23 @@ _SWITCHES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _ExposedScene:
+    """A scene, the factor that exposes it well at the metered settings, and the margin of its canvas."""
+
+    scene: VirtualScene
+    exposure: float
+    margin_px: int
+
+
 class VirtualCamera:
-    """A camera in a world of its own; see `capture.tether.camera.Camera`.
+    """A camera that renders its frames; see `capture.tether.camera.Camera`.
 
     Args:
         seed: Seed of its scenes.
         config: Sensor and lens.
-        faults: What goes wrong, by the number of the capture since it was made, from 1: `busy` (once), `lost` (before
-            the shutter), `lost after` (the frame is on the card, the connection gone), `refused` or `full`.
+        faults: Faults by the number of the capture since the camera was created, from 1: `busy` (once), `lost`
+            (before the shutter), `lost after` (the frame is on the card, the connection lost), `refused` or `full`.
     """
 
     model = DETECTED.model
@@ -88,10 +98,10 @@ class VirtualCamera:
             "f-number": tuple(f"f/{stop:g}" for stop in openings),
             "shutterspeed": _SHUTTERS,
             "iso": _ISOS,
-            **_SWITCHES,
+            **_SWITCH_CHOICES,
         }
         self._values = {"f-number": "f/2.8", "shutterspeed": "1/60", "iso": "100"}
-        self._values |= {name: choices[0] for name, choices in _SWITCHES.items()}
+        self._values |= {name: choices[0] for name, choices in _SWITCH_CHOICES.items()}
         self._focus = 0
         self._card: dict[str, bytes] = {}
         self._faults = dict(faults or {})
@@ -101,18 +111,18 @@ class VirtualCamera:
         self._shot: PlannedShot | None = None
 
     def announce(self, shot: PlannedShot) -> None:
-        """Carries the camera before the scene of `shot`; a new scene has the lens at its start."""
+        """Selects the scene of `shot`; a new scene starts with the lens in its initial position."""
         if self._shot is not None and self._shot.scene != shot.scene:
             self._focus = 0
         self._shot = shot
 
     def settings(self) -> tuple[Setting, ...]:
         """Exposure, card, switches and the focus drive."""
-        return tuple(found for name in (*self._values, "manualfocusdrive") if (found := self.setting(name)))
+        return tuple(setting for name in (*self._values, "manualfocusdrive") if (setting := self.setting(name)))
 
     def setting(self, name: str) -> Setting | None:
         """One setting; None if there is none of that name."""
-        self._reach()
+        self._check_connected()
         if name == "manualfocusdrive":
             return Setting(name, name, f"{self._focus}", span=(-_MAX_STEPS, _MAX_STEPS, 1), folder="actions")
         if name not in self._values:
@@ -121,14 +131,14 @@ class VirtualCamera:
 
     def set_value(self, name: str, value: str) -> None:
         """Sets one of the choices."""
-        self._reach()
+        self._check_connected()
         if value not in self._choices.get(name, ()):
             raise CameraError(f"{self.model} does not offer {name} = {value!r}", hint="see sdd capture cameras")
         self._values[name] = value
 
     def capture(self, timeout_s: float) -> tuple[str, ...]:
         """Renders the announced frame onto the card."""
-        self._reach()
+        self._check_connected()
         if self._shot is None:
             raise ValueError("announce a frame before it is captured")
         self._captures += 1
@@ -143,29 +153,29 @@ class VirtualCamera:
         paths: list[str] = []
         if fault != "lost":
             paths = self._expose(self._shot)
-        self._reach()
+        self._check_connected()
         return tuple(paths)
 
     def list_files(self) -> tuple[str, ...]:
         """The files on the card."""
-        self._reach()
+        self._check_connected()
         return tuple(sorted(self._card))
 
     def download(self, path: str) -> bytes:
-        """One of them."""
-        self._reach()
+        """The content of a file on the card."""
+        self._check_connected()
         if path not in self._card:
             raise CameraError(f"the card holds no {path}", hint="it was deleted")
         return self._card[path]
 
     def delete(self, path: str) -> None:
-        """Deletes one of them."""
-        self._reach()
+        """Deletes a file on the card."""
+        self._check_connected()
         del self._card[path]
 
     def drive_focus(self, steps: int) -> None:
-        """Moves the lens; each step brings the image plane 0.01 % nearer, so the focus goes away from the camera."""
-        self._reach()
+        """Moves the lens; each step shortens the image distance by 0.01 %, so the focus moves away from the camera."""
+        self._check_connected()
         if abs(self._focus + steps) > _MAX_STEPS:
             raise CameraError(
                 f"the lens is at its stop: {self._focus + steps} steps from its start",
@@ -174,58 +184,40 @@ class VirtualCamera:
         self._focus += steps
 
     def close(self) -> None:
-        """The next connection finds it again, the lens where it was at first."""
+        """Ends the connection; the next one finds the camera again, with the lens in its initial position."""
         self._lost, self._focus = False, 0
 
-    def _reach(self) -> None:
+    def _check_connected(self) -> None:
         if self._lost:
             raise CameraLostError("the camera is gone", hint="run the same command again to resume")
 
     def _expose(self, shot: PlannedShot) -> list[str]:
-        """Puts the frame's files on the card."""
+        """Writes the frame's files to the card; returns their paths."""
         self._number += 1
         stem = f"{_CARD}/SDD_{self._number:04d}"
-        linear, raw = self._frame(shot)
+        linear, raw = self._render(shot)
         self._card[f"{stem}.DNG"] = raw
         if self._values["imagequality"] == "RAW":
             return [f"{stem}.DNG"]
         self._card[f"{stem}.JPG"] = _encode_jpeg(linear)
         return [f"{stem}.DNG", f"{stem}.JPG"]
 
-    def _frame(self, shot: PlannedShot) -> tuple[NDArray[np.float32], bytes]:
+    def _render(self, shot: PlannedShot) -> tuple[NDArray[np.float32], bytes]:
+        """(H, W, 3) linear sRGB of the frame, and its DNG file."""
         f_number = parse_f_number(self._values["f-number"]) or _REFERENCE_F
         shutter_s = parse_shutter_s(self._values["shutterspeed"]) or 1.0
         iso = int(self._values["iso"])
         start_mm = lens.image_distance_mm(self._config.focal_mm, _FOCUS_M)
         image_mm = start_mm * (1 - _FOCUS_STEP * self._focus)
-        optics = Optics(f_number, lens.focus_distance_m(self._config.focal_mm, image_mm), image_mm)
+        exposure = VirtualShot(f_number, lens.focus_distance_m(self._config.focal_mm, image_mm), image_mm)
         light = _relative_light(f_number, shutter_s, iso)
-        linear = _render_linear(self._config, self._seed, shot.scene, shot.kind, optics, start_mm) * np.float32(light)
+        scene = _build_scene(self._config, self._seed, shot.scene, shot.kind, start_mm)
+        linear = _render_linear(scene, self._config, exposure, start_mm) * np.float32(light)
         config = self._config.model_copy(update={"iso": iso})
         noise = np.random.default_rng([self._seed, _hash_number(shot.stem), self._focus + _MAX_STEPS])
-        raw = dng.encode(sensor.expose(linear, config, noise), self._tags(config, optics, shutter_s, shot.index))
-        return linear, raw
-
-    def _tags(self, config: SimulateConfig, optics: Optics, shutter_s: float, index: int) -> dng.RawTags:
-        return dng.RawTags(
-            make="SDD",
-            model="Virtual Camera",
-            lens=f"SDD {config.focal_mm:g}mm F{config.f_number_min:g}",
-            f_number=optics.f_number,
-            shutter_s=shutter_s,
-            iso=config.iso,
-            focal_mm=config.focal_mm,
-            focal_35mm=max(1, round(config.focal_mm * 36 / (config.width * config.pitch_mm))),
-            focus_m=optics.focus_m,
-            pitch_mm=config.pitch_mm,
-            taken_at=_FIRST_SHOT_AT + timedelta(seconds=5 * index),
-            cfa=config.cfa,
-            black_level=config.black_level,
-            white_level=config.white_level,
-            neutral=sensor.NEUTRAL,
-            colour_matrix=sensor.COLOUR_MATRIX,
-            noise_profile=sensor.noise_profile(config),
-        )
+        taken_at = _FIRST_SHOT_AT + timedelta(seconds=5 * shot.index)
+        tags = sensor.raw_tags(config, exposure, shutter_s, taken_at)
+        return linear, dng.encode(sensor.expose(linear, config, noise), tags)
 
 
 def _encode_jpeg(linear: NDArray[np.float32]) -> bytes:
@@ -234,20 +226,20 @@ def _encode_jpeg(linear: NDArray[np.float32]) -> bytes:
 
 
 def _relative_light(f_number: float, shutter_s: float, iso: float) -> float:
-    """Light relative to the metered exposure."""
-    metered_f, metered_s, metered_iso = _METERED
+    """Exposure relative to the metered settings."""
+    metered_f, metered_s, metered_iso = _METERED_EXPOSURE
     return (metered_f / f_number) ** 2 * (shutter_s / metered_s) * (iso / metered_iso)
 
 
 def _render_linear(
-    config: SimulateConfig, seed: int, name: str, kind: str, optics: Optics, start_mm: float
+    scene: _ExposedScene, config: SimulateConfig, shot: VirtualShot, start_mm: float
 ) -> NDArray[np.float32]:
-    """(H, W, 3) linear sRGB at the metered exposure: the scene through the lens."""
-    scene, exposure, margin = _build_world(config, seed, name, kind, start_mm)
-    depths = np.array([surface.inverse_depth for surface in scene.surfaces])
-    zoom = start_mm / optics.image_mm
-    canvas = compositing.composite(scene, (np.abs(optics.signed_radius_px(depths, config)) * zoom).tolist())
-    if optics.image_mm == start_mm:
+    """(H, W, 3) linear sRGB of the scene through the lens, at the metered exposure."""
+    margin = scene.margin_px
+    depths = np.array([surface.inverse_depth for surface in scene.scene.surfaces])
+    zoom = start_mm / shot.image_mm
+    canvas = compositing.composite(scene.scene, (np.abs(shot.signed_radius_px(depths, config)) * zoom).tolist())
+    if shot.image_mm == start_mm:
         frame = canvas[margin : margin + config.height, margin : margin + config.width]
     else:
         centre = np.array([(config.width - 1) / 2, (config.height - 1) / 2])
@@ -256,20 +248,18 @@ def _render_linear(
         frame = np.maximum(resampling.warp(canvas, to_frame, config.size), 0)
     shade = lens.vignetting(
         config.size,
-        image_mm=optics.image_mm,
+        image_mm=shot.image_mm,
         pitch_mm=config.pitch_mm,
-        f_number=optics.f_number,
+        f_number=shot.f_number,
         f_number_min=config.f_number_min,
         strength=config.vignetting,
     )
-    return np.asarray(frame * shade[..., None] * np.float32(exposure), dtype=np.float32)
+    return np.asarray(frame * shade[..., None] * np.float32(scene.exposure), dtype=np.float32)
 
 
 @lru_cache(maxsize=2)
-def _build_world(
-    config: SimulateConfig, seed: int, name: str, kind: str, start_mm: float
-) -> tuple[VirtualScene, float, int]:
-    """The scene called `name`, the factor that exposes it well at the metered exposure, and the canvas's margin.
+def _build_scene(config: SimulateConfig, seed: int, name: str, kind: str, start_mm: float) -> _ExposedScene:
+    """The scene called `name`, the same in every process.
 
     An aperture scene is deep (6 px of blur at f/2.8), a focus scene shallow, so that its first frame is sharp.
     """
@@ -280,12 +270,11 @@ def _build_world(
     )  # fmt: skip
     margin = 64 + round(0.04 * max(config.size))
     canvas = (config.height + 2 * margin, config.width + 2 * margin)
-    chance = np.random.default_rng([seed, _hash_number(name)])
-    scene = dead_leaves(canvas, config.size, near, max(far, 0.0), chance)
-    bright = float(np.quantile(compositing.composite(scene)[::4, ::4].max(axis=2), 0.995))
-    return scene, config.highlight_level / max(bright, 1e-6), margin
+    rng = np.random.default_rng([seed, _hash_number(name)])
+    scene = dead_leaves(canvas, config.size, near, max(far, 0.0), rng)
+    return _ExposedScene(scene, sensor.metered_exposure(compositing.composite(scene), config), margin)
 
 
 def _hash_number(text: str) -> int:
-    """A number that is the same for the same text in every process."""
+    """A number from the hash of `text`, the same in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

@@ -1,4 +1,4 @@
-"""The sensor: colour filters, Bayer mosaic, shot and read noise, black level, 14 bits.
+"""The sensor of the virtual camera: colour filters, Bayer mosaic, shot and read noise, black level, metadata.
 
 In electrons e = w · signal with w the full well over ISO/100, the mean is e and the variance e + read²: the photon
 transfer line (J. Janesick, Photon Transfer, SPIE 2007, ch. 3).
@@ -12,17 +12,21 @@ import cv2
 import numpy as np
 
 from sdd_toolkit.imaging.encoding import XYZ_FROM_SRGB
+from sdd_toolkit.raw import dng
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from numpy.typing import NDArray
 
     from capture.virtual.config import SimulateConfig
+    from capture.virtual.plan import VirtualShot
 
 _BAND_ROWS = 128
 _EXACT_BELOW_E = 100.0
 
 NEUTRAL = (0.5, 1.0, 0.65)
-"""What the sensor answers to white light (D65), green = 1: DNG's AsShotNeutral."""
+"""Camera RGB of white light (D65), green = 1: DNG's AsShotNeutral."""
 
 _MIXING = np.array([[0.62, 0.31, 0.07], [0.14, 0.68, 0.18], [0.03, 0.22, 0.75]])
 CAMERA_FROM_SRGB: NDArray[np.float64] = np.diag(NEUTRAL) @ _MIXING
@@ -33,12 +37,12 @@ COLOUR_MATRIX: NDArray[np.float64] = CAMERA_FROM_SRGB @ np.linalg.inv(XYZ_FROM_S
 
 
 def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator | None) -> NDArray[np.uint16]:
-    """What the sensor writes for an image.
+    """Converts an image to the raw values of the sensor.
 
     Args:
         linear: (H, W, 3) linear sRGB; white of value 1 just saturates green.
         config: Noise, levels and Bayer pattern.
-        rng: Source of noise; None for a noiseless sensor.
+        rng: Random generator of the noise; None for a noiseless sensor.
 
     Returns:
         (H, W) uint16 mosaic, `black_level` … `white_level`.
@@ -57,15 +61,50 @@ def expose(linear: NDArray[np.float32], config: SimulateConfig, rng: np.random.G
     return numbers
 
 
+def metered_exposure(canvas: NDArray[np.float32], config: SimulateConfig) -> float:
+    """The factor that exposes the brightest 0.5 % of a canvas to `highlight_level`."""
+    return config.highlight_level / max(float(np.quantile(canvas[::4, ::4].max(axis=2), 0.995)), 1e-6)
+
+
+def raw_tags(config: SimulateConfig, shot: VirtualShot, shutter_s: float, taken_at: datetime) -> dng.RawTags:
+    """Metadata of a DNG file.
+
+    Args:
+        config: The camera.
+        shot: Aperture and focus.
+        shutter_s: Shutter time in seconds.
+        taken_at: Capture time.
+    """
+    return dng.RawTags(
+        make="SDD",
+        model="Virtual Camera",
+        lens=f"SDD {config.focal_mm:g}mm F{config.f_number_min:g}",
+        f_number=shot.f_number,
+        shutter_s=shutter_s,
+        iso=config.iso,
+        focal_mm=config.focal_mm,
+        focal_35mm=max(1, round(config.focal_mm * 36 / (config.width * config.pitch_mm))),
+        focus_m=shot.focus_m,
+        pitch_mm=config.pitch_mm,
+        taken_at=taken_at,
+        cfa=config.cfa,
+        black_level=config.black_level,
+        white_level=config.white_level,
+        neutral=NEUTRAL,
+        colour_matrix=COLOUR_MATRIX,
+        noise_profile=noise_profile(config),
+    )
+
+
 def _add_noise(signal: NDArray[np.float32], config: SimulateConfig, rng: np.random.Generator) -> NDArray[np.float32]:
-    """`signal` with shot and read noise; a normal distribution stands in for Poisson's from 100 electrons on."""
+    """`signal` with shot and read noise; from 100 electrons on, a normal distribution approximates Poisson's."""
     well = np.float32(full_well_e(config))
     electrons = np.maximum(signal, np.float32(0)) * well
     few = electrons < _EXACT_BELOW_E
     read = np.float32(config.read_noise_e)
-    spread = np.where(few, read, np.sqrt(electrons + read * read))
+    deviation = np.where(few, read, np.sqrt(electrons + read * read))
     dim = rng.poisson(electrons[few]) if few.any() else None
-    noisy = electrons + spread * rng.standard_normal(signal.shape, dtype=np.float32)
+    noisy = electrons + deviation * rng.standard_normal(signal.shape, dtype=np.float32)
     if dim is not None:
         noisy[few] += dim - electrons[few]
     return np.asarray(noisy / well, dtype=np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from capture.tether.commands import cameras, plan, run
+from capture.tether.commands import cameras, plan, shoot
 from sdd_toolkit.errors import InputError, IntegrityError
 from tests.support.paths import ROOT
 from tests.support.tether_rig import every_frame_once, journal_of, plan_file
@@ -61,36 +61,36 @@ def test_a_plan_is_written_once_and_not_over_another(tmp_path: Path) -> None:
 
 def test_a_dry_run_lists_the_frames_and_touches_nothing(tmp_path: Path) -> None:
     path = plan_file(tmp_path / "plan.toml", ONE.format(shutter="1/60"))
-    done = CliRunner().invoke(run, [str(path), "--dry-run"])
+    done = CliRunner().invoke(shoot, [str(path), "--dry-run"])
     assert done.stdout.splitlines() == [
         "scene-0001/blur  f/2.8, 1/60 s",
         "scene-0001/sharp  f/16, 0.5442 s",
-        "2 frames, about 7 s without what people need between scenes",
+        "2 frames, about 7 s without the time to arrange the scenes",
     ]
-    told = json.loads(CliRunner().invoke(run, [str(path), "--dry-run", "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(shoot, [str(path), "--dry-run", "--json"]).stdout)
     assert [shot["stem"] for shot in told["shots"]] == ["scene-0001/blur", "scene-0001/sharp"]
     assert not (tmp_path / "session").exists()
 
 
 def test_a_run_without_a_terminal_accepts_frames_but_replaces_none_without_consent(tmp_path: Path) -> None:
     path, out = plan_file(tmp_path / "plan.toml", ONE.format(shutter="1")), tmp_path / "there"
-    done = CliRunner().invoke(run, [str(path), "--out", str(out), "--json"])
+    done = CliRunner().invoke(shoot, [str(path), "--out", str(out), "--json"])
     report = json.loads(done.stdout)
     assert (done.exit_code, report["stage"], report["done"]) == (0, "capture", 2)
     assert report["warnings"][0].startswith("over-exposed: ")
     (out / "scene-0001/blur.dng").unlink()
-    assert isinstance(CliRunner().invoke(run, [str(path), "--out", str(out)]).exception, IntegrityError)
-    assert CliRunner().invoke(run, [str(path), "--out", str(out), "--yes"]).exit_code == 0
+    assert isinstance(CliRunner().invoke(shoot, [str(path), "--out", str(out)]).exception, IntegrityError)
+    assert CliRunner().invoke(shoot, [str(path), "--out", str(out), "--yes"]).exit_code == 0
     assert len(every_frame_once(out)) == 2
-    again = CliRunner().invoke(run, [str(path), "--out", str(out)]).stdout.splitlines()
+    again = CliRunner().invoke(shoot, [str(path), "--out", str(out)]).stdout.splitlines()
     assert again[0].startswith("capture: 0 done, 2 unchanged, 0 rejected of 2 in ")
-    assert "  2 frames were there already, their hashes are right" in again
+    assert "  2 frames were finished before, their hashes are verified" in again
 
 
 def test_the_plan_of_another_camera_can_be_rehearsed(tmp_path: Path) -> None:
     text = ONE.format(shutter="1/60").replace('"virtual"', '"gphoto2"\nmodel = "EOS"').replace("autofocus", "eosmode")
     path = plan_file(tmp_path / "plan.toml", text)
-    done = CliRunner().invoke(run, [str(path), "--camera", "virtual", "--yes"])
+    done = CliRunner().invoke(shoot, [str(path), "--camera", "virtual", "--yes"])
     assert done.exit_code == 0
     assert every_frame_once(tmp_path / "session") == ["scene-0001/blur.dng", "scene-0001/sharp.dng"]
 
@@ -106,7 +106,7 @@ def test_at_a_terminal_a_scene_begins_at_enter_and_is_repeated_on_request(tmp_pa
 
 def test_at_a_terminal_a_missing_frame_is_shot_again_on_request(tmp_path: Path) -> None:
     path = plan_file(tmp_path / "plan.toml", ONE.format(shutter="1/60"))
-    CliRunner().invoke(run, [str(path), "--yes"])
+    CliRunner().invoke(shoot, [str(path), "--yes"])
     (tmp_path / "session/scene-0001/blur.dng").unlink()
     seen = at_a_terminal("run", path, answers="y\n\n")
     assert "scene-0001/blur.dng is missing" in seen

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from capture.tether.drivers import connect, detect_cameras
-from capture.tether.plan import CameraTable
+from capture.tether.plan_config import CameraTable
 from capture.tether.virtual_camera import DETECTED
 from tests.support.paths import ROOT
 

@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.tether.plan import (
-    CameraTable,
-    CheckTable,
-    Defaults,
-    PlannedShot,
-    SceneTable,
-    SessionTable,
-    estimate_duration_s,
-    parse_plan,
-    read_plan,
-)
+from capture.tether.plan import PlannedShot, estimate_duration_s, parse_plan, read_plan
+from capture.tether.plan_config import CameraTable, CheckTable, Defaults, SceneTable, SessionTable
 from sdd_toolkit.errors import ConfigError
 from tests.support.paths import ROOT
 from tests.support.tether_rig import PAIR, small_plan

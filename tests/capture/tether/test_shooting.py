@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from capture.tether.operator import Unattended
 from capture.tether.plan import ShootingPlan
 from capture.tether.session import SessionOutcome, shoot_plan
 from capture.tether.virtual_camera import VirtualCamera
+from capture.virtual import sensor
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.records import Exposure, FileRef
 from tests.support.tether_rig import SMALL, UNCHECKED, every_frame_once, journal_of, small_camera, small_plan
@@ -207,7 +207,7 @@ def test_a_focus_move_that_was_cut_off_is_taken_as_done_and_said(tmp_path: Path)
 
 def test_a_lens_that_was_focused_anew_begins_the_scene_again(tmp_path: Path) -> None:
     class Refocused(Unattended):
-        def confirm_refocused(self, scene: str, lens: FocusState) -> bool:
+        def confirm_refocused(self, scene: str, focus: FocusState) -> bool:
             return True
 
     with pytest.raises(CameraFullError):
@@ -234,8 +234,8 @@ class Asked(Unattended):
         super().__init__()
         self.times, self.reasons = times, list[str]()
 
-    def confirm_reshoot(self, scene: str, complaints: Sequence[str]) -> bool:
-        self.reasons += complaints
+    def confirm_reshoot(self, scene: str, problems: Sequence[str]) -> bool:
+        self.reasons += problems
         self.times -= 1
         return self.times >= 0
 
@@ -258,26 +258,30 @@ def test_a_frame_that_is_fine_is_not_asked_about(tmp_path: Path) -> None:
     assert (somebody.reasons, outcome.warnings) == ([], ())
 
 
-class Liar(VirtualCamera):
-    """A camera whose lens does not do what its display says."""
+@pytest.fixture
+def lying_camera(monkeypatch: pytest.MonkeyPatch) -> VirtualCamera:
+    """A camera whose EXIF has another aperture than its display."""
+    raw_tags = sensor.raw_tags
+    monkeypatch.setattr(sensor, "raw_tags", lambda *args: replace(raw_tags(*args), f_number=5.6))
+    return small_camera()
 
-    def _tags(self, *args: Any) -> Any:
-        return replace(super()._tags(*args), f_number=5.6)
 
-
-def test_exif_that_tells_another_opening_is_a_warning(tmp_path: Path) -> None:
-    outcome = shoot(tmp_path, Liar(config=SMALL))
+def test_exif_with_another_aperture_is_a_warning(tmp_path: Path, lying_camera: VirtualCamera) -> None:
+    outcome = shoot(tmp_path, lying_camera)
     assert outcome.warnings[0].startswith("EXIF tells f-number 5.6, set was 2.8: scene-0001/blur.dng, ")
 
 
-def test_exif_that_tells_another_opening_is_an_error_if_the_plan_is_strict(tmp_path: Path) -> None:
-    camera = Liar(config=SMALL)
+def test_exif_with_another_aperture_is_an_error_if_the_plan_is_strict(
+    tmp_path: Path, lying_camera: VirtualCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(CameraError, match=r"scene-0001/blur\.dng is not what was asked for: EXIF tells f-number 5\.6"):
-        shoot(tmp_path, camera, small_plan(session={"exif": "strict"}, check=UNCHECKED))
-    assert len(camera.list_files()) == 1
+        shoot(tmp_path, lying_camera, small_plan(session={"exif": "strict"}, check=UNCHECKED))
+    assert len(lying_camera.list_files()) == 1
     assert every_frame_once(tmp_path) == []
+    monkeypatch.undo()
     assert shoot(tmp_path, small_camera()).report.done == 4
 
 
-def test_exif_is_not_looked_at_if_the_plan_says_so(tmp_path: Path) -> None:
-    assert shoot(tmp_path, Liar(config=SMALL), small_plan(session={"exif": "off"}, check=UNCHECKED)).warnings == ()
+def test_exif_is_not_checked_if_the_plan_says_so(tmp_path: Path, lying_camera: VirtualCamera) -> None:
+    plan = small_plan(session={"exif": "off"}, check=UNCHECKED)
+    assert shoot(tmp_path, lying_camera, plan).warnings == ()

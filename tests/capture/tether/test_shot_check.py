@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from capture.tether.plan import CheckTable
+from capture.tether.plan_config import CheckTable
 from capture.tether.shot_check import check_frame, check_pair, exif_mismatches, find_problems, histogram_bar
 from sdd_toolkit.imaging.frame import HalfFrame
 from sdd_toolkit.records import Exposure
