@@ -39,7 +39,8 @@ from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, ShardInfo
 from sdd_toolkit.shards.codecs import Profile
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
-from sdd_toolkit.shards.patch_layout import PatchReader, write_patches
+from sdd_toolkit.shards.patch_reader import PatchReader
+from sdd_toolkit.shards.patch_writer import write_patches
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard

@@ -171,7 +171,7 @@ def index_of(plans: Sequence[ShardPlan], shares: dict[str, str]) -> Index:
         config="0",
         splits={split: tuple(scenes) for split, scenes in members.items()},
         shards=shards,
-        plans={plan.name: plan.plan for plan in plans},
+        plans={plan.name: plan.fingerprint for plan in plans},
     )
 
 

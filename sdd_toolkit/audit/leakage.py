@@ -1,7 +1,7 @@
-"""What is in two splits at once: scenes whose sharp frames look alike, and pairs made of the same file.
+"""Leakage between splits: scenes whose sharp frames look alike, and pairs that share a source file.
 
-A network that was trained on a scene scores too well on it. Splitting by scene keeps frames of one scene together, but
-nothing keeps one place from being two scenes by name.
+A network scores too well on a scene that it was trained on. Splitting by scene keeps the frames of one scene together,
+but the same subject may occur as two scenes of different names.
 """
 
 from __future__ import annotations
@@ -29,23 +29,26 @@ _MAX_SAME = 16
 
 @dataclass(frozen=True, slots=True)
 class HashedPair:
-    """What is compared of a pair.
+    """The properties of a pair that are compared with other pairs.
 
     Attributes:
-        look: Perceptual hash of its sharp frame; None: not known.
+        id: Its id.
+        scene: Its scene.
+        split: Its split.
+        perceptual_hash: Of its sharp frame; None: not known.
         files: SHA-256 of its two source files.
     """
 
     id: str
     scene: str
     split: str
-    look: str | None
+    perceptual_hash: str | None
     files: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Two pairs of different splits that show the same.
+    """Two pairs of different splits that show the same subject.
 
     Attributes:
         pairs: Their ids.
@@ -62,13 +65,13 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Leakage:
-    """What a search for leakage found.
+    """The result of a search for leakage.
 
     Attributes:
         compared: Pairs whose hashes were compared.
         unknown: Pairs without a hash, which were compared by their files only.
         max_distance: Bits up to which two hashes count as alike.
-        leaks: One for each two scenes, the closest; shared files first.
+        leaks: The closest one of any two scenes; shared files first.
     """
 
     compared: int
@@ -78,12 +81,12 @@ class Leakage:
 
 
 def check_leakage(shards: Location, max_distance: int = MAX_HAMMING_DISTANCE, *, decode: bool = True) -> Leakage:
-    """Looks for leakage between the splits of a packed set.
+    """Searches a packed set for leakage between its splits.
 
     Args:
         shards: Folder with `index.json`.
         max_distance: Bits up to which two hashes count as alike.
-        decode: Whether the hashes of pairs that were packed without one are made now, from the stored frames.
+        decode: Whether pairs that were packed without a hash are decoded to compute it.
 
     Raises:
         InputError: No set there.
@@ -95,91 +98,94 @@ def check_leakage(shards: Location, max_distance: int = MAX_HAMMING_DISTANCE, *,
 
 
 def hash_shards(reader: ShardReader, records: Mapping[str, PairRecord], *, decode: bool) -> list[HashedPair]:
-    """What is compared of the pairs of an open set, whose `records` have been read; `decode` as in `check`."""
-    found = []
+    """The hashed pairs of an open set, whose `records` have been read; `decode` as in `check_leakage`."""
+    pairs = []
     for shard in reader.shards:
         for name in shard.pairs:
-            record, look = records[name], reader.look(name)
-            if look is None and decode:
-                look = hash_of(reader.read(name).sharp)
-            found.append(hash_pair(record, shard.split, look))
-    return found
+            sharp_hash = reader.perceptual_hash(name)
+            if sharp_hash is None and decode:
+                sharp_hash = hash_of(reader.read(name).sharp)
+            pairs.append(hash_pair(records[name], shard.split, sharp_hash))
+    return pairs
 
 
-def hash_pair(record: PairRecord, split: str, look: str | None) -> HashedPair:
-    """What is compared of one pair."""
-    return HashedPair(record.id, record.scene, split, look, (record.blur.sha256, record.sharp.sha256))
+def hash_pair(record: PairRecord, split: str, perceptual_hash: str | None) -> HashedPair:
+    """The properties of one pair that are compared."""
+    return HashedPair(record.id, record.scene, split, perceptual_hash, (record.blur.sha256, record.sharp.sha256))
 
 
-def find_leaks(seen: Sequence[HashedPair], max_distance: int = MAX_HAMMING_DISTANCE) -> Leakage:
+def find_leaks(pairs: Sequence[HashedPair], max_distance: int = MAX_HAMMING_DISTANCE) -> Leakage:
     """The leaks among pairs; see `Leakage`."""
-    known = [each for each in seen if each.look is not None]
-    leaks = [*_leaks_by_file(seen), *_leaks_by_hash(known, max_distance)]
+    hashed = [pair for pair in pairs if pair.perceptual_hash is not None]
+    leaks = [*_leaks_by_file(pairs), *_leaks_by_hash(hashed, max_distance)]
     closest: dict[tuple[str, ...], Leak] = {}
     for leak in leaks:
         closest.setdefault((*leak.splits, *leak.scenes), leak)
-    return Leakage(len(known), len(seen) - len(known), max_distance, tuple(closest.values()))
+    return Leakage(len(hashed), len(pairs) - len(hashed), max_distance, tuple(closest.values()))
 
 
 def warn_of_leakage(shards: Location) -> None:
-    """Logs the leakage of a packed set; pairs without a hash are compared by their files only."""
+    """Logs the leakage of a packed set; pairs without a hash are compared by their source files only."""
     log_leaks(check_leakage(shards, decode=False), shards)
 
 
-def log_leaks(found: Leakage, shards: Location) -> None:
-    """Logs what was found in a packed set, the first of it."""
-    for line in format_leaks(found)[:_MAX_SHOWN]:
+def log_leaks(leakage: Leakage, shards: Location) -> None:
+    """Logs the first leaks of a packed set, and the number of the others."""
+    for line in format_leaks(leakage)[:_MAX_SHOWN]:
         log.warning("%s", line)
-    if len(found.leaks) > _MAX_SHOWN:
-        log.warning("%d more: see `sdd leakage %s`", len(found.leaks) - _MAX_SHOWN, shards)
+    if len(leakage.leaks) > _MAX_SHOWN:
+        log.warning("%d more: see `sdd leakage %s`", len(leakage.leaks) - _MAX_SHOWN, shards)
 
 
-def format_leaks(found: Leakage) -> list[str]:
-    """A line for each leak."""
+def format_leaks(leakage: Leakage) -> list[str]:
+    """One line of text for each leak."""
     return [
         f"{leak.scenes[0]} ({leak.splits[0]}, {leak.pairs[0]}) and {leak.scenes[1]} ({leak.splits[1]}, "
         f"{leak.pairs[1]}) {'share a file' if leak.distance is None else f'look alike: {leak.distance} bits differ'}"
-        for leak in found.leaks
+        for leak in leakage.leaks
     ]
 
 
-def _leaks_by_hash(known: Sequence[HashedPair], max_distance: int) -> Iterable[Leak]:
-    members = {split: _representatives(each for each in known if each.split == split) for split in SPLITS}
-    found = []
-    for one, other in combinations(SPLITS, 2):
-        looks = [to_integers([each.look or "" for each in members[split]]) for split in (one, other)]
-        for first, second, distance in near_duplicates(looks[0], looks[1], max_distance).tolist():
-            found.append(_leak(members[one][first], members[other][second], distance))
-    return sorted(found, key=lambda leak: (leak.distance, leak.pairs))
+def _leaks_by_hash(pairs: Sequence[HashedPair], max_distance: int) -> Iterable[Leak]:
+    by_split = {split: _representatives(pair for pair in pairs if pair.split == split) for split in SPLITS}
+    hashes = {
+        split: to_integers([pair.perceptual_hash or "" for pair in members]) for split, members in by_split.items()
+    }
+    leaks = [
+        _leak(by_split[first][row], by_split[second][column], distance)
+        for first, second in combinations(SPLITS, 2)
+        for row, column, distance in near_duplicates(hashes[first], hashes[second], max_distance).tolist()
+    ]
+    return sorted(leaks, key=lambda leak: (leak.distance, leak.pairs))
 
 
-def _representatives(seen: Iterable[HashedPair]) -> list[HashedPair]:
-    """One pair of each hash and scene, and no hash more than `_SAME` times: what looks all the same is told once."""
+def _representatives(pairs: Iterable[HashedPair]) -> list[HashedPair]:
+    """One pair of each hash and scene, and at most `_MAX_SAME` of each hash: identical frames are compared once."""
     firsts: dict[tuple[str | None, str], HashedPair] = {}
-    for each in seen:
-        firsts.setdefault((each.look, each.scene), each)
+    for pair in pairs:
+        firsts.setdefault((pair.perceptual_hash, pair.scene), pair)
     counts: Counter[str | None] = Counter()
-    kept = []
-    for each in firsts.values():
-        counts[each.look] += 1
-        if counts[each.look] <= _MAX_SAME:
-            kept.append(each)
-    return kept
+    representatives = []
+    for pair in firsts.values():
+        counts[pair.perceptual_hash] += 1
+        if counts[pair.perceptual_hash] <= _MAX_SAME:
+            representatives.append(pair)
+    return representatives
 
 
-def _leaks_by_file(seen: Sequence[HashedPair]) -> Iterable[Leak]:
+def _leaks_by_file(pairs: Sequence[HashedPair]) -> Iterable[Leak]:
     users: dict[str, list[HashedPair]] = defaultdict(list)
-    for each in seen:
-        for digest in set(each.files) - {""}:
-            users[digest].append(each)
-    found = set()
+    for pair in pairs:
+        for digest in set(pair.files) - {""}:
+            users[digest].append(pair)
+    leaks = set()
     for group in users.values():
-        ordered = sorted(group, key=lambda each: (SPLITS.index(each.split), each.id))
-        # One of each scene stands for all, and of each split no more than some.
-        scenes = list({(each.split, each.scene): each for each in reversed(ordered)}.values())[::-1]
-        some = [each for split in SPLITS for each in [one for one in scenes if one.split == split][:_MAX_SAME]]
-        found |= {_leak(one, other, None) for one, other in combinations(some, 2) if one.split != other.split}
-    return sorted(found, key=lambda leak: leak.pairs)
+        ordered = sorted(group, key=lambda pair: (SPLITS.index(pair.split), pair.id))
+        # One pair stands for each scene, and at most `_MAX_SAME` of them for each split.
+        scenes = list({(pair.split, pair.scene): pair for pair in reversed(ordered)}.values())[::-1]
+        few = [pair for split in SPLITS for pair in [each for each in scenes if each.split == split][:_MAX_SAME]]
+        leaks |= {_leak(one, other, None) for one, other in combinations(few, 2) if one.split != other.split}
+    return sorted(leaks, key=lambda leak: leak.pairs)
 
 
 def _leak(first: HashedPair, second: HashedPair, distance: int | None) -> Leak:

@@ -142,7 +142,7 @@ def _check_shards(task: _Task) -> _CheckedShards:
             findings += found
             if not found:
                 outlines = [reader.outline(name) for name in shard.pairs]
-                seen += [leakage.hash_pair(each.record, shard.split, each.look) for each in outlines]
+                seen += [leakage.hash_pair(each.record, shard.split, each.perceptual_hash) for each in outlines]
             # Its records and chunk numbers are not needed any more, and there may be many shards.
             reader.close()
     return _CheckedShards(tuple(findings), tuple(seen))

@@ -138,7 +138,7 @@ def write_card(
     rows = [(shard.split, row) for shard in index.shards for row in read_pair_rows(shards, shard)]
     records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
     frame = build_table(records)
-    found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.look) for split, row in rows])
+    found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.perceptual_hash) for split, row in rows])
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
     card = gather_facts(index, records, frame, sizes, config, manifest, thresholds, found)

@@ -1,1 +1,1 @@
-"""Data sets as others lay them out: what a folder holds, in; frames, patches and archives, out."""
+"""Imports published data sets and exports packed ones as frames, patches or archives: `sdd import`, `sdd export`."""

@@ -1,4 +1,4 @@
-"""The layouts of published data sets: how to tell them, and which files are pairs. docs/interop.md has the sources."""
+"""The layouts of published data sets: their fingerprints, and which files form pairs. Sources: docs/interop.md."""
 
 from __future__ import annotations
 
@@ -33,30 +33,32 @@ _MAX_F_NUMBER = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way to lay out a data set.
+    """One layout of a data set.
 
     Attributes:
-        looks: How, in a few words.
-        signs: Its folders or files; one of them tells the layout.
-        read: The pairs of a folder and its files.
+        frame_pattern: Its folders, in a few words.
+        fingerprints: Groups of folders or files; a data set that has all of one group has this layout.
+        read: Function that lists the pairs of a folder.
     """
 
-    looks: str
-    signs: tuple[tuple[str, ...], ...]
+    frame_pattern: str
+    fingerprints: tuple[tuple[str, ...], ...]
     read: Callable[[Path, Files], Listing]
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRoles:
-    """A layout of two folders a split.
+    """A layout with two folders of frames a split.
 
     Attributes:
-        splits: The split of each folder; the empty folder is the data set itself, None: no split.
-        named: The split of the data set itself if its folder has one of these names: it is then one split of one.
+        splits: The split of each folder; the empty name is the data set's own folder, None: no split.
+        blur: Name of the folder of blurred frames.
+        sharp: Name of the folder of sharp frames.
         kind: What was changed between the shots.
-        by_order: See `listing.partners`.
-        ignored: Folders (of other views) by what is said of their files.
-        unless: Folders that are read only where the other folder is missing: cut out of it.
+        by_order: See `listing.match_frames`.
+        ignored: Folders of other views, and the reason why their files are left out.
+        except_if: Folders that are skipped if another folder exists, from whose frames theirs are cut.
+        split_names: The split of the data set's own folder by its name, for a folder that is one split of a data set.
     """
 
     splits: Mapping[str, str | None]
@@ -65,8 +67,8 @@ class FrameRoles:
     kind: PairKind
     by_order: bool = False
     ignored: Mapping[str, str] = field(default_factory=dict)
-    unless: Mapping[str, str] = field(default_factory=dict)
-    named: Mapping[str, str] = field(default_factory=dict)
+    except_if: Mapping[str, str] = field(default_factory=dict)
+    split_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def _join_path(*parts: str) -> str:
@@ -75,24 +77,25 @@ def _join_path(*parts: str) -> str:
 
 def _read_two_folders(roles: FrameRoles, root: Path, files: Files) -> Listing:
     drafts: list[SourcePair] = []
-    left: list[RejectedFile] = []
-    for folder, usual in roles.splits.items():
-        split = usual if folder else roles.named.get(root.resolve().name, usual)
-        instead = roles.unless.get(folder)
-        if instead is not None and files.below(instead):
-            why = f"cut out of {instead}"
-            left += [RejectedFile(path, Reason.DUPLICATE, why) for path in files.below(folder) if is_image(path)]
+    unpaired: list[RejectedFile] = []
+    for folder, split in roles.splits.items():
+        if not folder:
+            split = roles.split_names.get(root.resolve().name, split)
+        frames_folder = roles.except_if.get(folder)
+        if frames_folder is not None and files.below(frames_folder):
+            why = f"cut out of {frames_folder}"
+            unpaired += [RejectedFile(path, Reason.DUPLICATE, why) for path in files.below(folder) if is_image(path)]
             continue
         blur, sharp = _join_path(folder, roles.blur), _join_path(folder, roles.sharp)
-        found = match_frames(files.below(blur), files.below(sharp), blur, sharp, by_order=roles.by_order)
-        drafts += [SourcePair(key, key, split, one, other, roles.kind) for key, one, other in found]
+        matches = match_frames(files.below(blur), files.below(sharp), blur, sharp, by_order=roles.by_order)
+        drafts += [SourcePair(key, key, split, blurred, sharp_path, roles.kind) for key, blurred, sharp_path in matches]
     for folder, why in roles.ignored.items():
-        left += [RejectedFile(path, Reason.UNSUPPORTED, why) for path in files.below(folder) if is_image(path)]
-    return filter_listing(files, drafts, left)
+        unpaired += [RejectedFile(path, Reason.UNSUPPORTED, why) for path in files.below(folder) if is_image(path)]
+    return filter_listing(files, drafts, unpaired)
 
 
 def _read_lfdof(root: Path, files: Files) -> Listing:
-    """Several refocused frames a light field: `input/NAME/NAME_….png` belong to `ground_truth/NAME.png`."""
+    """LFDOF: several refocused frames a light field, `input/NAME/NAME_….png` with `ground_truth/NAME.png`."""
     drafts = []
     for folder, split in (("train_data", "train"), ("test_data", "test")):
         truth = f"{folder}/ground_truth"
@@ -106,9 +109,9 @@ def _read_lfdof(root: Path, files: Files) -> Listing:
 
 
 def _read_realbokeh(root: Path, files: Files) -> Listing:
-    """`metadata/SCENE.json` names the sharp frame (`in/`) and the wide-open ones (`gt/`): roles turned round."""
+    """RealBokeh: `metadata/SCENE.json` names the sharp frame (`in/`) and the wide-open ones (`gt/`)."""
     drafts: list[SourcePair] = []
-    left: list[RejectedFile] = []
+    unpaired: list[RejectedFile] = []
     read: list[str] = []
     present = set(files.paths)
     for folder, split in (("train", "train"), ("validation", "val"), ("val", "val"), ("test", "test")):
@@ -118,7 +121,7 @@ def _read_realbokeh(root: Path, files: Files) -> Listing:
             try:
                 sharp, blurs = _read_scene(root / path, folder)
             except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, ManifestError) as error:
-                left.append(RejectedFile(path, Reason.UNREADABLE, f"not the facts of a scene: {error}"[:200]))
+                unpaired.append(RejectedFile(path, Reason.UNREADABLE, f"not the facts of a scene: {error}"[:200]))
                 continue
             read.append(path)
             scene = PurePosixPath(path).stem
@@ -127,7 +130,7 @@ def _read_realbokeh(root: Path, files: Files) -> Listing:
                 for blur, f_number in blurs
                 if blur in present and sharp in present
             ]
-    return filter_listing(files, drafts, left, read)
+    return filter_listing(files, drafts, unpaired, read)
 
 
 def _read_scene(path: Path, folder: str) -> tuple[str, list[tuple[str, float]]]:
@@ -151,8 +154,8 @@ SDD = FrameRoles(
     "blur",
     "gt",
     PairKind.FOCUS,
-    unless={"train_patches": "train"},
-    named=_SDD_SPLITS,
+    except_if={"train_patches": "train"},
+    split_names=_SDD_SPLITS,
 )
 PLAIN = FrameRoles({split: split for split in SPLITS}, "blur", "sharp", PairKind.AUTO)
 _VIEW = "a dual-pixel view: only the combined picture is taken"
@@ -165,9 +168,9 @@ DPDD = FrameRoles(
     by_order=True,
     ignored={f"{split}_{side}": _VIEW for split in SPLITS for side in "lr"},
 )
-REALDOF = FrameRoles({"": "test"}, "source", "target", PairKind.APERTURE, by_order=True, named=_DPDD_SPLITS)
+REALDOF = FrameRoles({"": "test"}, "source", "target", PairKind.APERTURE, by_order=True, split_names=_DPDD_SPLITS)
 
-# The order counts: the first layout with a sign in the folder is it.
+# The order counts: the first layout with a fingerprint in the folder is taken.
 LAYOUTS: dict[str, Layout] = {
     "exported": Layout("an export of `sdd export`", ((sidecar.MARKER,),), sidecar.read_sidecar),
     "dpdd": Layout(
@@ -202,50 +205,50 @@ LAYOUT_NAMES = ("auto", *LAYOUTS, TWO_FOLDERS)
 
 
 def survey_folder(root: Path, layout: str, blur: str | None = None, sharp: str | None = None) -> tuple[str, Listing]:
-    """The layout of `root` and what it holds.
+    """The name of the layout of `root`, and its pairs and files.
 
     Args:
         root: Folder of the data set.
-        layout: One of `NAMES`; `auto` is the first whose folders are there.
-        blur: For `folders`: where the blurred frames lie, relative to `root`.
-        sharp: The same of the sharp ones.
+        layout: One of `LAYOUT_NAMES`; `auto` takes the first layout that is recognised.
+        blur: For `folders`: the folder of the blurred frames, relative to `root`.
+        sharp: The same for the sharp frames.
 
     Raises:
-        InputError: No such folder, no layout fits, or none of that name.
+        InputError: No such folder, no layout fits, or the name is unknown.
         ManifestError: `blur` or `sharp` leaves `root`.
     """
     files = list_files(root)
     if blur is not None or sharp is not None or layout == TWO_FOLDERS:
         return TWO_FOLDERS, _read_named_folders(root, files, layout, blur, sharp)
-    found = recognise_layout(root) if layout == "auto" else layout
-    if found not in LAYOUTS:
-        raise InputError(f"no layout is called {found!r}", hint=f"layouts: {', '.join(LAYOUT_NAMES)}")
-    return found, LAYOUTS[found].read(root, files)
+    name = recognise_layout(root) if layout == "auto" else layout
+    if name not in LAYOUTS:
+        raise InputError(f"no layout is called {name!r}", hint=f"layouts: {', '.join(LAYOUT_NAMES)}")
+    return name, LAYOUTS[name].read(root, files)
 
 
 def recognise_layout(root: Path) -> str:
-    """The name of the first layout that has one of its signs below `root`.
+    """The name of the first layout with a fingerprint below `root`.
 
     Raises:
-        InputError: None has; says what is there.
+        InputError: None has one; names the folders that are there.
     """
-    if found := _match_layout(root):
-        return found
+    if name := _match_layout(root):
+        return name
     inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
     for folder in inner:
-        if below := _match_layout(folder):
-            raise InputError(f"{root} is no data set, but {folder} looks like {below}", hint="give that folder")
+        if name := _match_layout(folder):
+            raise InputError(f"{root} is no data set, but {folder} looks like {name}", hint="give that folder")
     there = ", ".join(path.name for path in inner[:8]) or "none"
-    known = "; ".join(f"{name} = {layout.looks}" for name, layout in LAYOUTS.items())
+    known = "; ".join(f"{name} = {layout.frame_pattern}" for name, layout in LAYOUTS.items())
     raise InputError(
-        f"{root} has no layout this toolkit knows; its folders: {there}",
+        f"{root} has no known layout; its folders: {there}",
         hint=f"{known}; or name the two folders: --blur DIR --sharp DIR",
     )
 
 
 def _match_layout(root: Path) -> str | None:
     for name, layout in LAYOUTS.items():
-        if any(all((root / sign).exists() for sign in signs) for signs in layout.signs):
+        if any(all((root / path).exists() for path in paths) for paths in layout.fingerprints):
             return name
     return None
 
@@ -260,10 +263,10 @@ def _read_named_folders(root: Path, files: Files, layout: str, blur: str | None,
     for folder in folders:
         check_relative(folder, str(root))
     nested = [f"{folder}/" for folder in folders]
-    if any(one.startswith(other) for one, other in (nested, reversed(nested))):
+    if nested[0].startswith(nested[1]) or nested[1].startswith(nested[0]):
         raise InputError(f"{blur} and {sharp} lie one in the other", hint="give two folders beside each other")
-    found = match_frames(files.below(folders[0]), files.below(folders[1]), *folders)
-    return filter_listing(files, [_unnamed_pair(key, one, other) for key, one, other in found])
+    matches = match_frames(files.below(folders[0]), files.below(folders[1]), *folders)
+    return filter_listing(files, [_unnamed_pair(*match) for match in matches])
 
 
 def _unnamed_pair(key: str, blur: str, sharp: str) -> SourcePair:

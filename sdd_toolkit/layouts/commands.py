@@ -35,10 +35,11 @@ def import_(folder: Path, as_manifest: bool, out: Path, run: RunOptions, **layou
 
     lock_folders(out)
     config = run.section(PackConfig, "pack")
+    source = import_stage.ImportConfig(**layout)
     if as_manifest:
-        run.echo(import_stage.import_as_manifest(folder, out, executor=run.executor, track=run.track, **layout))
+        run.echo(import_stage.import_as_manifest(folder, out, source, executor=run.executor, track=run.track))
         return
-    run.echo(import_stage.import_dataset(folder, out, config, **layout, **run.stage))
+    run.echo(import_stage.import_dataset(folder, out, config, source, **run.stage))
 
 
 @click.command()
@@ -67,13 +68,13 @@ def _export_patches(
     shards: Path, out: Path, profile: str | None, run: RunOptions, *, split: str | None, patches: bool
 ) -> Report:
     from sdd_toolkit.errors import InputError
-    from sdd_toolkit.shards import patch_layout
+    from sdd_toolkit.shards import patch_writer
     from sdd_toolkit.shards.codecs import Profile
 
     if patches:
         raise InputError("patches takes no --patches", hint="the layout is nothing but patches")
     lock_folders(out)
     stored = None if profile is None else Profile(profile)
-    return patch_layout.write_patches(
+    return patch_writer.write_patches(
         shards, out, profile=stored, split=split, overwrite=run.overwrite, track=run.track
     )

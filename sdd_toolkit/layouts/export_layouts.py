@@ -1,27 +1,25 @@
-"""The layouts that `sdd export` writes: where a frame of a pair goes. A table; a new layout is a new row."""
+"""The layouts that `sdd export` writes, as a table: the path of each frame; a new layout is a new row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROLES = ("blur", "sharp")
-
 
 @dataclass(frozen=True, slots=True)
 class ExportLayout:
-    """Folders as templates with `{split}`.
+    """An exported layout, its folders as templates with `{split}`.
 
     Attributes:
-        looks: The layout in a few words.
+        frame_pattern: Its folders, in a few words.
         blur: Folder of the blurred frames.
         sharp: Folder of the sharp ones.
         valid: Folder of the masks of pairs that have invalid pixels.
-        patches: Folder above the two folders of training patches, which are called as those of the frames.
-        suffix: Of the files.
-        archive: Whether one tar a shard takes the place of the folders.
+        patches: Parent of the two folders of training patches, which have the names of those of the frames.
+        suffix: Suffix of the files.
+        archive: Whether one tar a shard is written instead of folders.
     """
 
-    looks: str
+    frame_pattern: str
     blur: str = ""
     sharp: str = ""
     valid: str = "{split}/valid"
@@ -29,12 +27,12 @@ class ExportLayout:
     suffix: str = ".png"
     archive: bool = False
 
-    def place(self, role: str, split: str, name: str) -> str:
+    def frame_path(self, role: str, split: str, name: str) -> str:
         """The path of a frame; `role` is `blur`, `sharp` or `valid`."""
         folder: str = getattr(self, role).format(split=split)
         return f"{folder}/{name}{self.suffix}"
 
-    def patch_place(self, role: str, split: str, name: str) -> str:
+    def patch_path(self, role: str, split: str, name: str) -> str:
         """The path of a patch."""
         last = getattr(self, role).rpartition("/")[2]
         return f"{self.patches.format(split=split)}/{last}/{name}{self.suffix}"

@@ -1,7 +1,7 @@
-"""The stage that writes packed pairs as files others read: folders of PNG or TIFF, or WebDataset archives.
+"""Exports packed pairs as folders of PNG or TIFF, or as WebDataset archives (`sdd export`).
 
-Every value of a pixel is kept, and the bit depth. `metadata.jsonl` holds the record of every pair, so that
-`sdd import` brings back the same pairs under the same ids in the same splits.
+Pixel values and bit depth are unchanged. `metadata.jsonl` holds the record of every pair, so that `sdd import` restores
+the same pairs under the same ids in the same splits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import run_tasks
@@ -29,9 +31,15 @@ from sdd_toolkit.storage.folder_lock import LOCK_FILES
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.layouts.export_layouts import ExportLayout
     from sdd_toolkit.shards.schema import PackedPair, Patch
+
+    Image = NDArray[np.uint8] | NDArray[np.uint16]
 
 STAGE = "export"
 PATCH_SPLIT = "train"
@@ -50,7 +58,14 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _ExportedShard:
-    """What one shard became: lines about pairs, how many were there already, lines about patches, what could not be."""
+    """The result of exporting one shard.
+
+    Attributes:
+        lines: The line of each pair in `metadata.jsonl`.
+        skipped: Number of pairs whose files were there already.
+        patch_lines: The line of each patch in `patches.jsonl`.
+        failed: The pairs that could not be exported.
+    """
 
     lines: tuple[str, ...] = ()
     skipped: int = 0
@@ -76,8 +91,8 @@ def export_dataset(
     Args:
         shards: Folder with `index.json`.
         out: `export.json`, `metadata.jsonl` and the files.
-        layout: One of `targets.TARGETS`.
-        split: Only this one.
+        layout: One of `export_layouts.EXPORT_LAYOUTS`.
+        split: Export only this split; None: all.
         patches: Write the training patches as files, too.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Write every file again.
@@ -89,13 +104,7 @@ def export_dataset(
     """
     started = time.monotonic()
     workers_of(executor)
-    target = EXPORT_LAYOUTS.get(layout)
-    if target is None:
-        raise InputError(
-            f"no layout to export is called {layout!r}", hint=f"layouts: {', '.join(EXPORT_LAYOUTS)}, patches"
-        )
-    if patches and target.archive:
-        raise InputError(f"{layout} takes no --patches", hint="export patches as sdd, dpdd, png or tiff")
+    target = _export_layout(layout, patches)
     index = read_index(shards)
     chosen = [shard for shard in index.shards if split in (None, shard.split)]
     if not chosen:
@@ -109,22 +118,31 @@ def export_dataset(
             lost = tuple(FailedPair(name, Reason.WORKER_DIED) for name in outcome.task.shard.pairs)
             results[outcome.task.shard.name] = outcome.result or _ExportedShard(failed=lost)
             advance(len(outcome.task.shard.pairs), outcome.task.shard.name)
-    ordered = [results[shard.name] for shard in chosen]
+    exported = [results[shard.name] for shard in chosen]
     if patches:
-        write_text(out / sidecar.PATCH_LINES, "".join(f"{line}\n" for found in ordered for line in found.patch_lines))
-    write_text(out / sidecar.LINES, "".join(f"{line}\n" for found in ordered for line in found.lines))
-    failed = [failure for found in ordered for failure in found.failed]
-    skipped = sum(found.skipped for found in ordered)
-    done = sum(len(found.lines) for found in ordered)
+        write_text(out / sidecar.PATCH_LINES, "".join(f"{line}\n" for shard in exported for line in shard.patch_lines))
+    write_text(out / sidecar.LINES, "".join(f"{line}\n" for shard in exported for line in shard.lines))
+    reasons = Counter(failure.reason.value for shard in exported for failure in shard.failed)
+    skipped = sum(shard.skipped for shard in exported)
     return Report(
         stage=STAGE,
         total=sum(len(shard.pairs) for shard in chosen),
-        done=done - skipped,
+        done=sum(len(shard.lines) for shard in exported) - skipped,
         skipped=skipped,
-        rejected=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
+        rejected=dict(sorted(reasons.items())),
         seconds=time.monotonic() - started,
         outputs=(str(out / sidecar.LINES),),
     )
+
+
+def _export_layout(name: str, patches: bool) -> ExportLayout:
+    layout = EXPORT_LAYOUTS.get(name)
+    if layout is None:
+        names = ", ".join(EXPORT_LAYOUTS)
+        raise InputError(f"no layout to export is called {name!r}", hint=f"layouts: {names}, patches")
+    if patches and layout.archive:
+        raise InputError(f"{name} takes no --patches", hint="export patches as sdd, dpdd, png or tiff")
+    return layout
 
 
 def _export_marker(index: Index, digest: str, layout: str, split: str | None, patches: bool) -> sidecar.Export:
@@ -148,22 +166,22 @@ def _claim_folder(out: Path, export: sidecar.Export) -> None:
     """Marks `out` as this export's before anything else is written there."""
     hint = "give an empty folder"
     try:
-        there = sorted(path.name for path in out.iterdir() if path.name not in LOCK_FILES)
+        present = sorted(path.name for path in out.iterdir() if path.name not in LOCK_FILES)
     except FileNotFoundError:
-        there = []
+        present = []
     except OSError as error:
         raise InputError(f"cannot use {out}: {error.strerror or error}", hint=hint) from error
-    if [name for name in there if not name.startswith(sidecar.MARKER)]:
+    if [name for name in present if not name.startswith(sidecar.MARKER)]:
         earlier = sidecar.read_marker(out)
         if earlier is None:
-            raise InputError(f"{out} holds {there[0]!r} and no export", hint=hint)
+            raise InputError(f"{out} holds {present[0]!r} and no export", hint=hint)
         if earlier != export:
             raise InputError(f"{out} holds another export ({earlier.layout} of {earlier.name})", hint=hint)
     write_text(out / sidecar.MARKER, sidecar.marker_text(export))
 
 
 def _export_shard(task: _Task) -> _ExportedShard:
-    """Runs in a worker."""
+    """Exports one shard; runs in a worker."""
     if task.target.archive:
         return _ExportedShard(*write_archive(task.shards, task.shard, task.out, task.overwrite))
     lines: list[str] = []
@@ -183,23 +201,18 @@ def _export_shard(task: _Task) -> _ExportedShard:
             line, new = _write_frames(task, pair)
             lines.append(sidecar.line_text(line))
             for patch in by_pair.get(name, ()):
-                entry, cut = _write_patch(task, pair, patch)
-                patch_lines.append(to_json(entry))
-                new = new or cut
+                patch_line, patch_is_new = _write_patch(task, pair, patch)
+                patch_lines.append(to_json(patch_line))
+                new = new or patch_is_new
             skipped += not new
     return _ExportedShard(tuple(lines), skipped, tuple(patch_lines), tuple(failed))
 
 
 def _write_frames(task: _Task, pair: PackedPair) -> tuple[sidecar.PairLine, bool]:
-    """The line of a pair whose files are there now, and whether any of them was not before."""
+    """Writes the files of a pair; returns its line, and whether any of the files is new."""
     split = task.shard.split
-    paths = {role: task.target.place(role, split, pair.id) for role in ("blur", "sharp", "valid")}
-    new = False
-    for role, image in (("blur", pair.blur), ("sharp", pair.sharp)):
-        path = resolve_inside(task.out, paths[role])
-        if task.overwrite or not path.is_file():
-            write_image(path, image)
-            new = True
+    paths = {role: task.target.frame_path(role, split, pair.id) for role in ("blur", "sharp", "valid")}
+    new = _write_missing(task, paths, pair.blur, pair.sharp)
     masked = not pair.valid.all()
     mask = resolve_inside(task.out, paths["valid"])
     if masked and (task.overwrite or not mask.is_file()):
@@ -225,12 +238,19 @@ def _write_frames(task: _Task, pair: PackedPair) -> tuple[sidecar.PairLine, bool
 def _write_patch(task: _Task, pair: PackedPair, patch: Patch) -> tuple[dict[str, object], bool]:
     split, size = task.shard.split, task.patch_size
     name = f"{pair.id}_{patch.top:05d}_{patch.left:05d}"
-    paths = {role: task.target.patch_place(role, split, name) for role in ("blur", "sharp")}
+    paths = {role: task.target.patch_path(role, split, name) for role in ("blur", "sharp")}
+    window = np.s_[patch.top : patch.top + size, patch.left : patch.left + size]
+    new = _write_missing(task, paths, pair.blur[window], pair.sharp[window])
+    corner = {"pair": pair.id, "top": patch.top, "left": patch.left}
+    return {**corner, "sharpness": patch.sharpness, "valid_fraction": patch.valid_fraction, **paths}, new
+
+
+def _write_missing(task: _Task, paths: Mapping[str, str], blur: Image, sharp: Image) -> bool:
+    """Writes the two images, unless they are there and kept; whether any was written."""
     new = False
-    for role, image in (("blur", pair.blur), ("sharp", pair.sharp)):
+    for role, image in (("blur", blur), ("sharp", sharp)):
         path = resolve_inside(task.out, paths[role])
         if task.overwrite or not path.is_file():
-            write_image(path, image[patch.top : patch.top + size, patch.left : patch.left + size])
+            write_image(path, image)
             new = True
-    place = {"pair": pair.id, "top": patch.top, "left": patch.left}
-    return {**place, "sharpness": patch.sharpness, "valid_fraction": patch.valid_fraction, **paths}, new
+    return new

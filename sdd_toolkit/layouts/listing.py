@@ -1,4 +1,4 @@
-"""What a folder of pairs holds: its files, pairs by name or by order, and what is left over. Names in, names out."""
+"""Lists the files of a data set folder and matches blurred with sharp frames, by name or by order; reads no file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class ImportedPair:
-    """What an export of this toolkit says of a pair.
+    """A pair as an export of this toolkit describes it.
 
     Attributes:
-        record: The pair's record at the time.
+        record: The pair's record at the time of the export.
         blur_sha256: Of the blurred frame's file.
         sharp_sha256: Of the sharp frame's file.
         valid: The file of its mask; None: every pixel is valid.
@@ -44,14 +44,17 @@ class ImportedPair:
 
 @dataclass(frozen=True, slots=True)
 class SourcePair:
-    """Two files of somebody's data set that belong together. Paths are relative to its folder.
+    """Two files of a data set that form a pair; paths are relative to its folder.
 
     Attributes:
         id: Unique in the data set.
-        scene: What it has in common with pairs of the same subject.
+        scene: Name shared by the pairs of one subject.
         split: `train`, `val` or `test`; None where the layout has no splits.
-        f_number: Of the blurred frame, where the layout tells.
-        origin: Where the pair comes from, if the folder is an export of this toolkit.
+        blur: Path of the blurred frame.
+        sharp: Path of the sharp frame.
+        kind: What was changed between the shots.
+        f_number: Of the blurred frame, where the layout has it.
+        origin: The exported pair, if the folder is an export of this toolkit.
     """
 
     id: str
@@ -66,15 +69,15 @@ class SourcePair:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The pairs of a folder, sorted by id, and every other file of it with the reason it is in none."""
+    """The pairs of a folder, sorted by id, and every other file with the reason why it is in none."""
 
     pairs: tuple[SourcePair, ...]
-    left: tuple[RejectedFile, ...]
+    unpaired: tuple[RejectedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files below a folder as sorted POSIX paths, and what was not looked at."""
+    """The files below a folder as sorted POSIX paths, and those that were refused."""
 
     paths: tuple[str, ...]
     refused: tuple[RejectedFile, ...] = ()
@@ -95,8 +98,8 @@ def list_files(root: Path) -> Files:
     paths: list[str] = []
     refused: list[RejectedFile] = []
     for folder, folders, names in os.walk(root):
-        at = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if at == "." else f"{at}/"
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if relative == "." else f"{relative}/"
         for name in folders:
             if os.path.islink(os.path.join(folder, name)):
                 refused.append(RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, "a link to a folder"))
@@ -128,7 +131,7 @@ def is_image(path: str) -> bool:
 
 
 def key_of(path: str, folder: str) -> str:
-    """What two frames of one pair have in common: the path below `folder` without its suffix."""
+    """The key that both frames of a pair share: the path below `folder` without its suffix."""
     below = path[len(folder) + 1 :] if folder else path
     return below.removesuffix(PurePosixPath(below).suffix)
 
@@ -136,17 +139,17 @@ def key_of(path: str, folder: str) -> str:
 def match_frames(
     blurs: Iterable[str], sharps: Iterable[str], blur: str, sharp: str, *, by_order: bool = False
 ) -> list[tuple[str, str, str]]:
-    """(key, blurred, sharp) of the images of two folders.
+    """Matches the images of two folders; returns (key, blurred, sharp).
 
-    Frames of one name belong together. If no name is in both folders, as many are in each and `by_order` allows it,
-    the first belongs to the first: DPDD names frames as its camera did, one number apart.
+    Frames of the same name form a pair. If no name is in both folders, both hold equally many and `by_order` is set,
+    they are matched in sorted order: DPDD keeps the camera's file names, which differ by one number.
 
     Args:
         blurs: Paths below the folder `blur`.
         sharps: Paths below the folder `sharp`.
         blur: Folder of the blurred frames.
         sharp: Folder of the sharp frames.
-        by_order: See above; the key is then the blurred frame's.
+        by_order: Allow matching in sorted order; the key is then the blurred frame's.
     """
     first, second = _by_key(blurs, blur), _by_key(sharps, sharp)
     if by_order and len(first) == len(second) and not first.keys() & second.keys():
@@ -155,7 +158,7 @@ def match_frames(
 
 
 def _by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
-    """Of two files that differ in their suffix only, the first."""
+    """The images by their key; of two that differ in their suffix only, the first."""
     keyed: dict[str, str] = {}
     for path in sorted(filter(is_image, paths)):
         keyed.setdefault(key_of(path, folder), path)
@@ -163,19 +166,19 @@ def _by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
 
 
 def assign_ids(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
-    """The pairs with ids that are unique and scenes that are in one split each, sorted by id.
+    """Makes ids unique and puts each scene into one split; returns the pairs sorted by id.
 
-    Where a name stands in two splits all names get their split in front. Slashes become hyphens.
+    If a name occurs in two splits, the split is put before all names. Slashes become hyphens.
     """
     flat = [replace(pair, id=pair.id.replace("/", "-"), scene=pair.scene.replace("/", "-")) for pair in drafts]
-    twice = len({pair.id for pair in flat}) < len(flat)
-    places = {(pair.scene, pair.split) for pair in flat}
-    shared = len({scene for scene, _ in places}) < len(places)
+    ids_repeat = len({pair.id for pair in flat}) < len(flat)
+    scene_splits = {(pair.scene, pair.split) for pair in flat}
+    scenes_repeat = len({scene for scene, _ in scene_splits}) < len(scene_splits)
     renamed = [
         replace(
             pair,
-            id=f"{pair.split}-{pair.id}" if twice and pair.split else pair.id,
-            scene=f"{pair.split}-{pair.scene}" if shared and pair.split else pair.scene,
+            id=f"{pair.split}-{pair.id}" if ids_repeat and pair.split else pair.id,
+            scene=f"{pair.split}-{pair.scene}" if scenes_repeat and pair.split else pair.scene,
         )
         for pair in flat
     ]
@@ -183,32 +186,32 @@ def assign_ids(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
 
 
 def filter_listing(
-    files: Files, drafts: Sequence[SourcePair], left: Iterable[RejectedFile] = (), read: Iterable[str] = ()
+    files: Files, drafts: Sequence[SourcePair], unpaired: Iterable[RejectedFile] = (), read: Iterable[str] = ()
 ) -> Listing:
-    """The listing of a folder: named pairs, and every file that is in none.
+    """The listing of a folder: pairs with unique ids, and every file that is in none.
 
     Args:
         files: All files.
-        drafts: The pairs found, their ids as the files say them.
-        left: Files already explained; the others are pictures without partner, or no pictures.
-        read: Files that were read for what they say.
+        drafts: The pairs, their ids still as in the file names.
+        unpaired: Files that have a reason already; the others are images without partner, or no images.
+        read: Files with metadata that the layout has read.
     """
     pairs = assign_ids(drafts)
-    seen = Counter(pair.id for pair in pairs)
+    counts = Counter(pair.id for pair in pairs)
     good: list[SourcePair] = []
-    told = {entry.path: entry for entry in (*left, *files.refused)}
+    rejected = {entry.path: entry for entry in (*unpaired, *files.refused)}
     for pair in pairs:
-        if seen[pair.id] == 1 and is_file_name(pair.id):
+        if counts[pair.id] == 1 and is_file_name(pair.id):
             good.append(pair)
             continue
-        why = "its name cannot be an id" if seen[pair.id] == 1 else f"another pair has the id {pair.id!r}"
+        why = "its name cannot be an id" if counts[pair.id] == 1 else f"another pair has the id {pair.id!r}"
         for path in (pair.blur, pair.sharp):
-            told.setdefault(path, RejectedFile(path, Reason.UNSUPPORTED, why))
+            rejected.setdefault(path, RejectedFile(path, Reason.UNSUPPORTED, why))
     used = {path for pair in good for path in (pair.blur, pair.sharp)} | set(read)
     used |= {pair.origin.valid for pair in good if pair.origin is not None and pair.origin.valid is not None}
     for path in files.paths:
-        if path not in used and path not in told:
-            picture = RejectedFile(path, Reason.NO_PARTNER)
-            told[path] = picture if is_image(path) else RejectedFile(path, Reason.UNSUPPORTED, "not a picture")
-    unused = [entry for path, entry in told.items() if path not in used]
+        if path not in used and path not in rejected:
+            alone = RejectedFile(path, Reason.NO_PARTNER)
+            rejected[path] = alone if is_image(path) else RejectedFile(path, Reason.UNSUPPORTED, "not a picture")
+    unused = [entry for path, entry in rejected.items() if path not in used]
     return Listing(tuple(good), tuple(sorted(unused, key=lambda entry: entry.path)))

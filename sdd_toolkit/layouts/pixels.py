@@ -1,4 +1,4 @@
-"""The pixels of pictures in other people's data sets, exactly as they are: 8 or 16 bits, three channels."""
+"""Reads images and masks of imported data sets with unchanged values: 8 or 16 bits, three channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEAD_BYTES = 1 << 16
 
 
 def bit_depth(path: Path) -> int:
-    """8 or 16: the bits of a channel once decoded, told from the header.
+    """8 or 16: bits a channel after decoding, from the header.
 
     Raises:
         RawError: The file is cut short, is not what its suffix says, or has other bits.
@@ -36,10 +36,10 @@ def bit_depth(path: Path) -> int:
 
 
 def read_frame(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A picture as (H, W, 3) RGB, upright, its values unchanged; grey and palettes become three channels.
+    """An image as (H, W, 3) RGB, upright, its values unchanged; grey and palettes become three channels.
 
     Raises:
-        RawError: It cannot be decoded, has other than 8 or 16 bits, or transparent pixels, which no pair can have.
+        RawError: It cannot be decoded, has other than 8 or 16 bits, or has transparent pixels.
     """
     if _may_be_transparent(path):
         values = read_values(path)
@@ -76,11 +76,11 @@ def _read_head(path: Path) -> bytes:
 
 def _tiff_facts(path: Path) -> tuple[int, int]:
     """Bits a sample and samples a pixel."""
-    import tifffile  # slow to load, and most files are no TIFF
+    import tifffile  # slow to load, and few files are TIFF
 
     try:
         with tifffile.TiffFile(path) as container:
             page = container.pages.first
             return int(page.bitspersample), int(page.samplesperpixel)
-    except Exception as error:  # tifffile raises whatever its parsing meets
+    except Exception as error:  # tifffile may raise anything
         raise RawError(f"cannot decode {path}", hint="is it a whole TIFF file? try another viewer") from error

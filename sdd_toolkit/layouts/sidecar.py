@@ -1,4 +1,4 @@
-"""What an export says of itself: `export.json`, written first, and `metadata.jsonl`, one pair a line, written last."""
+"""The description of an export: `export.json`, written first, and `metadata.jsonl`, one pair a line, written last."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SIDECAR_FILES = (MARKER, LINES, PATCH_LINES)
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What all pairs of an export share.
+    """Properties that all pairs of an export share, the content of `export.json`.
 
     Attributes:
         layout: Name of the layout.
         name: Name of the data set.
-        encoding: How pixel values stand for light.
+        encoding: Encoding of the pixel values.
         index_sha256: Of the `index.json` it was made from.
         split: The only split in it; None: all.
         patches: Whether training patches are there as files, too.
@@ -59,9 +59,9 @@ class Export:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def header(self, split: str, patch_size: int, codec: str) -> ShardHeader:
-        """What a shard made from it says about itself."""
-        light = (self.warp, self.brightness, self.demosaic, self.lens_correction)
-        return ShardHeader(split, self.encoding, patch_size, codec, *light)
+        """The file attributes of a shard made from it."""
+        processing = (self.warp, self.brightness, self.demosaic, self.lens_correction)
+        return ShardHeader(split, self.encoding, patch_size, codec, *processing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def marker_text(export: Export) -> str:
 
 
 def read_marker(root: Path) -> Export | None:
-    """What the export in `root` says of itself; None if it is none.
+    """The content of `export.json` in `root`; None if there is none.
 
     Raises:
         InputError: It is damaged, or of an unknown version.
@@ -104,7 +104,7 @@ def read_marker(root: Path) -> Export | None:
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise InputError(f"{path} is of an unknown format", hint="use the version of the toolkit that wrote it")
         export = _EXPORT.validate_python(content)
-        # What JSON can say and no index can: NaN, half a character.
+        # Python's JSON accepts NaN and lone surrogates, an index does not.
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
         return replace(export, configs=configurations.valid_configurations(export.configs))
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def line_text(line: PairLine) -> str:
 
 
 def read_sidecar(root: Path, files: Files) -> Listing:
-    """The pairs of an export, as it tells them.
+    """The pairs of an export, from its `metadata.jsonl`.
 
     Raises:
         InputError: It is not finished, or holds archives.
@@ -133,8 +133,10 @@ def read_sidecar(root: Path, files: Files) -> Listing:
         raise InputError(f"{root} is an export that was not finished", hint="run the same `sdd export` again")
     drafts: list[SourcePair] = []
     present = set(files.paths)
-    left = [RejectedFile(path, Reason.DUPLICATE, "a patch: cut out of a frame") for path in _patch_paths(root, present)]
-    # Not splitlines: U+2028 in an id ends no line.
+    unpaired = [
+        RejectedFile(path, Reason.DUPLICATE, "a patch: cut out of a frame") for path in _patch_paths(root, present)
+    ]
+    # Not splitlines: it would also split at U+2028, which an id may hold.
     for number, text in enumerate((root / LINES).read_bytes().split(b"\n"), 1):
         where = f"{LINES}, line {number}"
         try:
@@ -142,22 +144,22 @@ def read_sidecar(root: Path, files: Files) -> Listing:
                 drafts.append(_read_pair(text, where, present))
         except (ManifestError, ValidationError, ValueError, RecursionError) as error:
             what = error.what if isinstance(error, ManifestError) else f"{where} does not describe a pair"
-            left.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
-    return filter_listing(files, drafts, left, SIDECAR_FILES)
+            unpaired.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
+    return filter_listing(files, drafts, unpaired, SIDECAR_FILES)
 
 
 def _patch_paths(root: Path, present: set[str]) -> list[str]:
-    """The files that `patches.jsonl` names."""
+    """The files listed in `patches.jsonl`."""
     if PATCH_LINES not in present:
         return []
-    named: list[str] = []
+    paths: list[str] = []
     for text in (root / PATCH_LINES).read_bytes().split(b"\n"):
         try:
             entry = json.loads(text)
-            named += [path for path in (entry["blur"], entry["sharp"]) if path in present]
+            paths += [path for path in (entry["blur"], entry["sharp"]) if path in present]
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
-    return named
+    return paths
 
 
 def _read_pair(text: bytes, where: str, present: set[str]) -> SourcePair:
@@ -174,6 +176,6 @@ def _read_pair(text: bytes, where: str, present: set[str]) -> SourcePair:
 
 
 def record_to_dict(record: PairRecord) -> dict[str, Any]:
-    """A record as the plain object a `Line` holds."""
+    """A record as the plain JSON object of a `PairLine`."""
     plain: dict[str, Any] = json.loads(to_json(record))
     return plain

@@ -1,4 +1,4 @@
-"""WebDataset archives: one tar a shard, the same bytes for the same pairs."""
+"""Writes WebDataset archives: one tar a shard, the same bytes for the same pairs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample_key(pair_id: str) -> str:
 
 
 def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) -> tuple[tuple[str, ...], int]:
-    """Writes one shard as a tar of the same name; one that is there is whole and is kept.
+    """Writes one shard as a tar of the same name; an existing one is complete and is kept.
 
     Args:
         shards: Folder of the shards.
@@ -39,7 +39,7 @@ def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) ->
         overwrite: Write it again.
 
     Returns:
-        A line about each pair, and how many were there already.
+        The line of each pair in `metadata.jsonl`, and the number of pairs that were there already.
     """
     name = shard.name.removesuffix(".h5") + ".tar"
     path = resolve_inside(out, name)
@@ -63,14 +63,14 @@ def _sample_files(pair: PackedPair, split: str) -> list[tuple[str, bytes]]:
     height, width = pair.valid.shape
     facts = {"id": pair.id, "scene": pair.record.scene, "split": split, "height": height, "width": width}
     record = json.loads(to_json(pair.record))
-    found = [
+    members = [
         (f"{key}.blur.png", _encode_png(pair.blur[..., ::-1])),
         (f"{key}.json", to_json({**facts, "box": pair.box, "record": record}).encode()),
         (f"{key}.sharp.png", _encode_png(pair.sharp[..., ::-1])),
     ]
     if not pair.valid.all():
-        found.append((f"{key}.valid.png", _encode_png(pair.valid.astype(np.uint8) * np.uint8(255))))
-    return found
+        members.append((f"{key}.valid.png", _encode_png(pair.valid.astype(np.uint8) * np.uint8(255))))
+    return members
 
 
 def _encode_png(image: NDArray[Any]) -> bytes:
@@ -79,7 +79,7 @@ def _encode_png(image: NDArray[Any]) -> bytes:
 
 
 def _anonymous_member(name: str, size: int) -> tarfile.TarInfo:
-    """A member without owner and time: they would make bytes differ from run to run."""
+    """A tar member without owner and time, which would make bytes differ from run to run."""
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644

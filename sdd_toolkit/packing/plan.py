@@ -30,13 +30,13 @@ class ShardPlan:
         name: File name.
         split: Its split.
         records: Its pairs, sorted by id.
-        plan: Fingerprint of everything its bytes depend on.
+        fingerprint: 16 hex digits over everything its bytes depend on.
     """
 
     name: str
     split: str
     records: tuple[PairRecord, ...]
-    plan: str
+    fingerprint: str
 
 
 def plan_shards(
@@ -68,6 +68,6 @@ def plan_shards(
             }
             facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
             facts["records"] = [to_json(record) for record in mine]
-            plan = fingerprint_text(to_json(facts))
-            plans.append(ShardPlan(name=name, split=split, records=mine, plan=plan))
+            fingerprint = fingerprint_text(to_json(facts))
+            plans.append(ShardPlan(name, split, mine, fingerprint))
     return tuple(plans)

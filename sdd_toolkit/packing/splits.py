@@ -11,7 +11,7 @@ from sdd_toolkit.config import Section
 from sdd_toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 SPLITS = ("train", "val", "test")
 
@@ -76,6 +76,11 @@ def assign_splits(scenes: Iterable[str], config: SplitConfig, known: Collection[
         taken, free = free[: counts.get(split, 0)], free[counts.get(split, 0) :]
         assigned.update(dict.fromkeys(taken, split))
     return dict(sorted(assigned.items()))
+
+
+def scenes_by_split(splits: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The sorted scenes of each split, from the split of each scene."""
+    return {split: tuple(sorted(scene for scene in splits if splits[scene] == split)) for split in SPLITS}
 
 
 def split_sizes(count: int, weights: dict[str, float]) -> dict[str, int]:

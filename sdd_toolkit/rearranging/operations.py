@@ -220,8 +220,8 @@ def _read_set(folder: Path, out: Path) -> _PackedSet:
         for shard in reader.shards:
             path = resolve_inside(folder, shard.name)
             for name in shard.pairs:
-                marks = reader.marks(name)
-                pair = StoredPair(name, reader.record(name), path, name, None if marks is None else marks.patching)
+                keys = reader.reuse_keys(name)
+                pair = StoredPair(name, reader.record(name), path, name, None if keys is None else keys.patching)
                 members.append(Member(pair, shard, shard.split))
     return _PackedSet(folder, reader.index, sha256_of(folder / INDEX_NAME)[:16], tuple(members))
 

@@ -1,11 +1,9 @@
-"""The shards of a set that is made of other sets: their pairs in another order, their chunks as they are.
-
-One worker writes one shard, as when packing, and a killed run is resumed the same way: from the notes beside them.
-"""
+"""Writes the shards of a set made of other sets: the pairs in a new order, their chunks copied without decoding."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError
@@ -15,41 +13,36 @@ from sdd_toolkit.packing.reuse import rechoose_patches
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import ShardInfo
-from sdd_toolkit.shards.building import assign_to_shards, finalise
-from sdd_toolkit.shards.folder import (
-    ShardNote,
-    finished_shards,
-    intact_shards,
-    publish_index,
-    remove_unlisted,
-    unlisted_shards,
-)
+from sdd_toolkit.shards.building import ShardTask, assign_to_shards
+from sdd_toolkit.shards.folder import finished_shards
 from sdd_toolkit.shards.index import VERSION, damaged_shard_error
 from sdd_toolkit.shards.schema import StoredPair
+from sdd_toolkit.shards.shard_set import publish_set, write_shards
 from sdd_toolkit.shards.stored_patches import read_patches
 from sdd_toolkit.storage.files import sha256_of
 from sdd_toolkit.storage.fingerprint import fingerprint_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.packing.patches import Patching
-    from sdd_toolkit.shards.index import Index, ShardHeader
-    from sdd_toolkit.shards.schema import Patch
+    from sdd_toolkit.shards.building import PackedItem
+    from sdd_toolkit.shards.folder import ShardNote
+    from sdd_toolkit.shards.index import Index
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A pair of a set that is there, and what becomes of it.
+    """A pair of an existing set and its part in the new one.
 
     Attributes:
-        pair: Where it lies; its new id and record.
-        source: The shard it lies in, as its index says.
+        pair: Its location; its new id and record.
+        source: The shard that holds it, from the index of its set.
         split: Its new split.
-        patching: How its patches are chosen anew; None: it keeps those it has.
+        patching: The rule by which its patches are chosen anew; None: they are copied.
     """
 
     pair: StoredPair
@@ -57,24 +50,27 @@ class Member:
     split: str
     patching: Patching | None = None
 
+    @property
+    def id(self) -> str:
+        """Its new id."""
+        return self.pair.id
+
+
+class CopyTask(ShardTask[Member]):
+    """One shard of copied pairs."""
+
+    __slots__ = ()
+
+    def pack(self, item: Member) -> PackedItem:
+        """The stored pair, with its patches copied or chosen anew."""
+        pair = item.pair
+        if item.patching is not None:
+            return pair, rechoose_patches(pair, item.patching)
+        return pair, tuple(replace(patch, pair=pair.id) for patch in read_patches(pair.path, pair.stored_id))
+
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    name: str
-    split: str
-    members: tuple[Member, ...]
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    plan: _Plan
-    out: Path
-    header: ShardHeader
-
-
-@dataclass(frozen=True, slots=True)
-class _Whole:
+class _SourceShard:
     path: Path
     shard: ShardInfo
 
@@ -90,101 +86,79 @@ def write_rearranged(
     overwrite: bool,
     track: Track,
 ) -> int:
-    """Writes the members' shards into `out`, then `index` with them in it.
+    """Writes the members' shards into `out`, then `index` completed by them.
 
     Args:
-        stage: Its name, for the progress.
+        stage: Name of the stage, for the progress.
         members: The pairs, in any order.
         out: Folder of the new set.
-        index: What the new index says besides `shards` and `plans`.
+        index: The new index without `shards` and `plans`.
         pairs_per_shard: Pairs in one file.
         executor: See `sdd_toolkit.execution.executor`.
-        overwrite: Whether another set in `out` may go.
+        overwrite: Whether another set in `out` is replaced.
         track: Shows progress, one step a pair.
 
     Returns:
-        How many pairs were there already.
+        Number of pairs in shards that an earlier run had finished.
 
     Raises:
-        InputError: `out` holds another set or cannot be written.
+        InputError: `out` holds another set or cannot be written, or workers die.
         IntegrityError: A source shard is missing or damaged; names it.
     """
     workers_of(executor)
-    plans = _plans(members, index, pairs_per_shard)
-    wanted = {plan.name: plan.fingerprint for plan in plans}
-    notes: dict[str, ShardNote] = {}
-    if not overwrite:
-        if any(wanted.get(note.shard.name) != note.plan for note in finished_shards(out)):
-            raise InputError(f"{out} holds another data set", hint="give another --out, or --overwrite")
-        notes = intact_shards(out, wanted, {plan.name: _ids(plan) for plan in plans})
-    todo = [plan for plan in plans if plan.name not in notes]
-    skipped = sum(len(note.shard.pairs) for note in notes.values())
-    _check_sources(todo, executor)
-    if todo or unlisted_shards(out, notes):
-        remove_unlisted(out, notes)
-    tasks = [_Task(plan, out, index.header(plan.split)) for plan in todo]
-    with track(stage, len(members) - skipped) as advance:
-        for outcome in run_tasks(_build, tasks, executor):
-            if outcome.result is None:
-                what = f"the worker that writes {outcome.task.plan.name} died"
-                raise InputError(what, hint="run the same again with fewer workers, e.g. --executor local:1")
-            notes[outcome.task.plan.name] = outcome.result
-            advance(len(outcome.result.shard.pairs), outcome.task.plan.name)
-    shards = tuple(notes[plan.name].shard for plan in plans)
-    publish_index(out, replace(index, shards=shards, plans=wanted))
-    return skipped
+    tasks = _plan_tasks(members, out, index, pairs_per_shard)
+    planned = {task.name: task.fingerprint for task in tasks}
+    if not overwrite and any(planned.get(note.shard.name) != note.plan for note in finished_shards(out)):
+        raise InputError(f"{out} holds another data set", hint="give another --out, or --overwrite")
+    prepare = partial(_with_intact_sources, executor=executor)
+    written = write_shards(
+        out, tasks, stage=stage, executor=executor, overwrite=overwrite, track=track, prepare=prepare
+    )
+    if written.failed:
+        lost = ", ".join(failure.id for failure in written.failed)
+        raise InputError(
+            f"the worker that copies {lost} died",
+            hint="run the same again with fewer workers, e.g. --executor local:1",
+        )
+    publish_set(out, replace(index, shards=written.shards, plans=planned))
+    return written.skipped
 
 
-def _plans(members: Sequence[Member], index: Index, pairs_per_shard: int) -> tuple[_Plan, ...]:
-    plans = []
+def _plan_tasks(members: Sequence[Member], out: Path, index: Index, pairs_per_shard: int) -> list[CopyTask]:
+    tasks = []
     for split in SPLITS:
-        mine = sorted((each for each in members if each.split == split), key=lambda each: each.pair.id)
-        for name, part in assign_to_shards(split, mine, pairs_per_shard):
-            facts = {"format": VERSION, "toolkit": __version__, "name": name, "header": asdict(index.header(split))}
+        header = index.header(split)
+        of_split = sorted((member for member in members if member.split == split), key=lambda member: member.id)
+        for name, part in assign_to_shards(split, of_split, pairs_per_shard):
+            facts = {"format": VERSION, "toolkit": __version__, "name": name, "header": asdict(header)}
             facts["pairs"] = [_facts(member) for member in part]
             fingerprint = fingerprint_text(to_json(facts))
-            plans.append(_Plan(name, split, part, fingerprint))
-    return tuple(plans)
+            tasks.append(CopyTask(name, header, fingerprint, part, out))
+    return tasks
 
 
 def _facts(member: Member) -> list[object]:
-    chosen = None if member.patching is None else asdict(member.patching)
-    return [member.source.sha256, member.pair.stored_id, to_json(member.pair.record), member.pair.patching, chosen]
+    """Everything that the bytes of a copied pair depend on."""
+    patching = None if member.patching is None else asdict(member.patching)
+    return [member.source.sha256, member.pair.stored_id, to_json(member.pair.record), member.pair.patching, patching]
 
 
-def _ids(plan: _Plan) -> tuple[str, ...]:
-    return tuple(member.pair.id for member in plan.members)
-
-
-def _check_sources(plans: Sequence[_Plan], executor: str) -> None:
-    needed = {member.pair.path: member.source for plan in plans for member in plan.members}
-    tasks = [_Whole(path, shard) for path, shard in sorted(needed.items())]
-    for outcome in run_tasks(_fault, tasks, executor):
+def _with_intact_sources(tasks: list[CopyTask], notes: Mapping[str, ShardNote], executor: str) -> list[CopyTask]:
+    """The same tasks, after the SHA-256 of every shard they copy from was checked."""
+    sources = {member.pair.path: member.source for task in tasks for member in task.items}
+    shards = [_SourceShard(path, shard) for path, shard in sorted(sources.items())]
+    for outcome in run_tasks(_damage, shards, executor):
         if outcome.result != "":
             raise damaged_shard_error(str(outcome.task.path), outcome.result or "the worker that read it died")
+    return tasks
 
 
-def _fault(task: _Whole) -> str:
-    """What is wrong with the bytes of a shard; empty if nothing is."""
+def _damage(source: _SourceShard) -> str:
+    """The difference between a shard's bytes and the index; empty if there is none."""
     try:
-        size = task.path.stat().st_size
-        if size != task.shard.bytes:
-            return f"{size} bytes, the index says {task.shard.bytes}"
-        return "" if sha256_of(task.path) == task.shard.sha256 else "SHA-256 differs from the index"
+        size = source.path.stat().st_size
+        if size != source.shard.bytes:
+            return f"{size} bytes, the index says {source.shard.bytes}"
+        return "" if sha256_of(source.path) == source.shard.sha256 else "SHA-256 differs from the index"
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _build(task: _Task) -> ShardNote:
-    def pairs() -> Iterator[tuple[StoredPair, Sequence[Patch]]]:
-        for member in task.plan.members:
-            yield member.pair, _patches(member)
-
-    return finalise(task.out, task.plan.name, task.plan.fingerprint, task.header, pairs())
-
-
-def _patches(member: Member) -> tuple[Patch, ...]:
-    pair = member.pair
-    if member.patching is not None:
-        return rechoose_patches(pair, member.patching)
-    return tuple(replace(patch, pair=pair.id) for patch in read_patches(pair.path, pair.stored_id))

@@ -1,4 +1,4 @@
-"""HDF5 shards, format 1: schema, writer, reader, index, and the folder they lie in. `docs/format.md` specifies them."""
+"""Reads and writes HDF5 shards of format 1: schema, writer, reader and index, as `docs/format.md` specifies them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 _PUBLIC = {
     "PackedPair": "schema",
     "Patch": "schema",
-    "PatchReader": "patch_layout",
+    "PatchReader": "patch_reader",
     "ShardReader": "reader",
-    "write_patches": "patch_layout",
+    "write_patches": "patch_writer",
     "write_shard": "writer",
 }
 

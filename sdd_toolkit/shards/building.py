@@ -1,56 +1,85 @@
-"""One worker makes one shard: how pairs are cut into shards, how a shard is finished, how a deadly pair is found.
-
-Shared by what packs photographs, what imports other data sets and what makes sets of sets.
-"""
+"""Builds shards in worker processes, one shard a task; a pair that crashes its worker is isolated and left out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import is_orphaned, on_cluster, run_tasks
 from sdd_toolkit.records import Reason, ShardInfo
 from sdd_toolkit.shards.folder import ShardNote, write_note
-from sdd_toolkit.shards.index import FailedPair
+from sdd_toolkit.shards.index import FailedPair, ShardHeader
+from sdd_toolkit.shards.schema import PackedPair, Patch, StoredPair
 from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.storage.files import replace_atomically, sha256_of
+from sdd_toolkit.storage.locations import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from sdd_toolkit.shards.index import ShardHeader
-    from sdd_toolkit.shards.schema import PackedPair, Patch, StoredPair
-    from sdd_toolkit.storage.locations import Location
+
+class ShardItem(Protocol):
+    """The input of one pair of a shard."""
+
+    @property
+    def id(self) -> str:
+        """The pair's id."""
+
 
 Item = TypeVar("Item")
-BuiltT = TypeVar("BuiltT")
+ItemT = TypeVar("ItemT", bound=ShardItem)
+PackedItem: TypeAlias = "tuple[PackedPair | StoredPair, Sequence[Patch]] | FailedPair"
 _MEMORY_HINT = "run the same again with fewer workers, e.g. --executor local:1"
 
 
-class ShardTask(Protocol):
-    """One shard to be, as it is handed to a worker."""
+@dataclass(frozen=True, slots=True)
+class ShardTask(ABC, Generic[ItemT]):
+    """One shard to build, as it is sent to a worker: a subclass defines how one of its pairs is packed.
 
-    @property
-    def name(self) -> str:
-        """Its file name."""
+    Attributes:
+        name: File name of the shard.
+        header: Its file attributes.
+        fingerprint: 16 hex digits over everything its bytes depend on.
+        items: The input of each pair, in the order of the shard.
+        out: Folder of the shards.
+        lost: Pairs that crashed an earlier worker: left out, with their reasons.
+    """
+
+    name: str
+    header: ShardHeader
+    fingerprint: str
+    items: tuple[ItemT, ...]
+    out: Location
+    lost: tuple[FailedPair, ...] = field(default=(), kw_only=True)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The pairs it is to hold."""
+        """The ids of the pairs, in the order of the shard."""
+        return tuple(item.id for item in self.items)
 
-    def only(self, pair_id: str) -> Self:
-        """The same with one pair."""
-
-    def without(self, lost: tuple[FailedPair, ...]) -> Self:
-        """The same, these pairs left out with their reasons."""
+    @abstractmethod
+    def pack(self, item: ItemT) -> PackedItem:
+        """One pair with its patches, or the reason why it is left out; runs in a worker."""
 
 
-Task = TypeVar("Task", bound=ShardTask)
+@dataclass(frozen=True, slots=True)
+class BuiltShard:
+    """A shard that a worker has just finished.
+
+    Attributes:
+        note: The note that lies beside it.
+        copied: Number of its pairs that were copied from another shard.
+    """
+
+    note: ShardNote
+    copied: int
 
 
 def assign_to_shards(split: str, items: Sequence[Item], per_shard: int) -> list[tuple[str, tuple[Item, ...]]]:
-    """The shards of a split: their file names, which say how many there are, and what goes into each."""
+    """The shards of a split as (file name, items); the name holds the shard's number and their count."""
     count = -(-len(items) // per_shard)
     return [
         (f"{split}-{number:05d}-of-{count:05d}.h5", tuple(items[number * per_shard : (number + 1) * per_shard]))
@@ -58,79 +87,76 @@ def assign_to_shards(split: str, items: Sequence[Item], per_shard: int) -> list[
     ]
 
 
-def finalise(
-    out: Location,
-    name: str,
-    plan: str,
-    header: ShardHeader,
-    pairs: Iterable[tuple[PackedPair | StoredPair, Sequence[Patch]]],
-    failed: Sequence[FailedPair] = (),
-) -> ShardNote:
-    """Writes one shard, whole or not at all, and notes that it is finished.
-
-    Args:
-        out: Folder of the shards.
-        name: The shard's file name.
-        plan: Fingerprint of everything its bytes depend on.
-        header: What it says of itself.
-        pairs: What goes into it, taken one at a time.
-        failed: The pairs that do not; may grow while `pairs` are taken.
+def build_shard(task: ShardTask[Any]) -> BuiltShard:
+    """Writes one shard, whole or not at all, and then its note; runs in a worker.
 
     Raises:
-        InputError: The disk is full or cannot be written, or nobody waits for the shard any more.
-        IntegrityError: A stored pair cannot be taken over.
+        InputError: The disk is full or cannot be written, or the main process is gone.
+        IntegrityError: A stored pair cannot be copied.
     """
-    with replace_atomically(out / name, shared=on_cluster()) as partial:
-        ids, patches = write_shard(partial, header, pairs)
+    failed: list[FailedPair] = []
+    copied: list[str] = []
+    lost = {failure.id: failure for failure in task.lost}
+
+    def pairs() -> Iterator[tuple[PackedPair | StoredPair, Sequence[Patch]]]:
+        for item in task.items:
+            packed = lost.get(item.id) or task.pack(item)
+            if isinstance(packed, FailedPair):
+                failed.append(packed)
+                continue
+            if isinstance(packed[0], StoredPair):
+                copied.append(item.id)
+            yield packed
+
+    with replace_atomically(task.out / task.name, shared=on_cluster()) as partial:
+        ids, patches = write_shard(partial, task.header, pairs())
         if is_orphaned():
-            raise InputError(f"nobody waits for {name} any more", hint="run the same again")
+            raise InputError(f"{task.name} is dropped: the main process is gone", hint="run the same again")
         size, digest = partial.stat().st_size, sha256_of(partial)
-    shard = ShardInfo(name, header.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
-    note = ShardNote(plan=plan, shard=shard, failed=tuple(failed))
-    write_note(out, note)
-    return note
+    shard = ShardInfo(task.name, task.header.split, pairs=ids, patches=patches, bytes=size, sha256=digest)
+    note = ShardNote(plan=task.fingerprint, shard=shard, failed=tuple(failed))
+    write_note(task.out, note)
+    return BuiltShard(note, len(copied))
 
 
-def build_shard(
-    build: Callable[[Task], BuiltT],
-    packs: Callable[[Task], bool],
-    tasks: Sequence[Task],
-    executor: str,
-    sees: Sequence[Path] = (),
-) -> Iterator[BuiltT]:
-    """What `build` returns for each shard, as they get ready, the largest begun first.
+def build_shards(tasks: Sequence[ShardTask[Any]], executor: str, sees: Sequence[Path] = ()) -> Iterator[BuiltShard]:
+    """Builds all shards, the largest first, and yields each as it is finished.
 
-    A pair that kills its worker, or takes too long, is found by trying the pairs of its shard one by one, and left out.
+    After a worker dies or exceeds its time-out, the pairs of its shard are packed one by one in workers of their own;
+    those that fail again are left out, and the shard is built without them.
 
     Args:
-        build: Makes a whole shard; picklable, as are the tasks.
-        packs: Makes the only pair of a task, and throws it away.
         tasks: The shards.
         executor: See `sdd_toolkit.execution.executor`.
-        sees: Paths that every worker must see.
+        sees: Paths that must exist for every worker.
 
     Raises:
-        InputError: A worker dies again and again, or what `run_tasks` raises.
+        InputError: A worker dies although every pair alone can be packed, or as `run_tasks`.
     """
     dead = []
-    largest_first = sorted(tasks, key=_pairs_of, reverse=True)
-    for outcome in run_tasks(build, largest_first, executor, pairs=_pairs_of, sees=sees):
+    largest_first = sorted(tasks, key=_pair_count, reverse=True)
+    for outcome in run_tasks(build_shard, largest_first, executor, pairs=_pair_count, sees=sees):
         if outcome.result is None:
             dead.append(outcome.task)
         else:
             yield outcome.result
     for task in dead:
-        trials = run_tasks(packs, [task.only(pair_id) for pair_id in task.ids], executor)
+        alone = [replace(task, items=(item,)) for item in task.items]
         lost = tuple(
             FailedPair(trial.task.ids[0], Reason.TIMED_OUT if trial.timed_out else Reason.WORKER_DIED)
-            for trial in trials
+            for trial in run_tasks(_can_pack, alone, executor)
             if trial.result is None
         )
-        for outcome in run_tasks(build, [task.without(lost)], executor, pairs=_pairs_of):
+        for outcome in run_tasks(build_shard, [replace(task, lost=lost)], executor, pairs=_pair_count):
             if outcome.result is None:
                 raise InputError(f"the worker that writes {task.name} dies again and again", hint=_MEMORY_HINT)
             yield outcome.result
 
 
-def _pairs_of(task: ShardTask) -> int:
-    return len(task.ids)
+def _can_pack(task: ShardTask[Any]) -> bool:
+    """Packs the only pair of a task and drops the result."""
+    return not isinstance(task.pack(task.items[0]), FailedPair)
+
+
+def _pair_count(task: ShardTask[Any]) -> int:
+    return len(task.items)

@@ -1,4 +1,4 @@
-"""Which shards a process has open: few at a time, its own after a fork, none after pickling."""
+"""A cache of open shards: at most 32 a process, opened anew after a fork, none after pickling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PartT = TypeVar("PartT")
 
 @dataclass(frozen=True, slots=True)
 class OpenShard(Generic[PartT]):
-    """An open file, its bytes if it can be mapped, and what a reader keeps of it until it is closed."""
+    """An open file, its mapped bytes if it has any, and the parts that a reader caches until it is closed."""
 
     file: h5py.File
     content: memoryview | None
@@ -31,7 +31,7 @@ class OpenShard(Generic[PartT]):
 
 
 class ShardCache(Generic[PartT]):
-    """The open shards of one reader, the least recently used closed first.
+    """The open shards of one reader; the least recently used is closed first.
 
     Args:
         opener: Opens a shard after checking it.
@@ -43,15 +43,15 @@ class ShardCache(Generic[PartT]):
         self._process = os.getpid()
 
     @contextmanager
-    def reading(self, shard: ShardInfo) -> Iterator[OpenShard[PartT]]:
-        """The shard, opened if need be; what goes wrong meanwhile is told as damage of this shard."""
+    def open(self, shard: ShardInfo) -> Iterator[OpenShard[PartT]]:
+        """The shard, opened if it is not; errors of reading it become an `IntegrityError` that names it."""
         try:
             yield self._open(shard)
         except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise damaged_shard_error(shard.name, str(error)) from error
 
     def close(self) -> None:
-        """Closes all of them."""
+        """Closes all open shards."""
         shards, self._shards = self._shards, {}
         for shard in shards.values():
             shard.file.close()

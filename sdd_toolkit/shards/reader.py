@@ -1,4 +1,4 @@
-"""Reading shards, format 1: whole pairs, windows of them, patches."""
+"""Reads shards of format 1: whole pairs, windows of pairs, and their patches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sdd_toolkit.shards.index import (
     unknown_codec_error,
     unknown_format_error,
 )
-from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, group_name
+from sdd_toolkit.shards.schema import REUSE_ATTRIBUTES, PackedPair, Patch, ReuseKeys, group_name
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.storage.locations import Location, parse_location
 
@@ -47,28 +47,34 @@ _DEVELOPMENT = TypeAdapter(PairDevelopment)
 
 @dataclass(frozen=True, slots=True)
 class _StoredPair:
-    """A pair of an open shard: its four arrays, and what its attributes say."""
+    """A pair of an open shard: its four arrays and its attributes."""
 
     blur: StoredArray
     sharp: StoredArray
     valid: StoredArray
     flow: StoredArray
-    told: _PairAttributes
+    attributes: _PairAttributes
 
 
 class _PairAttributes(TypedDict):
     record: PairRecord
     box: tuple[int, int, int, int] | None
     development: PairDevelopment | None
-    marks: ReuseKeys | None
+    reuse_keys: ReuseKeys | None
 
 
 def reuse_keys_of(group: h5py.Group) -> ReuseKeys | None:
-    """What a pair keeps for being taken over; None in the first shards."""
-    names = ("pixels", "patching", "look")
-    return (
-        ReuseKeys(*(str(group.attrs[name]) for name in names)) if all(name in group.attrs for name in names) else None
-    )
+    """The fingerprints of a stored pair; None in the first shards, which have none."""
+    if not all(name in group.attrs for name in REUSE_ATTRIBUTES):
+        return None
+    return ReuseKeys(*(str(group.attrs[name]) for name in REUSE_ATTRIBUTES))
+
+
+def read_patch_table(table: h5py.Group, pairs: str = "pair") -> tuple[Patch, ...]:
+    """The rows of a table of patches, in their order."""
+    ids = [str(value) for value in table[pairs].asstr()[:]]
+    columns = [table[name][:].tolist() for name in ("top", "left", "sharpness", "valid_fraction")]
+    return tuple(Patch(*row) for row in zip(ids, *columns, strict=True))
 
 
 def read_group(group: h5py.Group, pair_id: str) -> PackedPair:
@@ -84,13 +90,13 @@ def read_group(group: h5py.Group, pair_id: str) -> PackedPair:
 
 
 def _read_attributes(group: h5py.Group) -> _PairAttributes:
-    """What the attributes of a pair say; the first shards had fewer."""
+    """The attributes of a pair; the first shards have fewer."""
     development = group.attrs.get("development")
     return {
         "record": _RECORD.validate_json(group.attrs["record"]),
         "box": _box(group),
         "development": None if development is None else _DEVELOPMENT.validate_json(development),
-        "marks": reuse_keys_of(group),
+        "reuse_keys": reuse_keys_of(group),
     }
 
 
@@ -103,7 +109,7 @@ def _box(group: h5py.Group) -> tuple[int, int, int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class PairFacts:
-    """What a shard says of a pair besides its pixels; see `PackedPair`."""
+    """The attributes of a pair, without its pixels; see `PackedPair`."""
 
     record: PairRecord
     box: tuple[int, int, int, int] | None
@@ -112,16 +118,16 @@ class PairFacts:
 
 @dataclass(frozen=True, slots=True)
 class PairOutline:
-    """What a shard's own structures say of a pair, no array looked into.
+    """The attributes of a pair and the types of its arrays, read without decoding any.
 
     Attributes:
-        look: Perceptual hash of its sharp frame; None in the first shards.
+        perceptual_hash: Of its sharp frame; None in the first shards.
         arrays: Type and shape of `blur`, `sharp`, `valid` and `flow`.
     """
 
     record: PairRecord
     box: tuple[int, int, int, int] | None
-    look: str | None
+    perceptual_hash: str | None
     arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
@@ -131,16 +137,16 @@ _ARRAYS = ("blur", "sharp", "valid", "flow")
 class ShardReader:
     """Reads the pairs and patches of a folder of shards, or of one split of it.
 
-    Files are opened when first needed and per process, so a reader can be pickled and survives a fork. What has been
-    read of a pair besides pixels is kept while its shard is open. One reader belongs to one thread at a time: give
-    every thread its own, `copy.copy(reader)` makes one without reading the index again.
+    Files are opened on first use and per process, so a reader can be pickled and survives a fork. The attributes of a
+    pair are cached while its shard is open. A reader is not thread-safe: give every thread its own;
+    `copy.copy(reader)` makes one without reading the index again.
 
     Args:
         folder: Where `index.json` lies.
         split: Only this split; None means all.
-        check: Compares the SHA-256 of every shard with the index when it is first opened: costs reading it once, and
-            no damaged byte comes through. Without it only chunks have a checksum: HDF5 reads what its own structures
-            say, and a flipped bit in them can end the process.
+        check: Compares the SHA-256 of every shard with the index when it is first opened, which reads the file once
+            and detects any damaged byte. Without it only chunks have a checksum: HDF5 trusts its own structures, and
+            a flipped bit in them can crash the process.
 
     Raises:
         InputError: No index, an unknown version, or no such split.
@@ -157,7 +163,7 @@ class ShardReader:
         self.shards = tuple(shard for shard in self.index.shards if split in (None, shard.split))
         self._shard_of = {pair: shard for shard in self.shards for pair in shard.pairs}
         self._patches: tuple[Patch, ...] | None = None
-        self._open_shards: ShardCache[_StoredPair] = ShardCache(partial(open_shard, self.folder, check=check))
+        self._cache: ShardCache[_StoredPair] = ShardCache(partial(open_shard, self.folder, check=check))
 
     @property
     def encoding(self) -> Encoding:
@@ -178,55 +184,53 @@ class ShardReader:
 
     def shard_patches(self, shard: ShardInfo) -> tuple[Patch, ...]:
         """The patches of one shard."""
-        with self._open_shards.reading(shard) as opened:
-            table = opened.file["patches"]
-            pairs = [str(value) for value in table["pair"].asstr()[:]]
-            columns = [table[name][:].tolist() for name in ("top", "left", "sharpness", "valid_fraction")]
-            return tuple(Patch(*row) for row in zip(pairs, *columns, strict=True))
+        with self._cache.open(shard) as opened:
+            return read_patch_table(opened.file["patches"])
 
     def header(self, shard: ShardInfo) -> ShardHeader:
-        """What one shard says about itself."""
-        with self._open_shards.reading(shard) as opened:
+        """The file attributes of one shard."""
+        with self._cache.open(shard) as opened:
             return header_of(opened.file.attrs)
 
     def groups(self, shard: ShardInfo) -> tuple[str, ...]:
-        """The HDF5 groups of the pairs that lie in one shard, sorted."""
-        with self._open_shards.reading(shard) as opened:
+        """The HDF5 groups of the pairs in one shard, sorted."""
+        with self._cache.open(shard) as opened:
             return tuple(sorted(f"pairs/{name}" for name in opened.file["pairs"]))
 
     def shape(self, pair_id: str) -> tuple[int, int]:
         """(H, W) of a pair."""
-        with self._stored(pair_id) as pair:
+        with self._open_pair(pair_id) as pair:
             height, width = pair.valid.shape
             return height, width
 
     def record(self, pair_id: str) -> PairRecord:
         """The pair's line of the manifest, without reading pixels."""
-        with self._stored(pair_id) as pair:
-            return pair.told["record"]
+        with self._open_pair(pair_id) as pair:
+            return pair.attributes["record"]
 
-    def marks(self, pair_id: str) -> ReuseKeys | None:
-        """What the pair keeps for being taken over, without reading pixels; None in the first shards."""
-        with self._stored(pair_id) as pair:
-            return pair.told["marks"]
+    def reuse_keys(self, pair_id: str) -> ReuseKeys | None:
+        """The fingerprints of the pair, without reading pixels; None in the first shards."""
+        with self._open_pair(pair_id) as pair:
+            return pair.attributes["reuse_keys"]
 
     def facts(self, pair_id: str) -> PairFacts:
-        """Everything that is told of a pair, without reading pixels."""
-        with self._stored(pair_id) as pair:
-            return PairFacts(pair.told["record"], pair.told["box"], pair.told["development"])
+        """The record, crop box and development of a pair, without reading pixels."""
+        with self._open_pair(pair_id) as pair:
+            return PairFacts(pair.attributes["record"], pair.attributes["box"], pair.attributes["development"])
 
     def outline(self, pair_id: str) -> PairOutline:
-        """What the shard says of a pair, without reading pixels."""
-        with self._stored(pair_id) as pair:
-            told, marks = pair.told, pair.told["marks"]
+        """The attributes of a pair and the types of its arrays, without reading pixels."""
+        with self._open_pair(pair_id) as pair:
+            attributes, keys = pair.attributes, pair.attributes["reuse_keys"]
             arrays = {name: getattr(pair, name) for name in _ARRAYS}
-            kinds = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-            return PairOutline(told["record"], told["box"], None if marks is None else marks.look, kinds)
+            types = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+            sharp_hash = None if keys is None else keys.perceptual_hash
+            return PairOutline(attributes["record"], attributes["box"], sharp_hash, types)
 
-    def look(self, pair_id: str) -> str | None:
+    def perceptual_hash(self, pair_id: str) -> str | None:
         """The perceptual hash of the pair's sharp frame; None in the first shards."""
-        marks = self.marks(pair_id)
-        return None if marks is None else marks.look
+        keys = self.reuse_keys(pair_id)
+        return None if keys is None else keys.perceptual_hash
 
     def read(self, pair_id: str) -> PackedPair:
         """A whole pair; its flow stays on the quarter-size grid.
@@ -235,18 +239,18 @@ class ShardReader:
             InputError: No such pair in this reader's split.
             IntegrityError: The shard is missing or damaged; names it.
         """
-        with self._stored(pair_id) as pair:
+        with self._open_pair(pair_id) as pair:
             return PackedPair(
                 id=pair_id,
                 blur=pair.blur.read(),
                 sharp=pair.sharp.read(),
                 valid=pair.valid.read().astype(np.bool_),
                 flow=pair.flow.read().astype(np.float32),
-                **pair.told,
+                **pair.attributes,
             )
 
     def split_of(self, pair_id: str) -> str:
-        """The split a pair belongs to, as the index says."""
+        """The split of a pair, from the index."""
         return self._shard(pair_id).split
 
     def read_flow(self, pair_id: str) -> NDArray[np.float32]:
@@ -256,13 +260,13 @@ class ShardReader:
             InputError: No such pair in this reader's split.
             IntegrityError: The shard is missing or damaged; names it.
         """
-        with self._stored(pair_id) as pair:
+        with self._open_pair(pair_id) as pair:
             return pair.flow.read().astype(np.float32)
 
     def read_images(
         self, pair_id: str, top: int, left: int, height: int, width: int
     ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.uint8] | NDArray[np.uint16]]:
-        """`blur` and `sharp` of a window, each (height, width, 3): nothing else is read.
+        """`blur` and `sharp` of a window, each (height, width, 3); nothing else is read.
 
         Raises:
             ValueError: The window leaves the frame.
@@ -270,7 +274,7 @@ class ShardReader:
             IntegrityError: The shard is missing or damaged; names it.
         """
         window = self._window(pair_id, top, left, height, width)
-        with self._stored(pair_id) as pair:
+        with self._open_pair(pair_id) as pair:
             return pair.blur.read(window), pair.sharp.read(window)
 
     def read_window(self, pair_id: str, top: int, left: int, height: int, width: int) -> PackedPair:
@@ -282,21 +286,21 @@ class ShardReader:
             IntegrityError: The shard is missing or damaged; names it.
         """
         window = self._window(pair_id, top, left, height, width)
-        with self._stored(pair_id) as pair:
-            # One coarse pixel more on each side is all that bilinear enlargement looks at.
+        with self._open_pair(pair_id) as pair:
+            # Bilinear enlargement reads one coarse pixel more on each side.
             coarse = tuple(
                 (max(0, start // FLOW_FACTOR - 1), min(size, (stop - 1) // FLOW_FACTOR + 2))
                 for (start, stop), size in zip(window, pair.flow.shape, strict=False)
             )
             (first_row, _), (first_column, _) = coarse
-            place = (top - FLOW_FACTOR * first_row, left - FLOW_FACTOR * first_column, height, width)
+            flow_window = (top - FLOW_FACTOR * first_row, left - FLOW_FACTOR * first_column, height, width)
             return PackedPair(
                 id=pair_id,
                 blur=pair.blur.read(window),
                 sharp=pair.sharp.read(window),
                 valid=pair.valid.read(window).astype(np.bool_),
-                flow=enlarge_flow(pair.flow.read(coarse).astype(np.float32), FLOW_FACTOR, place),
-                **pair.told,
+                flow=enlarge_flow(pair.flow.read(coarse).astype(np.float32), FLOW_FACTOR, flow_window),
+                **pair.attributes,
             )
 
     def _window(self, pair_id: str, top: int, left: int, height: int, width: int) -> Window:
@@ -307,10 +311,10 @@ class ShardReader:
 
     def close(self) -> None:
         """Closes the shards this process opened; the reader can still be used and opens them again."""
-        self._open_shards.close()
+        self._cache.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_shards": copy(self._open_shards)}
+        return {**self.__dict__, "_cache": copy(self._cache)}
 
     def __enter__(self) -> Self:
         return self
@@ -325,19 +329,19 @@ class ShardReader:
         return shard
 
     @contextmanager
-    def _stored(self, pair_id: str) -> Iterator[_StoredPair]:
+    def _open_pair(self, pair_id: str) -> Iterator[_StoredPair]:
         shard = self._shard(pair_id)
-        with self._open_shards.reading(shard) as opened:
+        with self._cache.open(shard) as opened:
             pair = opened.parts.get(pair_id)
             if pair is None:
                 group = opened.file[group_name(pair_id)]
                 arrays = {key: StoredArray(group[key], opened.content) for key in _ARRAYS}
-                pair = opened.parts[pair_id] = _StoredPair(**arrays, told=_read_attributes(group))
+                pair = opened.parts[pair_id] = _StoredPair(**arrays, attributes=_read_attributes(group))
             yield pair
 
 
 def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check: bool = False) -> h5py.File:
-    """Opens one shard of format `kind` for reading after checking its size and version and, if asked to, its SHA-256.
+    """Opens one shard of format `kind` for reading and checks its size, its version and, with `check`, its SHA-256.
 
     Raises:
         IntegrityError: Missing, of another size than the index says, not HDF5, or outside the folder.
@@ -350,8 +354,8 @@ def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check:
             raise damaged_shard_error(shard.name, f"{size} bytes, the index says {shard.bytes}")
         if check and sha256_of(path) != shard.sha256:
             raise damaged_shard_error(shard.name, "its SHA-256 is not the one in the index")
-        # Finished shards never change; file locks would only get in the way on shared or read-only disks. No chunk
-        # cache: HDF5 would keep 8 MiB for every data set that was ever read, a gigabyte in no time.
+        # Finished shards never change, and file locks fail on shared or read-only disks. No chunk cache: HDF5 would
+        # keep 8 MiB for every data set ever read.
         file = h5py.File(path if isinstance(path, Path) else path.open(), "r", locking=False, rdcc_nbytes=0)
     except (OSError, ManifestError) as error:
         raise damaged_shard_error(shard.name, str(error)) from error

@@ -1,4 +1,4 @@
-"""Chunks from one HDF5 file to another as they are, neither decompressed nor compressed, and pairs outside a folder."""
+"""Reads and copies the pairs and patches of a single shard file; chunks are copied without decoding."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def copy_array(source: h5py.Dataset, target: h5py.Dataset) -> None:
-    """Fills the new, empty `target` with the chunks of `source`, in the order of their places.
+    """Fills the new, empty `target` with the chunks of `source`, in the order of their offsets, without decoding.
 
-    The order and the bytes are all that the layout of a file depends on: the same chunks give the same file, whether
-    they were compressed just now or copied.
+    The layout of a file depends on nothing but the order and the bytes of its chunks: the same chunks give the same
+    file, whether they were compressed just now or copied.
 
     Raises:
         ValueError: The two differ in type, shape, chunks or filters.
@@ -30,24 +30,24 @@ def copy_array(source: h5py.Dataset, target: h5py.Dataset) -> None:
     if source.chunks is None:
         target[...] = source[...]
         return
-    places: list[tuple[int, ...]] = []
-    source.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
-    for place in sorted(places):
-        skipped_filters, content = source.id.read_direct_chunk(place)
-        target.id.write_direct_chunk(place, content, skipped_filters)
+    offsets: list[tuple[int, ...]] = []
+    source.id.chunk_iter(lambda chunk: offsets.append(chunk.chunk_offset))
+    for offset in sorted(offsets):
+        skipped_filters, content = source.id.read_direct_chunk(offset)
+        target.id.write_direct_chunk(offset, content, skipped_filters)
 
 
 def read_reuse_keys(path: Path, ids: Collection[str]) -> dict[str, tuple[ReuseKeys, tuple[int, int]]]:
-    """What the shard at `path` keeps of those of its pairs that have marks, and their (height, width)."""
-    found = {}
+    """The fingerprints and (height, width) of those `ids` in the shard at `path` that have fingerprints."""
+    keys_and_sizes = {}
     with h5py.File(path, "r", locking=False) as file:
         for name in ids:
             group = file[group_name(name)]
-            marks = reuse_keys_of(group)
-            if marks is not None:
+            keys = reuse_keys_of(group)
+            if keys is not None:
                 height, width = group["valid"].shape
-                found[name] = (marks, (int(height), int(width)))
-    return found
+                keys_and_sizes[name] = (keys, (int(height), int(width)))
+    return keys_and_sizes
 
 
 def read_pair(path: Path, pair_id: str) -> PackedPair:

@@ -1,8 +1,8 @@
-"""Finished shards that a new plan does not want: out of the way, but at hand until the new shards are published.
+"""Shards that a new plan no longer needs, kept in `.previous/` until the new index is published.
 
-They lie in `.previous/`, named after their SHA-256, each with its note. A reader finds the old set or no index at all;
-the run after a killed one finds them again, and what the killed one had finished besides. In a store nothing is set
-aside: the chunks would have to come here and go back.
+They are named after their SHA-256, each with its note, so that their pairs can be copied. A reader finds the old set or
+no index at all; the run after a killed one finds them again. In an object store nothing is kept: copying would mean to
+download the chunks and upload them again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUPERSEDED_FOLDER = ".previous"
 
 @dataclass(frozen=True, slots=True)
 class SupersededShard:
-    """A shard that was set aside."""
+    """A shard in `.previous/`."""
 
     path: Path
     note: ShardNote
@@ -39,24 +39,26 @@ class SupersededShard:
 
 @dataclass(frozen=True, slots=True)
 class ReusablePair:
-    """A pair in a shard that was set aside, its shard's hash checked.
+    """A pair in a superseded shard whose hash was checked.
 
     Attributes:
         id: Its id.
+        path: Its shard.
+        reuse_keys: The fingerprints of its pixels and patches.
         size: (height, width) of its arrays.
     """
 
     id: str
     path: Path
-    marks: ReuseKeys
+    reuse_keys: ReuseKeys
     size: tuple[int, int]
 
 
 def move_aside(out: Location, kept: Mapping[str, ShardNote]) -> None:
-    """Takes the index back and moves every finished shard that is not `kept` into `.previous`.
+    """Removes the index and moves every finished shard that is not `kept` into `.previous/`.
 
-    Each step leaves all shards findable: the notes say what the index said before it goes, and a shard has its note at
-    its new place before it moves.
+    All shards can be found after each step: notes replace the index before it is removed, and the note of a shard is
+    written at its destination before the shard moves.
     """
     if not isinstance(out, Path):
         return
@@ -68,15 +70,15 @@ def move_aside(out: Location, kept: Mapping[str, ShardNote]) -> None:
     try:
         (out / INDEX_NAME).unlink(missing_ok=True)
         for note in leaving:
-            place = out / SUPERSEDED_FOLDER / f"{note.shard.sha256}.h5"
-            write_text(place.with_name(place.name + NOTE_SUFFIX), to_json(note))
-            os.replace(out / note.shard.name, place)
+            target = out / SUPERSEDED_FOLDER / f"{note.shard.sha256}.h5"
+            write_text(target.with_name(target.name + NOTE_SUFFIX), to_json(note))
+            os.replace(out / note.shard.name, target)
     except OSError as error:
         raise write_error(out / SUPERSEDED_FOLDER, error) from error
 
 
 def list_shards(out: Location) -> tuple[SupersededShard, ...]:
-    """The shards that were set aside."""
+    """The shards in `.previous/`."""
     if not isinstance(out, Path):
         return ()
     found = []
@@ -88,19 +90,19 @@ def list_shards(out: Location) -> tuple[SupersededShard, ...]:
 
 
 def read_reusable_pairs(shard: SupersededShard) -> tuple[ReusablePair, ...] | str:
-    """The pairs of a shard that can be taken over, once its hash is checked; or what is wrong with it."""
+    """The pairs of a shard that can be copied, after its hash was checked; or a message about its damage."""
     info = shard.note.shard
     try:
         if shard.path.stat().st_size != info.bytes or sha256_of(shard.path) != info.sha256:
             return f"{info.name}: SHA-256 differs from what was noted when it was packed"
-        told = read_reuse_keys(shard.path, info.pairs)
+        stored = read_reuse_keys(shard.path, info.pairs)
     except (OSError, KeyError, ValueError, IntegrityError) as error:
         return f"{info.name}: {error}"
-    return tuple(ReusablePair(name, shard.path, marks, size) for name, (marks, size) in told.items())
+    return tuple(ReusablePair(name, shard.path, keys, size) for name, (keys, size) in stored.items())
 
 
 def delete_all(out: Location) -> None:
-    """Removes what was set aside: the new index is there."""
+    """Removes `.previous/` with everything in it."""
     if isinstance(out, Path) and (out / SUPERSEDED_FOLDER).is_dir():
         try:
             shutil.rmtree(out / SUPERSEDED_FOLDER)

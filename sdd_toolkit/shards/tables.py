@@ -1,4 +1,4 @@
-"""The tables of shards without their pixels: the records of pairs, the columns of patches."""
+"""Reads the records of pairs and the columns of patches from shards, without pixels."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def hdf5_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """What a shard tells of a pair in few words.
+    """The attributes of a pair that tables are made of.
 
     Attributes:
         record: Its line of the manifest.
         size: (height, width) of its arrays.
-        look: Perceptual hash of its sharp frame; None in the first shards.
+        perceptual_hash: Of its sharp frame; None in the first shards.
     """
 
     record: PairRecord
     size: tuple[int, int]
-    look: str | None
+    perceptual_hash: str | None
 
 
 def read_pair_rows(folder: Location, shard: ShardInfo) -> list[PairRow]:
@@ -59,9 +59,9 @@ def read_pair_rows(folder: Location, shard: ShardInfo) -> list[PairRow]:
             for name in shard.pairs:
                 group = file[group_name(name)]
                 height, width = group["valid"].shape
-                marks = reuse_keys_of(group)
+                keys = reuse_keys_of(group)
                 record = _RECORD.validate_json(group.attrs["record"])
-                found.append(PairRow(record, (int(height), int(width)), None if marks is None else marks.look))
+                found.append(PairRow(record, (int(height), int(width)), None if keys is None else keys.perceptual_hash))
             return found
         except _READ_ERRORS as error:
             raise damaged_shard_error(shard.name, str(error)) from error

@@ -1,8 +1,8 @@
-"""Writing one shard, format 1."""
+"""Writes one shard of format 1."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -13,7 +13,7 @@ from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.arrays import create_array, write_array
 from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import ShardHeader, damaged_shard_error, header_attributes
-from sdd_toolkit.shards.schema import DTYPE, PackedPair, Patch, StoredPair, group_name
+from sdd_toolkit.shards.schema import DTYPE, REUSE_ATTRIBUTES, PackedPair, Patch, StoredPair, group_name
 from sdd_toolkit.shards.stored_patches import copy_array, open_pair
 from sdd_toolkit.storage.files import DeferredErrorFile
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.codecs import Codec
 
 _ARRAYS = ("blur", "sharp", "valid", "flow")
-_PAIR_ATTRIBUTES = ("id", "record", "box", "development", "pixels", "patching", "look")
+_PAIR_ATTRIBUTES = ("id", "record", "box", "development", *REUSE_ATTRIBUTES)
 _SCRATCH_BYTES = 1 << 24
 
 
@@ -35,8 +35,8 @@ def write_shard(
 ) -> tuple[tuple[str, ...], int]:
     """Writes one whole shard to `path` (use with `files.replacing`); equal input is equal bytes.
 
-    Pairs are taken from the iterable one at a time, so that no more than one is in memory. A `StoredPair` is copied
-    chunk by chunk; the file is the same as if its arrays had been given.
+    Pairs are taken from the iterable one at a time, so that only one is in memory. A `StoredPair` is copied chunk by
+    chunk; the file is the same as if its arrays had been given.
 
     Returns:
         The ids written and the number of patches.
@@ -76,20 +76,19 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
         if codec.direct or codec.chunk_px is None:
             write_array(_create_pair_array(group, name, array, codec), array, codec)
             continue
-        # Compressed in memory and taken over from there, as from a shard: so both ways give the same file.
+        # Compressed in memory and copied from there, as from a shard, so that both ways give the same file.
         with h5py.File("scratch", "w", driver="core", backing_store=False, block_size=_SCRATCH_BYTES) as scratch:
-            made = _create_pair_array(scratch, name, array, codec)
-            made[...] = array
-            copy_array(made, _create_pair_array(group, name, array, codec))
-    told: dict[str, object] = {"id": pair.id, "record": to_json(pair.record)}
+            compressed = _create_pair_array(scratch, name, array, codec)
+            compressed[...] = array
+            copy_array(compressed, _create_pair_array(group, name, array, codec))
+    values: dict[str, object] = {"id": pair.id, "record": to_json(pair.record)}
     if pair.box is not None:
-        told["box"] = np.array(pair.box, dtype=np.int32)
+        values["box"] = np.array(pair.box, dtype=np.int32)
     if pair.development is not None:
-        told["development"] = to_json(pair.development)
-    if pair.marks is not None:
-        told |= asdict(pair.marks)
-    for name in filter(told.__contains__, _PAIR_ATTRIBUTES):
-        group.attrs[name] = told[name]
+        values["development"] = to_json(pair.development)
+    if pair.reuse_keys is not None:
+        values |= zip(REUSE_ATTRIBUTES, astuple(pair.reuse_keys), strict=True)
+    _write_attributes(group, values)
 
 
 def _copy_pair(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None:
@@ -100,15 +99,19 @@ def _copy_pair(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None
                 copy_array(array, _create_pair_array(group, name, array, CODECS[header.codec], array.chunks))
             except (KeyError, ValueError) as error:
                 raise damaged_shard_error(pair.path.name, f"{pair.stored_id}: {error}") from error
-        told = {name: source.attrs[name] for name in _PAIR_ATTRIBUTES if name in source.attrs}
-    new = {"id": pair.id, "record": to_json(pair.record), "patching": pair.patching}
-    for name, value in {**dict.fromkeys(_PAIR_ATTRIBUTES), **told, **new}.items():
-        if value is not None:
-            group.attrs[name] = value
+        stored = {name: source.attrs[name] for name in _PAIR_ATTRIBUTES if name in source.attrs}
+    _write_attributes(group, {**stored, "id": pair.id, "record": to_json(pair.record), "patching": pair.patching})
+
+
+def _write_attributes(group: h5py.Group, values: Mapping[str, object]) -> None:
+    """Writes the attributes of a pair in their fixed order, on which the bytes of the file depend."""
+    for name in _PAIR_ATTRIBUTES:
+        if values.get(name) is not None:
+            group.attrs[name] = values[name]
 
 
 def _arrays_of(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[Any]]:
-    """The arrays of a pair by name, in the order they lie in the file."""
+    """The arrays of a pair by name, in the order of the file, their shapes and types checked."""
     height, width = pair.valid.shape
     quarter = (-(-height // FLOW_FACTOR), -(-width // FLOW_FACTOR), 2)
     dtype = DTYPE[header.encoding]
@@ -131,7 +134,7 @@ def _create_pair_array(
     """An empty data set for an array of the shape and type of `like`; `chunks` are those of a stored one."""
     edge = codec.chunk_px
     if edge is None and chunks is not None:
-        # The first shards without compression were cut into chunks, too.
+        # The first uncompressed shards had chunks, too.
         return group.create_dataset(name, shape=like.shape, dtype=like.dtype, chunks=chunks, fletcher32=True)
     if chunks is None and edge is not None:
         chunks = (*(min(edge, size) for size in like.shape[:2]), *like.shape[2:])

@@ -127,12 +127,17 @@ def test_what_looks_all_the_same_is_told_some_times_not_all() -> None:
     found = find_leaks([*train, *test])
     assert found.compared == 2000
     assert 1 <= len(found.leaks) <= 256
-    one_file = [replace(each, files=("f", each.id), look=f"{number + 1:016x}") for number, each in enumerate(train)]
-    found = find_leaks([*one_file, replace(test[0], files=("f", "g"), look="f" * 16)])
+    one_file = [
+        replace(each, files=("f", each.id), perceptual_hash=f"{number + 1:016x}") for number, each in enumerate(train)
+    ]
+    found = find_leaks([*one_file, replace(test[0], files=("f", "g"), perceptual_hash="f" * 16)])
     assert 1 <= len(found.leaks) <= 16
 
 
 def test_a_pair_without_a_hash_is_compared_by_its_files() -> None:
-    pairs = [replace(seen("a", "x", "train", 0, ("f", "g")), look=None), seen("b", "y", "test", 9, ("f", "i"))]
+    pairs = [
+        replace(seen("a", "x", "train", 0, ("f", "g")), perceptual_hash=None),
+        seen("b", "y", "test", 9, ("f", "i")),
+    ]
     found = find_leaks(pairs)
     assert (found.compared, found.unknown, len(found.leaks)) == (1, 1, 1)

@@ -30,6 +30,11 @@ LENSFUN = DevelopConfig(lens_correction=LensCorrection.LENSFUN)
 IF_KNOWN = DevelopConfig(lens_correction=LensCorrection.LENSFUN_IF_KNOWN)
 LINES_PX = np.arange(30.0, 600.0, 45.0)
 TURNED = ((1.01, 0.003, 1.3), (-0.002, 0.995, 2.4), (0.0, 0.0, 1.0))
+LINEAR16 = PackConfig(encoding=Encoding.LINEAR16, min_size_px=64)
+
+
+def linear16(**values: object) -> PackConfig:
+    return LINEAR16.model_copy(update=values)
 
 
 def as_shot(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,8 +89,8 @@ def test_lines_the_lens_bent_are_straight_again_in_both_frames(tmp_path: Path, d
     record, *paths = distorted_pair(tmp_path)
     develop = DevelopConfig(demosaic=demosaic, lens_correction=LensCorrection.LENSFUN)
     flat = replace(record, blur_meta=replace(META, exposure=replace(WIDE, f_number=None)))
-    result = good(pack_pair(flat, *paths, tmp_path, Encoding.LINEAR16, 64, develop=develop))
-    bent = good(pack_pair(flat, *paths, tmp_path, Encoding.LINEAR16, 64, develop=DevelopConfig(demosaic=demosaic)))
+    result = good(pack_pair(flat, *paths, tmp_path, LINEAR16, develop=develop))
+    bent = good(pack_pair(flat, *paths, tmp_path, LINEAR16, develop=DevelopConfig(demosaic=demosaic)))
     assert result.box is not None
     assert bent.box is not None
     step = float(develop.reduction)
@@ -102,7 +107,7 @@ def test_the_flow_is_applied_and_stored_on_the_straightened_grid(tmp_path: Path)
     record, *paths = distorted_pair(tmp_path, flow_px=(3.0, -2.0))
     record = replace(record, blur_meta=replace(META, exposure=replace(WIDE, f_number=None)))
     plain, flowed = (
-        good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, warp_by=warp_by, develop=LENSFUN))
+        good(pack_pair(record, *paths, tmp_path, linear16(warp=warp_by), develop=LENSFUN))
         for warp_by in (Warp.HOMOGRAPHY, Warp.HOMOGRAPHY_FLOW)
     )
     assert plain.box is not None
@@ -135,7 +140,7 @@ def vignetted_pair(folder: Path) -> tuple[PairRecord, Path, Path]:
 
 def test_vignetted_flat_fields_are_flat_again_each_by_its_own_opening(tmp_path: Path) -> None:
     record, *paths = vignetted_pair(tmp_path)
-    result = good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, develop=LENSFUN))
+    result = good(pack_pair(record, *paths, tmp_path, LINEAR16, develop=LENSFUN))
     for codes in (result.blur, result.sharp):
         np.testing.assert_allclose(decode(codes, Encoding.LINEAR16), 0.5, rtol=0.005)
     assert result.development is not None
@@ -145,9 +150,7 @@ def test_vignetted_flat_fields_are_flat_again_each_by_its_own_opening(tmp_path: 
 def test_a_measured_falloff_is_not_corrected_twice(tmp_path: Path) -> None:
     record, _, sharp = vignetted_pair(tmp_path)
     # What alignment would measure between two frames at f/11: nothing. Both get the sharp frame's correction.
-    result = good(
-        pack_pair(record, sharp, sharp, tmp_path, Encoding.LINEAR16, 64, brightness=Brightness.FULL, develop=LENSFUN)
-    )
+    result = good(pack_pair(record, sharp, sharp, tmp_path, linear16(brightness=Brightness.FULL), develop=LENSFUN))
     np.testing.assert_allclose(decode(result.blur, Encoding.LINEAR16), 0.5, rtol=0.005)
     assert result.development is not None
     assert result.development.blur.vignetting_by == 11.0
@@ -160,7 +163,7 @@ def test_an_unknown_lens_is_an_error_or_left_alone_as_configured(tmp_path: Path)
         find_correction(unknown, SIZE, LENSFUN)
     assert find_correction(unknown, SIZE, IF_KNOWN) is None
     plain, kept = (
-        good(pack_pair(unknown, *paths, tmp_path, Encoding.SRGB8, 64, develop=each))
+        good(pack_pair(unknown, *paths, tmp_path, PackConfig(encoding=Encoding.SRGB8, min_size_px=64), develop=each))
         for each in (DevelopConfig(), IF_KNOWN)
     )
     np.testing.assert_array_equal(kept.blur, plain.blur)

@@ -16,7 +16,7 @@ def ids(listing: Listing) -> list[tuple[str, str, str | None]]:
 
 
 def left(listing: Listing) -> dict[str, str]:
-    return {entry.path: f"{entry.reason} {entry.detail}".strip() for entry in listing.left}
+    return {entry.path: f"{entry.reason} {entry.detail}".strip() for entry in listing.unpaired}
 
 
 def test_dpdd_pairs_by_order_where_camera_names_differ_and_reports_its_views(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_dpdd_pairs_by_order_where_camera_names_differ_and_reports_its_views(tmp
         ("train", "train_c/source/1P0A0013.png", "train_c/target/1P0A0012.png"),
     ]
     assert [pair.split for pair in listing.pairs] == ["train", "train", "val", "val", "test", "test"]
-    assert len(listing.left) == 12
+    assert len(listing.unpaired) == 12
     assert left(listing)["val_r/source/1P0A0031_R.png"].startswith("unsupported a dual-pixel view")
 
 
@@ -65,7 +65,7 @@ def test_every_refocused_frame_of_lfdof_belongs_to_its_light_field(tmp_path: Pat
     assert ids(listing)[0] == ("IMG_1275_ap1_00", "IMG_1275", "train")
     assert len(listing.pairs) == 6
     assert {pair.sharp for pair in listing.pairs if pair.split == "test"} == {"test_data/ground_truth/IMG_2000.png"}
-    assert listing.left == ()
+    assert listing.unpaired == ()
 
 
 def test_realbokeh_is_turned_round_and_keeps_its_f_numbers(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_realbokeh_is_turned_round_and_keeps_its_f_numbers(tmp_path: Path) -> No
     assert (first.id, first.scene, first.split, first.f_number) == ("test-1_f2.0", "test-1", "test", 2.0)
     assert (first.blur, first.sharp) == ("test/gt/1/1_f2.0.png", "test/in/1_f22.png")
     assert len(listing.pairs) == 12
-    assert listing.left == ()
+    assert listing.unpaired == ()
 
 
 @pytest.mark.parametrize(

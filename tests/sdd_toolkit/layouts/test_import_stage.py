@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,11 +14,12 @@ from sdd_toolkit.cards.stage import write_card as card
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.layouts.import_stage import MANIFEST, import_as_manifest, import_dataset
-from sdd_toolkit.layouts.shard_tasks import ImportedFrames, build, plan_import
+from sdd_toolkit.layouts.import_stage import MANIFEST, ImportConfig, import_as_manifest, import_dataset
+from sdd_toolkit.layouts.shard_tasks import ImportedFrames, plan_import
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline.manifest import read_manifest
 from sdd_toolkit.records import Reason
+from sdd_toolkit.shards.building import build_shard
 from sdd_toolkit.shards.index import FailedPair, read_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
@@ -102,7 +104,7 @@ def test_opaque_alpha_grey_palettes_and_jpeg_keep_their_values(tmp_path: Path) -
     write_values(folder / "blur/grey.png", colours[..., 0])
     for role in ("blur", "gt"):
         cv2.imwrite(str(folder / role / "lossy.jpg"), colours)
-    import_dataset(folder, tmp_path / "shards", CONFIG, blur="blur", sharp="gt")
+    import_dataset(folder, tmp_path / "shards", CONFIG, ImportConfig(blur="blur", sharp="gt"))
     with ShardReader(tmp_path / "shards") as reader:
         np.testing.assert_array_equal(reader.read("alpha").blur, colours)
         np.testing.assert_array_equal(reader.read("grey").blur, np.repeat(colours[..., :1], 3, axis=2))
@@ -124,7 +126,7 @@ def test_two_folders_are_shared_out_by_the_configuration(tmp_path: Path) -> None
     for number in range(10):
         for role in ("a", "b"):
             layout_trees.picture(tmp_path / "set" / role / f"{number}.png")
-    import_dataset(tmp_path / "set", tmp_path / "shards", CONFIG, blur="a", sharp="b")
+    import_dataset(tmp_path / "set", tmp_path / "shards", CONFIG, ImportConfig(blur="a", sharp="b"))
     splits = read_index(tmp_path / "shards").splits
     assert {split: len(scenes) for split, scenes in splits.items()} == {"train": 7, "val": 1, "test": 2}
 
@@ -182,7 +184,9 @@ def test_nothing_is_written_among_the_files_that_are_read(tmp_path: Path) -> Non
 
 def test_a_folder_that_is_no_export_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no export"):
-        import_dataset(layout_trees.realdof(tmp_path / "set"), tmp_path / "shards", CONFIG, layout="exported")
+        import_dataset(
+            layout_trees.realdof(tmp_path / "set"), tmp_path / "shards", CONFIG, ImportConfig(layout="exported")
+        )
 
 
 def test_a_pair_that_kills_its_worker_is_left_out_with_that_reason(tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_a_pair_that_kills_its_worker_is_left_out_with_that_reason(tmp_path: Pat
         record = reader.record("IMG_2000_ap1_00")
     entry = ImportedFrames(record, "test", record.blur, record.sharp, 8)
     (task,) = plan_import(frames, tmp_path / "one", [entry], {"IMG_2000": "test"}, CONFIG, Encoding.SRGB8)
-    note = build(task.without((FailedPair("IMG_2000_ap1_00", Reason.WORKER_DIED),)))
+    note = build_shard(replace(task, lost=(FailedPair("IMG_2000_ap1_00", Reason.WORKER_DIED),))).note
     assert [(failure.id, failure.reason) for failure in note.failed] == [("IMG_2000_ap1_00", Reason.WORKER_DIED)]
     assert note.shard.pairs == ()
 

@@ -8,7 +8,7 @@ import pytest
 
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
-from sdd_toolkit.shards.patch_layout import PatchReader
+from sdd_toolkit.shards.patch_reader import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.command_line import sdd_in_process
 from tests.support.small_dataset import filtered_manifest

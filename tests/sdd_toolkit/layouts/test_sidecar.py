@@ -81,7 +81,7 @@ def test_any_facts_of_a_realbokeh_scene_are_read_or_told(tmp_path: Path, facts: 
     (tmp_path / "train/metadata/1.json").write_text(json.dumps(facts))
     _, listing = survey_folder(tmp_path, "realbokeh")
     assert len(listing.pairs) == 10
-    assert "train/gt/1/1_f2.0.png" in {entry.path for entry in listing.left}
+    assert "train/gt/1/1_f2.0.png" in {entry.path for entry in listing.unpaired}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "sdd-export", "version": 2}', "[" * 99999])

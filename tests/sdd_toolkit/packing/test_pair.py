@@ -11,7 +11,9 @@ from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.imaging.geometry import project
-from sdd_toolkit.packing.pair import crop_box, pack_pair
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.pair import pack_pair
+from sdd_toolkit.packing.pair_geometry import crop_box
 from sdd_toolkit.raw.development import Demosaic, DevelopConfig
 from sdd_toolkit.records import Alignment, PairRecord, Reason
 from sdd_toolkit.shards.index import Brightness, FailedPair, Warp
@@ -20,13 +22,24 @@ from tests.support.dng_files import scene_rgb, write_dng
 from tests.support.small_dataset import SIZE, alignment, pair, texture
 
 SHIFT = ((1.0, 0.0, 8.0), (0.0, 1.0, 4.0), (0.0, 0.0, 1.0))
+LINEAR16 = PackConfig(encoding=Encoding.LINEAR16, min_size_px=64)
+
+
+def linear16(**values: object) -> PackConfig:
+    return LINEAR16.model_copy(update=values)
 
 
 def packed(
     folder: Path, found: Alignment, encoding: Encoding = Encoding.SRGB8, min_size_px: int = 64
 ) -> PackedPair | FailedPair:
     record = pair(folder, "p", "s", seed=3, found=found)
-    return pack_pair(record, folder / "p_blur.png", folder / "p_sharp.png", folder, encoding, min_size_px)
+    return pack_pair(
+        record,
+        folder / "p_blur.png",
+        folder / "p_sharp.png",
+        folder,
+        PackConfig(encoding=encoding, min_size_px=min_size_px),
+    )
 
 
 def good(result: PackedPair | FailedPair) -> PackedPair:
@@ -109,7 +122,13 @@ def test_frames_of_another_size_than_aligned_are_a_mismatch(tmp_path: Path) -> N
 def test_a_frame_that_cannot_be_decoded_is_unreadable(tmp_path: Path) -> None:
     record = pair(tmp_path, "p", "s", seed=3)
     (tmp_path / "p_blur.png").write_bytes(b"no image")
-    result = pack_pair(record, tmp_path / "p_blur.png", tmp_path / "p_sharp.png", tmp_path, Encoding.SRGB8, 64)
+    result = pack_pair(
+        record,
+        tmp_path / "p_blur.png",
+        tmp_path / "p_sharp.png",
+        tmp_path,
+        PackConfig(encoding=Encoding.SRGB8, min_size_px=64),
+    )
     assert bad(result)[0] is Reason.UNREADABLE
 
 
@@ -177,7 +196,7 @@ INNER = (16, 16, 404, 296)
 
 def packed_parallax(folder: Path, warp_by: Warp, confidence: int = 255, **more: np.ndarray) -> PackedPair:
     record, blur, sharp = parallax_pair(folder, confidence, **more)
-    return good(pack_pair(record, blur, sharp, folder, Encoding.LINEAR16, 64, warp_by=warp_by))
+    return good(pack_pair(record, blur, sharp, folder, linear16(warp=warp_by)))
 
 
 def apart(result: PackedPair) -> float:
@@ -221,9 +240,7 @@ def test_the_radial_term_is_applied(tmp_path: Path) -> None:
     record, blur, sharp = parallax_pair(tmp_path)
     assert record.alignment is not None
     bent = replace(record, alignment=replace(record.alignment, radial=0.01))
-    straight, moved = (
-        good(pack_pair(each, blur, sharp, tmp_path, Encoding.LINEAR16, 64)).blur for each in (record, bent)
-    )
+    straight, moved = (good(pack_pair(each, blur, sharp, tmp_path, LINEAR16)).blur for each in (record, bent))
     y, x = (SIZE[0] - 1) / 2 - 16, (SIZE[1] - 1) / 2 - 16
     gap = np.abs(straight.astype(int) - moved.astype(int)).max(axis=2)
     assert gap[int(y), int(x)] < 100
@@ -236,9 +253,7 @@ def test_the_whole_photometric_model_is_applied_once(tmp_path: Path) -> None:
     record = pair(tmp_path, "p", "s", seed=3, found=found)
     paths = tmp_path / "p_blur.png", tmp_path / "p_sharp.png"
     gain, full = (
-        decode(
-            good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, brightness=each)).blur, Encoding.LINEAR16
-        )
+        decode(good(pack_pair(record, *paths, tmp_path, linear16(brightness=each))).blur, Encoding.LINEAR16)
         for each in (Brightness.GAIN, Brightness.FULL)
     )
     y, x = np.mgrid[8:300, 8:408].astype(np.float64)
@@ -258,7 +273,7 @@ HALF = DevelopConfig(demosaic=Demosaic.HALF)
 def test_a_pair_packed_at_half_size_is_the_binned_pair_moved_by_half_the_shift(tmp_path: Path) -> None:
     record = pair(tmp_path, "p", "s", seed=3, found=alignment(SHIFT, box=(17, 12, 416, 307)))
     paths = tmp_path / "p_blur.png", tmp_path / "p_sharp.png"
-    result = good(pack_pair(record, *paths, tmp_path, Encoding.LINEAR16, 64, develop=HALF))
+    result = good(pack_pair(record, *paths, tmp_path, LINEAR16, develop=HALF))
     # 17 … 416 holds the half-size pixels 9 … 207, 12 … 307 holds 6 … 152; then multiples of 4.
     assert result.box == (12, 8, 208, 152)
     blurred, sharp = (bin_2x2(decode(cv2.imread(str(path))[..., ::-1], Encoding.SRGB8)) for path in paths)
@@ -274,7 +289,7 @@ def test_a_pair_packed_at_half_size_is_the_binned_pair_moved_by_half_the_shift(t
 def test_homography_radial_term_and_flow_fit_at_half_size_too(tmp_path: Path, warp_by: Warp) -> None:
     record, blur, sharp = parallax_pair(tmp_path)
     full, half = (
-        good(pack_pair(record, blur, sharp, tmp_path, Encoding.LINEAR16, 64, warp_by=warp_by, develop=develop))
+        good(pack_pair(record, blur, sharp, tmp_path, linear16(warp=warp_by), develop=develop))
         for develop in (DevelopConfig(), HALF)
     )
     assert full.box is not None
@@ -304,7 +319,9 @@ def test_a_raw_pair_of_two_balances_and_black_levels_is_packed_in_one_tone(tmp_p
     blur = write_dng(tmp_path / "blur.dng", light / 2, black_dn=(300, 800, 500, 100), neutral=(0.8, 1.0, 0.4))
     record = pair(tmp_path, "p", "s", seed=3, found=alignment(gain=2.0))
     develop = DevelopConfig(demosaic=demosaic)
-    result = good(pack_pair(record, blur, sharp, tmp_path, Encoding.SRGB16, 64, develop=develop))
+    result = good(
+        pack_pair(record, blur, sharp, tmp_path, PackConfig(encoding=Encoding.SRGB16, min_size_px=64), develop=develop)
+    )
     gap = np.abs(result.blur.astype(int) - result.sharp.astype(int))
     assert gap.mean() < 65535 * 0.0005
     assert gap.max() < 65535 * 0.004

@@ -7,7 +7,7 @@ import pytest
 
 from sdd_toolkit.audit.verify import verify_shards
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.shards.patch_layout import PatchReader
+from sdd_toolkit.shards.patch_reader import PatchReader
 from sdd_toolkit.shards.reader import ShardReader
 from tests.golden_shards.content import golden_pair, golden_patches
 from tests.support.paths import ROOT

@@ -13,7 +13,8 @@ from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.shards.codecs import Profile
-from sdd_toolkit.shards.patch_layout import PatchReader, read_patch_index, write_patches
+from sdd_toolkit.shards.patch_reader import PatchReader, read_patch_index
+from sdd_toolkit.shards.patch_writer import write_patches
 from sdd_toolkit.shards.reader import ShardReader
 from tests.support.small_dataset import contents, filtered_manifest
 

@@ -17,9 +17,9 @@ from sdd_toolkit.shards.index import ShardHeader
 from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, StoredPair
 from sdd_toolkit.shards.stored_patches import read_pair, read_patches, read_reuse_keys
 from sdd_toolkit.shards.writer import write_shard
-from tests.sdd_toolkit.shards.test_shards import assert_equal, random_pair
+from tests.support.small_shards import assert_equal, random_pair
 
-MARKS = ReuseKeys("p" * 32, "q" * 16, "0123456789abcdef")
+KEYS = ReuseKeys("p" * 32, "q" * 16, "0123456789abcdef")
 
 
 def written(path: Path, header: ShardHeader, pairs: Sequence[PackedPair | StoredPair]) -> bytes:
@@ -39,13 +39,13 @@ def test_a_shard_of_copied_pairs_is_the_same_file_as_one_of_fresh_pairs(
     folder = tmp_path_factory.mktemp("copying")
     header = ShardHeader("train", encoding, 32, codec)
     fresh = [
-        replace(random_pair(f"pair-{number}", *size, encoding), marks=MARKS, box=(0, 4, 8, 12))
+        replace(random_pair(f"pair-{number}", *size, encoding), reuse_keys=KEYS, box=(0, 4, 8, 12))
         for number, size in enumerate(sizes)
     ]
     written(folder / "first.h5", header, fresh)
     written(folder / "other.h5", replace(header, split="val"), fresh[::-1])
     copied = [
-        StoredPair(pair.id, pair.record, folder / name, pair.id, MARKS.patching)
+        StoredPair(pair.id, pair.record, folder / name, pair.id, KEYS.patching)
         for pair, name in zip(fresh, ["first.h5", "other.h5"] * 2, strict=False)
     ]
     assert written(folder / "copied.h5", header, copied) == written(folder / "fresh.h5", header, fresh)
@@ -53,14 +53,14 @@ def test_a_shard_of_copied_pairs_is_the_same_file_as_one_of_fresh_pairs(
 
 def test_a_copied_pair_takes_its_new_name_and_record_and_keeps_the_rest(tmp_path: Path) -> None:
     header = ShardHeader("train", Encoding.SRGB8, 32)
-    old = replace(random_pair("old", 300, 280), marks=MARKS, box=(0, 0, 280, 300))
+    old = replace(random_pair("old", 300, 280), reuse_keys=KEYS, box=(0, 0, 280, 300))
     written(tmp_path / "a.h5", header, [old])
     record = replace(old.record, id="new", scene="elsewhere")
     written(tmp_path / "b.h5", header, [StoredPair("new", record, tmp_path / "a.h5", "old", "other")])
     found = read_pair(tmp_path / "b.h5", "new")
     assert_equal(found, replace(old, id="new", record=record))
-    assert (found.box, found.marks) == (old.box, replace(MARKS, patching="other"))
-    assert read_reuse_keys(tmp_path / "b.h5", ["new"]) == {"new": (found.marks, (300, 280))}
+    assert (found.box, found.reuse_keys) == (old.box, replace(KEYS, patching="other"))
+    assert read_reuse_keys(tmp_path / "b.h5", ["new"]) == {"new": (found.reuse_keys, (300, 280))}
 
 
 def test_a_pair_of_the_first_shards_has_no_marks_and_can_be_copied_all_the_same(tmp_path: Path) -> None:
