@@ -26,7 +26,7 @@ from sdd_toolkit.cards import stage as cards
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts import export_stage, import_stage
-from sdd_toolkit.packing.stage import PackConfig
+from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.records import ShardInfo
 from sdd_toolkit.shards.index import TRANSFER, Index, ShardHeader, write_index
 from sdd_toolkit.shards.reader import ShardReader

@@ -38,7 +38,7 @@ SECTIONS = {
     "fuse": "alignment.fusion.stage:FuseConfig",
     "align": "alignment.config:AlignConfig",
     "filter": "sdd_toolkit.quality.criteria:FilterConfig",
-    "pack": "sdd_toolkit.packing.stage:PackConfig",
+    "pack": "sdd_toolkit.packing.config:PackConfig",
     "card": "sdd_toolkit.cards.config:CardConfig",
     "report": "sdd_toolkit.report.stage:ReportConfig",
     "build": "sdd_toolkit.pipeline.dataset_folder:BuildConfig",

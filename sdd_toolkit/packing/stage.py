@@ -86,11 +86,7 @@ def pack_dataset(
     )
     if not written.pair_count:
         discard_set(out)
-        first = written.failed[0]
-        raise InputError(
-            f"none of the {len(kept)} kept pairs could be packed; {first.id}: {first.reason.value} {first.detail}",
-            hint="are the source files where the manifest says?",
-        )
+        raise _nothing_packed(written)
     publish_set(out, _index(written, kept, manifest.parent, splits, config, develop))
     return Report(
         stage="pack",
@@ -123,6 +119,14 @@ def _kept_records(source: Manifest, manifest: Path, out: Location) -> tuple[Pair
             hint="`sdd report` shows what spoke against every pair and file",
         )
     return kept
+
+
+def _nothing_packed(written: WrittenShards) -> InputError:
+    failed, first = len(written.failed), written.failed[0]
+    return InputError(
+        f"none of the {failed} kept pairs could be packed; {first.id}: {first.reason.value} {first.detail}",
+        hint="are the source files where the manifest says?",
+    )
 
 
 def _plan_tasks(

@@ -1,4 +1,4 @@
-"""The stages that make a set of sets that are there: `split`, `merge`, `subset`. Chunks are copied, never decoded."""
+"""Creates a packed data set from existing ones (`sdd split`, `merge`, `subset`); chunks are copied, never decoded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sdd_toolkit.audit.leakage import warn_of_leakage
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.measurement_table import TEXT_COLUMNS, build_table
-from sdd_toolkit.packing.splits import SPLITS, assign_splits
+from sdd_toolkit.packing.splits import assign_splits, scenes_by_split
 from sdd_toolkit.pipeline.manifest import is_file_name, to_json
 from sdd_toolkit.rearranging.conditions import matching_rows
-from sdd_toolkit.rearranging.writing import Member, write_rearranged
+from sdd_toolkit.rearranging.writing import Member, RearrangedSet, write_rearranged
 from sdd_toolkit.records import Report, Step
 from sdd_toolkit.shards.index import INDEX_NAME, Index
 from sdd_toolkit.shards.reader import ShardReader
@@ -41,7 +41,14 @@ ALIASES = {"blur_gain": "sharpness_gain", "f_number": "blur_f_number"}
 
 @dataclass(frozen=True, slots=True)
 class _PackedSet:
-    """A set that is there: its index, the start of that file's SHA-256, its pairs as they lie in it."""
+    """An existing set.
+
+    Attributes:
+        folder: Its folder.
+        index: Its index.
+        sha256: The first 16 digits of the SHA-256 of `index.json`.
+        members: Its pairs, in reading order.
+    """
 
     folder: Path
     index: Index
@@ -58,16 +65,17 @@ def split_dataset(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Shares the scenes of a set out anew.
+    """Divides the scenes of a set anew among the splits.
 
     A pair that changes its split gets the patches of its new one; the others keep theirs.
 
     Args:
         shards: Folder of the set.
         out: Folder of the new set.
-        config: `split` says who goes where; `train_overlap` and `min_valid_fraction` must be those of packing.
+        config: Section `[pack]`: `split` and `pairs_per_shard`; `train_overlap` and `min_valid_fraction` must be those
+            that the set was packed with.
         executor: See `sdd_toolkit.execution.executor`.
-        overwrite: Whether another set in `out` may go.
+        overwrite: Whether another set in `out` is replaced.
         track: Shows progress.
 
     Raises:
@@ -84,13 +92,12 @@ def split_dataset(
     members = [_move_to_split(member, splits[member.pair.record.scene], config) for member in source.members]
     index = replace(
         source.index,
-        splits={name: tuple(sorted(scene for scene in splits if splits[scene] == name)) for name in SPLITS},
+        splits=scenes_by_split(splits),
         history=(*source.index.history, f"split anew, of {_describe(source)}"),
     )
     members = [_with_step(member, step) for member in members]
-    return _write(
-        "split", members, {}, out, index, config.pairs_per_shard, started, executor, overwrite=overwrite, track=track
-    )
+    new = RearrangedSet("split", members, index)
+    return _write(new, out, config.pairs_per_shard, started, executor=executor, overwrite=overwrite, track=track)
 
 
 def merge_datasets(
@@ -103,15 +110,15 @@ def merge_datasets(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Makes one set of several. A scene that is in two of them is one scene, and must be in one split.
+    """Joins several sets. A scene that occurs in two of them is one scene, and must be in one split.
 
     Args:
         sources: Folders of the sets.
         out: Folder of the new set.
-        prefixes: One for each set, put before the ids and scenes of its pairs; none: they stay as they are.
+        prefixes: One for each set, put before the ids and scenes of its pairs; empty: they stay as they are.
         pairs_per_shard: Pairs in one HDF5 file.
         executor: See `sdd_toolkit.execution.executor`.
-        overwrite: Whether another set in `out` may go.
+        overwrite: Whether another set in `out` is replaced.
         track: Shows progress.
 
     Raises:
@@ -128,13 +135,24 @@ def merge_datasets(
     for other in sets[1:]:
         _check_compatible(sets[0], other)
     sets = [_add_prefix(each, prefix) for each, prefix in zip(sets, prefixes or [""] * len(sets), strict=True)]
-    counts = Counter(member.pair.id for each in sets for member in each.members)
-    twice = sorted(name for name, count in counts.items() if count > 1)
-    if twice:
-        what = f"{len(twice)} ids are in more than one of the sets, the first is {twice[0]!r}"
+    _check_ids_differ(sets)
+    settings = _fingerprint(list(prefixes))
+    members = [_with_step(member, _step("merge", settings, each)) for each in sets for member in each.members]
+    new = RearrangedSet("merge", members, _merge_indexes(sets))
+    return _write(new, out, pairs_per_shard, started, executor=executor, overwrite=overwrite, track=track)
+
+
+def _check_ids_differ(sets: Sequence[_PackedSet]) -> None:
+    counts = Counter(member.id for each in sets for member in each.members)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        what = f"{len(repeated)} ids are in more than one of the sets, the first is {repeated[0]!r}"
         raise InputError(what, hint="tell them apart with one --prefix for each set")
+
+
+def _merge_indexes(sets: Sequence[_PackedSet]) -> Index:
     indexes = [each.index for each in sets]
-    index = replace(
+    return replace(
         indexes[0],
         name=" + ".join(dict.fromkeys(each.name for each in indexes)),
         config=_fingerprint([each.config for each in indexes]),
@@ -146,11 +164,6 @@ def merge_datasets(
             *dict.fromkeys(line for each in indexes for line in each.history),
             f"merged, of {' and '.join(map(_describe, sets))}",
         ),
-    )
-    settings = _fingerprint(list(prefixes))
-    members = [_with_step(member, _step("merge", settings, each)) for each in sets for member in each.members]
-    return _write(
-        "merge", members, {}, out, index, pairs_per_shard, started, executor, overwrite=overwrite, track=track
     )
 
 
@@ -164,15 +177,15 @@ def subset_dataset(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Takes those pairs of a set that fulfil a condition. Splits stay as they are.
+    """Selects the pairs of a set that fulfil a condition; splits stay as they are.
 
     Args:
         shards: Folder of the set.
         out: Folder of the new set.
-        where: Condition on the columns of `columns`, see `where.matching`.
+        where: Condition on the columns of `columns`, see `conditions.matching_rows`.
         pairs_per_shard: Pairs in one HDF5 file.
         executor: See `sdd_toolkit.execution.executor`.
-        overwrite: Whether another set in `out` may go.
+        overwrite: Whether another set in `out` is replaced.
         track: Shows progress.
 
     Raises:
@@ -181,12 +194,12 @@ def subset_dataset(
     """
     started = time.monotonic()
     source = _read_set(shards, out)
-    chosen = matching_rows(where, columns(source.members))
-    if not chosen.any():
-        what = f"none of the {len(chosen)} pairs of {shards} fulfils {where!r}"
+    selected = matching_rows(where, columns(source.members))
+    if not selected.any():
+        what = f"none of the {len(selected)} pairs of {shards} fulfils {where!r}"
         raise InputError(what, hint="`sdd report` shows how the columns are spread")
     step = _step("subset", _fingerprint(where), source)
-    members = [_with_step(member, step) for member, wanted in zip(source.members, chosen, strict=True) if wanted]
+    members = [_with_step(member, step) for member, keep in zip(source.members, selected, strict=True) if keep]
     scenes = {member.pair.record.scene for member in members}
     index = replace(
         source.index,
@@ -194,22 +207,21 @@ def subset_dataset(
         failed=(),
         history=(*source.index.history, f"subset where {where}, of {_describe(source)}"),
     )
-    left_out = {"not_selected": len(chosen) - len(members)} if len(members) < len(chosen) else {}
-    return _write(
-        "subset", members, left_out, out, index, pairs_per_shard, started, executor, overwrite=overwrite, track=track
-    )
+    left_out = {"not_selected": len(selected) - len(members)} if len(members) < len(selected) else {}
+    new = RearrangedSet("subset", members, index, left_out)
+    return _write(new, out, pairs_per_shard, started, executor=executor, overwrite=overwrite, track=track)
 
 
 def columns(members: Sequence[Member]) -> dict[str, Values]:
-    """The columns a condition may name: those of `measurement_table.build_table`, `split`, `camera` and short names."""
+    """The columns of a condition: those of `measurement_table.build_table`, `split`, `camera` and short names."""
     frame = build_table(member.pair.record for member in members)
-    found: dict[str, Values] = {
+    measured: dict[str, Values] = {
         name: np.array(list(frame[name]), dtype=np.str_) if name in TEXT_COLUMNS else frame[name].to_numpy()
         for name in frame.columns
     }
     cameras = [camera_name(make, model) for make, model in zip(frame["make"], frame["model"], strict=True)]
-    more = {"split": np.array([member.split for member in members]), "camera": np.array(cameras)}
-    return {**found, **more, **{short: found[name] for short, name in ALIASES.items()}}
+    added: dict[str, Values] = {"split": np.array([member.split for member in members]), "camera": np.array(cameras)}
+    return {**measured, **added, **{short: measured[name] for short, name in ALIASES.items()}}
 
 
 def _read_set(folder: Path, out: Path) -> _PackedSet:
@@ -226,17 +238,17 @@ def _read_set(folder: Path, out: Path) -> _PackedSet:
     return _PackedSet(folder, reader.index, sha256_of(folder / INDEX_NAME)[:16], tuple(members))
 
 
-def _move_to_split(member: Member, to: str, config: PackConfig) -> Member:
-    if to == member.split:
+def _move_to_split(member: Member, split: str, config: PackConfig) -> Member:
+    if split == member.split:
         return member
-    before, after = config.patching(member.split), config.patching(to)
+    before, after = config.patching(member.split), config.patching(split)
     if member.pair.patching not in (None, before.fingerprint()):
         raise ConfigError(
             f"the patches of {member.pair.id!r} were not chosen with train_overlap = {config.train_overlap:g} and "
             f"min_valid_fraction = {config.min_valid_fraction:g}",
             hint="give the --config that the set was packed with",
         )
-    return Member(replace(member.pair, patching=after.fingerprint()), member.source, to, after)
+    return Member(replace(member.pair, patching=after.fingerprint()), member.source, split, after)
 
 
 def _add_prefix(source: _PackedSet, prefix: str) -> _PackedSet:
@@ -268,23 +280,23 @@ def _check_compatible(first: _PackedSet, other: _PackedSet) -> None:
 
 
 def _merge_versions(sets: Sequence[dict[str, str]]) -> dict[str, str]:
-    """The libraries of several sets; where they differ, every version."""
+    """The versions of the libraries of several sets; all versions where they differ."""
     names = sorted({name for each in sets for name in each}, key=str.lower)
     return {name: ", ".join(dict.fromkeys(each[name] for each in sets if name in each)) for name in names}
 
 
 def _merge_splits(sets: Sequence[_PackedSet]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, Path]] = {}
+    split_of: dict[str, tuple[str, Path]] = {}
     for each in sets:
         for name, scenes in each.index.splits.items():
             for scene in scenes:
-                before, folder = found.setdefault(scene, (name, each.folder))
-                if before != name:
+                split, folder = split_of.setdefault(scene, (name, each.folder))
+                if split != name:
                     raise InputError(
-                        f"the scene {scene!r} is in {before} of {folder} and in {name} of {each.folder}",
+                        f"the scene {scene!r} is in {split} of {folder} and in {name} of {each.folder}",
                         hint="`sdd split` one of them like the other, or give one --prefix for each set",
                     )
-    return {name: tuple(sorted(scene for scene in found if found[scene][0] == name)) for name in SPLITS}
+    return scenes_by_split({scene: split for scene, (split, _) in split_of.items()})
 
 
 def _step(stage: str, settings: str, source: _PackedSet) -> Step:
@@ -305,30 +317,26 @@ def _describe(source: _PackedSet) -> str:
 
 
 def _write(
-    stage: str,
-    members: Sequence[Member],
-    left_out: dict[str, int],
+    new: RearrangedSet,
     out: Path,
-    index: Index,
     pairs_per_shard: int,
     started: float,
-    executor: str,
     *,
+    executor: str,
     overwrite: bool,
     track: Track,
 ) -> Report:
-    index = replace(index, toolkit=__version__)
-    skipped = write_rearranged(
-        stage, members, out, index, pairs_per_shard, executor=executor, overwrite=overwrite, track=track
-    )
+    new = replace(new, index=replace(new.index, toolkit=__version__))
+    skipped = write_rearranged(new, out, pairs_per_shard, executor=executor, overwrite=overwrite, track=track)
     warn_of_leakage(out)
+    copied = len(new.members) - skipped
     return Report(
-        stage=stage,
-        total=len(members) + sum(left_out.values()),
-        done=len(members) - skipped,
+        stage=new.stage,
+        total=len(new.members) + sum(new.left_out.values()),
+        done=copied,
         skipped=skipped,
-        rejected=left_out,
+        rejected=dict(new.left_out),
         seconds=time.monotonic() - started,
         outputs=(str(out / INDEX_NAME),),
-        copied=len(members) - skipped,
+        copied=copied,
     )

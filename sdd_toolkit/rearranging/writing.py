@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -75,24 +75,31 @@ class _SourceShard:
     shard: ShardInfo
 
 
+@dataclass(frozen=True, slots=True)
+class RearrangedSet:
+    """A set made of other sets, to be written.
+
+    Attributes:
+        stage: Name of the stage that makes it.
+        members: Its pairs, in any order.
+        index: Its index without `shards` and `plans`.
+        left_out: Number of pairs that it leaves out, by reason.
+    """
+
+    stage: str
+    members: Sequence[Member]
+    index: Index
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
 def write_rearranged(
-    stage: str,
-    members: Sequence[Member],
-    out: Path,
-    index: Index,
-    pairs_per_shard: int,
-    *,
-    executor: str,
-    overwrite: bool,
-    track: Track,
+    new: RearrangedSet, out: Path, pairs_per_shard: int, *, executor: str, overwrite: bool, track: Track
 ) -> int:
-    """Writes the members' shards into `out`, then `index` completed by them.
+    """Writes the shards of a new set into `out`, then its index.
 
     Args:
-        stage: Name of the stage, for the progress.
-        members: The pairs, in any order.
-        out: Folder of the new set.
-        index: The new index without `shards` and `plans`.
+        new: The new set.
+        out: Its folder.
         pairs_per_shard: Pairs in one file.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Whether another set in `out` is replaced.
@@ -106,13 +113,13 @@ def write_rearranged(
         IntegrityError: A source shard is missing or damaged; names it.
     """
     workers_of(executor)
-    tasks = _plan_tasks(members, out, index, pairs_per_shard)
+    tasks = _plan_tasks(new.members, out, new.index, pairs_per_shard)
     planned = {task.name: task.fingerprint for task in tasks}
     if not overwrite and any(planned.get(note.shard.name) != note.plan for note in finished_shards(out)):
         raise InputError(f"{out} holds another data set", hint="give another --out, or --overwrite")
     prepare = partial(_with_intact_sources, executor=executor)
     written = write_shards(
-        out, tasks, stage=stage, executor=executor, overwrite=overwrite, track=track, prepare=prepare
+        out, tasks, stage=new.stage, executor=executor, overwrite=overwrite, track=track, prepare=prepare
     )
     if written.failed:
         lost = ", ".join(failure.id for failure in written.failed)
@@ -120,7 +127,7 @@ def write_rearranged(
             f"the worker that copies {lost} died",
             hint="run the same again with fewer workers, e.g. --executor local:1",
         )
-    publish_set(out, replace(index, shards=written.shards, plans=planned))
+    publish_set(out, replace(new.index, shards=written.shards, plans=planned))
     return written.skipped
 
 

@@ -33,7 +33,7 @@ from sdd_toolkit.shards.index import (
 from sdd_toolkit.shards.patch_reader import PATCH_FORMAT, PatchIndex, PatchReader, read_patch_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, Patch
-from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_text, write_error
+from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_error, write_text
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from sdd_toolkit.frames.reading import read_mosaic
 from sdd_toolkit.frames.writing import encode_image
 from sdd_toolkit.imaging import residual_flow
 from sdd_toolkit.metadata import exif, exif_block
-from sdd_toolkit.packing import stage as pack
+from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline import manifest, stage_runner
 from sdd_toolkit.pipeline.dataset_folder import BuildConfig
 from sdd_toolkit.quality.criteria import FilterConfig
@@ -81,7 +81,7 @@ def sections_of(path: Path) -> None:
         (alignment.fusion.stage.FuseConfig, "fuse"),
         (alignment.config.AlignConfig, "align"),
         (FilterConfig, "filter"),
-        (pack.PackConfig, "pack"),
+        (PackConfig, "pack"),
         (CardConfig, "card"),
         (report.ReportConfig, "report"),
         (capture.virtual.config.SimulateConfig, "simulate"),

@@ -16,7 +16,7 @@ from sdd_toolkit.layouts.catalogue import survey_folder
 from sdd_toolkit.layouts.export_stage import export_dataset as export
 from sdd_toolkit.layouts.import_stage import import_dataset as bring_in
 from sdd_toolkit.layouts.sidecar import read_marker
-from sdd_toolkit.packing.stage import PackConfig
+from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
 from tests.support import layout_trees
 from tests.support.small_dataset import filtered_manifest

@@ -188,12 +188,13 @@ def test_between_two_sets_there_is_no_index_and_every_shard_is_at_hand(folder: P
 KILLED = """
 import sys
 from pathlib import Path
-from sdd_toolkit.packing.stage import run
+from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.packing.config import PackConfig
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     print("ready", flush=True)
-    run(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=128, pairs_per_shard=int(sys.argv[2])))
+    config = PackConfig(patch_size=128, pairs_per_shard=int(sys.argv[2]))
+    pack_dataset(folder / "filtered.jsonl", folder / "shards", config)
 """
 
 

@@ -320,12 +320,12 @@ def test_an_out_folder_that_is_a_file_is_an_input_error(folder: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from sdd_toolkit.packing.stage import run
+from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.packing.config import PackConfig
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     print("ready", flush=True)
-    run(folder / "filtered.jsonl", folder / "killed", PackConfig(patch_size=128, pairs_per_shard=1))
+    pack_dataset(folder / "filtered.jsonl", folder / "killed", PackConfig(patch_size=128, pairs_per_shard=1))
 """
 
 
@@ -373,13 +373,13 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.packing.stage import run
+from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.packing.config import PackConfig
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 folder = Path(sys.argv[1])
 try:
-    run(folder / "filtered.jsonl", folder / "full", PackConfig(patch_size=128, pairs_per_shard=2))
+    pack_dataset(folder / "filtered.jsonl", folder / "full", PackConfig(patch_size=128, pairs_per_shard=2))
 except InputError as error:
     print(error.what)
 """

@@ -18,7 +18,8 @@ from sdd_toolkit.audit import verify
 from sdd_toolkit.cards import stage as cards
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.errors import InputError, IntegrityError, ManifestError, MissingExtraError
-from sdd_toolkit.packing.stage import PackConfig, pack_dataset
+from sdd_toolkit.packing.config import PackConfig
+from sdd_toolkit.packing.stage import pack_dataset
 from sdd_toolkit.pipeline.manifest import read_manifest, write_manifest
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
