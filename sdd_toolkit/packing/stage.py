@@ -88,16 +88,7 @@ def pack_dataset(
         discard_set(out)
         raise _nothing_packed(written)
     publish_set(out, _index(written, kept, manifest.parent, splits, config, develop))
-    return Report(
-        stage="pack",
-        total=len(kept),
-        done=written.pair_count - written.skipped,
-        skipped=written.skipped,
-        rejected=dict(sorted(Counter(failure.reason.value for failure in written.failed).items())),
-        seconds=time.monotonic() - started,
-        outputs=(str(out / INDEX_NAME),),
-        copied=written.copied,
-    )
+    return _report(written, len(kept), started, out)
 
 
 def _kept_records(source: Manifest, manifest: Path, out: Location) -> tuple[PairRecord, ...]:
@@ -119,6 +110,19 @@ def _kept_records(source: Manifest, manifest: Path, out: Location) -> tuple[Pair
             hint="`sdd report` shows what spoke against every pair and file",
         )
     return kept
+
+
+def _report(written: WrittenShards, kept: int, started: float, out: Location) -> Report:
+    return Report(
+        stage="pack",
+        total=kept,
+        done=written.pair_count - written.skipped,
+        skipped=written.skipped,
+        rejected=dict(sorted(Counter(failure.reason.value for failure in written.failed).items())),
+        seconds=time.monotonic() - started,
+        outputs=(str(out / INDEX_NAME),),
+        copied=written.copied,
+    )
 
 
 def _nothing_packed(written: WrittenShards) -> InputError:
