@@ -1,4 +1,4 @@
-"""What can be set about alignment. Lengths are pixels of the frames that are registered (half size in the stage)."""
+"""Section `[align]` of the configuration; lengths are pixels of the registered frames (half size in the stage)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sdd_toolkit.config import Section
 
 
 class AlignConfig(Section):
-    """The `[align]` section of `sdd.toml`."""
+    """Section `[align]`: search ranges of the registration and the limits of an accepted alignment."""
 
     max_radius_px: float = Field(default=24.0, ge=1.0, le=64.0)
     """Largest disc radius that blur matching tries."""
@@ -18,11 +18,11 @@ class AlignConfig(Section):
     max_rotation_deg: float = Field(default=3.0, ge=0.0, le=10.0)
     """Largest rotation between the frames that the first search covers, either way."""
     working_megapixels: float = Field(default=2.6, ge=0.05)
-    """Larger frames are registered on 2x2 means."""
+    """Frames with more pixels are registered on 2x2 means."""
     precise_px: float = Field(default=0.015, ge=0.0)
-    """`sdd align` looks at no finer level once its own estimate of the corner error is below this; 0: always does."""
+    """`sdd align` stops at the pyramid level whose estimated corner error is below this; 0: at the finest level."""
     radial: bool = False
-    """Also fit a radial term (breathing with distortion); it is used where the evidence asks for it."""
+    """Also fit a radial term (breathing with distortion); it is used where the evidence supports it."""
     min_textured_tiles: int = Field(default=12, ge=4)
     """Fewer textured tiles than this: `no_texture`."""
     min_ncc: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -32,6 +32,6 @@ class AlignConfig(Section):
     max_parallax_px: float = Field(default=4.0, gt=0.0)
     """Median residual displacement beyond which no single homography fits: `parallax`."""
     explained_shift_px: float = Field(default=3.0, ge=0.0)
-    """Residual displacement that still counts as explained when looking for moving objects."""
+    """Largest residual displacement that counts as explained in the search for moving objects."""
     breathing: tuple[LensBreathing, ...] = ()
-    """What is known of the lenses: the zoom to expect of a pair. `--breathing` fills it from `sdd breathing`'s file."""
+    """Breathing models of the lenses, which predict the zoom of a pair; `--breathing` reads them from a file."""

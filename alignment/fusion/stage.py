@@ -45,7 +45,7 @@ LEFT_OUT = "left_out.csv"
 
 
 class FuseConfig(Section):
-    """Section `[fuse]`: the focal stacks to fuse. Their frames are registered as `[align]` says."""
+    """Section `[fuse]`: the focal stacks to fuse. The registration of their frames is set in `[align]`."""
 
     min_frames: int = Field(
         default=3,

@@ -1,6 +1,6 @@
 """Croissant metadata (mlcommons.org/croissant, 1.0): every file with its hash, and the table of pairs as a record set.
 
-Written with json alone; mlcroissant only checks it, in the tests.
+It is written as plain JSON; the tests validate it with mlcroissant.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _CONTEXT = {
     "examples": {"@id": "cr:examples", "@type": "@json"},
     **{name: f"cr:{name}" for name in _CROISSANT_TERMS},
 }
-_INDEX_TEXT = "the index of the shards: splits, scenes, hashes, what could not be packed, configurations"
+_INDEX_TEXT = "the index of the shards: splits, scenes, hashes, pairs that could not be packed, configurations"
 
 
 def croissant_files(index: Index, index_bytes: bytes, frame: pd.DataFrame, config: CardConfig) -> dict[str, str]:
-    """The texts of `pairs.csv` and `croissant.json`.
+    """The texts of `pairs.csv` and `croissant.json` by file name.
 
     Args:
-        index: Of the data set.
-        index_bytes: Its file.
+        index: Index of the data set.
+        index_bytes: Content of its file.
         frame: Its pairs, see `index_table.pairs_frame`.
-        config: What only the makers know.
+        config: Section `[card]`.
     """
     pairs = pairs_to_csv(frame)
     content = build_metadata(index, index_bytes, frame, pairs.encode(), config)
@@ -61,7 +61,7 @@ def croissant_files(index: Index, index_bytes: bytes, frame: pd.DataFrame, confi
 def build_metadata(
     index: Index, index_bytes: bytes, frame: pd.DataFrame, pairs_bytes: bytes, config: CardConfig
 ) -> dict[str, Any]:
-    """The content of `croissant.json`; see `files_of`."""
+    """The content of `croissant.json`; arguments as of `croissant_files`."""
     title = config.name or index.name
     files = [
         _file(PAIRS_FILE, "text/csv", hashlib.sha256(pairs_bytes).hexdigest(), len(pairs_bytes), "one row a pair"),
@@ -73,22 +73,22 @@ def build_metadata(
             for shard in index.shards
         ),
     ]
-    said = {
+    descriptions = {
         "license": config.license,
         "url": config.url,
         "version": config.version,
         "datePublished": config.published,
         "citeAs": config.citation or _citation(title, config.authors),
     }
-    people = [{"@type": "sc:Person", "name": name} for name in config.authors]
+    creators = [{"@type": "sc:Person", "name": name} for name in config.authors]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         "name": title,
         "description": config.description or f"{len(frame)} pairs of an out-of-focus and a sharp photograph.",
-        **{key: value for key, value in said.items() if value},
-        **({"creator": people} if people else {}),
+        **{key: value for key, value in descriptions.items() if value},
+        **({"creator": creators} if creators else {}),
         "distribution": files,
         "recordSet": [
             {
@@ -107,28 +107,28 @@ def _citation(title: str, authors: Sequence[str]) -> str:
     return f"{', '.join(authors)}: {title}" if authors else title
 
 
-def _file(name: str, kind: str, sha256: str, size: int, what: str) -> dict[str, Any]:
+def _file(name: str, media_type: str, sha256: str, size: int, description: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
         "@id": name,
         "name": name,
-        "description": what,
+        "description": description,
         "contentUrl": name,
         "contentSize": f"{size} B",
-        "encodingFormat": kind,
+        "encodingFormat": media_type,
         "sha256": sha256,
     }
 
 
 def _field(name: str, frame: pd.DataFrame) -> dict[str, Any]:
     if name in NUMBER_COLUMNS:
-        kind = "sc:Float"
+        data_type = "sc:Float"
     else:
-        kind = {"int64": "sc:Integer", "bool": "sc:Boolean"}.get(str(frame[name].dtype), "sc:Text")
+        data_type = {"int64": "sc:Integer", "bool": "sc:Boolean"}.get(str(frame[name].dtype), "sc:Text")
     return {
         "@type": "cr:Field",
         "@id": f"pairs/{name}",
         "name": name,
-        "dataType": kind,
+        "dataType": data_type,
         "source": {"fileObject": {"@id": PAIRS_FILE}, "extract": {"column": name}},
     }

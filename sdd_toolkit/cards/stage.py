@@ -1,4 +1,4 @@
-"""The stage that writes the data card: `README.md` beside the index, in the form Hugging Face reads."""
+"""The card stage: writes `README.md` beside the index, in the form of the Hugging Face Hub, and Croissant metadata."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$]|^[-+=#])")
 
 @dataclass(frozen=True, slots=True)
 class SplitFacts:
-    """One row of the table of splits."""
+    """A row of the table of splits."""
 
     name: str
     hub_name: str
@@ -79,19 +79,19 @@ class SplitFacts:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Everything the template shows.
+    """The content of the template.
 
     Attributes:
         exposures: (quantity, blurred frames, sharp frames).
-        misalignment: (quantity, spread of its absolute value over the packed pairs).
+        misalignment: (quantity, quantiles of its absolute value over the packed pairs).
         thresholds: (key, value, meaning); empty if not known.
-        rejected_pairs: (reason, meaning, count) of the manifest's pairs; None without a manifest.
-        rejected_files: The same of files that formed no pair; None without a list of them.
+        rejected_pairs: (reason, meaning, count) of the pairs of the manifest; None without a manifest.
+        rejected_files: (reason, meaning, count) of files that are in no pair; None without a list of them.
         steps: Every stage, version and configuration the packed pairs went through, with the number of pairs.
         sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
-        fused: How many packed pairs have an all-in-focus fusion as their sharp frame.
-        imported: How many packed pairs were imported as they were, without alignment.
-        leakage: What looks alike in different splits.
+        fused: Number of packed pairs whose sharp frame is an all-in-focus fusion.
+        imported: Number of packed pairs that were imported unchanged, without alignment.
+        leakage: Near duplicates in different splits.
     """
 
     config: CardConfig
@@ -122,26 +122,26 @@ def write_card(
 
     Args:
         shards: Folder with `index.json`.
-        config: What only its makers know.
-        manifest: The packed manifest, for rejections; `filtered.jsonl` in the parent folder on disk if there is one.
-        thresholds: Of the filter; the `config.json` beside the manifest if not given.
+        config: Section `[card]`.
+        manifest: The packed manifest, for rejections; by default `filtered.jsonl` in the parent folder on disk.
+        thresholds: Thresholds of the filter; by default those in `config.json` beside the manifest.
 
     Raises:
-        InputError: No index, no such manifest, or the card cannot be written.
+        InputError: There is no index or no such manifest, or the card cannot be written.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
     if manifest is None and isinstance(shards, Path):
-        usual = shards.parent / "filtered.jsonl"
-        manifest = usual if usual.is_file() else None
+        default = shards.parent / "filtered.jsonl"
+        manifest = default if default.is_file() else None
     index = read_index(shards)
     rows = [(shard.split, row) for shard in index.shards for row in read_pair_rows(shards, shard)]
     records, sizes = tuple(row.record for _, row in rows), [row.size for _, row in rows]
     frame = build_table(records)
-    found = leakage.find_leaks([leakage.hash_pair(row.record, split, row.perceptual_hash) for split, row in rows])
+    leaks = leakage.find_leaks([leakage.hash_pair(row.record, split, row.perceptual_hash) for split, row in rows])
     if thresholds is None and manifest is not None:
         thresholds = _recorded_thresholds(manifest)
-    card = gather_facts(index, records, frame, sizes, config, manifest, thresholds, found)
+    card = gather_facts(index, records, frame, sizes, config, manifest, thresholds, leaks)
     files = croissant.croissant_files(
         index, (shards / INDEX_NAME).read_bytes(), pairs_frame(index, records, sizes, frame), config
     )
@@ -159,7 +159,7 @@ def write_card(
 
 
 def remove_card(shards: Location) -> None:
-    """Removes the card and what goes with it from a folder that holds no data set any more."""
+    """Removes the card, the Croissant metadata and the table from a folder that no longer holds a data set."""
     if (shards / INDEX_NAME).is_file():
         return
     for name in (CARD_NAME, PAIRS_FILE, CROISSANT_FILE):
@@ -175,9 +175,20 @@ def gather_facts(
     config: CardConfig,
     manifest: Path | None,
     thresholds: FilterConfig | None,
-    found: Leakage,
+    leaks: Leakage,
 ) -> Card:
-    """The facts of a data set for the template; see `Card`. `frame` is the table of `records`."""
+    """Gathers the facts of a data set for the template.
+
+    Args:
+        index: Index of the data set.
+        records: Its packed pairs.
+        frame: `measurement_table.build_table` of `records`.
+        sizes: (height, width) of each pair.
+        config: Section `[card]`.
+        manifest: The packed manifest, if there is one.
+        thresholds: Thresholds of the filter, if known.
+        leaks: Near duplicates in different splits.
+    """
     listed = None if manifest is None else manifest.parent / "rejected_files.csv"
     return Card(
         config=config,
@@ -201,7 +212,7 @@ def gather_facts(
         toolkit=__version__,
         fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
         imported=sum(record.alignment is None for record in records),
-        leakage=found,
+        leakage=leaks,
     )
 
 
@@ -221,13 +232,13 @@ def render_card(card: Card) -> str:
 
 
 def yaml_text(value: object) -> str:
-    """`value` as a double-quoted YAML scalar, whatever it holds."""
+    """Quotes any value as a double-quoted YAML scalar."""
     quoted = json.dumps(str(value), ensure_ascii=False)
     return "".join(char if char.isprintable() else _escape(char) for char in quoted)
 
 
 def markdown_text(value: object) -> str:
-    """`value` on one line of Markdown, without any effect on what is around it."""
+    """Escapes any value as one line of Markdown text without markup."""
     line = " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
     escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", escaped)
@@ -239,7 +250,7 @@ def _escape(char: str) -> str:
 
 
 def _steps_without_inputs(record: PairRecord) -> Iterable[Step]:
-    # What a step's inputs hash to differs from pair to pair; stage, version and configuration do not.
+    # The hash of a step's inputs differs from pair to pair; stage, version and configuration do not.
     return (Step(step.stage, step.version, step.config, inputs="") for step in record.history)
 
 

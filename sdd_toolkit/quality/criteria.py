@@ -1,4 +1,4 @@
-"""Rules: measured facts and thresholds in, one verdict out. The first rule that fails names the reason."""
+"""The rules of `sdd filter`: thresholds on the measured quality of a pair, and the verdict that follows."""
 
 from __future__ import annotations
 
@@ -47,10 +47,26 @@ class FilterConfig(Section):
 
 
 def judge(quality: Quality, alignment: Alignment | None, config: FilterConfig) -> Verdict:
-    """Keep, or the first failing rule's reason with the number that failed it.
+    """Judges a pair by the first rule that it fails.
 
-    Faults of a single frame come first: a black frame cannot be aligned either, but black is what is wrong with
-    it. Then whether the two belong together, then how well.
+    Faults of a single frame come first: a black frame cannot be aligned either, but its fault is that it is black. Then
+    come rules on whether the two frames belong together, then on how well they match.
+
+    Args:
+        quality: The measures of the pair.
+        alignment: Its registration; None if it was never aligned.
+        config: Thresholds.
+
+    Returns:
+        Keep, or the reason of the first failing rule with the value that failed it.
+
+    Example:
+        >>> from sdd_toolkit.quality.criteria import FilterConfig, judge
+        >>> from sdd_toolkit.records import Quality
+        >>> dark = Quality(3.0, 0.9, 0.0, 0.5, 0.1, 0.1, 0.0, blur_level=0.002, sharp_level=0.3, texture_fraction=0.9)
+        >>> verdict = judge(dark, None, FilterConfig())
+        >>> verdict.keep, verdict.reason.value, verdict.detail
+        (False, 'black_frame', "blurred frame's bright parts 0.0020 < 0.01")
     """
     for reason, detail in _failures(quality, alignment, config):
         return Verdict(keep=False, reason=reason, detail=detail)
@@ -73,7 +89,7 @@ def _frame_failures(quality: Quality, config: FilterConfig) -> Iterator[tuple[Re
             yield Reason.BLACK_FRAME, f"{name} frame's bright parts {level:.4f} < {config.min_level}"
     if quality.clipped_fraction > config.max_clipped_fraction:
         yield Reason.CLIPPED, f"{quality.clipped_fraction:.1%} saturated > {config.max_clipped_fraction:.1%}"
-    # Without texture there is nothing to judge the acuity by.
+    # Without texture acuity has no meaning.
     textured = quality.texture_fraction >= config.min_texture_fraction
     swapped = quality.blur_acuity >= config.swapped_acuity
     if textured and quality.sharp_acuity < config.min_sharp_acuity and not swapped:
@@ -88,7 +104,7 @@ def _pair_failures(quality: Quality, alignment: Alignment, config: FilterConfig)
         yield Reason.LOW_TEXTURE, f"{quality.texture_fraction:.1%} textured < {config.min_texture_fraction:.1%}"
     if abs(quality.exposure_ev) > config.max_exposure_ev:
         yield Reason.EXPOSURE_MISMATCH, f"{quality.exposure_ev:+.2f} EV beyond ±{config.max_exposure_ev}"
-    # The median is deaf to a moving object: if it is large, the frame as a whole does not fit.
+    # The median ignores a moving object; a large median means that the whole frame is misaligned.
     if alignment.residual_px > config.max_residual_px:
         yield Reason.MISALIGNED, f"median residual {alignment.residual_px:.2f} px > {config.max_residual_px}"
     if alignment.unexplained_fraction > config.max_unexplained_fraction:

@@ -1,8 +1,8 @@
-"""Measures on the two half-size frames of a pair: arrays in, facts out. Thresholds live in `select.py`.
+"""Sharpness and exposure measures of the two half-size frames of a pair; their thresholds are in `criteria`.
 
 Detail is measured on the square root of linear luminance, where shot noise has nearly the same strength at
-every brightness, in two bands: *fine* (finer than a Gaussian of 1 px) and *medium* (between 1 and 4 px). What
-noise alone would put into a band is subtracted; it is estimated from the frame itself.
+every brightness, in two bands: *fine* (finer than a Gaussian of 1 px) and *medium* (between 1 and 4 px). The energy of
+noise alone, estimated from the frame itself, is subtracted from each band.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FINE_SIGMA_PX = 1.0
 MEDIUM_SIGMA_PX = 4.0
 # Halving and doubling an image spread it by variances of 1/4 and 3/4 px².
 _MEDIUM_SIGMA_HALF_PX = ((MEDIUM_SIGMA_PX**2 - FINE_SIGMA_PX**2 - 1.0) / 4.0) ** 0.5
-# As far as the wide Gaussian reaches: the mirror at the border is that of the full size.
+# Reach of the wide Gaussian: the border is mirrored as at full size.
 _PAD_PX = 16
-# As far as both Gaussians reach together, even: rows halve in the same pairs whichever row is the first.
+# Reach of both Gaussians together; even, so that rows are halved in the same pairs whichever row is the first.
 _REACH_PX = 28
-# Rows at a time, whole tiles and even: few enough to stay in a core's cache.
+# Rows at a time, an even number of whole tiles: few enough to stay in the cache of a core.
 _BAND_ROWS = 8 * TILE_PX
 BRIGHT_PERCENTILE = 99.5
 _SURELY_BELOW_PERCENTILE = 98.0
@@ -45,7 +45,14 @@ _CRISP_PERCENTILE = 80.0
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """Per-tile detail energy of one frame (variance of a band, noise removed) and the noise in each band."""
+    """Detail energy of a frame: variance of a band, noise subtracted.
+
+    Attributes:
+        fine: (rows, columns) energy of each tile in the fine band.
+        medium: (rows, columns) energy of each tile in the medium band.
+        fine_noise: Energy of noise alone in the fine band.
+        medium_noise: Energy of noise alone in the medium band.
+    """
 
     fine: NDArray[np.float64]
     medium: NDArray[np.float64]
@@ -54,7 +61,7 @@ class Detail:
 
 
 def measure_pair(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment | None) -> Quality:
-    """All measures of one pair; arguments as of `measure`."""
+    """Measures the quality of a pair of half-size frames, see `measure_quality`."""
     clipped = max(np.count_nonzero(frame.clipped) / frame.clipped.size for frame in (blur, sharp))
     return measure_quality(blur.rgb, sharp.rgb, clipped, alignment)
 
@@ -65,13 +72,26 @@ def measure_quality(
     clipped_fraction: float,
     alignment: Alignment | None,
 ) -> Quality:
-    """All measures of one pair.
+    """Measures the quality of a pair.
 
     Args:
         blur: (h, w, 3) half-size linear camera RGB of the blurred frame.
-        sharp: (h, w, 3) the same of the sharp frame.
-        clipped_fraction: Share of saturated pixels, the worse frame.
-        alignment: The pair's registration in full-size pixels; None or a failed one compares in place.
+        sharp: (h, w, 3) the sharp frame, likewise.
+        clipped_fraction: Share of saturated pixels in the frame that has more of them.
+        alignment: The pair's registration in full-size pixels; without one, or with a failed one, pixels are compared
+            at the same position.
+
+    Example:
+        A checkered frame, and the same frame blurred and at half the brightness:
+
+        >>> import cv2
+        >>> import numpy as np
+        >>> from sdd_toolkit.quality.sharpness import measure_quality
+        >>> cells = np.random.default_rng(0).uniform(0.1, 0.9, (64, 96)).astype(np.float32)
+        >>> sharp = cells.repeat(2, 0).repeat(2, 1)[..., None].repeat(3, 2)
+        >>> quality = measure_quality(cv2.GaussianBlur(sharp, (0, 0), 3.0) / 2, sharp, 0.0, None)
+        >>> quality.sharpness_gain > 3, quality.sharper_fraction, round(quality.exposure_ev)
+        (True, 1.0, 1)
     """
     light = [luminance(frame) for frame in (blur, sharp)]
     levels = [bright_level(plane) for plane in light]
@@ -93,21 +113,21 @@ def measure_quality(
 
 
 def bright_level(light: NDArray[np.float32]) -> float:
-    """The `BRIGHT_PERCENTILE` of an (h, w) brightness, looked for among its brightest pixels."""
-    place = (light.size - 1) * BRIGHT_PERCENTILE / 100
+    """The `BRIGHT_PERCENTILE` of an (h, w) luminance, computed from its brightest pixels only."""
+    rank = (light.size - 1) * BRIGHT_PERCENTILE / 100
     bright = light[light >= np.percentile(light[::4, ::4], _SURELY_BELOW_PERCENTILE)]
-    if bright.size < light.size - place + 1:
+    if bright.size < light.size - rank + 1:
         bright = light.reshape(-1)
-    return float(np.percentile(bright, 100 * (place - (light.size - bright.size)) / max(bright.size - 1, 1)))
+    return float(np.percentile(bright, 100 * (rank - (light.size - bright.size)) / max(bright.size - 1, 1)))
 
 
 def measure_detail(frame: NDArray[np.float32]) -> Detail:
-    """Detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band."""
+    """Measures the detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band."""
     return _measure_light_detail(luminance(frame))
 
 
 def _measure_light_detail(light: NDArray[np.float32]) -> Detail:
-    """`detail` of an (h, w) brightness."""
+    """`measure_detail` of an (h, w) luminance."""
     tone = np.clip(light, np.float32(0), np.float32(np.inf))
     np.sqrt(tone, out=tone)
     variance = noise_variance(tone)
@@ -126,7 +146,7 @@ def _measure_light_detail(light: NDArray[np.float32]) -> Detail:
 
 
 def _smooth_twice(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """An (h, w) image blurred by the Gaussians that bound the bands; the wide one at half size, where it is cheap."""
+    """An (h, w) image blurred by the two Gaussians that bound the bands; the wide one is computed at half size."""
     soft = cv2.GaussianBlur(tone, (0, 0), FINE_SIGMA_PX)
     height, width = tone.shape
     pad = _PAD_PX
@@ -138,7 +158,11 @@ def _smooth_twice(tone: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 
 
 def relative_detail(frame: NDArray[np.float32]) -> float:
-    """Mean energy of an (h, w, 3) linear frame's fine detail, noise removed, over its mean brightness; 0 if tiny."""
+    """Mean energy of the fine detail of an (h, w, 3) linear frame relative to its mean brightness.
+
+    Returns:
+        0 for a frame smaller than a tile or without light.
+    """
     if min(frame.shape[:2]) < TILE_PX:
         return 0.0
     level = float(luminance(frame).mean())
@@ -146,12 +170,12 @@ def relative_detail(frame: NDArray[np.float32]) -> float:
 
 
 def fine_band_noise(tone: NDArray[np.float32]) -> float:
-    """What the noise of an (h, w) image adds to its energy in the fine band."""
+    """Energy of the noise of an (h, w) image in the fine band."""
     return noise_variance(tone) * _BAND_GAIN[0]
 
 
 def acuity(frame: Detail) -> float:
-    """Fine-to-medium energy ratio of the crispest fifth of the textured tiles; 0 without texture.
+    """Ratio of fine to medium energy in the crispest fifth of the textured tiles; 0 without texture.
 
     About 0.3 … 1 for a frame in focus at half size and below 0.05 beyond a circle of confusion of 2 px there.
     """
@@ -162,12 +186,12 @@ def acuity(frame: Detail) -> float:
 
 
 def texture_threshold(frame: Detail) -> float:
-    """Medium-band energy from which a tile counts as textured."""
+    """Energy in the medium band above which a tile counts as textured."""
     return _TEXTURE_OVER_NOISE * frame.medium_noise + _TEXTURE_FLOOR
 
 
 def _compare_detail(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    # A tile is judged where either frame holds texture; noise keeps the ratio from exploding.
+    # A tile counts if either frame holds texture; noise bounds the ratio.
     textured = (crisp.medium > texture_threshold(crisp)) | (blurred.medium > texture_threshold(blurred))
     floor = 0.25 * (blurred.fine_noise + crisp.fine_noise) + 1e-7
     ratio = np.sqrt((crisp.fine[textured] + floor) / (blurred.fine[textured] + floor))
@@ -177,7 +201,7 @@ def _compare_detail(blurred: Detail, crisp: Detail) -> tuple[NDArray[np.float64]
 def _on_common_grid(
     blur: NDArray[np.float32], sharp: NDArray[np.float32], alignment: Alignment | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """The (h, w) light of the two frames on one grid at one brightness, and log2 of the gain between them."""
+    """(h, w) luminance of both frames on one grid at one brightness, and log2 of the gain between them."""
     if alignment is None or alignment.failure is not None:
         height, width = min(blur.shape[0], sharp.shape[0]), min(blur.shape[1], sharp.shape[1])
         medians = [max(float(np.median(light)), 1e-6) for light in (blur, sharp)]
@@ -195,12 +219,12 @@ def _tile_means(image: NDArray[np.float32]) -> NDArray[np.float64]:
     rows, columns = image.shape[0] // TILE_PX, image.shape[1] // TILE_PX
     if not rows or not columns:
         return np.zeros((rows, columns))
-    cut = image[: rows * TILE_PX, : columns * TILE_PX]
-    return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float64)
+    whole = image[: rows * TILE_PX, : columns * TILE_PX]
+    return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float64)
 
 
 def _noise_gain_of_bands() -> tuple[float, float]:
-    """How much of unit white-noise variance passes the fine and the medium band."""
+    """Share of white-noise variance that passes the fine and the medium band."""
     fine = medium = 0.0
     for row, column in ((32, 32), (32, 33), (33, 32), (33, 33)):
         impulse = np.zeros((66, 66), dtype=np.float32)

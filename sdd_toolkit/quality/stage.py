@@ -1,4 +1,4 @@
-"""The filter stage: measures every aligned pair on half-size frames and judges it. Keeps all, with reasons."""
+"""The filter stage: measures every pair on half-size frames and judges it; all pairs stay, with their verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.records import PairRecord, Quality, Report
 
 STAGE = "filter"
-# Without two readable frames there is nothing to measure: these verdicts of earlier stages stand.
+# Verdicts of earlier stages on pairs without two readable frames, which cannot be measured, are final.
 _FINAL = (Reason.UNREADABLE, Reason.CHANGED, Reason.WORKER_DIED, Reason.TIMED_OUT)
 
 
@@ -38,12 +38,20 @@ def filter_pairs(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Writes `out/filtered.jsonl`: every pair of `manifest` with its `Quality` and `Verdict`.
+    """Writes `out/filtered.jsonl`: every pair of a manifest with its `Quality` and `Verdict`.
 
-    `sdd align` measures too, while it has the frames. Where its measurements, or those of an earlier run that differs
-    in nothing but thresholds, are of these files, this alignment and these hot pixels, they are judged and no
-    photograph is opened. So a file that changed since is not noticed here; `sdd ingest` does, and `sdd pack` before it
-    develops one. `overwrite` measures all anew.
+    `sdd align` measures quality too, while it has the frames. Its measurements, or those of an earlier run with other
+    thresholds, are reused without opening a photograph if they are of the same files, alignment and hot pixels. So a
+    file that changed since is not noticed here; `sdd ingest` notices it, and `sdd pack` before development.
+
+    Args:
+        manifest: `aligned.jsonl` of `sdd align`.
+        out: Folder for `filtered.jsonl`.
+        config: Section `[filter]`.
+        develop: Section `[develop]`: whether hot pixels are repaired before measuring.
+        executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Measure every pair again.
+        track: Shows progress.
 
     Raises:
         ManifestError: `manifest` cannot be read.
@@ -55,7 +63,7 @@ def filter_pairs(
 
 
 class _FilterStage(PairStage[FilterConfig]):
-    """Judges by measurements that exist, where they are those that it would make."""
+    """Judges by existing measurements where a new one would give the same."""
 
     def __init__(self, config: FilterConfig, hot_pixels: HotPixelMap) -> None:
         super().__init__(STAGE, config, partial(measure_and_judge, hot_pixels=hot_pixels))
@@ -72,12 +80,12 @@ class _FilterStage(PairStage[FilterConfig]):
 
 
 def measure_and_judge(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixelMap()) -> PairRecord:  # noqa: B008 frozen
-    """Measures and judges one pair, its hot and dead pixels repaired."""
+    """Measures and judges one pair, with hot and dead pixels repaired."""
     record = job.record
     if record.verdict is not None and record.verdict.reason in _FINAL:
         return record
-    if problem := describe_change(job):
-        return reject(record, Reason.CHANGED, problem)
+    if change := describe_change(job):
+        return reject(record, Reason.CHANGED, change)
     try:
         files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
         blur, sharp = (read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
@@ -88,7 +96,7 @@ def measure_and_judge(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixel
 
 
 def rejudge(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> PairRecord | None:
-    """`record` under the thresholds of `config` by what was measured of it before; None if that was nothing."""
+    """Judges a pair by the measurements of an earlier run; None if there are none."""
     unmeasured = earlier.verdict is not None and earlier.verdict.reason in _FINAL
     if earlier.quality is None or unmeasured:
         return None
@@ -96,7 +104,7 @@ def rejudge(record: PairRecord, earlier: PairRecord, config: FilterConfig) -> Pa
 
 
 def judge_from_record(record: PairRecord, config: FilterConfig, hot_pixels: HotPixelMap) -> PairRecord | None:
-    """`record` judged by what it says was measured; None if that was of anything else than `examine` would open."""
+    """Judges a pair by the measurements in its record; None if they are not of its present files and hot pixels."""
     if record.verdict is not None and record.verdict.reason in _FINAL:
         return record
     if record.quality is None or record.measured != measurement_fingerprint(record, hot_pixels.inputs(record)):
@@ -104,8 +112,8 @@ def judge_from_record(record: PairRecord, config: FilterConfig, hot_pixels: HotP
     return _with_verdict(record, record.quality, record.measured, config)
 
 
-def _with_verdict(record: PairRecord, facts: Quality, measured: str | None, config: FilterConfig) -> PairRecord:
-    record = replace(record, quality=facts, measured=measured)
+def _with_verdict(record: PairRecord, quality: Quality, measured: str | None, config: FilterConfig) -> PairRecord:
+    record = replace(record, quality=quality, measured=measured)
     if record.alignment is None and record.verdict is not None:
         return record
-    return replace(record, verdict=judge(facts, record.alignment, config))
+    return replace(record, verdict=judge(quality, record.alignment, config))

@@ -1,7 +1,6 @@
-"""The alignment check of the report: where it shows best, and the red-cyan overlays of that window. Pure.
+"""The alignment check of the report: the window that shows misalignment best, and its red-cyan overlays.
 
-A window is (top, left, height, width). Windows and homographies are in pixels of half-size frames, or of a box cut out
-of these.
+A window is (top, left, height, width). Windows and homographies are in pixels of half-size frames, or of a box of them.
 """
 
 from __future__ import annotations
@@ -36,11 +35,17 @@ def overlay(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> NDArray[np.
 def draw_overlays(
     before: NDArray[np.uint8], after: NDArray[np.uint8], sharp: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """`overlay` of a window before and after alignment, each (h, w, 3) RGB as people see it, enlarged twice."""
+    """`overlay` of a window before and after alignment, enlarged twice.
+
+    Args:
+        before: (h, w, 3) RGB preview of the blurred frame as shot.
+        after: (h, w, 3) RGB preview of the aligned frame.
+        sharp: (h, w, 3) RGB preview of the sharp frame, equally blurred.
+    """
     target = to_grey(sharp)
     size = (sharp.shape[1] * _ENLARGED, sharp.shape[0] * _ENLARGED)
     first, second = (
-        cv2.resize(overlay(to_grey(seen), target), size, interpolation=cv2.INTER_CUBIC) for seen in (before, after)
+        cv2.resize(overlay(to_grey(view), target), size, interpolation=cv2.INTER_CUBIC) for view in (before, after)
     )
     return np.asarray(first, dtype=np.uint8), np.asarray(second, dtype=np.uint8)
 
@@ -51,13 +56,13 @@ def most_textured_window(
     box: tuple[int, int, int, int],
     size: tuple[int, int],
 ) -> Window:
-    """The window with most texture that moved most, where an alignment shows best.
+    """The window with most texture under most motion, which shows misalignment best.
 
     Args:
         brightness: (H, W).
         displacement_px: (H, W) length of the motion before alignment.
         box: (left, top, right, bottom) the window must lie in.
-        size: (height, width) wished for; cut to the box.
+        size: (height, width) of the window; reduced to that of the box.
 
     Returns:
         (top, left, height, width).
@@ -73,12 +78,12 @@ def most_textured_window(
 
 
 def choose_window(
-    seen: NDArray[np.uint8], homography: Homography, box: tuple[float, float, float, float], size: tuple[int, int]
+    picture: NDArray[np.uint8], homography: Homography, box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> Window:
-    """`telling_window` of a half-size frame, searched on a smaller picture of it.
+    """`most_textured_window` of a half-size frame, searched on a smaller picture of it.
 
     Args:
-        seen: (h, w, 3) the sharp frame with the blur of the blurred one, so that only its texture counts.
+        picture: (h, w, 3) the sharp frame with the blur of the blurred one, so that only shared texture counts.
         homography: (3, 3) blurred to sharp.
         box: (left, top, right, bottom) the window should lie in.
         size: (height, width) of the half-size frame.
@@ -86,19 +91,19 @@ def choose_window(
     Returns:
         (top, left, height, width) on the half-size frame.
     """
-    factor = seen.shape[1] / size[1]
-    moved = geometry.displacement(geometry.scaled(homography, factor), seen.shape[:2])
-    rows, columns = box_slices(box, factor, seen.shape)
-    within = (columns.start, rows.start, min(columns.stop, seen.shape[1]), min(rows.stop, seen.shape[0]))
-    wished = (max(1, round(WINDOW_PX[0] * factor)), max(1, round(WINDOW_PX[1] * factor)))
-    found = most_textured_window(to_grey(seen), np.linalg.norm(moved, axis=-1), within, wished)
-    top, left = (round(edge / factor) for edge in found[:2])
+    factor = picture.shape[1] / size[1]
+    moved = geometry.displacement(geometry.scaled(homography, factor), picture.shape[:2])
+    rows, columns = box_slices(box, factor, picture.shape)
+    within = (columns.start, rows.start, min(columns.stop, picture.shape[1]), min(rows.stop, picture.shape[0]))
+    wanted = (max(1, round(WINDOW_PX[0] * factor)), max(1, round(WINDOW_PX[1] * factor)))
+    window = most_textured_window(to_grey(picture), np.linalg.norm(moved, axis=-1), within, wanted)
+    top, left = (round(edge / factor) for edge in window[:2])
     height, width = min(WINDOW_PX[0], size[0]), min(WINDOW_PX[1], size[1])
     return min(top, size[0] - height), min(left, size[1] - width), height, width
 
 
 def common_box(homography: Homography, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of what stays on a frame that is moved, going by how far its corners leave it."""
+    """(left, top, right, bottom) of the part of a frame that stays on it under a homography, from its corners."""
     height, width = size
     moved = np.clip(geometry.project(homography, geometry.corners(size)), (-width, -height), (2 * width, 2 * height))
     upper_left, upper_right, lower_right, lower_left = moved.tolist()
@@ -111,7 +116,7 @@ def common_box(homography: Homography, size: tuple[int, int]) -> tuple[float, fl
 
 
 def grow(window: Window, margin_px: float, size: tuple[int, int]) -> Window:
-    """A window and what lies about it, as far as the frame reaches."""
+    """A window with a margin around it, within the frame of `size` = (height, width)."""
     top, left, height, width = window
     margin = int(np.ceil(margin_px))
     first_row, first_column = max(0, top - margin), max(0, left - margin)
@@ -120,25 +125,31 @@ def grow(window: Window, margin_px: float, size: tuple[int, int]) -> Window:
 
 
 def union(first: Window, second: Window) -> Window:
-    """The smallest window that holds both."""
+    """The smallest window that contains both."""
     top, left = min(first[0], second[0]), min(first[1], second[1])
-    bottom, right = (max(one[axis] + one[axis + 2] for one in (first, second)) for axis in (0, 1))
+    bottom, right = (max(window[axis] + window[axis + 2] for window in (first, second)) for axis in (0, 1))
     return top, left, bottom - top, right - left
 
 
-def window_slices(window: Window, around: Window = (0, 0, 0, 0)) -> tuple[slice, slice]:
-    """Rows and columns of a window in the frame, or in the window `around` it."""
-    top, left = window[0] - around[0], window[1] - around[1]
+def window_slices(window: Window, container: Window = (0, 0, 0, 0)) -> tuple[slice, slice]:
+    """Rows and columns of a window, in the frame or in another window that contains it."""
+    top, left = window[0] - container[0], window[1] - container[1]
     return slice(top, top + window[2]), slice(left, left + window[3])
 
 
 def to_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) of (H, W, 3) RGB."""
+    """(H, W) brightness of an (H, W, 3) RGB picture."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 def box_slices(box: tuple[float, float, float, float], factor: float, size: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of the full-size `box` on a grid `factor` times as large, of `size`; at least one pixel."""
+    """Rows and columns of a full-size box on a grid `factor` times as large; at least one pixel each.
+
+    Args:
+        box: (left, top, right, bottom) in full-size pixels.
+        factor: Size of the grid relative to full size.
+        size: (height, width, …) of the grid.
+    """
     left, top, right, bottom = (round(edge * factor) for edge in box)
     first_row, first_column = min(max(top, 0), size[0] - 1), min(max(left, 0), size[1] - 1)
     return slice(first_row, max(bottom, first_row + 1)), slice(first_column, max(right, first_column + 1))

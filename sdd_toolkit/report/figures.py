@@ -1,7 +1,7 @@
-"""Numbers to pictures: histograms and curves as SVG that takes its colours from the page. Pure.
+"""Histograms and curves of the report as inline SVG whose colours are CSS variables of the page.
 
-Matplotlib draws with the placeholder colours of `_PALETTE`; they are then replaced by CSS variables, so that a
-figure follows the page into dark mode.
+Matplotlib draws with the placeholder colours of `_PALETTE`; they are then replaced by CSS variables, so that a figure
+follows the colour scheme of the page.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _AXES = (0.085, 0.17, 0.89, 0.76)
 
 
 def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
-    """An `<svg>` element: bars of each group, stacked or one behind the other, without ids, colours or fonts of
-    its own.
+    """Draws a histogram as an `<svg>` element without ids, colours or fonts of its own.
 
     Args:
         histogram: At most two groups.
-        stacked: Groups are parts of one whole (kept, rejected); otherwise two measurements (before, after).
-        label: What a screen reader says.
+        stacked: Whether groups are parts of a whole (kept, rejected) and their bars are stacked; otherwise they are two
+            measurements (before, after), drawn one behind the other.
+        label: Text for screen readers.
     """
     with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
         figure = Figure(figsize=_SIZE_IN)
@@ -58,12 +58,12 @@ def histogram_svg(histogram: Histogram, *, stacked: bool, label: str) -> str:
 def curve_svg(
     curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], points: NDArray[np.float64], label: str
 ) -> str:
-    """An `<svg>` element: a curve with the band it lies in, and points about it.
+    """Draws a curve with its band of uncertainty and measured points as an `<svg>` element.
 
     Args:
         curve: (N,) abscissas, ordinates and half widths of the band.
         points: (M, 2).
-        label: What a screen reader says.
+        label: Text for screen readers.
     """
     x, y, half = curve
     with matplotlib.rc_context({"svg.hashsalt": "sdd", "svg.fonttype": "none", "font.size": 8.5}):
@@ -89,18 +89,18 @@ def curve_svg(
 
 
 def _draw_bars(axes: Axes, histogram: Histogram, stacked: bool) -> None:
-    # On a logarithmic axis the bars are drawn over the exponents: equal widths.
+    # On a logarithmic axis the bars are drawn over the exponents, with equal widths.
     edges = np.log10(histogram.edges) if histogram.logarithmic else histogram.edges
     widths = np.diff(edges) * 0.88
     left = edges[:-1] + np.diff(edges) * 0.06
     base = np.zeros(len(left))
     for counts, colour in zip(histogram.counts, _SERIES, strict=False):
-        shown = counts > 0
+        filled = counts > 0
         axes.bar(
-            left[shown],
-            counts[shown],
-            widths[shown],
-            bottom=base[shown],
+            left[filled],
+            counts[filled],
+            widths[filled],
+            bottom=base[filled],
             align="edge",
             color=colour,
             alpha=1.0 if stacked else 0.72,
@@ -134,7 +134,7 @@ def _style_axes(axes: Axes) -> None:
 
 
 def _to_inline_svg(svg: str, label: str) -> str:
-    """The bare element: no prolog, metadata, style, ids, size or font of its own; colours become CSS variables."""
+    """Strips prolog, metadata, style, ids, size and fonts from an SVG and replaces its colours by CSS variables."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)

@@ -1,4 +1,4 @@
-"""The report's lenses: motion and what is left of it by lens and focus distance, and how each lens breathes. Pure."""
+"""The lens section of the report: motion by lens and focus distance, and the breathing curve of each lens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_POINTS = 500
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One row of the table of components; `cells` are (median, range), dashes where nothing was measured."""
+    """A row of the table of components; `cells` are (median, range), dashes where nothing was measured."""
 
     name: str
     level: int
@@ -39,15 +39,21 @@ class GroupRow:
 
 @dataclass(frozen=True, slots=True)
 class LensView:
-    """How one lens breathes: the figure and what it says in words; without a model, why there is none."""
+    """The breathing of a lens: figure and summary; without a model, the reason why there is none.
+
+    Attributes:
+        name: Lens and focal length.
+        svg: Breathing curve with the measured pairs; None without a model.
+        facts: Parts of the line of text below it.
+    """
 
     name: str
     svg: Markup | None
-    words: tuple[str, ...]
+    facts: tuple[str, ...]
 
 
 def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
-    """`statistics.lens_groups` as the table shows them."""
+    """The rows of the table of components: `statistics.lens_groups` with formatted numbers."""
     return [
         GroupRow(
             name=(group.focus and f"focus {group.focus}") or group.lens or "All pairs",
@@ -60,7 +66,7 @@ def group_rows(frame: pd.DataFrame) -> list[GroupRow]:
 
 
 def lens_views(records: Sequence[PairRecord]) -> list[LensView]:
-    """Every lens between whose frames the focus moved; a set that tells nothing of its lenses has none."""
+    """The views of all lenses with pairs between whose frames the focus moved; none if focus distances are unknown."""
     return [_lens_view(entry) for entry in lens_breathing.fit_lenses(records) if entry.observations]
 
 
@@ -73,8 +79,8 @@ def _lens_view(entry: LensPairs) -> LensView:
     model = entry.model
     x = np.linspace(*model.range_dpt, _CURVE_POINTS)
     points = _points(model, entry.observations)
-    shown = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int)]
-    svg = curve_svg((x, *_curve(model, x)), shown, label=f"Magnification of {name} against its focus position")
+    drawn = points[np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int)]
+    svg = curve_svg((x, *_curve(model, x)), drawn, label=f"Magnification of {name} against its focus position")
     slope = f"{format_number(100 * model.zoom_per_dioptre, 2)} % per dioptre"
     scatter = f"scatter {format_number(100 * model.scatter, 3)} %"
     outliers = (f"{model.outliers} without weight",) if model.outliers else ()
@@ -82,7 +88,7 @@ def _lens_view(entry: LensPairs) -> LensView:
 
 
 def _curve(model: BreathingModel, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Magnification relative to the farthest focus position, per cent, and two standard deviations of it."""
+    """Magnification relative to the farthest focus position and two standard deviations of it, in per cent."""
     far_m = 1.0 / x[0] if x[0] > 0 else np.inf
     priors = [breathing_model.predict_zoom(model, far_m, 1.0 / position if position > 0 else np.inf) for position in x]
     zoom, deviation = (np.array([getattr(prior, name) for prior in priors]) for name in ("zoom", "deviation"))
@@ -90,9 +96,9 @@ def _curve(model: BreathingModel, x: NDArray[np.float64]) -> tuple[NDArray[np.fl
 
 
 def _points(model: BreathingModel, observations: Sequence[Observation]) -> NDArray[np.float64]:
-    """(N, 2): each pair at its sharp frame's focus position, off the curve by what the model does not explain.
+    """(N, 2) each pair at the focus position of its sharp frame, off the curve by its residual under the model.
 
-    A pair whose frame lies outside the fitted range is an outlier without weight and is not shown.
+    A pair outside the fitted range is an outlier without weight and is not shown.
     """
     low, high = model.range_dpt
     far = breathing_model.log_magnification(model, low)

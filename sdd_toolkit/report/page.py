@@ -1,7 +1,7 @@
-"""The report's numbers in words, and the page they are rendered into: pure, everything escaped by jinja2.
+"""The HTML page of the report: its tables, figures and texts, rendered and escaped by jinja2.
 
-The page carries its own style sheet and script; a content security policy forbids it any connection, and any
-script but its own.
+The page contains its own style sheet and script; a content security policy forbids any connection and any other
+script.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the page tells; see `report.Found` for the fields of the same name.
+    """The content of the page; see `stage.ReportInputs` for the fields of the same name.
 
     Attributes:
-        stage: Stem of the manifest shown: `ingested`, `aligned` or `filtered`.
+        title: Heading of the page.
+        stage: Stem of the manifest: `ingested`, `aligned` or `filtered`.
         frame: `measurement_table.build_table` of the records, in their order.
-        pictures: Of the pairs that are pictured, by id.
+        pictures: Pictures of the pictured pairs, by id.
         listed: Ids of the pairs in the table.
-        stamp: Identifies what the page was made from.
+        stamp: Fingerprint of everything the page depends on.
     """
 
     title: str
@@ -73,7 +74,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One histogram with its heading and its line of figures."""
+    """A histogram with its heading and its line of figures."""
 
     name: str
     unit: str
@@ -85,7 +86,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a bar list; `share` of its full length, 0 … 1."""
+    """A bar of a bar list; `share` is its length, 0 … 1."""
 
     name: str
     count: int
@@ -95,7 +96,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class PairView:
-    """One pair as the table and its card show it."""
+    """A pair in the table and on its card."""
 
     number: int
     record: PairRecord
@@ -112,13 +113,12 @@ class PairView:
 
 
 def render_page(page: Page) -> str:
-    """The whole HTML document; equal pages give equal text."""
+    """Renders the HTML document; equal pages give equal text."""
     environment = _environment()
     script, style = (_read_template(environment, name) for name in ("report.js", "report.css"))
-    places = [place for place, record in enumerate(page.records) if record.id in page.listed]
-    rows = page.frame.iloc[places].to_dict("records")
-    listed = zip(places, rows, strict=True)
-    views = [_pair_view(page, place + 1, page.records[place], row) for place, row in listed]
+    listed = [index for index, record in enumerate(page.records) if record.id in page.listed]
+    rows = page.frame.iloc[listed].to_dict("records")
+    views = [_pair_view(page, index + 1, page.records[index], row) for index, row in zip(listed, rows, strict=True)]
     pictured = [view for view in views if view.pictures is not None]
     summary = statistics.summary(page.frame)
     text = environment.get_template("report.html.jinja").render(
@@ -190,10 +190,10 @@ def _funnel(page: Page) -> list[Bar]:
     in_pairs = len({ref.path for record in page.records for ref in (record.blur, record.sharp)})
     steps: list[tuple[str, int, str]] = []
     if page.rejected_files is not None:
-        found = in_pairs + len({path for path, _, _ in page.rejected_files})
-        steps.append(("Files found", found, "photographs and whatever lay beside them"))
+        count = in_pairs + len({path for path, _, _ in page.rejected_files})
+        steps.append(("Files found", count, "photographs and all files beside them"))
     steps.append(("Files in pairs", in_pairs, ""))
-    # A pair is two files: the pairs' bars are drawn twice as long, so that the funnel narrows only by losses.
+    # A pair is two files: bars of pairs are drawn at double length, so that the funnel narrows only by losses.
     pairs = [("Pairs formed", len(frame), "")]
     if page.stage != "ingested":
         pairs.append(("Aligned", int(frame["aligned"].sum()), ""))
@@ -227,7 +227,7 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
     for quantity in PANELS:
         values = frame[quantity.column].to_numpy()
         if not np.nan_to_num(values).any():
-            continue  # zero for every pair: nothing to see
+            continue  # zero for every pair
         histogram = statistics.histogram([values[~rejected], values[rejected]])
         spread = statistics.quantiles(values[~rejected]) or statistics.quantiles(values)
         if histogram is None or spread is None:
@@ -271,7 +271,7 @@ def _flatten(values: object, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _count_steps(records: tuple[PairRecord, ...]) -> list[tuple[str, str, str, int]]:
-    """(stage, version, configuration, pairs) of every step any pair went through, in the order of the walk."""
+    """(stage, version, configuration, number of pairs) of every step in the history of the pairs, in order."""
     counts: dict[tuple[str, str, str], int] = {}
     for record in records:
         for step in record.history:

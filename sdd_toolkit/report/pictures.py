@@ -1,7 +1,7 @@
-"""The pictures of one pair for the report: slider, flow map and alignment check, as data URIs.
+"""The pictures of a pair for the report: slider, flow map and alignment check, as data URIs.
 
-A pair that was packed is shown as it lies in the shards, and its source files are not looked at; every other one as
-these show it, aligned if it could be. A picture that cannot be made is left out with the reason.
+A packed pair is read from its shards, without its source files; any other pair from its source files, aligned if it
+could be. A picture that cannot be drawn is left out with the reason.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ _BAND_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class PictureTask:
-    """What a worker needs to picture one pair.
+    """The pictures to draw of one pair, as sent to a worker.
 
     Attributes:
-        root: Folder the pair's file paths are relative to.
+        record: The pair.
+        root: Folder that the pair's file paths are relative to.
         folder: Folder of the manifest, which `Alignment.flow_file` is relative to.
         shards: Folder of the shards that hold this pair; None if it is not packed.
+        width_px: Largest width of the slider.
+        jpeg_quality: JPEG quality, 1 … 100.
     """
 
     record: PairRecord
@@ -69,15 +72,19 @@ class PictureTask:
 
 @dataclass(frozen=True, slots=True)
 class PairPictures:
-    """Data URIs of one pair; None where there is nothing to show.
+    """The pictures of one pair as data URIs; None where there is none.
 
     Attributes:
-        size: (height, width) of the frame the slider shows, in its pixels.
-        caption: What the slider shows and where it comes from.
-        flow_scale_px: Length of flow that is drawn in full colour, full-size pixels.
-        before: Red-cyan overlay of a textured window as shot; `after` the same once aligned.
-        moved_back: Whether `before` shows the packed frame moved back to where it was shot.
-        notes: Why something is missing.
+        size: (height, width) of the slider in pixels.
+        blurred: The blurred frame on the slider.
+        sharp: The sharp frame on the slider.
+        caption: Source of the pictures on the slider.
+        flow: Map of the residual flow.
+        flow_scale_px: Length of flow that is drawn in full colour, in full-size pixels.
+        before: Red-cyan overlay of a textured window before alignment.
+        after: The same overlay after alignment.
+        moved_back: Whether `before` shows the packed frame, warped back to its position before alignment.
+        notes: Reasons for missing pictures.
     """
 
     size: tuple[int, int] = (2, 3)
@@ -93,18 +100,18 @@ class PairPictures:
 
 
 def picture_pair(task: PictureTask) -> PairPictures:
-    """All pictures of one pair; whatever cannot be read becomes a note, never an exception."""
-    shown, notes = PairPictures(), list[str]()
+    """Draws the pictures of one pair; files that cannot be read become notes instead of exceptions."""
+    drawn, notes = PairPictures(), list[str]()
     for add in (_add_packed_pictures, _add_source_pictures, _add_stored_flow):
         try:
-            shown = add(task, shown)
+            drawn = add(task, drawn)
         except SddError as error:
             notes.append(error.what.replace(f"{task.root}/", "").replace(f"{task.folder}/", ""))
-    return replace(shown, notes=tuple(notes))
+    return replace(drawn, notes=tuple(notes))
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> str:
-    """(H, W, 3) RGB as a JPEG data URI, colour not subsampled."""
+    """Encodes an (H, W, 3) RGB picture as a JPEG data URI without chroma subsampling."""
     sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     _, content = cv2.imencode(
         ".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
@@ -112,83 +119,83 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
 
 
-def _add_source_pictures(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """What the shards did not give as the source files show it: the slider, the alignment check if there is one."""
-    if shown.blurred is not None and shown.before is not None:
-        return shown
+def _add_source_pictures(task: PictureTask, drawn: PairPictures) -> PairPictures:
+    """Adds the slider and the alignment check from the source files, unless they came from the shards."""
+    if drawn.blurred is not None and drawn.before is not None:
+        return drawn
     blur, sharp = (
         frames.read_half(files.resolve_inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp)
     )
     alignment = task.record.alignment
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
-        if shown.blurred is not None:
-            return shown
+        if drawn.blurred is not None:
+            return drawn
         pair = [_preview(frame, _limit_width(frame.rgb, task.width_px)) for frame in (blur, sharp)]
-        return _add_slider(task, shown, pair[0], pair[1], "Source files as shot, not aligned")
+        return _add_slider(task, drawn, pair[0], pair[1], "Source files as shot, not aligned")
     blur = _match_brightness(blur, sharp, alignment.gain)
-    if shown.blurred is None:
+    if drawn.blurred is None:
         small_blur, small_sharp = (_limit_width(frame.rgb, task.width_px) for frame in (blur, sharp))
         factor = small_sharp.shape[1] / alignment.size[1]
         to_small = geometry.scaled(alignment.homography, factor)
-        moved = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
-        cut, seen = box_slices(alignment.box, factor, small_sharp.shape), _preview(sharp, small_sharp)
-        shown = _add_slider(
-            task, shown, _preview(blur, moved)[cut], seen[cut], "Source files, the blurred frame aligned"
+        warped = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
+        box, sharp_view = box_slices(alignment.box, factor, small_sharp.shape), _preview(sharp, small_sharp)
+        drawn = _add_slider(
+            task, drawn, _preview(blur, warped)[box], sharp_view[box], "Source files, the blurred frame aligned"
         )
-    return _add_check(task, shown, *_source_check(blur, sharp, alignment))
+    return _add_check(task, drawn, *_source_check(blur, sharp, alignment))
 
 
-def _add_packed_pictures(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """All of it as packed."""
+def _add_packed_pictures(task: PictureTask, drawn: PairPictures) -> PairPictures:
+    """Adds the slider, the flow map and the alignment check from the shards."""
     if task.shards is None:
-        return shown
+        return drawn
     with ShardReader(task.shards) as reader:
         blur, sharp = (
             _decode_light(picture, reader) for picture in _packed_pair(reader, task.record.id, task.width_px)
         )
-        shown = _add_slider(task, shown, _to_picture(blur), _to_picture(sharp), "The packed pair, as training sees it")
+        drawn = _add_slider(task, drawn, _to_picture(blur), _to_picture(sharp), "The packed pair, as training sees it")
         outline, flow = reader.outline(task.record.id), reader.read_flow(task.record.id)
         confidence = _packed_confidence(task, flow.shape[:2], outline.box, reader.index.reduction)
-        shown = _add_flow_map(task, shown, flow * np.float32(reader.index.reduction), confidence)
+        drawn = _add_flow_map(task, drawn, flow * np.float32(reader.index.reduction), confidence)
         alignment = outline.record.alignment
         if alignment is None or alignment.failure is not None or outline.box is None:
-            return shown
+            return drawn
         check = _packed_check(reader, task.record.id, _limit_width(sharp, _SEARCH_WIDTH_PX), alignment, outline.box)
-    return replace(_add_check(task, shown, *check), moved_back=True)
+    return replace(_add_check(task, drawn, *check), moved_back=True)
 
 
-def _add_stored_flow(task: PictureTask, shown: PairPictures) -> PairPictures:
-    """The flow map from the alignment's own file, unless the shards gave one."""
+def _add_stored_flow(task: PictureTask, drawn: PairPictures) -> PairPictures:
+    """Adds the flow map from the flow file of the alignment, unless it came from the shards."""
     alignment = task.record.alignment
-    if shown.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
-        return shown
+    if drawn.flow or alignment is None or alignment.flow_file is None or alignment.failure is not None:
+        return drawn
     residual = residual_flow.read_residual_flow(files.resolve_inside(task.folder, alignment.flow_file), alignment.size)
-    seen = box_slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
-    return _add_flow_map(task, shown, residual.flow[seen], residual.trust[seen])
+    box = box_slices(alignment.box, 1.0 / residual_flow.FLOW_FACTOR, residual.flow.shape)
+    return _add_flow_map(task, drawn, residual.flow[box], residual.trust[box])
 
 
 def _add_slider(
-    task: PictureTask, shown: PairPictures, blur: NDArray[Any], sharp: NDArray[Any], caption: str
+    task: PictureTask, drawn: PairPictures, blur: NDArray[Any], sharp: NDArray[Any], caption: str
 ) -> PairPictures:
     pair = [_limit_width(picture.astype(np.uint8), task.width_px) for picture in (blur, sharp)]
     blurred, target = (jpeg(picture, task.jpeg_quality) for picture in pair)
     height, width = pair[1].shape[:2]
-    return replace(shown, size=(height, width), blurred=blurred, sharp=target, caption=caption)
+    return replace(drawn, size=(height, width), blurred=blurred, sharp=target, caption=caption)
 
 
 def _add_check(
     task: PictureTask,
-    shown: PairPictures,
+    drawn: PairPictures,
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
     sharp: NDArray[np.uint8],
 ) -> PairPictures:
     first, second = (jpeg(picture, task.jpeg_quality) for picture in draw_overlays(before, after, sharp))
-    return replace(shown, before=first, after=second)
+    return replace(drawn, before=first, after=second)
 
 
 def _packed_pair(reader: ShardReader, pair_id: str, width_px: int) -> list[NDArray[Any]]:
-    """Both packed frames at most `width_px` wide, read some rows at a time and halved while these are in the cache."""
+    """Both packed frames at most `width_px` wide, read in bands and halved while these are in the cache."""
     height, width = reader.shape(pair_id)
     halvings = _halvings((height, width), width_px)
     bands = [
@@ -201,27 +208,27 @@ def _packed_pair(reader: ShardReader, pair_id: str, width_px: int) -> list[NDArr
 def _packed_confidence(
     task: PictureTask, size: tuple[int, ...], box: tuple[int, int, int, int] | None, reduction: int
 ) -> NDArray[np.float32]:
-    """How sure the packed flow is, which the shards do not hold; all of it where the alignment's own file is gone."""
-    alignment, everything = task.record.alignment, np.ones(size, dtype=np.float32)
+    """Confidence of the packed flow from the flow file of the alignment, as shards hold none; 1 without that file."""
+    alignment, full = task.record.alignment, np.ones(size, dtype=np.float32)
     if alignment is None or alignment.flow_file is None or box is None:
-        return everything
+        return full
     try:
         trust = residual_flow.read_trust(files.resolve_inside(task.folder, alignment.flow_file), alignment.size)
     except SddError:
-        return everything
+        return full
     if reduction == 2:
         trust = bin_2x2(np.pad(trust, [(0, side % 2) for side in trust.shape], mode="edge"))
     left, top, right, bottom = (edge // residual_flow.FLOW_FACTOR for edge in box)
-    found = trust[top:bottom, left:right]
-    return found if found.shape == everything.shape else everything
+    cropped = trust[top:bottom, left:right]
+    return cropped if cropped.shape == full.shape else full
 
 
 def _add_flow_map(
-    task: PictureTask, shown: PairPictures, flow: NDArray[np.float32], confidence: NDArray[np.float32]
+    task: PictureTask, drawn: PairPictures, flow: NDArray[np.float32], confidence: NDArray[np.float32]
 ) -> PairPictures:
-    """The flow drawn on the scale of the textured pixels, faded where it is not sure.
+    """Adds the flow map on the scale of the textured pixels, faded where its confidence is low.
 
-    In flat areas a flow is anybody's guess, and often long.
+    In flat areas the flow may be anything, and is often long.
     """
     alignment = task.record.alignment
     scale_px = nice_scale_px(alignment.residual_p95_px if alignment is not None else 0.0)
@@ -229,49 +236,48 @@ def _add_flow_map(
     if factor > 1:
         flow, confidence = reduced(flow, confidence, factor)
     picture = _limit_width(faded(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
-    return replace(shown, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
+    return replace(drawn, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 
 
 def _source_check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> Check:
-    """The most telling window of two half-size frames: the blurred one as shot, aligned, and the sharp one.
+    """The most textured window of two half-size frames: the blurred one as shot, aligned, and the sharp one.
 
-    The sharp frame is given the measured blur, so that a coloured fringe means misplaced, not out of focus.
+    The sharp frame is blurred by the measured radius, so that a coloured fringe means misalignment, not defocus.
     """
     homography = geometry.scaled(alignment.homography, 0.5)
     left, top, right, bottom = (edge / 2 for edge in alignment.box)
     height, width = sharp.rgb.shape[:2]
     small = _limit_width(sharp.rgb, _SEARCH_WIDTH_PX)
-    seen = _preview(sharp, blur_with_disc(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
-    window = choose_window(seen, homography, (left, top, right, bottom), (height, width))
+    picture = _preview(sharp, blur_with_disc(small, _disc_px(alignment, small.shape[1] / alignment.size[1])))
+    window = choose_window(picture, homography, (left, top, right, bottom), (height, width))
     radius_px = _disc_px(alignment, 0.5)
-    around = grow(window, radius_px, (height, width))
-    target = blur_with_disc(np.ascontiguousarray(sharp.rgb[window_slices(around)]), radius_px)[
-        window_slices(window, around)
-    ]
+    surroundings = grow(window, radius_px, (height, width))
+    blurred = blur_with_disc(np.ascontiguousarray(sharp.rgb[window_slices(surroundings)]), radius_px)
+    target = blurred[window_slices(window, surroundings)]
     to_window = _translation(-window[1], -window[0]) @ homography
-    moved = resampling.warp(blur.rgb, to_window, target.shape[:2], radial=alignment.radial)
-    return _preview(blur, blur.rgb[window_slices(window)]), _preview(blur, moved), _preview(sharp, target)
+    warped = resampling.warp(blur.rgb, to_window, target.shape[:2], radial=alignment.radial)
+    return _preview(blur, blur.rgb[window_slices(window)]), _preview(blur, warped), _preview(sharp, target)
 
 
 def _packed_check(
     reader: ShardReader, pair_id: str, small: NDArray[np.float32], alignment: Alignment, box: tuple[int, int, int, int]
 ) -> Check:
-    """`_source_check` of a packed pair, its blurred frame moved back to where it was shot.
+    """`_source_check` of a packed pair, its blurred frame warped back to its position before alignment.
 
     Args:
-        reader: Of its shards.
+        reader: Reader of its shards.
         pair_id: Its id.
-        small: (h, w, 3) linear light of the packed sharp frame, narrowed.
-        alignment: What it was packed by. A residual flow that was applied, or a lens model, is not undone.
-        box: What of the frame was packed.
+        small: (h, w, 3) linear light of the packed sharp frame, reduced.
+        alignment: The alignment that was applied. A residual flow or a lens model that was applied too is not undone.
+        box: The part of the frame that was packed.
     """
     bins = 2 // reader.index.reduction
     height, width = (side // bins for side in reader.shape(pair_id))
     left, top = box[0] / bins, box[1] / bins
     homography = geometry.scaled(alignment.homography, 0.5)
     in_box = _translation(-left, -top) @ homography @ _translation(left, top)
-    seen = _to_picture(blur_with_disc(small, _disc_px(alignment, small.shape[1] / (2 * width))))
-    window = choose_window(seen, in_box, common_box(in_box, (height, width)), (height, width))
+    picture = _to_picture(blur_with_disc(small, _disc_px(alignment, small.shape[1] / (2 * width))))
+    window = choose_window(picture, in_box, common_box(in_box, (height, width)), (height, width))
     ys, xs = (axis.astype(np.float64) for axis in np.mgrid[window_slices(window)])
     frame = (alignment.size[0] // 2, alignment.size[1] // 2)
     x, y, _ = geometry.mapped(homography, *geometry.bent(xs + left, ys + top, -alignment.radial, frame))
@@ -280,16 +286,18 @@ def _packed_check(
     moved = (first_row, first_column, int(y.max()) - first_row + 1, int(x.max()) - first_column + 1)
     radius_px = _disc_px(alignment, 0.5)
     margin_px = max(radius_px, resampling.REACH_PX + 1)
-    around = grow(union(window, moved), margin_px, (height, width))
-    read = reader.read_images(pair_id, *(bins * edge for edge in around))
-    blur, sharp = (light if bins == 1 else bin_2x2(light) for light in (_decode_light(codes, reader) for codes in read))
-    within = window_slices(window, around)
-    before = resampling.sample(blur, x - around[1], y - around[0])
+    surroundings = grow(union(window, moved), margin_px, (height, width))
+    codes = reader.read_images(pair_id, *(bins * edge for edge in surroundings))
+    blur, sharp = (
+        light if bins == 1 else bin_2x2(light) for light in (_decode_light(image, reader) for image in codes)
+    )
+    within = window_slices(window, surroundings)
+    before = resampling.sample(blur, x - surroundings[1], y - surroundings[0])
     return _to_picture(before), _to_picture(blur[within]), _to_picture(blur_with_disc(sharp, radius_px)[within])
 
 
 def _disc_px(alignment: Alignment, factor: float) -> float:
-    """Radius of the blur on a grid `factor` times as large as the frame."""
+    """Radius of the blur on a grid `factor` times as large as the frame, at most `LARGEST_DISC_PX`."""
     return min(LARGEST_DISC_PX, alignment.coc_px * factor)
 
 
@@ -298,17 +306,17 @@ def _translation(x: float, y: float) -> NDArray[np.float64]:
 
 
 def _decode_light(codes: NDArray[Any], reader: ShardReader) -> NDArray[np.float32]:
-    """Linear light of packed pixels."""
+    """Decodes packed pixels to linear light."""
     return encoding.decode(codes, reader.encoding)
 
 
 def _to_picture(light: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Linear light as people see it."""
+    """Encodes linear light as 8-bit sRGB."""
     return np.asarray(encoding.encode(light, encoding.Encoding.SRGB8), dtype=np.uint8)
 
 
 def _preview(frame: HalfFrame, rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Some pixels of `frame` as `develop.preview` shows them."""
+    """`preview` of some pixels of a frame."""
     return preview(replace(frame, rgb=rgb))
 
 
@@ -327,7 +335,7 @@ def _limit_width(image: NDArray[Any], width_px: int) -> NDArray[Any]:
 
 
 def _halvings(size: tuple[int, int], width_px: int) -> int:
-    """How often a picture can be halved and is still as wide: OpenCV halves ten times as fast as it averages."""
+    """How often a picture can be halved and is still as wide; OpenCV halves ten times as fast as it averages."""
     times = 0
     while size[1] >> times >= 2 * width_px and all(side % (2 << times) == 0 for side in size):
         times += 1

@@ -1,4 +1,4 @@
-"""The report's words: which measured columns are shown under which name, and numbers as people write them. Pure."""
+"""Names, units and number formats of the measured quantities in the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISSING = "–"
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A measured column and how people read it."""
+    """A measured column with its name, unit, number of decimals and meaning."""
 
     column: str
     name: str
@@ -92,7 +92,7 @@ COMPONENTS = (
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """A number as a person reads it, with a real minus sign; a dash for missing."""
+    """Formats a number with thousands separators and a typographic minus sign; a dash for a missing one."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:,.{digits}f}" if abs(value) < 1e7 else f"{value:.3g}"
@@ -100,7 +100,7 @@ def format_number(value: float | None, digits: int) -> str:
 
 
 def exposure_text(exposure: Exposure) -> str:
-    """`f/2.8 · 1/60 s · ISO 100 · 50 mm · focus 1.2 m`, what is known of it; empty if nothing is."""
+    """Formats the known parts of an exposure, as in `f/2.8 · 1/60 s · ISO 100 · 50 mm · focus 1.2 m`."""
     shutter = exposure.shutter_s
     parts = (
         f"f/{exposure.f_number:g}" if exposure.f_number else "",

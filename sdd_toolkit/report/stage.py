@@ -1,4 +1,4 @@
-"""The report of a data set in the making or made: one HTML page that needs nothing else, and its numbers as CSV."""
+"""The report stage: one self-contained HTML page on a data set at any stage, and its numbers as CSV."""
 
 from __future__ import annotations
 
@@ -44,29 +44,31 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ReportConfig(Section):
-    """What the report shows. The numbers and the CSV always hold every pair."""
+    """Section `[report]`: pictures and rows of the page; its numbers and the CSV always cover all pairs."""
 
     title: str = Field(default="", description="Heading of the page; empty: the name of the data set's folder.")
-    max_pictures: int = Field(default=40, ge=0, description="How many pairs are pictured; they make up the file size.")
-    max_rows: int = Field(default=2000, ge=0, description="How many pairs the page's table lists; the CSV lists all.")
-    picture_width_px: int = Field(default=640, ge=64, le=4096, description="Width of the slider's pictures.")
+    max_pictures: int = Field(default=40, ge=0, description="Number of pairs with pictures; they set the file size.")
+    max_rows: int = Field(
+        default=2000, ge=0, description="Number of pairs in the table of the page; the CSV lists all."
+    )
+    picture_width_px: int = Field(default=640, ge=64, le=4096, description="Width of the pictures on the slider.")
     jpeg_quality: int = Field(default=82, ge=1, le=100, description="JPEG quality of all pictures.")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportInputs:
-    """What a build folder holds.
+    """The content of a build folder.
 
     Attributes:
-        manifest: The furthest manifest that is there.
-        root: Folder its file paths are relative to.
+        manifest: The manifest of the latest stage.
+        root: Folder that its file paths are relative to.
         records: Its pairs, sorted by id.
         packed: Ids of the packed pairs; None if nothing was packed.
-        rejected_files: (path, reason, detail) of every file that ended in no pair; None if not listed.
+        rejected_files: (path, reason, detail) of every file that is in no pair; None if not listed.
         thresholds: The resolved configuration by section; empty if it was not written.
-        notes: What is there but cannot be read, and what could not be packed.
-        fingerprint: Changes with any of these.
-        shards: Where the packed pairs lie, if there are any.
+        notes: Files that cannot be read, and pairs that could not be packed.
+        fingerprint: Fingerprint of all of these.
+        shards: Folder of the packed pairs, if there are any.
     """
 
     manifest: Path
@@ -90,51 +92,55 @@ def write_report(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Writes `out`/report.html and `out`/pairs.csv; leaves them alone if nothing they show has changed.
+    """Writes `out/report.html` and `out/pairs.csv`, unless they are up to date.
 
     Args:
-        dataset: A build folder, or one of its manifests; whatever stages it has been through are shown.
+        dataset: A build folder after any stage, or one of its manifests.
         out: Folder of the report.
-        config: What to show.
-        shards: Where its shards lie; the folder `shards` in it if not given.
-        executor: Who reads the pictures; see `executor`.
-        overwrite: Write anew although nothing changed (the source files are back, say).
-        track: Shows the progress.
+        config: Section `[report]`.
+        shards: Folder of its shards; `shards` in the build folder if None.
+        executor: Executor that draws the pictures, see `sdd_toolkit.execution.executor`.
+        overwrite: Whether to write the report again although its inputs are unchanged.
+        track: Shows progress.
 
     Raises:
         InputError: There is no manifest.
     """
     started = time.monotonic()
-    found = find_inputs(dataset, shards)
+    inputs = find_inputs(dataset, shards)
     outputs = (out / PAGE, out / TABLE)
-    stamp = fingerprint_text(f"{found.fingerprint} {config.fingerprint()} {__version__}")
-    total = len(found.records)
-    fresh = not overwrite and all(path.is_file() for path in outputs) and stamp in _read_start(outputs[0])
-    if not fresh:
-        frame = build_table(found.records)
+    stamp = fingerprint_text(f"{inputs.fingerprint} {config.fingerprint()} {__version__}")
+    total = len(inputs.records)
+    up_to_date = not overwrite and all(path.is_file() for path in outputs) and stamp in _read_start(outputs[0])
+    if not up_to_date:
+        frame = build_table(inputs.records)
         write_text(outputs[1], to_csv(frame))
-        shown = _picture_pairs(found, config, executor, track)
-        # Here, not above: what draws the figures takes as long to load as some pairs to picture.
+        drawn = _picture_pairs(inputs, config, executor, track)
+        # Imported late: matplotlib takes as long to load as the pictures of several pairs.
         from sdd_toolkit.report.page import render_page
 
-        write_text(outputs[0], render_page(_assemble_page(found, frame, shown, config, stamp)))
+        write_text(outputs[0], render_page(_assemble_page(inputs, frame, drawn, config, stamp)))
     return Report(
         stage="report",
         total=total,
-        done=0 if fresh else total,
-        skipped=total if fresh else 0,
-        rejected=manifest.reject_counts(found.records),
+        done=0 if up_to_date else total,
+        skipped=total if up_to_date else 0,
+        rejected=manifest.reject_counts(inputs.records),
         seconds=time.monotonic() - started,
         outputs=tuple(str(path) for path in outputs),
     )
 
 
 def find_inputs(dataset: Path, shards: Location | None = None) -> ReportInputs:
-    """Whatever of a build folder is there; `dataset` is the folder or a manifest in it.
+    """Reads the inputs of the report from a build folder after any stage.
+
+    Args:
+        dataset: The folder, or a manifest in it.
+        shards: Folder of its shards; `shards` in the folder if None.
 
     Raises:
         InputError: There is no manifest.
-        ManifestError: The furthest manifest cannot be read.
+        ManifestError: The manifest of the latest stage cannot be read.
     """
     layout = DatasetFolder(dataset.parent if dataset.is_file() else dataset, shards)
     manifests = (dataset, layout.filtered, layout.aligned, layout.ingested)
@@ -162,29 +168,36 @@ def find_inputs(dataset: Path, shards: Location | None = None) -> ReportInputs:
 
 
 def choose_pictured_pairs(records: Sequence[PairRecord], limit: int) -> tuple[str, ...]:
-    """Ids of the pairs to picture: of every reason some, the rest kept pairs evenly spaced over the manifest.
+    """Chooses the pairs to picture: some for every reason for rejection, and kept pairs evenly spaced.
 
-    Rejected pairs get at most half of the places (all that the kept ones leave free), dealt out in turn to the
-    reasons in the order of their names, so that each is represented as long as there are places at all.
+    Rejected pairs are at most half of the choice, or more if there are few kept ones. They are chosen from the reasons
+    in turn, in the order of their names, so that each reason is represented as far as the limit allows.
+
+    Args:
+        records: All pairs, in the order of the manifest.
+        limit: Largest number of pairs.
+
+    Returns:
+        Their ids, sorted.
     """
-    good = [record.id for record in records if record.verdict is None or record.verdict.keep]
+    kept = [record.id for record in records if record.verdict is None or record.verdict.keep]
     by_reason: dict[str, list[str]] = {}
     for record in records:
         if record.verdict is not None and not record.verdict.keep:
             by_reason.setdefault(str(record.verdict.reason or ""), []).append(record.id)
     queues = [by_reason[reason] for reason in sorted(by_reason)]
     deepest = max(map(len, queues), default=0)
-    dealt = [queue[turn] for turn in range(deepest) for queue in queues if turn < len(queue)]
-    places = max(limit // 2, min(len(queues), limit), limit - len(good))
-    bad = dealt[:places]
-    spaced = np.linspace(0, len(good) - 1, min(limit - len(bad), len(good))).round().astype(int)
-    return tuple(sorted([*bad, *(good[position] for position in spaced)]))
+    in_turn = [queue[turn] for turn in range(deepest) for queue in queues if turn < len(queue)]
+    share = max(limit // 2, min(len(queues), limit), limit - len(kept))
+    rejected = in_turn[:share]
+    spaced = np.linspace(0, len(kept) - 1, min(limit - len(rejected), len(kept))).round().astype(int)
+    return tuple(sorted([*rejected, *(kept[position] for position in spaced)]))
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """The table as CSV, nine significant digits.
+    """Formats a table as CSV with nine significant digits.
 
-    A text that a spreadsheet would take for a formula is preceded by an apostrophe: names come from strangers.
+    An untrusted text that a spreadsheet would interpret as a formula is prefixed by an apostrophe.
     """
     texts = {
         name: frame[name].map(lambda text: f"'{text}" if text.startswith(_FORMULA_STARTS) else text)
@@ -193,44 +206,44 @@ def to_csv(frame: pd.DataFrame) -> str:
     return str(frame.assign(**texts).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
-def _picture_pairs(found: ReportInputs, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
-    wanted = set(choose_pictured_pairs(found.records, config.max_pictures))
+def _picture_pairs(inputs: ReportInputs, config: ReportConfig, executor: str, track: Track) -> dict[str, PairPictures]:
+    wanted = set(choose_pictured_pairs(inputs.records, config.max_pictures))
     tasks = [
         PictureTask(
             record=record,
-            root=found.root,
-            folder=found.manifest.parent.resolve(),
-            shards=found.shards if record.id in (found.packed or ()) else None,
+            root=inputs.root,
+            folder=inputs.manifest.parent.resolve(),
+            shards=inputs.shards if record.id in (inputs.packed or ()) else None,
             width_px=config.picture_width_px,
             jpeg_quality=config.jpeg_quality,
         )
-        for record in found.records
+        for record in inputs.records
         if record.id in wanted
     ]
-    shown: dict[str, PairPictures] = {}
+    drawn: dict[str, PairPictures] = {}
     with track("report", len(tasks)) as advance:
         for outcome in run_tasks(picture_pair, tasks, executor):
-            shown[outcome.task.record.id] = outcome.result or _WORKER_DIED
+            drawn[outcome.task.record.id] = outcome.result or _WORKER_DIED
             advance(note=outcome.task.record.id)
-    return shown
+    return drawn
 
 
 def _assemble_page(
-    found: ReportInputs, frame: pd.DataFrame, shown: dict[str, PairPictures], config: ReportConfig, stamp: str
+    inputs: ReportInputs, frame: pd.DataFrame, drawn: dict[str, PairPictures], config: ReportConfig, stamp: str
 ) -> Page:
     from sdd_toolkit.report.page import Page
 
     return Page(
-        title=config.title or found.manifest.parent.resolve().name or "data set",
-        stage=found.manifest.stem,
-        records=found.records,
+        title=config.title or inputs.manifest.parent.resolve().name or "data set",
+        stage=inputs.manifest.stem,
+        records=inputs.records,
         frame=frame,
-        pictures=shown,
-        listed=frozenset(choose_pictured_pairs(found.records, config.max_rows)) | frozenset(shown),
-        packed=found.packed,
-        rejected_files=found.rejected_files,
-        thresholds=found.thresholds,
-        notes=found.notes,
+        pictures=drawn,
+        listed=frozenset(choose_pictured_pairs(inputs.records, config.max_rows)) | frozenset(drawn),
+        packed=inputs.packed,
+        rejected_files=inputs.rejected_files,
+        thresholds=inputs.thresholds,
+        notes=inputs.notes,
         stamp=stamp,
     )
 

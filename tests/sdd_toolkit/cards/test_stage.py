@@ -118,7 +118,7 @@ def test_hostile_values_stay_values(folder: Path) -> None:
 def test_a_card_without_a_manifest_says_so(folder: Path) -> None:
     shutil.move(folder / "shards", folder.parent / "alone")
     write_card(folder.parent / "alone", CardConfig())
-    assert "was not at hand" in (folder.parent / "alone" / "README.md").read_text(encoding="utf-8")
+    assert "was not available" in (folder.parent / "alone" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_manifest_that_is_not_there_is_refused(folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_card_says_how_the_frames_were_brought_together(folder: Path) -> Non
     config = PackConfig(patch_size=128, warp=Warp.HOMOGRAPHY_FLOW, brightness=Brightness.FULL)
     pack(folder / "filtered.jsonl", folder / "shards", config)
     text = card(folder)
-    assert 'the residual flow where that is sure (`warp = "homography+flow"`)' in text
+    assert 'homography and, where it is reliable, the residual flow (`warp = "homography+flow"`)' in text
     assert '(`brightness = "full"`)' in text
     assert "The residuals above are those before it was applied." in text
 
@@ -167,7 +167,7 @@ def test_a_card_says_of_how_many_pairs_the_sharp_frame_is_a_fusion(folder: Path)
     fused = replace(source.records[0], history=(*source.records[0].history, Step("fuse", "0.1.0", "a" * 16, "b" * 16)))
     write_manifest(path, replace(source, records=(fused, *source.records[1:])))
     pack(path, folder / "shards", PackConfig(name="Kellerbilder", patch_size=128))
-    assert "The sharp frame of 1 pairs is no single exposure" in card(folder)
+    assert "The sharp frame of 1 pairs is not a single exposure" in card(folder)
 
 
 def test_the_card_says_how_the_frames_were_developed(folder: Path) -> None:
@@ -175,5 +175,5 @@ def test_the_card_says_how_the_frames_were_developed(folder: Path) -> None:
     develop = DevelopConfig(demosaic=Demosaic.HALF, lens_correction=LensCorrection.LENSFUN_IF_KNOWN)
     pack(folder / "filtered.jsonl", folder / "shards", PackConfig(patch_size=64, min_size_px=64), develop=develop)
     text = card(folder)
-    assert "frames and flow are half as large" in text
+    assert "frames and flow have half the size" in text
     assert '(`lens_correction = "lensfun-if-known"`' in text

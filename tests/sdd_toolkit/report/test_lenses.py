@@ -15,8 +15,8 @@ from tests.support.planted_pairs import record
 def test_a_lens_is_shown_with_its_curve_and_a_dot_for_every_pair() -> None:
     (view,) = lens_views([*thin_lens_pairs(), pair("still", meta(1.0), meta(1.0))])
     assert view.name == "EF 50mm · 50 mm"
-    assert view.words[:2] == ("8 pairs", "5.28 % per dioptre")
-    assert view.words[-1] == "left out: 1 focus not moved"
+    assert view.facts[:2] == ("8 pairs", "5.28 % per dioptre")
+    assert view.facts[-1] == "left out: 1 focus not moved"
     assert view.svg is not None
     ElementTree.fromstring(view.svg)
     assert "var(--series-1)" in view.svg
@@ -27,14 +27,14 @@ def test_a_lens_is_shown_with_its_curve_and_a_dot_for_every_pair() -> None:
 def test_a_lens_with_too_few_pairs_says_so_and_one_without_focus_pairs_is_not_shown() -> None:
     (view,) = lens_views(thin_lens_pairs()[:2])
     assert view.svg is None
-    assert view.words[0].startswith("no model: 2 of 2 pairs")
+    assert view.facts[0].startswith("no model: 2 of 2 pairs")
     assert lens_views([record("a"), record("b")]) == []
 
 
 def test_an_outlier_outside_the_range_does_not_bend_the_figure() -> None:
     wrong = pair("wrong", meta(0.2), meta(5.0), zoom=1.2)
     (view,) = lens_views([*thin_lens_pairs(), wrong])
-    assert "1 without weight" in view.words
+    assert "1 without weight" in view.facts
     assert view.svg is not None
 
 

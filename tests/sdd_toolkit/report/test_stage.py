@@ -266,7 +266,7 @@ def test_a_packed_pair_is_shown_from_the_shards_even_when_its_sources_are_gone(t
     assert text.count("The packed pair, as training sees it") == 2
     assert "<b>Packed</b><span>2</span>" in text
     assert text.count("Overlay before alignment") == text.count("Overlay after alignment") == 2
-    assert text.count("moved back to where it was shot") == 2
+    assert text.count("warped back to its position before alignment") == 2
     assert "No picture" not in text
 
 
