@@ -23,17 +23,19 @@ _TRANSFORM_OPTIONS = ("pair_id", "warp", "inverse", "nearest")
 
 @click.command()
 @click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="MANIFEST | BLUR SHARP | FILE...")
-@out_option("Folder for what is written.")
-@click.option("--mask", type=IN_PATH, help="White: where to align by. An image, or a folder of ID.png for a manifest.")
-@click.option("--export", type=OUT_PATH, help="Folder for the transform of every aligned pair, as JSON.")
-@click.option("--breathing", type=IN_PATH, help="Lens models of `sdd breathing`: the zoom to expect of a pair.")
-@click.option("--apply", "transform", type=IN_PATH, help="Transform (.json) or aligned.jsonl to apply to the FILEs.")
-@click.option("--pair-id", metavar="ID", help="Which pair of aligned.jsonl to apply.")
+@out_option("Folder of the results.")
 @click.option(
-    "--warp", type=click.Choice(["homography", WITH_FLOW]), help="Whether what is warped follows the residual flow too."
+    "--mask", type=IN_PATH, help="White pixels are used to align: an image, or for a manifest a folder of ID.png."
+)
+@click.option("--export", type=OUT_PATH, help="Folder for the transform of every aligned pair, as JSON.")
+@click.option("--breathing", type=IN_PATH, help="Lens models of `sdd breathing`, which predict the zoom of a pair.")
+@click.option("--apply", "transform", type=IN_PATH, help="Transform (.json) or aligned.jsonl to apply to the FILEs.")
+@click.option("--pair-id", metavar="ID", help="Pair of aligned.jsonl whose transform is applied.")
+@click.option(
+    "--warp", type=click.Choice(["homography", WITH_FLOW]), help="Motion to apply: without or with the residual flow."
 )
 @click.option("--inverse", is_flag=True, help="Apply from the sharp frame's grid to the blurred one's.")
-@click.option("--nearest", is_flag=True, help="Copy the nearest number: for masks, label maps and depth maps.")
+@click.option("--nearest", is_flag=True, help="Copy the nearest value: for masks, label maps and depth maps.")
 @stage_options
 def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path | None, **options: Any) -> None:
     """Register every blurred frame to its sharp partner.
@@ -43,7 +45,7 @@ def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path |
     sdd align BLUR SHARP             two photographs: transform, aligned frame, check picture
     sdd align --apply JSON FILE...   other files, by a stored transform
 
-    Files are RAW or images. What is aligned keeps its bit depth (RAW becomes 16-bit TIFF) and its metadata.
+    Files are RAW or images. Aligned frames keep their bit depth (RAW becomes 16-bit TIFF) and their metadata.
     """
     if transform is not None:
         report = _apply_transform(transform, files, out, run, **_select_options(_TRANSFORM_OPTIONS, "--apply", options))
@@ -132,8 +134,8 @@ def _select_options(names: tuple[str, ...], mode: str, options: dict[str, Any]) 
 
 @click.command()
 @click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="MANIFEST | FRAME...")
-@out_option("Folder of the data set: fused.jsonl and fused/ are written there; of FRAMEs: folder of the picture.")
-@click.option("--reference", type=IN_PATH, help="Of FRAMEs: the one whose framing the picture has (default: sharpest).")
+@out_option("Folder of the data set, for fused.jsonl and fused/; of FRAMEs: folder of the picture.")
+@click.option("--reference", type=IN_PATH, help="Of FRAMEs: the one that gives the framing (default: the sharpest).")
 @stage_options
 def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOptions) -> None:
     """Make all-in-focus pictures of focal stacks, with a map of origins.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("shards", type=FOLDER_OR_URL)
-@click.option("--manifest", type=IN_PATH, help="The packed manifest, for what was rejected and why.")
+@click.option("--manifest", type=IN_PATH, help="The packed manifest, for the rejected pairs and their reasons.")
 @run_options("config", "as_json")
 def card(shards: Location, manifest: Path | None, run: RunOptions) -> None:
     """Write the data card of a packed data set."""

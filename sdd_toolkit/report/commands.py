@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dataset", type=IN_PATH)
 @out_option("Folder of report.html and pairs.csv.")
-@click.option("--pictures", type=click.IntRange(min=0), default=None, help="How many pairs to picture (default 40).")
+@click.option("--pictures", type=click.IntRange(min=0), default=None, help="Number of pairs to picture (default 40).")
 @stage_options
 def report(dataset: Path, out: Path, pictures: int | None, run: RunOptions) -> None:
     """Write one HTML page of statistics and pictures, and a CSV."""

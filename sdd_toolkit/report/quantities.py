@@ -26,14 +26,14 @@ class Quantity:
 PANELS = (
     Quantity("shift_x_px", "Shift, horizontal", "px", 2, "of the frame centre, blurred to sharp"),
     Quantity("shift_y_px", "Shift, vertical", "px", 2, "of the frame centre, blurred to sharp"),
-    Quantity("zoom_percent", "Zoom", "%", 2, "magnification blurred to sharp: focus breathing"),
+    Quantity("zoom_percent", "Zoom", "%", 2, "magnification, blurred to sharp: focus breathing"),
     Quantity("rotation_deg", "Rotation", "°", 3, "counter-clockwise positive"),
     Quantity("perspective_px", "Perspective", "px", 2, "largest deviation of a corner from the best similarity"),
-    Quantity("radial_px", "Radial term", "px", 2, "displacement of the corners by it; most lenses need none"),
+    Quantity("radial_px", "Radial term", "px", 2, "displacement of the corners; 0 for most lenses"),
     Quantity("coc_px", "Circle of confusion", "px", 2, "median radius of the blur disc"),
     Quantity("sharpness_gain", "Sharpness gain", "×", 2, "fine detail, sharp over blurred"),
     Quantity("residual_p95_px", "Residual flow, 95th percentile", "px", 2, "after alignment, textured pixels"),
-    Quantity("error_px", "Self-estimated error", "px", 3, "of the registration, at the frame corners"),
+    Quantity("error_px", "Estimated error", "px", 3, "of the registration, at the frame corners"),
 )
 BEFORE = Quantity("before_px", "Displacement before alignment", "px", 2)
 AFTER = Quantity("residual_px", "Residual flow after alignment", "px", 2)
@@ -45,7 +45,7 @@ TABLE_COLUMNS = (
     Quantity("residual_px", "After", "px", 2, "Median residual flow after alignment"),
     Quantity("coc_px", "Blur", "px", 1, "Median circle of confusion radius"),
     Quantity("sharpness_gain", "Gain", "×", 2, "Sharpness gain"),
-    Quantity("error_px", "Error", "px", 2, "Self-estimated registration error"),
+    Quantity("error_px", "Error", "px", 2, "Estimated error of the registration"),
 )
 CARD_NUMBERS = (
     Quantity("shift_x_px", "Shift, horizontal", "px", 2),
@@ -60,10 +60,10 @@ CARD_NUMBERS = (
     Quantity("residual_p95_px", "… 95th percentile", "px", 2),
     Quantity("coc_px", "Circle of confusion radius", "px", 2),
     Quantity("coc_p95_px", "… 95th percentile", "px", 2),
-    Quantity("error_px", "Self-estimated error", "px", 3),
+    Quantity("error_px", "Estimated error", "px", 3),
     Quantity("ncc", "Correlation, blur matched", "", 4),
     Quantity("unexplained_fraction", "Tiles unexplained", "", 4),
-    Quantity("align_texture_fraction", "Tiles to align by", "", 3),
+    Quantity("align_texture_fraction", "Tiles used to align", "", 3),
     Quantity("gain", "Brightness gain applied", "×", 4),
     Quantity("gain_red", "… of red, relative", "×", 4),
     Quantity("gain_blue", "… of blue, relative", "×", 4),
@@ -87,7 +87,7 @@ COMPONENTS = (
     Quantity("radial_px", "Radial", "px", 2, "Displacement of the corners by the radial term"),
     Quantity("before_px", "Before", "px", 2, "Median displacement before alignment"),
     Quantity("residual_px", "After", "px", 2, "Median residual flow after alignment"),
-    Quantity("error_px", "Error", "px", 3, "Self-estimated error at the corners"),
+    Quantity("error_px", "Error", "px", 3, "Estimated error at the corners"),
 )
 
 

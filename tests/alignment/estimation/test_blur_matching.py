@@ -1,4 +1,4 @@
-"""Which disc makes two frames equally soft."""
+"""Blur matching: the disc under which two frames are equally blurred."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_noise_does_not_pass_for_blur() -> None:
     noise = 0.02**2 * np.concatenate([kept[:0:-1] + kept[0], kept[0] + kept])
     noise = noise[:, None, None] * np.ones((1, 16, 24), np.float32)
     everywhere = np.ones(flat.shape, np.float32)
-    told = blur_matching.choose_radii(banks[0], banks[1], everywhere, RADII, noise).radius_px
+    informed = blur_matching.choose_radii(banks[0], banks[1], everywhere, RADII, noise).radius_px
     ignorant = blur_matching.choose_radii(banks[0], banks[1], everywhere, RADII).radius_px
-    assert np.mean(np.abs(told)) < 0.5 * np.mean(np.abs(ignorant))
+    assert np.mean(np.abs(informed)) < 0.5 * np.mean(np.abs(ignorant))
 
 
 def test_the_share_of_noise_that_is_kept_is_measured_right() -> None:

@@ -98,11 +98,11 @@ def test_a_registration_tells_the_brightness_between_its_frames(
     bright = 1.2 * np.array(colour) * field[..., None] * pair.sharp + offset
     found = alignment.register(pair.blur, bright.astype(np.float32))
     a, b = found.vignetting
-    told = found.gain * (1 + a * rho2() + b * rho2() ** 2)
-    assert told == pytest.approx(1.2 * field, rel=0.03)
+    fitted = found.gain * (1 + a * rho2() + b * rho2() ** 2)
+    assert fitted == pytest.approx(1.2 * field, rel=0.03)
     assert found.offset == pytest.approx(offset, rel=0.1)
     assert found.colour_gain == pytest.approx(colour, abs=3e-3)
     assert np.dot(BAYER, found.colour_gain) == pytest.approx(1.0)
-    # What is not there is not told.
+    # Absent terms are not fitted.
     assert (found.vignetting == (0.0, 0.0)) == (falloff == (0.0, 0.0))
     assert corner_error_px(found.homography, pair.homography, found.size) < 0.05

@@ -74,7 +74,7 @@ def test_a_part_that_moves_otherwise_does_not_pull() -> None:
 
 
 def scattered(spread_px: float, seed: int) -> tile_regression.TileSystems:
-    """Tiles that know their displacement to 0.01 … 0.3 px and scatter by `spread_px` on top."""
+    """Tiles that measure their displacement to 0.01 … 0.3 px and scatter by `spread_px` in addition."""
     rng = np.random.default_rng(seed)
     grid = (12, 18)
     jacobian = homography.tile_jacobian(SIZE, grid, (16, 16)).reshape(-1, 2, 9)
@@ -87,8 +87,8 @@ def scattered(spread_px: float, seed: int) -> tile_regression.TileSystems:
 @pytest.mark.parametrize("spread_px", [0.0, 0.2, 1.0])
 def test_the_spread_that_tiles_do_not_explain_is_found(spread_px: float) -> None:
     basis = homography.BASES["similarity"]
-    told = [tile_regression.fit_motion(scattered(spread_px, seed), basis).spread_px for seed in range(20)]
-    assert np.median(told) == pytest.approx(spread_px, abs=0.15 * spread_px + 0.005)
+    estimated = [tile_regression.fit_motion(scattered(spread_px, seed), basis).spread_px for seed in range(20)]
+    assert np.median(estimated) == pytest.approx(spread_px, abs=0.15 * spread_px + 0.005)
 
 
 @pytest.mark.parametrize("spread_px", [0.0, 0.5])
@@ -96,8 +96,8 @@ def test_the_covariance_tells_the_scatter_of_repeated_estimates(spread_px: float
     basis = homography.BASES["homography"]
     found = [tile_regression.fit_motion(scattered(spread_px, seed), basis) for seed in range(40)]
     errors = [geometry.corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
-    told = [homography.corner_deviation_px(fit.covariance, basis, SIZE) for fit in found]
-    assert np.median(told) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.4)
+    estimated = [homography.corner_deviation_px(fit.covariance, basis, SIZE) for fit in found]
+    assert np.median(estimated) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.4)
 
 
 def test_prior_information_holds_what_the_pixels_leave_open() -> None:

@@ -94,7 +94,7 @@ def test_a_stack_of_no_frame_or_too_many_is_refused(count: int) -> None:
         blending.choose_sharpest([blending.Sharpness(np.zeros((4, 4), np.float32), 0.0)] * count)
 
 
-def test_a_frame_that_is_sharp_everywhere_beats_blurred_and_resampled_ones_however_quiet_they_are() -> None:
+def test_a_frame_sharp_everywhere_beats_blurred_and_resampled_ones_of_less_noise() -> None:
     rng = np.random.default_rng(4)
     scene = dead_leaves(6, (320, 400))
     moved = np.array([[1, 0, 0.4], [0, 1, 0.3], [0, 0, 1]], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What must not matter to a registration, or must show in it in a known way: properties over drawn pairs."""
+"""Invariances of the registration: properties over drawn pairs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def registered(blur: Frame, sharp: Frame) -> Alignment:
 
 
 def limit_px(first: Alignment, second: Alignment) -> float:
-    """How far two registrations may lie apart, by what they say of themselves."""
+    """Largest admissible distance between two registrations, from their own error estimates."""
     assert first.error_px is not None
     assert second.error_px is not None
     return max(0.02, 3 * (first.error_px + second.error_px))

@@ -146,8 +146,8 @@ def test_saturated_pixels_may_be_told_instead_of_being_looked_for() -> None:
     pair = plant_pair(22, gain=1.5)
     clipped = [photometry.unsaturated_mask(frame) == 0 for frame in (pair.blur, pair.sharp)]
     assert clipped[0].any()
-    told = compute_registration(pair.blur, pair.sharp, AlignConfig(), clipped=(clipped[0], clipped[1]))
-    assert told.alignment == alignment.register(pair.blur, pair.sharp)
+    given = compute_registration(pair.blur, pair.sharp, AlignConfig(), clipped=(clipped[0], clipped[1]))
+    assert given.alignment == alignment.register(pair.blur, pair.sharp)
 
 
 def test_enlarging_doubles_lengths_and_keeps_ratios() -> None:

@@ -1,4 +1,4 @@
-"""What may be asked of a registration beyond the defaults: a radial term, a mask, a prior of the zoom."""
+"""Options of the registration: a radial term, a mask, a prior of the zoom."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_mask_of_another_size_is_a_mistake() -> None:
 
 
 def poor(seed: int) -> PlantedPair:
-    """Texture in a small patch only, and much noise: its zoom is hard to tell."""
+    """Texture in a small patch only, and much noise: its zoom is hard to estimate."""
     scene = dead_leaves(seed)
     patch = np.zeros(scene.shape[:2], dtype=np.float32)
     rows, columns = patch.shape
@@ -116,13 +116,13 @@ def test_a_prior_decides_what_the_pixels_leave_open() -> None:
     gaps = []
     for seed in range(4):
         pair = poor(seed)
-        alone, told = (
+        alone, with_prior = (
             alignment.register(pair.blur, pair.sharp, FEW_TILES, prior=prior)
             for prior in (None, ZoomPrior(1.012, 2e-5))
         )
-        assert told.failure is None
-        assert told.zoom == pytest.approx(1.012, abs=5e-4)
-        gaps.append((abs(alone.zoom - 1.012), abs(told.zoom - 1.012)))
+        assert with_prior.failure is None
+        assert with_prior.zoom == pytest.approx(1.012, abs=5e-4)
+        gaps.append((abs(alone.zoom - 1.012), abs(with_prior.zoom - 1.012)))
     alone_gap, told_gap = np.mean(gaps, axis=0)
     assert told_gap < 0.5 * alone_gap
 

@@ -174,21 +174,21 @@ def facts(content: Path) -> list[tuple[object, ...]]:
 
 def test_the_filter_judges_what_was_measured_here_as_if_it_had_measured_it(source: Path) -> None:
     folder = source.parent
-    told = filtered(folder)
+    first = filtered(folder)
     judged = facts(folder)
     assert [quality is not None for _, quality, _, _ in judged] == [False, True, True, True]
-    assert filtered(folder, overwrite=True) == told
+    assert filtered(folder, overwrite=True) == first
     without_measures(source)
     filtered(folder)
     assert facts(folder) == judged
 
 
 def test_the_filter_opens_no_photograph_of_what_was_measured_here(source: Path) -> None:
-    told = filtered(source.parent)
+    first = filtered(source.parent)
     (source.parent / "filtered.jsonl").unlink()
     for path in source.parent.glob("*.png"):
         path.unlink()
-    assert filtered(source.parent) == told
+    assert filtered(source.parent) == first
 
 
 def test_the_filter_measures_anew_what_was_measured_by_another_alignment(source: Path) -> None:

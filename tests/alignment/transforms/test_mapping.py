@@ -1,4 +1,4 @@
-"""Where pixels go: direction, inverse, radial term, flow, scale; nothing is mixed that must not be."""
+"""The mapping of pixels: direction, inverse, radial term, flow, scale, and no interpolation of labels."""
 
 from __future__ import annotations
 

@@ -61,15 +61,15 @@ def test_mlcroissant_iterates_the_pairs(shards: Path) -> None:
 
 def test_every_file_is_listed_with_its_hash_and_verify_takes_them(shards: Path) -> None:
     card(shards, CardConfig())
-    told = json.loads((shards / "croissant.json").read_text())["distribution"]
-    assert {entry["@id"] for entry in told} == {path.name for path in shards.iterdir()} - {
+    entries = json.loads((shards / "croissant.json").read_text())["distribution"]
+    assert {entry["@id"] for entry in entries} == {path.name for path in shards.iterdir()} - {
         "README.md",
         "croissant.json",
     }
-    for entry in told:
+    for entry in entries:
         assert entry["sha256"] == sha256_of(shards / entry["contentUrl"])
         assert entry["contentSize"] == f"{(shards / entry['contentUrl']).stat().st_size} B"
-    assert {entry["encodingFormat"] for entry in told if entry["@id"].endswith(".h5")} == {"application/x-hdf5"}
+    assert {entry["encodingFormat"] for entry in entries if entry["@id"].endswith(".h5")} == {"application/x-hdf5"}
     verify.verify_shards(shards)
 
 

@@ -137,11 +137,11 @@ def test_measures_count_only_for_the_files_alignment_and_hot_pixels_that_they_ar
 ) -> None:
     good = judged["good"]
     config, clean = FilterConfig(min_sharpness_gain=1000.0), HotPixelMap()
-    told = judge_from_record(good, config, clean)
-    assert told is not None
-    assert told.quality == good.quality
-    assert told.verdict is not None
-    assert told.verdict.reason is Reason.NOT_SHARPER
+    rejudged = judge_from_record(good, config, clean)
+    assert rejudged is not None
+    assert rejudged.quality == good.quality
+    assert rejudged.verdict is not None
+    assert rejudged.verdict.reason is Reason.NOT_SHARPER
     meta = FrameMeta(model="C", size=SIZE)
     hot = HotPixelMap((CameraPixels(camera_of(meta), SIZE, 3, ((1, 2),)),))
     others = (
