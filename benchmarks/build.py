@@ -191,7 +191,7 @@ def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
     """Against the truth of each scene's folder; infinite where there is none or it is not finite."""
     import numpy as np
 
-    from sdd_toolkit.imaging.geometry import corner_error_px
+    from tests.support.planted_pairs import corner_error_px
 
     errors = []
     for folder, found in homographies.items():

@@ -33,9 +33,9 @@ from benchmarks.fresh_process import in_fresh_process, resident_mb
 from capture.config import IngestConfig
 from capture.virtual.config import SimulateConfig
 from sdd_toolkit.frames import reading as frames
-from sdd_toolkit.imaging import geometry
 from sdd_toolkit.pipeline import manifest, stage_runner
 from sdd_toolkit.records import PairRecord
+from tests.support.planted_pairs import corner_error_px
 
 Row = tuple[float, float, list[float], list[float]]
 
@@ -67,7 +67,7 @@ def aligned(source: Path, precise_px: float) -> Row:
             found = align_pair(job).alignment
             spent.append(cpu_s() - start)
         seconds.append(min(spent))
-        true.append(geometry.corner_error_px(found.homography, truth_of(pairs.root, record), found.size))
+        true.append(corner_error_px(found.homography, truth_of(pairs.root, record), found.size))
         own.append(np.nan if found.error_px is None else found.error_px)
     return float(np.mean(seconds)), resident_mb("VmHWM"), true, own
 
@@ -84,7 +84,7 @@ def rival(source: Path) -> Row:
         seconds.append(cpu_s() - start)
         size = (sharp.shape[0], sharp.shape[1])
         known = truth_of(pairs.root, record)
-        true.append(np.inf if found is None else geometry.corner_error_px(found, known, size))
+        true.append(np.inf if found is None else corner_error_px(found, known, size))
     return float(np.mean(seconds)), resident_mb("VmHWM"), true, []
 
 

@@ -38,7 +38,7 @@ def comparable_cells(frames: FramePair, matrix: Matrix) -> NDArray[np.bool_]:
     """
     grid = photometry.brightness_grid(frames.size)
     trusted_blur = spline.sample_linear(frames.trusted_blur, matrix, frames.size)
-    inside = resampling.valid(matrix, frames.size, frames.size, reach_px=2.0)
+    inside = resampling.valid_mask(matrix, frames.size, frames.size, reach_px=2.0)
     share = photometry.cell_means(np.where(inside, np.minimum(trusted_blur, frames.trusted_sharp), 0), grid)
     return np.asarray(share.reshape(grid) > 0.98)
 
@@ -78,7 +78,7 @@ def colour_gain(blur: Image, sharp: Image, levels: list[FramePair], matrix: Matr
     """
     number = brightness_level(levels)
     frames = levels[number]
-    small = geometry.scaled(matrix, 0.5**number)
+    small = geometry.rescale_homography(matrix, 0.5**number)
     usable = comparable_cells(frames, small)
     height, width = (2**number * edge for edge in frames.size)
     channels = [

@@ -188,7 +188,7 @@ def _update_photometry(state: LevelState, levels: list[FramePair], number: int) 
     """`state` of level `number` with the brightness measured anew, on the level that is suited to it."""
     bright = max(number, brightness_field.brightness_level(levels))
     factor = 0.5 ** (bright - number)
-    matrix = geometry.scaled(state.homography, factor)
+    matrix = geometry.rescale_homography(state.homography, factor)
     measured = brightness_field.measure_brightness(levels[bright], matrix, factor * state.radius_px)
     return replace(state, photometry=measured or state.photometry)
 
@@ -249,7 +249,7 @@ def _hand_down(fit: _LevelFit, max_radius_px: float, *, similar_only: bool) -> L
     used_px = float(np.percentile(np.abs(signed), 98))
     return replace(
         fit.state,
-        homography=geometry.scaled(fit.state.homography, 2.0),
+        homography=geometry.rescale_homography(fit.state.homography, 2.0),
         radius_px=2 * float(np.median(signed)),
         largest_px=min(2 * (1.3 * used_px + 0.7), max_radius_px),
         either_way=bool(np.mean(signed < -0.5) > 0.01) or similar_only,

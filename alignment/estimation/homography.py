@@ -94,19 +94,19 @@ def to_matrix(parameters: Matrix, size: tuple[int, int]) -> Matrix:
     """(3, 3) homography in pixels of (9,) parameters, without the radial one."""
     frame = centring_matrix(size)
     inner = np.eye(3) + np.append(parameters[:8], 0.0).reshape(3, 3)
-    return geometry.normalised(np.linalg.inv(frame) @ inner @ frame)
+    return geometry.normalise_homography(np.linalg.inv(frame) @ inner @ frame)
 
 
 def to_parameters(homography: Matrix, radial: float, size: tuple[int, int]) -> Matrix:
     """(9,) parameters of a homography in pixels and a radial coefficient; the inverse of `to_matrix`."""
     frame = centring_matrix(size)
-    inner = geometry.normalised(frame @ homography @ np.linalg.inv(frame))
+    inner = geometry.normalise_homography(frame @ homography @ np.linalg.inv(frame))
     return np.append((inner - np.eye(3)).ravel()[:8], radial)
 
 
 def compose(homography: Matrix, step: Matrix, size: tuple[int, int]) -> Matrix:
     """`homography` after the small warp δ of `step` (9,), moving(x + δ(x)) = fixed(x); its radial part is ignored."""
-    return geometry.normalised(np.linalg.inv(to_matrix(step, size)) @ homography)
+    return geometry.normalise_homography(np.linalg.inv(to_matrix(step, size)) @ homography)
 
 
 def jacobian(points: Matrix, size: tuple[int, int]) -> Matrix:

@@ -73,7 +73,7 @@ def search_similarity(
     best_score, best = max(results.values(), key=lambda result: result[0])
     ratio = np.array([fixed.shape[1] / small[0], fixed.shape[0] / small[1]])
     enlarge = np.array([[ratio[0], 0, (ratio[0] - 1) / 2], [0, ratio[1], (ratio[1] - 1) / 2], [0, 0, 1]])
-    return geometry.normalised(enlarge @ best @ np.linalg.inv(enlarge)), best_score
+    return geometry.normalise_homography(enlarge @ best @ np.linalg.inv(enlarge)), best_score
 
 
 def _spectrum(image: Image, canvas: Image) -> Image:

@@ -196,7 +196,7 @@ def _blur_sharp_frame(
 def _blur_moving_frame(bank: list[Image], radius: RadiusMap, matrix: Matrix, size: tuple[int, int]) -> Image:
     """The blurred frame, blurred further where the sharp one is softer; the radius map lies on the sharp grid."""
     inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
-    back = geometry.scaled(inverse, 1 / blur_matching.CELL_PX)
+    back = geometry.rescale_homography(inverse, 1 / blur_matching.CELL_PX)
     index = spline.sample_linear(-radius.index, back, radius.index.shape)
     return blur_matching.mix_bank(bank, index, size)
 

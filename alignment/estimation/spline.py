@@ -68,8 +68,8 @@ def source_positions(
     """
     xs = np.arange(size[1], dtype=np.float64)[None]
     ys = np.arange(rows[0], rows[1], dtype=np.float64)[:, None]
-    x, y, _ = geometry.mapped(np.asarray(np.linalg.inv(homography)), xs, ys)
-    x, y = geometry.bent(x, y, radial, size)
+    x, y, _ = geometry.project_grid(np.asarray(np.linalg.inv(homography)), xs, ys)
+    x, y = geometry.apply_radial(x, y, radial, size)
     return x.astype(np.float32), y.astype(np.float32)
 
 

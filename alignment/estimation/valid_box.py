@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.interpolation import REACH_PX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,11 +35,13 @@ def valid_box(matrix: Matrix, size: tuple[int, int], radial: float = 0.0) -> Box
     """
     factor = max(-(-max(size) // _COARSE_SIDE_PX), 1)
     if factor == 1:
-        return geometry.inner_box(resampling.valid(matrix, size, size, radial=radial))
+        return geometry.largest_box(resampling.valid_mask(matrix, size, size, radial=radial))
     coarse = (size[0] // factor, size[1] // factor)
-    reach = resampling.REACH_PX / factor + _HALF_PIXEL
-    mask = resampling.valid(geometry.scaled(matrix, 1 / factor), coarse, coarse, radial=radial, reach_px=reach)
-    left, top, right, bottom = (factor * edge for edge in geometry.inner_box(mask))
+    reach = REACH_PX / factor + _HALF_PIXEL
+    mask = resampling.valid_mask(
+        geometry.rescale_homography(matrix, 1 / factor), coarse, coarse, radial=radial, reach_px=reach
+    )
+    left, top, right, bottom = (factor * edge for edge in geometry.largest_box(mask))
     box = (left, top, right, bottom)
     # Under a radial term valid corners do not imply a valid edge between them.
     return box if radial or right == left else _grow(box, matrix, size, 2 * factor)
@@ -64,5 +67,5 @@ def _lies_in_both(box: Box, back: Matrix, size: tuple[int, int]) -> bool:
         return False
     corners = np.array([[left, top], [right - 1, top], [right - 1, bottom - 1], [left, bottom - 1]], dtype=np.float64)
     positions = geometry.project(back, corners)
-    reach = resampling.REACH_PX
+    reach = REACH_PX
     return bool(np.all(positions >= reach) and np.all(positions <= np.array([size[1], size[0]]) - 1 - reach))

@@ -266,15 +266,15 @@ def _register_frame(source: SourceFrame, target: HalfFrame, config: AlignConfig)
     # Deep scenes have parallax: every region of the picture still comes from one frame.
     if alignment.failure not in (None, Reason.PARALLAX):
         return StackFrame(name, reason=alignment.failure, detail=alignment.detail), None
-    (a, b, c), (d, e, f), (g, h, i) = geometry.scaled(alignment.homography, 2.0).tolist()
+    (a, b, c), (d, e, f), (g, h, i) = geometry.rescale_homography(alignment.homography, 2.0).tolist()
     rows: tuple[Row, Row, Row] = ((a, b, c), (d, e, f), (g, h, i))
     return StackFrame(name, rows, alignment.gain, 2 * (alignment.error_px or 0.0)), half
 
 
 def _frame_sharpness(rgb: Image, frame: StackFrame, size: tuple[int, int]) -> blending.Sharpness:
-    half = geometry.scaled(frame.homography, 0.5)
+    half = geometry.rescale_homography(frame.homography, 0.5)
     is_identity = np.array_equal(half, np.eye(3))
-    covered = np.ones(size, dtype=np.bool_) if is_identity else resampling.valid(half, size, size)
+    covered = np.ones(size, dtype=np.bool_) if is_identity else resampling.valid_mask(half, size, size)
     warped = rgb if is_identity else resampling.warp(rgb, half, size)
     measured = blending.measure_sharpness(np.maximum(warped * np.float32(frame.gain), np.float32(0)), covered)
     return replace(measured, energy=np.minimum(measured.energy, np.float32(_MAX_FLOAT16)).astype(np.float16))

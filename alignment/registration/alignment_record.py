@@ -120,7 +120,7 @@ def _add_geometry(alignment: Alignment, estimate: GlobalEstimate) -> Alignment:
 def _add_displacements(alignment: Alignment, frames: _StatisticsFrames, tiles: TileStatistics) -> Alignment:
     """Displacement of the textured pixels before and after alignment."""
     unit_px = frames.reduction
-    matrix = geometry.scaled(alignment.homography, 1 / unit_px)
+    matrix = geometry.rescale_homography(alignment.homography, 1 / unit_px)
     before, after = tile_statistics.displacements_px(matrix, frames.residual, tiles.textured)
     return replace(
         alignment,
@@ -173,7 +173,7 @@ def scale_alignment(alignment: Alignment, factor: int, size: tuple[int, int]) ->
         factor: That factor.
         size: (height, width) of the larger frames.
     """
-    matrix = geometry.scaled(alignment.homography, float(factor))
+    matrix = geometry.rescale_homography(alignment.homography, float(factor))
     left, top, right, bottom = (factor * edge for edge in alignment.box)
     shift = (factor * alignment.shift_px[0], factor * alignment.shift_px[1])
     return replace(
@@ -268,5 +268,5 @@ def identity_alignment(size: tuple[int, int]) -> Alignment:
 
 
 def _to_rows(matrix: Matrix) -> tuple[Row, Row, Row]:
-    (a, b, c), (d, e, f), (g, h, i) = geometry.normalised(matrix).tolist()
+    (a, b, c), (d, e, f), (g, h, i) = geometry.normalise_homography(matrix).tolist()
     return (a, b, c), (d, e, f), (g, h, i)

@@ -17,7 +17,7 @@ from alignment.registration.masks import check_masks, find_mask, read_mask
 from alignment.registration.register import compute_registration
 from alignment.residual_flow import estimate as dense
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for_manifest
-from sdd_toolkit.calibration.lens_breathing import prior_of
+from sdd_toolkit.calibration.lens_breathing import zoom_prior_of
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
@@ -125,7 +125,7 @@ def align_pair(
         detail = detail.replace(f"{mask_file.parent}/", "") if mask_file else detail
         return stage_runner.reject(record, Reason.UNREADABLE, detail)
     try:
-        prior = prior_of(record, job.config.breathing)
+        prior = zoom_prior_of(record, job.config.breathing)
         alignment, residual = align_halves(blur, sharp, job.config, mask=mask, prior=prior)
     except ValueError as error:
         return _with_quality(stage_runner.reject(record, Reason.NOT_ALIGNED, str(error)), blur, sharp, hot_pixels)

@@ -83,7 +83,7 @@ def build_hypotheses(estimate: GlobalEstimate, finest_side_px: int) -> BlurHypot
     """
     frames, matrix, halvings = estimate.frames, estimate.homography, 0
     while max(frames.size) > finest_side_px:
-        frames, matrix, halvings = frames.halve(), geometry.scaled(matrix, 0.5), halvings + 1
+        frames, matrix, halvings = frames.halve(), geometry.rescale_homography(matrix, 0.5), halvings + 1
     factor, size = 2**halvings, frames.size
     used_px = float(np.percentile(np.abs(estimate.matched.radius.radius_px), 98))
     radii = blur_matching.radii_up_to(max((_RADIUS_MARGIN * used_px + 0.7) / factor, 1.0))

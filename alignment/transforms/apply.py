@@ -163,7 +163,7 @@ def add_flow(mapping: Mapping, path: Path) -> Mapping:
         InputError: Missing, damaged or of another size.
     """
     residual = residual_flow.read_residual_flow(path, mapping.transform.size)
-    return replace(mapping, flow=residual_flow.applicable(residual), occlusion=residual.occlusion)
+    return replace(mapping, flow=residual_flow.applicable_flow(residual), occlusion=residual.occlusion)
 
 
 def _read_light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:

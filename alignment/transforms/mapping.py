@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdd_toolkit.imaging import geometry
-from sdd_toolkit.imaging.resampling import REACH_PX, Interpolation, origins, sample
+from sdd_toolkit.imaging.interpolation import REACH_PX, Interpolation
+from sdd_toolkit.imaging.resampling import invert_flow, sample
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
     transform = mapping.transform
     found: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
     if mapping.inverse:
-        x, y, ahead = geometry.mapped(transform.matrix, *_undo_radial(x, y, transform))
+        x, y, ahead = geometry.project_grid(transform.matrix, *_undo_radial(x, y, transform))
         found = ahead & _is_visible(mapping, x, y)
         if mapping.flow is not None:
             x, y = _follow_flow(mapping.flow, x, y)
@@ -137,9 +138,9 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
         if mapping.flow is not None:
             x, y, found = _undo_flow(mapping.flow, x, y)
         found = found & _is_visible(mapping, x, y)
-        x, y, ahead = geometry.mapped(np.asarray(np.linalg.inv(transform.matrix)), x, y)
+        x, y, ahead = geometry.project_grid(np.asarray(np.linalg.inv(transform.matrix)), x, y)
         found = found & ahead
-        x, y = geometry.bent(x, y, transform.radial, transform.size)
+        x, y = geometry.apply_radial(x, y, transform.radial, transform.size)
     return mapping.scale * x + offset, mapping.scale * y + offset, found
 
 
@@ -147,7 +148,7 @@ def _undo_radial(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane
     """The inverse of the radial term by Newton's method on r (1 + k r²), where k r² is a few hundredths at most."""
     if transform.radial == 0:
         return x, y
-    (centre_x, centre_y), reach = geometry.centre(transform.size)
+    (centre_x, centre_y), reach = geometry.centre_and_half_diagonal(transform.size)
     bent = np.hypot(x - centre_x, y - centre_y) / reach
     radius = bent.copy()
     for _ in range(_NEWTON_STEPS):
@@ -173,7 +174,7 @@ def _follow_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, 
 
 def _undo_flow(flow: NDArray[np.float32], x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
     """The points that the flow moves to (x, y), and whether such a point exists."""
-    across, down, settled = origins(flow / np.float32(FLOW_FACTOR), _to_flow_grid(x), _to_flow_grid(y))
+    across, down, settled = invert_flow(flow / np.float32(FLOW_FACTOR), _to_flow_grid(x), _to_flow_grid(y))
     return _from_flow_grid(across), _from_flow_grid(down), settled
 
 

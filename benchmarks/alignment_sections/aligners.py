@@ -73,7 +73,7 @@ def ecc_pyramid(blur: Image, sharp: Image) -> Matrix | None:
     found = ecc(*levels.pop(), np.eye(3), cv2.MOTION_AFFINE, steps=200, least_gain=1e-6)
     for first, second in reversed(levels):
         if found is not None:
-            found = geometry.scaled(found, 2.0)
+            found = geometry.rescale_homography(found, 2.0)
             found = ecc(first, second, found, cv2.MOTION_HOMOGRAPHY, steps=100, least_gain=1e-6)
     return found
 
@@ -84,10 +84,12 @@ def focus_stack(blur: Image, sharp: Image) -> Matrix | None:
     for side, steps, least_gain in zip(FOCUS_STACK_PX, (25, 50), (0.01, 0.001), strict=True):
         factor = min(1.0, side / max(frames[0].shape))
         small = tuple(cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for frame in frames)
-        found = ecc(*small, geometry.scaled(found, factor), cv2.MOTION_AFFINE, steps=steps, least_gain=least_gain)
+        found = ecc(
+            *small, geometry.rescale_homography(found, factor), cv2.MOTION_AFFINE, steps=steps, least_gain=least_gain
+        )
         if found is None:
             return None
-        found = geometry.scaled(found, 1 / factor)
+        found = geometry.rescale_homography(found, 1 / factor)
     return found
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.alignment_sections.aligners import Aligner, Image, Matrix, installed
 from benchmarks.alignment_sections.measurement import Measurement
 from sdd_toolkit.imaging import geometry
+from tests.support.planted_pairs import corner_error_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Case:
     def error_px(self, found: Matrix) -> float:
         """Root mean square distance of the frame corners from where they belong, in full-size pixels."""
         height, width = self.blur.shape[:2]
-        full = geometry.scaled(found, float(self.scale))
-        return geometry.corner_error_px(full, self.homography, (self.scale * height, self.scale * width))
+        full = geometry.rescale_homography(found, float(self.scale))
+        return corner_error_px(full, self.homography, (self.scale * height, self.scale * width))
 
 
 def compared(section: str, group: str, name: str, case: Case, *, rivals: bool) -> list[Measurement]:

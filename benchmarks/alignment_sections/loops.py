@@ -20,8 +20,9 @@ from benchmarks.alignment_sections.comparison import attempted
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
 from sdd_toolkit.formats.decoding import read_image
-from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging import resampling
 from sdd_toolkit.imaging.encoding import Encoding, decode
+from tests.support.planted_pairs import corner_error_px
 
 WIDE_OPEN = "wide open / stopped down"
 LABEL_ROWS = 40
@@ -43,7 +44,7 @@ def stack(options: Options, folder: Path) -> list[Measurement]:
             continue
         straight = attempted(aligner, frames[0], frames[last])
         if straight is not None:
-            motion = geometry.corner_error_px(straight, np.eye(3), size)
+            motion = corner_error_px(straight, np.eye(3), size)
             rows.append(Measurement("loops", folder.name, "first to last", method, "motion_px", motion))
         for middle in list(range(1, last))[: options.detours]:
             ways = attempted(aligner, frames[0], frames[middle]), attempted(aligner, frames[middle], frames[last])
@@ -56,7 +57,7 @@ def apart_px(straight: Matrix | None, ways: tuple[Matrix | None, Matrix | None],
     there, on = ways
     if straight is None or there is None or on is None:
         return math.nan
-    return geometry.corner_error_px(on @ there, straight, size)
+    return corner_error_px(on @ there, straight, size)
 
 
 def pair(options: Options, number: int, blurred: Path, sharper: Path) -> list[Measurement]:

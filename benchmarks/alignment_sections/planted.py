@@ -74,7 +74,7 @@ def drawn(motion: Motion, size: tuple[int, int], chance: np.random.Generator) ->
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
     about_centre = np.array([[cosine, -sine, shift[0]], [sine, cosine, shift[1]], [*tilt, 1]])
     to_centre = np.array([[1, 0, -(size[1] - 1) / 2], [0, 1, -(size[0] - 1) / 2], [0, 0, 1]])
-    return geometry.normalised(np.linalg.inv(to_centre) @ about_centre @ to_centre)
+    return geometry.normalise_homography(np.linalg.inv(to_centre) @ about_centre @ to_centre)
 
 
 def seen(scene: Image, margin_px: int, homography: Matrix, size: tuple[int, int], ring_px: int) -> NDArray[np.float64]:

@@ -31,9 +31,9 @@ def hash_state(scan: Scan, config: IngestConfig, table: Path | None) -> str:
     """64 hex digits that change with anything the result of a run depends on."""
     digest = hashlib.sha256(f"{__version__} {config.fingerprint()} {scan.root}".encode("utf-8", "surrogateescape"))
     if config.exiftool:
-        from sdd_toolkit.metadata.exiftool import program
+        from sdd_toolkit.metadata.exiftool import find_program
 
-        digest.update(str(program()).encode())
+        digest.update(str(find_program()).encode())
     if table is not None:
         digest.update(f"{table.parent.resolve()} {sha256_of(table)}".encode("utf-8", "surrogateescape"))
     for file in scan.files:

@@ -160,9 +160,9 @@ def _inspect_and_pair(
 
 
 def _has_exiftool() -> bool:
-    from sdd_toolkit.metadata.exiftool import program
+    from sdd_toolkit.metadata.exiftool import find_program
 
-    return program() is not None
+    return find_program() is not None
 
 
 def _copy_configuration(out: Path, config: IngestConfig) -> None:

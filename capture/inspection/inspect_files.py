@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from capture.inspection.inspection_cache import Inspection
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats.containers import structure_of
+from sdd_toolkit.formats.containers import read_structure
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.metadata import exif, exiftool
 
@@ -51,10 +51,10 @@ def inspect_batch(batch: InspectionBatch) -> tuple[Inspection, ...]:
         if is_incomplete:
             incomplete[task.path] = index
     if batch.use_exiftool and incomplete:
-        for path, tags in exiftool.ask(list(incomplete)).items():
+        for path, tags in exiftool.read_tags(list(incomplete)).items():
             inspection = inspections[incomplete[path]]
             if inspection.meta is not None:
-                completed = exif.completed_by_exiftool(inspection.meta, tags)
+                completed = exif.complete_with_exiftool(inspection.meta, tags)
                 inspections[incomplete[path]] = replace(inspection, meta=completed)
     return tuple(inspections)
 
@@ -87,7 +87,7 @@ def _inspect(task: InspectionTask, use_exiftool: bool) -> tuple[Inspection, bool
             inspection = replace(inspection, bytes=state.st_size, modified_ns=state.st_mtime_ns)
             if task.known is not None and task.known.sha256 and task.known.sha256 == _sha256(stream):
                 return replace(task.known, modified_ns=state.st_mtime_ns), False
-            parsed = exif.read(path, stream, structure_of(stream, path))
+            parsed = exif.read_exif(path, stream, read_structure(stream, path))
             return replace(inspection, sha256=_sha256(stream), meta=parsed.meta), parsed.ask
     except RawError as error:
         return replace(inspection, failure=_failure_text(error, path)), False

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.imaging.disc import disc_coverage, disc_kernel, disc_reach_px, normalised_kernel
+from sdd_toolkit.imaging.disc import disc_coverage, disc_kernel, disc_reach_px, normalise_kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +126,7 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
             inner = outer - np.copysign(_MIN_RING_PX, outer) if thin else 0.0
             ring = _coverage(outer, shape, reach) - _coverage(inner, shape, reach)
         total += ring / ring.sum()
-    return normalised_kernel(total)
+    return normalise_kernel(total)
 
 
 def _coverage(radius_px: float, shape: Plane | None, reach: int) -> Plane:

@@ -14,7 +14,7 @@ from capture.virtual.ground_plane import ground_scene
 from capture.virtual.plan import PairPlan, VirtualShot, plan_pair
 from capture.virtual.scene import Surface, VirtualScene, add_moving_object, dead_leaves
 from sdd_toolkit.imaging import geometry, resampling
-from sdd_toolkit.imaging.resampling import Interpolation
+from sdd_toolkit.imaging.interpolation import REACH_PX, Interpolation
 from sdd_toolkit.records import PairKind
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def margin_px(config: SimulateConfig) -> int:
     diagonal = float(np.hypot(*config.size)) / 2
     turn = float(np.radians(config.max_rotation_deg))
     breathing = config.max_zoom + abs(config.focus_roll_mm) / config.focal_mm
-    reach = diagonal * (breathing + turn) + config.max_shift_px + 1.2 * config.max_coc_px + resampling.REACH_PX
+    reach = diagonal * (breathing + turn) + config.max_shift_px + 1.2 * config.max_coc_px + REACH_PX
     return int(np.ceil(reach + _extra_reach_px(config)))
 
 
@@ -210,7 +210,7 @@ def _render_canvas(
             return None
         on_canvas = np.arange(surface.rgba.shape[0], dtype=np.float64)[:, None] + surface.position(moved=moved)[0]
         middle = np.full(on_canvas.shape, (config.width - 1) / 2, dtype=np.float64)
-        return geometry.mapped(to_blur, middle, on_canvas - margin)[1]
+        return geometry.project_grid(to_blur, middle, on_canvas - margin)[1]
 
     if config.longitudinal_ca == (0.0, 0.0):
         return compositing.composite(scene, radii(1), moved=moved, optics=drawn)
@@ -245,7 +245,7 @@ def _warp_to_blurred(
         back = np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
         return resampling.warp(canvas, back, config.size, interpolation=interpolation)
     x, y = _undo_focus_roll(plan, config)
-    x, y, _ = geometry.mapped(to_canvas, x, y)
+    x, y, _ = geometry.project_grid(to_canvas, x, y)
     return resampling.sample(canvas, x, y, interpolation)
 
 
@@ -282,7 +282,7 @@ def _pair_truth(
     rows = None
     if plan.blur.roll_mm:
         x, y = _undo_focus_roll(plan, config)
-        x, y, _ = geometry.mapped(plan.homography, x, y)
+        x, y, _ = geometry.project_grid(plan.homography, x, y)
         rows = np.arange(config.height, dtype=np.float64)[:, None]
         field = np.stack([x - np.arange(config.width), y - rows], axis=-1).astype(np.float32)
     jump = scene.surfaces[-1].jump

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from jdrl.data.display import to_display_pixels
 from jdrl.metrics.fidelity import psnr
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.imaging.flow_colours import faded, flow_colours
+from sdd_toolkit.imaging.flow_colours import fade_by_confidence, flow_colours
 from sdd_toolkit.storage.files import replace_atomically
 
 if TYPE_CHECKING:
@@ -119,4 +119,4 @@ def drift_map(drift: Drift, scale_px: float) -> NDArray[np.uint8]:
     """Draws a map of displacements, (h, w, 3): hue is direction, full colour `scale_px`; grey without an estimate."""
     known = np.isfinite(drift.field[..., 0])
     colours = flow_colours(np.where(known[..., None], drift.field, 0), scale_px)
-    return np.kron(faded(colours, known.astype(np.float32)), np.ones((_CELL_PX, _CELL_PX, 1), np.uint8))
+    return np.kron(fade_by_confidence(colours, known.astype(np.float32)), np.ones((_CELL_PX, _CELL_PX, 1), np.uint8))

@@ -37,7 +37,7 @@ def breathing(manifest: Path, out: Path, as_json: bool) -> None:
     """Fit how the lenses breathe: zoom against focus position."""
     from sdd_toolkit.calibration import lens_breathing
 
-    fitted = lens_breathing.fit_manifest(manifest, out)
+    fitted = lens_breathing.fit_lenses_of_manifest(manifest, out)
     if as_json:
         facts = [{**asdict(entry), "observations": len(entry.observations)} for entry in fitted]
         click.echo(json.dumps({"lenses": facts, "outputs": [str(out)]}))

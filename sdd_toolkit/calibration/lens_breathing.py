@@ -73,7 +73,7 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
-def fit_manifest(source: Path, out: Path) -> tuple[LensPairs, ...]:
+def fit_lenses_of_manifest(source: Path, out: Path) -> tuple[LensPairs, ...]:
     """Fits the lenses of an aligned manifest and writes the models to the file `out`.
 
     Raises:
@@ -110,11 +110,11 @@ def fit_lenses(records: Iterable[PairRecord]) -> tuple[LensPairs, ...]:
         if reason:
             left_out[reason] += 1
         else:
-            used.append(observation(record))
+            used.append(observation_of(record))
     return tuple(_fitted(lens, focal_mm, *groups[lens, focal_mm]) for lens, focal_mm in sorted(groups))
 
 
-def observation(record: PairRecord) -> Observation:
+def observation_of(record: PairRecord) -> Observation:
     """What an aligned pair tells about its lens.
 
     The deviation of the zoom is the registration's estimated corner error over half a diagonal, and what a turn of the
@@ -128,7 +128,7 @@ def observation(record: PairRecord) -> Observation:
     return Observation(blur_m, sharp_m, alignment.zoom, math.hypot(measured, turned))
 
 
-def prior_of(record: PairRecord, lenses: Sequence[LensBreathing]) -> ZoomPrior | None:
+def zoom_prior_of(record: PairRecord, lenses: Sequence[LensBreathing]) -> ZoomPrior | None:
     """The zoom to be expected of a pair; None if its lens or its focus distances are not known."""
     blur_m, sharp_m = _focus_of(record)
     if blur_m is None or sharp_m is None or _mixed(record):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdd_toolkit.errors import InputError, MissingExtraError
-from sdd_toolkit.imaging.geometry import centre
+from sdd_toolkit.imaging.geometry import centre_and_half_diagonal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def check_known(records: Sequence[PairRecord]) -> None:
         )
 
 
-def distortion(model: LensModel, size: tuple[int, int]) -> NDArray[np.float32]:
+def distortion_map(model: LensModel, size: tuple[int, int]) -> NDArray[np.float32]:
     """Where each pixel of the straightened frame lies in the frame as shot.
 
     Args:
@@ -96,7 +96,7 @@ def distortion(model: LensModel, size: tuple[int, int]) -> NDArray[np.float32]:
         (height, width, 2) px, (x, y), pixel centres at integers.
     """
     height, width = size
-    (centre_x, centre_y), reach = centre(size)
+    (centre_x, centre_y), reach = centre_and_half_diagonal(size)
     coefficients = _radial(model, size)
     places = np.empty((height, width, 2), dtype=np.float32)
     dx = (np.arange(width) - centre_x)[None, :]
@@ -108,7 +108,7 @@ def distortion(model: LensModel, size: tuple[int, int]) -> NDArray[np.float32]:
     return places
 
 
-def vignetting(model: LensModel, exposure: Exposure, size: tuple[int, int]) -> NDArray[np.float32] | None:
+def vignetting_gain(model: LensModel, exposure: Exposure, size: tuple[int, int]) -> NDArray[np.float32] | None:
     """What the linear light of a frame as shot is multiplied by to be as bright everywhere as in its centre.
 
     Args:
@@ -130,13 +130,13 @@ def vignetting(model: LensModel, exposure: Exposure, size: tuple[int, int]) -> N
     return np.ascontiguousarray(gain[..., 0]) if modifier.apply_color_modification(gain) else None
 
 
-def halved(places: NDArray[np.float32]) -> NDArray[np.float32]:
+def halve_map(places: NDArray[np.float32]) -> NDArray[np.float32]:
     """`distortion` on the half-size grid, in half-size pixels."""
     blocks = (places[0::2, 0::2] + places[0::2, 1::2] + places[1::2, 0::2] + places[1::2, 1::2]) / np.float32(4)
     return np.asarray((blocks - np.float32(0.5)) / np.float32(2), dtype=np.float32)
 
 
-def version() -> str:
+def database_version() -> str:
     """The database's version: the version of the package it comes in."""
     return str(_lensfunpy().__version__)
 
@@ -176,7 +176,7 @@ def _radial(model: LensModel, size: tuple[int, int]) -> NDArray[np.float64]:
     fourth power, so that a fit to many places is exact. The unit of distance is half the diagonal.
     """
     height, width = size
-    (centre_x, centre_y), reach = centre(size)
+    (centre_x, centre_y), reach = centre_and_half_diagonal(size)
     modifier = _modifier(model, size)
     modifier.initialize(model.focal_mm, 8.0, _FAR_M, flags=_lensfunpy().ModifyFlags.DISTORTION)
     systems, moved = [], []

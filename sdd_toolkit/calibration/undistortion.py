@@ -14,8 +14,9 @@ import numpy as np
 from sdd_toolkit.calibration import lensfun_profile
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.imaging.binning import bin_2x2
-from sdd_toolkit.imaging.geometry import inner_box
-from sdd_toolkit.imaging.resampling import REACH_PX, Interpolation, sample
+from sdd_toolkit.imaging.geometry import largest_box
+from sdd_toolkit.imaging.interpolation import REACH_PX, Interpolation
+from sdd_toolkit.imaging.resampling import sample
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.raw.development import LensCorrection
 
@@ -75,13 +76,13 @@ def find_correction(record: PairRecord, size: tuple[int, int], develop: DevelopC
         if develop.lens_correction is LensCorrection.LENSFUN:
             raise RawError(f"no lens correction: {model}", hint='or lens_correction = "lensfun-if-known"')
         return None
-    places = lensfun_profile.distortion(model, size)
+    places = lensfun_profile.distortion_map(model, size)
     blur, sharp = (_vignetting(model, meta, size, develop) for meta in (record.blur_meta, record.sharp_meta))
     if blur is None or sharp is None:
         # Only one frame corrected would be a difference that no lens made.
         blur = sharp = None
     if develop.reduction == 2:
-        places = lensfun_profile.halved(places)
+        places = lensfun_profile.halve_map(places)
     return Correction(model.name, places, blur, sharp)
 
 
@@ -94,7 +95,7 @@ def undistort_box(box: Box, places: NDArray[np.float32]) -> Box:
     inside_box = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
     rows, columns = height // FLOW_FACTOR, width // FLOW_FACTOR
     cells = inside_box[: rows * FLOW_FACTOR, : columns * FLOW_FACTOR].reshape(rows, FLOW_FACTOR, columns, FLOW_FACTOR)
-    found = inner_box(cells.all(axis=(1, 3)))
+    found = largest_box(cells.all(axis=(1, 3)))
     return (found[0] * FLOW_FACTOR, found[1] * FLOW_FACTOR, found[2] * FLOW_FACTOR, found[3] * FLOW_FACTOR)
 
 
@@ -117,7 +118,7 @@ def undistort_flow(flow: NDArray[np.float32], places: NDArray[np.float32]) -> ND
 def _vignetting(
     model: lensfun_profile.LensModel, meta: FrameMeta, size: tuple[int, int], develop: DevelopConfig
 ) -> Vignetting | None:
-    gain = lensfun_profile.vignetting(model, meta.exposure, size)
+    gain = lensfun_profile.vignetting_gain(model, meta.exposure, size)
     if gain is None or meta.exposure.f_number is None:
         return None
     return Vignetting(bin_2x2(gain) if develop.reduction == 2 else gain, meta.exposure.f_number)

@@ -94,14 +94,14 @@ def examine(path: Path) -> Structure:
     """
     try:
         with path.open("rb") as stream:
-            return structure_of(stream, path)
+            return read_structure(stream, path)
     except OSError as error:
         raise RawError(
             f"cannot read {path}: {error.strerror or error}", hint="check the path and its rights"
         ) from error
 
 
-def structure_of(stream: BinaryIO, path: Path) -> Structure:
+def read_structure(stream: BinaryIO, path: Path) -> Structure:
     """The structure of an open file, of which only headers are read (a JPEG is read whole).
 
     Args:
@@ -234,8 +234,8 @@ def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
 
 
 def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
-    entries, _ = tiff_directory.directory(tiff, tiff.first)
-    sides = [tiff_directory.numbers(tiff, entries.get(tag), 1) for tag in (257, 256)]
+    entries, _ = tiff_directory.read_directory(tiff, tiff.first)
+    sides = [tiff_directory.read_numbers(tiff, entries.get(tag), 1) for tag in (257, 256)]
     return (int(sides[0][0]), int(sides[1][0])) if all(sides) else None
 
 

@@ -94,7 +94,7 @@ def open_tiff(read: ReadAt, base: int = 0) -> Tiff | None:
     return Tiff(read, base, order, big, first)
 
 
-def directory(tiff: Tiff, place: int) -> tuple[dict[int, Entry], int]:
+def read_directory(tiff: Tiff, place: int) -> tuple[dict[int, Entry], int]:
     """The entries of the directory at `place` by tag, and the place of the next one (0: none).
 
     Raises:
@@ -121,7 +121,7 @@ def directory(tiff: Tiff, place: int) -> tuple[dict[int, Entry], int]:
     return entries, following
 
 
-def numbers(tiff: Tiff, entry: Entry | None, most: int = _MOST_VALUES) -> tuple[Number, ...]:
+def read_numbers(tiff: Tiff, entry: Entry | None, most: int = _MOST_VALUES) -> tuple[Number, ...]:
     """The elements of a value; a ratio counts as one, and is 0 where its denominator is. Empty if missing or cut."""
     if entry is None or entry.kind not in _FORMATS:
         return ()
@@ -138,7 +138,7 @@ def numbers(tiff: Tiff, entry: Entry | None, most: int = _MOST_VALUES) -> tuple[
     return tuple(high / low if low else 0.0 for high, low in zip(values[::2], values[1::2], strict=True))
 
 
-def text(tiff: Tiff, entry: Entry | None) -> str | None:
+def read_text(tiff: Tiff, entry: Entry | None) -> str | None:
     """A value as text without padding; None if it is missing or blank."""
     if entry is None or _SIZES.get(entry.kind) != 1 or entry.count > _MOST_ENTRIES:
         return None
@@ -146,7 +146,7 @@ def text(tiff: Tiff, entry: Entry | None) -> str | None:
     return " ".join(content.decode("utf-8", "replace").split()) or None
 
 
-def directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
+def iterate_directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
     """Every directory once, sub-directories included, however the pointers run in circles.
 
     Raises:
@@ -160,7 +160,7 @@ def directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
             continue
         seen.add(place)
         try:
-            entries, following = directory(tiff, place)
+            entries, following = read_directory(tiff, place)
         except ValueError:
             continue
         except EOFError:
@@ -171,7 +171,7 @@ def directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
         yield entries
         waiting.append((following, False))
         for tag in SUB_DIRECTORIES:
-            waiting += [(int(value), True) for value in numbers(tiff, entries.get(tag), _MOST_DIRECTORIES)]
+            waiting += [(int(value), True) for value in read_numbers(tiff, entries.get(tag), _MOST_DIRECTORIES)]
 
 
 def needed_bytes(tiff: Tiff) -> int:
@@ -182,14 +182,14 @@ def needed_bytes(tiff: Tiff) -> int:
     """
     needed, is_dng = 8, False
     try:
-        for entries in directories(tiff):
+        for entries in iterate_directories(tiff):
             is_dng = is_dng or _DNG_VERSION in entries
             held = 0
             for entry in entries.values():
                 if entry.place not in _NOWHERE:
                     needed = max(needed, tiff.base + entry.place + entry.bytes)
             for where, how_many in (_STRIPS, _TILES, _PREVIEW):
-                pieces = numbers(tiff, entries.get(where)), numbers(tiff, entries.get(how_many))
+                pieces = read_numbers(tiff, entries.get(where)), read_numbers(tiff, entries.get(how_many))
                 for offset, count in zip(*pieces, strict=False):
                     if offset not in _NOWHERE and count not in _NOWHERE:
                         needed = max(needed, tiff.base + int(offset) + int(count))
@@ -204,7 +204,7 @@ def _check_claim(tiff: Tiff, entries: Mapping[int, Entry], held: int, is_dng: bo
     """Raises ValueError where a directory's pixels cannot fit into its bytes; makers' own formats may say anything."""
 
     def first(tag: int, default: int) -> int:
-        found = numbers(tiff, entries.get(tag), 1)
+        found = read_numbers(tiff, entries.get(tag), 1)
         return int(found[0]) if found else default
 
     if not held or not (is_dng or first(_PHOTOMETRIC, 0) in (0, 1, 2)):

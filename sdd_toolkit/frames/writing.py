@@ -117,8 +117,8 @@ def _exif_of(like: Path | None) -> bytes | None:
         return None
     meta = read_meta(like)
     original = exif_block.read_block(like) if is_image(like) else None
-    block = exif_block.upright(original) if original else None
-    return block or (exif_block.build(meta) if _has_values(meta) else None)
+    block = exif_block.turn_upright(original) if original else None
+    return block or (exif_block.build_block(meta) if _has_values(meta) else None)
 
 
 def _has_values(meta: FrameMeta) -> bool:

@@ -47,7 +47,7 @@ def disc_kernel(radius_px: float) -> Kernel:
     if not radius_px >= 0:
         raise ValueError(f"a radius of {radius_px} px is negative")
     reach = disc_reach_px(radius_px)
-    return normalised_kernel(disc_coverage(radius_px, reach)) if reach else _POINT
+    return normalise_kernel(disc_coverage(radius_px, reach)) if reach else _POINT
 
 
 def disc_reach_px(radius_px: float) -> int:
@@ -79,7 +79,7 @@ def disc_coverage(radius_px: float, reach_px: int) -> NDArray[np.float64]:
     return np.concatenate([rows[:, :0:-1], rows], axis=1)
 
 
-def normalised_kernel(coverage: NDArray[np.float64]) -> Kernel:
+def normalise_kernel(coverage: NDArray[np.float64]) -> Kernel:
     """Weights as a read-only float32 kernel of sum 1."""
     kernel: Kernel = (coverage / coverage.sum()).astype(np.float32)
     kernel.flags.writeable = False

@@ -48,13 +48,13 @@ def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint
     return np.asarray(np.rint(255.0 * colour * known[..., None]), dtype=np.uint8)
 
 
-def faded(colours: NDArray[np.uint8], confidence: NDArray[np.floating]) -> NDArray[np.uint8]:
+def fade_by_confidence(colours: NDArray[np.uint8], confidence: NDArray[np.floating]) -> NDArray[np.uint8]:
     """(h, w, 3) `colours` where (h, w) `confidence` is 1, grey where it is 0: no colour of a flow is grey."""
     trust = np.clip(confidence, 0.0, 1.0)[..., None]
     return np.asarray(np.rint(trust * colours + (1.0 - trust) * _UNSURE), dtype=np.uint8)
 
 
-def reduced(
+def reduce_flow(
     flow: NDArray[np.floating], confidence: NDArray[np.floating], factor: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """A flow and its confidence on a coarser grid; the surer a vector, the more it counts, one that is unknown not.

@@ -30,7 +30,7 @@ class Decomposition:
     perspective_px: float
 
 
-def scaled(homography: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+def rescale_homography(homography: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
     """The homography between frames enlarged by `factor` (2: half-size estimate to full-size pixels).
 
     Args:
@@ -39,10 +39,10 @@ def scaled(homography: NDArray[np.float64], factor: float) -> NDArray[np.float64
     """
     offset = (factor - 1.0) / 2.0
     up = np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1]], dtype=np.float64)
-    return normalised(up @ homography @ np.linalg.inv(up))
+    return normalise_homography(up @ homography @ np.linalg.inv(up))
 
 
-def normalised(homography: NDArray[np.float64]) -> NDArray[np.float64]:
+def normalise_homography(homography: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same homography with its last entry 1, float64."""
     matrix = np.asarray(homography, dtype=np.float64)
     return np.asarray(matrix / matrix[2, 2], dtype=np.float64)
@@ -54,7 +54,7 @@ def project(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDA
     return np.asarray(mapped[:, :2] / mapped[:, 2:], dtype=np.float64)
 
 
-def mapped(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+def project_grid(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
     """`project` for planes of coordinates.
 
     Args:
@@ -65,7 +65,7 @@ def mapped(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.
     Returns:
         x and y, and whether the point lies before the plane that the matrix sends to infinity.
     """
-    rows = normalised(matrix)
+    rows = normalise_homography(matrix)
     depth = rows[2, 0] * x + rows[2, 1] * y + 1.0
     ahead = depth > 0
     if not ahead.all():
@@ -75,16 +75,16 @@ def mapped(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.
     return across, down, ahead
 
 
-def bent(x: Plane, y: Plane, radial: float, size: tuple[int, int]) -> tuple[Plane, Plane]:
+def apply_radial(x: Plane, y: Plane, radial: float, size: tuple[int, int]) -> tuple[Plane, Plane]:
     """Points of a (height, width) frame moved by the radial term, see `sdd_toolkit.records.Alignment`."""
     if radial == 0:
         return x, y
-    (centre_x, centre_y), reach = centre(size)
+    (centre_x, centre_y), reach = centre_and_half_diagonal(size)
     factor = 1 + radial / reach**2 * ((x - centre_x) ** 2 + (y - centre_y) ** 2)
     return centre_x + factor * (x - centre_x), centre_y + factor * (y - centre_y)
 
 
-def centre(size: tuple[int, int]) -> tuple[tuple[float, float], float]:
+def centre_and_half_diagonal(size: tuple[int, int]) -> tuple[tuple[float, float], float]:
     """(x, y) of the centre of a (height, width) frame, and half its diagonal in pixels."""
     height, width = size
     return ((width - 1) / 2.0, (height - 1) / 2.0), float(np.hypot(height, width)) / 2.0
@@ -95,12 +95,6 @@ def corners(size: tuple[int, int]) -> NDArray[np.float64]:
     height, width = size
     right, bottom = width - 1.0, height - 1.0
     return np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]], dtype=np.float64)
-
-
-def corner_error_px(first: NDArray[np.float64], second: NDArray[np.float64], size: tuple[int, int]) -> float:
-    """Root mean square distance of the four frame corners mapped by both homographies."""
-    gap = project(first, corners(size)) - project(second, corners(size))
-    return float(np.sqrt(np.mean(np.sum(gap**2, axis=1))))
 
 
 def decompose(homography: NDArray[np.float64], size: tuple[int, int]) -> Decomposition:
@@ -139,7 +133,7 @@ def displacement(homography: NDArray[np.float64], size: tuple[int, int]) -> NDAr
     return moved
 
 
-def inner_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def largest_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """The largest axis-aligned rectangle of True pixels: (left, top, right, bottom), half open.
 
     Largest rectangle under a histogram, row by row; (0, 0, 0, 0) if there is no True pixel.

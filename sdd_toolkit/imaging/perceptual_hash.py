@@ -45,7 +45,7 @@ def to_integers(looks: Sequence[str]) -> Looks:
     return np.array([int(look, 16) for look in looks], dtype=np.uint64)
 
 
-def mirrored(looks: Looks) -> Looks:
+def mirror_hashes(looks: Looks) -> Looks:
     """The hashes of the same frames, left and right exchanged."""
     return np.asarray(np.where(looks == 0, looks, looks ^ _ODD_COLUMNS), dtype=np.uint64)
 
@@ -67,7 +67,7 @@ def near_duplicates(first: Looks, second: Looks, most: int = MAX_HAMMING_DISTANC
     """
     mine, theirs = np.flatnonzero(first), np.flatnonzero(second)
     found = [np.empty((0, 3), np.int64)]
-    for looks in (first[mine], mirrored(first[mine])):
+    for looks in (first[mine], mirror_hashes(first[mine])):
         for rows, columns in _candidates(looks, second[theirs], most):
             distance = np.bitwise_count(looks[rows] ^ second[theirs[columns]])
             near = distance <= most

@@ -1,26 +1,17 @@
-"""Resampling an image once, at exactly the points asked for.
+"""Warps an image once, by a homography, radial distortion, a flow and a map together, and samples it at given points.
 
-OpenCV's cubic and Lanczos interpolation round sampling points to 1/32 px (5.0 as 4.x), and its Lanczos kernel, cut to
-8 taps, misplaces smooth content by up to 0.01 px. Here a frame is first refined to cubic B-spline coefficients at
-half-pixel steps, by a filter that is least-squares optimal for the whole chain, and the spline is then evaluated
-exactly: four bilinear samples, which OpenCV 5 takes without rounding, make one cubic B-spline sample (C. Sigg and
-M. Hadwiger, "Fast third-order texture filtering", GPU Gems 2, 2005). Smooth content lies right to 0.001 px, and a
-sinusoid of up to 0.3 cycles per pixel comes out right to 0.3 % of its amplitude.
-
-Everything is done in tiles: beside source and target only a few tiles are in memory. OpenCV samples four channels three
-times as fast as three, so colour travels with a channel of padding.
+Everything is computed in tiles: besides source and target only a few tiles are in memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from sdd_toolkit.imaging import geometry
+from sdd_toolkit.imaging.interpolation import REACH_PX, Interpolation, interpolate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,32 +22,11 @@ if TYPE_CHECKING:
     Image = NDArray[np.float32]
     Plane = NDArray[np.float64]
 
-REACH_PX = 6.0
-"""How far from its point the spline looks: `Interpolation.SPLINE` needs this much of the source on every side."""
-
-# Taps 0 … 12 of the symmetric filter from pixels to coefficients at half-pixel steps. They minimise the error of the
-# interpolated sinusoids exp(2πi f x), f ≤ 0.35 cycles per pixel, weighted by 1/f² as photographs are, and of the pixels
-# themselves up to the Nyquist frequency; a test derives them again.
-_TAPS = (
-    1.1644373385, 0.6727023955, -0.1059724667, -0.2503407299, 0.0344140227, 0.1118655902, -0.0159701019,
-    -0.0468844357, 0.0078672242, 0.0155181077, -0.0033844627, -0.0028609621, 0.0008271470,
-)  # fmt: skip
 _TILE_PX = 160
 """Small enough for the arrays of a tile to stay in a core's cache, and on the heap."""
-_WINDOW_PX = 7
-_SHARES = 2.0**20
-"""What shares are multiplied by: OpenCV's blending adds 1e-5 to their sum before it divides by it."""
 _FLOW_ROUNDS = 20
 _SETTLED_PX = 1e-3
 _FOLDED_PX = 0.5
-
-
-class Interpolation(StrEnum):
-    """How a value between pixels is made."""
-
-    SPLINE = "spline"
-    LINEAR = "linear"
-    NEAREST = "nearest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +119,11 @@ def warped_tiles(
         interpolation = Interpolation.NEAREST
     source = (image.shape[0], image.shape[1])
     for tile in _tiles(homography, source, size, radial, flow, through):
-        values = _sampled(image, tile.x, tile.y, interpolation)
+        values = interpolate(image, tile.x, tile.y, interpolation)
         yield WarpedTile(tile.place, values, _is_inside(tile, source, reach_px))
 
 
-def valid(
+def valid_mask(
     homography: NDArray[np.float64],
     source: tuple[int, int],
     target: tuple[int, int],
@@ -194,7 +164,7 @@ def sample(image: Image, x: Plane, y: Plane, interpolation: Interpolation = Inte
     """
     values = np.empty((*x.shape, *image.shape[2:]), dtype=np.float32)
     for place in _places((x.shape[0], x.shape[1])):
-        values[place] = _sampled(image, x[place], y[place], interpolation)
+        values[place] = interpolate(image, x[place], y[place], interpolation)
     return values
 
 
@@ -209,11 +179,11 @@ def warp_by_flow(image: Image, flow: Image, interpolation: Interpolation = Inter
     values = np.empty((*flow.shape[:2], *image.shape[2:]), dtype=np.float32)
     for place in _places((flow.shape[0], flow.shape[1])):
         ys, xs = (axis.astype(np.float64) for axis in np.mgrid[place])
-        values[place] = _sampled(image, xs + flow[*place, 0], ys + flow[*place, 1], interpolation)
+        values[place] = interpolate(image, xs + flow[*place, 0], ys + flow[*place, 1], interpolation)
     return values
 
 
-def origins(flow: Image, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+def invert_flow(flow: Image, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
     """The points that a flow carries to (x, y): the fixed point of p = (x, y) - flow(p).
 
     Args:
@@ -228,8 +198,8 @@ def origins(flow: Image, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.b
     at_x, at_y = x, y
     gap = np.zeros(x.shape)
     for _ in range(_FLOW_ROUNDS):
-        new_x = x - _sampled(across, at_x, at_y, Interpolation.LINEAR)
-        new_y = y - _sampled(down, at_x, at_y, Interpolation.LINEAR)
+        new_x = x - interpolate(across, at_x, at_y, Interpolation.LINEAR)
+        new_y = y - interpolate(down, at_x, at_y, Interpolation.LINEAR)
         gap = np.maximum(np.abs(new_x - at_x), np.abs(new_y - at_y))
         at_x, at_y = new_x, new_y
         if gap.max(initial=0.0) < _SETTLED_PX:
@@ -265,10 +235,10 @@ def _tiles(
             left, right = _around(x, longest, flow.shape[1])
             near = flow[top:bottom, left:right]
             x, y = (np.asarray(axis) for axis in np.broadcast_arrays(x - left, y - top))
-            x, y, settled = origins(near, x, y)
+            x, y, settled = invert_flow(near, x, y)
             x, y = x + left, y + top
-        x, y, ahead = geometry.mapped(back, x, y)
-        x, y = geometry.bent(x, y, radial, source)
+        x, y, ahead = geometry.project_grid(back, x, y)
+        x, y = geometry.apply_radial(x, y, radial, source)
         yield _Tile(place, x, y, ahead if settled is None else ahead & settled)
 
 
@@ -299,101 +269,3 @@ def _moves_whole_pixels(homography: NDArray[np.float64]) -> bool:
     shift = np.rint(matrix[:2, 2])
     whole = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]], dtype=np.float64)
     return bool(np.array_equal(matrix, whole))
-
-
-def _sampled(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolation) -> Image:
-    """Values at the points of one tile, of the part of the image that they need."""
-    if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
-        # Two channels OpenCV rounds to 1/32 px, more than four it does not take.
-        planes = [np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[2])]
-        return np.stack([_sampled(plane, x, y, interpolation) for plane in planes], axis=-1)
-    height, width = image.shape[:2]
-    x_near, left, right = _reached(x, width)
-    y_near, top, bottom = _reached(y, height)
-    window = image[max(0, top) : bottom, max(0, left) : right]
-    colour = image.ndim == 3 and image.shape[2] == 3
-    if colour:
-        window = cv2.cvtColor(window, cv2.COLOR_RGB2RGBA)
-    around = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
-    if any(around):
-        window = cv2.copyMakeBorder(window, *around, borderType=cv2.BORDER_REPLICATE)
-    light = np.asarray(window, dtype=np.float32)
-    values: NDArray[Any]
-    if interpolation is Interpolation.SPLINE:
-        values = _spline(light, x_near, y_near)
-    else:
-        flag = cv2.INTER_NEAREST if interpolation is Interpolation.NEAREST else cv2.INTER_LINEAR
-        values = cv2.remap(light, x_near, y_near, flag)
-    if colour:
-        values = cv2.cvtColor(values, cv2.COLOR_RGBA2RGB)
-    return np.asarray(values, dtype=np.float32).reshape(*x.shape, *image.shape[2:])
-
-
-def _reached(points: Plane, length: int) -> tuple[Image, int, int]:
-    """Points of one axis counted from the first pixel that they need, that pixel, and the one after the last."""
-    first, last = points.min(), points.max()
-    if first < -_WINDOW_PX or last > length - 1 + _WINDOW_PX:
-        # Far out there is only the repeated border pixel.
-        points = np.clip(points, -_WINDOW_PX, length - 1 + _WINDOW_PX)
-        first, last = points.min(), points.max()
-    start = int(np.floor(first)) - _WINDOW_PX
-    return np.subtract(points, start).astype(np.float32), start, int(np.ceil(last)) + _WINDOW_PX + 1
-
-
-def _spline(window: Image, x: Image, y: Image) -> Image:
-    """The cubic B-spline through a window, which reaches 7 px beyond the points on every side.
-
-    Its coefficients at whole pixels and halfway between are four images. In each, the two coefficients next to a
-    point on either axis make one linear sample.
-    """
-    on, between = _taps()
-    columns, rows, rim = _lookups(x), _lookups(y), len(on) // 2
-    lines = []
-    for down, (place_down, _) in zip((on, between), rows, strict=True):
-        filtered = cv2.filter2D(window, cv2.CV_32F, down[:, None], anchor=(0, (len(down) - 1) // 2))[rim:-rim]
-        place_down -= rim
-        samples = [
-            cv2.remap(
-                cv2.filter2D(filtered, cv2.CV_32F, across[None, :], anchor=((len(across) - 1) // 2, 0)),
-                place_across,
-                place_down,
-                cv2.INTER_LINEAR,
-            )
-            for across, (place_across, _) in zip((on, between), columns, strict=True)
-        ]
-        lines.append(cv2.blendLinear(*samples, *(share for _, share in columns)))
-    return np.asarray(cv2.blendLinear(*lines, *(share for _, share in rows)), dtype=np.float32)
-
-
-def _taps() -> tuple[Image, Image]:
-    """The filters to the coefficients at whole pixels and to those half a pixel after them."""
-    taps = np.array(_TAPS, dtype=np.float32)
-    on, between = taps[::2], taps[1::2]
-    return np.concatenate([on[:0:-1], on]), np.concatenate([between[::-1], between])
-
-
-def _lookups(points: Image) -> tuple[tuple[Image, Image], tuple[Image, Image]]:
-    """Where to take the linear samples that make a cubic B-spline sample, and their shares times `_SHARES`.
-
-    The first is among the coefficients at whole pixels, the second among those halfway between. With δ from a point
-    to the nearest of them, the B-spline weighs that one and its neighbour beyond the point by 2/3 - 4 δ² + 4 |δ|³ and
-    4/3 |δ|³.
-    """
-    on = np.rint(points)
-    gap = points - on
-    share = gap * gap
-    cube = share * gap
-    share *= np.float32(-4 * _SHARES)
-    share += np.float32(2 / 3 * _SHARES)
-    share += np.abs(cube) * np.float32(16 / 3 * _SHARES)
-    cube *= np.float32(4 / 3 * _SHARES)
-    on += np.divide(cube, share, out=cube)
-    between = np.floor(points)
-    gap = points - between
-    gap -= np.float32(0.5)
-    cube = gap * gap
-    cube *= gap
-    cube *= np.float32(4 / 3 * _SHARES)
-    rest = np.float32(_SHARES) - share
-    between += np.divide(cube, rest, out=cube)
-    return (on, share), (between, rest)

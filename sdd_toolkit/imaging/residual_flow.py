@@ -17,7 +17,8 @@ import numpy as np
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.imaging.binning import bin_2x2
-from sdd_toolkit.imaging.resampling import Interpolation, origins, sample
+from sdd_toolkit.imaging.interpolation import Interpolation
+from sdd_toolkit.imaging.resampling import invert_flow, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ def _check_claims(stored: NpzFile, grid: tuple[int, int]) -> None:
         raise ValueError(f"it claims {claimed} bytes for {grid[0]} x {grid[1]} cells")
 
 
-def halved(residual: ResidualFlow) -> ResidualFlow:
+def halve_flow(residual: ResidualFlow) -> ResidualFlow:
     """The flow of frames binned to half size: on the quarter-size grid of these, in their pixels.
 
     A pixel there is hidden if any of the four it stands for is.
@@ -129,7 +130,7 @@ def halved(residual: ResidualFlow) -> ResidualFlow:
     return ResidualFlow(bin_2x2(flow) / np.float32(2), confidence, hidden)
 
 
-def applicable(residual: ResidualFlow) -> NDArray[np.float32]:
+def applicable_flow(residual: ResidualFlow) -> NDArray[np.float32]:
     """The part of a flow that may be applied: all of it where it is sure, its sure neighbours' where it is not.
 
     Where no neighbour within some 30 full-size pixels is sure either, it fades to zero and the global transform holds,
@@ -144,7 +145,7 @@ def applicable(residual: ResidualFlow) -> NDArray[np.float32]:
     return np.asarray(trust * residual.flow + (1 - trust) * neighbours, dtype=np.float32)
 
 
-def carried(values: NDArray[np.float32], applied: NDArray[np.float32]) -> NDArray[np.float32]:
+def move_with_flow(values: NDArray[np.float32], applied: NDArray[np.float32]) -> NDArray[np.float32]:
     """Values of the coarse grid where their pixels lie once a flow has been applied.
 
     Args:
@@ -152,7 +153,7 @@ def carried(values: NDArray[np.float32], applied: NDArray[np.float32]) -> NDArra
         applied: (h, w, 2), full-size pixels: what was at y lies at y + applied(y) now.
     """
     ys, xs = np.mgrid[0 : applied.shape[0], 0 : applied.shape[1]].astype(np.float64)
-    x, y, _ = origins(applied / np.float32(FLOW_FACTOR), xs, ys)
+    x, y, _ = invert_flow(applied / np.float32(FLOW_FACTOR), xs, ys)
     return sample(values, x, y, Interpolation.LINEAR)
 
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import exifread
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats.containers import RAW_SUFFIXES, Kind, Structure, structure_of
+from sdd_toolkit.formats.containers import RAW_SUFFIXES, Kind, Structure, read_structure
 from sdd_toolkit.formats.tiff import reader
 from sdd_toolkit.metadata import exiftool
-from sdd_toolkit.metadata.maker_notes import Note, has_note, read_note
+from sdd_toolkit.metadata.maker_notes import MakerNote, has_maker_note, read_maker_note
 from sdd_toolkit.raw.reading import read_metadata
 from sdd_toolkit.records import Exposure, FrameMeta
 
@@ -58,24 +58,24 @@ def read_meta(path: Path) -> FrameMeta:
     try:
         with path.open("rb") as stream:
             try:
-                structure = structure_of(stream, path)
+                structure = read_structure(stream, path)
             except RawError:  # a picture that is cut short still has its metadata
                 structure = Structure(Kind.UNKNOWN)
-            return read(path, stream, structure).meta
+            return read_exif(path, stream, structure).meta
     except OSError as error:
         raise RawError(
             f"cannot read {path}: {error.strerror or error}", hint="check the path and its rights"
         ) from error
 
 
-def read(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
+def read_exif(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
     """The same of a file that is open and whose structure is known.
 
     Raises:
         RawError: It is named as RAW, and neither exifread nor LibRaw understand it.
     """
     tags = _tags(stream, structure)
-    told = parse(tags)
+    told = parse_tags(tags)
     is_raw = path.suffix.lower() in RAW_SUFFIXES
     if is_raw:
         try:
@@ -90,13 +90,13 @@ def read(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
         told = replace(told, size=(height // 2 * 2, width // 2 * 2))
     if not _is_incomplete(told):
         return ParsedExif(told, ask=False)
-    noted = has_note(reader(stream), structure.exif)
+    noted = has_maker_note(reader(stream), structure.exif)
     if noted:
-        told = _with_note(told, read_note(reader(stream), structure.exif, told.make or ""))
+        told = _with_note(told, read_maker_note(reader(stream), structure.exif, told.make or ""))
     return ParsedExif(told, ask=_is_incomplete(told) and (noted or (is_raw and not tags)))
 
 
-def parse(tags: Mapping[str, Any]) -> FrameMeta:
+def parse_tags(tags: Mapping[str, Any]) -> FrameMeta:
     """exifread's tags as a `FrameMeta` without `size`."""
     taken_at, utc_offset = _time(tags)
     return FrameMeta(
@@ -117,7 +117,7 @@ def parse(tags: Mapping[str, Any]) -> FrameMeta:
     )
 
 
-def completed_by_exiftool(meta: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
+def complete_with_exiftool(meta: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
     """`meta` with what only ExifTool knows."""
     own = meta.exposure
     found = _TIME.match(str(tags.get("DateTimeOriginal") or ""))
@@ -126,14 +126,14 @@ def completed_by_exiftool(meta: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta
         meta,
         make=meta.make or (str(tags.get("Make") or "").strip() or None),
         model=meta.model or (str(tags.get("Model") or "").strip() or None),
-        lens=meta.lens or exiftool.lens(tags),
+        lens=meta.lens or exiftool.parse_lens(tags),
         taken_at=meta.taken_at or (_iso_time(found.group(), sub_second) if found else None),
         exposure=Exposure(
-            iso=own.iso or exiftool.number(tags.get("ISO")),
-            shutter_s=own.shutter_s or exiftool.number(tags.get("ExposureTime")),
-            f_number=own.f_number or exiftool.number(tags.get("FNumber")),
-            focal_mm=own.focal_mm or exiftool.number(tags.get("FocalLength")),
-            focus_m=own.focus_m or exiftool.distance_m(tags),
+            iso=own.iso or exiftool.parse_number(tags.get("ISO")),
+            shutter_s=own.shutter_s or exiftool.parse_number(tags.get("ExposureTime")),
+            f_number=own.f_number or exiftool.parse_number(tags.get("FNumber")),
+            focal_mm=own.focal_mm or exiftool.parse_number(tags.get("FocalLength")),
+            focus_m=own.focus_m or exiftool.parse_distance_m(tags),
         ),
         serial=meta.serial or (str(tags.get("SerialNumber") or "").strip() or None),
     )
@@ -145,7 +145,7 @@ def _is_incomplete(meta: FrameMeta) -> bool:
     return None in (*numbers, meta.make, meta.model, meta.lens, meta.taken_at)
 
 
-def _with_note(told: FrameMeta, note: Note) -> FrameMeta:
+def _with_note(told: FrameMeta, note: MakerNote) -> FrameMeta:
     focus_m = told.exposure.focus_m if told.exposure.focus_m is not None else note.focus_m
     return replace(
         told,

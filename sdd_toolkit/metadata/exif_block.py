@@ -43,7 +43,7 @@ def read_block(path: Path) -> bytes | None:
         return None if position is None else reader(stream)(*position)
 
 
-def build(meta: FrameMeta) -> bytes:
+def build_block(meta: FrameMeta) -> bytes:
     """A little-endian EXIF block of the known values of `meta`; the orientation is 1, as the pixels are upright."""
     main = [(_ORIENTATION, SHORT, (_UPRIGHT,)), *camera_tags(meta)]
     exif_at = _FIRST_AT + len(encode_directory([*main, (EXIF_POINTER, LONG, (0,))], _FIRST_AT))
@@ -79,7 +79,7 @@ def exif_tags(meta: FrameMeta) -> list[Tag]:
     return tags
 
 
-def upright(block: bytes) -> bytes | None:
+def turn_upright(block: bytes) -> bytes | None:
     """`block` with orientation 1 and without a link to its thumbnail, which no longer fits; None if it is damaged."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     changed = bytearray(block)

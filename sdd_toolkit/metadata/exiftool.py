@@ -29,16 +29,16 @@ _MOST_FILES = 100
 
 
 @cache
-def program() -> str | None:
+def find_program() -> str | None:
     """Where ExifTool is; None if it is not installed."""
     return shutil.which("exiftool")
 
 
-def ask(paths: Sequence[Path]) -> Mapping[Path, Mapping[str, Any]]:
+def read_tags(paths: Sequence[Path]) -> Mapping[Path, Mapping[str, Any]]:
     """The tags of each file that ExifTool could read; empty where it is not installed or does not answer in time."""
     told: dict[Path, Mapping[str, Any]] = {}
     safe = [path for path in paths if _is_safe(path)]
-    for start in range(0, len(safe) if program() else 0, _MOST_FILES):
+    for start in range(0, len(safe) if find_program() else 0, _MOST_FILES):
         told |= _answers(safe[start : start + _MOST_FILES])
     return told
 
@@ -50,7 +50,7 @@ def _is_safe(path: Path) -> bool:
 
 def _answers(paths: Sequence[Path]) -> dict[Path, Mapping[str, Any]]:
     # An empty -config, which must come first, keeps it from running the user's own Perl.
-    words = [str(program()), "-config", "", "-json", "-fast", "-q", "-q", "-charset", "filename=utf8"]
+    words = [str(find_program()), "-config", "", "-json", "-fast", "-q", "-q", "-charset", "filename=utf8"]
     words += [f"-{tag}" for tag in _TAGS]
     try:
         done = subprocess.run(
@@ -67,7 +67,7 @@ def _answers(paths: Sequence[Path]) -> dict[Path, Mapping[str, Any]]:
         return {}
 
 
-def number(value: object) -> float | None:
+def parse_number(value: object) -> float | None:
     """A positive, finite number; None for anything else."""
     try:
         found = float(str(value))
@@ -76,19 +76,19 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) and found > 0 else None
 
 
-def distance_m(tags: Mapping[str, Any]) -> float | None:
+def parse_distance_m(tags: Mapping[str, Any]) -> float | None:
     """The focus distance, infinity included."""
     for name in ("FocusDistance", "SubjectDistance"):
         value = tags.get(name)
         if str(value).lower() == "inf":
             return math.inf
-        found = number(value)
+        found = parse_number(value)
         if found is not None:
             return found
     return None
 
 
-def lens(tags: Mapping[str, Any]) -> str | None:
+def parse_lens(tags: Mapping[str, Any]) -> str | None:
     """The lens's name; None where ExifTool shows a code or does not know."""
     for name in ("LensModel", "LensID", "Lens"):
         value = " ".join(str(tags.get(name) or "").split())

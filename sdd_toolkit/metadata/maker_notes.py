@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.formats.tiff import Tiff, directory, numbers, open_tiff, text
+from sdd_toolkit.formats.tiff import Tiff, open_tiff, read_directory, read_numbers, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ _CANON_FAR_CM = (0xFFFF, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class MakerNote:
     """What a MakerNote says; None where it does not.
 
     Attributes:
@@ -43,7 +43,7 @@ class Note:
     serial: str | None = None
 
 
-def read_note(read: ReadAt, blocks: Iterable[int], make: str) -> Note:
+def read_maker_note(read: ReadAt, blocks: Iterable[int], make: str) -> MakerNote:
     """The MakerNote of a file; an empty `Note` if there is none, or it is damaged or of an unknown kind.
 
     Args:
@@ -59,17 +59,17 @@ def read_note(read: ReadAt, blocks: Iterable[int], make: str) -> Note:
             found = _note_of(tiff, make.lower())
         except (EOFError, ValueError, OverflowError):
             continue
-        if found != Note():
+        if found != MakerNote():
             return found
-    return Note()
+    return MakerNote()
 
 
-def has_note(read: ReadAt, blocks: Iterable[int]) -> bool:
+def has_maker_note(read: ReadAt, blocks: Iterable[int]) -> bool:
     """Whether the file has a MakerNote at all, of whatever kind."""
     for base in blocks:
         try:
             tiff = open_tiff(read, base)
-            if tiff is not None and (_NOTE in _exif_entries(tiff) or 0x0001 in directory(tiff, tiff.first)[0]):
+            if tiff is not None and (_NOTE in _exif_entries(tiff) or 0x0001 in read_directory(tiff, tiff.first)[0]):
                 return True
         except (EOFError, ValueError, OverflowError):
             continue
@@ -77,39 +77,39 @@ def has_note(read: ReadAt, blocks: Iterable[int]) -> bool:
 
 
 def _exif_entries(tiff: Tiff) -> Mapping[int, Entry]:
-    entries, _ = directory(tiff, tiff.first)
-    pointers = numbers(tiff, entries.get(_EXIF), 1)
-    return directory(tiff, int(pointers[0]))[0] if pointers else entries
+    entries, _ = read_directory(tiff, tiff.first)
+    pointers = read_numbers(tiff, entries.get(_EXIF), 1)
+    return read_directory(tiff, int(pointers[0]))[0] if pointers else entries
 
 
-def _note_of(tiff: Tiff, make: str) -> Note:
+def _note_of(tiff: Tiff, make: str) -> MakerNote:
     entries = _exif_entries(tiff)
     note = entries.get(_NOTE)
     if note is None:
         # A CR3 file keeps its MakerNote as a block of its own.
-        return _canon(tiff, entries) if make.startswith("canon") and 0x0001 in entries else Note()
+        return _canon(tiff, entries) if make.startswith("canon") and 0x0001 in entries else MakerNote()
     head = tiff.read(tiff.base + note.place, 16)
     if head.startswith((b"OLYMPUS\0", b"OM SYSTEM\0\0\0")):
         return _olympus(_at_note(tiff, note, head))
     if head.startswith(b"Panasonic\0"):
-        return _panasonic(tiff, directory(tiff, note.place + 12)[0])
+        return _panasonic(tiff, read_directory(tiff, note.place + 12)[0])
     if head.startswith(b"Nikon\0\x02"):
         inner = open_tiff(tiff.read, tiff.base + note.place + 10)
-        return _nikon(inner) if inner is not None else Note()
-    return _canon(tiff, directory(tiff, note.place)[0]) if make.startswith("canon") else Note()
+        return _nikon(inner) if inner is not None else MakerNote()
+    return _canon(tiff, read_directory(tiff, note.place)[0]) if make.startswith("canon") else MakerNote()
 
 
-def _canon(tiff: Tiff, entries: Mapping[int, Entry]) -> Note:
-    serial = numbers(tiff, entries.get(0x000C), 1)
+def _canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
+    serial = read_numbers(tiff, entries.get(0x000C), 1)
     bounds: tuple[float, ...] = ()
     for tag, index in ((0x0093, 20), (0x0004, 19)):
-        values = numbers(tiff, entries.get(tag))
+        values = read_numbers(tiff, entries.get(tag))
         bounds = tuple(int(value) & 0xFFFF for value in values[index : index + 2])
         if len(bounds) == 2 and bounds[0] != 0:
             break
         bounds = ()
-    return Note(
-        lens=text(tiff, entries.get(0x0095)),
+    return MakerNote(
+        lens=read_text(tiff, entries.get(0x0095)),
         focus_m=_between_cm(*bounds) if bounds else None,
         serial=f"{int(serial[0]):010d}" if serial and serial[0] else None,
     )
@@ -122,12 +122,14 @@ def _between_cm(upper: float, lower: float) -> float | None:
     return 0.02 / (1 / upper + 1 / lower) if lower > 0 else upper / 100
 
 
-def _nikon(tiff: Tiff) -> Note:
-    entries, _ = directory(tiff, tiff.first)
-    data = bytes(int(value) & 0xFF for value in numbers(tiff, entries.get(0x0098), 64))
+def _nikon(tiff: Tiff) -> MakerNote:
+    entries, _ = read_directory(tiff, tiff.first)
+    data = bytes(int(value) & 0xFF for value in read_numbers(tiff, entries.get(0x0098), 64))
     place = {b"0100": None, b"0101": 9}.get(data[:4])
     focus_m = 0.01 * 10 ** (data[place] / 40) if place and len(data) > place and data[place] else None
-    return Note(_range_of(numbers(tiff, entries.get(0x0084), 4)), focus_m, text(tiff, entries.get(0x001D)))
+    return MakerNote(
+        _range_of(read_numbers(tiff, entries.get(0x0084), 4)), focus_m, read_text(tiff, entries.get(0x001D))
+    )
 
 
 def _range_of(values: tuple[float, ...]) -> str | None:
@@ -150,27 +152,27 @@ def _at_note(tiff: Tiff, note: Entry, head: bytes) -> Tiff:
     return Tiff(tiff.read, tiff.base + note.place, order, False, mark + 4)
 
 
-def _olympus(tiff: Tiff) -> Note:
-    entries, _ = directory(tiff, tiff.first)
+def _olympus(tiff: Tiff) -> MakerNote:
+    entries, _ = read_directory(tiff, tiff.first)
     equipment, focus = (_sub(tiff, entries.get(tag)) for tag in (0x2010, 0x2050))
-    distance = numbers(tiff, focus.get(0x0305), 1)
+    distance = read_numbers(tiff, focus.get(0x0305), 1)
     pair = _ratio(tiff, focus.get(0x0305))
     focus_m = math.inf if pair[:1] == (0xFFFFFFFF,) else distance[0] / 1000 if distance and distance[0] > 0 else None
-    return Note(text(tiff, equipment.get(0x0203)), focus_m, text(tiff, equipment.get(0x0101)))
+    return MakerNote(read_text(tiff, equipment.get(0x0203)), focus_m, read_text(tiff, equipment.get(0x0101)))
 
 
 def _sub(tiff: Tiff, entry: Entry | None) -> Mapping[int, Entry]:
     if entry is None:
         return {}
     # Old bodies wrap the sub-directory as a value, newer ones point to it.
-    place = entry.place if entry.kind == 7 else int((numbers(tiff, entry, 1) or (0,))[0])
-    return directory(tiff, place)[0]
+    place = entry.place if entry.kind == 7 else int((read_numbers(tiff, entry, 1) or (0,))[0])
+    return read_directory(tiff, place)[0]
 
 
 def _ratio(tiff: Tiff, entry: Entry | None) -> tuple[int, ...]:
     return tiff.unpack("II", entry.place) if entry is not None and entry.kind == 5 else ()
 
 
-def _panasonic(tiff: Tiff, entries: Mapping[int, Entry]) -> Note:
-    lens = text(tiff, entries.get(0x0051))
-    return Note(lens if lens and lens.strip("- ") else None, None, text(tiff, entries.get(0x0025)))
+def _panasonic(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
+    lens = read_text(tiff, entries.get(0x0051))
+    return MakerNote(lens if lens and lens.strip("- ") else None, None, read_text(tiff, entries.get(0x0025)))

@@ -13,7 +13,8 @@ from sdd_toolkit.errors import RawError
 from sdd_toolkit.frames.reading import develop_frame
 from sdd_toolkit.imaging.encoding import Codes, Encoding, encode, encode_integers
 from sdd_toolkit.imaging.geometry import enlarge_flow
-from sdd_toolkit.imaging.resampling import Interpolation, sample, warp, warped_tiles
+from sdd_toolkit.imaging.interpolation import Interpolation
+from sdd_toolkit.imaging.resampling import sample, warp, warped_tiles
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.packing.pair_geometry import UnpackableError, pair_geometry
 from sdd_toolkit.raw.development import DevelopConfig, PairDevelopment

@@ -81,7 +81,7 @@ def development_settings(develop: DevelopConfig) -> dict[str, object]:
     """The settings of the development that pixels depend on, with the version of what corrects lenses."""
     values: dict[str, object] = develop.model_dump(mode="json", exclude={"hot_pixels"})
     if develop.lens_correction is not LensCorrection.NONE:
-        values["lensfunpy"] = lensfun_profile.version()
+        values["lensfunpy"] = lensfun_profile.database_version()
     return values
 
 

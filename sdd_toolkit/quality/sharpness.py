@@ -207,7 +207,7 @@ def _on_common_grid(
         medians = [max(float(np.median(light)), 1e-6) for light in (blur, sharp)]
         ev = float(np.log2(medians[1] / medians[0]))
         return blur[:height, :width], sharp[:height, :width], ev
-    half = geometry.scaled(alignment.homography, 0.5)
+    half = geometry.rescale_homography(alignment.homography, 0.5)
     size = (sharp.shape[0], sharp.shape[1])
     warped = resampling.warp(blur, half, size, radial=alignment.radial)
     left, top, right, bottom = (edge // 2 for edge in alignment.box)

@@ -71,7 +71,7 @@ class _Candidate(NamedTuple):
     b: Plane
 
 
-def homogeneity_directed(mosaic: Mosaic, to_srgb: NDArray[np.float64], *, convert: bool = True) -> Codes:
+def demosaic_ahd(mosaic: Mosaic, to_srgb: NDArray[np.float64], *, convert: bool = True) -> Codes:
     """The full colour of every pixel.
 
     Args:

@@ -174,7 +174,7 @@ def develop(raw: Any, balance: Row, algorithm: Demosaic) -> NDArray[np.uint16]:
     flip = raw.sizes.flip  # postprocessing resets it
     if algorithm is Demosaic.AHD and _is_fully_described(raw):
         mosaic = bayer.mosaic_of(raw, balance, min(balance))
-        codes = _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw))))
+        codes = _even_sided(demosaic.demosaic_ahd(mosaic, np.array(to_srgb(raw))))
     else:
         codes = _postprocess(raw, balance, rawpy.ColorSpace.sRGB, algorithm)
     return apply_flip(codes, flip)
@@ -190,7 +190,7 @@ def develop_camera_rgb(raw: Any, balance: Row) -> NDArray[np.float32]:
     flip = raw.sizes.flip  # postprocessing resets it
     if _is_fully_described(raw):
         mosaic = bayer.mosaic_of(raw, balance, max(balance))
-        codes = _even_sided(demosaic.homogeneity_directed(mosaic, np.array(to_srgb(raw)), convert=False))
+        codes = _even_sided(demosaic.demosaic_ahd(mosaic, np.array(to_srgb(raw)), convert=False))
     else:
         codes = _postprocess(raw, balance, rawpy.ColorSpace.raw, Demosaic.AHD, rawpy.HighlightMode.Ignore)
     pixels = uint16_to_linear(codes) * (np.float32(max(balance)) / np.array(balance, dtype=np.float32))
@@ -282,9 +282,9 @@ def _check_black_levels(path: Path) -> None:
 
 def _black_periods(header: Tiff) -> Iterator[int]:
     """Number of samples after which the DNG black levels of each 2x2 mosaic repeat."""
-    for entries in tiff.directories(header):
-        if tiff.numbers(header, entries.get(_CFA_DIM), 2) == (_BAYER_SIDE, _BAYER_SIDE):
-            yield from map(int, tiff.numbers(header, entries.get(_BLACK_DIM), 2))
+    for entries in tiff.iterate_directories(header):
+        if tiff.read_numbers(header, entries.get(_CFA_DIM), 2) == (_BAYER_SIDE, _BAYER_SIDE):
+            yield from map(int, tiff.read_numbers(header, entries.get(_BLACK_DIM), 2))
 
 
 def _is_fully_described(raw: Any) -> bool:

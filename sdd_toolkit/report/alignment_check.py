@@ -92,7 +92,7 @@ def choose_window(
         (top, left, height, width) on the half-size frame.
     """
     factor = picture.shape[1] / size[1]
-    moved = geometry.displacement(geometry.scaled(homography, factor), picture.shape[:2])
+    moved = geometry.displacement(geometry.rescale_homography(homography, factor), picture.shape[:2])
     rows, columns = box_slices(box, factor, picture.shape)
     within = (columns.start, rows.start, min(columns.stop, picture.shape[1]), min(rows.stop, picture.shape[0]))
     wanted = (max(1, round(WINDOW_PX[0] * factor)), max(1, round(WINDOW_PX[1] * factor)))

@@ -18,8 +18,9 @@ from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging import encoding, geometry, resampling, residual_flow
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.imaging.disc import blur_with_disc
-from sdd_toolkit.imaging.flow_colours import faded, flow_colours, nice_scale_px, reduced
+from sdd_toolkit.imaging.flow_colours import fade_by_confidence, flow_colours, nice_scale_px, reduce_flow
 from sdd_toolkit.imaging.frame import preview
+from sdd_toolkit.imaging.interpolation import REACH_PX
 from sdd_toolkit.report.alignment_check import (
     LARGEST_DISC_PX,
     box_slices,
@@ -136,7 +137,7 @@ def _add_source_pictures(task: PictureTask, drawn: PairPictures) -> PairPictures
     if drawn.blurred is None:
         small_blur, small_sharp = (_limit_width(frame.rgb, task.width_px) for frame in (blur, sharp))
         factor = small_sharp.shape[1] / alignment.size[1]
-        to_small = geometry.scaled(alignment.homography, factor)
+        to_small = geometry.rescale_homography(alignment.homography, factor)
         warped = resampling.warp(small_blur, to_small, small_sharp.shape[:2], radial=alignment.radial)
         box, sharp_view = box_slices(alignment.box, factor, small_sharp.shape), _preview(sharp, small_sharp)
         drawn = _add_slider(
@@ -234,8 +235,8 @@ def _add_flow_map(
     scale_px = nice_scale_px(alignment.residual_p95_px if alignment is not None else 0.0)
     factor = min(flow.shape[1] // _FLOW_WIDTH_PX, flow.shape[0])
     if factor > 1:
-        flow, confidence = reduced(flow, confidence, factor)
-    picture = _limit_width(faded(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
+        flow, confidence = reduce_flow(flow, confidence, factor)
+    picture = _limit_width(fade_by_confidence(flow_colours(flow, scale_px), confidence), _FLOW_WIDTH_PX)
     return replace(drawn, flow=jpeg(picture, task.jpeg_quality), flow_scale_px=scale_px)
 
 
@@ -244,7 +245,7 @@ def _source_check(blur: HalfFrame, sharp: HalfFrame, alignment: Alignment) -> Ch
 
     The sharp frame is blurred by the measured radius, so that a coloured fringe means misalignment, not defocus.
     """
-    homography = geometry.scaled(alignment.homography, 0.5)
+    homography = geometry.rescale_homography(alignment.homography, 0.5)
     left, top, right, bottom = (edge / 2 for edge in alignment.box)
     height, width = sharp.rgb.shape[:2]
     small = _limit_width(sharp.rgb, _SEARCH_WIDTH_PX)
@@ -274,18 +275,18 @@ def _packed_check(
     bins = 2 // reader.index.reduction
     height, width = (side // bins for side in reader.shape(pair_id))
     left, top = box[0] / bins, box[1] / bins
-    homography = geometry.scaled(alignment.homography, 0.5)
+    homography = geometry.rescale_homography(alignment.homography, 0.5)
     in_box = _translation(-left, -top) @ homography @ _translation(left, top)
     picture = _to_picture(blur_with_disc(small, _disc_px(alignment, small.shape[1] / (2 * width))))
     window = choose_window(picture, in_box, common_box(in_box, (height, width)), (height, width))
     ys, xs = (axis.astype(np.float64) for axis in np.mgrid[window_slices(window)])
     frame = (alignment.size[0] // 2, alignment.size[1] // 2)
-    x, y, _ = geometry.mapped(homography, *geometry.bent(xs + left, ys + top, -alignment.radial, frame))
+    x, y, _ = geometry.project_grid(homography, *geometry.apply_radial(xs + left, ys + top, -alignment.radial, frame))
     x, y = np.clip(np.nan_to_num(x - left), 0, width - 1), np.clip(np.nan_to_num(y - top), 0, height - 1)
     first_row, first_column = int(y.min()), int(x.min())
     moved = (first_row, first_column, int(y.max()) - first_row + 1, int(x.max()) - first_column + 1)
     radius_px = _disc_px(alignment, 0.5)
-    margin_px = max(radius_px, resampling.REACH_PX + 1)
+    margin_px = max(radius_px, REACH_PX + 1)
     surroundings = grow(union(window, moved), margin_px, (height, width))
     codes = reader.read_images(pair_id, *(bins * edge for edge in surroundings))
     blur, sharp = (

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from capture.virtual.defects import Defect
-from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.pipeline.manifest import read_manifest
 from tests.support.command_line import sdd_in_process
+from tests.support.planted_pairs import corner_error_px
 
 
 @pytest.fixture(scope="module")

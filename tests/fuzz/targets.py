@@ -108,7 +108,7 @@ def block(orientation: int = 1) -> bytes:
     """An EXIF block with everything in it."""
     exposure = Exposure(200.0, 0.01, 2.8, 50.0, 1.5)
     meta = FrameMeta("Canon", "EOS", "EF 50mm", "2024-05-01T10:00:00", orientation, (48, 64), exposure, "+02:00", "12")
-    return exif_block.build(meta)
+    return exif_block.build_block(meta)
 
 
 def with_note(maker: bytes) -> bytes:

@@ -105,7 +105,7 @@ def plant_pair(
         np.clip(frame + rng.normal(0, noise, frame.shape), 0, 1).astype(np.float32)[m:-m, m:-m]
         for frame in (blur_exactly(warped, radius_px) * gain, scene)
     )
-    return PlantedPair(blur, sharp, geometry.normalised(crop @ matrix @ np.linalg.inv(crop)))
+    return PlantedPair(blur, sharp, geometry.normalise_homography(crop @ matrix @ np.linalg.inv(crop)))
 
 
 def write_at_double_size(path: Path, linear: NDArray[np.float32]) -> FileRef:

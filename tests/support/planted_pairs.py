@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.geometry import corners, project
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import (
     Alignment,
@@ -49,14 +51,14 @@ QUALITY = Quality(
 def alignment(shift_px: tuple[float, float] = (6.0, -4.0)) -> Alignment:
     """A pure shift on frames of `SIZE`."""
     rows = ((1.0, 0.0, shift_px[0]), (0.0, 1.0, shift_px[1]), (0.0, 0.0, 1.0))
-    mask = resampling.valid(np.array(rows), SIZE, SIZE)
+    mask = resampling.valid_mask(np.array(rows), SIZE, SIZE)
     length = float(np.hypot(*shift_px))
     return Alignment(
         rows=rows,
         model="similarity",
         gain=1.0,
         size=SIZE,
-        box=geometry.inner_box(mask),
+        box=geometry.largest_box(mask),
         shift_px=shift_px,
         zoom=1.01,
         rotation_deg=0.1,
@@ -125,3 +127,9 @@ def build_folder(folder: Path, pairs: list[PairRecord], stage: str = "filtered")
     written = tuple(write_pair(folder, pair, seed) for seed, pair in enumerate(pairs))
     manifest.write_manifest(folder / f"{stage}.jsonl", manifest.Manifest(folder, written))
     return folder
+
+
+def corner_error_px(first: NDArray[np.float64], second: NDArray[np.float64], size: tuple[int, int]) -> float:
+    """Root mean square distance of the four frame corners mapped by both homographies."""
+    gap = project(first, corners(size)) - project(second, corners(size))
+    return float(np.sqrt(np.mean(np.sum(gap**2, axis=1))))

@@ -69,7 +69,7 @@ def usb_camera(folder: Path, exposure: Exposure | None = None) -> dict[str, str]
     store = folder / "camera" / "DCIM" / "100TEST"
     store.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(30, 220, (120, 160, 3)).astype(np.uint8)
-    exif = None if exposure is None else exif_block.build(FrameMeta(exposure=exposure))
+    exif = None if exposure is None else exif_block.build_block(FrameMeta(exposure=exposure))
     (store / "one.JPG").write_bytes(encode_image(Path("one.jpg"), pixels, exif))
     # libgphoto2 remembers settings of the last run in the user's home.
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}

@@ -10,9 +10,9 @@ import alignment
 from alignment.estimation import brightness_field
 from alignment.estimation.photometry import Photometry
 from alignment.estimation.pyramid import FramePair, build_pyramid
-from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.imaging.luminance import luminance
 from tests.support.planted_motion import dead_leaves, plant_pair
+from tests.support.planted_pairs import corner_error_px
 
 SIZE = (320, 432)
 STILL = np.eye(3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alignment.estimation import homography, spline, tile_regression
-from sdd_toolkit.imaging import geometry
+from tests.support.planted_pairs import corner_error_px
 
 SIZE = (192, 288)
 
@@ -37,8 +37,8 @@ def test_one_step_undoes_a_small_warp() -> None:
     moving = spline.sample_cubic(spline.coefficients(image), np.linalg.inv(planted), SIZE)
     found = tile_regression.fit_motion(systems(moving, image), homography.BASES["homography"])
     matrix = homography.compose(np.eye(3), found.step, SIZE)
-    assert geometry.corner_error_px(np.eye(3), planted, SIZE) > 0.4
-    assert geometry.corner_error_px(matrix, planted, SIZE) < 0.02
+    assert corner_error_px(np.eye(3), planted, SIZE) > 0.4
+    assert corner_error_px(matrix, planted, SIZE) < 0.02
 
 
 @pytest.mark.parametrize("change", ["gain", "offset", "softer"])
@@ -69,7 +69,7 @@ def test_a_part_that_moves_otherwise_does_not_pull() -> None:
     moving = image.copy()
     moving[40:136, 40:136] = np.roll(image, 2, axis=1)[40:136, 40:136]
     found = tile_regression.fit_motion(systems(moving, image), homography.BASES["similarity"])
-    assert geometry.corner_error_px(homography.to_matrix(found.step, SIZE), np.eye(3), SIZE) < 0.05
+    assert corner_error_px(homography.to_matrix(found.step, SIZE), np.eye(3), SIZE) < 0.05
     assert found.weight.reshape(6, 9)[2, 2] < 0.1
 
 
@@ -95,7 +95,7 @@ def test_the_spread_that_tiles_do_not_explain_is_found(spread_px: float) -> None
 def test_the_covariance_tells_the_scatter_of_repeated_estimates(spread_px: float) -> None:
     basis = homography.BASES["homography"]
     found = [tile_regression.fit_motion(scattered(spread_px, seed), basis) for seed in range(40)]
-    errors = [geometry.corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
+    errors = [corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
     estimated = [homography.corner_deviation_px(fit.covariance, basis, SIZE) for fit in found]
     assert np.median(estimated) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.4)
 

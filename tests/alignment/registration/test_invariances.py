@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 import alignment
 from sdd_toolkit.imaging import resampling
-from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.records import Alignment
 from tests.support.planted_motion import camera_motion, dead_leaves, plant_pair
+from tests.support.planted_pairs import corner_error_px
 
 Frame = NDArray[np.float32]
 

@@ -16,10 +16,11 @@ from sdd_toolkit.calibration.breathing_model import BreathingModel
 from sdd_toolkit.calibration.lens_breathing import LensBreathing
 from sdd_toolkit.config import load_section
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.imaging.geometry import corner_error_px, scaled
+from sdd_toolkit.imaging.geometry import rescale_homography
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import Exposure, FrameMeta, PairKind, PairRecord
 from tests.support.planted_motion import plant_pair, write_at_double_size
+from tests.support.planted_pairs import corner_error_px
 
 CONFIG = AlignConfig(max_radius_px=6.0)
 MODEL = LensBreathing("L", 50.0, BreathingModel((0.05,), ((1e-6,),), 1e-3, 8, 0, (0.1, 2.0)))
@@ -59,7 +60,7 @@ def test_a_pair_is_aligned_with_the_zoom_that_its_lens_lets_expect(tmp_path: Pat
     (record,) = manifest.read_manifest(tmp_path / "aligned.jsonl").records
     assert record.alignment is not None
     assert record.alignment.failure is None
-    truth = scaled(plant_pair(30).homography, 2.0)
+    truth = rescale_homography(plant_pair(30).homography, 2.0)
     assert corner_error_px(record.alignment.homography, truth, record.alignment.size) < 0.2
 
 

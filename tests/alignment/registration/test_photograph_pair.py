@@ -12,8 +12,9 @@ from alignment.registration.photograph_pair import align_photographs
 from alignment.transforms import transform as transforms
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.formats.decoding import read_image
-from sdd_toolkit.imaging.geometry import corner_error_px, scaled
+from sdd_toolkit.imaging.geometry import rescale_homography
 from tests.support.planted_motion import plant_pair, write_at_double_size
+from tests.support.planted_pairs import corner_error_px
 
 CONFIG = AlignConfig(max_radius_px=6.0)
 
@@ -44,7 +45,7 @@ def test_everything_about_the_pair_is_named_after_the_blurred_frame(done: Path) 
 def test_the_transform_is_the_planted_one(done: Path) -> None:
     transform, flow = transforms.load_transform(done / "soft.json")
     assert (transform.blur, transform.sharp, transform.size) == ("soft.png", "crisp.png", (640, 864))
-    assert corner_error_px(transform.matrix, scaled(plant_pair(30).homography, 2.0), transform.size) < 0.2
+    assert corner_error_px(transform.matrix, rescale_homography(plant_pair(30).homography, 2.0), transform.size) < 0.2
     assert transform.gain == pytest.approx(1 / 0.95, rel=0.02)
     assert flow == done / "soft_flow.npz"
     assert "shift +6.60 -4.2" in transforms.describe_transform(transform)

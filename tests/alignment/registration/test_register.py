@@ -13,9 +13,10 @@ from alignment import AlignConfig
 from alignment.estimation import photometry
 from alignment.registration.alignment_record import scale_alignment
 from alignment.registration.register import compute_registration
-from sdd_toolkit.imaging.geometry import corner_error_px, project
+from sdd_toolkit.imaging.geometry import project
 from sdd_toolkit.records import Reason
 from tests.support.planted_motion import dead_leaves, plant_pair
+from tests.support.planted_pairs import corner_error_px
 
 
 @pytest.mark.parametrize(("radius_px", "limit_px"), [(0.0, 0.05), (2.0, 0.05), (4.0, 0.1), (8.0, 0.25)])

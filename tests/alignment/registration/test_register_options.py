@@ -11,8 +11,8 @@ import alignment
 from alignment import AlignConfig
 from sdd_toolkit.calibration.breathing_model import ZoomPrior
 from sdd_toolkit.imaging import resampling
-from sdd_toolkit.imaging.geometry import corner_error_px
 from tests.support.planted_motion import PlantedPair, blur_exactly, camera_motion, dead_leaves, plant_pair
+from tests.support.planted_pairs import corner_error_px
 
 RADIAL = AlignConfig(radial=True)
 

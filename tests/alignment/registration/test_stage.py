@@ -13,13 +13,14 @@ import pytest
 from alignment.config import AlignConfig
 from alignment.registration.stage import align_pairs
 from sdd_toolkit.frames.writing import write_values
-from sdd_toolkit.imaging.geometry import corner_error_px, scaled
+from sdd_toolkit.imaging.geometry import rescale_homography
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.quality import stage as filter_stage
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.records import FileRef, FrameMeta, PairKind, PairRecord, Reason
 from sdd_toolkit.storage.files import sha256_of
 from tests.support.planted_motion import plant_pair, write_at_double_size
+from tests.support.planted_pairs import corner_error_px
 
 CONFIG = AlignConfig(max_radius_px=6.0)
 
@@ -60,7 +61,7 @@ def test_every_pair_is_aligned_or_rejected_for_its_own_reason(source: Path) -> N
     assert by_id["good"].verdict is None
     assert good is not None
     assert good.size == (640, 864)
-    truth = scaled(plant_pair(30).homography, 2.0)
+    truth = rescale_homography(plant_pair(30).homography, 2.0)
     assert corner_error_px(good.homography, truth, good.size) < 0.2
     assert by_id["swapped"].alignment is not None
     assert by_id["swapped"].alignment.failure is Reason.DIFFERENT_SCENE
@@ -144,7 +145,7 @@ def test_what_is_masked_plays_no_part(source: Path) -> None:
     (found,) = (record.alignment for record in manifest.read_manifest(source.with_name("aligned.jsonl")).records)
     assert found is not None
     assert found.failure is None
-    assert corner_error_px(found.homography, scaled(plant_pair(30).homography, 2.0), found.size) < 1.0
+    assert corner_error_px(found.homography, rescale_homography(plant_pair(30).homography, 2.0), found.size) < 1.0
 
 
 def test_a_mask_of_another_size_rejects_its_pair_and_names_no_absolute_path(source: Path) -> None:

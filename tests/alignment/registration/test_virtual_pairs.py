@@ -9,8 +9,8 @@ from alignment.registration.alignment_record import scale_alignment
 from alignment.registration.register import register
 from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
-from sdd_toolkit.imaging.geometry import corner_error_px
 from sdd_toolkit.records import Alignment
+from tests.support.planted_pairs import corner_error_px
 
 CAMERA = SimulateConfig(width=864, height=576, pixel_pitch_um=41.7, min_coc_px=3.0, max_coc_px=6.0)
 

@@ -99,7 +99,7 @@ def test_it_is_the_warp_that_the_packer_applies() -> None:
     pixels, valid = mapped(image, Mapping(TILTED))
     reference = resampling.warp(image, TILTED.matrix, SIZE, radial=TILTED.radial)
     assert float(np.abs(pixels - reference).max()) < 1e-5
-    assert np.array_equal(valid, resampling.valid(TILTED.matrix, SIZE, SIZE, radial=TILTED.radial))
+    assert np.array_equal(valid, resampling.valid_mask(TILTED.matrix, SIZE, SIZE, radial=TILTED.radial))
 
 
 def test_the_flow_carries_what_the_homography_left_behind() -> None:
@@ -117,7 +117,7 @@ def test_files_of_another_size_get_the_same_transform(scale: float) -> None:
     mapping = Mapping(replace(TILTED, radial=0.0), scale=scale)
     assert mapping.size == (round(180 * scale), round(240 * scale))
     x, y, _ = source_points(mapping, slice(0, mapping.size[0]))
-    matrix = geometry.scaled(TILTED.matrix, scale)
+    matrix = geometry.rescale_homography(TILTED.matrix, scale)
     ys, xs = np.mgrid[0 : mapping.size[0], 0 : mapping.size[1]].astype(float)
     expected = geometry.project(np.linalg.inv(matrix), np.stack([xs.ravel(), ys.ravel()], axis=1))
     assert float(np.abs(np.stack([x.ravel(), y.ravel()], axis=1) - expected).max()) < 1e-9

@@ -125,7 +125,7 @@ def test_what_is_no_models_file_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_pair_gets_the_prior_of_its_lens_at_its_focal_length() -> None:
     known = pair("a", meta(2.0), meta(1.0))
-    prior = lens_breathing.prior_of(known, [replace(MODEL, focal_mm=35.0), MODEL])
+    prior = lens_breathing.zoom_prior_of(known, [replace(MODEL, focal_mm=35.0), MODEL])
     assert prior is not None
     assert prior.zoom == pytest.approx(math.exp(0.05 * 0.5))
     assert prior.deviation == pytest.approx(1.1e-4, rel=0.1)
@@ -135,7 +135,7 @@ def test_a_pair_gets_the_prior_of_its_lens_at_its_focal_length() -> None:
         pair("d", meta(2.0, focal_mm=24.0), meta(1.0, focal_mm=24.0)),
         pair("e", meta(None), meta(1.0)),
     ):
-        assert lens_breathing.prior_of(other, [MODEL]) is None
+        assert lens_breathing.zoom_prior_of(other, [MODEL]) is None
 
 
 def test_the_command_writes_models_and_says_what_it_used(tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_the_command_writes_models_and_says_what_it_used(tmp_path: Path) -> None
 def test_a_set_without_focus_pairs_is_refused_and_nothing_written(tmp_path: Path) -> None:
     path = write(tmp_path, [pair(f"{i}", meta(1.2), meta(1.2)) for i in range(5)])
     with pytest.raises(InputError, match="5 focus not moved"):
-        lens_breathing.fit_manifest(path, tmp_path / "lens.json")
+        lens_breathing.fit_lenses_of_manifest(path, tmp_path / "lens.json")
     assert not (tmp_path / "lens.json").exists()

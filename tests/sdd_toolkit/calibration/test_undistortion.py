@@ -8,7 +8,7 @@ import lensfunpy
 import numpy as np
 import pytest
 
-from sdd_toolkit.calibration.lensfun_profile import distortion, vignetting
+from sdd_toolkit.calibration.lensfun_profile import distortion_map, vignetting_gain
 from sdd_toolkit.calibration.undistortion import find_correction, undistort_box, undistort_flow
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
@@ -125,7 +125,7 @@ def vignetted_pair(folder: Path) -> tuple[PairRecord, Path, Path]:
     metas = {}
     for name, f_number in (("blur", 4.0), ("sharp", 11.0)):
         metas[name] = replace(META, exposure=replace(WIDE, f_number=f_number))
-        gain = vignetting(known(), metas[name].exposure, SIZE)
+        gain = vignetting_gain(known(), metas[name].exposure, SIZE)
         assert gain is not None
         picture = np.repeat((0.5 / gain)[..., None], 3, axis=-1).astype(np.float32)
         assert cv2.imwrite(str(folder / f"{name}.png"), encode(picture, Encoding.SRGB16))
@@ -198,7 +198,7 @@ def test_a_flow_is_as_much_longer_as_the_straightened_frame_is_larger() -> None:
 
 
 def test_the_box_shows_the_inside_of_the_aligned_one_only() -> None:
-    places = distortion(known(), SIZE)
+    places = distortion_map(known(), SIZE)
     left, top, right, bottom = undistort_box((20, 16, 580, 380), places)
     assert all(edge % 4 == 0 for edge in (left, top, right, bottom))
     x, y = places[top:bottom, left:right, 0], places[top:bottom, left:right, 1]

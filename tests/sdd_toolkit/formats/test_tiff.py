@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdd_toolkit.formats.tiff import directories, directory, needed_bytes, numbers, open_tiff, reader, text
+from sdd_toolkit.formats.tiff import (
+    iterate_directories,
+    needed_bytes,
+    open_tiff,
+    read_directory,
+    read_numbers,
+    read_text,
+    reader,
+)
 
 ENTRY = struct.Struct("<HHII")
 
@@ -28,16 +36,16 @@ def opened(content: bytes) -> object:
 def test_numbers_ratios_and_text_are_read_from_their_places() -> None:
     tail = struct.pack("<4I", 5, 2, 1, 0) + b"abc  d\0\0"
     found = opened(tiff((256, 3, 1, 7), (282, 5, 2, 50), (271, 2, 8, 66), tail=tail))
-    entries, following = directory(found, found.first)
-    assert numbers(found, entries[256]) == (7,)
-    assert numbers(found, entries[282]) == (2.5, 0.0)
-    assert text(found, entries[271]) == "abc d"
+    entries, following = read_directory(found, found.first)
+    assert read_numbers(found, entries[256]) == (7,)
+    assert read_numbers(found, entries[282]) == (2.5, 0.0)
+    assert read_text(found, entries[271]) == "abc d"
     assert following == 0
 
 
 def test_a_circle_of_directories_is_walked_once() -> None:
     found = opened(tiff((330, 4, 1, 8), (256, 3, 1, 7), following=8))
-    assert [sorted(entries) for entries in directories(found)] == [[256, 330]]
+    assert [sorted(entries) for entries in iterate_directories(found)] == [[256, 330]]
 
 
 def test_the_end_of_the_last_strip_is_how_long_the_file_must_be() -> None:

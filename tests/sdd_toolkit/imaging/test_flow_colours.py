@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdd_toolkit.imaging.flow_colours import faded, flow_colours, flow_wheel, nice_scale_px, reduced
+from sdd_toolkit.imaging.flow_colours import fade_by_confidence, flow_colours, flow_wheel, nice_scale_px, reduce_flow
 
 
 def test_a_flow_of_zero_is_white() -> None:
@@ -51,7 +51,7 @@ def test_the_scale_of_a_flow_map_is_a_round_number(measured: float, scale: float
 
 def test_a_colour_fades_to_grey_as_confidence_falls() -> None:
     red = np.array([[[255, 0, 0]] * 3], dtype=np.uint8)
-    sure, half, unsure = faded(red, np.array([[1.0, 0.5, 0.0]]))[0].tolist()
+    sure, half, unsure = fade_by_confidence(red, np.array([[1.0, 0.5, 0.0]]))[0].tolist()
     assert sure == [255, 0, 0]
     assert half[0] > half[1] == half[2] > 0
     assert len(set(unsure)) == 1
@@ -62,7 +62,7 @@ def test_a_reduced_flow_is_that_of_its_sure_vectors() -> None:
     flow[::2], flow[1::2, :, 0], flow[:, 4:] = (3.0, -1.0), 100.0, np.nan
     confidence = np.zeros((4, 6), np.float32)
     confidence[::2] = 1.0
-    small, sure = reduced(flow, confidence, 2)
+    small, sure = reduce_flow(flow, confidence, 2)
     np.testing.assert_allclose(small[:, :2], np.broadcast_to((3.0, -1.0), (2, 2, 2)), atol=0.2)
     assert np.isnan(small[:, 2]).all()
     np.testing.assert_allclose(sure, 0.5)

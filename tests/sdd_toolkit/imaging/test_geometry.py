@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.imaging import geometry, resampling
+from tests.support.planted_pairs import corner_error_px
 
 SIZE = (120, 160)
 
@@ -40,20 +41,20 @@ def test_perspective_is_what_no_similarity_explains() -> None:
 
 def test_a_half_size_estimate_scales_to_full_size_pixel_centres() -> None:
     half = similarity((3.0, -2.0), 1.02, 0.5)
-    full = geometry.scaled(half, 2.0)
+    full = geometry.rescale_homography(half, 2.0)
     points = np.array([[0.0, 0.0], [50.0, 70.0]])
     np.testing.assert_allclose(
         geometry.project(full, 2 * points + 0.5), 2 * geometry.project(half, points) + 0.5, atol=1e-9
     )
-    np.testing.assert_allclose(geometry.scaled(full, 0.5), geometry.normalised(half), atol=1e-12)
+    np.testing.assert_allclose(geometry.rescale_homography(full, 0.5), geometry.normalise_homography(half), atol=1e-12)
 
 
 def test_binning_commutes_with_the_scaled_homography() -> None:
-    full = geometry.scaled(similarity((2.0, 1.0), 1.01, 0.2), 2.0)
+    full = geometry.rescale_homography(similarity((2.0, 1.0), 1.01, 0.2), 2.0)
     image = smooth((240, 320))
     binned = image.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
     one = resampling.warp(image, full, (240, 320)).reshape(120, 2, 160, 2, 3).mean(axis=(1, 3))
-    other = resampling.warp(binned, geometry.scaled(full, 0.5), (120, 160))
+    other = resampling.warp(binned, geometry.rescale_homography(full, 0.5), (120, 160))
     assert np.abs(one - other)[8:-8, 8:-8].max() < 3e-3
 
 
@@ -78,13 +79,13 @@ def naive_box_area(mask: np.ndarray) -> int:
 @pytest.mark.parametrize("seed", range(8))
 def test_the_inner_box_is_the_largest_rectangle_of_valid_pixels(seed: int) -> None:
     mask = np.random.default_rng(seed).random((9, 13)) < 0.75
-    left, top, right, bottom = geometry.inner_box(mask)
+    left, top, right, bottom = geometry.largest_box(mask)
     assert mask[top:bottom, left:right].all()
     assert (right - left) * (bottom - top) == naive_box_area(mask)
 
 
 def test_no_valid_pixel_gives_an_empty_box() -> None:
-    assert geometry.inner_box(np.zeros((4, 5), bool)) == (0, 0, 0, 0)
+    assert geometry.largest_box(np.zeros((4, 5), bool)) == (0, 0, 0, 0)
 
 
 def test_a_linear_flow_is_enlarged_exactly_inside_any_window() -> None:
@@ -95,4 +96,4 @@ def test_a_linear_flow_is_enlarged_exactly_inside_any_window() -> None:
 
 
 def test_the_corner_error_of_a_pure_shift_is_its_length() -> None:
-    assert geometry.corner_error_px(np.eye(3), similarity((3.0, 4.0), 1.0, 0.0), SIZE) == pytest.approx(5.0)
+    assert corner_error_px(np.eye(3), similarity((3.0, 4.0), 1.0, 0.0), SIZE) == pytest.approx(5.0)

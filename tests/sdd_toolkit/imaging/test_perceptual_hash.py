@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sdd_toolkit.imaging.perceptual_hash import MAX_HAMMING_DISTANCE, hash_of, mirrored, near_duplicates, to_integers
+from sdd_toolkit.imaging.perceptual_hash import (
+    MAX_HAMMING_DISTANCE,
+    hash_of,
+    mirror_hashes,
+    near_duplicates,
+    to_integers,
+)
 from tests.support.paths import SHARED
 from tests.support.small_dataset import texture
 
@@ -75,7 +81,7 @@ def test_a_frame_without_content_looks_like_nothing() -> None:
 
 def test_the_hash_of_a_mirrored_picture_follows_from_that_of_the_picture() -> None:
     frame = scene(2)
-    assert mirrored(to_integers([hash_of(frame)])) == to_integers([hash_of(flipped(frame))])
+    assert mirror_hashes(to_integers([hash_of(frame)])) == to_integers([hash_of(flipped(frame))])
 
 
 @settings(max_examples=30, deadline=None)
@@ -88,10 +94,10 @@ def test_the_search_by_words_finds_what_comparing_all_with_all_finds(seed: int, 
     second = first[rng.integers(0, count, count)]
     for _ in range(most):
         second = second ^ (np.uint64(1) << rng.integers(0, 64, count).astype(np.uint64))
-    second[::3] = mirrored(second[::3])
+    second[::3] = mirror_hashes(second[::3])
     first[0] = second[0] = 0
     bits = np.minimum(
-        np.bitwise_count(first[:, None] ^ second), np.bitwise_count(mirrored(first)[:, None] ^ second)
+        np.bitwise_count(first[:, None] ^ second), np.bitwise_count(mirror_hashes(first)[:, None] ^ second)
     ).astype(np.int64)
     near = (bits <= most) & (first[:, None] != 0) & (second != 0)
     expected = np.stack([*np.nonzero(near), bits[near]], axis=1)

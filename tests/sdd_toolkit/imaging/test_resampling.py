@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sdd_toolkit.imaging import resampling
-from sdd_toolkit.imaging.resampling import REACH_PX, Interpolation, sample, valid, warp, warp_by_flow, warped_tiles
+from sdd_toolkit.imaging import interpolation, resampling
+from sdd_toolkit.imaging.interpolation import REACH_PX, Interpolation
+from sdd_toolkit.imaging.resampling import sample, valid_mask, warp, warp_by_flow, warped_tiles
 
 SIZE = (96, 120)
 TILTED = np.array([[1.012, 0.004, 1.3], [-0.003, 0.991, -2.2], [1e-5, -2e-5, 1]])
@@ -53,7 +54,7 @@ def bend(radial: float, x: np.ndarray, y: np.ndarray, size: tuple[int, int] = SI
 @example(1 / 64, 0.5, 1)
 @settings(max_examples=40, deadline=None)
 def test_any_shift_of_a_band_limited_image_is_exact(dx: float, dy: float, seed: int) -> None:
-    mask = valid(shifted(dx, dy), SIZE, SIZE)
+    mask = valid_mask(shifted(dx, dy), SIZE, SIZE)
     x, y = grid()
     moved = warp(picture(seed), shifted(dx, dy), SIZE)
     assert np.abs(moved - waves(x - dx, y - dy, seed))[mask].max() < 2e-3
@@ -71,7 +72,7 @@ def test_any_small_homography_of_a_band_limited_image_is_exact(
     matrix = np.eye(3)
     matrix[:2, :2] += np.reshape(linear, (2, 2))
     matrix[:2, 2], matrix[2, :2] = shift, perspective
-    mask = valid(matrix, SIZE, SIZE)
+    mask = valid_mask(matrix, SIZE, SIZE)
     assert mask.any()
     exact = waves(*pulled(matrix, *grid()))
     assert np.abs(warp(picture(), matrix, SIZE) - exact)[mask].max() < 2e-3
@@ -81,7 +82,7 @@ def test_smooth_content_is_never_misplaced_by_a_thousandth_of_a_pixel() -> None:
     x, _ = grid()
     ramp = x.astype(np.float32)
     for dx in np.linspace(0, 1, 41):
-        mask = valid(shifted(dx, 0), SIZE, SIZE)
+        mask = valid_mask(shifted(dx, 0), SIZE, SIZE)
         assert np.abs(warp(ramp, shifted(dx, 0), SIZE) - (x - dx))[mask].max() < 1e-4
     for frequency in (0.05, 0.1, 0.2, 0.25):
         wave = np.sin(2 * np.pi * frequency * x).astype(np.float32)
@@ -118,7 +119,7 @@ def error_of(taps: np.ndarray, frequency: np.ndarray, offset: np.ndarray) -> np.
 
 
 def test_the_taps_are_the_least_squares_ones() -> None:
-    stored = np.array(resampling._TAPS)
+    stored = np.array(interpolation._TAPS)
     low, offset = np.linspace(0, 0.35, 64), np.linspace(0, 0.5, 17)
     trust = np.maximum(low, 0.35 / 128) ** -2.0
     within = trust[:, None, None] * error_of(stored, low, offset)
@@ -164,7 +165,7 @@ def test_every_number_of_channels_is_sampled_alike(channels: tuple[int, ...]) ->
 def test_two_warps_are_the_warp_by_their_product() -> None:
     there, back = TILTED, shifted(-0.7, 0.4)
     twice = warp(warp(picture(), there, SIZE), back, SIZE)
-    mask = valid(back @ there, SIZE, SIZE, reach_px=2 * REACH_PX + 4)
+    mask = valid_mask(back @ there, SIZE, SIZE, reach_px=2 * REACH_PX + 4)
     np.testing.assert_allclose(twice[mask], warp(picture(), back @ there, SIZE)[mask], atol=3e-3)
 
 
@@ -180,7 +181,7 @@ def test_a_shift_to_the_right_moves_content_to_the_right() -> None:
 def test_linear_samples_are_exact_too() -> None:
     x, y = grid()
     ramp = (3 * x - 2 * y).astype(np.float32)
-    mask = valid(TILTED, SIZE, SIZE, reach_px=0)
+    mask = valid_mask(TILTED, SIZE, SIZE, reach_px=0)
     back = pulled(TILTED, x, y)
     found = warp(ramp, TILTED, SIZE, interpolation=Interpolation.LINEAR)
     assert np.abs(found - (3 * back[0] - 2 * back[1]))[mask].max() < 1e-3
@@ -193,26 +194,26 @@ def test_valid_pixels_see_nothing_of_what_lies_beyond_the_source(matrix: np.ndar
     for value in (0.0, 100.0):
         around = np.pad(inside, pad, constant_values=value)
         same = warp(around, matrix @ shifted(-pad, -pad), SIZE)
-        mask = valid(matrix, SIZE, SIZE)
+        mask = valid_mask(matrix, SIZE, SIZE)
         np.testing.assert_allclose(same[mask], warp(inside, matrix, SIZE)[mask], atol=2e-5)
 
 
 def test_the_mask_ends_where_the_support_does() -> None:
-    left = np.flatnonzero(valid(shifted(10.3, 0), SIZE, SIZE)[50])[0]
+    left = np.flatnonzero(valid_mask(shifted(10.3, 0), SIZE, SIZE)[50])[0]
     assert left == int(np.ceil(10.3 + REACH_PX))
-    assert valid(np.eye(3), SIZE, SIZE, reach_px=0).all()
+    assert valid_mask(np.eye(3), SIZE, SIZE, reach_px=0).all()
 
 
 def test_points_behind_the_camera_are_not_valid() -> None:
     matrix = np.linalg.inv(np.array([[1, 0, 0], [0, 1, 0], [-0.02, 0, 1]], np.float64))
-    assert not valid(matrix, SIZE, SIZE)[:, 50:].any()
+    assert not valid_mask(matrix, SIZE, SIZE)[:, 50:].any()
     assert np.isfinite(warp(picture(), matrix, SIZE)).all()
 
 
 @pytest.mark.parametrize("radial", [-0.03, 0.01])
 def test_the_radial_term_moves_what_is_sampled_away_from_the_centre(radial: float) -> None:
     exact = waves(*bend(radial, *pulled(TILTED, *grid())))
-    mask = valid(TILTED, SIZE, SIZE, radial=radial)
+    mask = valid_mask(TILTED, SIZE, SIZE, radial=radial)
     assert mask.any()
     assert np.abs(warp(picture(), TILTED, SIZE, radial=radial) - exact)[mask].max() < 2e-3
 
@@ -237,7 +238,7 @@ def test_a_planted_flow_is_removed() -> None:
     u = np.stack([3 * np.sin(there_x / 20) + 1, 2 * np.cos(there_y / 15)], axis=-1)
     blurred = waves(there_x + u[..., 0], there_y + u[..., 1], highest=0.15).astype(np.float32)
     sharp = waves(x, y, highest=0.15)
-    mask = valid(TILTED, SIZE, SIZE, radial=radial, flow=flow)
+    mask = valid_mask(TILTED, SIZE, SIZE, radial=radial, flow=flow)
     assert mask.mean() > 0.5
     assert np.abs(warp(blurred, TILTED, SIZE, radial=radial) - aligned)[mask].max() < 2e-3
     assert np.abs(aligned - sharp)[mask].max() > 0.3
@@ -248,14 +249,14 @@ def test_a_planted_flow_is_removed() -> None:
 def test_the_mask_honours_the_flow() -> None:
     flow = np.zeros((*SIZE, 2), np.float32)
     flow[..., 0] = 12.0
-    columns = np.flatnonzero(valid(np.eye(3), SIZE, SIZE, flow=flow)[50])
+    columns = np.flatnonzero(valid_mask(np.eye(3), SIZE, SIZE, flow=flow)[50])
     assert (columns[0], columns[-1]) == (12 + 6, SIZE[1] - 1)
 
 
 def test_where_the_flow_carries_nothing_there_is_nothing_valid() -> None:
     flow = np.zeros((*SIZE, 2), np.float32)
     flow[:, 60:, 0] = 10.0  # the right half moves away and leaves a gap of ten pixels behind
-    row = valid(np.eye(3), SIZE, SIZE, flow=flow, reach_px=0)[50]
+    row = valid_mask(np.eye(3), SIZE, SIZE, flow=flow, reach_px=0)[50]
     assert not row[62:69].any()
     assert row[:59].all()
     assert row[71:].all()
@@ -293,7 +294,7 @@ def test_the_tiles_of_integers_make_up_the_warp_and_its_mask() -> None:
     for tile in warped_tiles(codes, TILTED, (200, 290), radial=0.01):
         whole[tile.place], mask[tile.place] = tile.values, tile.valid
     np.testing.assert_array_equal(whole, warp(codes.astype(np.float32), TILTED, (200, 290), radial=0.01))
-    np.testing.assert_array_equal(mask, valid(TILTED, (210, 300), (200, 290), radial=0.01))
+    np.testing.assert_array_equal(mask, valid_mask(TILTED, (210, 300), (200, 290), radial=0.01))
     assert 0.8 < mask.mean() < 1
 
 
@@ -317,7 +318,7 @@ def test_going_through_a_map_first_is_the_two_mappings_in_one_resampling() -> No
     through = np.dstack(pulled(np.linalg.inv(stretched), x, y)).astype(np.float32)
     both = np.linalg.inv(stretched) @ TILTED
     np.testing.assert_allclose(warp(picture(), TILTED, SIZE, through=through), warp(picture(), both, SIZE), atol=2e-4)
-    inside = [valid(TILTED, SIZE, SIZE, through=through), valid(both, SIZE, SIZE)]
+    inside = [valid_mask(TILTED, SIZE, SIZE, through=through), valid_mask(both, SIZE, SIZE)]
     assert np.count_nonzero(inside[0] != inside[1]) <= 5
 
 

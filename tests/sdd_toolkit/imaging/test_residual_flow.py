@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.imaging.residual_flow import ResidualFlow, applicable, carried, halved, read_residual_flow, read_trust
+from sdd_toolkit.imaging.residual_flow import (
+    ResidualFlow,
+    applicable_flow,
+    halve_flow,
+    move_with_flow,
+    read_residual_flow,
+    read_trust,
+)
 
 GRID = (60, 80)
 
@@ -21,11 +28,11 @@ def uniform(confidence: np.ndarray, occlusion: np.ndarray | None = None) -> Resi
 
 def test_a_flow_that_is_sure_is_applied_as_it_is() -> None:
     residual = uniform(np.ones(GRID))
-    np.testing.assert_array_equal(applicable(residual), residual.flow)
+    np.testing.assert_array_equal(applicable_flow(residual), residual.flow)
 
 
 def test_a_flow_that_is_nowhere_sure_is_not_applied() -> None:
-    assert not applicable(uniform(np.zeros(GRID))).any()
+    assert not applicable_flow(uniform(np.zeros(GRID))).any()
 
 
 def test_a_guess_amid_sure_neighbours_takes_their_flow() -> None:
@@ -33,18 +40,18 @@ def test_a_guess_amid_sure_neighbours_takes_their_flow() -> None:
     confidence[28:32, 38:42] = 0
     residual = uniform(confidence)
     residual.flow[28:32, 38:42] = (-50, 50)
-    np.testing.assert_allclose(applicable(residual)[30, 40], (4, -2), atol=0.2)
+    np.testing.assert_allclose(applicable_flow(residual)[30, 40], (4, -2), atol=0.2)
 
 
 def test_confidence_that_flickers_tears_nothing() -> None:
     confidence = np.random.default_rng(0).random(GRID)
-    np.testing.assert_allclose(applicable(uniform(confidence)), uniform(confidence).flow, atol=0.3)
+    np.testing.assert_allclose(applicable_flow(uniform(confidence)), uniform(confidence).flow, atol=0.3)
 
 
 def test_the_flow_fades_where_there_is_no_evidence() -> None:
     confidence = np.zeros(GRID)
     confidence[:, :40] = 1
-    row = applicable(uniform(confidence))[30, :, 0]
+    row = applicable_flow(uniform(confidence))[30, :, 0]
     assert row[39] == pytest.approx(4, abs=0.2)
     assert abs(row[60:]).max() < 0.01
     assert np.abs(np.diff(row)).max() < 1.2  # full-size px a coarse pixel of 4: far from folding
@@ -55,13 +62,13 @@ def test_a_hidden_pixels_flow_counts_for_nothing() -> None:
     occlusion[20:40, 30:50] = True
     residual = uniform(np.ones(GRID), occlusion)
     residual.flow[20:40, 30:50] = (-50, 50)
-    assert applicable(residual)[20:40, 30:50, 0].min() > 0
+    assert applicable_flow(residual)[20:40, 30:50, 0].min() > 0
 
 
 def test_values_are_carried_where_the_flow_points() -> None:
     marked = np.zeros(GRID, np.float32)
     marked[30, 40] = 1
-    there = carried(marked, np.broadcast_to(np.array([8.0, -4.0], np.float32), (*GRID, 2)))
+    there = move_with_flow(marked, np.broadcast_to(np.array([8.0, -4.0], np.float32), (*GRID, 2)))
     assert np.unravel_index(there.argmax(), GRID) == (29, 42)
 
 
@@ -114,7 +121,7 @@ def test_a_flow_at_half_size_is_half_as_long_and_hidden_where_any_of_it_was() ->
     occlusion[7, 9] = True
     across = np.broadcast_to(np.arange(80, dtype=np.float32), (61, 80))
     flow = np.stack([across, np.full_like(across, -2.0)], axis=-1)
-    half = halved(ResidualFlow(flow, np.ones((61, 80), np.float32), occlusion))
+    half = halve_flow(ResidualFlow(flow, np.ones((61, 80), np.float32), occlusion))
     assert half.flow.shape == (31, 40, 2)
     np.testing.assert_allclose(half.flow[:, :, 0], np.broadcast_to((2 * np.arange(40) + 0.5) / 2, (31, 40)))
     np.testing.assert_allclose(half.flow[:, :, 1], -1.0)

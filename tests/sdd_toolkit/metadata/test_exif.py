@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.metadata.exif import completed_by_exiftool, parse, read_meta
-from sdd_toolkit.metadata.exif_block import build, upright
+from sdd_toolkit.metadata.exif import complete_with_exiftool, parse_tags, read_meta
+from sdd_toolkit.metadata.exif_block import build_block, turn_upright
 from sdd_toolkit.records import Exposure, FrameMeta
 from tests.support.dng_files import scene_rgb, write_dng
 
@@ -34,7 +34,7 @@ def test_zero_blank_infinite_and_undefined_mean_unknown() -> None:
         "EXIF LensModel": tag("  \0"),
         "Image Orientation": tag([0]),
     }
-    assert parse(tags) == FrameMeta()
+    assert parse_tags(tags) == FrameMeta()
 
 
 def test_the_time_has_the_sub_seconds_of_its_own_tag() -> None:
@@ -43,7 +43,7 @@ def test_the_time_has_the_sub_seconds_of_its_own_tag() -> None:
         "EXIF DateTimeOriginal": tag("2026:05:01 10:00:00"),
         "EXIF SubSecTimeOriginal": tag("25"),
     }
-    assert parse(tags).taken_at == "2026-05-01T10:00:00.250000"
+    assert parse_tags(tags).taken_at == "2026-05-01T10:00:00.250000"
 
 
 def test_the_zone_of_the_time_and_the_serial_number_are_kept() -> None:
@@ -53,18 +53,18 @@ def test_the_zone_of_the_time_and_the_serial_number_are_kept() -> None:
         "EXIF OffsetTime": tag("+01:00"),
         "EXIF BodySerialNumber": tag(" 0123 "),
     }
-    assert (parse(tags).utc_offset, parse(tags).serial) == ("+02:00", "0123")
+    assert (parse_tags(tags).utc_offset, parse_tags(tags).serial) == ("+02:00", "0123")
 
 
 @pytest.mark.parametrize("zone", ["", "   :  ", "+25:00", "2", "+02:0"])
 def test_a_zone_that_is_none_is_unknown(zone: str) -> None:
     tags = {"EXIF DateTimeOriginal": tag("2026:05:01 10:00:00"), "EXIF OffsetTimeOriginal": tag(zone)}
-    assert parse(tags).utc_offset is None
+    assert parse_tags(tags).utc_offset is None
 
 
 def test_a_blank_time_falls_back_to_the_next_tag() -> None:
     tags = {"EXIF DateTimeOriginal": tag("0000:00:00 00:00:00"), "Image DateTime": tag("2026:05:01 10:00:00")}
-    assert parse(tags).taken_at == "2026-05-01T10:00:00"
+    assert parse_tags(tags).taken_at == "2026-05-01T10:00:00"
 
 
 def test_an_image_tells_its_size_without_being_decoded(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_an_image_tells_its_size_without_being_decoded(tmp_path: Path) -> None:
 def test_exiftool_fills_only_what_is_unknown() -> None:
     known = FrameMeta(make="Canon", exposure=Exposure(f_number=2.0))
     tags = {"Make": "Other", "FNumber": 8, "ISO": 100, "FocusDistance": 0, "DateTimeOriginal": "2026:05:01 10:00:00.5"}
-    told = completed_by_exiftool(known, tags)
+    told = complete_with_exiftool(known, tags)
     assert (told.make, told.taken_at) == ("Canon", "2026-05-01T10:00:00.500000")
     assert told.exposure == Exposure(iso=100.0, f_number=2.0)
 
 
 def test_an_iso_too_large_for_its_tag_is_looked_up_in_the_next() -> None:
     tags = {"EXIF ISOSpeedRatings": tag([65535]), "EXIF RecommendedExposureIndex": tag([102400])}
-    assert parse(tags).exposure.iso == 102400.0
+    assert parse_tags(tags).exposure.iso == 102400.0
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_an_iso_too_large_for_its_tag_is_looked_up_in_the_next() -> None:
 )
 def test_a_subject_may_be_at_infinity_or_unknown(numerator: int, denominator: int, focus_m: float | None) -> None:
     tags = {"EXIF SubjectDistance": tag([Ratio(numerator, denominator)])}
-    assert parse(tags).exposure.focus_m == focus_m
+    assert parse_tags(tags).exposure.focus_m == focus_m
 
 
 @pytest.mark.parametrize("focus_m", [0.25, 3.2, math.inf])
 def test_a_focus_distance_is_written_and_read_back(focus_m: float) -> None:
-    block = build(FrameMeta(exposure=Exposure(focus_m=focus_m)))
-    assert parse(exifread.process_file(io.BytesIO(block), details=False)).exposure.focus_m == focus_m
+    block = build_block(FrameMeta(exposure=Exposure(focus_m=focus_m)))
+    assert parse_tags(exifread.process_file(io.BytesIO(block), details=False)).exposure.focus_m == focus_m
 
 
 def test_zeros_in_exif_are_not_filled_by_the_placeholders_of_libraw(real_data: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_block_that_was_built_is_read_back(
 ) -> None:
     taken_at = f"2026-05-01T10:00:00.{microsecond:06d}" if microsecond else "2026-05-01T10:00:00"
     meta = FrameMeta(make, "M", lens, taken_at, exposure=Exposure(float(iso), shutter_s, f_number))
-    again = parse(exifread.process_file(io.BytesIO(build(meta)), details=False))
+    again = parse_tags(exifread.process_file(io.BytesIO(build_block(meta)), details=False))
     assert (again.make, again.lens, again.taken_at) == (make, lens, taken_at)
     assert again.exposure.iso == iso
     assert again.exposure.shutter_s == pytest.approx(shutter_s, rel=0.01)
@@ -152,5 +152,5 @@ def test_a_block_that_was_built_is_read_back(
 
 @given(st.binary(max_size=64), st.sampled_from([b"II*\0", b"MM\0*", b""]))
 def test_a_damaged_block_is_told_apart_not_followed(tail: bytes, head: bytes) -> None:
-    changed = upright(head + tail)
+    changed = turn_upright(head + tail)
     assert changed is None or len(changed) == len(head + tail)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdd_toolkit.metadata.exiftool import ask, distance_m, lens, number, program
+from sdd_toolkit.metadata.exiftool import find_program, parse_distance_m, parse_lens, parse_number, read_tags
 from tests.support.dng_files import scene_rgb, write_dng
 
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
@@ -15,7 +15,7 @@ needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="ex
 @needs_exiftool
 def test_exiftool_answers_for_a_batch_of_files(tmp_path: Path) -> None:
     files = [write_dng(tmp_path / f"{name}.dng", scene_rgb(24, 36), exif={"f_number": 2.0}) for name in ("a", "ü b")]
-    told = ask(files)
+    told = read_tags(files)
     assert [told[path]["FNumber"] for path in files] == [2, 2]
 
 
@@ -24,32 +24,32 @@ def test_exiftool_answers_for_a_batch_of_files(tmp_path: Path) -> None:
 def test_a_hostile_name_runs_nothing_and_changes_nothing(tmp_path: Path, name: str) -> None:
     path = write_dng(tmp_path / "a.dng", scene_rgb(24, 36)).rename(tmp_path / name)
     before = path.read_bytes()
-    ask([path])
+    read_tags([path])
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
     assert path.read_bytes() == before
 
 
 def test_a_relative_path_is_not_asked_about(tmp_path: Path) -> None:
-    assert ask([Path("-ver")]) == {}
+    assert read_tags([Path("-ver")]) == {}
 
 
 def test_without_exiftool_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    program.cache_clear()
-    assert ask([tmp_path / "a.dng"]) == {}
+    find_program.cache_clear()
+    assert read_tags([tmp_path / "a.dng"]) == {}
     monkeypatch.undo()
-    program.cache_clear()
+    find_program.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("value", "told"), [("0.5", 0.5), (0, None), ("undef", None), ("inf", None), (None, None), (-3, None)]
 )
 def test_only_positive_finite_numbers_count(value: object, told: float | None) -> None:
-    assert number(value) == told
+    assert parse_number(value) == told
 
 
 def test_a_lens_at_infinity_and_a_lens_without_a_name() -> None:
-    assert distance_m({"FocusDistance": "inf"}) == math.inf
-    assert distance_m({"FocusDistance": 0, "SubjectDistance": 2.5}) == 2.5
-    assert lens({"LensModel": "", "LensID": "Unknown (254)", "Lens": "50mm f/1.4"}) == "50mm f/1.4"
-    assert lens({"LensModel": "---- "}) is None
+    assert parse_distance_m({"FocusDistance": "inf"}) == math.inf
+    assert parse_distance_m({"FocusDistance": 0, "SubjectDistance": 2.5}) == 2.5
+    assert parse_lens({"LensModel": "", "LensID": "Unknown (254)", "Lens": "50mm f/1.4"}) == "50mm f/1.4"
+    assert parse_lens({"LensModel": "---- "}) is None

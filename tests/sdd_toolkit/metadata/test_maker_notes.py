@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sdd_toolkit.formats.tiff import reader
 from sdd_toolkit.metadata.exif import read_meta
-from sdd_toolkit.metadata.maker_notes import Note, has_note, read_note
+from sdd_toolkit.metadata.maker_notes import MakerNote, has_maker_note, read_maker_note
 
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 2, 3, 4, 5, 7
 Value = tuple[int, int, int, bytes]  # tag, type, count, content
@@ -78,12 +78,12 @@ def panasonic(lens: str) -> bytes:
     return with_note("Panasonic", b"Panasonic\0\0\0" + directory(values, at + 12))
 
 
-def note_of(content: bytes, make: str) -> Note:
-    return read_note(reader(io.BytesIO(content)), (0,), make)
+def note_of(content: bytes, make: str) -> MakerNote:
+    return read_maker_note(reader(io.BytesIO(content)), (0,), make)
 
 
 def test_canon_tells_its_lens_serial_number_and_the_middle_of_two_focus_bounds() -> None:
-    assert note_of(canon(300, 150), "Canon") == Note("EF50mm f/1.4 USM", pytest.approx(2.0), "0000000077")
+    assert note_of(canon(300, 150), "Canon") == MakerNote("EF50mm f/1.4 USM", pytest.approx(2.0), "0000000077")
 
 
 @pytest.mark.parametrize(("upper", "lower", "focus_m"), [(0, 0, None), (0xFFFF, 0xFFFF, math.inf), (200, 0, 2.0)])
@@ -93,29 +93,29 @@ def test_canon_at_infinity_or_unknown(upper: int, lower: int, focus_m: float | N
 
 @pytest.mark.parametrize(("millimetres", "focus_m"), [(1250, 1.25), (0, None), (0xFFFFFFFF, math.inf)])
 def test_olympus_tells_its_lens_and_focus_distance(millimetres: int, focus_m: float | None) -> None:
-    assert note_of(olympus(millimetres), "OLYMPUS") == Note("OLYMPUS M.45mm F1.8", focus_m)
+    assert note_of(olympus(millimetres), "OLYMPUS") == MakerNote("OLYMPUS M.45mm F1.8", focus_m)
 
 
 def test_nikon_tells_the_range_of_its_lens_and_the_distance_of_old_bodies() -> None:
-    assert note_of(nikon(80), "NIKON") == Note("18-70mm f/3.5-4.5", pytest.approx(1.0))
+    assert note_of(nikon(80), "NIKON") == MakerNote("18-70mm f/3.5-4.5", pytest.approx(1.0))
     assert note_of(nikon(0), "NIKON").focus_m is None
 
 
 def test_panasonic_tells_its_lens_and_dashes_are_none() -> None:
     assert note_of(panasonic("LUMIX G 20/F1.7"), "Panasonic").lens == "LUMIX G 20/F1.7"
-    assert note_of(panasonic("---"), "Panasonic") == Note()
+    assert note_of(panasonic("---"), "Panasonic") == MakerNote()
 
 
 def test_a_file_without_a_note_has_none() -> None:
     content = b"II*\0\x08\0\0\0" + directory([(271, ASCII, 6, words("Canon"))], 8)
-    assert not has_note(reader(io.BytesIO(content)), (0,))
-    assert note_of(content, "Canon") == Note()
+    assert not has_maker_note(reader(io.BytesIO(content)), (0,))
+    assert note_of(content, "Canon") == MakerNote()
 
 
 @given(st.integers(0, 400), st.sampled_from([canon(300, 150), olympus(1250), nikon(80), panasonic("L")]))
 def test_a_note_cut_anywhere_says_less_and_raises_nothing(length: int, content: bytes) -> None:
     for make in ("Canon", "OLYMPUS", "NIKON", "Panasonic"):
-        assert isinstance(note_of(content[:length], make), Note)
+        assert isinstance(note_of(content[:length], make), MakerNote)
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.raw import bayer, demosaic
-from sdd_toolkit.raw.demosaic import Mosaic, homogeneity_directed
+from sdd_toolkit.raw.demosaic import Mosaic, demosaic_ahd
 from tests.support.dng_files import BGGR, GBRG, GRBG, RGGB, scene_rgb, write_dng
 
 _RIM_PX = 5
@@ -56,7 +56,7 @@ def of_ours(path: Path, *, convert: bool = False) -> np.ndarray:
     with rawpy.imread(str(path)) as raw:
         matrix = bayer.colour_matrix(raw)
         assert matrix is not None
-        return homogeneity_directed(bayer.mosaic_of(raw, balance, min(balance)), np.array(matrix), convert=convert)
+        return demosaic_ahd(bayer.mosaic_of(raw, balance, min(balance)), np.array(matrix), convert=convert)
 
 
 def differing(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -123,30 +123,28 @@ def test_any_size_pattern_and_balance(
 def test_tiles_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(4).integers(1, 4000, (150, 190)).astype(np.uint16)
     mosaic = Mosaic(samples, RGGB, (64.0,) * 4, (16.0, 17.0, 17.0, 18.0))
-    whole = homogeneity_directed(mosaic, np.eye(3))
+    whole = demosaic_ahd(mosaic, np.eye(3))
     monkeypatch.setattr(demosaic, "_TILE_PX", (22, 34))
-    np.testing.assert_array_equal(homogeneity_directed(mosaic, np.eye(3)), whole)
+    np.testing.assert_array_equal(demosaic_ahd(mosaic, np.eye(3)), whole)
 
 
 def test_a_plain_surface_stays_plain() -> None:
     mosaic = Mosaic(np.full((64, 80), 1000, dtype=np.uint16), RGGB, (200.0,) * 4, (10.0, 20.0, 20.0, 30.0))
-    np.testing.assert_array_equal(
-        homogeneity_directed(mosaic, np.eye(3)), np.broadcast_to([8000, 16000, 24000], (64, 80, 3))
-    )
+    np.testing.assert_array_equal(demosaic_ahd(mosaic, np.eye(3)), np.broadcast_to([8000, 16000, 24000], (64, 80, 3)))
 
 
 @given(st.integers(2, 13), st.integers(2, 13), st.sampled_from(_PATTERNS))
 def test_the_smallest_mosaics_too(height: int, width: int, cfa: tuple[int, int, int, int]) -> None:
     samples = np.where(np.reshape(cfa, (2, 2)) == 1, 300, 500).astype(np.uint16)
     mosaic = Mosaic(np.tile(samples, (7, 7))[:height, :width], cfa, (0.0,) * 4, (1.0,) * 4)
-    found = homogeneity_directed(mosaic, np.eye(3))
+    found = demosaic_ahd(mosaic, np.eye(3))
     np.testing.assert_array_equal(found, np.broadcast_to([500, 300, 500], (height, width, 3)))
 
 
 def test_highlights_are_clipped_and_what_is_below_black_is_none() -> None:
     samples = np.full((40, 40), 100, dtype=np.uint16)
     samples[20:] = 4000
-    found = homogeneity_directed(Mosaic(samples, GRBG, (200.0,) * 4, (20.0,) * 4), np.eye(3))
+    found = demosaic_ahd(Mosaic(samples, GRBG, (200.0,) * 4, (20.0,) * 4), np.eye(3))
     assert set(np.unique(found[:18])) == {0}
     assert set(np.unique(found[22:])) == {65535}
 
