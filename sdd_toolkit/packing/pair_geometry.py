@@ -9,8 +9,8 @@ import numpy as np
 
 from sdd_toolkit.calibration.undistortion import find_correction, undistort_box
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.imaging.geometry import scaled
-from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR, applicable, carried, halved
+from sdd_toolkit.imaging.geometry import rescale_homography
+from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR, applicable_flow, halve_flow, move_with_flow
 from sdd_toolkit.imaging.residual_flow import read_residual_flow as read_residual
 from sdd_toolkit.records import Reason
 from sdd_toolkit.shards.index import Warp
@@ -150,7 +150,7 @@ def _usable_alignment(alignment: Alignment | None) -> Alignment:
 def _at_half_size(alignment: Alignment) -> Alignment:
     """`alignment` in half-size pixels: x_full = 2 x_half + 0.5. Half pixels at the rim of the box are lost."""
     left, top, right, bottom = alignment.box
-    first, second, third = ((float(a), float(b), float(c)) for a, b, c in scaled(alignment.homography, 0.5))
+    first, second, third = ((float(a), float(b), float(c)) for a, b, c in rescale_homography(alignment.homography, 0.5))
     return replace(
         alignment,
         rows=(first, second, third),
@@ -170,12 +170,12 @@ def _read_flows(folder: Path, alignment: Alignment, warp: Warp, reduction: int) 
     except InputError as error:
         raise UnpackableError(Reason.UNREADABLE, error.what) from error
     if reduction == 2:
-        residual = halved(residual)
+        residual = halve_flow(residual)
     if warp is Warp.HOMOGRAPHY:
         return Flows(None, residual.flow, np.zeros_like(residual.occlusion))
-    applied = applicable(residual)
-    occluded = carried(residual.occlusion.astype(np.float32), applied) > 0
-    return Flows(applied, carried(residual.flow - applied, applied), occluded)
+    applied = applicable_flow(residual)
+    occluded = move_with_flow(residual.occlusion.astype(np.float32), applied) > 0
+    return Flows(applied, move_with_flow(residual.flow - applied, applied), occluded)
 
 
 def _shrink_by_flow(box: Box, flows: Flows) -> Box:
