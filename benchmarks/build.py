@@ -184,7 +184,9 @@ def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: P
             sources.append(PhotographSource(path))
     camera = SimulateConfig(width=size[1], height=size[0], pixel_pitch_um=min(100.0, 36000 / size[1]))
     executor = "local:2" if pairs > 1 else "serial"
-    capture.virtual.stage.simulate_pairs(raw, camera, scenes=pairs, seed=seed, photographs=sources, executor=executor)
+    capture.virtual.stage.simulate_pairs(
+        raw, camera, capture.virtual.stage.Series(scenes=pairs, seed=seed, photographs=sources), executor=executor
+    )
 
 
 def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:

@@ -113,7 +113,9 @@ def main() -> None:
             folder = Path(name)
             camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
             scenes = min(SHOT_SCENES, max(1, options.files // 2))
-            capture.virtual.stage.simulate_pairs(folder / "shot", camera, scenes=scenes, seed=options.seed)
+            capture.virtual.stage.simulate_pairs(
+                folder / "shot", camera, capture.virtual.stage.Series(scenes=scenes, seed=options.seed)
+            )
             multiplied(folder / "shot", folder / "raw", options.files)
             size_mb = sum(path.stat().st_size for path in (folder / "raw").rglob("*.dng")) / 1e6
             print(f"{options.files} files of {size}, {size_mb:.0f} MB, {options.workers} workers")

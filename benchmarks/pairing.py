@@ -131,8 +131,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as name:
                 raw, seed = Path(name) / "raw", options.seed + 2 * number + (kind == "aperture")
                 camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
-                how = {"kind": kind, "scenes": options.scenes, "seed": seed, "executor": executor}
-                capture.virtual.stage.simulate_pairs(raw, camera, defects=True, **how)
+                series = capture.virtual.stage.Series(options.scenes, kind, seed, defects=True)
+                capture.virtual.stage.simulate_pairs(raw, camera, series, executor=executor)
                 for form in ("dng", "jpg"):
                     told = stripped(raw, Path(name) / form, form, random.Random(seed))
                     one = judged(Path(name) / form, told, planted(raw), executor)

@@ -44,7 +44,7 @@ def shot(folder: Path, size: str, pairs: int, seed: int) -> Path:
     """Virtual pairs, ingested: the manifest."""
     width, height = (int(part) for part in size.split("x"))
     camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
-    capture.virtual.stage.simulate_pairs(folder / "raw", camera, scenes=pairs, seed=seed)
+    capture.virtual.stage.simulate_pairs(folder / "raw", camera, capture.virtual.stage.Series(scenes=pairs, seed=seed))
     capture.ingest.stage.ingest_photographs([folder / "raw"], folder, IngestConfig())
     return folder / "ingested.jsonl"
 

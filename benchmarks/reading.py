@@ -32,6 +32,7 @@ import webdataset
 from numpy.typing import NDArray
 
 from capture.virtual.config import SimulateConfig
+from capture.virtual.stage import Series
 from capture.virtual.stage import simulate_pairs as shoot
 from sdd_toolkit.frames.reading import read_full, read_white_balance
 from sdd_toolkit.imaging.encoding import Encoding, encode
@@ -64,7 +65,7 @@ class Form:
 
 
 def virtual_pairs(raw: Path, camera: SimulateConfig, pairs: int, seed: int, encoding: Encoding) -> list[Both]:
-    shoot(raw, camera, scenes=pairs, seed=seed, executor="local:2" if pairs > 1 else "serial")
+    shoot(raw, camera, Series(scenes=pairs, seed=seed), executor="local:2" if pairs > 1 else "serial")
     both = []
     for scene in sorted(raw.glob("scene-*")):
         balance = read_white_balance(scene / "sharp.dng")

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 
 from capture.virtual.config import SimulateConfig
+from capture.virtual.stage import Series
 from capture.virtual.stage import simulate_pairs as shoot
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
@@ -129,7 +130,7 @@ def main() -> None:
     config = PackConfig(profile=Profile(options.profile), pairs_per_shard=options.per_shard, split=train)
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
-        shoot(folder / "raw", camera, scenes=options.shots, seed=options.seed, executor="local:2")
+        shoot(folder / "raw", camera, Series(scenes=options.shots, seed=options.seed), executor="local:2")
         every = records(folder / "raw", options.pairs, (height, width))
         fewer = [replace(every[0], verdict=REJECTED), *every[1:]]
 

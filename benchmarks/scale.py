@@ -212,7 +212,7 @@ def bookkeeping(folder: Path, counts: list[int]) -> None:
 
 def files(folder: Path, counts: list[int]) -> None:
     camera = SimulateConfig(width=96, height=64, pixel_pitch_um=100.0)
-    capture.virtual.stage.simulate_pairs(folder / "shot", camera, scenes=2, seed=0)
+    capture.virtual.stage.simulate_pairs(folder / "shot", camera, capture.virtual.stage.Series(scenes=2, seed=0))
     print(f"{'files':24s}" + "".join(f"{count:>20,}" for count in counts))
     for count in counts:
         multiplied(folder / "shot", folder / f"raw-{count}", count)

@@ -20,9 +20,9 @@ from alignment import register  # noqa: E402
 from alignment.fusion import blending  # noqa: E402
 from capture.virtual.compositing import composite  # noqa: E402
 from capture.virtual.config import SimulateConfig  # noqa: E402
+from capture.virtual.dead_leaves import dead_leaves  # noqa: E402
 from capture.virtual.lens import image_distance_mm, signed_coc_radius_px  # noqa: E402
 from capture.virtual.render_pair import Defect, RenderedPair, render_pair  # noqa: E402
-from capture.virtual.scene import dead_leaves  # noqa: E402
 from sdd_toolkit.imaging.encoding import Encoding, encode  # noqa: E402
 from sdd_toolkit.imaging.resampling import warp  # noqa: E402
 from sdd_toolkit.storage.files import write_bytes  # noqa: E402

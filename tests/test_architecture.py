@@ -39,8 +39,6 @@ MOST_FILES = 20
 ALLOWED = {
     # cli
     # raw
-    # capture
-    "capture/virtual/stage.py: simulate_pairs",
 }
 
 

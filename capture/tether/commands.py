@@ -34,7 +34,7 @@ _DRIVER = click.Choice(["gphoto2", "virtual"])
     "--kind",
     type=click.Choice(["aperture", "focus"]),
     default="aperture",
-    help="The setting that changes within a pair.",
+    help="Setting that differs.",
 )
 @overwrite_option
 def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:

@@ -27,8 +27,9 @@ from capture.tether.camera import (
 from capture.tether.exposure import parse_f_number, parse_shutter_s
 from capture.virtual import compositing, lens, sensor
 from capture.virtual.config import SimulateConfig
+from capture.virtual.dead_leaves import dead_leaves
 from capture.virtual.plan import VirtualShot
-from capture.virtual.scene import VirtualScene, dead_leaves
+from capture.virtual.scene import VirtualScene
 from sdd_toolkit.errors import CameraError
 from sdd_toolkit.imaging import resampling
 from sdd_toolkit.imaging.encoding import srgb_encode

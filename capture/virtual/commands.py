@@ -34,9 +34,13 @@ def _parse_depth(context: click.Context, option: click.Parameter, value: str | N
 
 @click.command("simulate", help="Shoot pairs with the virtual camera, truth beside them.")
 @out_option("Folder that receives scene-0001/{blur.dng,sharp.dng,truth.npz} and so on.")
-@click.option("--scenes", type=click.IntRange(1, 9999), help="How many good pairs (default: 12, or one a photograph).")
+@click.option("--scenes", type=click.IntRange(1, 9999), help="Number of good pairs (default: 12, or one a photograph).")
 @click.option(
-    "--kind", type=click.Choice(["focus", "aperture"]), default="focus", show_default=True, help="What moves."
+    "--kind",
+    type=click.Choice(["focus", "aperture"]),
+    default="focus",
+    show_default=True,
+    help="Setting that differs.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option(
@@ -49,7 +53,7 @@ def _parse_depth(context: click.Context, option: click.Parameter, value: str | N
     metavar="layers|ramp|FILE",
     help="Depth in steps or continuous; or the photograph's: .npy in metres, PNG linear in inverse depth.",
 )
-@click.option("--defects", is_flag=True, help="Add one scene for each fault a pipeline must reject.")
+@click.option("--defects", is_flag=True, help="Add one scene for each defect that a pipeline must reject.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Short for --executor local:N.")
 @stage_options
 def simulate(
@@ -60,7 +64,7 @@ def simulate(
     depth: Path | str | None,
     workers: int | None,
     run: RunOptions,
-    **shooting: Any,
+    **series: Any,
 ) -> None:
     """Shoots with the virtual camera and prints the report."""
     from capture.virtual import sources, stage
@@ -76,4 +80,4 @@ def simulate(
     mode, file = (None, depth) if isinstance(depth, Path) else (depth, None)
     config = run.section(SimulateConfig, "simulate", width=size[0], height=size[1], depth=mode)
     photographs = () if image is None else sources.find_photographs(image, file)
-    run.echo(stage.simulate_pairs(out, config, photographs=photographs, **shooting, **run.stage))
+    run.echo(stage.simulate_pairs(out, config, stage.Series(photographs=photographs, **series), **run.stage))

@@ -1,8 +1,8 @@
-"""Compositing surfaces back to front in linear light, each spread by its own circle of confusion.
+"""Composites surfaces from back to front in linear light, each blurred by its own circle of confusion.
 
-Where the radius changes within a surface (a tilted one, or focus that rolls) each of its pixels shares its light
+Where the radius changes within a surface (a tilted surface, or rolling focus), the light of each pixel is divided
 between the two kernels next to its radius, a quarter of a pixel apart; where the kernel changes over the frame (a cat's
-eye), between the kernels of the four places around it. The shares sum to one: no light is lost and there are no steps.
+eye), between the kernels of the four nodes around it. The weights sum to one: no light is lost and there are no steps.
 """
 
 from __future__ import annotations
@@ -40,38 +40,43 @@ def composite(
     """(H, W, 3) linear sRGB of the whole canvas.
 
     Every surface scatters its light: colour times alpha, and alpha, are both convolved with the image of a point at
-    its depth, then laid over what is behind, so that blurred edges reveal what they hide.
+    its depth, then composited over the surfaces behind, so that blurred edges reveal hidden parts.
 
     Args:
         scene: Surfaces from back to front.
         radii_px: One signed circle-of-confusion radius a surface in canvas pixels, or (h, w) or (h, 1) of them where
-            it changes within the surface; None renders all in focus, whatever the lens.
-        moved: Whether surfaces that jump have done so (the sharp shot).
+            it changes within the surface; None renders everything in focus with any lens.
+        moved: Whether the moving object has made its jump (the sharp shot).
         optics: The lens.
     """
     canvas = np.zeros((*scene.size, 4), np.float32)
     for number, surface in enumerate(scene.surfaces):
         if radii_px is None:
-            spread_out = surface.rgba
+            blurred = surface.rgba
         else:
             top, left = surface.position(moved=moved)
-            spread_out = blur_surface(surface.rgba, radii_px[number], optics, (left, top), opaque=number == 0)
-        reach = (spread_out.shape[0] - surface.rgba.shape[0]) // 2
-        _composite_over(canvas, spread_out, surface.position(reach, moved=moved))
+            blurred = blur_surface(surface.rgba, radii_px[number], optics, (left, top), opaque=number == 0)
+        reach = (blurred.shape[0] - surface.rgba.shape[0]) // 2
+        _composite_over(canvas, blurred, surface.position(reach, moved=moved))
     return np.ascontiguousarray(canvas[..., :3])
 
 
 def blur_surface(
-    rgba: Image, radius_px: float | NDArray[np.float64], optics: Optics, place: tuple[int, int], *, opaque: bool = False
+    rgba: Image,
+    radius_px: float | NDArray[np.float64],
+    optics: Optics,
+    position: tuple[int, int],
+    *,
+    opaque: bool = False,
 ) -> Image:
-    """One surface as the lens draws it, on a grid enlarged by the same number of pixels on every side.
+    """Blurs one surface as the lens does, on a grid enlarged by the same number of pixels on every side.
 
     Args:
         rgba: (h, w, 4) colour times alpha, and alpha.
         radius_px: Signed radius, or (h, w) or (h, 1) of them.
         optics: The lens.
-        place: (left, top) of the surface on the canvas.
-        opaque: Whether the surface goes on beyond its border, without an edge.
+        position: (left, top) of the surface on the canvas.
+        opaque: Whether the surface continues beyond its border, without an edge.
     """
     height, width = rgba.shape[:2]
     radius = np.asarray(radius_px, dtype=np.float64)
@@ -79,31 +84,31 @@ def blur_surface(
         radius = np.asarray(radius.mean())
     wide = optics.varies_over_frame and (opaque or max(height, width) > optics.spacing_px / 2)
     if radius.size == 1 and not wide:
-        middle = (place[0] + (width - 1) / 2, place[1] + (height - 1) / 2)
+        middle = (position[0] + (width - 1) / 2, position[1] + (height - 1) / 2)
         return convolve(rgba, optics.kernel(float(radius.item()), middle), opaque=opaque)
-    return _blur_varying(rgba, radius, optics, place, wide=wide, opaque=opaque)
+    return _blur_varying(rgba, radius, optics, position, wide=wide, opaque=opaque)
 
 
 def convolve(rgba: Image, kernel: Image, *, opaque: bool = False) -> Image:
-    """`rgba` convolved with `kernel` on a grid enlarged by the kernel's reach, so that no light is lost.
+    """Convolves `rgba` with `kernel` on a grid enlarged by the kernel's reach, so that no light is lost.
 
-    With `opaque` the border is continued instead: a surface without an edge.
+    With `opaque` the border pixels are repeated outwards: a surface without an edge.
     """
     reach = kernel.shape[0] // 2
     if reach == 0:
         return rgba
     border = cv2.BORDER_REPLICATE if opaque else cv2.BORDER_CONSTANT
     padded = cv2.copyMakeBorder(rgba, reach, reach, reach, reach, border, value=(0, 0, 0, 0))
-    # OpenCV correlates; a convolution turns the kernel.
-    turned = np.ascontiguousarray(kernel[::-1, ::-1])
-    return np.asarray(cv2.filter2D(padded, -1, turned, borderType=border), dtype=np.float32)
+    # OpenCV correlates; for a convolution the kernel is mirrored.
+    mirrored = np.ascontiguousarray(kernel[::-1, ::-1])
+    return np.asarray(cv2.filter2D(padded, -1, mirrored, borderType=border), dtype=np.float32)
 
 
 def _blur_varying(
     rgba: Image,
     radius: NDArray[np.float64],
     optics: Optics,
-    place: tuple[int, int],
+    position: tuple[int, int],
     *,
     wide: bool,
     opaque: bool,
@@ -113,21 +118,21 @@ def _blur_varying(
     ends = float(radii.min()), float(radii.max())
     reach = max(optics.kernel(np.sign(end) * (abs(end) + _SLICE_PX)).shape[0] // 2 for end in ends) + 1
     if opaque:
-        # Light from beyond the border comes in; how much is told by alpha, which is 1 all over.
+        # Light from beyond the border is added; alpha, which is 1 everywhere, tells how much.
         around = (reach, reach)
         rgba = np.pad(rgba, (around, around, (0, 0)), mode="edge")
         radii = np.pad(radii, (around, around), mode="edge")
-        place = (place[0] - reach, place[1] - reach)
+        position = (position[0] - reach, position[1] - reach)
     height, width = rgba.shape[:2]
     total = np.zeros((height + 2 * reach, width + 2 * reach, 4), np.float32)
-    for radius_px, place_px, top, left, shares in _split_by_radius(radii, optics, place, wide=wide):
-        part = rgba[top : top + shares.shape[0], left : left + shares.shape[1]]
-        drawn = convolve(part * shares[..., None], optics.kernel(radius_px, place_px))
-        edge = reach - (drawn.shape[0] - shares.shape[0]) // 2
+    for radius_px, node, top, left, weights in _split_by_radius(radii, optics, position, wide=wide):
+        part = rgba[top : top + weights.shape[0], left : left + weights.shape[1]]
+        blurred = convolve(part * weights[..., None], optics.kernel(radius_px, node))
+        edge = reach - (blurred.shape[0] - weights.shape[0]) // 2
         y, x = top + edge, left + edge
-        total[y : y + drawn.shape[0], x : x + drawn.shape[1]] += drawn
-    # Where the kernel changes quickly the light of a surface bunches or thins. A little of that is left, and no energy
-    # is lost; beyond, a surface keeps its brightness rather than its energy.
+        total[y : y + blurred.shape[0], x : x + blurred.shape[1]] += blurred
+    # Where the kernel changes quickly, the light of a surface bunches or thins. Up to a small tolerance energy is
+    # conserved; beyond it, a surface keeps its brightness rather than its energy.
     alpha = total[..., 3:]
     uneven = alpha - np.clip(alpha, *((0.997, 1.003) if opaque else (0.0, 1.01)))
     total /= np.maximum(1 + uneven, 1e-6)
@@ -136,9 +141,9 @@ def _blur_varying(
 
 
 def _split_by_radius(
-    radii: Image, optics: Optics, place: tuple[int, int], *, wide: bool
+    radii: Image, optics: Optics, position: tuple[int, int], *, wide: bool
 ) -> Iterator[tuple[float, tuple[float, float] | None, int, int, Image]]:
-    """Radius, place of the kernel, top, left, and the share of each pixel there that is drawn with that kernel."""
+    """Radius and position of a kernel, top and left of a box, and the weights of its pixels for that kernel."""
     steps = radii / np.float32(_SLICE_PX)
     for step in range(int(np.floor(steps.min())), int(np.floor(steps.max())) + 2):
         hat = np.maximum(1 - np.abs(steps - np.float32(step)), 0)
@@ -148,19 +153,19 @@ def _split_by_radius(
         if not wide:
             yield step * _SLICE_PX, None, top, left, hat
             continue
-        for node, row, column, share in _field_weights(
-            optics, (place[0] + left, place[1] + top), (hat.shape[0], hat.shape[1])
+        for node, row, column, weights in _field_weights(
+            optics, (position[0] + left, position[1] + top), (hat.shape[0], hat.shape[1])
         ):
-            within = (slice(row, row + share.shape[0]), slice(column, column + share.shape[1]))
-            yield step * _SLICE_PX, node, top + row, left + column, share * hat[within]
+            within = (slice(row, row + weights.shape[0]), slice(column, column + weights.shape[1]))
+            yield step * _SLICE_PX, node, top + row, left + column, weights * hat[within]
 
 
 def _field_weights(
-    optics: Optics, place: tuple[int, int], size: tuple[int, int]
+    optics: Optics, position: tuple[int, int], size: tuple[int, int]
 ) -> Iterator[tuple[tuple[float, float], int, int, Image]]:
-    """The grid's nodes around a box at `place` (left, top), with the part of the box and the shares they have in it."""
+    """The nodes of the grid around a box at `position` (left, top), each with top, left and its weights in the box."""
     axes = []
-    for start, length, middle in zip(place, size[::-1], optics.centre, strict=True):
+    for start, length, middle in zip(position, size[::-1], optics.centre, strict=True):
         at = (np.arange(start, start + length) - middle) / optics.spacing_px
         axes.append([
             (node, np.maximum(1 - np.abs(at - node), 0).astype(np.float32))
@@ -168,27 +173,27 @@ def _field_weights(
         ])  # fmt: skip
     for row, down in axes[1]:
         for column, across in axes[0]:
-            top, left, share = _crop_to_nonzero(down[:, None] * across[None, :])
-            if share.size:
+            top, left, weights = _crop_to_nonzero(down[:, None] * across[None, :])
+            if weights.size:
                 node = (
                     optics.centre[0] + column * optics.spacing_px,
                     optics.centre[1] + row * optics.spacing_px,
                 )
-                yield node, top, left, share
+                yield node, top, left, weights
 
 
-def _crop_to_nonzero(shares: Image) -> tuple[int, int, Image]:
-    """Top, left and the smallest box that holds all shares above zero."""
-    rows, columns = np.flatnonzero(shares.any(axis=1)), np.flatnonzero(shares.any(axis=0))
+def _crop_to_nonzero(weights: Image) -> tuple[int, int, Image]:
+    """Top, left and the smallest box that contains all weights above zero."""
+    rows, columns = np.flatnonzero(weights.any(axis=1)), np.flatnonzero(weights.any(axis=0))
     if len(rows) == 0:
-        return 0, 0, shares[:0, :0]
+        return 0, 0, weights[:0, :0]
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    return int(rows[0]), int(columns[0]), shares[box]
+    return int(rows[0]), int(columns[0]), weights[box]
 
 
-def _composite_over(canvas: Image, rgba: Image, place: tuple[int, int]) -> None:
-    """Lays `rgba` over the (H, W, 4) canvas, whose fourth channel is of no use but for speed."""
-    target, source = overlap_slices((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], place)
+def _composite_over(canvas: Image, rgba: Image, position: tuple[int, int]) -> None:
+    """Composites `rgba` over the (H, W, 4) canvas, whose fourth channel is not used and only makes it faster."""
+    target, source = overlap_slices((canvas.shape[0], canvas.shape[1]), rgba.shape[:2], position)
     part, behind = rgba[source], canvas[target]
     if part.size == 0:
         return
@@ -196,5 +201,5 @@ def _composite_over(canvas: Image, rgba: Image, place: tuple[int, int]) -> None:
     rows = max(1, _STRIP_PIXELS // part.shape[1])
     for top in range(0, part.shape[0], rows):
         strip, below = part[top : top + rows], behind[top : top + rows]
-        through = 1 - cv2.extractChannel(strip, 3)
-        cv2.add(cv2.multiply(below, cv2.merge([through] * 4)), strip, below)
+        transparency = 1 - cv2.extractChannel(strip, 3)
+        cv2.add(cv2.multiply(below, cv2.merge([transparency] * 4)), strip, below)

@@ -1,4 +1,4 @@
-"""Section `[simulate]`: the virtual camera's body, lens, operator and noise."""
+"""Section `[simulate]` of the configuration: body, lens, handling and noise of the virtual camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdd_toolkit.config import Section
 
 
 class SimulateConfig(Section):
-    """What the virtual camera is and how carelessly it is handled.
+    """The virtual camera and the errors in its handling.
 
     The default is a full-frame body (36 mm wide) with a 50 mm f/1.2 lens.
     """
@@ -28,27 +28,27 @@ class SimulateConfig(Section):
     f_number_max: float = Field(default=22.0, ge=0.7, le=64)
     """Smallest opening of the lens."""
     blades: int = Field(default=0, ge=0, le=16)
-    """Blades of the diaphragm, seen when stopped down: a polygon of the disc's area; 0 is round."""
+    """Blades of the diaphragm, visible when stopped down: a polygon of the disc's area; 0 is round."""
     blade_roundness: float = Field(default=0.0, ge=0, le=1)
     """0 for straight blades, 1 for blades that close to a circle."""
     blade_turn_deg: float = Field(default=0.0, ge=-180, le=180)
-    """Turns the polygon; at 0 one corner points to the right."""
+    """Rotation of the polygon; at 0 one corner points to the right."""
     cat_eye: float = Field(default=0.0, ge=0, lt=1)
-    """How far the barrel's rim cuts into the widest opening as the corners see it, in radii; replaces `vignetting`."""
+    """Depth to which the barrel's rim cuts into the widest opening at the corners, in radii; replaces `vignetting`."""
     spherical_aberration_px: float = Field(default=0.0, ge=-32, le=32)
     """Spherical aberration at the widest opening: above 0 soft edges beyond the focus and rings before it, below 0 the
     other way round; falls with the cube of the opening."""
     longitudinal_ca: tuple[float, float] = (0.0, 0.0)
-    """By what fraction the focal length is longer for red and for blue than for green, such as 0.001."""
+    """Relative increase of the focal length for red and for blue against green, such as 0.001."""
     focus_roll_mm: float = Field(default=0.0, ge=-2, le=2)
-    """How far the lens moves while the blurred frame is read out, from its first row to its last (rolling shutter)."""
+    """Distance by which the lens moves while the blurred frame is read out (rolling shutter)."""
     depth: Literal["layers", "ramp"] = "layers"
     """Dead leaves at one depth each, or ground that recedes with leaves lying and standing on it; of a photograph,
     surfaces of one depth each, or continuous ones."""
     focus_min_m: float = Field(default=1.0, gt=0)
-    """Nearest distance a scene is put at."""
+    """Nearest distance of a scene."""
     focus_max_m: float = Field(default=2.2, gt=0)
-    """Farthest distance a scene is put at."""
+    """Farthest distance of a scene."""
     min_coc_px: float = Field(default=3.0, ge=0)
     """Smallest radius drawn for the most blurred part of a blurred frame."""
     max_coc_px: float = Field(default=8.0, gt=0, le=64)
@@ -58,13 +58,13 @@ class SimulateConfig(Section):
     max_zoom: float = Field(default=0.02, gt=0, le=0.1)
     """Largest focus breathing between the two shots of a focus pair, as a fraction."""
     max_shift_px: float = Field(default=8.0, ge=0, le=200)
-    """Largest movement of any part of the frame by the tripod's pan and tilt between the shots."""
+    """Largest shift of any part of the frame by pan and tilt between the shots."""
     max_rotation_deg: float = Field(default=0.3, ge=0, le=5)
     """Largest roll between the shots."""
     exposure_error_ev: float = Field(default=0.1, ge=0, le=2)
-    """Largest exposure error of the blurred frame that its EXIF does not tell."""
+    """Largest exposure error of the blurred frame, which its EXIF does not contain."""
     highlight_level: float = Field(default=0.85, gt=0, le=4)
-    """Where the brightest 0.5 % of the scene is exposed to; 1 = saturation."""
+    """Level to which the brightest 0.5 % of the scene is exposed; 1 = saturation."""
     vignetting: float = Field(default=0.3, ge=0, lt=1)
     """Loss of light in the corners at the widest opening, on top of the natural cos⁴ law."""
     iso: int = Field(default=200, ge=50, le=102400)
@@ -74,11 +74,11 @@ class SimulateConfig(Section):
     read_noise_e: float = Field(default=4.0, ge=0, le=1000)
     """Standard deviation of the read noise in electrons."""
     noise: bool = True
-    """Whether the sensor is noisy at all; rounding to whole numbers stays."""
+    """Whether the sensor has noise; values are rounded to whole numbers in any case."""
     black_level: int = Field(default=512, ge=0, le=8192)
-    """Number the sensor writes for no light."""
+    """Raw value without light."""
     white_level: int = Field(default=16383, ge=255, le=16383)
-    """Number at which the sensor saturates; at most 14 bits."""
+    """Raw value of saturation; at most 14 bits."""
     cfa: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
     """Bayer pattern, the 2x2 block row by row."""
     near_m: float | None = Field(default=None, gt=0)
@@ -87,7 +87,7 @@ class SimulateConfig(Section):
     """Distance of the smallest value of a PNG depth map; given together with `near_m`."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         for low, high in (
             ("f_number_min", "f_number_max"),
             ("focus_min_m", "focus_max_m"),
@@ -97,6 +97,10 @@ class SimulateConfig(Section):
         ):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_camera(self) -> Self:
         if self.focus_min_m * 1000 < 4 * self.focal_mm:
             raise ValueError(f"focus_min_m = {self.focus_min_m} is nearer than four focal lengths")
         if self.blades in (1, 2):
@@ -107,6 +111,10 @@ class SimulateConfig(Section):
             raise ValueError(f"focus_roll_mm = {self.focus_roll_mm} is more than a twentieth of the focal length")
         if self.white_level - self.black_level < 64:
             raise ValueError("white_level must be at least 64 above black_level")
+        return self
+
+    @model_validator(mode="after")
+    def _check_depths(self) -> Self:
         if (self.near_m is None) != (self.far_m is None):
             raise ValueError("near_m and far_m must be given together")
         if self.near_m is not None and self.far_m is not None and self.near_m >= self.far_m:

@@ -1,4 +1,4 @@
-"""Faults the camera can plant, and the reason a pipeline must reject each for."""
+"""Defects that the virtual camera can plant, and the reason for which the pipeline must reject each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAF_JUMP_PX = (25.0, 40.0)
 
 
 class Defect(StrEnum):
-    """What goes wrong between or in the two shots."""
+    """A defect of a pair."""
 
     BLACK_FRAME = "black_frame"
     DIFFERENT_SCENE = "different_scene"
@@ -26,6 +26,6 @@ class Defect(StrEnum):
 
     @property
     def reason(self) -> Reason:
-        """What the pair must be rejected for."""
+        """The reason for which the pair must be rejected."""
         other = {Defect.MOVING_LEAF: Reason.MOVING_OBJECT, Defect.LIGHT_CHANGE: Reason.EXPOSURE_MISMATCH}
         return other.get(self) or Reason(self.value)

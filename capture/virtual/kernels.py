@@ -1,17 +1,17 @@
-"""The image of a point: which share of its light falls on which pixel.
+"""Blur kernels (point-spread functions) of a lens pupil: polygonal diaphragms, cat's eye, spherical aberration.
 
-A point out of focus draws the lens's pupil, scaled. `radius_px` is always that of the round, uniform disc of the thin
-lens, positive beyond the focus. A polygon of blades has the area of that disc; a cat's eye is what the rim leaves of
-it. Shapes are given as points beyond the focus show them; before the focus they are turned by half a turn. Shares are
-exact areas: analytic for discs, Green's theorem for outlines.
+The image of a point out of focus is the scaled pupil of the lens. `radius_px` is always that of the round, uniform disc
+of the thin lens, positive beyond the focus. A polygon of blades has the area of that disc; a cat's eye is the disc
+without the part that the rim blocks. Shapes are given for points beyond the focus; before the focus they are rotated by
+half a turn. Weights are exact areas: analytic for discs, Green's theorem for outlines.
 
 Spherical aberration moves the ray through the pupil's height h (0 … 1) from r h to
 
     e(h) = r h + b (h³ - h)
 
-pixels: the rays of the rim meet where the thin lens says, those between them nearer to or farther from the lens. Where
-r and b have the same sign the light gathers in the middle (a soft edge), where they differ at the rim (a bright ring);
-in focus, |e| stays below 0.385 |b|. Source: V. Mahajan, Optical Imaging and Aberrations I, SPIE 1998, ch. 4.
+pixels: the marginal rays meet at the thin lens's focus, those between them nearer to or farther from the lens. Where r
+and b have the same sign, the light concentrates in the middle (a soft edge); where they differ, at the rim (a bright
+ring); in focus, |e| stays below 0.385 |b|. Source: V. Mahajan, Optical Imaging and Aberrations I, SPIE 1998, ch. 4.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _MIN_RING_PX = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Pupil:
-    """What of its opening a lens shows to one point of the frame; lengths in radii of the round opening.
+    """The part of a lens's opening that is visible from one point of the frame; lengths in radii of the round opening.
 
     Attributes:
         blades: Sides of the diaphragm; 0 is round.
         roundness: 0 for straight blades … 1 for blades that close to a circle.
-        turn_deg: Turns the polygon; at 0 one corner lies on the x axis.
-        rim_x: Where the lens barrel's rim has its centre (the cat's eye); x to the right.
+        turn_deg: Rotation of the polygon; at 0 one corner lies on the x axis.
+        rim_x: Centre of the lens barrel's rim (the cat's eye); x to the right.
         rim_y: The same, y down.
-        rim_radius: Radius of that rim; what lies outside is dark.
+        rim_radius: Radius of that rim, which blocks the light outside.
     """
 
     blades: int = 0
@@ -56,7 +56,7 @@ class Pupil:
 
     @property
     def is_round(self) -> bool:
-        """Whether it is the full disc."""
+        """Whether the pupil is the full disc."""
         return self.blades == 0 and np.hypot(self.rim_x, self.rim_y) + 1 <= self.rim_radius
 
 
@@ -64,9 +64,9 @@ ROUND = Pupil()
 
 
 def pupil_outline(pupil: Pupil) -> Plane:
-    """(n, 2) corners (x, y) of the pupil, counted by increasing angle.
+    """(n, 2) corners (x, y) of the pupil, by increasing angle.
 
-    The polygon of the blades has the area π of the round opening; what the rim cuts off is lost.
+    The polygon of the blades has the area π of the round opening; the rim reduces it.
     """
     angles: Plane = np.arange(_OUTLINE_POINTS, dtype=np.float64) * (2 * np.pi / _OUTLINE_POINTS)
     if pupil.blades:
@@ -86,13 +86,13 @@ def pupil_outline(pupil: Pupil) -> Plane:
 
 
 def open_fraction(pupil: Pupil) -> float:
-    """The share of the round opening's light that passes: the vignetting that goes with a cat's eye."""
+    """The fraction of the round opening's light that passes: the vignetting of a cat's eye."""
     return 1.0 if pupil.is_round else _signed_area(pupil_outline(pupil)) / np.pi
 
 
 @lru_cache(maxsize=8192)
 def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 0.0) -> NDArray[np.float32]:
-    """The image of a point in a real lens, summing to one.
+    """The kernel of a lens with this pupil; sums to one.
 
     A regular polygon of n blades has the circumradius R with n/2 R² sin(2π/n) = π radius²; its variance along any
     direction is R²/12 (2 + cos(2π/n)), above the disc's radius²/4 by 1.1 % for six blades.
@@ -118,7 +118,7 @@ def pupil_kernel(radius_px: float, pupil: Pupil = ROUND, aberration_px: float = 
     total = np.zeros((2 * reach + 1, 2 * reach + 1))
     covers = [_coverage(landing, shape, reach) for landing in landings.tolist()]
     for number, (first, second) in enumerate(zip(landings[:-1].tolist(), landings[1:].tolist(), strict=True)):
-        # Between the two radii lies what one zone of the pupil sends there; where they are too close, a thin ring.
+        # The light of one zone of the pupil lies between its two radii; where these are too close, on a thin ring.
         ring = np.abs(covers[number + 1] - covers[number])
         if first * second < 0 or abs(abs(second) - abs(first)) < _MIN_RING_PX:
             outer = float(np.copysign(max(abs(first), abs(second), _MIN_RING_PX), first + second))

@@ -1,4 +1,4 @@
-"""The thin lens: where it forms the image, how large the circle of confusion is, how bright the corners are.
+"""Thin-lens optics: image distance, circle of confusion, focus breathing and vignetting.
 
 With focal length f, focus distance s and subject distance d (all from the lens):
 
@@ -6,8 +6,8 @@ With focal length f, focus distance s and subject distance d (all from the lens)
     circle of confusion        c(d) = f/N · |v(s) - v(d)| / v(d)                 diameter on the sensor
     its radius in pixels       r(d) = c(d) / (2 p) = f / (2 N p) · |v(s) (1/f - 1/d) - 1|
 
-p is the pixel pitch. `r` is linear in 1/d, hence depth is handled as its inverse, in dioptres (1/m). The image of a
-scene is magnified in proportion to v(s), so moving the focus changes the field of view: focus breathing.
+p is the pixel pitch. `r` is linear in 1/d, so depth is given as its inverse, in dioptres (1/m). The image of a scene is
+magnified in proportion to v(s), so moving the focus changes the field of view: focus breathing.
 For a colour whose focal length is f (1 + δ), 1/f becomes 1/(f (1 + δ)) in the bracket: longitudinal chromatic
 aberration.
 Source: E. Hecht, Optics, 5th ed., ch. 5.2 and 5.7; M. Potmesil, I. Chakravarty, SIGGRAPH 1981, eq. 1-5.
@@ -29,7 +29,10 @@ THIRD_STOPS = (
 
 
 def image_distance_mm(focal_mm: float, distance_m: float) -> float:
-    """v(d): how far behind the lens a subject at `distance_m` is sharp.
+    """v(d): the distance behind the lens at which a subject at `distance_m` is sharp, in mm.
+
+    >>> image_distance_mm(focal_mm=50.0, distance_m=0.1)
+    100.0
 
     Raises:
         ValueError: The subject is not beyond the focal length: there is no real image.
@@ -41,7 +44,7 @@ def image_distance_mm(focal_mm: float, distance_m: float) -> float:
 
 
 def focus_distance_m(focal_mm: float, image_mm: float) -> float:
-    """The subject distance that is sharp at image distance `image_mm`, the inverse of `image_distance_mm`."""
+    """The subject distance in m that is sharp at image distance `image_mm`, the inverse of `image_distance_mm`."""
     if image_mm <= focal_mm:
         raise ValueError(f"nothing is sharp {image_mm} mm behind a {focal_mm} mm lens")
     return 1.0 / (1.0 / focal_mm - 1.0 / image_mm) / 1000.0
@@ -54,19 +57,26 @@ def signed_coc_radius_px(
     f_number: float,
     image_mm: float | NDArray[np.float64],
     pitch_mm: float,
-    longer: float = 0.0,
+    focal_shift: float = 0.0,
 ) -> NDArray[np.float64]:
-    """The circle of confusion's radius in pixels, positive beyond the focus, negative before it.
+    """The radius of the circle of confusion in pixels, positive beyond the focus, negative before it.
+
+    Source: M. Potmesil, I. Chakravarty, SIGGRAPH 1981, eq. 1-5; see the module.
+
+    >>> focused_mm = image_distance_mm(50.0, distance_m=2.0)
+    >>> settings = {"focal_mm": 50.0, "f_number": 2.0, "image_mm": focused_mm, "pitch_mm": 0.01}
+    >>> signed_coc_radius_px(np.array([1 / 1.0, 1 / 2.0, 0.0]), **settings).round(1)
+    array([-32.1,   0. ,  32.1])
 
     Args:
         inverse_depth: 1/d in dioptres (1/m), any shape; 0 is infinity.
         focal_mm: Focal length f.
         f_number: f-number N.
-        image_mm: Image distance v(s) the lens is focused at; may differ from row to row.
+        image_mm: Image distance v(s) of the focus; may differ from row to row.
         pitch_mm: Pixel pitch p.
-        longer: By what fraction the focal length is longer for this colour (the opening f/N stays).
+        focal_shift: Relative increase of the focal length for this colour (the opening f/N stays).
     """
-    ratio = image_mm * (1.0 / (focal_mm * (1.0 + longer)) - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
+    ratio = image_mm * (1.0 / (focal_mm * (1.0 + focal_shift)) - np.asarray(inverse_depth, dtype=np.float64) / 1000.0)
     return np.asarray(focal_mm / (2.0 * f_number * pitch_mm) * (ratio - 1.0), dtype=np.float64)
 
 
@@ -75,7 +85,7 @@ def vignetting(
 ) -> NDArray[np.float32]:
     """(H, W) relative illumination, 1 at the centre: the natural cos⁴ law times the lens barrel's shadow.
 
-    The barrel takes `strength` of the corners' light at the widest opening and less the smaller the opening.
+    The barrel blocks the fraction `strength` of the corners' light at the widest opening, and less when stopped down.
     """
     height, width = size
     y = (np.arange(height, dtype=np.float32) - np.float32((height - 1) / 2))[:, None]

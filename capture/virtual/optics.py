@@ -1,4 +1,4 @@
-"""How a lens draws points in one shot: the kernel of every radius at every place of the canvas."""
+"""Blur kernels of a lens at one aperture, for every radius and every position on the canvas."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ _FIELD_SAMPLES = 65
 
 @dataclass(frozen=True, slots=True)
 class Optics:
-    """One setting of a lens.
+    """A lens at one aperture.
+
+    >>> Optics().kernel(1.5).shape
+    (3, 3)
 
     Attributes:
-        pupil: Its opening as the centre of the frame sees it.
+        pupil: The pupil seen from the centre of the frame.
         aberration_px: Spherical aberration, see `kernels`.
-        rim_shift: How far the barrel's rim has moved for the corners of the frame, in radii of this opening.
+        rim_shift: Shift of the barrel's rim for the corners of the frame, in radii of this opening.
         rim_radius: Radius of the rim in radii of this opening: 1 wide open, more when stopped down.
         centre: (x, y) of the frame's centre on the canvas.
         corner_px: Distance of the frame's corners from there.
@@ -43,24 +46,24 @@ class Optics:
 
     @property
     def is_plain_disc(self) -> bool:
-        """Whether points are plain discs everywhere."""
+        """Whether the kernels are plain discs everywhere."""
         return self.pupil.is_round and self.aberration_px == 0 and not self.varies_over_frame
 
     @property
     def varies_over_frame(self) -> bool:
-        """Whether the shape depends on the place in the frame."""
+        """Whether the shape of the kernels depends on the position in the frame."""
         return self.rim_shift + 1 > self.rim_radius + 1e-9
 
     @property
     def spacing_px(self) -> float:
-        """Distance of the places between which kernels are blended."""
+        """Distance of the nodes between which kernels are interpolated."""
         return 2 * self.corner_px / _FIELD_STEPS
 
-    def kernel(self, radius_px: float, place: tuple[float, float] | None = None) -> NDArray[np.float32]:
-        """The image of a point at canvas pixel `place` (x, y), the centre if None; sums to one.
+    def kernel(self, radius_px: float, position: tuple[float, float] | None = None) -> NDArray[np.float32]:
+        """The image of a point at canvas pixel `position` (x, y), the centre if None; sums to one.
 
-        Discs are exact. Other shapes are blended linearly between neighbours an eighth of a pixel of radius apart
-        (from 8 px on, a sixty-fourth of it or less), and between the four places of a grid around `place`.
+        Discs are exact. Other shapes are interpolated linearly between neighbours an eighth of a pixel of radius apart
+        (from 8 px on, a sixty-fourth of it or less), and between the four nodes of a grid around `position`.
         """
         if self.is_plain_disc:
             return disc_kernel(abs(float(radius_px)))
@@ -70,7 +73,7 @@ class Optics:
         parts = [
             (share * part, pupil_kernel((low + step) * step_px, pupil, self.aberration_px))
             for step, part in ((0, 1 - (steps - low)), (1, steps - low))
-            for share, pupil in self._pupils(place)
+            for share, pupil in self._pupils(position)
             if share * part > 0
         ]
         side = max(kernel.shape[0] for _, kernel in parts)
@@ -81,8 +84,8 @@ class Optics:
         return total
 
     def pupil_at(self, column: int, row: int) -> Pupil:
-        """The opening as seen from a place of the grid, counted from the centre of the frame."""
-        # The rim stands before the pupil: outer points beyond the focus lose the side that looks outwards.
+        """The pupil seen from a node of the grid, counted from the centre of the frame."""
+        # The rim is in front of the pupil: off-axis points beyond the focus lose their outer side.
         shift = -self.rim_shift * self.spacing_px / self.corner_px
         return Pupil(
             blades=self.pupil.blades,
@@ -93,10 +96,11 @@ class Optics:
             rim_radius=self.rim_radius,
         )
 
-    def _pupils(self, place: tuple[float, float] | None) -> list[tuple[float, Pupil]]:
-        if place is None or not self.varies_over_frame:
+    def _pupils(self, position: tuple[float, float] | None) -> list[tuple[float, Pupil]]:
+        """The pupils to interpolate at `position`, each with its weight."""
+        if position is None or not self.varies_over_frame:
             return [(1.0, self.pupil_at(0, 0) if self.varies_over_frame else self.pupil)]
-        x, y = ((at - middle) / self.spacing_px for at, middle in zip(place, self.centre, strict=True))
+        x, y = ((at - middle) / self.spacing_px for at, middle in zip(position, self.centre, strict=True))
         column, row = int(np.floor(x)), int(np.floor(y))
         across, down = x - column, y - row
         return [
@@ -107,7 +111,7 @@ class Optics:
         ]
 
     def light(self, size: tuple[int, int]) -> NDArray[np.float32]:
-        """(H, W): the share of the light that the rim lets through to each pixel of a frame; its kernels' true sum."""
+        """(H, W): the fraction of light that the rim admits to each pixel of a frame; the true sum of its kernels."""
         if not self.varies_over_frame:
             return np.ones(size, np.float32)
         y = (np.arange(size[0], dtype=np.float32) - (size[0] - 1) / 2)[:, None]
@@ -121,9 +125,9 @@ class Optics:
 def _open_fractions(
     pupil: Pupil, rim_shift: float, rim_radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distances from the centre, 1 at the corner, and the share of light that passes there."""
+    """Distances from the centre, 1 at the corner, and the fraction of light that passes there."""
     at = np.linspace(0.0, 1.2, _FIELD_SAMPLES)
-    # The mean over directions: a polygon loses a little more in some than in others.
+    # The mean over directions: the loss of a polygon depends a little on the direction.
     turns = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     shares = [
         np.mean([
@@ -146,7 +150,7 @@ def optics_at(f_number: float, config: SimulateConfig, centre: tuple[float, floa
     """The configured lens at an f-number.
 
     Args:
-        f_number: Opening; at the widest one the diaphragm's blades are out of sight.
+        f_number: Aperture; wide open, the diaphragm's blades are outside the pupil.
         config: The camera.
         centre: (x, y) of the frame's centre on the canvas.
     """

@@ -1,4 +1,4 @@
-"""A user's photograph with its depth map, or one made up for it, put before the virtual camera."""
+"""Scenes from photographs: a photograph with a depth map, measured or synthesised, cut into surfaces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from capture.virtual.ground_plane import depth_ramp
-from capture.virtual.scene import VirtualScene, slice_photograph
+from capture.virtual.scene import Surface, VirtualScene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +33,8 @@ class Picture:
 
     Attributes:
         linear: (H, W, 3) float32 linear sRGB, sharp everywhere.
-        inverse_depth: (H, W) float32 in 1/m where `depths` is given; else 0 (far) … 1 (near), to be fitted.
-        depths: (largest, smallest) inverse depth in 1/m; None lets the camera choose.
+        inverse_depth: (H, W) float32 in 1/m where `depths` is given; else 0 (far) … 1 (near), to be scaled.
+        depths: (largest, smallest) inverse depth in 1/m; None lets the plan of the pair choose.
     """
 
     linear: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Picture:
     depths: tuple[float, float] | None
 
     def scene(self, canvas: tuple[int, int], plan: PairPlan, config: SimulateConfig) -> VirtualScene:
-        """The picture scaled to cover `canvas` (height, width), cut into surfaces of nearly equal blur."""
+        """Scales the picture to cover `canvas` (height, width), and cuts it into surfaces of nearly equal blur."""
         linear = _resize_to_cover(self.linear, canvas, smooth=True)
         depth = _resize_to_cover(self.inverse_depth, canvas, smooth=False)
         if self.depths is None:
@@ -54,6 +54,45 @@ class Picture:
         if config.depth == "layers":
             return slice_photograph(linear, depth, _depth_cuts(depth, spread_px), reach)
         return slice_photograph(linear, depth, _cuts_at_jumps(depth, spread_px), reach, uneven=True)
+
+
+def slice_photograph(
+    image: NDArray[np.float32],
+    inverse_depth: NDArray[np.float32],
+    cuts: NDArray[np.float64],
+    reach_px: int,
+    *,
+    uneven: bool = False,
+) -> VirtualScene:
+    """Cuts a photograph into surfaces by its depth map; each surface is continued behind nearer ones.
+
+    Args:
+        image: (H, W, 3) linear sRGB, as large as the canvas.
+        inverse_depth: (H, W) in 1/m.
+        cuts: Increasing inverse depths; one surface lies between two neighbours.
+        reach_px: Distance over which blur can reveal hidden parts; these are filled from the visible surroundings.
+        uneven: Whether the depth changes within a surface.
+    """
+    bins = np.clip(np.searchsorted(cuts, inverse_depth, side="right") - 1, 0, len(cuts) - 2)
+    window = np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8)
+    surfaces: list[Surface] = []
+    for number in range(len(cuts) - 1):
+        visible = bins == number
+        if not visible.any():
+            continue
+        # Behind nearer surfaces this one is continued, so that blur at their edges can reveal it.
+        around = cv2.dilate(visible.astype(np.uint8), window) > 0
+        alpha = (visible | (around & (bins > number))) if surfaces else np.ones(bins.shape, np.bool_)
+        left, top, wide, high = cv2.boundingRect(alpha.astype(np.uint8))
+        crop = (slice(top, top + high), slice(left, left + wide))
+        colour = np.where(visible[crop][..., None], image[crop], _fill_hidden(image[crop], visible[crop]))
+        opaque = alpha[crop].astype(np.float32)
+        rgba = np.dstack([colour * opaque[..., None], opaque]).astype(np.float32)
+        # Hidden parts get the nearest visible depth of their surface.
+        depths = inverse_depth[visible]
+        relief = np.clip(inverse_depth[crop], depths.min(), depths.max()) if uneven else None
+        surfaces.append(Surface(rgba, left, top, float(np.mean(depths, dtype=np.float64)), relief=relief))
+    return VirtualScene(tuple(surfaces), (image.shape[0], image.shape[1]), inverse_depth)
 
 
 def picture_from_distance(linear: NDArray[np.float32], distance_m: NDArray[np.float64]) -> Picture:
@@ -101,7 +140,7 @@ def _resize_to_cover(image: NDArray[np.float32], canvas: tuple[int, int], *, smo
 
 
 def _depth_cuts(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
-    """Where to cut the inverse depths: between all of them if they are few, else every half pixel of radius."""
+    """Cuts between all inverse depths if these are few, else at every half pixel of radius."""
     values = np.unique(depth).astype(np.float64)
     if len(values) <= _MAX_EXACT_DEPTHS:
         inner = (values[1:] + values[:-1]) / 2
@@ -111,7 +150,7 @@ def _depth_cuts(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.floa
 
 
 def _cuts_at_jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.float64]:
-    """The cuts of `_edges` at which the depth jumps: nine of ten neighbours across are over a pixel of radius apart."""
+    """The cuts of `_depth_cuts` at which nine of ten neighbouring pixels differ by more than a pixel of radius."""
     low, high = float(depth.min()), float(depth.max())
     count = int(np.clip(np.ceil(spread_px / _STEP_PX), 1, _MAX_SURFACES))
     edges = np.linspace(low, high, count + 1)
@@ -127,3 +166,18 @@ def _cuts_at_jumps(depth: NDArray[np.float32], spread_px: float) -> NDArray[np.f
             )[: count + 1]
     inner = (leaps > _JUMP_FRACTION * crossings)[1:-1]
     return np.concatenate([[low - 1], edges[1:-1][inner], [high + 1]])
+
+
+def _fill_hidden(image: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Colours of `visible` pixels, extended into the others by a pyramid of weighted means (push-pull)."""
+    weight = visible.astype(np.float32)
+    levels = [np.dstack([image * weight[..., None], weight])]
+    while min(levels[-1].shape[:2]) > 2:
+        high, wide = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], ((wide + 1) // 2, (high + 1) // 2), interpolation=cv2.INTER_AREA))
+    filled = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-6)
+    for level in reversed(levels[:-1]):
+        coarse = cv2.resize(filled, (level.shape[1], level.shape[0]), interpolation=cv2.INTER_LINEAR)
+        share = np.minimum(level[..., 3:], 1.0)
+        filled = share * level[..., :3] / np.maximum(level[..., 3:], 1e-6) + (1 - share) * coarse
+    return np.asarray(filled, dtype=np.float32)

@@ -1,12 +1,12 @@
-"""What the operator sets before each of the two shots, drawn so that the pair is what was ordered.
+"""Draws the settings of the two shots of a virtual pair: aperture, focus, depth of the scene, camera movement.
 
-A focus pair keeps the opening and moves the focal plane. The lens equation then ties four numbers together:
-with a = f/(2 N p), image distances v_b, v_s of the two shots and q = v_b/v_s,
+A focus pair keeps the aperture and moves the focal plane. By the lens equation, with a = f/(2 N p), image distances
+v_b, v_s of the two shots and q = v_b/v_s,
 
     r_b(d) = q r_s(d) + a (q - 1), signed      breathing (blurred to sharp) = 1/q
 
-so the radius in the blurred frame can spread over the scene by no more than about twice the largest radius allowed
-in the sharp one. An aperture pair keeps the focus: r_b(d) / r_s(d) = N_s / N_b, and breathing = 1.
+so the range of radii in the blurred frame is at most about twice the largest radius allowed in the sharp one. An
+aperture pair keeps the focus: r_b(d) / r_s(d) = N_s / N_b, and breathing = 1.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _MAX_FOCUS_M = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class VirtualShot:
-    """One exposure: what the lens was set to, and by how much the light missed the metered value.
+    """Settings of one exposure.
 
     Attributes:
-        f_number: Opening N.
-        focus_m: Distance the lens is focused at.
-        image_mm: The image distance that goes with it.
-        error_ev: Exposure error that EXIF does not tell.
-        roll_mm: How much longer the image distance is for the last row than for the first; `image_mm` is the mean.
+        f_number: f-number N.
+        focus_m: Focus distance.
+        image_mm: Image distance of that focus.
+        error_ev: Exposure error that EXIF does not contain.
+        roll_mm: Difference of the image distance between the last and the first row; `image_mm` is the mean.
     """
 
     f_number: float
@@ -64,7 +64,7 @@ class VirtualShot:
         Args:
             inverse_depth: Any shape.
             config: The camera.
-            rows: Rows of the frame they are seen in, of a shape that broadcasts with it; None: the middle row.
+            rows: Rows of the frame in which they are imaged, of a shape that broadcasts with it; None: the middle row.
             colour: 0 red, 1 green, 2 blue.
         """
         red, blue = config.longitudinal_ca
@@ -74,7 +74,7 @@ class VirtualShot:
             f_number=self.f_number,
             image_mm=self.image_mm if rows is None else self.image_mm_at(rows, config.height),
             pitch_mm=config.pitch_mm,
-            longer=(red, 0.0, blue)[colour],
+            focal_shift=(red, 0.0, blue)[colour],
         )
 
     def image_mm_at(self, rows: NDArray[np.float64], height: int) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ class VirtualShot:
 
 @dataclass(frozen=True, slots=True)
 class PairPlan:
-    """Both shots and how the scene lies before the camera.
+    """Settings of both shots, and the depth range of the scene.
 
     Attributes:
         blur: Settings of the blurred shot.
@@ -102,7 +102,7 @@ class PairPlan:
 
     @property
     def zoom(self) -> float:
-        """Magnification blurred to sharp."""
+        """Magnification from blurred to sharp."""
         return self.sharp.image_mm / self.blur.image_mm
 
 
@@ -119,7 +119,7 @@ def plan_pair(
     Args:
         config: Limits to draw within.
         kind: `focus` or `aperture`.
-        rng: Drawn from a fixed number of times, whatever the other arguments.
+        rng: Random generator; the number of draws does not depend on the other arguments.
         depths: (near, far) in dioptres where the scene's depths are given; None chooses them so that the sharp
             frame stays within `sharp_coc_px`.
         both_blurred: Misses the focus in both shots by about the same amount.
@@ -128,10 +128,10 @@ def plan_pair(
         ValueError: `kind` is neither `focus` nor `aperture`.
     """
     draws = rng.random(8).tolist()
-    make = {PairKind.FOCUS: _plan_focus_pair, PairKind.APERTURE: _plan_aperture_pair}.get(kind)
-    if make is None:
+    plan_shots = {PairKind.FOCUS: _plan_focus_pair, PairKind.APERTURE: _plan_aperture_pair}.get(kind)
+    if plan_shots is None:
         raise ValueError(f"the virtual camera shoots focus and aperture pairs, not {kind}")
-    blur, sharp, near, far = make(config, draws, depths, both_blurred)
+    blur, sharp, near, far = plan_shots(config, draws, depths, both_blurred)
     blur = replace(blur, error_ev=config.exposure_error_ev * (2 * draws[4] - 1), roll_mm=config.focus_roll_mm)
     # Pan and tilt move the corners more than the centre, by 1/cos² of their angle; the limit holds for them too.
     corner = math.hypot(*config.size) / 2 * config.pitch_mm / sharp.image_mm
@@ -149,10 +149,10 @@ def plan_pair(
 def rotation_homography(
     blur: VirtualShot, sharp: VirtualShot, config: SimulateConfig, *, shift_px: tuple[float, float], rotation_deg: float
 ) -> NDArray[np.float64]:
-    """K_s R K_b⁻¹: blurred (x, y, 1) to sharp for a camera turned about its optical centre (no parallax).
+    """K_s R K_b⁻¹: blurred (x, y, 1) to sharp for a camera rotated about its optical centre (no parallax).
 
-    Pan and tilt move the frame centre by `shift_px`; roll turns by `rotation_deg`; K holds the image distance in
-    pixels, which is where focus breathing enters. Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed.,
+    Pan and tilt move the frame centre by `shift_px`; roll rotates by `rotation_deg`; K contains the image distance in
+    pixels, and with it the focus breathing. Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed.,
     sec. 8.4.2 (conjugate rotation).
     """
     f_b, f_s = blur.image_mm / config.pitch_mm, sharp.image_mm / config.pitch_mm
@@ -176,7 +176,7 @@ def _f_stops(config: SimulateConfig) -> tuple[float, ...]:
 
 
 def _radius_scale_px(config: SimulateConfig, f_number: float) -> float:
-    """Radius in pixels per unit of |v(s)/v(d) - 1|."""
+    """Circle-of-confusion radius in pixels per unit of |v(s)/v(d) - 1|."""
     return config.focal_mm / (2 * f_number * config.pitch_mm)
 
 
@@ -186,7 +186,7 @@ def _draw_largest_radius_px(config: SimulateConfig, draw: float, both_blurred: b
 
 
 def _build_shot(config: SimulateConfig, f_number: float, image_mm: float) -> VirtualShot:
-    # Beyond the horizon a lens is focused at "infinity"; a finite figure keeps EXIF and the lens equation whole.
+    # A lens focused beyond this distance is at infinity; a finite number keeps EXIF and the lens equation valid.
     image_mm = max(float(image_mm), image_distance_mm(config.focal_mm, _MAX_FOCUS_M))
     return VirtualShot(f_number=f_number, focus_m=focus_distance_m(config.focal_mm, image_mm), image_mm=image_mm)
 
@@ -206,7 +206,7 @@ def _plan_focus_pair(
     radius = _draw_largest_radius_px(config, draws[0], both_blurred)
     wanted = config.max_zoom * (0.25 + 0.75 * draws[1])
     sign = -1.0 if draws[2] < 0.5 else 1.0
-    # Focusing farther than a far scene would have to go beyond infinity.
+    # Beyond this distance, the focus cannot be moved far enough before it reaches infinity.
     horizon_m = 0.9 * config.focal_mm / config.max_zoom / 1000.0
     if depths is None:
         sign = 1.0 if horizon_m < config.focus_min_m else sign
@@ -231,7 +231,7 @@ def _plan_focus_pair(
     ahead = [stop for stop in _f_stops(config) if sign * (ratio_for(stop) - 1) > 0] or [_f_stops(config)[-1]]
     allowed = [stop for stop in ahead if zoom_off(stop) <= config.max_zoom] or [ahead[0]]
     f_number = min(allowed, key=lambda stop: abs(zoom_off(stop) - wanted))
-    # A lens that cannot open far enough reaches the largest allowed breathing before the wanted radius.
+    # A lens with too small a maximum aperture reaches the largest allowed breathing before the drawn radius.
     ratio = min(max(ratio_for(f_number), 1 / (1 + config.max_zoom)), 1 / (1 - config.max_zoom))
     half = spread if spread is not None else min(config.sharp_coc_px, radius / 2) / _radius_scale_px(config, f_number)
     sharp_image = image_s * (1 + 0.9 * (ratio - 1)) if both_blurred else image_s

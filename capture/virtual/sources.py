@@ -1,4 +1,4 @@
-"""Photographs and depth maps on disk, as scenes for the virtual camera."""
+"""Reads photographs and depth maps from disk, as scenes for the virtual camera."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PhotographSource:
-    """A photograph and its depth map on disk; without one the camera makes a depth."""
+    """A photograph and its depth map on disk; without a map, the depth is synthesised."""
 
     image: Path
     depth: Path | None = None
 
 
 def find_photographs(image: Path, depth: Path | None = None) -> tuple[PhotographSource, ...]:
-    """What `--image` and `--depth` name: one photograph, or all those in a folder in the order of their names.
+    """The photographs of `--image` and `--depth`: one, or all those in a folder in the order of their names.
 
     Raises:
         InputError: A folder holds no photograph, or is given together with a depth map.
@@ -40,18 +40,18 @@ def find_photographs(image: Path, depth: Path | None = None) -> tuple[Photograph
         return (PhotographSource(image, depth),)
     if depth is not None:
         raise InputError(f"{image} is a folder, {depth} the depth of one photograph", hint="leave --depth FILE out")
-    found = sorted((p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_name_key)
-    if not found:
+    paths = sorted((p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_name_key)
+    if not paths:
         raise InputError(f"there is no photograph in {image}", hint="PNG, TIFF and JPEG files are looked for")
-    return tuple(PhotographSource(path) for path in found)
+    return tuple(PhotographSource(path) for path in paths)
 
 
 def load_picture(source: PhotographSource, config: SimulateConfig, rng: np.random.Generator) -> Picture:
     """Reads a photograph and its depth map.
 
     The map is a `.npy` of metres (infinity allowed), or an 8/16-bit grey PNG or TIFF linear in inverse depth, where
-    0 is `far_m` and the largest number `near_m` of the configuration, or whatever suits the pair if not given.
-    Without a map `rng` draws one, see `synthetic`.
+    0 is `far_m` and the largest number `near_m` of the configuration, or depths chosen for the pair without these.
+    Without a map one is drawn from `rng`, see `synthesise_nearness`.
 
     Raises:
         RawError: A file cannot be read.

@@ -1,4 +1,4 @@
-"""Shooting a series: scenes in, RAW pairs with their truth out, resuming where an earlier run stopped."""
+"""The stage `simulate`: shoots a series of scenes with the virtual camera, RAW pairs with their truth; resumes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capture.virtual.config import SimulateConfig
-    from capture.virtual.plan import VirtualShot
     from sdd_toolkit.execution.progress import Track
 
 SERIES_FILE = "simulate.json"
@@ -39,6 +38,25 @@ DEFAULT_SCENES = 12
 SCENE_FILES = ("blur.dng", "sharp.dng", "truth.npz")
 _FIRST_SHOT = datetime(2026, 1, 1, 10, 0, 0)
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The scenes of a series.
+
+    Attributes:
+        scenes: Number of good pairs; None: one of each photograph, or 12.
+        kind: `focus` or `aperture`.
+        seed: Seed of the series, 0 or more.
+        defects: Adds one scene for each `Defect`.
+        photographs: Photographs to shoot instead of dead leaves, one a scene, repeated as needed.
+    """
+
+    scenes: int | None = None
+    kind: str = PairKind.FOCUS
+    seed: int = 0
+    defects: bool = False
+    photographs: Sequence[PhotographSource] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,7 @@ class SceneTask:
 
 @dataclass(frozen=True, slots=True)
 class SceneOutcome:
-    """Whether a scene was shot, and what is odd about it."""
+    """Whether a scene was shot, and a warning about it."""
 
     shot: bool
     note: str
@@ -65,54 +83,35 @@ class SceneOutcome:
 def simulate_pairs(
     out: Path,
     config: SimulateConfig,
+    series: Series,
     *,
-    scenes: int | None = None,
-    kind: str = PairKind.FOCUS,
-    seed: int = 0,
-    defects: bool = False,
-    photographs: Sequence[PhotographSource] = (),
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Shoots `scenes` pairs into `out`/scene-0001 …, and with `defects` one more for each planted fault.
+    """Shoots the scenes of `series` into `out`/scene-0001 ….
 
-    Every scene has its own stream of chance from (seed, number), so neither the number of workers nor that of
-    scenes changes a byte of it. Scenes that are complete are kept.
+    The random numbers of a scene depend only on its seed and number, so its bytes depend neither on the number of
+    workers nor on that of scenes. Complete scenes are kept.
 
     Args:
-        out: Folder of the series; made if missing.
+        out: Folder of the series; created if missing.
         config: The camera.
-        scenes: Number of good pairs; None: one of each photograph, or 12.
-        kind: `focus` or `aperture`.
-        seed: Seed of the series, 0 or more.
-        defects: Adds one scene for each `Defect`.
-        photographs: What to shoot instead of dead leaves, one a scene, from the first again after the last.
+        series: The scenes.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Shoots everything again, whatever `out` holds.
-        track: Progress display.
+        track: Shows progress.
 
     Raises:
         InputError: A value is out of range, a file cannot be used, or `out` holds another series.
     """
     started = time.monotonic()
-    wanted = (len(photographs) or DEFAULT_SCENES) if scenes is None else scenes
-    if wanted < 0 or seed < 0:
-        raise InputError(f"scenes = {wanted}, seed = {seed}: must not be negative", hint="use 0 or more")
-    if len(photographs) == 1:
-        load_picture(photographs[0], config, _depth_rng(seed, 1))
-    faults: list[Defect | None] = [*[None] * wanted, *(Defect if defects else ())]
-    tasks = [
-        SceneTask(
-            out / f"scene-{index:04d}", config, PairKind(kind), seed, index, fault, _photograph_for(photographs, index)
-        )
-        for index, fault in enumerate(faults, 1)
-    ]
-    _register_series(out, tasks[0] if tasks else None, photographs, overwrite=overwrite)
-    waiting = [task for task in tasks if overwrite or not _is_finished(task)]
+    tasks = _list_tasks(out, config, series)
+    _register_series(out, tasks[0] if tasks else None, series.photographs, overwrite=overwrite)
+    pending = [task for task in tasks if overwrite or not _is_finished(task)]
     died = unreadable = 0
-    with track("simulate", len(waiting)) as advance:
-        for outcome in run_tasks(shoot_scene, waiting, executor):
+    with track("simulate", len(pending)) as advance:
+        for outcome in run_tasks(shoot_scene, pending, executor):
             died += outcome.result is None
             unreadable += outcome.result is not None and not outcome.result.shot
             if outcome.result is not None and outcome.result.note:
@@ -122,30 +121,46 @@ def simulate_pairs(
     return Report(
         stage="simulate",
         total=len(tasks),
-        done=len(waiting) - died - unreadable,
-        skipped=len(tasks) - len(waiting),
+        done=len(pending) - died - unreadable,
+        skipped=len(tasks) - len(pending),
         rejected={reason.value: count for reason, count in rejected.items() if count},
         seconds=time.monotonic() - started,
         outputs=(str(out),),
     )
 
 
+def _list_tasks(out: Path, config: SimulateConfig, series: Series) -> list[SceneTask]:
+    photographs, seed = series.photographs, series.seed
+    count = (len(photographs) or DEFAULT_SCENES) if series.scenes is None else series.scenes
+    if count < 0 or seed < 0:
+        raise InputError(f"scenes = {count}, seed = {seed}: must not be negative", hint="use 0 or more")
+    if len(photographs) == 1:
+        load_picture(photographs[0], config, _depth_rng(seed, 1))
+    defects: list[Defect | None] = [*[None] * count, *(Defect if series.defects else ())]
+    kind = PairKind(series.kind)
+    return [
+        SceneTask(out / f"scene-{index:04d}", config, kind, seed, index, defect, _photograph_for(photographs, index))
+        for index, defect in enumerate(defects, 1)
+    ]
+
+
 def shoot_scene(task: SceneTask) -> SceneOutcome:
     """Shoots one scene and writes its three files, the truth last."""
     try:
-        picture = (
-            None if task.source is None else load_picture(task.source, task.config, _depth_rng(task.seed, task.index))
-        )
+        rng = _depth_rng(task.seed, task.index)
+        picture = None if task.source is None else load_picture(task.source, task.config, rng)
     except RawError as error:
         return SceneOutcome(shot=False, note=str(error))
     pair = render_pair(task.config, task.kind, task.seed, task.index, task.defect, picture)
     blur_at, sharp_at = _shot_times(task)
-    blur, sharp = (
-        _raw_tags(task.config, pair, pair.plan.blur, blur_at),
-        _raw_tags(task.config, pair, pair.plan.sharp, sharp_at),
-    )
-    files.write_bytes(task.folder / "blur.dng", dng.encode(pair.blur_mosaic, blur))
-    files.write_bytes(task.folder / "sharp.dng", dng.encode(pair.sharp_mosaic, sharp))
+    blur, sharp = pair.plan.blur, pair.plan.sharp
+    # Both shots are metered alike: the time grows with the square of the f-number.
+    blur_s = 1.0 / max(1, round(250 * (2.8 / blur.f_number) ** 2 * task.config.iso / 200))
+    sharp_s = blur_s * (sharp.f_number / blur.f_number) ** 2
+    blur_tags = sensor.raw_tags(task.config, blur, blur_s, blur_at)
+    sharp_tags = sensor.raw_tags(task.config, sharp, sharp_s, sharp_at)
+    files.write_bytes(task.folder / "blur.dng", dng.encode(pair.blur_mosaic, blur_tags))
+    files.write_bytes(task.folder / "sharp.dng", dng.encode(pair.sharp_mosaic, sharp_tags))
     files.write_bytes(task.folder / "truth.npz", pair.truth.npz(task.defect))
     return SceneOutcome(shot=True, note=_depth_warning(task, pair))
 
@@ -153,15 +168,19 @@ def shoot_scene(task: SceneTask) -> SceneOutcome:
 def _register_series(
     out: Path, task: SceneTask | None, photographs: Sequence[PhotographSource], *, overwrite: bool
 ) -> None:
-    """Marks `out` as holding this series, or refuses if it holds another one."""
+    """Writes the description of the series into `out`.
+
+    Raises:
+        InputError: The folder holds another series.
+    """
     if task is None:
         return
-    shown = [[files.sha256_of(path) for path in (p.image, p.depth) if path is not None] for p in photographs]
+    digests = [[files.sha256_of(path) for path in (p.image, p.depth) if path is not None] for p in photographs]
     series = {
         "version": __version__,
         "kind": task.kind.value,
         "seed": task.seed,
-        "photographs": shown,
+        "photographs": digests,
         "config": task.config.model_dump(mode="json"),
     }
     series["fingerprint"] = fingerprint(series)
@@ -183,7 +202,7 @@ def _photograph_for(photographs: Sequence[PhotographSource], index: int) -> Phot
 
 
 def _depth_rng(seed: int, index: int) -> np.random.Generator:
-    """What the depths of a photograph without a depth map are drawn from."""
+    """Random generator of the depth of a photograph without a depth map."""
     return np.random.default_rng([seed, index, 6])
 
 
@@ -195,15 +214,15 @@ def _read_fingerprint(path: Path) -> object:
 
 
 def _is_finished(task: SceneTask) -> bool:
-    """Whether the scene is complete and has the fault this run wants there."""
+    """Whether the scene is complete and has the defect of this task."""
     if not all((task.folder / name).is_file() for name in SCENE_FILES):
         return False
     try:
-        with np.load(task.folder / "truth.npz", allow_pickle=False) as held:
-            fault = str(held["defect"]) if "defect" in held.files else None
+        with np.load(task.folder / "truth.npz", allow_pickle=False) as truth:
+            defect = str(truth["defect"]) if "defect" in truth.files else None
     except (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, zlib.error):
         return False
-    return fault == task.defect
+    return defect == task.defect
 
 
 def _depth_warning(task: SceneTask, pair: RenderedPair) -> str:
@@ -220,31 +239,7 @@ def _depth_warning(task: SceneTask, pair: RenderedPair) -> str:
 
 
 def _shot_times(task: SceneTask) -> tuple[datetime, datetime]:
-    """When the two shots were taken: a minute from scene to scene, some seconds within one."""
+    """Capture times of the two shots: a minute from scene to scene, some seconds within one."""
     first, gap = np.random.default_rng([task.seed, task.index, 4]).integers((0, 2000), (1000, 5000)).tolist()
     blur_at = _FIRST_SHOT + timedelta(minutes=task.index, milliseconds=first)
     return blur_at, blur_at + timedelta(milliseconds=gap)
-
-
-def _raw_tags(config: SimulateConfig, pair: RenderedPair, shot: VirtualShot, taken_at: datetime) -> dng.RawTags:
-    # Both shots are metered alike: the time goes with the square of the f-number.
-    first_s = 1.0 / max(1, round(250 * (2.8 / pair.plan.blur.f_number) ** 2 * config.iso / 200))
-    return dng.RawTags(
-        make="SDD",
-        model="Virtual Camera",
-        lens=f"SDD {config.focal_mm:g}mm F{config.f_number_min:g}",
-        f_number=shot.f_number,
-        shutter_s=first_s * (shot.f_number / pair.plan.blur.f_number) ** 2,
-        iso=config.iso,
-        focal_mm=config.focal_mm,
-        focal_35mm=max(1, round(config.focal_mm * 36 / (config.width * config.pitch_mm))),
-        focus_m=shot.focus_m,
-        pitch_mm=config.pitch_mm,
-        taken_at=taken_at,
-        cfa=config.cfa,
-        black_level=config.black_level,
-        white_level=config.white_level,
-        neutral=sensor.NEUTRAL,
-        colour_matrix=sensor.COLOUR_MATRIX,
-        noise_profile=sensor.noise_profile(config),
-    )

@@ -19,7 +19,7 @@ _MAKERS = 6
 
 
 def draw_palettes(count: int, rng: np.random.Generator, least_contrast: float = 0.35) -> NDArray[np.float32]:
-    """(count, 2, 3) linear sRGB: pairs of related colours, log-normal in luminance, any hue."""
+    """(count, 2, 3) linear sRGB: random pairs of related colours, log-normal in luminance, of any hue."""
     luminance = np.clip(0.18 * np.exp(0.7 * rng.standard_normal((count, 1))), 0.03, 0.7)
     hue = rng.standard_normal((count, 3))
     hue -= hue.mean(axis=1, keepdims=True)
@@ -32,12 +32,12 @@ def draw_palettes(count: int, rng: np.random.Generator, least_contrast: float = 
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """A texture and the place on it.
+    """Texture and shading of a surface.
 
     Attributes:
-        number: Which texture.
-        row: Where on it the surface begins.
-        column: The same, across.
+        number: Number of the texture.
+        row: First row of the surface on it.
+        column: First column.
         shading: (across, down) change of the light from edge to edge.
     """
 
@@ -47,29 +47,31 @@ class Appearance:
     shading: tuple[float, float]
 
 
-def draw_appearance(rng: np.random.Generator, *, bold: bool = False) -> Appearance:
-    """Draws how a surface looks.
+def draw_appearance(rng: np.random.Generator, *, aperiodic: bool = False) -> Appearance:
+    """Draws the appearance of a surface at random.
 
     Args:
-        rng: Source of chance.
-        bold: Only textures without a period, so that any displacement of them can be seen.
+        rng: Random generator.
+        aperiodic: Only textures without a period, so that every displacement is visible.
     """
     number, row, column = rng.integers(0, (_TEXTURES, _TILE, _TILE)).tolist()
     across, down = rng.uniform(-0.4, 0.4, 2).tolist()
-    return Appearance(_APERIODIC[number % 3] if bold else number, row, column, (across, down))
+    return Appearance(_APERIODIC[number % 3] if aperiodic else number, row, column, (across, down))
 
 
-def paint_two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], seen: Appearance) -> NDArray[np.float32]:
+def paint_two_tones(
+    coverage: NDArray[np.float32], tones: NDArray[np.float32], appearance: Appearance
+) -> NDArray[np.float32]:
     """(h, w, 4) linear sRGB times alpha, and alpha: two colours mixed by a texture, with a slight shading across.
 
     Args:
         coverage: (h, w) alpha.
-        tones: (2, 3) colours, see `palettes`.
-        seen: Texture, place on it and shading.
+        tones: (2, 3) colours, see `draw_palettes`.
+        appearance: Texture, position on it and shading.
     """
     height, width = coverage.shape
-    mix = _crop_periodic(_texture_tiles()[seen.number], seen.row, seen.column, (height, width))
-    across, down = seen.shading
+    mix = _crop_periodic(_texture_tiles()[appearance.number], appearance.row, appearance.column, (height, width))
+    across, down = appearance.shading
     along = (np.arange(width) * (across / width) + (1 - across / 2)).astype(np.float32)
     below = (np.arange(height) * (down / height) - down / 2).astype(np.float32)
     light = (along[None, :] + below[:, None]) * coverage
@@ -81,7 +83,7 @@ def paint_two_tones(coverage: NDArray[np.float32], tones: NDArray[np.float32], s
 
 
 def _crop_periodic(tile: NDArray[np.float32], row: int, column: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """A (height, width) piece of the plane that `tile` covers by repeating."""
+    """A (height, width) crop of the periodic continuation of `tile`."""
     if row + size[0] <= _TILE and column + size[1] <= _TILE:
         return tile[row : row + size[0], column : column + size[1]]
     rows, columns = np.arange(row, row + size[0]) % _TILE, np.arange(column, column + size[1]) % _TILE
@@ -90,7 +92,7 @@ def _crop_periodic(tile: NDArray[np.float32], row: int, column: int, size: tuple
 
 @lru_cache(maxsize=1)
 def _texture_tiles() -> tuple[NDArray[np.float32], ...]:
-    """Periodic tiles with values 0 … 1, always the same ones."""
+    """Periodic tiles with values 0 … 1, the same in every process."""
     rng = np.random.default_rng(20210)
     makers = (_fractal, _grain, _stripes, _checks, _dots, _wood)
     return tuple(makers[number % _MAKERS](rng) for number in range(_TEXTURES))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from capture.virtual.compositing import composite
 from capture.virtual.config import SimulateConfig
-from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness
+from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness, slice_photograph
 from capture.virtual.render_pair import render_pair
 
 CONFIG = SimulateConfig(width=192, height=128, noise=False, vignetting=0.0)
@@ -77,3 +78,21 @@ def test_a_map_that_jumps_is_cut_where_it_jumps() -> None:
     far, close = surfaces
     assert np.ptp(far.depths) > 0.05 * (plan.near - plan.far)
     assert close.depths.min() > far.depths.max()
+
+
+def test_a_photograph_in_focus_is_itself() -> None:
+    rng = np.random.default_rng(6)
+    image = rng.random((40, 60, 3), dtype=np.float32)
+    depth = np.where(rng.random((40, 60)) < 0.5, 0.3, 0.6).astype(np.float32)
+    scene = slice_photograph(image, depth, np.array([0.0, 0.45, 1.0]), 4)
+    assert np.allclose(composite(scene), image, atol=1e-6)
+    assert np.array_equal(scene.front_depth(), depth)
+
+
+def test_a_photographs_background_is_continued_behind_a_nearer_thing() -> None:
+    image = np.zeros((40, 60, 3), np.float32)
+    image[:] = (0.1, 0.5, 0.2)
+    depth = np.full((40, 60), 0.3, np.float32)
+    image[10:30, 20:40], depth[10:30, 20:40] = 0.9, 0.6
+    back = slice_photograph(image, depth, np.array([0.0, 0.45, 1.0]), 4).surfaces[0]
+    assert np.allclose(back.rgba[15:25, 25:35, :3], (0.1, 0.5, 0.2), atol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.sources import PhotographSource, find_photographs, load_picture
-from capture.virtual.stage import simulate_pairs
+from capture.virtual.stage import Series, simulate_pairs
 from sdd_toolkit.errors import InputError
 from tests.support.paths import SHARED
 
@@ -47,7 +47,9 @@ def test_every_photograph_of_a_folder_becomes_a_scene_and_a_broken_one_stops_not
     photograph(tmp_path / "in" / "a.png")
     photograph(tmp_path / "in" / "c.png", (150, 90), seed=1)
     (tmp_path / "in" / "b.png").write_bytes(b"not a picture")
-    report = simulate_pairs(tmp_path / "out", CONFIG, photographs=find_photographs(tmp_path / "in"), kind="aperture")
+    report = simulate_pairs(
+        tmp_path / "out", CONFIG, Series(photographs=find_photographs(tmp_path / "in"), kind="aperture")
+    )
     assert (report.total, report.done, report.rejected) == (3, 2, {"unreadable": 1})
     assert [path.name for path in sorted((tmp_path / "out").glob("scene-*"))] == ["scene-0001", "scene-0003"]
 
@@ -80,4 +82,4 @@ def test_one_depth_map_does_not_fit_a_folder(tmp_path: Path) -> None:
 def test_real_photographs_are_shot(tmp_path: Path) -> None:
     photographs = find_photographs(NATURAL)[:2]
     config = SimulateConfig(width=256, height=170, depth="ramp")
-    assert simulate_pairs(tmp_path / "out", config, photographs=photographs, kind="aperture").done == 2
+    assert simulate_pairs(tmp_path / "out", config, Series(photographs=photographs, kind="aperture")).done == 2

@@ -9,7 +9,7 @@ import pytest
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.sources import PhotographSource
-from capture.virtual.stage import simulate_pairs
+from capture.virtual.stage import Series, simulate_pairs
 from sdd_toolkit.errors import InputError, RawError
 
 CONFIG = SimulateConfig(width=128, height=96, max_coc_px=4.0)
@@ -24,48 +24,48 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_two_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
-    simulate_pairs(tmp_path / "one", CONFIG, scenes=2, seed=5)
-    simulate_pairs(tmp_path / "two", CONFIG, scenes=2, seed=5, executor="local:2")
+    simulate_pairs(tmp_path / "one", CONFIG, Series(scenes=2, seed=5))
+    simulate_pairs(tmp_path / "two", CONFIG, Series(scenes=2, seed=5), executor="local:2")
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
     assert len(hashes(tmp_path / "one")) == 7
 
 
 def test_a_second_run_only_shoots_what_is_missing(tmp_path: Path) -> None:
-    simulate_pairs(tmp_path, CONFIG, scenes=2)
+    simulate_pairs(tmp_path, CONFIG, Series(scenes=2))
     before = hashes(tmp_path)
     (tmp_path / "scene-0002" / "truth.npz").unlink()
-    report = simulate_pairs(tmp_path, CONFIG, scenes=2)
+    report = simulate_pairs(tmp_path, CONFIG, Series(scenes=2))
     assert (report.done, report.skipped, report.total) == (1, 1, 2)
     assert hashes(tmp_path) == before
 
 
 def test_a_truth_cut_short_is_shot_again(tmp_path: Path) -> None:
-    simulate_pairs(tmp_path, CONFIG, scenes=1)
+    simulate_pairs(tmp_path, CONFIG, Series(scenes=1))
     before = hashes(tmp_path)
     path = tmp_path / "scene-0001" / "truth.npz"
     path.write_bytes(path.read_bytes()[:1000])
-    assert simulate_pairs(tmp_path, CONFIG, scenes=1).done == 1
+    assert simulate_pairs(tmp_path, CONFIG, Series(scenes=1)).done == 1
     assert hashes(tmp_path) == before
 
 
 def test_more_scenes_leave_the_first_ones_as_they_are(tmp_path: Path) -> None:
-    simulate_pairs(tmp_path / "few", CONFIG, scenes=1)
-    simulate_pairs(tmp_path / "many", CONFIG, scenes=2)
+    simulate_pairs(tmp_path / "few", CONFIG, Series(scenes=1))
+    simulate_pairs(tmp_path / "many", CONFIG, Series(scenes=2))
     few, many = hashes(tmp_path / "few"), hashes(tmp_path / "many")
     assert few.items() <= many.items()
 
 
 def test_a_folder_of_another_series_is_refused_and_kept(tmp_path: Path) -> None:
-    simulate_pairs(tmp_path, CONFIG, scenes=1, seed=1)
+    simulate_pairs(tmp_path, CONFIG, Series(scenes=1, seed=1))
     before = hashes(tmp_path)
     with pytest.raises(InputError, match="another series"):
-        simulate_pairs(tmp_path, CONFIG, scenes=1, seed=2)
+        simulate_pairs(tmp_path, CONFIG, Series(scenes=1, seed=2))
     assert hashes(tmp_path) == before
-    assert simulate_pairs(tmp_path, CONFIG, scenes=1, seed=2, overwrite=True).done == 1
+    assert simulate_pairs(tmp_path, CONFIG, Series(scenes=1, seed=2), overwrite=True).done == 1
 
 
 def test_defects_follow_the_good_scenes_and_say_what_they_are(tmp_path: Path) -> None:
-    simulate_pairs(tmp_path, CONFIG, scenes=1, defects=True)
+    simulate_pairs(tmp_path, CONFIG, Series(scenes=1, defects=True))
     named = [str(np.load(tmp_path / f"scene-{n:04d}" / "truth.npz")["defect"]) for n in range(2, 9)]
     assert named == [
         "black_frame",
@@ -88,7 +88,7 @@ def picture(tmp_path: Path, depth: np.ndarray) -> PhotographSource:
 
 def test_a_photograph_with_metres_is_shot(tmp_path: Path) -> None:
     source = picture(tmp_path, np.full((96, 128), 1.5))
-    assert simulate_pairs(tmp_path / "out", CONFIG, scenes=1, photographs=[source], kind="aperture").done == 1
+    assert simulate_pairs(tmp_path / "out", CONFIG, Series(scenes=1, photographs=[source], kind="aperture")).done == 1
 
 
 def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
@@ -100,9 +100,7 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
     simulate_pairs(
         tmp_path / "out",
         config,
-        scenes=1,
-        photographs=[PhotographSource(image, tmp_path / "depth.png")],
-        kind="aperture",
+        Series(scenes=1, photographs=[PhotographSource(image, tmp_path / "depth.png")], kind="aperture"),
     )
     radii = np.load(tmp_path / "out" / "scene-0001" / "truth.npz")["coc_px"]
     assert len(np.unique(radii)) == 2
@@ -119,7 +117,7 @@ def test_a_png_depth_map_is_linear_in_inverse_depth(tmp_path: Path) -> None:
 )
 def test_an_impossible_depth_map_is_refused(tmp_path: Path, depth: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        simulate_pairs(tmp_path / "out", CONFIG, scenes=1, photographs=[picture(tmp_path, depth)])
+        simulate_pairs(tmp_path / "out", CONFIG, Series(scenes=1, photographs=[picture(tmp_path, depth)]))
     assert not (tmp_path / "out").exists()
 
 
@@ -128,10 +126,10 @@ def test_a_pickled_depth_map_is_not_opened(tmp_path: Path) -> None:
     assert source.depth is not None
     np.save(source.depth, np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(RawError, match="depth map"):
-        simulate_pairs(tmp_path / "out", CONFIG, scenes=1, photographs=[source])
+        simulate_pairs(tmp_path / "out", CONFIG, Series(scenes=1, photographs=[source]))
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="cannot write"):
-        simulate_pairs(tmp_path / "out", CONFIG, scenes=1)
+        simulate_pairs(tmp_path / "out", CONFIG, Series(scenes=1))

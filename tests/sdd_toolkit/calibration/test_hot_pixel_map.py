@@ -12,6 +12,7 @@ from alignment.registration.stage import align_pairs as align
 from capture.config import IngestConfig
 from capture.ingest.stage import ingest_photographs as ingest
 from capture.virtual.config import SimulateConfig
+from capture.virtual.stage import Series
 from capture.virtual.stage import simulate_pairs as shoot
 from sdd_toolkit.calibration.hot_pixel_map import (
     OUTPUT,
@@ -59,7 +60,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five scenes of a sensor with 60 defects, ingested and its defects found; and the same without, beside it."""
     folder = tmp_path_factory.mktemp("session")
     for name in ("clean", "spoilt"):
-        shoot(folder / name / "raw", CAMERA, scenes=5, seed=5)
+        shoot(folder / name / "raw", CAMERA, Series(scenes=5, seed=5))
         if name == "spoilt":
             for path in (folder / name / "raw").rglob("*.dng"):
                 spoil(path, spots())
