@@ -115,7 +115,7 @@ def _apply_transform(
 
     stored, flow_file = transforms.load_transform(transform, pair_id)
     if warp == WITH_FLOW and flow_file is None:
-        raise InputError(f"{transform} comes with no residual flow", hint="leave out --warp")
+        raise InputError(f"{transform} has no residual flow", hint="leave out --warp")
     if warp != WITH_FLOW:
         flow_file = None
     report, _ = apply.apply_to_files(
@@ -128,7 +128,7 @@ def _select_options(names: tuple[str, ...], mode: str, options: dict[str, Any]) 
     """The options that belong to a mode; others that were given are refused."""
     for name, value in options.items():
         if name not in names and value not in (None, False):
-            raise click.UsageError(f"--{name.replace('_', '-')} does not go with {mode}.")
+            raise click.UsageError(f"--{name.replace('_', '-')} cannot be combined with {mode}.")
     return {name: options[name] for name in names}
 
 
@@ -154,7 +154,7 @@ def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOpt
         run.echo(stage.fuse_frames(files, out, align, reference=reference, overwrite=run.overwrite))
         return
     if reference is not None or is_candidate(files[0]):
-        raise click.UsageError("give one manifest, or several frames; --reference goes with frames.")
+        raise click.UsageError("give one manifest, or several frames; --reference is for frames only.")
     lock_folders(out)
     config, develop = run.section(stage.FuseConfig, "fuse"), run.section(DevelopConfig, "develop")
     run.echo(stage.fuse_stacks(files[0], out, config, align, develop=develop, **run.stage))

@@ -112,32 +112,54 @@ def choose_radii(
     """
     hypotheses = [(moving[k], fixed[0]) for k in range(len(moving) - 1, 0, -1)]
     hypotheses += [(moving[0], image) for image in fixed]
+    count, equal = len(hypotheses), len(moving) - 1
     share = mean_over_cells(weight) + np.float32(1e-9)
-    inside = mean_over_cells((weight > 0).astype(np.float32)) + np.float32(1e-3)
-    cost = np.empty((len(hypotheses), *share.shape), dtype=np.float32)
-    for number, (a, b) in enumerate(hypotheses):
-        difference = a - b
-        weighted = difference * weight
-        mean = mean_over_cells(weighted)
-        # The mean difference of a cell is shading, not blur.
-        cost[number] = mean_over_cells(weighted * difference) - mean * mean / share
-    near = np.stack([_smooth_cells(layer, _NEAR_CELLS) for layer in cost]) / _smooth_cells(inside, _NEAR_CELLS)
-    wide = np.stack([_smooth_cells(layer, _WIDE_CELLS) for layer in cost]) / _smooth_cells(inside, _WIDE_CELLS)
-    mixed = (near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE)
-    level = np.zeros((len(hypotheses), 1, 1), dtype=np.float32) if noise is None else noise.astype(np.float32)
-    level = level.reshape(len(hypotheses), *(level.shape[1:] if level.ndim == 3 else (1, 1)))
-    excess = np.maximum(mixed - level, 0)
-    floor = np.float32(1e-3 * float(np.median(mixed.max(axis=0))) + 1e-12)
-    floor = floor + np.float32(_NOISE_FLOOR) * level.max(axis=0)
-    evidence = np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)
+    energy = _difference_energy(hypotheses, weight, share)
+    level = np.zeros((count, 1, 1), dtype=np.float32) if noise is None else noise.astype(np.float32)
+    level = level.reshape(count, *(level.shape[1:] if level.ndim == 3 else (1, 1)))
+    evidence = _log_likelihood(energy, level)
     # Of two radii that explain a flat cell equally well the smaller one is chosen.
-    steps = np.abs(np.arange(len(hypotheses)) - (len(moving) - 1)).astype(np.float32)
+    steps = np.abs(np.arange(count) - equal).astype(np.float32)
     evidence -= np.float32(_LOG_PRIOR_PER_STEP) * steps[:, None, None]
     evidence -= evidence.max(axis=0)
     score = evidence + _log_prior(evidence, (share > 0.5 * float(np.median(share))))[:, None, None]
-    return RadiusMap(
-        index=_subpixel_argmin(np.asarray(-score, dtype=np.float32)) - np.float32(len(moving) - 1), radii=radii
+    index = _subpixel_argmin(np.asarray(-score, dtype=np.float32)) - np.float32(equal)
+    return RadiusMap(index=index, radii=radii)
+
+
+def _difference_energy(
+    hypotheses: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    weight: NDArray[np.float32],
+    share: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(hypotheses, rows, columns) mean squared difference around each cell.
+
+    Args:
+        hypotheses: The (H, W) images that each hypothesis compares.
+        weight: (H, W) weight of a pixel.
+        share: (rows, columns) mean weight of a cell.
+    """
+    inside = mean_over_cells((weight > 0).astype(np.float32)) + np.float32(1e-3)
+    energy = np.empty((len(hypotheses), *share.shape), dtype=np.float32)
+    for number, (moving, fixed) in enumerate(hypotheses):
+        difference = moving - fixed
+        weighted = difference * weight
+        mean = mean_over_cells(weighted)
+        # The mean difference of a cell is shading, not blur.
+        energy[number] = mean_over_cells(weighted * difference) - mean * mean / share
+    near, wide = (
+        np.stack([_smooth_cells(layer, sigma) for layer in energy]) / _smooth_cells(inside, sigma)
+        for sigma in (_NEAR_CELLS, _WIDE_CELLS)
     )
+    return np.asarray((near + np.float32(_WIDE_SHARE) * wide) / np.float32(1 + _WIDE_SHARE), dtype=np.float32)
+
+
+def _log_likelihood(energy: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(hypotheses, rows, columns) log likelihood up to a constant, given the energy of noise in each difference."""
+    excess = np.maximum(energy - noise, 0)
+    floor = np.float32(1e-3 * float(np.median(energy.max(axis=0))) + 1e-12)
+    floor = floor + np.float32(_NOISE_FLOOR) * noise.max(axis=0)
+    return np.asarray(np.float32(-_INDEPENDENT / 2) * np.log(excess + floor), dtype=np.float32)
 
 
 def mean_over_cells(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -184,7 +184,7 @@ def _map_origins(
     if len(used) < 2:
         reasons = "; ".join(f"{frame.path}: {frame.reason} {frame.detail}" for frame in stack if frame.reason)
         raise UnfusableError(
-            f"no frame can be joined to {sources[reference].name} ({reasons})", hint="see docs/fusion.md"
+            f"no frame can be registered to {sources[reference].name} ({reasons})", hint="see docs/fusion.md"
         )
     winner = blending.choose_sharpest([maps[number] for number in used], noise)
     return stack, np.array(used, dtype=np.uint8)[winner]

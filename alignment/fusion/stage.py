@@ -214,14 +214,14 @@ def fuse_frames(
     started = time.monotonic()
     stem = out / "fused"
     if not overwrite and _record_file(stem).exists():
-        raise InputError(f"{_record_file(stem)} is there already", hint="choose another --out, or --overwrite")
+        raise InputError(f"{_record_file(stem)} exists already", hint="choose another --out, or --overwrite")
     resolved = [path.resolve() for path in files]
     if reference is None:
         index = stack_files.choose_reference(files)
     elif reference.resolve() in resolved:
         index = resolved.index(reference.resolve())
     else:
-        raise InputError(f"{reference} is none of the frames", hint="name it among them too")
+        raise InputError(f"{reference} is not among the frames", hint="list it among them too")
     fusion = stack_files.fuse_files([SourceFrame(path, path.name) for path in files], index, stem, align)
     lost = Counter(frame.reason.value for frame in fusion.frames if frame.reason is not None)
     written = (out / fusion.picture, out / fusion.origin, _record_file(stem))

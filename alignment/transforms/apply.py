@@ -190,7 +190,7 @@ def _scale_to_file(path: Path, size: tuple[int, int], mapping: Mapping) -> Mappi
         height, width = mapping.transform.size
         raise InputError(
             f"{path} has {size[1]}x{size[0]} px, the transform is for {width}x{height} px",
-            hint="give a file of that size, or a whole number of times larger or smaller; was it turned upright?",
+            hint="give a file of that size, or a whole number of times larger or smaller, upright",
         )
     return replace(mapping, scale=float(scale))
 
@@ -209,4 +209,4 @@ def check_target(target: Path, keep: Collection[Path], overwrite: bool) -> None:
     if target.resolve() in keep:
         raise InputError(f"{target} would replace an input or the result of another file", hint="use another --out")
     if target.exists() and not overwrite:
-        raise InputError(f"{target} is there already", hint="pass --overwrite, or use another --out")
+        raise InputError(f"{target} exists already", hint="pass --overwrite, or use another --out")

@@ -128,20 +128,20 @@ def source_points(mapping: Mapping, rows: slice) -> tuple[Plane, Plane, NDArray[
     ys, xs = np.mgrid[rows, 0 : mapping.size[1]].astype(np.float64)
     x, y = (xs - offset) / mapping.scale, (ys - offset) / mapping.scale
     transform = mapping.transform
-    found: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
+    exists: NDArray[np.bool_] = np.ones((1, 1), dtype=np.bool_)
     if mapping.inverse:
         x, y, ahead = geometry.project_grid(transform.matrix, *_undo_radial(x, y, transform))
-        found = ahead & _is_visible(mapping, x, y)
+        exists = ahead & _is_visible(mapping, x, y)
         if mapping.flow is not None:
             x, y = _follow_flow(mapping.flow, x, y)
     else:
         if mapping.flow is not None:
-            x, y, found = _undo_flow(mapping.flow, x, y)
-        found = found & _is_visible(mapping, x, y)
+            x, y, exists = _undo_flow(mapping.flow, x, y)
+        exists = exists & _is_visible(mapping, x, y)
         x, y, ahead = geometry.project_grid(np.asarray(np.linalg.inv(transform.matrix)), x, y)
-        found = found & ahead
+        exists = exists & ahead
         x, y = geometry.apply_radial(x, y, transform.radial, transform.size)
-    return mapping.scale * x + offset, mapping.scale * y + offset, found
+    return mapping.scale * x + offset, mapping.scale * y + offset, exists
 
 
 def _undo_radial(x: Plane, y: Plane, transform: Transform) -> tuple[Plane, Plane]:

@@ -130,7 +130,7 @@ def read_transform(path: Path) -> Transform:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the transform {path}", hint=hint) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InputError(f"{path} is no transform", hint=hint)
+        raise InputError(f"{path} is not a transform", hint=hint)
     if (version := content.pop("version", None)) != VERSION:
         raise InputError(
             f"{path} has transform version {version!r}, this toolkit reads {VERSION}",
@@ -180,7 +180,7 @@ def load_transform(source: Path, pair_id: str | None = None) -> tuple[Transform,
         return transform, None if transform.flow is None else source.parent / transform.flow
     records = {record.id: record for record in manifest.read_manifest(source).records}
     if pair_id is None and len(records) != 1:
-        raise InputError(f"{source} holds {len(records)} pairs", hint="say which one: --pair-id ID")
+        raise InputError(f"{source} holds {len(records)} pairs", hint="choose one: --pair-id ID")
     record = records.get(pair_id) if pair_id is not None else next(iter(records.values()))
     if record is None:
         known = ", ".join(sorted(records)[:5])
@@ -250,7 +250,7 @@ def _copy_flow(source: Path, target: Path) -> None:
     try:
         content = source.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the flow {source}", hint="run `sdd align` again: it makes lost flows") from error
+        raise InputError(f"cannot read the flow {source}", hint="run `sdd align` again to restore it") from error
     write_bytes(target, content)
 
 

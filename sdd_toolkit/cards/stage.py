@@ -268,7 +268,7 @@ def _split_facts(index: Index, split: str) -> SplitFacts:
 
 def _misalignment(frame: pd.DataFrame) -> tuple[tuple[str, Quantiles], ...]:
     rows = ((label, quantiles(frame[name].abs())) for name, label in _MISALIGNMENT.items())
-    return tuple((label, found) for label, found in rows if found is not None)
+    return tuple((label, spread) for label, spread in rows if spread is not None)
 
 
 def _threshold_rows(config: FilterConfig) -> tuple[tuple[str, str, str], ...]:

@@ -1,4 +1,4 @@
-"""`sdd align` as a user types it: three uses, and no traceback whatever is typed."""
+"""`sdd align` as a user types it: three uses, and no traceback whatever is invoke."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHIFTED = transforms.Transform(
 )
 
 
-def typed(*words: object) -> Result:
+def invoke(*words: object) -> Result:
     return CliRunner().invoke(align, [str(word) for word in words], catch_exceptions=False)
 
 
@@ -46,25 +46,25 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_manifest_is_aligned_exported_and_applied(shots: Path, tmp_path: Path) -> None:
     how = ("--config", shots / "sdd.toml", "--executor", "serial", "--json")
-    done = typed(shots / "ingested.jsonl", "--out", tmp_path, "--export", tmp_path / "transforms", *how)
+    done = invoke(shots / "ingested.jsonl", "--out", tmp_path, "--export", tmp_path / "transforms", *how)
     report = json.loads(done.stdout)
     assert (report["stage"], report["done"]) == ("align", 1)
     assert report["outputs"] == [str(tmp_path / "aligned.jsonl"), str(tmp_path / "transforms")]
     for name, source in (("a", tmp_path / "aligned.jsonl"), ("b", tmp_path / "transforms" / "one.json")):
         warp = ("--warp", "homography+flow")
-        assert typed("--apply", source, shots / "soft.png", "--out", tmp_path / name, *warp).exit_code == 0
+        assert invoke("--apply", source, shots / "soft.png", "--out", tmp_path / name, *warp).exit_code == 0
     first, second = ((tmp_path / name / "soft_aligned.tif").read_bytes() for name in "ab")
     assert first == second
 
 
 def test_two_photographs_need_no_manifest(shots: Path, tmp_path: Path) -> None:
-    done = typed(shots / "soft.png", shots / "crisp.png", "--out", tmp_path, "--config", shots / "sdd.toml")
+    done = invoke(shots / "soft.png", shots / "crisp.png", "--out", tmp_path, "--config", shots / "sdd.toml")
     assert done.exit_code == 0
     assert done.stdout.startswith("shift ")
     assert "estimated error 0.0" in done.stdout
     assert f"-> {tmp_path / 'soft.json'}" in done.stdout
     words = ("--apply", tmp_path / "soft.json", shots / "soft.png", "--out", tmp_path / "again")
-    assert typed(*words).exit_code == 0
+    assert invoke(*words).exit_code == 0
     again = tmp_path / "again" / "soft_aligned.tif"
     assert np.array_equal(read_image(again), read_image(tmp_path / "soft_aligned.tif"))
 
@@ -75,7 +75,7 @@ def test_the_python_of_the_page_brings_the_blurred_frame_onto_the_sharp_one(
     page = (ROOT / "docs/transforms.md").read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(code) == 2
-    typed(shots / "soft.png", shots / "crisp.png", "--out", tmp_path / "aligned", "--config", shots / "sdd.toml")
+    invoke(shots / "soft.png", shots / "crisp.png", "--out", tmp_path / "aligned", "--config", shots / "sdd.toml")
     (tmp_path / "soft.png").write_bytes((shots / "soft.png").read_bytes())
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -97,16 +97,16 @@ def stored(tmp_path: Path) -> Path:
 
 def test_a_stored_transform_is_applied_and_taken_back(stored: Path) -> None:
     folder = stored.parent
-    assert typed("--apply", stored, folder / "a.png", "--out", folder / "there").exit_code == 0
+    assert invoke("--apply", stored, folder / "a.png", "--out", folder / "there").exit_code == 0
     words = ("--apply", stored, folder / "there" / "a_aligned.png", "--inverse", "--out", folder / "back")
-    assert typed(*words).exit_code == 0
+    assert invoke(*words).exit_code == 0
     back = read_image(folder / "back" / "a_aligned_aligned.png")
     assert np.array_equal(back[4:, :234], planted_pairs.texture(1)[4:, :234])
 
 
 def test_a_bad_file_among_good_ones_is_told_and_ends_with_two(stored: Path) -> None:
     folder = stored.parent
-    done = typed("--apply", stored, folder / "missing.png", folder / "a.png", "--out", folder / "out")
+    done = invoke("--apply", stored, folder / "missing.png", folder / "a.png", "--out", folder / "out")
     assert done.exit_code == 2
     assert "apply: 1 done, 0 unchanged, 1 rejected of 2" in done.stdout
     assert (folder / "out" / "a_aligned.png").is_file()
@@ -117,10 +117,10 @@ def test_a_bad_file_among_good_ones_is_told_and_ends_with_two(stored: Path) -> N
     [
         (("t.json", "a.png", "depth.tif"), "one manifest or two frames"),
         (("a.png",), "give its sharp partner too"),
-        (("t.json", "--nearest"), "--nearest does not go with a manifest"),
-        (("a.png", "a.png", "--pair-id", "x"), "--pair-id does not go with two frames"),
-        (("a.png", "a.png", "--export", "x"), "--export does not go with two frames"),
-        (("a.png", "--apply", "t.json", "--mask", "a.png"), "--mask does not go with --apply"),
+        (("t.json", "--nearest"), "--nearest cannot be combined with a manifest"),
+        (("a.png", "a.png", "--pair-id", "x"), "--pair-id cannot be combined with two frames"),
+        (("a.png", "a.png", "--export", "x"), "--export cannot be combined with two frames"),
+        (("a.png", "--apply", "t.json", "--mask", "a.png"), "--mask cannot be combined with --apply"),
         (("a.png", "--apply", "t.json", "--warp", "flow"), "'flow' is not one of"),
     ],
 )
@@ -128,7 +128,7 @@ def test_options_that_do_not_go_together_are_a_usage_error(
     stored: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], what: str
 ) -> None:
     monkeypatch.chdir(stored.parent)
-    done = typed(*words, "--out", "out")
+    done = invoke(*words, "--out", "out")
     assert done.exit_code == 2
     assert what in done.stderr
 
@@ -142,7 +142,7 @@ def test_options_that_do_not_go_together_are_a_usage_error(
 )
 def test_a_transform_without_what_is_asked_of_it_is_refused(stored: Path, words: tuple[str, ...], what: str) -> None:
     with pytest.raises(InputError, match=what):
-        typed("--apply", stored, stored.parent / "a.png", "--out", stored.parent / "out", *words)
+        invoke("--apply", stored, stored.parent / "a.png", "--out", stored.parent / "out", *words)
 
 
 def test_an_unusable_transform_is_two_lines_and_no_traceback(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_affine_form_may_be_left_out(stored: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "what"),
     [
-        ({"format": "something"}, "no transform"),
+        ({"format": "something"}, "is not a transform"),
         ({"version": 2}, "version 2"),
         ({"homography": "gone"}, "homography"),
         ({"gains": 1.0}, "gains"),
