@@ -113,7 +113,7 @@ def test_every_basis_that_tells_a_radius_teaches(
 
 
 def test_the_published_kernels_whose_corners_are_square_tell_no_radius() -> None:
-    with pytest.raises(ValueError, match="learns radii"):
+    with pytest.raises(ValueError, match="needs a basis with radii"):
         TrainConfig(method="triplet", reblur_basis="official")
 
 
