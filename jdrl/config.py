@@ -77,7 +77,7 @@ class TrainConfig(Section):
     )
     flow: Literal["cached", "pyramid", "dis", "pwcnet", "raft"] = Field(
         "cached",
-        description="Flow of the joint phase: cached (the stored one plus a residual), or an estimator of the whole flow.",
+        description="Flow of the joint phase: cached (the stored one plus a residual), or an estimator of all flow.",
     )
     flow_weights: Path | None = Field(None, description="File of published weights of pwcnet or raft.")
     mask: Literal["consistency", "official", "none"] = Field(
@@ -167,8 +167,8 @@ class Tiling(Section):
     tile: int | None = Field(
         None,
         ge=0,
-        description="Side of the tiles, pixels; by default the largest that keeps a process below 4 GB, or on a GPU within "
-        "half of the free memory; 0: no tiles.",
+        description="Side of the tiles, pixels; by default the largest that keeps a process below 4 GB, on a GPU within half "
+        "of the free memory; 0: no tiles.",
     )
     overlap: int | None = Field(
         None,

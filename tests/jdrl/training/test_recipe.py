@@ -66,7 +66,7 @@ def test_steps_said_later_replace_epochs_said_before_and_the_other_way_round(tmp
 def test_steps_and_epochs_in_one_place_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "sdd.toml"
     path.write_text("[train]\nsteps = 10\nepochs = 1\n")
-    with pytest.raises(ConfigError, match=r"\[train\]: steps and epochs are two ways.* leave one out"):
+    with pytest.raises(ConfigError, match=r"\[train\]: steps and epochs exclude each other: leave one out"):
         load_train_config(None, path)
 
 
