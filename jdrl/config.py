@@ -167,8 +167,8 @@ class Tiling(Section):
     tile: int | None = Field(
         None,
         ge=0,
-        description="Side of the tiles, pixels; by default the largest that keeps a process below 4 GB, on a GPU within half "
-        "of the free memory; 0: no tiles.",
+        description="Side of the tiles, pixels; by default the largest that keeps a process below 4 GB, on a GPU "
+        "within half of the free memory; 0: no tiles.",
     )
     overlap: int | None = Field(
         None,

@@ -19,6 +19,21 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITH_AN_EXAMPLE: tuple[str, ...] = (
     "sdd_toolkit.shards.dataframes.pairs_table",
     "sdd_toolkit.shards.dataframes.iterate",
+    "jdrl.checkpoints.deblurrer.of_checkpoint",
+    "jdrl.data.datasets.PatchDataset",
+    "jdrl.data.datasets.PatchStream",
+    "jdrl.flow.estimators.flow_estimator",
+    "jdrl.flow.warping.warp",
+    "jdrl.inference.deblur.deblur",
+    "jdrl.inference.deblur.deblur_files",
+    "jdrl.losses.joint.charbonnier",
+    "jdrl.losses.joint.joint_loss",
+    "jdrl.losses.joint.reblur_loss",
+    "jdrl.losses.joint.warm_up_loss",
+    "jdrl.metrics.fidelity.psnr",
+    "jdrl.metrics.fidelity.ssim",
+    "jdrl.reblurring.kernel_basis.planes",
+    "jdrl.reblurring.reblur.reblur",
 )
 # Folders that the examples open: a packed set of one pair, scene/01 of 24x32 px, and its export as patches.
 DATA_SETS = {"shards": "fast-srgb8", "patches": "patches-fast-srgb8"}

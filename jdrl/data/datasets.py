@@ -79,7 +79,10 @@ class PatchDataset(Dataset[PatchSample]):
         InputError: There is no index, no such split, or no patch.
         IntegrityError: A shard is damaged; the message names it.
 
-    An example is in `PatchStream`.
+    Example:
+        >>> dataset = PatchDataset("shards", "train", masks=True)
+        >>> len(dataset), dataset[0]["blur"].shape, dataset[0]["flow"].dtype
+        (2, torch.Size([3, 16, 16]), torch.float32)
     """
 
     def __init__(
@@ -138,26 +141,11 @@ class PatchStream:
         ValueError: Only one of `rank` and `world_size` is given.
 
     Example:
-        A data set of one pair of 64x64 px, imported and packed, then read in patches of 32 px:
-
-        >>> from pathlib import Path
-        >>> from tempfile import mkdtemp
-        >>> from sdd_toolkit.frames.writing import write_image
-        >>> from sdd_toolkit.layouts import import_stage
-        >>> from sdd_toolkit.packing.config import PackConfig
-        >>> folder = Path(mkdtemp())
-        >>> for role in ("blur", "gt"):
-        ...     write_image(folder / "SDD/train_patches" / role / "0001.png", np.zeros((64, 64, 3), np.uint8))
-        >>> _ = import_stage.import_dataset(folder / "SDD", folder / "shards", PackConfig(patch_size=32))
-
-        >>> dataset = PatchDataset(folder / "shards", "train")
-        >>> len(dataset), dataset[0]["blur"].shape, dataset[0]["blur"].dtype
-        (16, torch.Size([3, 32, 32]), torch.uint8)
-        >>> stream = PatchStream(dataset, batch=8, seed=1)
+        >>> stream = PatchStream(PatchDataset("shards"), batch=1, seed=1)
         >>> for batch in stream:
         ...     state = stream.state_dict()
         >>> batch["sharp"].shape, state["batch_number"], stream.epoch
-        (torch.Size([8, 3, 32, 32]), 2, 1)
+        (torch.Size([1, 3, 16, 16]), 2, 1)
     """
 
     def __init__(

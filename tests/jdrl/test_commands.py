@@ -1,4 +1,4 @@
-"""The commands as typed."""
+"""The commands of JDRL on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody presses Ctrl-C while a run trains."""
+"""Ctrl-C at a given step of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdd_toolkit.execution.progress import Advance, Track
 
 
 def interrupting(after: int, number: int = signal.SIGINT) -> Track:
-    """A progress display during whose step `after` somebody presses Ctrl-C."""
+    """A progress display that raises a signal, by default Ctrl-C, at step `after`."""
 
     @contextmanager
     def track(label: str, total: int) -> Iterator[Advance]:

@@ -1,4 +1,4 @@
-"""What each of two processes does for test_processes.py, started with the environment that `torchrun` gives it."""
+"""The program of the two processes of test_processes.py, started with the environment of `torchrun`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WILD = {"learning_rate": 1e30, "final_learning_rate": 1e30, "gradient_norm": 0}
 
 
 class TwoStages(nn.Module):
-    """Two outputs, so that reblurring is asked twice a step, and a weight that nothing uses."""
+    """A network with two outputs, so that reblurring runs twice a step, and an unused weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class TwoStages(nn.Module):
         return [early + 0.1 * self.second(early), early]
 
 
-def press_ctrl_c_once_there_is(path: Path) -> None:
+def press_ctrl_c_when_exists(path: Path) -> None:
     while not path.is_file():
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
@@ -48,7 +48,7 @@ def main(shards: Path, out: Path, config: TrainConfig) -> None:
         sys.stdout.write(error.what + "\n")
     if os.environ["RANK"] == "1":
         table = out / "stopped" / "train.csv"
-        threading.Thread(target=press_ctrl_c_once_there_is, args=[table], daemon=True).start()
+        threading.Thread(target=press_ctrl_c_when_exists, args=[table], daemon=True).start()
     try:
         train(shards, out / "stopped", config.model_copy(update={"steps": 100_000}))
     except KeyboardInterrupt:

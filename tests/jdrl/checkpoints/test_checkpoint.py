@@ -1,4 +1,4 @@
-"""Checkpoints: whole, versioned, never pickled, refused when they do not fit."""
+"""Checkpoints: atomic, versioned, never pickled, refused if they do not fit."""
 
 from __future__ import annotations
 

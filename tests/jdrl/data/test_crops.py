@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from jdrl.flow.warping import warp
 from sdd_toolkit.errors import IntegrityError
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import Patch
+from tests.support.planted_shards import MakeShards
 
 
 def test_a_sample_depends_on_nothing_but_the_seed_and_its_number(shards: Path, tiny: TrainConfig) -> None:
@@ -59,7 +59,7 @@ def test_crop_offsets_are_uniform_over_the_patch(shards: Path, tiny: TrainConfig
 
 
 def test_crops_of_256_px_start_anywhere_in_patches_of_512_px(
-    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+    make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, size=(512, 512), patch=512)
     patch = Patch("scene-00", 0, 0, 1.0, 1.0)
@@ -104,7 +104,7 @@ def test_the_sharp_crop_lands_on_the_blurred_one_without_made_up_borders(shards:
 
 
 def test_the_wide_sharp_frame_reaches_as_far_as_the_stored_flow_and_four_pixels_more(
-    make_shards: Callable[..., Path], tmp_path: Path
+    make_shards: MakeShards, tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(13, 0))
     with ShardReader(folder, split="train") as reader:
@@ -126,7 +126,7 @@ def test_a_margin_beyond_the_photograph_is_known_to_hold_nothing(shards: Path) -
     assert crop.wide_valid[..., 44:].max() == 0
 
 
-def test_a_displacement_beyond_the_usual_margin_is_followed(make_shards: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_displacement_beyond_the_usual_margin_is_followed(make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(13, 0))
     with ShardReader(folder, split="train") as reader:
         crop = read_crop(reader, "scene-00", 10, 40, 32)
@@ -150,9 +150,7 @@ def test_eight_turns_are_eight_different_pictures_and_keep_every_pixel() -> None
     assert all(torch.equal(picture.sum((2, 3)), image.sum((2, 3))) for picture in pictures)
 
 
-def test_all_images_of_a_sample_are_turned_alike(
-    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
-) -> None:
+def test_all_images_of_a_sample_are_turned_alike(make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, radius_px=0.0)
     crops = CropDataset(folder, ShardReader(folder, split="train").patches, tiny, length=8)
     for number in range(8):
@@ -169,7 +167,7 @@ def test_a_turned_flow_moves_a_turned_image_as_the_flow_moves_the_image(turn: in
     assert torch.equal(moved, rotate_quarter(warp(image, flow), turn))
 
 
-def test_a_turned_batch_still_fits_together(make_shards: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_turned_batch_still_fits_together(make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1}, flow=(3, -2))
     with ShardReader(folder, split="train") as reader:
         crop = read_crop(reader, "scene-00", 32, 40, 32)
@@ -219,7 +217,7 @@ def test_sixteen_bits_and_eight_bits_both_span_zero_to_one() -> None:
 
 
 def test_a_damaged_shard_is_named_by_the_sample_that_needs_it(
-    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+    make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path, scenes={"train": 1})
     crops = CropDataset(folder, ShardReader(folder, split="train").patches, tiny, length=2)

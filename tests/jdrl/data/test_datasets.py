@@ -14,6 +14,7 @@ import torch
 from jdrl.data.datasets import PatchDataset, PatchSample, PatchStream, collate
 from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.shards.reader import ShardReader
+from tests.support.planted_shards import MakeShards
 
 Place = tuple[str, int, int]
 
@@ -141,7 +142,7 @@ def test_batches_are_pinned(shards: Path) -> None:
     assert batch["blur"].is_pinned()
 
 
-def test_a_shard_damaged_under_the_loader_is_named(make_shards: Any, tmp_path: Path) -> None:
+def test_a_shard_damaged_under_the_loader_is_named(make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "set")
     data = PatchDataset(folder, "train")
     path = folder / "train-0000.h5"
@@ -152,7 +153,7 @@ def test_a_shard_damaged_under_the_loader_is_named(make_shards: Any, tmp_path: P
         [data[number] for number in range(len(data))]
 
 
-def test_a_stream_that_nobody_needs_is_gone_at_once_and_its_workers_with_it(shards: Path) -> None:
+def test_a_deleted_stream_and_its_workers_end_at_once(shards: Path) -> None:
     stream = PatchStream(PatchDataset(shards, "train"), 4, workers=1, start="fork")
     first = next(iter(stream))
     assert len(first["pair"]) == 4
@@ -161,7 +162,7 @@ def test_a_stream_that_nobody_needs_is_gone_at_once_and_its_workers_with_it(shar
     gc.disable()
     try:
         del stream
-        # Not only when the collector comes round: it would close the worker's queue before it is told to stop.
+        # Without the garbage collector, which would close the worker's queue before the worker is told to stop.
         assert here() is None
         worker.join(60)
         assert worker.exitcode == 0

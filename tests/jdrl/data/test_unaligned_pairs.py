@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,12 @@ from jdrl.flow.estimators import flow_estimator
 from jdrl.training.step import warm_up_flow
 from jdrl.training.train import resolve_warm_up_flow, train
 from sdd_toolkit.shards.reader import ShardReader
-
-MakeShards = Callable[..., Path]
+from tests.support.planted_shards import MakeShards
 
 
 @pytest.fixture
 def unaligned(make_shards: MakeShards, tmp_path: Path) -> Path:
-    """The sharp frames lie off by (6, -3) px, and no flow says so."""
+    """Sharp frames displaced by (6, -3) px, without a stored flow."""
     return make_shards(tmp_path / "shards", flow=(6, -3), size=(128, 160), patch=96, stored=False)
 
 
@@ -52,9 +50,7 @@ def test_auto_estimates_only_where_no_flow_is_stored(shards: Path, unaligned: Pa
     assert resolve_warm_up_flow(stored, unaligned).warm_up_flow == "stored"
 
 
-def test_the_warm_up_of_an_unaligned_set_compares_with_the_sharp_frame_brought_onto_the_blurred(
-    unaligned: Path, tiny: TrainConfig
-) -> None:
+def test_the_warm_up_of_an_unaligned_set_estimates_its_flow(unaligned: Path, tiny: TrainConfig) -> None:
     config = resolve_warm_up_flow(tiny.model_copy(update={"crop": 64, "augment": False}), unaligned)
     batch = load_batch(load_training_data(unaligned, config).crops, 0, 2)
     assert batch.margin_px == 32
@@ -65,7 +61,7 @@ def test_the_warm_up_of_an_unaligned_set_compares_with_the_sharp_frame_brought_o
     assert (flow - planted).square().sum(1).sqrt()[trusted].median() < 0.3
 
 
-def test_validation_crops_of_an_unaligned_set_are_registered_and_the_header_says_how_it_was_trained(
+def test_validation_crops_of_an_unaligned_set_are_aligned_and_the_header_says_so(
     unaligned: Path, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     config = tiny.model_copy(update={"crop": 64})

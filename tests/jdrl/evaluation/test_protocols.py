@@ -7,22 +7,17 @@ from torch.nn import functional as F
 
 from jdrl.evaluation.protocols import linear_light, official_pair
 from sdd_toolkit.imaging.encoding import Encoding, srgb_decode
-
-
-def still(first: Tensor, second: Tensor) -> Tensor:
-    """An estimator that sees no motion."""
-    del second
-    return torch.zeros(first.shape[0], 2, *first.shape[-2:])
+from tests.support.flows import zero_flow
 
 
 def three_right(first: Tensor, second: Tensor) -> Tensor:
-    return still(first, second) + torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)
+    return zero_flow(first, second) + torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)
 
 
 def test_the_official_target_is_sampled_on_the_published_grid_even_for_zero_flow() -> None:
     sharp = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(1))
     y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 48), indexing="ij")
-    for estimate, shift in ((still, 0.0), (three_right, 3.0)):
+    for estimate, shift in ((zero_flow, 0.0), (three_right, 3.0)):
         grid = torch.stack([x + 2 * shift / 47, y], -1)[None]
         expected = F.grid_sample(sharp, grid, padding_mode="border", align_corners=False)
         _, target = official_pair(sharp, sharp, estimate)
@@ -31,11 +26,11 @@ def test_the_official_target_is_sampled_on_the_published_grid_even_for_zero_flow
 
 def test_the_official_pair_is_cropped_top_left_to_multiples_of_sixteen() -> None:
     output = torch.rand(1, 3, 50, 47, generator=torch.Generator().manual_seed(2))
-    cropped, target = official_pair(output, output, still)
+    cropped, target = official_pair(output, output, zero_flow)
     assert torch.equal(cropped, output[..., :48, :32])
     assert target.shape == cropped.shape
     usual = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(official_pair(usual, usual, still)[0], usual)
+    assert torch.equal(official_pair(usual, usual, zero_flow)[0], usual)
 
 
 def test_linear_light_is_that_of_the_srgb_curve() -> None:

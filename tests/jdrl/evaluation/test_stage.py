@@ -1,10 +1,9 @@
-"""Scores: equal to scikit-image's and to what the planted data must give."""
+"""Scores equal those of scikit-image and the values expected from planted data."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +33,8 @@ from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.records import Report
 from sdd_toolkit.shards.reader import ShardReader
+from tests.support.flows import zero_flow
+from tests.support.planted_shards import MakeShards
 
 OPTIONS = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 CONFIG = EvaluateConfig(device="cpu", pictures=1, picture_crop=48)
@@ -68,7 +69,7 @@ def factory():
 
 @pytest.fixture
 def shifting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint whose network moves its input two pixels to the right."""
+    """A checkpoint whose network shifts its input two pixels to the right."""
     (tmp_path / "shifting.py").write_text(SHIFTING)
     monkeypatch.syspath_prepend(tmp_path)
     header = checkpoint.CheckpointHeader(7, "shifting:factory", {}, Encoding.SRGB8, "0" * 64, {})
@@ -77,20 +78,12 @@ def shifting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "moved"
 
 
-def still(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """An estimator that sees no motion."""
-    del second
-    return torch.zeros(first.shape[0], 2, *first.shape[-2:])
-
-
 def found(evaluation: EvaluationResult, image: str, protocol: str) -> Score:
     (score,) = [score for score in evaluation.images if (score.image, score.protocol) == (image, protocol)]
     return score
 
 
-def test_unwarped_scores_are_those_of_scikit_image(
-    identity: Path, make_shards: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_unwarped_scores_are_those_of_scikit_image(identity: Path, make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, flow=(0, 0))
     score = found(evaluate(identity, folder, tmp_path / "out", CONFIG), "input", "unwarped")
     pair = ShardReader(folder).read("scene-00")
@@ -123,9 +116,7 @@ def test_a_network_that_changes_nothing_scores_as_its_input(identity: Path, shar
         assert (before.psnr_db, before.ssim, before.mae) == pytest.approx((after.psnr_db, after.ssim, after.mae))
 
 
-def test_tables_and_pictures_are_written_and_agree(
-    identity: Path, make_shards: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_tables_and_pictures_are_written_and_agree(identity: Path, make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1, "test": 2})
     evaluation = evaluate(identity, folder, tmp_path / "out", CONFIG)
     rows = list(csv.DictReader((tmp_path / "out" / "evaluation.csv").open()))
@@ -138,7 +129,7 @@ def test_tables_and_pictures_are_written_and_agree(
     assert cv2.imread(str(tmp_path / "out" / "pictures" / "01.png")).shape == (48, 3 * 48 + 8, 3)
 
 
-def test_a_perfect_score_is_null_not_infinity(identity: Path, make_shards: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_perfect_score_is_null_not_infinity(identity: Path, make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, radius_px=0.0)
     evaluation = evaluate(identity, folder, tmp_path / "out", CONFIG)
     assert evaluation.means[0].psnr_db is None
@@ -146,9 +137,7 @@ def test_a_perfect_score_is_null_not_infinity(identity: Path, make_shards: Calla
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["means"][0]["psnr_db"] is None
 
 
-def test_a_data_set_without_the_split_is_refused(
-    identity: Path, make_shards: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_data_set_without_the_split_is_refused(identity: Path, make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1})
     with pytest.raises(InputError, match="no split 'test'"):
         evaluate(identity, folder, tmp_path / "out", CONFIG)
@@ -157,9 +146,7 @@ def test_a_data_set_without_the_split_is_refused(
         evaluate(identity, empty, tmp_path / "out", CONFIG)
 
 
-def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(
-    make_shards: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(make_shards: MakeShards, tmp_path: Path) -> None:
     header = checkpoint.CheckpointHeader(1, "nafnet", OPTIONS, Encoding.LINEAR16, "0" * 64, {})
     checkpoint.save_checkpoint(tmp_path / "run", header, build_network("nafnet", **OPTIONS).state_dict(), {})
     pictures = []
@@ -174,16 +161,14 @@ def test_linear_scores_say_so_and_their_pictures_get_the_srgb_curve(
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["domain"] == "linear light"
 
 
-def test_a_data_set_of_another_encoding_is_refused(
-    identity: Path, make_shards: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_data_set_of_another_encoding_is_refused(identity: Path, make_shards: MakeShards, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, encoding=Encoding.LINEAR16)
     with pytest.raises(CheckpointError, match=r"trained on srgb8 images, .* holds linear16"):
         evaluate(identity, folder, tmp_path / "out", CONFIG)
 
 
-def test_a_network_that_moves_the_picture_is_told_by_its_drift_and_compared_to_the_first(
-    identity: Path, shifting: Path, make_shards: Callable[..., Path], tmp_path: Path
+def test_a_network_that_shifts_the_image_has_drift_and_is_compared_with_the_first(
+    identity: Path, shifting: Path, make_shards: MakeShards, tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1, "test": 3}, size=(112, 208))
     checkpoints = [identity, shifting]
@@ -236,10 +221,10 @@ def test_the_same_scores_in_the_same_bytes_every_time(identity: Path, shards: Pa
 def test_the_official_protocol_scores_every_pixel_against_the_frame_warped_to_the_output(
     identity: Path, shards: Path, tmp_path: Path
 ) -> None:
-    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG, EvaluationOptions(official=still))
+    evaluation = evaluate(identity, shards, tmp_path / "out", CONFIG, EvaluationOptions(official=zero_flow))
     with ShardReader(shards, split="test") as reader:
         truth = read_pair(reader, "scene-03")
-    output, target = official_pair(truth.blur, truth.sharp, still)
+    output, target = official_pair(truth.blur, truth.sharp, zero_flow)
     expected = -10 * np.log10(float((output - target).double().square().mean()))
     assert found(evaluation, "deblurred", "official").psnr_db == pytest.approx(expected, abs=1e-4)
     assert [mean.protocol for mean in evaluation.means] == ["unwarped"] * 2 + ["aligned"] * 2 + ["official"] * 2
@@ -316,8 +301,8 @@ def test_no_name_in_the_page_becomes_markup(identity: Path, shards: Path, tmp_pa
     assert page.count("&lt;script&gt;document.title") > 4
 
 
-def test_pairs_that_nobody_aligned_are_aligned_for_the_protocol_and_said_to_be(
-    identity: Path, make_shards: Callable[..., Path], tmp_path: Path
+def test_unaligned_pairs_are_aligned_for_the_protocol_and_counted_in_a_note(
+    identity: Path, make_shards: MakeShards, tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"test": 1}, flow=(6, -3), size=(128, 160), stored=False)
     found = evaluate(identity, folder, tmp_path / "out", CONFIG)

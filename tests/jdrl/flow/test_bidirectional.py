@@ -1,4 +1,4 @@
-"""Both directions at once: what is sampled, what is trusted, and what carries a gradient."""
+"""Bidirectional deformation: targets, validity masks and gradients."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 from jdrl.flow.bidirectional import MaskName, deform_bidirectionally
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.warping import warp
-from tests.jdrl.flow.test_estimators import endpoint_error, scene, zoom_and_shift
-from tests.jdrl.flow.test_warping import constant_flow
+from tests.support.flows import constant_flow, endpoint_error, textured_scene, zero_flow, zoom_and_shift
 
 MARGIN_PX = 16
 SIZE = 96
@@ -18,7 +17,7 @@ SIZE = 96
 
 def shifted(x: int, y: int) -> tuple[Tensor, Tensor]:
     """D and a wide S whose content lies (x, y) px further right and down, cut from one larger picture."""
-    picture = scene(SIZE + 4 * MARGIN_PX)
+    picture = textured_scene(SIZE + 4 * MARGIN_PX)
 
     def cut(left: int, top: int, side: int) -> Tensor:
         return picture[..., top : top + side, left : left + side].clone()
@@ -68,7 +67,7 @@ def test_what_lies_beyond_the_photograph_is_never_a_target(mask: MaskName) -> No
 
 def test_a_stored_field_needs_only_its_residual_to_be_estimated() -> None:
     size = SIZE + 2 * MARGIN_PX
-    picture = scene(size)
+    picture = textured_scene(size)
     window = slice(MARGIN_PX, MARGIN_PX + SIZE)
     true_flow = zoom_and_shift(size, 1.02, 9.0, -6.0)
     deblurred = warp(picture, true_flow)[..., window, window]
@@ -91,7 +90,7 @@ def test_a_stored_field_needs_only_its_residual_to_be_estimated() -> None:
     assert endpoint_error(found.to_deblurred, back) < 0.15
 
 
-def test_blocks_that_move_another_way_are_rejected_by_ours_and_kept_by_the_official_mask() -> None:
+def test_only_the_official_mask_accepts_blocks_that_move_another_way() -> None:
     deblurred, sharp = shifted(3, 2)
     there, back = constant_flow(3, 2, (SIZE, SIZE)), constant_flow(-3, -2, (SIZE, SIZE))
     there[:, :, 30:60, 30:60] *= -1
@@ -116,10 +115,7 @@ def test_nothing_of_it_carries_a_gradient() -> None:
 def test_the_official_warp_zooms_the_target() -> None:
     deblurred, sharp = shifted(0, 0)
 
-    def still(first: Tensor, second: Tensor) -> Tensor:
-        return torch.zeros_like(first[:, :2])
-
-    arguments = deblurred, sharp, everywhere(deblurred), everywhere(sharp), still
+    arguments = deblurred, sharp, everywhere(deblurred), everywhere(sharp), zero_flow
     exact, official = deform_bidirectionally(*arguments), deform_bidirectionally(*arguments, official_warp=True)
     assert torch.equal(exact.target, deblurred)
     assert (official.target - deblurred).abs().mean() > 1e-3

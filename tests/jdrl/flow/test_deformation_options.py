@@ -1,4 +1,4 @@
-"""Every flow, mask and warp that a configuration can name trains, and the stored field reaches the loss."""
+"""Every configurable flow, mask and warp trains, and the stored flow reaches the loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from jdrl.config import TrainConfig
 from jdrl.data.aligned_crops import read_crop
@@ -16,6 +15,7 @@ from jdrl.training.step import estimate_deformation
 from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError
 from sdd_toolkit.shards.reader import ShardReader
+from tests.support.flows import zero_flow
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_joint_step_runs_with(options: dict[str, str], shards: Path, tiny: Tra
     assert float(row["deblur_blur_frame"]) > 0
 
 
-def test_missing_flow_weights_are_told_before_an_earlier_run_is_deleted(
+def test_missing_flow_weights_are_reported_before_an_earlier_run_is_deleted(
     shards: Path, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     train(shards, tmp_path, tiny.model_copy(update={"steps": 1}))
@@ -51,19 +51,15 @@ def test_missing_flow_weights_are_told_before_an_earlier_run_is_deleted(
     assert (tmp_path / "step-00000001").is_dir()
 
 
-def still(first: Tensor, second: Tensor) -> Tensor:
-    return first.new_zeros(first.shape[0], 2, *first.shape[-2:])
-
-
 def test_the_stored_field_and_the_margin_reach_the_joint_loss(shards: Path, tiny: TrainConfig) -> None:
     with ShardReader(shards, split="train") as reader:
         batch = read_crop(reader, "scene-00", 32, 48, 32)
-    cached = estimate_deformation(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "cached"}), still)
+    cached = estimate_deformation(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "cached"}), zero_flow)
     assert torch.equal(cached.target, batch.sharp_on_blur)
     assert cached.target_mask.min() > 0.999
     assert (cached.to_deblurred[:, 0] == -2).all()
     assert (cached.to_deblurred[:, 1] == 1).all()
-    plain = estimate_deformation(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "pyramid"}), still)
+    plain = estimate_deformation(batch.sharp_on_blur, batch, tiny.model_copy(update={"flow": "pyramid"}), zero_flow)
     assert torch.equal(plain.target, batch.sharp)
 
 

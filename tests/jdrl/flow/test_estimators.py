@@ -14,40 +14,22 @@ from jdrl.config import TrainConfig
 from jdrl.flow.estimators import NAMES, flow_estimator
 from jdrl.flow.warping import warp
 from sdd_toolkit.errors import ConfigError, MissingExtraError
+from tests.support.flows import endpoint_error, textured_scene, zoom_and_shift
 from tests.support.paths import SHARED
 
 DATA = SHARED / "data"
 
 
-def scene(size: int = 160) -> Tensor:
-    """Texture at several scales, like a photograph's."""
-    generator = torch.Generator().manual_seed(3)
-    image = torch.zeros(1, 3, size, size)
-    for grid in (10, 20, 40, 80):
-        noise = torch.rand(1, 3, grid, grid, generator=generator)
-        image += (20 / grid) * F.interpolate(noise, size=size, mode="bicubic", align_corners=False)
-    return (image - image.min()) / (image.max() - image.min())
-
-
-def zoom_and_shift(size: int, zoom: float, x: float, y: float) -> Tensor:
-    away = (torch.arange(size) - (size - 1) / 2) * (zoom - 1)
-    return torch.stack([away.expand(size, size) + x, away[:, None].expand(size, size) + y]).unsqueeze(0)
-
-
-def endpoint_error(flow: Tensor, truth: Tensor, margin: int = 16) -> float:
-    return float((flow - truth)[..., margin:-margin, margin:-margin].square().sum(1).sqrt().mean())
-
-
 @pytest.mark.parametrize(("name", "limit_px"), [("pyramid", 0.05), ("dis", 0.2)])
 def test_a_planted_zoom_and_shift_is_recovered(name: str, limit_px: float) -> None:
-    second, truth = scene(), zoom_and_shift(160, 1.02, 4.5, -3.0)
+    second, truth = textured_scene(), zoom_and_shift(160, 1.02, 4.5, -3.0)
     found = flow_estimator(name)(warp(second, truth), second)
     assert found.shape == (1, 2, 160, 160)
     assert endpoint_error(found, truth) < limit_px
 
 
 def test_the_pyramid_sees_through_defocus_and_a_change_of_gain() -> None:
-    second, truth = scene(), zoom_and_shift(160, 0.99, -3.0, 2.0)
+    second, truth = textured_scene(), zoom_and_shift(160, 0.99, -3.0, 2.0)
     disc = (torch.hypot(*torch.meshgrid(*(torch.arange(-4.0, 5),) * 2, indexing="ij")) <= 4).float()
     defocused = F.conv2d(
         F.pad(warp(second, truth), (4, 4, 4, 4), mode="replicate"),
@@ -59,7 +41,7 @@ def test_the_pyramid_sees_through_defocus_and_a_change_of_gain() -> None:
 
 
 def test_equal_images_have_no_flow() -> None:
-    image = scene(64)
+    image = textured_scene(64)
     assert flow_estimator("pyramid")(image, image).abs().max() < 1e-4
 
 
@@ -71,20 +53,23 @@ def test_the_pyramid_takes_any_size_and_a_flat_image(size: tuple[int, int]) -> N
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
-    first, second = torch.cat([scene(64), scene(64).flip(3)]), torch.cat([scene(64).roll(1, 3), scene(64)])
+    first, second = (
+        torch.cat([textured_scene(64), textured_scene(64).flip(3)]),
+        torch.cat([textured_scene(64).roll(1, 3), textured_scene(64)]),
+    )
     estimate = flow_estimator("pyramid")
     together = estimate(first, second)
     torch.testing.assert_close(together[1:], estimate(first[1:], second[1:]), rtol=0, atol=1e-3)
 
 
 def test_no_gradient_flows_through_an_estimate() -> None:
-    image = scene(32).requires_grad_()
+    image = textured_scene(32).requires_grad_()
     assert not flow_estimator("pyramid")(image, image).requires_grad
     assert not flow_estimator("dis")(image, image).requires_grad
 
 
 def test_gradients_reach_the_images_where_they_are_asked_for() -> None:
-    second = scene(48).requires_grad_()
+    second = textured_scene(48).requires_grad_()
     first = warp(second.detach(), zoom_and_shift(48, 1.0, 1.0, 0.0))
     flow = flow_estimator("pyramid", differentiable=True)(first, second)
     (gradient,) = torch.autograd.grad(flow.sum(), second)
@@ -98,7 +83,7 @@ def test_gradients_reach_the_images_where_they_are_asked_for() -> None:
 
 @pytest.mark.parametrize("size", [96, 128, 192])
 def test_crops_of_any_size_see_large_shifts(size: int) -> None:
-    second, truth = scene(size), zoom_and_shift(size, 1.0, 9.0, -7.0)
+    second, truth = textured_scene(size), zoom_and_shift(size, 1.0, 9.0, -7.0)
     assert endpoint_error(flow_estimator("cached")(warp(second, truth), second), truth) < 0.05
 
 

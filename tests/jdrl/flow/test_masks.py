@@ -1,4 +1,4 @@
-"""Masks: what is kept, what is dropped, and what the published test cannot tell."""
+"""Validity masks: accepted and rejected pixels, and the flaws of the published mask."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from jdrl.flow.masks import consistency_mask, official_mask, photometric_mask
 from jdrl.flow.warping import in_bounds_mask
-from tests.jdrl.flow.test_estimators import scene
-from tests.jdrl.flow.test_warping import constant_flow, zoom_flow
+from tests.support.flows import constant_flow, textured_scene, zoom_flow
 
 
 def test_agreeing_flows_are_trusted_and_the_frame_edge_is_not() -> None:
@@ -80,7 +79,7 @@ def defocused(image: Tensor, radius_px: int) -> Tensor:
 
 
 def test_defocus_gain_and_offset_are_forgiven() -> None:
-    image = scene()
+    image = textured_scene()
     mask = photometric_mask(defocused(0.7 * image + 0.1, 5), image, torch.ones(1, 1, 160, 160))
     assert mask.shape == (1, 1, 160, 160)
     assert mask.mean() > 0.9
@@ -88,7 +87,7 @@ def test_defocus_gain_and_offset_are_forgiven() -> None:
 
 
 def test_a_place_that_shows_something_else_is_rejected() -> None:
-    image = scene()
+    image = textured_scene()
     other = image.clone()
     other[..., 40:104, 40:104] = image.flip(-1)[..., 40:104, 40:104]
     mask = photometric_mask(image, other, torch.ones(1, 1, 160, 160))
@@ -97,7 +96,7 @@ def test_a_place_that_shows_something_else_is_rejected() -> None:
 
 
 def test_flat_places_abstain_whatever_their_brightness() -> None:
-    image = scene()
+    image = textured_scene()
     image[..., 80:] = 0.5
     other = image.clone()
     other[..., 80:] = 0.6
@@ -106,7 +105,7 @@ def test_flat_places_abstain_whatever_their_brightness() -> None:
 
 
 def test_the_fit_is_made_where_the_images_are_trusted() -> None:
-    image, trust = scene(), torch.ones(1, 1, 160, 160)
+    image, trust = textured_scene(), torch.ones(1, 1, 160, 160)
     other = image.clone()
     other[..., 100:] = 1 - image[..., 100:]
     trust[..., 90:] = 0

@@ -10,12 +10,12 @@ from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.pwcnet import PWCNet, convert_state_dict, cost_volume
 from jdrl.networks import network_names
 from sdd_toolkit.errors import CheckpointError
-from tests.jdrl.networks.test_networks import deterministic_weights, golden
+from tests.support.reference_networks import deterministic_weights, golden_outputs
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_published_weights_give_the_published_flow(seed: int, tmp_path: Path) -> None:
-    shapes, arrays = golden("pwcnet")
+    shapes, arrays = golden_outputs("pwcnet")
     published = {key.replace("net", "module"): value for key, value in deterministic_weights(shapes).items()}
     torch.save(published, tmp_path / "pwcnet.pth")
     # The golden network was fed as the published one is: blue first.
@@ -27,7 +27,7 @@ def test_published_weights_give_the_published_flow(seed: int, tmp_path: Path) ->
 
 
 def test_the_names_and_sizes_are_the_published_ones() -> None:
-    shapes, _ = golden("pwcnet")
+    shapes, _ = golden_outputs("pwcnet")
     with torch.device("meta"):
         network = PWCNet()
     assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == shapes

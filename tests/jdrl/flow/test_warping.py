@@ -8,16 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jdrl.flow.warping import compose_flows, in_bounds_mask, invert_flow, warp, warp_approximately
-
-
-def constant_flow(x: float, y: float, size: tuple[int, int]) -> Tensor:
-    return torch.tensor([float(x), float(y)]).view(1, 2, 1, 1).expand(1, 2, *size).clone()
-
-
-def zoom_flow(zoom: float, size: int) -> Tensor:
-    away = torch.arange(size) - (size - 1) / 2
-    x, y = away.expand(size, size), away[:, None].expand(size, size)
-    return (zoom - 1) * torch.stack([x, y]).unsqueeze(0)
+from tests.support.flows import constant_flow, zoom_flow
 
 
 @pytest.mark.parametrize("size", [(256, 256), (37, 53), (1, 1), (1, 4096)])

@@ -1,4 +1,4 @@
-"""Blur maps: planted radii come back, tiles show no seam, files are answered one by one."""
+"""Blur maps: planted radii are recovered, tiles have no seams, files are independent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def saved(folder: Path, network: ReblurNetwork, **changes: object) -> Path:
 
 
 def always(plane: int, basis: BasisName = "discs", radius_px: int = 7) -> ReblurNetwork:
-    """A network that sees one plane of its basis everywhere."""
+    """A network that predicts one plane of its basis everywhere."""
     network = ReblurNetwork(radius_px, 4, basis=basis)
     torch.nn.init.zeros_(network.head.weight)
     network.head.bias.data = 60.0 * torch.eye(len(planes(Basis(basis, radius_px))))[plane]
@@ -77,7 +77,7 @@ def test_tiles_show_no_seam(scale: int) -> None:
     assert (whole - tiled).abs().max() < 1e-3
 
 
-def test_a_guided_networks_own_estimator_tells_the_map_at_sight(tmp_path: Path) -> None:
+def test_the_map_of_a_guided_network_is_that_of_its_estimator(tmp_path: Path) -> None:
     guide = Guide(radius_px=7, width=4)
     network = GuidedNetwork(build_network("nafnet", **OPTIONS), guide)
     torch.nn.init.normal_(network.estimator.head.weight)
@@ -114,7 +114,7 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path) -> None:
     assert "already the result of" in failures[1].reason
 
 
-def test_the_command_tells_what_it_did_and_fails_where_a_file_did(tmp_path: Path) -> None:
+def test_the_command_reports_its_results_and_fails_if_a_file_fails(tmp_path: Path) -> None:
     model = saved(tmp_path / "model", always(2))
     words = [str(model), str(photograph(tmp_path / "a.png")), "--out", str(tmp_path / "out"), "--json"]
     done = CliRunner().invoke(blurmap, words, catch_exceptions=False)
@@ -160,7 +160,7 @@ def test_a_checkpoint_without_a_reblurring_network_says_so(tmp_path: Path) -> No
         load_blur_mapper(tmp_path, SMALL)
 
 
-def test_a_network_that_never_saw_a_radius_tells_the_virtual_cameras() -> None:
+def test_a_network_trained_without_radii_predicts_those_of_the_virtual_camera() -> None:
     seen, unseen = virtual.shoot(1, 16, (112, 160)), virtual.shoot(2, 4, (112, 160))
     network = virtual.trained(seen, "hats", steps=500, width=12, crop=48)
     truth = torch.cat([pair.radius_px[pair.textured] for pair in unseen])

@@ -66,7 +66,7 @@ def test_pooling_falls_on_the_same_pixels_in_a_tile_as_in_the_frame() -> None:
     network = build_network("unet", width=8).eval()
     image = noise(32, 1000)
     whole = deblur(network, image, tile=0, overlap=0)
-    # It reaches 117 px, which 3/8 of the overlap must cover.
+    # Its reach of 117 px must be covered by 3/8 of the overlap.
     tiled = deblur(network, image, tile=640, overlap=312)
     assert whole.std() > 10 / 255
     assert (whole - tiled).abs().max() < 1 / 255
@@ -143,7 +143,7 @@ def test_one_bad_file_stops_none_of_the_others(run_folder: Path, tmp_path: Path)
 
 
 class Hungry(nn.Module):
-    """A network that asks for more memory than there is when it is given more than 32 px at once."""
+    """A network that runs out of memory on more than 32 px."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ONNX files answer as the networks they were made of."""
+"""ONNX files give the outputs of their networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAFNET = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks
 
 
 def lively(name: str, **options: object) -> nn.Module:
-    """A network with no zero among its weights."""
+    """A network without zero weights."""
     torch.manual_seed(0)
     network = build_network(name, **options)
     for parameter in network.parameters():
@@ -94,7 +94,7 @@ def test_a_guided_network_is_exported_with_its_estimator(tmp_path: Path, fusion:
 
 
 class Deciding(nn.Module):
-    """Its steps depend on the image."""
+    """A network whose control flow depends on the image."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How large tiles are and how far they overlap by default."""
+"""Default size and overlap of tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jdrl.networks.memory import peak_bytes
 
 
 class Doubling(nn.Module):
-    """Holds its input and, for a moment, 16 channels of it."""
+    """A network that holds its input and, temporarily, 16 channels of it."""
 
     reach_px = 30
 
@@ -26,7 +26,7 @@ class Doubling(nn.Module):
 
 
 def test_memory_is_counted_without_weights_while_it_is_used() -> None:
-    # 48 repeated channels and 3 of the sum, float32; what is made first is gone when the next begins.
+    # 48 repeated channels and 3 of the sum, float32; the first result is freed before the next.
     assert peak_bytes(Doubling(), 100, 200) == 100 * 200 * 51 * 4
     assert peak_bytes(nn.Sequential(Doubling(), Doubling()), 100, 200) == 100 * 200 * 54 * 4
 
@@ -74,7 +74,7 @@ def test_the_overlap_covers_the_reach_on_both_sides() -> None:
 
 
 class Unforeseen(nn.Module):
-    """Cannot be run without memory: it looks at values."""
+    """A network that does not run on the meta device: it inspects values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Unforeseen(nn.Module):
         return blurred * self.weight if float(blurred.mean()) > 0 else blurred
 
 
-def test_a_network_whose_memory_nobody_knows_gets_tiles_of_1024() -> None:
+def test_a_network_of_unknown_memory_gets_tiles_of_1024() -> None:
     assert peak_bytes(Unforeseen(), 8, 8) is None
     assert choose_tiling(Unforeseen(), DeblurConfig()) == (1024, 128)
 
@@ -99,7 +99,7 @@ def test_a_networks_own_reach_is_all_that_a_tile_needs() -> None:
 
 
 class Narrow(nn.Sequential):
-    """Six convolutions, which look 6 px far."""
+    """Six convolutions, with a reach of 6 px."""
 
     reach_px = 6
 

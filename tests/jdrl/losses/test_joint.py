@@ -11,11 +11,7 @@ from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.warping import warp
 from jdrl.losses.joint import LossTerms, charbonnier, joint_loss, warm_up_loss
 from jdrl.reblurring.reblur import ReblurNetwork
-
-
-def still(first: Tensor, second: Tensor) -> Tensor:
-    """The flow of an aligned pair."""
-    return first.new_zeros(first.shape[0], 2, *first.shape[-2:])
+from tests.support.flows import zero_flow
 
 
 def joint(
@@ -124,7 +120,7 @@ def test_warm_up_trains_the_reblurring_network_without_touching_the_output() -> 
 def test_the_joint_loss_is_the_weighted_sum_of_its_terms_with_gradient_to_both_networks() -> None:
     output, network = smooth_image().requires_grad_(), ReblurNetwork()
     sharp = smooth_image().roll(1, dims=3)
-    terms = joint([output], smooth_image(), sharp, None, network, still, reblur_weight=0.25)
+    terms = joint([output], smooth_image(), sharp, None, network, zero_flow, reblur_weight=0.25)
     parts = terms.deblur_blur_frame + terms.deblur_sharp_frame + 0.25 * terms.reblur
     assert float(terms.total.detach()) == pytest.approx(float(parts), rel=1e-6)
     terms.total.backward()
@@ -138,7 +134,7 @@ def test_the_joint_loss_forgives_a_shift_of_the_sharp_image() -> None:
     scene = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 24), size=96, mode="bicubic").clamp(0, 1)
     sharp = scene.roll((2, -3), dims=(2, 3))
     network = ReblurNetwork()
-    misaligned = joint([scene], scene, sharp, None, network, still)
+    misaligned = joint([scene], scene, sharp, None, network, zero_flow)
     forgiven = joint([scene], scene, sharp, None, network, flow_estimator("pyramid"))
     assert forgiven.deblur_blur_frame < 0.15 * misaligned.deblur_blur_frame
     assert forgiven.deblur_sharp_frame < 0.15 * misaligned.deblur_sharp_frame
@@ -146,8 +142,8 @@ def test_the_joint_loss_forgives_a_shift_of_the_sharp_image() -> None:
 
 def test_losses_of_several_outputs_are_averaged() -> None:
     blurred, sharp, network = smooth_image(), smooth_image() + 0.1, ReblurNetwork()
-    one = joint([blurred], blurred, sharp, None, network, still)
-    three = joint([blurred] * 3, blurred, sharp, None, network, still)
+    one = joint([blurred], blurred, sharp, None, network, zero_flow)
+    three = joint([blurred] * 3, blurred, sharp, None, network, zero_flow)
     assert float(three.total.detach()) == pytest.approx(float(one.total.detach()), rel=1e-6)
 
 
@@ -157,7 +153,7 @@ def test_pixels_without_valid_content_do_not_count() -> None:
     spoiled[..., :12] = 5.0
     valid = torch.ones(1, 1, 48, 48)
     valid[..., :24] = 0
-    terms = joint([blurred], blurred, spoiled, valid, network, still)
+    terms = joint([blurred], blurred, spoiled, valid, network, zero_flow)
     assert float(terms.deblur_blur_frame) == pytest.approx(1e-3, rel=1e-3)
     assert float(terms.deblur_sharp_frame) == pytest.approx(1e-3, rel=1e-3)
 
@@ -204,7 +200,7 @@ def test_a_crop_that_is_masked_altogether_gives_no_loss_and_no_gradient() -> Non
     output, sharp = smooth_image().requires_grad_(), smooth_image() + 0.2
 
     def torn(first: Tensor, second: Tensor) -> Tensor:
-        return torch.full_like(still(first, second), 5.0)
+        return torch.full_like(zero_flow(first, second), 5.0)
 
     terms = joint([output], smooth_image(), sharp, None, ReblurNetwork(), torn, reblur_weight=0.0)
     (gradient,) = torch.autograd.grad(terms.total, output)

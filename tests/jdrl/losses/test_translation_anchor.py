@@ -1,4 +1,4 @@
-"""Why reblurring pins the geometry: no isotropic kernel can move an image, a free one can."""
+"""Reblurring ties the output to the input's geometry: an isotropic kernel cannot shift an image, a free one can."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fitted_loss(blur: Callable[[Tensor], Tensor], maps: int, blurred: Tensor) ->
 
 @pytest.fixture(scope="module")
 def shifted_pair() -> tuple[Tensor, Tensor, Tensor]:
-    """A sharp image, the same moved by two pixels, and what a disc of 2.5 px makes of the first."""
+    """A sharp image, the same shifted by two pixels, and the first blurred by a disc of 2.5 px."""
     generator = torch.Generator().manual_seed(0)
     sharp = torch.rand(1, 3, 48, 48, generator=generator)
     weights = torch.zeros(1, 6, 48, 48)

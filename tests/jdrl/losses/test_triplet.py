@@ -1,4 +1,4 @@
-"""Pseudo labels, how far they are trusted, and what an estimator learns from them."""
+"""Pseudo labels, their confidence, and the training of an estimator by them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from jdrl.reblurring.reblur import coc_radius_px, reblur
 from sdd_toolkit.imaging.encoding import srgb_encode
 
 
-class Told(ReblurNetwork):
-    """Answers weights that were planted, through one parameter that a gradient could reach."""
+class Planted(ReblurNetwork):
+    """Returns planted weights, through one parameter that a gradient could reach."""
 
     def __init__(self, weights: Tensor) -> None:
         super().__init__(weights.shape[1] - 1, 4, 1)
@@ -54,7 +54,7 @@ def test_a_flat_area_takes_its_label_from_the_texture_around_it() -> None:
     weights = one_ring(2, (32, 64))
     blurred = reblur(sharp, weights)
     weights[..., 36:] = one_ring(0, (32, 28))
-    label = pseudo_label(sharp, blurred, None, Told(weights))
+    label = pseudo_label(sharp, blurred, None, Planted(weights))
     assert label.weights[:, 2, :, 36].min() > 0.99
     assert label.confidence[..., 36].min() > 0.2
     assert label.confidence[..., 48:].max() < 1e-6
@@ -65,7 +65,7 @@ def test_what_is_not_valid_has_no_say() -> None:
     torch.manual_seed(0)
     sharp = torch.rand(1, 3, 32, 32)
     weights = one_ring(1, (32, 32))
-    label = pseudo_label(sharp, reblur(sharp, weights), torch.zeros(1, 1, 32, 32), Told(weights))
+    label = pseudo_label(sharp, reblur(sharp, weights), torch.zeros(1, 1, 32, 32), Planted(weights))
     assert label.confidence.max() == 0
     assert estimator_loss(one_ring(3, (32, 32)), label) == 0
 
@@ -73,7 +73,7 @@ def test_what_is_not_valid_has_no_say() -> None:
 def test_no_gradient_of_the_estimators_loss_reaches_the_reblurring_network_or_the_output() -> None:
     torch.manual_seed(0)
     deblurred = torch.rand(1, 3, 32, 32, requires_grad=True)
-    reblur_network = Told(one_ring(2, (32, 32)))
+    reblur_network = Planted(one_ring(2, (32, 32)))
     estimator = BlurEstimator(3, 8)
     blurred = reblur(deblurred, reblur_network.planted).detach()
     label = pseudo_label(deblurred, blurred, None, reblur_network)
@@ -131,7 +131,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
-def test_from_the_labels_of_reblurring_it_learns_the_blur_of_frames_it_has_never_seen() -> None:
+def test_an_estimator_trained_by_labels_predicts_the_blur_of_unseen_frames() -> None:
     torch.manual_seed(0)
     seen, unseen = virtual_frames(24, first=0), virtual_frames(3, first=100)
     reblur_network, estimator = ReblurNetwork(5, 16, 2), BlurEstimator(5, 32)

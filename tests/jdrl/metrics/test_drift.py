@@ -1,4 +1,4 @@
-"""Planted displacements under planted blur: the estimate must not see the blur."""
+"""Planted displacements under planted blur: the estimate must not depend on the blur."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scene(seed: int = 0) -> NDArray[np.float32]:
 def photograph(
     radius_px: float = 0.0, shift_px: tuple[float, float] = (0.0, 0.0), zoom: float = 1.0, noise: float = 0.0
 ) -> Tensor:
-    """The scene moved to the right and down, magnified about the centre, blurred by a disc and kept in 8 bits."""
+    """The scene shifted right and down, magnified about the centre, blurred by a disc and rounded to 8 bits."""
     y, x = np.mgrid[0 : SIZE[0] + 2 * planted.MARGIN_PX, 0 : SIZE[1] + 2 * planted.MARGIN_PX].astype(np.float32)
     middle = (x[-1, -1] / 2, y[-1, -1] / 2)
     places = [(axis - c - d) / zoom + c for axis, c, d in zip((x, y), middle, shift_px, strict=True)]

@@ -1,4 +1,4 @@
-"""Networks by name: those of the toolkit, of installed packages, and a user's own."""
+"""Networks by name: built-in, of installed packages, and custom."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_users_own_network_is_built_by_its_module_and_name(own: str) -> None:
         ("torch:", "cannot load"),
     ],
 )
-def test_what_cannot_be_had_is_said(name: str, words: str) -> None:
+def test_a_network_that_cannot_be_built_is_named_with_the_reason(name: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build_network(name)
     assert words in f"{caught.value.what} {caught.value.hint}"
@@ -120,10 +120,10 @@ def saved(run: Path, network: str, built: nn.Module, **options: object) -> Path:
     return checkpoint.save_checkpoint(run, header, built.state_dict(), {"x": torch.ones(1)})
 
 
-def test_a_checkpoint_runs_somebodys_own_code_only_if_told_to(own: str, tmp_path: Path) -> None:
+def test_a_checkpoint_runs_custom_code_only_if_its_network_is_named(own: str, tmp_path: Path) -> None:
     folder = saved(tmp_path / "run", own, build_network(own), times=2.0)
     sys.modules.pop("my_networks")
-    with pytest.raises(CheckpointError, match="somebody's own") as caught:
+    with pytest.raises(CheckpointError, match="custom network") as caught:
         of_checkpoint(folder)
     assert f"--network {own}" in caught.value.hint
     assert "my_networks" not in sys.modules
@@ -203,7 +203,7 @@ def test_a_users_own_network_is_trained_evaluated_and_used(
     """Two outputs and sides of 8 px; nothing is written for it but the module."""
     config = tiny.model_copy(update={"network": own, "network_options": {"times": 1.0}})
     train.train(shards, tmp_path / "run", config)
-    with pytest.raises(CheckpointError, match="somebody's own"):
+    with pytest.raises(CheckpointError, match="custom network"):
         evaluate.evaluate(tmp_path / "run", shards, tmp_path / "no", EvaluateConfig(device="cpu"))
     found = evaluate.evaluate(
         tmp_path / "run",

@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 
 class Own(nn.Module):
-    """A user's network: one convolution, two outputs, any size."""
+    """A custom network: one convolution, two outputs, any size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Own(nn.Module):
 
 
 class Halves(nn.Module):
-    """A user's network that says which levels to guide, one of them at half the size, rounded up."""
+    """A custom network with two guided levels, one of them at half the size, rounded up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Halves(nn.Module):
 
 
 def trained(network: nn.Module) -> nn.Module:
-    """No weight is what a new network has, which may be the identity."""
+    """Changes all weights: a new network may be the identity."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -59,7 +59,7 @@ def trained(network: nn.Module) -> nn.Module:
 
 
 def learnt(guided: GuidedNetwork) -> GuidedNetwork:
-    """As if the fusion had learnt something."""
+    """Changes the fusion's weights as training would."""
     torch.manual_seed(2)
     for module in guided.fusion.modules():
         if isinstance(module, nn.Conv2d):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jdrl.networks import load_published, restore
 from jdrl.networks.ifan import IFAN
-from tests.jdrl.networks.test_networks import all_learn, deterministic_weights, golden
+from tests.support.reference_networks import all_parameters_learn, deterministic_weights, golden_outputs
 
 
 def small_ifan() -> IFAN:
@@ -16,7 +16,7 @@ def small_ifan() -> IFAN:
 
 
 def trained_ifan() -> IFAN:
-    """As if trained: a new network would answer its input."""
+    """A network with changed weights: a new one is the identity."""
     network = small_ifan()
     weights = deterministic_weights({key: tuple(value.shape) for key, value in network.state_dict().items()})
     network.load_state_dict(weights)
@@ -25,7 +25,7 @@ def trained_ifan() -> IFAN:
 
 
 def test_published_weights_give_the_published_output() -> None:
-    shapes, arrays = golden("ifan")
+    shapes, arrays = golden_outputs("ifan")
     network = IFAN().eval()
     load_published(network, {f"Network.{key}": value for key, value in deterministic_weights(shapes).items()})
     for seed in (1, 2):
@@ -36,7 +36,7 @@ def test_published_weights_give_the_published_output() -> None:
 
 
 def test_the_default_has_the_published_size() -> None:
-    shapes, _ = golden("ifan")
+    shapes, _ = golden_outputs("ifan")
     with torch.device("meta"):
         network = IFAN()
     assert sum(parameter.numel() for parameter in network.parameters()) == sum(map(np.prod, shapes.values()))
@@ -55,7 +55,7 @@ def test_a_new_networks_filters_pass_features_on() -> None:
 
 def test_after_three_steps_every_parameter_learns() -> None:
     network = small_ifan()
-    assert all_learn(network)
+    assert all_parameters_learn(network)
 
 
 def test_only_the_first_of_a_steps_two_filters_is_used() -> None:

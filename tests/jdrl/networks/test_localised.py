@@ -1,4 +1,4 @@
-"""Averages and attention over windows of the frame; no seam between tiles, whatever the network."""
+"""Averages and attention over windows of the frame; tiles of any network have no seams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AVERAGING = ("nafnet", "restormer", "mprnet")
 
 
 def picture(height: int, width: int) -> Tensor:
-    """Smooth noise, its right half dark: what is averaged differs from place to place."""
+    """Smooth noise with a dark right half, so that averages differ over the frame."""
     coarse = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(1))
     image = nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
     image[:, :, width // 2 :] *= 0.2
@@ -138,7 +138,7 @@ def test_a_network_that_takes_no_statistics_is_returned_itself(name: str) -> Non
 
 
 class MeanOfAll(nn.Module):
-    """Answers with the mean of its input, at every pixel."""
+    """Returns the mean of its input at every pixel."""
 
     def __init__(self) -> None:
         super().__init__()

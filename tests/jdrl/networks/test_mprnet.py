@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jdrl.networks import load_published, restore
 from jdrl.networks.mprnet import MPRNet
-from tests.jdrl.networks.test_networks import all_learn, deterministic_weights, golden
+from tests.support.reference_networks import all_parameters_learn, deterministic_weights, golden_outputs
 
 
 def small() -> MPRNet:
@@ -16,7 +16,7 @@ def small() -> MPRNet:
 
 
 def trained() -> MPRNet:
-    """No weight is zero, so that every part of the network matters."""
+    """A network without zero weights, so that every part has an effect."""
     network = small().eval()
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -30,7 +30,7 @@ def images() -> Tensor:
 
 # With the golden weights the third stage amplifies changes of its input up to a million times: one unit in the last
 # place of the image changes a float32 output by up to 0.4 of its standard deviation, so two float32 implementations
-# cannot be asked to agree to 1e-4. What can be asked is that float64 gives the golden output once rounding is granted:
+# need not agree to 1e-4. But float64 must give the golden output up to rounding:
 # these are relative changes of the third stage's input in eight random directions of its channels, found by least
 # squares (8 numbers for the 18,432 of an output), 1e-6 and 3e-6 rms, where float32 rounds that input by 1e-6.
 ROUNDING = {
@@ -41,7 +41,7 @@ ROUNDING = {
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_published_weights_give_the_published_output_but_for_rounding(seed: int) -> None:
-    shapes, arrays = golden("mprnet")
+    shapes, arrays = golden_outputs("mprnet")
     network = MPRNet().eval()
     published = {f"module.{key}": value for key, value in deterministic_weights(shapes).items()}
     load_published(network, {"state_dict": published, "epoch": 99})
@@ -55,7 +55,7 @@ def test_published_weights_give_the_published_output_but_for_rounding(seed: int)
 
 
 def test_the_default_has_the_published_names_and_shapes() -> None:
-    shapes, _ = golden("mprnet")
+    shapes, _ = golden_outputs("mprnet")
     with torch.device("meta"):
         network = MPRNet()
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == shapes
@@ -78,7 +78,7 @@ def test_each_stage_answers_differently_and_keeps_the_shape(images: Tensor) -> N
 
 def test_every_parameter_learns_within_three_steps() -> None:
     network = small()
-    assert all_learn(network)
+    assert all_parameters_learn(network)
 
 
 def test_the_images_of_a_batch_do_not_meet(images: Tensor) -> None:

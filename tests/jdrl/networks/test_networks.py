@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-import zlib
-
 import numpy as np
 import pytest
 import torch
@@ -10,28 +7,7 @@ from torch import Tensor, nn
 
 from jdrl.networks import build_network, load_published, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError
-from tests.support.paths import SHARED
-
-GOLDEN = SHARED / "golden"
-
-
-def deterministic_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The golden outputs' weights: noise seeded by each entry's name, scaled by its fan-in."""
-    weights = {}
-    for key, shape in shapes.items():
-        noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-        fan_in = int(np.prod(shape[1:])) if len(shape) >= 2 else 1
-        centre = 1.0 if key.endswith(("weight", "temperature")) else 0.0
-        value = noise / np.sqrt(fan_in) if fan_in > 1 else centre + 0.1 * noise
-        weights[key] = torch.from_numpy(value).float()
-    return weights
-
-
-def golden(name: str) -> tuple[dict[str, tuple[int, ...]], dict[str, np.ndarray]]:
-    if not (GOLDEN / f"{name}.npz").is_file():
-        pytest.skip(f"golden outputs of {name} are not here")
-    keys = json.loads((GOLDEN / f"{name}_keys.json").read_text())
-    return {key: tuple(shape) for key, shape in keys.items()}, dict(np.load(GOLDEN / f"{name}.npz"))
+from tests.support.reference_networks import all_parameters_learn, deterministic_weights, golden_outputs
 
 
 @pytest.mark.parametrize(
@@ -39,7 +15,7 @@ def golden(name: str) -> tuple[dict[str, tuple[int, ...]], dict[str, np.ndarray]
     [("unet", "unet", "G_state_dict"), ("nafnet", "nafnet_width32", "params")],
 )
 def test_published_weights_give_the_published_output(name: str, file: str, container: str) -> None:
-    shapes, arrays = golden(file)
+    shapes, arrays = golden_outputs(file)
     network = build_network(name).eval()
     published = {f"module.{key}": value for key, value in deterministic_weights(shapes).items()}
     load_published(network, {container: published, "epoch": 99})
@@ -63,23 +39,11 @@ def test_a_new_nafnet_returns_its_input() -> None:
     assert torch.equal(small_nafnet()(image), image)
 
 
-def all_learn(network: nn.Module) -> bool:
-    """Whether every parameter has a gradient in the third step: those behind a zero have none in the first."""
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
-    for _ in range(3):
-        optimiser.zero_grad()
-        losses = [(output - 0.3).square().mean() for output in restore(network, torch.rand(1, 3, 32, 32))]
-        torch.stack(losses).sum().backward()
-        optimiser.step()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    return all(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
-
-
 @pytest.mark.parametrize("name", ["nafnet", "unet"])
 def test_after_three_steps_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)
     network = small_nafnet() if name == "nafnet" else build_network("unet", width=8)
-    assert all_learn(network)
+    assert all_parameters_learn(network)
 
 
 def test_a_missing_and_an_extra_weight_are_named_and_nothing_is_loaded() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from jdrl.networks import load_published
 from jdrl.networks.restormer import Restormer
-from tests.jdrl.networks.test_networks import all_learn, deterministic_weights, golden
+from tests.support.reference_networks import all_parameters_learn, deterministic_weights, golden_outputs
 
 
 def new_restormer() -> Restormer:
@@ -14,7 +14,7 @@ def new_restormer() -> Restormer:
 
 
 def small_restormer() -> Restormer:
-    """A Restormer whose answer is not its input: every weight is drawn."""
+    """A Restormer with random weights: a new one is the identity."""
     torch.manual_seed(0)
     network = new_restormer()
     torch.nn.init.normal_(network.output.weight, std=0.1)
@@ -23,7 +23,7 @@ def small_restormer() -> Restormer:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_published_weights_give_the_published_output(seed: int) -> None:
-    shapes, arrays = golden("restormer")
+    shapes, arrays = golden_outputs("restormer")
     network = Restormer().eval()
     load_published(network, {"params": deterministic_weights(shapes)})
     with torch.no_grad():
@@ -33,7 +33,7 @@ def test_published_weights_give_the_published_output(seed: int) -> None:
 
 
 def test_the_default_has_the_published_weights() -> None:
-    shapes, _ = golden("restormer")
+    shapes, _ = golden_outputs("restormer")
     with torch.device("meta"):
         network = Restormer()
     assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == shapes
@@ -48,7 +48,7 @@ def test_a_new_restormer_returns_its_input() -> None:
 def test_after_three_steps_every_parameter_learns() -> None:
     torch.manual_seed(0)
     network = new_restormer()
-    assert all_learn(network)
+    assert all_parameters_learn(network)
 
 
 def test_each_image_of_a_batch_is_answered_alone() -> None:

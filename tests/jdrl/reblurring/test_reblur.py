@@ -1,4 +1,4 @@
-"""The reblurring operator against naive dense ones, and what its kernels can and cannot do."""
+"""The reblurring operator against naive dense operators, and the properties of its kernels."""
 
 from __future__ import annotations
 
@@ -337,11 +337,11 @@ def test_the_coc_radius_of_the_delta_is_zero() -> None:
 
 
 @pytest.mark.parametrize(("disc", "radius_px"), [(1, 0.5), (3, 1.5), (6, 4.0), (9, 7.0)])
-def test_a_disc_of_the_disc_basis_tells_its_own_radius(disc: int, radius_px: float) -> None:
+def test_the_radius_of_a_disc_of_the_disc_basis_is_its_own(disc: int, radius_px: float) -> None:
     weights = torch.eye(10)[disc].view(1, 10, 1, 1)
     assert float(coc_radius_px(weights, "discs")) == pytest.approx(radius_px, rel=1e-6)
 
 
-def test_a_ring_tells_the_disc_of_its_second_moment() -> None:
+def test_the_radius_of_a_ring_is_that_of_a_disc_of_its_second_moment() -> None:
     # The third ring lies at √2: E|o|² = 2 = ρ²/2.
     assert float(coc_radius_px(torch.eye(24)[2].view(1, 24, 1, 1), "rings")) == pytest.approx(2.0)

@@ -1,4 +1,4 @@
-"""Less memory, less time, the same answers."""
+"""Gradient checkpointing and compilation change neither outputs nor gradients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 
 class Own(nn.Module):
-    """A network of somebody's own: a layer, then a list of blocks of which one draws at random."""
+    """A custom network: a layer, then a list of blocks, one of them random."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def network_of(name: str) -> nn.Module:
 
 
 def kept_and_gradients(network: nn.Module, blurred: Tensor) -> tuple[int, list[Tensor | None]]:
-    """Bytes held between forward and backward, the blocks' own inputs among them, and the gradients."""
+    """Bytes saved between forward and backward pass, with the blocks' inputs, and the gradients."""
     kept: list[int] = []
     for block in find_blocks(network):
         block.register_forward_pre_hook(lambda block, images: kept.append(images[0].nbytes))
@@ -87,7 +87,7 @@ def test_blocks_are_found_below_chains_and_lists_but_not_inside_each_other() -> 
     assert list(find_blocks(nn.Conv2d(3, 3, 1))) == []
 
 
-def test_a_machine_without_a_compiler_is_told_so() -> None:
+def test_a_missing_compiler_is_an_error_that_suggests_one() -> None:
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(ConfigError, match="cpu") as caught:
         compile_network(nn.Conv2d(3, 3, 1), torch.device("cpu"))
     assert "no-such-compiler" in caught.value.what

@@ -1,4 +1,4 @@
-"""One virtual pair, six pixels misaligned, learnt by heart: what the method claims, from files to a deblurred image."""
+"""Overfits one virtual pair with six pixels of misalignment: the claim of the method, from files to an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes learn what one would, and stop together."""
+"""Several processes train as one would, and stop together."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "any", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE":
 
 @dataclass(frozen=True)
 class Pair:
-    """What two processes left behind, and what each of them said."""
+    """The output folder of two processes, and the standard output of each."""
 
     out: Path
-    said: tuple[str, str]
+    stdout: tuple[str, str]
     config: TrainConfig
 
 
@@ -90,18 +90,18 @@ def test_a_loss_that_is_no_number_stops_all_processes_and_names_the_crops_of_all
     (saved,) = (pair.out / "diverged").glob("diverged-step-*.npz")
     batch = np.load(saved)
     assert batch["blur"].shape == (4, 3, 32, 32)
-    for said in pair.said:
+    for said in pair.stdout:
         for pair_id, top, left in zip(batch["pair"], batch["top"], batch["left"], strict=True):
             assert f"{pair_id} at ({left}, {top})" in said
 
 
 def test_ctrl_c_on_one_process_stops_all_at_the_same_step(pair: Pair) -> None:
-    assert [said.splitlines()[-1] for said in pair.said] == ["stopped", "stopped"]
+    assert [said.splitlines()[-1] for said in pair.stdout] == ["stopped", "stopped"]
     steps = curve(pair.out / "stopped" / "train.csv")[:, 0]
     assert checkpoint.read_header(checkpoint.latest_checkpoint(pair.out / "stopped")).step == steps[-1] < 100_000
 
 
-def test_what_started_the_processes_says_how_many_there_are() -> None:
+def test_the_launcher_determines_the_number_of_processes() -> None:
     config = TrainConfig(devices=2, nodes=3)
     assert process_counts(config, {}) == (2, 3)
     assert process_counts(config, TORCHRUN) == (4, 2)

@@ -1,4 +1,4 @@
-"""Recipes that come with the toolkit, and what overrides what."""
+"""Recipes of the toolkit, and the precedence of settings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_file_overrides_the_recipe_and_flags_override_both(tmp_path: Path) -
     assert (config.optimiser, config.batch, config.crop, config.seed) == ("adam", 3, 64, 0)
 
 
-def test_steps_said_later_replace_epochs_said_before_and_the_other_way_round(tmp_path: Path) -> None:
+def test_later_steps_replace_earlier_epochs_and_vice_versa(tmp_path: Path) -> None:
     path = tmp_path / "sdd.toml"
     path.write_text("[train]\nsteps = 10\n")
     assert epochs_to_steps(load_train_config("official", path), 300).steps == 10

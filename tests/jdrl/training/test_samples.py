@@ -1,4 +1,4 @@
-"""The pictures of a run at work."""
+"""Progress pictures of a run."""
 
 from __future__ import annotations
 

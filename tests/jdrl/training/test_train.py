@@ -1,4 +1,4 @@
-"""Training: phases, resuming, stopping, refusing."""
+"""Training: phases, resuming, stopping, refused settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError, SddError
 from tests.support.ctrl_c import interrupting
 from tests.support.paths import ROOT
+from tests.support.planted_shards import MakeShards
 
 FILES = ("network.safetensors", "training.safetensors", "checkpoint.json")
 
@@ -74,7 +74,7 @@ def test_both_phases_run_and_the_reblurring_term_joins_in_the_second(
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_the_test_split_is_never_opened(make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path) -> None:
+def test_the_test_split_is_never_opened(make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards")
     (folder / "test-0000.h5").unlink()
     assert train(folder, tmp_path / "run", tiny.model_copy(update={"steps": 1})).done == 1
@@ -90,7 +90,7 @@ def test_training_code_names_no_test_split() -> None:
 
 
 def test_a_validation_split_of_the_data_set_is_used_where_there_is_one(
-    make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+    make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     folder = make_shards(tmp_path / "shards", scenes={"train": 1, "val": 1})
     train(folder, tmp_path / "run", tiny.model_copy(update={"steps": 1}))
@@ -128,7 +128,7 @@ def test_what_cannot_be_trained_leaves_the_earlier_run_alone(shards: Path, tiny:
 
 
 def test_resuming_with_another_rate_or_data_set_is_refused(
-    shards: Path, make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path
+    shards: Path, make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     one = tiny.model_copy(update={"steps": 1})
     train(shards, tmp_path / "run", one)
@@ -188,7 +188,7 @@ def test_a_crop_larger_than_the_patches_is_refused(shards: Path, tiny: TrainConf
         train(shards, tmp_path, tiny.model_copy(update={"crop": 65}))
 
 
-def test_a_missing_training_shard_is_named(make_shards: Callable[..., Path], tiny: TrainConfig, tmp_path: Path) -> None:
+def test_a_missing_training_shard_is_named(make_shards: MakeShards, tiny: TrainConfig, tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards")
     (folder / "train-0000.h5").unlink()
     with pytest.raises(SddError, match=r"train-0000\.h5"):

@@ -1,4 +1,4 @@
-"""Training with a blur estimator: what it learns, what is kept, what is refused."""
+"""Training with a blur estimator: its loss, its checkpoints, and refused combinations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from jdrl.networks import GuidedNetwork, LocalisedNetwork, unwrap_guide
 from jdrl.reblurring.blur_estimator import find_estimator
 from jdrl.training.train import train
 from sdd_toolkit.errors import CheckpointError
-from tests.jdrl.training.test_fine_tuning import NEW, assert_resumes_in_any_phase, published, trained
-
-__all__ = ["published"]
+from tests.support.training_runs import FINE_TUNING, assert_resumes_in_any_phase, training_tensors
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def test_the_estimator_learns_from_the_joint_phase_on(shards: Path, triplet: Tra
 def test_a_run_resumed_in_any_phase_with_every_option_ends_with_the_same_bytes(
     shards: Path, triplet: TrainConfig, published: Path, tmp_path: Path
 ) -> None:
-    assert_resumes_in_any_phase(shards, triplet.model_copy(update={**NEW, "weights": published}), tmp_path)
+    assert_resumes_in_any_phase(shards, triplet.model_copy(update={**FINE_TUNING, "weights": published}), tmp_path)
 
 
 def test_while_the_network_is_frozen_its_guide_learns_alone(
@@ -48,14 +46,14 @@ def test_while_the_network_is_frozen_its_guide_learns_alone(
     frozen = {"steps": 3, "frozen_fraction": 0.99, "warm_up_fraction": 0.0, "weights": published}
     train(shards, tmp_path / "first", triplet.model_copy(update=frozen))
     given = torch.load(published, weights_only=True)["params"]
-    found = checkpoint.strip_prefix(trained(tmp_path / "first"), "network")
+    found = checkpoint.strip_prefix(training_tensors(tmp_path / "first"), "network")
     assert all(torch.equal(found[f"network.{name}"], value) for name, value in given.items())
     assert found["fusion.changes.0.weight"].abs().sum() > 0
     rows = list(csv.DictReader((tmp_path / "first" / "train.csv").open()))
     assert [float(row["estimator"]) > 0 for row in rows] == [True] * 3
     # The network and its guide are where the next run starts.
     train(shards, tmp_path / "next", triplet.model_copy(update={**frozen, "weights": tmp_path / "first", "steps": 1}))
-    after = checkpoint.strip_prefix(trained(tmp_path / "next"), "network")
+    after = checkpoint.strip_prefix(training_tensors(tmp_path / "next"), "network")
     assert torch.equal(after["network.intro.weight"], found["network.intro.weight"])
     assert (after["estimator.intro.weight"] - found["estimator.intro.weight"]).abs().max() < 1e-3
 
@@ -69,7 +67,7 @@ def test_recomputed_or_compiled_it_learns_the_same(
     ends = []
     for number, more in enumerate(({}, {"gradient_checkpointing": True}, {"compile": True})):
         train(shards, tmp_path / str(number), short.model_copy(update=more))
-        ends.append(trained(tmp_path / str(number)))
+        ends.append(training_tensors(tmp_path / str(number)))
     for other in ends[1:]:
         assert other.keys() == ends[0].keys()
         assert all(torch.equal(other[name], value) for name, value in ends[0].items())
@@ -102,9 +100,7 @@ def test_the_published_fusion_trains_and_comes_back(shards: Path, triplet: Train
 
 
 @pytest.mark.parametrize("basis", ["discs", "rings"])
-def test_every_basis_that_tells_a_radius_teaches(
-    shards: Path, triplet: TrainConfig, tmp_path: Path, basis: str
-) -> None:
+def test_every_basis_with_a_radius_gives_labels(shards: Path, triplet: TrainConfig, tmp_path: Path, basis: str) -> None:
     train(shards, tmp_path, triplet.model_copy(update={"reblur_basis": basis, "steps": 2}))
     estimator = find_estimator(of_checkpoint(tmp_path).network)
     assert estimator is not None
