@@ -33,7 +33,7 @@ def test_train_evaluate_deblur_in_a_row(shards: Path, tmp_path: Path) -> None:
     assert scored.exit_code == 0
     assert "deblurred" in scored.stdout
     assert (tmp_path / "scores" / "evaluation.html").is_file()
-    config.write_text("[evaluate]\nplanted_shifts_px = [1]\nplanted_zooms = []\n")
+    config.write_text("[evaluate]\nplanted_shifts_px = [1]\nplanted_zooms = []\nplanted_crop = 64\nbootstrap = 100\n")
     options = ["--out", str(tmp_path / "both"), "--config", str(config), "--misalignment", "--json"]
     compared = runner.invoke(evaluate, [str(out), str(out), str(shards), *options])
     assert (tmp_path / "both" / "misalignment.csv").is_file()

@@ -60,7 +60,7 @@ def test_a_data_set_that_has_read_can_be_pickled(shards: Path) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(data))[1]["blur"], expected["blur"])
 
 
-@pytest.mark.parametrize(("workers", "start"), [(2, "fork"), (2, "spawn"), (1, "spawn")])
+@pytest.mark.parametrize(("workers", "start"), [(2, "fork"), (2, "spawn"), (1, "fork")])
 def test_workers_change_nothing_and_live_through_epochs(shards: Path, workers: int, start: str) -> None:
     data = PatchDataset(shards, "train")
     data[0]

@@ -136,8 +136,8 @@ def test_an_estimator_trained_by_labels_predicts_the_blur_of_unseen_frames() -> 
     seen, unseen = virtual_frames(24, first=0), virtual_frames(3, first=100)
     reblur_network, estimator = ReblurNetwork(5, 16, 2), BlurEstimator(5, 32)
     for network in (reblur_network, estimator):
-        optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-        for step in range(200):
+        optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
+        for step in range(140):
             blurred, sharp = crops(seen, step)
             if network is reblur_network:
                 loss = charbonnier(reblur(sharp, reblur_network(sharp, blurred)), blurred)
@@ -148,5 +148,5 @@ def test_an_estimator_trained_by_labels_predicts_the_blur_of_unseen_frames() -> 
             optimiser.step()
     with torch.no_grad():
         found = [rank_correlation(estimator.estimate_radius_px(blurred), truth) for blurred, _, truth in unseen]
-    # 0.54, 0.51 and 0.64 when this was written.
+    # 0.55, 0.60 and 0.64 when this was written.
     assert min(found) > 0.3

@@ -134,6 +134,6 @@ class WithoutPadding(nn.Module):
 @pytest.mark.parametrize(
     "network", [WithoutPadding(), nn.Conv2d(3, 1, 1), nn.PixelUnshuffle(2)], ids=["smaller", "grey", "halved"]
 )
-def test_a_network_that_answers_another_shape_is_refused_with_both_shapes(network: nn.Module) -> None:
-    with pytest.raises(ConfigError, match=r"to an image \(1, 3, 16, 16\)"):
+def test_an_output_of_another_shape_is_refused_with_both_shapes(network: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"for an image \(1, 3, 16, 16\)"):
         restore(network, torch.rand(1, 3, 16, 16))
