@@ -69,15 +69,15 @@ class TwoLevels(nn.Module):
     """A network with guided features at full and at half size."""
 
     size_multiple = 2
-    guided_levels: ClassVar = {"full": 4, "half": 8}
+    guided_levels: ClassVar = {"fine": 4, "coarse": 8}
 
     def __init__(self) -> None:
         super().__init__()
-        self.full, self.half = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 8, 2, stride=2)
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 8, 2, stride=2)
         self.up = nn.Sequential(nn.Conv2d(8, 12, 1), nn.PixelShuffle(2))
 
     def forward(self, blurred: Tensor) -> Tensor:
-        return blurred + self.up(self.half(self.full(blurred)))
+        return blurred + self.up(self.coarse(self.fine(blurred)))
 
 
 def assert_is_the_network(network: nn.Module, exported: OnnxExport, metadata: dict[str, str]) -> None:
