@@ -88,7 +88,7 @@ def _inspect(task: InspectionTask, use_exiftool: bool) -> tuple[Inspection, bool
             if task.known is not None and task.known.sha256 and task.known.sha256 == _sha256(stream):
                 return replace(task.known, modified_ns=state.st_mtime_ns), False
             parsed = exif.read_exif(path, stream, read_structure(stream, path))
-            return replace(inspection, sha256=_sha256(stream), meta=parsed.meta), parsed.ask
+            return replace(inspection, sha256=_sha256(stream), meta=parsed.meta), parsed.needs_exiftool
     except RawError as error:
         return replace(inspection, failure=_failure_text(error, path)), False
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The stage that finds a session's hot and dead pixels, and the file that keeps them: `hot_pixels.json`.
+"""Stage `sdd hotpixels`: finds the hot and dead pixels of every camera and stores them in `hot_pixels.json`.
 
-A defect belongs to a camera and a frame size. Of every camera one blurred frame a scene is looked at, of 24 scenes at
-most: defocused content holds no points of light of its own.
+A defect belongs to a camera and a frame size. One blurred frame a scene is examined, of at most 24 scenes of a camera:
+defocused content holds no points of light of its own.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from sdd_toolkit.raw.development import DevelopConfig
     from sdd_toolkit.records import FrameMeta, PairRecord
 
-    Places = NDArray[np.int32]
+    PixelPositions = NDArray[np.int32]
 
 log = logging.getLogger(__name__)
 OUTPUT = "hot_pixels.json"
 FORMAT = "sdd-hot-pixels"
 VERSION = 1
-MOST_SCENES = 24
+MAX_SCENES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class CameraPixels:
     """The defects of one camera at one frame size.
 
     Attributes:
-        camera: Maker, model and, where a file tells it, serial number.
+        camera: Maker, model and, if the files hold one, serial number.
         size: (height, width) of the visible mosaic, even sides, not oriented.
-        scenes: Scenes looked at, one frame of each.
+        scenes: Number of scenes examined, one frame of each.
         pixels: (row, column) on that mosaic, in reading order.
-        inputs: Fingerprint of the files looked at.
+        inputs: Fingerprint of the files examined.
     """
 
     camera: str
@@ -70,13 +70,13 @@ class HotPixelMap:
 
     cameras: tuple[CameraPixels, ...] = ()
 
-    def of(self, meta: FrameMeta) -> Places | None:
-        """(N, 2) rows and columns to repair in a frame of this camera; None: nothing is known of it."""
+    def of(self, meta: FrameMeta) -> PixelPositions | None:
+        """(N, 2) rows and columns to repair in a frame of this camera; None if there are none."""
         entry = self._entry(meta)
         return None if entry is None else np.array(entry.pixels, dtype=np.int32).reshape(-1, 2)
 
     def inputs(self, record: PairRecord) -> dict[str, str]:
-        """What a stage reads of this map for a pair: a hash, or nothing where there is nothing to repair."""
+        """Fingerprint of the defects of a pair, as an input of a stage; empty if there is nothing to repair."""
         entries = [self._entry(meta) for meta in (record.blur_meta, record.sharp_meta)]
         if not any(entries):
             return {}
@@ -117,14 +117,14 @@ def find_hot_pixels(
 ) -> Report:
     """Finds the hot and dead pixels of every camera of a manifest and writes `out/hot_pixels.json`.
 
-    A camera whose files are those of an earlier run is taken over. A file that cannot be read is left out; `sdd align`
-    will say so.
+    The result of a camera whose files are those of an earlier run is reused. A file that cannot be read is left out;
+    `sdd align` reports it.
 
     Args:
         manifest: Any manifest of the data set.
-        out: Folder of the data set: `sdd align`, `filter` and `pack` look beside the manifest they read.
+        out: Folder of the data set: `sdd align`, `filter` and `pack` read the file beside their manifest.
         executor: See `sdd_toolkit.execution.executor`.
-        overwrite: Look at every camera again.
+        overwrite: Whether to examine every camera again.
         track: Shows progress.
 
     Raises:
@@ -134,8 +134,8 @@ def find_hot_pixels(
     started = time.monotonic()
     workers_of(executor)
     source = read_manifest(manifest)
-    before = {} if overwrite else {(entry.camera, entry.size): entry for entry in _earlier(out / OUTPUT)}
-    plan = {key: _sampled(records) for key, records in _by_camera(source.records).items()}
+    before = {} if overwrite else {(entry.camera, entry.size): entry for entry in _read_earlier(out / OUTPUT)}
+    plan = {key: _choose_scenes(records) for key, records in _by_camera(source.records).items()}
     entries = {key: before[key] for key in plan if key in before and before[key].inputs == _inputs(plan[key])}
     skipped = len(entries)
     todo = {key: records for key, records in plan.items() if key not in entries}
@@ -143,13 +143,13 @@ def find_hot_pixels(
         for (camera, size), records in todo.items():
             tasks = [_Task(resolve_inside(source.root, record.blur.path), size) for record in records]
             scenes = []
-            for outcome in run_tasks(_look, tasks, executor):
+            for outcome in run_tasks(_examine_frame, tasks, executor):
                 advance(note=camera)
                 if isinstance(outcome.result, Outliers):
                     scenes.append(outcome.result)
             pixels = tuple((int(row), int(column)) for row, column in confirm_hot_pixels(scenes, size[1]))
             entries[camera, size] = CameraPixels(camera, size, len(scenes), pixels, _inputs(records))
-            _tell(entries[camera, size])
+            _log_defects(entries[camera, size])
     content = _File(FORMAT, VERSION, tuple(entries[key] for key in sorted(entries)))
     write_text(out / OUTPUT, to_json(content) + "\n")
     return Report(
@@ -167,7 +167,7 @@ def read_hot_pixels(path: Path) -> HotPixelMap:
     """Reads `hot_pixels.json`.
 
     Raises:
-        InputError: Missing, or not such a file.
+        InputError: The file is missing or invalid.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -180,7 +180,7 @@ def read_hot_pixels(path: Path) -> HotPixelMap:
 
 
 def load_for_manifest(manifest: Path, config: DevelopConfig) -> HotPixelMap:
-    """The map beside a manifest; an empty one where there is none or `[develop] hot_pixels` is off.
+    """Reads the map beside a manifest; an empty one if there is none or `[develop] hot_pixels` is off.
 
     Raises:
         InputError: The file is damaged.
@@ -189,14 +189,14 @@ def load_for_manifest(manifest: Path, config: DevelopConfig) -> HotPixelMap:
     return read_hot_pixels(path) if config.hot_pixels and path.is_file() else HotPixelMap()
 
 
-def copy_to(manifest: Path, out: Path, found: HotPixelMap) -> None:
-    """Copies the map of a manifest beside the next one, if that goes into another folder."""
-    if found.cameras and manifest.parent.resolve() != out.resolve():
+def copy_to(manifest: Path, out: Path, hot_pixels: HotPixelMap) -> None:
+    """Copies the map of a manifest beside the next one, if that lies in another folder."""
+    if hot_pixels.cameras and manifest.parent.resolve() != out.resolve():
         write_text(out / OUTPUT, (manifest.parent / OUTPUT).read_text(encoding="utf-8"))
 
 
 def camera_of(meta: FrameMeta) -> str:
-    """Maker, model and serial number: what tells the bodies of a data set apart; empty where a file names none."""
+    """Maker, model and serial number, which identify a camera body; empty if a file names none."""
     return " ".join(part for part in (meta.make, meta.model, meta.serial) if part)
 
 
@@ -211,14 +211,14 @@ def _by_camera(records: Sequence[PairRecord]) -> Mapping[tuple[str, tuple[int, i
     return {key: list(groups[key].values()) for key in sorted(groups)}
 
 
-def _sampled(records: list[PairRecord]) -> list[PairRecord]:
-    """At most `MOST_SCENES` of them, evenly spread."""
-    count = min(len(records), MOST_SCENES)
+def _choose_scenes(records: list[PairRecord]) -> list[PairRecord]:
+    """At most `MAX_SCENES` of them, evenly spread."""
+    count = min(len(records), MAX_SCENES)
     return [records[index * len(records) // count] for index in range(count)]
 
 
-def _look(task: _Task) -> Outliers | str:
-    """The outliers of one frame, or why there are none to be had."""
+def _examine_frame(task: _Task) -> Outliers | str:
+    """The outliers of one frame, or the reason why it cannot be examined."""
     try:
         mosaic = read_mosaic(task.path)
     except SddError as error:
@@ -234,17 +234,17 @@ def _inputs(records: Sequence[PairRecord]) -> str:
     return fingerprint_text(" ".join(record.blur.sha256 for record in records))
 
 
-def _earlier(path: Path) -> tuple[CameraPixels, ...]:
+def _read_earlier(path: Path) -> tuple[CameraPixels, ...]:
     try:
         return read_hot_pixels(path).cameras
     except InputError:
         return ()
 
 
-def _tell(entry: CameraPixels) -> None:
+def _log_defects(entry: CameraPixels) -> None:
     name = entry.camera or "a camera without a name"
     if entry.scenes < MIN_SCENES:
-        why = "%s: %d scenes of a mosaic, %d are needed to tell a hot pixel from a point of light"
-        log.warning(why, name, entry.scenes, MIN_SCENES)
+        message = "%s: %d scenes of a mosaic, %d are needed to distinguish a hot pixel from a point of light"
+        log.warning(message, name, entry.scenes, MIN_SCENES)
     else:
         log.info("%s: %d hot or dead pixels in %d scenes", name, len(entry.pixels), entry.scenes)

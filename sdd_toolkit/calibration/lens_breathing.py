@@ -1,4 +1,4 @@
-"""The breathing of a data set's lenses: pairs by lens and focal length, their models, and the models' file."""
+"""Fits the focus breathing of the lenses of a data set, by lens and focal length; reads and writes the models."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class LensBreathing:
-    """The model of one lens at one focal length, as it is kept for the next data set.
+    """The model of one lens at one focal length, as stored in a file.
 
     Attributes:
-        lens: As EXIF names it; of a camera whose lens has no name, the camera's model.
+        lens: Its name in EXIF; the model of the camera if the lens has no name.
         focal_mm: Focal length, three significant digits.
     """
 
@@ -44,15 +44,15 @@ class LensBreathing:
 
 @dataclass(frozen=True, slots=True)
 class LensPairs:
-    """The pairs of one lens at one focal length and what was learnt from them.
+    """The pairs of one lens at one focal length and the model fitted to them.
 
     Attributes:
         lens: `unknown` if EXIF names neither lens nor camera.
-        focal_mm: None if EXIF does not tell.
-        observations: The pairs that were used.
-        left_out: How many of the other pairs were left out, by reason.
-        model: None if these pairs do not settle one.
-        refusal: Why they do not; empty if there is a model.
+        focal_mm: None if it is not in EXIF.
+        observations: The pairs used.
+        left_out: Number of the other pairs, by the reason why they were left out.
+        model: None if these pairs do not determine one.
+        refusal: The reason why they do not; empty if there is a model.
     """
 
     lens: str
@@ -85,15 +85,15 @@ def fit_lenses_of_manifest(source: Path, out: Path) -> tuple[LensPairs, ...]:
     if not models:
         why = "; ".join(f"{entry.lens}: {entry.refusal}{_counted(entry.left_out)}" for entry in fitted) or "no pairs"
         raise InputError(
-            f"{source} tells of no lens how it breathes ({why})",
-            hint="give the aligned or filtered manifest of focus pairs whose EXIF tells SubjectDistance",
+            f"no lens of {source} can be fitted ({why})",
+            hint="give the aligned or filtered manifest of focus pairs whose EXIF holds SubjectDistance",
         )
     write_models(out, models)
     return fitted
 
 
 def models_of(fitted: Iterable[LensPairs]) -> tuple[LensBreathing, ...]:
-    """What is kept of the lenses that could be fitted."""
+    """The models of the lenses that could be fitted."""
     return tuple(
         LensBreathing(entry.lens, entry.focal_mm, entry.model)
         for entry in fitted
@@ -102,7 +102,7 @@ def models_of(fitted: Iterable[LensPairs]) -> tuple[LensBreathing, ...]:
 
 
 def fit_lenses(records: Iterable[PairRecord]) -> tuple[LensPairs, ...]:
-    """One model for every lens and focal length of a data set, sorted by name; a lens without one says why."""
+    """Fits a model for every lens and focal length of a data set, sorted by name, or gives the reason for none."""
     groups: dict[tuple[str, float], tuple[list[Observation], Counter[str]]] = {}
     for record in records:
         used, left_out = groups.setdefault(_lens_of(record), ([], Counter()))
@@ -111,25 +111,25 @@ def fit_lenses(records: Iterable[PairRecord]) -> tuple[LensPairs, ...]:
             left_out[reason] += 1
         else:
             used.append(observation_of(record))
-    return tuple(_fitted(lens, focal_mm, *groups[lens, focal_mm]) for lens, focal_mm in sorted(groups))
+    return tuple(_fit_lens(lens, focal_mm, *groups[lens, focal_mm]) for lens, focal_mm in sorted(groups))
 
 
 def observation_of(record: PairRecord) -> Observation:
-    """What an aligned pair tells about its lens.
+    """The observation of its lens that an aligned pair provides.
 
-    The deviation of the zoom is the registration's estimated corner error over half a diagonal, and what a turn of the
-    camera adds: by an angle θ it magnifies by some θ², and θ is not more than the shift over the frame's longer side.
+    The deviation of the zoom is the registration's estimated corner error over half a diagonal, plus the effect of a
+    rotation of the camera: an angle θ magnifies by about θ², and θ is at most the shift over the frame's longer side.
     """
     alignment, (blur_m, sharp_m) = record.alignment, _focus_of(record)
     if alignment is None or blur_m is None or sharp_m is None:
-        raise ValueError(f"the pair {record.id} tells nothing about its lens")
+        raise ValueError(f"the pair {record.id} is not aligned or has no focus distances")
     measured = (alignment.error_px or 0.0) / (math.hypot(*alignment.size) / 2.0)
     turned = (math.hypot(*alignment.shift_px) / max(alignment.size)) ** 2
     return Observation(blur_m, sharp_m, alignment.zoom, math.hypot(measured, turned))
 
 
 def zoom_prior_of(record: PairRecord, lenses: Sequence[LensBreathing]) -> ZoomPrior | None:
-    """The zoom to be expected of a pair; None if its lens or its focus distances are not known."""
+    """The expected zoom of a pair; None if its lens or its focus distances are unknown."""
     blur_m, sharp_m = _focus_of(record)
     if blur_m is None or sharp_m is None or _mixed(record):
         return None
@@ -146,7 +146,7 @@ def write_models(path: Path, lenses: Sequence[LensBreathing]) -> None:
 
 
 def read_models(path: Path) -> tuple[LensBreathing, ...]:
-    """Reads what `write` wrote.
+    """Reads the models that `write_models` wrote.
 
     Raises:
         InputError: Missing, no such file, another version, or the same lens twice.
@@ -173,7 +173,7 @@ def _counted(left_out: dict[str, int]) -> str:
     return "".join(f", {count} {reason}" for reason, count in left_out.items())
 
 
-def _fitted(lens: str, focal_mm: float, used: list[Observation], left_out: Counter[str]) -> LensPairs:
+def _fit_lens(lens: str, focal_mm: float, used: list[Observation], left_out: Counter[str]) -> LensPairs:
     model, refusal = None, ""
     try:
         model = breathing_model.fit_breathing(used)
@@ -202,7 +202,7 @@ def _focus_of(record: PairRecord) -> tuple[float | None, float | None]:
 
 
 def _mixed(record: PairRecord) -> bool:
-    """Whether the two frames were not taken by one lens at one focal length, or it is not known which."""
+    """Whether the frames were not taken by one known lens at one known focal length."""
     lens = _lens(record.sharp_meta)
     return lens != _lens(record.blur_meta) or lens[0] == UNKNOWN or not lens[1]
 
@@ -212,6 +212,6 @@ def _lens_of(record: PairRecord) -> tuple[str, float]:
 
 
 def _lens(meta: FrameMeta) -> tuple[str, float]:
-    """Name and focal length, three digits: a zoom's EXIF is no finer. 0 for unknown, so that it sorts."""
+    """Name and focal length to three digits, as EXIF is no finer for zooms; 0 for unknown, so that it sorts."""
     focal_mm = meta.exposure.focal_mm
     return meta.lens or meta.model or UNKNOWN, float(f"{focal_mm:.3g}") if focal_mm else 0.0

@@ -1,7 +1,7 @@
-"""A lens model brought onto a pair: the straightened frame's grid, its box, its flow and its brightness.
+"""Corrects the distortion and vignetting of a pair: map of the undistorted frame, its box, flow and gains.
 
-Alignment knows the frames as shot. The straightened sharp frame shows at y what the sharp frame as shot holds at D(y);
-the blurred frame follows by its homography from there, so that both are resampled once.
+Alignment refers to the frames as shot. The undistorted sharp frame shows at y the content of the sharp frame as shot at
+D(y); the blurred frame follows from there by its homography, so that both are resampled once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Vignetting:
-    """(H, W) what a developed frame is multiplied by, and the f-number it is for."""
+    """(H, W) factor of a developed frame, and the f-number it applies to."""
 
     gain: NDArray[np.float32]
     f_number: float
@@ -43,30 +43,30 @@ class Correction:
 
     Attributes:
         name: Name of the lens in the database.
-        places: (H, W, 2) where the pixels of the straightened sharp frame lie in the frame as shot: D.
-        blur: Vignetting of the blurred frame; None if that of either frame is not known.
-        sharp: Of the sharp frame.
+        distortion: (H, W, 2) D, positions in the frame as shot of the pixels of the undistorted sharp frame.
+        blur: Vignetting of the blurred frame; None if that of either frame is unknown.
+        sharp: Vignetting of the sharp frame.
     """
 
     name: str
-    places: NDArray[np.float32]
+    distortion: NDArray[np.float32]
     blur: Vignetting | None
     sharp: Vignetting | None
 
 
 def find_correction(record: PairRecord, size: tuple[int, int], develop: DevelopConfig) -> Correction | None:
-    """The correction of a pair: geometry by the sharp frame's lens, vignetting by each frame's own opening.
+    """Finds the correction of a pair: geometry by the lens of the sharp frame, vignetting by each frame's f-number.
 
     Args:
         record: The pair.
         size: (height, width) of its frames at full size, oriented.
-        develop: Whether, and at what size.
+        develop: Whether to correct, and at what size.
 
     Returns:
-        None if none is wanted, or `lensfun-if-known` does not know the lens.
+        None if no correction is configured, or the lens is unknown with `lensfun-if-known`.
 
     Raises:
-        RawError: `lensfun` does not know the lens.
+        RawError: The lens is unknown with `lensfun`.
         MissingExtraError: lensfunpy is not installed.
     """
     if develop.lens_correction is LensCorrection.NONE:
@@ -76,36 +76,36 @@ def find_correction(record: PairRecord, size: tuple[int, int], develop: DevelopC
         if develop.lens_correction is LensCorrection.LENSFUN:
             raise RawError(f"no lens correction: {model}", hint='or lens_correction = "lensfun-if-known"')
         return None
-    places = lensfun_profile.distortion_map(model, size)
+    distortion = lensfun_profile.distortion_map(model, size)
     blur, sharp = (_vignetting(model, meta, size, develop) for meta in (record.blur_meta, record.sharp_meta))
     if blur is None or sharp is None:
-        # Only one frame corrected would be a difference that no lens made.
+        # Correcting one frame only would introduce a difference.
         blur = sharp = None
     if develop.reduction == 2:
-        places = lensfun_profile.halve_map(places)
-    return Correction(model.name, places, blur, sharp)
+        distortion = lensfun_profile.halve_map(distortion)
+    return Correction(model.name, distortion, blur, sharp)
 
 
-def undistort_box(box: Box, places: NDArray[np.float32]) -> Box:
-    """The largest box of the straightened frame, in multiples of 4 px, that shows the inside of `box` only."""
-    height, width = places.shape[:2]
+def undistort_box(box: Box, distortion: NDArray[np.float32]) -> Box:
+    """The largest box of the undistorted frame, in multiples of 4 px, that shows the inside of `box` only."""
+    height, width = distortion.shape[:2]
     left, top = (max(edge, REACH_PX) for edge in box[:2])
     right, bottom = min(box[2] - 1, width - 1 - REACH_PX), min(box[3] - 1, height - 1 - REACH_PX)
-    x, y = places[..., 0], places[..., 1]
+    x, y = distortion[..., 0], distortion[..., 1]
     inside_box = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
     rows, columns = height // FLOW_FACTOR, width // FLOW_FACTOR
     cells = inside_box[: rows * FLOW_FACTOR, : columns * FLOW_FACTOR].reshape(rows, FLOW_FACTOR, columns, FLOW_FACTOR)
-    found = largest_box(cells.all(axis=(1, 3)))
-    return (found[0] * FLOW_FACTOR, found[1] * FLOW_FACTOR, found[2] * FLOW_FACTOR, found[3] * FLOW_FACTOR)
+    left, top, right, bottom = (edge * FLOW_FACTOR for edge in largest_box(cells.all(axis=(1, 3))))
+    return left, top, right, bottom
 
 
-def undistort_flow(flow: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A flow of the frames as shot, on the quarter-size grid of the straightened crop and in its pixels.
+def undistort_flow(flow: NDArray[np.float32], distortion: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Converts a flow of the frames as shot to the quarter-size grid of the undistorted crop and its pixels.
 
-    The straightened frame shows at y what lies at D(y); a short step u there is the step J⁻¹u here, J = dD/dy.
+    The undistorted frame shows at y the content at D(y); a short step u there is the step J⁻¹u here, J = dD/dy.
     """
-    height, width = places.shape[:2]
-    centres = places.reshape(height // FLOW_FACTOR, FLOW_FACTOR, width // FLOW_FACTOR, FLOW_FACTOR, 2)
+    height, width = distortion.shape[:2]
+    centres = distortion.reshape(height // FLOW_FACTOR, FLOW_FACTOR, width // FLOW_FACTOR, FLOW_FACTOR, 2)
     centres = centres.mean(axis=(1, 3), dtype=np.float64)
     offset = (FLOW_FACTOR - 1) / 2
     x, y = ((centres[..., axis] - offset) / FLOW_FACTOR for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""PNG, TIFF and JPEG files to arrays of 8 or 16 bits a channel."""
+"""Decodes PNG, TIFF and JPEG files to arrays of 8 or 16 bits a channel."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """An image as (H, W, 3) RGB in its own bit depth, EXIF orientation applied, grey repeated, alpha dropped.
+    """Reads an image as (H, W, 3) RGB in its own bit depth, EXIF orientation applied, grey repeated, alpha dropped.
 
     Raises:
         RawError: Missing, cut short, not an image, or neither 8 nor 16 bits a channel.
     """
     check_is_file(path)
-    _check_claim(path)
+    _check_claimed_size(path)
     if path.suffix.lower() in _TIFF_SUFFIXES and _is_planar(path):
         raise RawError(f"{path} stores each channel apart", hint="save it again with interleaved channels")
     try:
@@ -43,16 +43,16 @@ def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def read_values(path: Path) -> NDArray[Any]:
-    """An image as the numbers it holds: a mask, a label map, a depth map.
+    """Reads the stored numbers of an image that is a mask, a label map or a depth map.
 
     Returns:
-        (H, W) or (H, W, C) with 3 channels RGB or 4 channels RGBA, of the file's own type; not turned upright.
+        (H, W) or (H, W, C) with 3 channels RGB or 4 channels RGBA, of the file's own type; orientation is not applied.
 
     Raises:
         RawError: Missing, cut short, or not an image of 1, 3 or 4 channels.
     """
     check_is_file(path)
-    _check_claim(path)
+    _check_claimed_size(path)
     try:
         pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError, MemoryError) as error:
@@ -88,8 +88,8 @@ def decode_preview(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
     return None
 
 
-def _check_claim(path: Path) -> None:
-    """Refuses an image that claims more pixels than any has, before memory is taken for them."""
+def _check_claimed_size(path: Path) -> None:
+    """Raises RawError for an image that claims too many pixels, before memory is allocated for them."""
     try:
         with path.open("rb") as stream:
             size = claimed_size(stream)
@@ -115,13 +115,13 @@ def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:
 
 
 def _is_planar(path: Path) -> bool:
-    """Whether a TIFF keeps one 16-bit plane a channel, which OpenCV decodes wrongly without saying so."""
-    import tifffile  # slow to load, and most files are no TIFF
+    """Whether a TIFF stores one 16-bit plane a channel, which OpenCV decodes wrongly without an error."""
+    import tifffile  # slow to import, and most files are no TIFF
 
     try:
         with tifffile.TiffFile(path) as container:
             page = container.pages.first
             separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
             return bool(separate and page.samplesperpixel > 1 and page.bitspersample > 8)
-    except Exception:  # not TIFF, or damaged: OpenCV will say so
+    except Exception:  # not TIFF, or damaged: decoding reports it
         return False

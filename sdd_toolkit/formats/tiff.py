@@ -1,4 +1,6 @@
-"""Directories of TIFF-like data (TIFF, Exif, DNG, most makers' RAW), read without decoding and never twice.
+"""Reads directories of TIFF-like data (TIFF, Exif, DNG, most makers' RAW), each once, without decoding pixels.
+
+The data is untrusted: every count is bounded, and pointers that form a circle are followed once.
 
 Sources: Adobe, TIFF 6.0; BigTIFF; CIPA DC-008 (Exif 2.31); Adobe, Digital Negative Specification 1.4.
 """
@@ -22,23 +24,23 @@ _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: 
             13: "I", 16: "Q", 17: "q", 18: "Q"}  # fmt: skip
 _SIZES = {kind: struct.calcsize("<" + code) for kind, code in _FORMATS.items()}
 _MAGIC = {42: False, 43: True, 0x4F52: False, 0x5352: False, 0x55: False}  # TIFF, BigTIFF, Olympus twice, Panasonic
-_MOST_ENTRIES, _MOST_DIRECTORIES, _MOST_VALUES = 4096, 256, 1_000_000
+_MAX_ENTRIES, _MAX_DIRECTORIES, _MAX_VALUES = 4096, 256, 1_000_000
 _FARTHEST = 1 << 62
-_NOWHERE = (0, 0xFFFFFFFF)  # what Panasonic and Kodak write where there is nothing
-_LEAST_BYTES_A_PIXEL = 1 / 256  # of compressed data; below it the size is a lie
+_NO_OFFSETS = (0, 0xFFFFFFFF)  # written by Panasonic and Kodak where there is no value
+_MIN_BYTES_PER_PIXEL = 1 / 256  # of compressed data; a header that implies less is false
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag of a directory: its value's type, number of elements and place (relative to the TIFF header)."""
+    """One tag of a directory: type, number of elements and offset of its value, counted from the TIFF header."""
 
     kind: int
     count: int
-    place: int
+    offset: int
 
     @property
     def bytes(self) -> int:
-        """Length of the value; 0 for a type nobody knows."""
+        """Length of the value; 0 for an unknown type."""
         return _SIZES.get(self.kind, 0) * self.count
 
 
@@ -48,7 +50,7 @@ class Tiff:
 
     Attributes:
         read: Bytes of the file by offset and count; fewer where it ends.
-        base: Where all offsets count from.
+        base: Position in the file that all offsets count from.
         order: `<` or `>`.
         big: Whether offsets have 64 bits.
         first: Offset of the first directory.
@@ -60,17 +62,17 @@ class Tiff:
     big: bool
     first: int
 
-    def unpack(self, code: str, place: int) -> tuple[int, ...]:
-        """Numbers at `place`; raises EOFError where the data ends before."""
-        wanted = struct.calcsize(self.order + code)
-        content = self.read(self.base + place, wanted)
-        if len(content) < wanted:
-            raise EOFError(self.base + place + wanted)
+    def unpack(self, code: str, offset: int) -> tuple[int, ...]:
+        """Numbers at `offset`; raises EOFError if the data ends before."""
+        needed = struct.calcsize(self.order + code)
+        content = self.read(self.base + offset, needed)
+        if len(content) < needed:
+            raise EOFError(self.base + offset + needed)
         return struct.unpack(self.order + code, content)
 
 
 def reader(stream: BinaryIO) -> ReadAt:
-    """`stream` read at any place."""
+    """Random access to `stream`."""
 
     def read(offset: int, count: int) -> bytes:
         if not 0 <= offset < _FARTHEST:
@@ -94,40 +96,41 @@ def open_tiff(read: ReadAt, base: int = 0) -> Tiff | None:
     return Tiff(read, base, order, big, first)
 
 
-def read_directory(tiff: Tiff, place: int) -> tuple[dict[int, Entry], int]:
-    """The entries of the directory at `place` by tag, and the place of the next one (0: none).
+def read_directory(tiff: Tiff, offset: int) -> tuple[dict[int, Entry], int]:
+    """Reads the directory at `offset`: its entries by tag, and the offset of the next one (0: none).
 
     Raises:
-        EOFError: The directory goes on behind the end of the data; its argument is the first byte not needed.
+        EOFError: The directory extends beyond the end of the data; its argument is the first byte not needed.
         ValueError: It is no directory.
     """
-    (count,) = tiff.unpack("Q" if tiff.big else "H", place)
-    if not 0 < count <= _MOST_ENTRIES:
+    (count,) = tiff.unpack("Q" if tiff.big else "H", offset)
+    if not 0 < count <= _MAX_ENTRIES:
         raise ValueError(f"a directory of {count} entries")
-    lead, step, inline = (8, 20, 8) if tiff.big else (2, 12, 4)
-    content = tiff.read(tiff.base + place + lead, count * step)
+    header, step, inline = (8, 20, 8) if tiff.big else (2, 12, 4)
+    content = tiff.read(tiff.base + offset + header, count * step)
     if len(content) < count * step:
-        raise EOFError(tiff.base + place + lead + count * step)
+        raise EOFError(tiff.base + offset + header + count * step)
     entries = {}
     for index, (tag, kind, number, value) in enumerate(
         struct.iter_unpack(tiff.order + ("HHQQ" if tiff.big else "HHII"), content)
     ):
-        inside = _SIZES.get(kind, 0) * number <= inline
-        entries[tag] = Entry(kind, number, place + lead + index * step + step - inline if inside else value)
+        is_inline = _SIZES.get(kind, 0) * number <= inline
+        value_at = offset + header + index * step + step - inline if is_inline else value
+        entries[tag] = Entry(kind, number, value_at)
     try:
-        (following,) = tiff.unpack("Q" if tiff.big else "I", place + lead + count * step)
+        (following,) = tiff.unpack("Q" if tiff.big else "I", offset + header + count * step)
     except EOFError:
         following = 0
     return entries, following
 
 
-def read_numbers(tiff: Tiff, entry: Entry | None, most: int = _MOST_VALUES) -> tuple[Number, ...]:
-    """The elements of a value; a ratio counts as one, and is 0 where its denominator is. Empty if missing or cut."""
+def read_numbers(tiff: Tiff, entry: Entry | None, max_count: int = _MAX_VALUES) -> tuple[Number, ...]:
+    """Reads the elements of a value: ratios as one number, 0 if the denominator is 0; empty if missing or cut short."""
     if entry is None or entry.kind not in _FORMATS:
         return ()
-    count = min(entry.count, most)
+    count = min(entry.count, max_count)
     code = _FORMATS[entry.kind]
-    content = tiff.read(tiff.base + entry.place, _SIZES[entry.kind] * count)
+    content = tiff.read(tiff.base + entry.offset, _SIZES[entry.kind] * count)
     if len(content) < _SIZES[entry.kind] * count:
         return ()
     if code == "s":
@@ -139,43 +142,43 @@ def read_numbers(tiff: Tiff, entry: Entry | None, most: int = _MOST_VALUES) -> t
 
 
 def read_text(tiff: Tiff, entry: Entry | None) -> str | None:
-    """A value as text without padding; None if it is missing or blank."""
-    if entry is None or _SIZES.get(entry.kind) != 1 or entry.count > _MOST_ENTRIES:
+    """Reads a value as text without padding; None if it is missing or blank."""
+    if entry is None or _SIZES.get(entry.kind) != 1 or entry.count > _MAX_ENTRIES:
         return None
-    content = tiff.read(tiff.base + entry.place, entry.count).split(b"\0")[0]
+    content = tiff.read(tiff.base + entry.offset, entry.count).split(b"\0")[0]
     return " ".join(content.decode("utf-8", "replace").split()) or None
 
 
 def iterate_directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
-    """Every directory once, sub-directories included, however the pointers run in circles.
+    """Reads every directory once, sub-directories included, even if pointers form a circle.
 
     Raises:
-        EOFError: The first directory or a sub-directory goes on behind the end; its argument tells where.
+        EOFError: The first directory or a sub-directory extends beyond the end; its argument is the position.
     """
-    waiting = [(tiff.first, True)]
-    seen: set[int] = set()
-    while waiting and len(seen) < _MOST_DIRECTORIES:
-        place, needed = waiting.pop()
-        if place in seen or (place in _NOWHERE and seen):
+    pending = [(tiff.first, True)]
+    visited: set[int] = set()
+    while pending and len(visited) < _MAX_DIRECTORIES:
+        offset, needed = pending.pop()
+        if offset in visited or (offset in _NO_OFFSETS and visited):
             continue
-        seen.add(place)
+        visited.add(offset)
         try:
-            entries, following = read_directory(tiff, place)
+            entries, following = read_directory(tiff, offset)
         except ValueError:
             continue
         except EOFError:
-            # Some makers leave rubbish in the pointer to a next directory.
+            # Some makers leave an invalid pointer to a next directory.
             if needed:
                 raise
             continue
         yield entries
-        waiting.append((following, False))
+        pending.append((following, False))
         for tag in SUB_DIRECTORIES:
-            waiting += [(int(value), True) for value in read_numbers(tiff, entries.get(tag), _MOST_DIRECTORIES)]
+            pending += [(int(value), True) for value in read_numbers(tiff, entries.get(tag), _MAX_DIRECTORIES)]
 
 
 def needed_bytes(tiff: Tiff) -> int:
-    """How many bytes the data needs: the end of the farthest value, strip, tile or preview any directory names.
+    """Number of bytes the data needs: the end of the last value, strip, tile or preview that a directory names.
 
     Raises:
         ValueError: A DNG or TIFF image claims more pixels than its bytes can hold.
@@ -184,33 +187,33 @@ def needed_bytes(tiff: Tiff) -> int:
     try:
         for entries in iterate_directories(tiff):
             is_dng = is_dng or _DNG_VERSION in entries
-            held = 0
             for entry in entries.values():
-                if entry.place not in _NOWHERE:
-                    needed = max(needed, tiff.base + entry.place + entry.bytes)
-            for where, how_many in (_STRIPS, _TILES, _PREVIEW):
-                pieces = read_numbers(tiff, entries.get(where)), read_numbers(tiff, entries.get(how_many))
+                if entry.offset not in _NO_OFFSETS:
+                    needed = max(needed, tiff.base + entry.offset + entry.bytes)
+            pixel_bytes = 0
+            for offset_tag, count_tag in (_STRIPS, _TILES, _PREVIEW):
+                pieces = read_numbers(tiff, entries.get(offset_tag)), read_numbers(tiff, entries.get(count_tag))
                 for offset, count in zip(*pieces, strict=False):
-                    if offset not in _NOWHERE and count not in _NOWHERE:
+                    if offset not in _NO_OFFSETS and count not in _NO_OFFSETS:
                         needed = max(needed, tiff.base + int(offset) + int(count))
-                        held += int(count) if where != _PREVIEW[0] else 0
-            _check_claim(tiff, entries, held, is_dng)
+                        pixel_bytes += int(count) if offset_tag != _PREVIEW[0] else 0
+            _check_claimed_size(tiff, entries, pixel_bytes, is_dng)
     except EOFError as error:
         needed = max(needed, int(error.args[0]))
     return needed
 
 
-def _check_claim(tiff: Tiff, entries: Mapping[int, Entry], held: int, is_dng: bool) -> None:
-    """Raises ValueError where a directory's pixels cannot fit into its bytes; makers' own formats may say anything."""
+def _check_claimed_size(tiff: Tiff, entries: Mapping[int, Entry], pixel_bytes: int, is_dng: bool) -> None:
+    """Raises ValueError if the pixels of a directory cannot fit in its bytes; makers' own formats are not checked."""
 
     def first(tag: int, default: int) -> int:
-        found = read_numbers(tiff, entries.get(tag), 1)
-        return int(found[0]) if found else default
+        values = read_numbers(tiff, entries.get(tag), 1)
+        return int(values[0]) if values else default
 
-    if not held or not (is_dng or first(_PHOTOMETRIC, 0) in (0, 1, 2)):
+    if not pixel_bytes or not (is_dng or first(_PHOTOMETRIC, 0) in (0, 1, 2)):
         return
     width, height, samples = first(_WIDTH, 0), first(_HEIGHT, 0), first(_SAMPLES, 1)
-    plain = first(_COMPRESSION, 1) == 1 and is_dng
-    wanted = width * height * samples * (first(_BITS, 1) / 8 if plain else _LEAST_BYTES_A_PIXEL)
-    if wanted > held + width:
-        raise ValueError(f"{width} x {height} pixels are claimed, {held} bytes of them are there")
+    is_plain = first(_COMPRESSION, 1) == 1 and is_dng
+    claimed = width * height * samples * (first(_BITS, 1) / 8 if is_plain else _MIN_BYTES_PER_PIXEL)
+    if claimed > pixel_bytes + width:
+        raise ValueError(f"{width} x {height} pixels are claimed, {pixel_bytes} bytes of them are there")

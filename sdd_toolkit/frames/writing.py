@@ -1,4 +1,4 @@
-"""PNG, TIFF and JPEG with 8 or 16 bits a channel, written with the metadata of their source."""
+"""Writes PNG, TIFF and JPEG images with 8 or 16 bits a channel, with the EXIF of their source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, li
     Args:
         path: Ends in `.png`, `.tif`, `.tiff`, `.jpg` or `.jpeg`.
         array: (H, W, 3) uint8 or uint16 RGB; JPEG takes uint8 only.
-        like: Photograph (RAW or image) whose EXIF goes along; its orientation becomes 1.
+        like: Photograph (RAW or image) whose EXIF is copied; its orientation becomes 1.
 
     Raises:
         InputError: The suffix is none of these, JPEG cannot hold 16 bits, or the disk refuses.
@@ -63,7 +63,7 @@ def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, li
 
 
 def write_values(path: Path, array: NDArray[Any]) -> None:
-    """Writes numbers as they are, atomically and without metadata: a mask, a label map, a depth map.
+    """Writes an array unchanged, atomically and without metadata: a mask, a label map, a depth map.
 
     Args:
         path: Ends in `.png` (uint8 and uint16) or `.tif` (any type).

@@ -18,6 +18,10 @@ def bin_2x2(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Returns:
         (H // 2, W // 2[, C]) float32, whose pixel x covers source pixels 2 x and 2 x + 1.
+
+    Example:
+        >>> bin_2x2(np.array([[1, 3, 5], [1, 3, 7]], dtype=np.float32))
+        array([[2.]], dtype=float32)
     """
     height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
     even = image[:height, :width]

@@ -1,4 +1,4 @@
-"""Transfer curves, quantisation, binning and previews: arrays to arrays."""
+"""Transfer curves: linear light to integer codes (sRGB in 8 and 16 bits, linear in 16) and back."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The exact curve from linear light v, clipped to 0 … 1, to an integer code.
+    """An exact curve from linear light v, clipped to 0 … 1, to an integer code.
 
     code = round(white s) with s = slope v for v ≤ threshold and s = (1 + a) v^(1/gamma) - a above.
 
     Attributes:
         white: The code of v = 1.
-        slope: Of the straight part.
-        threshold: Linear light up to which it is straight.
+        slope: Slope of the linear part.
+        threshold: Linear light at which the linear part ends.
         a: Offset of the power part.
         gamma: Its exponent is 1/gamma.
     """
@@ -47,7 +47,7 @@ class Transfer:
     gamma: float
 
     def encode(self, light: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
-        """The code before rounding, in double precision."""
+        """Codes before rounding, in double precision."""
         v = np.clip(light, 0.0, 1.0).astype(np.float64)
         if self.threshold >= 1:
             return self.white * self.slope * v
@@ -55,17 +55,17 @@ class Transfer:
         return np.asarray(self.white * np.where(v <= self.threshold, self.slope * v, power), dtype=np.float64)
 
     def decode(self, codes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The light of codes, in double precision."""
+        """Linear light of codes, in double precision."""
         s = codes / self.white
         if self.threshold >= 1:
             return s / self.slope
-        # The standard states this threshold, 0.04045, beside the other: no 16-bit code lies between the two.
-        straight = s <= _SRGB_DISPLAY_THRESHOLD
-        return np.where(straight, s / self.slope, ((s + self.a) / (1 + self.a)) ** self.gamma)
+        # The standard gives this threshold, 0.04045, beside the other: no 16-bit code lies between the two.
+        is_linear = s <= _SRGB_DISPLAY_THRESHOLD
+        return np.where(is_linear, s / self.slope, ((s + self.a) / (1 + self.a)) ** self.gamma)
 
 
 class Encoding(StrEnum):
-    """How linear light becomes integers: the curve and the bit depth."""
+    """A transfer curve and a bit depth."""
 
     SRGB8 = "srgb8"
     SRGB16 = "srgb16"
@@ -78,14 +78,14 @@ class Encoding(StrEnum):
 
     @property
     def transfer(self) -> Transfer:
-        """The curve as numbers: sRGB is IEC 61966-2-1."""
+        """The parameters of the curve; sRGB is IEC 61966-2-1."""
         if self is Encoding.LINEAR16:
             return Transfer(self.white, slope=1.0, threshold=1.0, a=0.0, gamma=1.0)
         return Transfer(self.white, slope=12.92, threshold=0.0031308, a=0.055, gamma=2.4)
 
 
 def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
-    """Linear light as integers, clipped to [0, 1] and rounded to nearest.
+    """Encodes linear light as integers, clipped to [0, 1] and rounded to nearest.
 
     Args:
         linear: Any shape, 0 = black, 1 = white.
@@ -93,6 +93,10 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
 
     Returns:
         The same shape, uint8 or uint16.
+
+    Example:
+        >>> encode(np.array([0.0, 0.2140, 1.0], dtype=np.float32), Encoding.SRGB8)
+        array([  0, 127, 255], dtype=uint8)
     """
     if encoding is Encoding.SRGB8:
         return _srgb8(linear)
@@ -101,11 +105,11 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
 
 
 def encode_integers(linear: NDArray[np.uint16], encoding: Encoding) -> Codes:
-    """Linear light in 65536 steps, 65535 = white, as integers of another curve, exactly rounded to nearest."""
-    return linear if encoding is Encoding.LINEAR16 else _looked_up(linear, _code_of_integer(encoding))
+    """Encodes linear light in 65536 steps, 65535 = white, by another curve, exactly rounded to nearest."""
+    return linear if encoding is Encoding.LINEAR16 else _look_up(linear, _code_of_integer(encoding))
 
 
-def _looked_up(indices: NDArray[np.uint16], table: Codes) -> Codes:
+def _look_up(indices: NDArray[np.uint16], table: Codes) -> Codes:
     """`table[indices]` for a table of 65536, several times as fast."""
     if indices.size == 0:
         return table[indices]
@@ -117,21 +121,21 @@ def _as_codes(array: NDArray[Any]) -> Codes:
 
 
 def _srgb8(linear: NDArray[np.float32]) -> Codes:
-    """The sRGB codes of light, by its square root in 65536 steps; the few near the border of two codes are reckoned."""
-    # Not minimum and maximum: with a number, each takes three times as long.
+    """Encodes by a table over the square root of light in 65536 steps; the few near a border are computed exactly."""
+    # Not `minimum` and `maximum`: by a scalar, each takes three times as long.
     root = np.clip(np.atleast_1d(linear), np.float32(0.0), np.float32(1.0), dtype=np.float32)
     np.sqrt(root, out=root)
     root *= np.float32(_ROOTS)
     root += np.float32(0.5)
-    found = _looked_up(root.astype(np.uint16), _code_of_root())
-    codes = found.astype(np.uint8)
-    near = np.flatnonzero(found >= _NEAR_BORDER)
+    flagged = _look_up(root.astype(np.uint16), _code_of_root())
+    codes = flagged.astype(np.uint8)
+    near = np.flatnonzero(flagged >= _NEAR_BORDER)
     codes.reshape(-1)[near] = np.rint(Encoding.SRGB8.transfer.encode(linear.reshape(-1)[near]))
     return codes.reshape(linear.shape)
 
 
 def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:
-    """Integers back to linear light in [0, 1]; the inverse of `encode` up to rounding."""
+    """Decodes integers to linear light in [0, 1]: the inverse of `encode` up to rounding."""
     return _decode_table(encoding)[values]
 
 
@@ -144,14 +148,19 @@ def uint16_to_linear(codes: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray
 
 
 def srgb_encode(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sRGB curve (IEC 61966-2-1), linear to display, both in [0, 1]; values outside are clipped."""
+    """Applies the sRGB curve (IEC 61966-2-1) to linear light; values outside [0, 1] are clipped.
+
+    Example:
+        >>> srgb_encode(np.array([0.0, 0.5, 1.0], dtype=np.float32)).round(3)
+        array([0.   , 0.735, 1.   ], dtype=float32)
+    """
     clipped = np.clip(linear, 0.0, 1.0).astype(np.float32, copy=False)
     power = np.power(clipped, np.float32(1 / 2.4)) * np.float32(1.055) - np.float32(0.055)
     return np.where(clipped <= np.float32(0.0031308), clipped * np.float32(12.92), power)
 
 
 def srgb_decode(display: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inverse of `srgb_encode`; values outside [0, 1] are clipped."""
+    """Applies the inverse of `srgb_encode`; values outside [0, 1] are clipped."""
     clipped = np.clip(display, 0.0, 1.0).astype(np.float32, copy=False)
     power = np.power((clipped + np.float32(0.055)) / np.float32(1.055), np.float32(2.4))
     return np.where(clipped <= np.float32(0.04045), clipped / np.float32(12.92), power)
@@ -159,8 +168,8 @@ def srgb_decode(display: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @cache
 def _code_of_root() -> NDArray[np.uint16]:
-    """The 8-bit sRGB code of every step of the square root of light, plus `_NEAR_BORDER` where a step holds two."""
-    # A little more than the step: the root is taken in single precision.
+    """The 8-bit sRGB code of every step of the square root of light, plus `_NEAR_BORDER` where a step spans two."""
+    # A little wider than the step: the root has single precision.
     low, high = (
         np.rint(Encoding.SRGB8.transfer.encode((np.clip(np.arange(_ROOTS + 1) + side, 0, _ROOTS) / _ROOTS) ** 2))
         for side in (-0.52, 0.52)

@@ -1,4 +1,4 @@
-"""Flow fields as colours. Pure."""
+"""Renders flow fields as colours by the wheel of Baker et al.: hue is direction, saturation is length."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_UNSURE = 168.0
-_LEAST_WEIGHT = 1e-3
+_GREY = 168.0
+_MIN_WEIGHT = 1e-3
 # Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011: steps between the six hues.
 _WHEEL = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
 
@@ -25,7 +25,7 @@ def nice_scale_px(magnitude_px: float) -> float:
 
 
 def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint8]:
-    """A flow field in the colours of Baker et al. (IJCV 2011): hue is direction, saturation is length.
+    """Renders a flow field in the colours of Baker et al. (IJCV 2011).
 
     Args:
         flow: (h, w, 2), (x, y) in pixels; not finite means unknown and becomes black.
@@ -38,39 +38,44 @@ def flow_colours(flow: NDArray[np.floating], scale_px: float) -> NDArray[np.uint
     vector = np.where(known[..., None], flow, 0.0).astype(np.float64) / scale_px
     radius = np.hypot(vector[..., 0], vector[..., 1])
     wheel = _colour_wheel()
-    # The authors' code spans one colour less and so jumps between the last and the first; here the wheel is closed.
+    # The authors' code spans one colour less, with a step between the last and the first; here the wheel is closed.
     position = (np.arctan2(-vector[..., 1], -vector[..., 0]) / np.pi + 1.0) / 2.0 * len(wheel)
     below = np.floor(position).astype(np.int64) % len(wheel)
-    part = (position - np.floor(position))[..., None]
-    hue = (1.0 - part) * wheel[below] + part * wheel[(below + 1) % len(wheel)]
+    fraction = (position - np.floor(position))[..., None]
+    hue = (1.0 - fraction) * wheel[below] + fraction * wheel[(below + 1) % len(wheel)]
     within = (radius <= 1.0)[..., None]
     colour = np.where(within, 1.0 - radius[..., None] * (1.0 - hue), 0.75 * hue)
     return np.asarray(np.rint(255.0 * colour * known[..., None]), dtype=np.uint8)
 
 
 def fade_by_confidence(colours: NDArray[np.uint8], confidence: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """(h, w, 3) `colours` where (h, w) `confidence` is 1, grey where it is 0: no colour of a flow is grey."""
+    """Blends colours towards grey, which is no colour of a flow, as confidence falls.
+
+    Args:
+        colours: (h, w, 3) RGB.
+        confidence: (h, w) in [0, 1].
+    """
     trust = np.clip(confidence, 0.0, 1.0)[..., None]
-    return np.asarray(np.rint(trust * colours + (1.0 - trust) * _UNSURE), dtype=np.uint8)
+    return np.asarray(np.rint(trust * colours + (1.0 - trust) * _GREY), dtype=np.uint8)
 
 
 def reduce_flow(
     flow: NDArray[np.floating], confidence: NDArray[np.floating], factor: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A flow and its confidence on a coarser grid; the surer a vector, the more it counts, one that is unknown not.
+    """Averages a flow and its confidence over blocks; vectors are weighted by their confidence.
 
     Args:
-        flow: (h, w, 2) in pixels, whose unit stays; not finite means unknown.
+        flow: (h, w, 2) in pixels, whose unit stays; not finite means unknown and has no weight.
         confidence: (h, w) in [0, 1].
-        factor: Edge of the blocks that become one; rows and columns left over at the end are left out.
+        factor: Edge of a block; a partial block at the end is left out.
 
     Returns:
-        Flow (h // factor, w // factor, 2), NaN where nothing is known, and confidence likewise.
+        Flow (h // factor, w // factor, 2), NaN where all vectors are unknown, and confidence likewise.
     """
     height, width = flow.shape[0] // factor * factor, flow.shape[1] // factor * factor
     flow, confidence = flow[:height, :width], confidence[:height, :width]
     known = _known(flow)
-    weight = (confidence + _LEAST_WEIGHT).astype(np.float32) * known
+    weight = (confidence + _MIN_WEIGHT).astype(np.float32) * known
     weighted = flow.astype(np.float32) * weight[..., None]
     weighted[~known] = 0.0
     size = (width // factor, height // factor)
@@ -84,7 +89,7 @@ def reduce_flow(
 
 
 def flow_wheel(size: int) -> NDArray[np.uint8]:
-    """(size, size, 3) the key to `flow_colours`: each pixel shows the vector that leads to it."""
+    """The legend of `flow_colours`, (size, size, 3): each pixel has the colour of the vector from the centre to it."""
     axis = np.linspace(-1.0, 1.0, size)
     flow = np.stack(np.meshgrid(axis, axis), axis=-1)
     colours = flow_colours(flow, 1.0)

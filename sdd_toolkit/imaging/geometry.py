@@ -1,6 +1,6 @@
-"""Reading and composing geometric transforms.
+"""Geometric transforms: applies, rescales and decomposes homographies; largest box in a mask; flow enlargement.
 
-Sampling by them is `resampling`; estimating them is the `alignment` room's work.
+`imaging.resampling` samples images by them; package `alignment` estimates them.
 
 Pixel centres lie at integers throughout (OpenCV's convention), so scaling a frame by 1/2 with 2x2 means moves
 points by x_half = (x_full - 0.5) / 2.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
-    """A homography in a photographer's words, taken at the frame centre. Lengths in pixels."""
+    """Shift, zoom, rotation and perspective of a homography at the frame centre; lengths in pixels."""
 
     shift_px: tuple[float, float]
     zoom: float
@@ -31,11 +31,16 @@ class Decomposition:
 
 
 def rescale_homography(homography: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """The homography between frames enlarged by `factor` (2: half-size estimate to full-size pixels).
+    """Converts a homography to frames enlarged by `factor` (2: half-size estimate to full-size pixels).
 
     Args:
         homography: (3, 3), between frames of the original size.
         factor: Linear enlargement; pixel centres map as x' = factor x + (factor - 1) / 2.
+
+    Example:
+        >>> shift = np.array([[1, 0, 3.0], [0, 1, 0], [0, 0, 1]])
+        >>> rescale_homography(shift, 2.0)[0]
+        array([1., 0., 6.])
     """
     offset = (factor - 1.0) / 2.0
     up = np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1]], dtype=np.float64)
@@ -43,27 +48,39 @@ def rescale_homography(homography: NDArray[np.float64], factor: float) -> NDArra
 
 
 def normalise_homography(homography: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same homography with its last entry 1, float64."""
+    """Scales a homography so that its last entry is 1; float64."""
     matrix = np.asarray(homography, dtype=np.float64)
     return np.asarray(matrix / matrix[2, 2], dtype=np.float64)
 
 
 def project(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maps (N, 2) points (x, y)."""
-    mapped = np.column_stack([points, np.ones(len(points))]) @ np.asarray(homography, dtype=np.float64).T
-    return np.asarray(mapped[:, :2] / mapped[:, 2:], dtype=np.float64)
+    """Maps points by a homography.
+
+    Args:
+        homography: (3, 3).
+        points: (N, 2), (x, y) in pixels.
+
+    Returns:
+        (N, 2).
+
+    Example:
+        >>> project(np.diag([2.0, 2.0, 1.0]), np.array([[1.0, 5.0]]))
+        array([[ 2., 10.]])
+    """
+    lifted = np.column_stack([points, np.ones(len(points))]) @ np.asarray(homography, dtype=np.float64).T
+    return np.asarray(lifted[:, :2] / lifted[:, 2:], dtype=np.float64)
 
 
 def project_grid(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArray[np.bool_]]:
-    """`project` for planes of coordinates.
+    """Maps coordinates on a grid by a homography.
 
     Args:
         matrix: (3, 3).
         x: Any shape.
-        y: Of a shape that broadcasts with it.
+        y: A shape that broadcasts with that of x.
 
     Returns:
-        x and y, and whether the point lies before the plane that the matrix sends to infinity.
+        x and y, and whether the point lies in front of the line that the matrix maps to infinity.
     """
     rows = normalise_homography(matrix)
     depth = rows[2, 0] * x + rows[2, 1] * y + 1.0
@@ -76,7 +93,7 @@ def project_grid(matrix: Plane, x: Plane, y: Plane) -> tuple[Plane, Plane, NDArr
 
 
 def apply_radial(x: Plane, y: Plane, radial: float, size: tuple[int, int]) -> tuple[Plane, Plane]:
-    """Points of a (height, width) frame moved by the radial term, see `sdd_toolkit.records.Alignment`."""
+    """Moves points of a (height, width) frame by the radial term, see `sdd_toolkit.records.Alignment`."""
     if radial == 0:
         return x, y
     (centre_x, centre_y), reach = centre_and_half_diagonal(size)
@@ -98,7 +115,7 @@ def corners(size: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def decompose(homography: NDArray[np.float64], size: tuple[int, int]) -> Decomposition:
-    """Shift, zoom, rotation of the best similarity over the frame, and what perspective adds.
+    """Decomposes a homography into the best similarity over the frame and a perspective remainder.
 
     The similarity is the least-squares fit (Umeyama 1991, eq. 40-42, without reflection) to the mapped corners.
     """
@@ -125,7 +142,7 @@ def displacement(homography: NDArray[np.float64], size: tuple[int, int]) -> NDAr
     xs = np.arange(width, dtype=np.float64)
     matrix = np.asarray(homography, dtype=np.float64)
     moved = np.empty((height, width, 2), dtype=np.float32)
-    # Row by row: frames of float64 would take more time to come by than to fill.
+    # Row by row: allocating frames of float64 would take longer than filling them.
     for y in range(height):
         scale = matrix[2, 0] * xs + matrix[2, 1] * y + matrix[2, 2]
         moved[y, :, 0] = (matrix[0, 0] * xs + matrix[0, 1] * y + matrix[0, 2]) / scale - xs
@@ -137,6 +154,10 @@ def largest_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """The largest axis-aligned rectangle of True pixels: (left, top, right, bottom), half open.
 
     Largest rectangle under a histogram, row by row; (0, 0, 0, 0) if there is no True pixel.
+
+    Example:
+        >>> largest_box(np.array([[True, True, False], [True, True, True]]))
+        (0, 0, 2, 2)
     """
     best, best_area = (0, 0, 0, 0), 0
     heights = np.zeros(mask.shape[1] + 1, dtype=np.int64)
@@ -161,7 +182,7 @@ def largest_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def enlarge_flow(flow: NDArray[np.float32], factor: int, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """A coarse flow field on the full grid: bilinear, values unchanged (they are full-size pixels already).
+    """Interpolates a coarse flow field on the full grid, bilinearly; its values are full-size pixels and stay.
 
     Args:
         flow: (h, w, 2); its pixel q covers full pixels factor q … factor q + factor - 1.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Plane = NDArray[np.float64]
 
 REACH_PX = 6.0
-"""How far from its point the spline looks: `Interpolation.SPLINE` needs this much of the source on every side."""
+"""Support of the spline: `Interpolation.SPLINE` needs this much of the source on every side of a point."""
 
 # Taps 0 … 12 of the symmetric filter from pixels to coefficients at half-pixel steps. They minimise the error of the
 # interpolated sinusoids exp(2πi f x), f ≤ 0.35 cycles per pixel, weighted by 1/f² as photographs are, and of the pixels
@@ -35,12 +35,12 @@ _TAPS = (
     -0.0468844357, 0.0078672242, 0.0155181077, -0.0033844627, -0.0028609621, 0.0008271470,
 )  # fmt: skip
 _WINDOW_PX = 7
-_SHARES = 2.0**20
-"""What shares are multiplied by: OpenCV's blending adds 1e-5 to their sum before it divides by it."""
+_WEIGHT_SCALE = 2.0**20
+"""Factor of the weights: OpenCV's blending adds 1e-5 to their sum before it divides by it."""
 
 
 class Interpolation(StrEnum):
-    """How a value between pixels is made."""
+    """An interpolation between pixels."""
 
     SPLINE = "spline"
     LINEAR = "linear"
@@ -48,17 +48,28 @@ class Interpolation(StrEnum):
 
 
 def interpolate(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpolation) -> Image:
-    """Values at the points of one tile, of the part of the image that they need."""
+    """Interpolates an image at the points of one tile; only the part of the image that they need is read.
+
+    Args:
+        image: (H, W[, C]) of any number type; beyond its border the border pixel is repeated.
+        x: (h, w) px, or a shape that broadcasts with that of y.
+        y: (h, w) px.
+        interpolation: Which interpolation.
+
+    Returns:
+        (h, w[, C]) float32.
+    """
     if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
-        # Two channels OpenCV rounds to 1/32 px, more than four it does not take.
+        # OpenCV rounds points to 1/32 px for two channels, and takes no more than four.
         planes = [np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[2])]
         return np.stack([interpolate(plane, x, y, interpolation) for plane in planes], axis=-1)
     height, width = image.shape[:2]
-    x_near, left, right = _reached(x, width)
-    y_near, top, bottom = _reached(y, height)
+    x_near, left, right = _window(x, width)
+    y_near, top, bottom = _window(y, height)
     window = image[max(0, top) : bottom, max(0, left) : right]
     colour = image.ndim == 3 and image.shape[2] == 3
     if colour:
+        # OpenCV samples four channels three times as fast as three.
         window = cv2.cvtColor(window, cv2.COLOR_RGB2RGBA)
     around = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
     if any(around):
@@ -66,7 +77,7 @@ def interpolate(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpol
     light = np.asarray(window, dtype=np.float32)
     values: NDArray[Any]
     if interpolation is Interpolation.SPLINE:
-        values = _spline(light, x_near, y_near)
+        values = _sample_spline(light, x_near, y_near)
     else:
         flag = cv2.INTER_NEAREST if interpolation is Interpolation.NEAREST else cv2.INTER_LINEAR
         values = cv2.remap(light, x_near, y_near, flag)
@@ -75,19 +86,19 @@ def interpolate(image: NDArray[Any], x: Plane, y: Plane, interpolation: Interpol
     return np.asarray(values, dtype=np.float32).reshape(*x.shape, *image.shape[2:])
 
 
-def _reached(points: Plane, length: int) -> tuple[Image, int, int]:
+def _window(points: Plane, length: int) -> tuple[Image, int, int]:
     """Points of one axis counted from the first pixel that they need, that pixel, and the one after the last."""
     first, last = points.min(), points.max()
     if first < -_WINDOW_PX or last > length - 1 + _WINDOW_PX:
-        # Far out there is only the repeated border pixel.
+        # Far outside there is only the repeated border pixel.
         points = np.clip(points, -_WINDOW_PX, length - 1 + _WINDOW_PX)
         first, last = points.min(), points.max()
     start = int(np.floor(first)) - _WINDOW_PX
     return np.subtract(points, start).astype(np.float32), start, int(np.ceil(last)) + _WINDOW_PX + 1
 
 
-def _spline(window: Image, x: Image, y: Image) -> Image:
-    """The cubic B-spline through a window, which reaches 7 px beyond the points on every side.
+def _sample_spline(window: Image, x: Image, y: Image) -> Image:
+    """Samples the cubic B-spline of a window, which extends 7 px beyond the points on every side.
 
     Its coefficients at whole pixels and halfway between are four images. In each, the two coefficients next to a
     point on either axis make one linear sample.
@@ -95,20 +106,20 @@ def _spline(window: Image, x: Image, y: Image) -> Image:
     on, between = _taps()
     columns, rows, rim = _lookups(x), _lookups(y), len(on) // 2
     lines = []
-    for down, (place_down, _) in zip((on, between), rows, strict=True):
+    for down, (rows_at, _) in zip((on, between), rows, strict=True):
         filtered = cv2.filter2D(window, cv2.CV_32F, down[:, None], anchor=(0, (len(down) - 1) // 2))[rim:-rim]
-        place_down -= rim
+        rows_at -= rim
         samples = [
             cv2.remap(
                 cv2.filter2D(filtered, cv2.CV_32F, across[None, :], anchor=((len(across) - 1) // 2, 0)),
-                place_across,
-                place_down,
+                columns_at,
+                rows_at,
                 cv2.INTER_LINEAR,
             )
-            for across, (place_across, _) in zip((on, between), columns, strict=True)
+            for across, (columns_at, _) in zip((on, between), columns, strict=True)
         ]
-        lines.append(cv2.blendLinear(*samples, *(share for _, share in columns)))
-    return np.asarray(cv2.blendLinear(*lines, *(share for _, share in rows)), dtype=np.float32)
+        lines.append(cv2.blendLinear(*samples, *(weight for _, weight in columns)))
+    return np.asarray(cv2.blendLinear(*lines, *(weight for _, weight in rows)), dtype=np.float32)
 
 
 def _taps() -> tuple[Image, Image]:
@@ -119,27 +130,27 @@ def _taps() -> tuple[Image, Image]:
 
 
 def _lookups(points: Image) -> tuple[tuple[Image, Image], tuple[Image, Image]]:
-    """Where to take the linear samples that make a cubic B-spline sample, and their shares times `_SHARES`.
+    """Points of the two linear samples that make a cubic B-spline sample, and their weights times `_WEIGHT_SCALE`.
 
-    The first is among the coefficients at whole pixels, the second among those halfway between. With δ from a point
-    to the nearest of them, the B-spline weighs that one and its neighbour beyond the point by 2/3 - 4 δ² + 4 |δ|³ and
-    4/3 |δ|³.
+    The first sample is among the coefficients at whole pixels, the second among those halfway between. With δ from a
+    point to the nearest of them, the B-spline weighs that one and its neighbour beyond the point by
+    2/3 - 4 δ² + 4 |δ|³ and 4/3 |δ|³.
     """
     on = np.rint(points)
     gap = points - on
-    share = gap * gap
-    cube = share * gap
-    share *= np.float32(-4 * _SHARES)
-    share += np.float32(2 / 3 * _SHARES)
-    share += np.abs(cube) * np.float32(16 / 3 * _SHARES)
-    cube *= np.float32(4 / 3 * _SHARES)
-    on += np.divide(cube, share, out=cube)
+    weight = gap * gap
+    cube = weight * gap
+    weight *= np.float32(-4 * _WEIGHT_SCALE)
+    weight += np.float32(2 / 3 * _WEIGHT_SCALE)
+    weight += np.abs(cube) * np.float32(16 / 3 * _WEIGHT_SCALE)
+    cube *= np.float32(4 / 3 * _WEIGHT_SCALE)
+    on += np.divide(cube, weight, out=cube)
     between = np.floor(points)
     gap = points - between
     gap -= np.float32(0.5)
     cube = gap * gap
     cube *= gap
-    cube *= np.float32(4 / 3 * _SHARES)
-    rest = np.float32(_SHARES) - share
+    cube *= np.float32(4 / 3 * _WEIGHT_SCALE)
+    rest = np.float32(_WEIGHT_SCALE) - weight
     between += np.divide(cube, rest, out=cube)
-    return (on, share), (between, rest)
+    return (on, weight), (between, rest)

@@ -1,7 +1,7 @@
-"""The residual flow that `sdd align` stored: reading it, choosing what of it may be applied, and what remains then.
+"""The residual flow that `sdd align` stores: reads it, selects the part that is applied, and computes the remainder.
 
 It lies on a quarter-size grid of the sharp frame (coarse pixel q covers 4q … 4q + 3), in full-size pixels,
-u[warped blur→sharp]: what the global transform alone brings to y belongs to y + u(y).
+u[warped blur→sharp]: content that the global transform alone brings to y belongs at y + u(y).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 FLOW_FACTOR = 4
 _NEIGHBOURS_SIGMA_PX = 4.0
 _NO_EVIDENCE = 0.02
-_MOST_BYTES_A_CELL = 32  # two float64 and two more numbers
+_MAX_BYTES_PER_CELL = 32  # two float64 and two more numbers
 _HEADERS_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class ResidualFlow:
-    """What is left after the global transform, on the quarter-size grid of the whole sharp frame.
+    """The motion that the global transform does not explain, on the quarter-size grid of the whole sharp frame.
 
     Attributes:
         flow: (h, w, 2) float32, full-size pixels.
@@ -50,7 +50,7 @@ class ResidualFlow:
 
     @property
     def trust(self) -> NDArray[np.float32]:
-        """(h, w) `confidence` where nothing is hidden, else 0."""
+        """(h, w) `confidence`, 0 where the content is occluded."""
         return _trust(self.confidence, self.occlusion)
 
 
@@ -65,7 +65,7 @@ def read_residual_flow(path: Path, size: tuple[int, int]) -> ResidualFlow:
         InputError: Missing, damaged, not finite or of another size.
     """
     grid = _grid(size)
-    with _opened(path, grid) as stored:
+    with _open_archive(path, grid) as stored:
         flow = stored["flow"].astype(np.float32)
         if flow.shape != (*grid, 2) or not np.isfinite(flow).all():
             raise ValueError(f"{flow.shape}, expected finite values of {(*grid, 2)}")
@@ -73,9 +73,9 @@ def read_residual_flow(path: Path, size: tuple[int, int]) -> ResidualFlow:
 
 
 def read_trust(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
-    """`ResidualFlow.trust` of a stored flow, which is not looked at itself; arguments and errors as for `read`."""
+    """Reads `ResidualFlow.trust` without the flow; arguments and errors as for `read_residual_flow`."""
     grid = _grid(size)
-    with _opened(path, grid) as stored:
+    with _open_archive(path, grid) as stored:
         return _trust(*_confidence(stored, grid))
 
 
@@ -84,13 +84,13 @@ def _grid(size: tuple[int, int]) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path, grid: tuple[int, int]) -> Iterator[NpzFile]:
-    """The archive; whatever it raises, now or in the block, becomes an InputError."""
+def _open_archive(path: Path, grid: tuple[int, int]) -> Iterator[NpzFile]:
+    """Opens the archive; whatever it raises, now or in the block, becomes an InputError."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             _check_claims(stored, grid)
             yield stored
-    # What zipfile and zlib raise on damage, beside their own: a method or a flag nobody knows, a password.
+    # Raised by zipfile and zlib on damage, beside their own: an unknown method or flag, a password.
     except (
         *(OSError, KeyError, ValueError, EOFError, MemoryError, RuntimeError, AttributeError, TypeError),
         *(zipfile.BadZipFile, zlib.error),
@@ -109,17 +109,17 @@ def _confidence(stored: NpzFile, grid: tuple[int, int]) -> tuple[NDArray[np.floa
 
 
 def _check_claims(stored: NpzFile, grid: tuple[int, int]) -> None:
-    """Raises ValueError where the archive unpacks to more than any flow of this size: looked at before unpacking."""
+    """Raises ValueError, before unpacking, if the archive unpacks to more than any flow of this size."""
     archive = stored.zip
     claimed = 0 if archive is None else sum(int(entry.file_size) for entry in archive.infolist())
-    if claimed > _MOST_BYTES_A_CELL * grid[0] * grid[1] + _HEADERS_BYTES:
+    if claimed > _MAX_BYTES_PER_CELL * grid[0] * grid[1] + _HEADERS_BYTES:
         raise ValueError(f"it claims {claimed} bytes for {grid[0]} x {grid[1]} cells")
 
 
 def halve_flow(residual: ResidualFlow) -> ResidualFlow:
-    """The flow of frames binned to half size: on the quarter-size grid of these, in their pixels.
+    """Converts a flow to frames binned to half size: on the quarter-size grid of these, in their pixels.
 
-    A pixel there is hidden if any of the four it stands for is.
+    A coarse pixel is occluded if any of the four it replaces is.
     """
     rows, columns = (side % 2 for side in residual.confidence.shape)
     edges = ((0, rows), (0, columns))
@@ -131,26 +131,26 @@ def halve_flow(residual: ResidualFlow) -> ResidualFlow:
 
 
 def applicable_flow(residual: ResidualFlow) -> NDArray[np.float32]:
-    """The part of a flow that may be applied: all of it where it is sure, its sure neighbours' where it is not.
+    """The flow to apply: the measured one where it is confident, that of confident neighbours elsewhere.
 
-    Where no neighbour within some 30 full-size pixels is sure either, it fades to zero and the global transform holds,
-    so that nothing is torn by a guess. Normalised convolution (H. Knutsson and C.-F. Westin, CVPR 1993).
+    It fades to zero, which leaves the global transform, where no neighbour within some 30 full-size pixels is
+    confident. Normalised convolution (H. Knutsson and C.-F. Westin, CVPR 1993).
 
     Returns:
         (h, w, 2) float32, full-size pixels.
     """
     trust = residual.trust[..., None]
-    around = _spread(trust[..., 0])[..., None]
-    neighbours = _spread(trust * residual.flow) / (around + np.float32(_NO_EVIDENCE))
+    around = _blur_over_neighbours(trust[..., 0])[..., None]
+    neighbours = _blur_over_neighbours(trust * residual.flow) / (around + np.float32(_NO_EVIDENCE))
     return np.asarray(trust * residual.flow + (1 - trust) * neighbours, dtype=np.float32)
 
 
 def move_with_flow(values: NDArray[np.float32], applied: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values of the coarse grid where their pixels lie once a flow has been applied.
+    """Moves values of the coarse grid along with their pixels when a flow is applied.
 
     Args:
         values: (h, w[, C]).
-        applied: (h, w, 2), full-size pixels: what was at y lies at y + applied(y) now.
+        applied: (h, w, 2), full-size pixels: content at y moves to y + applied(y).
     """
     ys, xs = np.mgrid[0 : applied.shape[0], 0 : applied.shape[1]].astype(np.float64)
     x, y, _ = invert_flow(applied / np.float32(FLOW_FACTOR), xs, ys)
@@ -161,5 +161,5 @@ def _trust(confidence: NDArray[np.float32], occlusion: NDArray[np.bool_]) -> NDA
     return np.where(occlusion, np.float32(0), confidence)
 
 
-def _spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _blur_over_neighbours(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(values, (0, 0), _NEIGHBOURS_SIGMA_PX), dtype=np.float32)

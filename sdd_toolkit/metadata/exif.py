@@ -1,8 +1,8 @@
-"""What a file's EXIF says: exifread first, then MakerNotes and LibRaw's own metadata, ExifTool last.
+"""Reads EXIF metadata of RAW files and images: exifread first, then LibRaw and MakerNotes, ExifTool last.
 
 A tag that is present but zero, blank or infinite means "unknown" and stays None (LibRaw would turn it into 1 s at
-f/1); only a subject may be at infinity. Tags are looked for in the Exif directory and, as TIFF/EP and DNG allow, in
-the first image directory; the metadata blocks of CR3 and RAF files, which exifread does not find, are handed to it.
+f/1); only a subject may be at infinity. Tags are read from the Exif directory and, as TIFF/EP and DNG allow, from
+the first image directory; the metadata blocks of CR3 and RAF files, which exifread does not find, are passed to it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
-# It warns about every file it does not know; those are LibRaw's to judge.
+# It warns about every file of an unknown format; LibRaw decides about those.
 logging.getLogger("exifread").setLevel(logging.ERROR)
 
 _UNKNOWN_ISO = 65535  # Exif 2.31: "look into another tag"
@@ -43,14 +43,14 @@ _BLOCK_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class ParsedExif:
-    """What a file said, and whether ExifTool might know more of it."""
+    """The metadata of a file, and whether ExifTool may add to it."""
 
     meta: FrameMeta
-    ask: bool
+    needs_exiftool: bool
 
 
 def read_meta(path: Path) -> FrameMeta:
-    """Everything a file says about its making, without asking ExifTool; None for what it does not say.
+    """Reads the metadata of a file without ExifTool; missing values are None.
 
     Raises:
         RawError: The file cannot be read at all.
@@ -59,7 +59,7 @@ def read_meta(path: Path) -> FrameMeta:
         with path.open("rb") as stream:
             try:
                 structure = read_structure(stream, path)
-            except RawError:  # a picture that is cut short still has its metadata
+            except RawError:  # a truncated picture still has its metadata
                 structure = Structure(Kind.UNKNOWN)
             return read_exif(path, stream, structure).meta
     except OSError as error:
@@ -69,35 +69,35 @@ def read_meta(path: Path) -> FrameMeta:
 
 
 def read_exif(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
-    """The same of a file that is open and whose structure is known.
+    """Reads the metadata of an open file whose structure is known.
 
     Raises:
-        RawError: It is named as RAW, and neither exifread nor LibRaw understand it.
+        RawError: It is named as RAW, and neither exifread nor LibRaw can read it.
     """
-    tags = _tags(stream, structure)
-    told = parse_tags(tags)
+    tags = _read_tags(stream, structure)
+    meta = parse_tags(tags)
     is_raw = path.suffix.lower() in RAW_SUFFIXES
     if is_raw:
         try:
-            exposure = told.exposure
-            shot = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, told.lens, told.taken_at)
-            told = _completed(told, read_metadata(path, shot=None in shot), tags)
+            exposure = meta.exposure
+            shot = (exposure.iso, exposure.shutter_s, exposure.f_number, exposure.focal_mm, meta.lens, meta.taken_at)
+            meta = _complete_with_libraw(meta, read_metadata(path, shot=None in shot), tags)
         except RawError:
             if not tags or structure.kind is not Kind.UNKNOWN:
                 raise
     elif structure.size is not None:
         height, width = structure.size
-        told = replace(told, size=(height // 2 * 2, width // 2 * 2))
-    if not _is_incomplete(told):
-        return ParsedExif(told, ask=False)
-    noted = has_maker_note(reader(stream), structure.exif)
-    if noted:
-        told = _with_note(told, read_maker_note(reader(stream), structure.exif, told.make or ""))
-    return ParsedExif(told, ask=_is_incomplete(told) and (noted or (is_raw and not tags)))
+        meta = replace(meta, size=(height // 2 * 2, width // 2 * 2))
+    if not _is_incomplete(meta):
+        return ParsedExif(meta, needs_exiftool=False)
+    has_note = has_maker_note(reader(stream), structure.exif)
+    if has_note:
+        meta = _complete_with_note(meta, read_maker_note(reader(stream), structure.exif, meta.make or ""))
+    return ParsedExif(meta, needs_exiftool=_is_incomplete(meta) and (has_note or (is_raw and not tags)))
 
 
 def parse_tags(tags: Mapping[str, Any]) -> FrameMeta:
-    """exifread's tags as a `FrameMeta` without `size`."""
+    """Converts exifread's tags to a `FrameMeta` without `size`."""
     taken_at, utc_offset = _time(tags)
     return FrameMeta(
         make=_text(_find(tags, "Make")),
@@ -118,16 +118,16 @@ def parse_tags(tags: Mapping[str, Any]) -> FrameMeta:
 
 
 def complete_with_exiftool(meta: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
-    """`meta` with what only ExifTool knows."""
+    """Adds ExifTool's values where `meta` has none."""
     own = meta.exposure
-    found = _TIME.match(str(tags.get("DateTimeOriginal") or ""))
+    time = _TIME.match(str(tags.get("DateTimeOriginal") or ""))
     sub_second = str(tags.get("SubSecTimeOriginal") or "")
     return replace(
         meta,
         make=meta.make or (str(tags.get("Make") or "").strip() or None),
         model=meta.model or (str(tags.get("Model") or "").strip() or None),
         lens=meta.lens or exiftool.parse_lens(tags),
-        taken_at=meta.taken_at or (_iso_time(found.group(), sub_second) if found else None),
+        taken_at=meta.taken_at or (_iso_time(time.group(), sub_second) if time else None),
         exposure=Exposure(
             iso=own.iso or exiftool.parse_number(tags.get("ISO")),
             shutter_s=own.shutter_s or exiftool.parse_number(tags.get("ExposureTime")),
@@ -145,17 +145,17 @@ def _is_incomplete(meta: FrameMeta) -> bool:
     return None in (*numbers, meta.make, meta.model, meta.lens, meta.taken_at)
 
 
-def _with_note(told: FrameMeta, note: MakerNote) -> FrameMeta:
-    focus_m = told.exposure.focus_m if told.exposure.focus_m is not None else note.focus_m
+def _complete_with_note(meta: FrameMeta, note: MakerNote) -> FrameMeta:
+    focus_m = meta.exposure.focus_m if meta.exposure.focus_m is not None else note.focus_m
     return replace(
-        told,
-        lens=told.lens or note.lens,
-        serial=told.serial or note.serial,
-        exposure=replace(told.exposure, focus_m=focus_m),
+        meta,
+        lens=meta.lens or note.lens,
+        serial=meta.serial or note.serial,
+        exposure=replace(meta.exposure, focus_m=focus_m),
     )
 
 
-def _tags(stream: BinaryIO, structure: Structure) -> dict[str, Any]:
+def _read_tags(stream: BinaryIO, structure: Structure) -> dict[str, Any]:
     if structure.kind not in (Kind.ISO_MEDIA, Kind.RAF):
         return _exifread(stream)
     tags: dict[str, Any] = {}
@@ -167,21 +167,21 @@ def _tags(stream: BinaryIO, structure: Structure) -> dict[str, Any]:
 def _exifread(stream: BinaryIO) -> dict[str, Any]:
     try:
         return dict(exifread.process_file(stream, details=False, extract_thumbnail=False))
-    except Exception as error:  # exifread lets many kinds escape on damaged files
+    except Exception as error:  # exifread raises many kinds on damaged files
         log.debug("exifread failed: %s", error)
         return {}
 
 
 def _find(tags: Mapping[str, Any], name: str) -> Any:
-    found = tags.get(f"EXIF {name}")
-    return found if found is not None else tags.get(f"Image {name}")
+    tag = tags.get(f"EXIF {name}")
+    return tag if tag is not None else tags.get(f"Image {name}")
 
 
-def _completed(told: FrameMeta, fallback: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
+def _complete_with_libraw(meta: FrameMeta, fallback: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
     def choose(name: str, value: Any, other: Any) -> Any:
         return other if value is None and _find(tags, name) is None else value
 
-    own, others = told.exposure, fallback.exposure
+    own, others = meta.exposure, fallback.exposure
     exposure = Exposure(
         iso=choose("ISOSpeedRatings", own.iso, others.iso),
         shutter_s=choose("ExposureTime", own.shutter_s, others.shutter_s),
@@ -190,9 +190,9 @@ def _completed(told: FrameMeta, fallback: FrameMeta, tags: Mapping[str, Any]) ->
         focus_m=own.focus_m,
     )
     return replace(
-        told,
-        lens=choose("LensModel", told.lens, fallback.lens),
-        taken_at=choose("DateTimeOriginal", told.taken_at, fallback.taken_at),
+        meta,
+        lens=choose("LensModel", meta.lens, fallback.lens),
+        taken_at=choose("DateTimeOriginal", meta.taken_at, fallback.taken_at),
         orientation=fallback.orientation,
         size=fallback.size,
         exposure=exposure,
@@ -242,7 +242,7 @@ def _orientation(tag: Any) -> int:
 
 
 def _time(tags: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """When the frame was taken, by the first tag that tells, and that tag's own distance from UTC."""
+    """The time of the shot, by the first tag that holds one, and the offset from UTC that belongs to the tag."""
     for suffix, name in (("Original", "DateTimeOriginal"), ("Digitized", "DateTimeDigitized"), ("", "DateTime")):
         tag = _find(tags, name)
         if tag is None:
@@ -255,13 +255,13 @@ def _time(tags: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _iso_time(text: str, fraction: str) -> str | None:
-    found = _TIME.match(text.strip())
-    if found is None:
+    time = _TIME.match(text.strip())
+    if time is None:
         return None
-    digits = fraction if fraction.isdigit() else (found.group(7) or "")[1:]
+    digits = fraction if fraction.isdigit() else (time.group(7) or "")[1:]
     micros = int(digits[:6].ljust(6, "0"))
     try:
-        year, month, day, hour, minute, second = map(int, found.groups()[:6])
+        year, month, day, hour, minute, second = map(int, time.groups()[:6])
         return datetime(year, month, day, hour, minute, second, micros).isoformat()
     except ValueError:
         return None

@@ -1,7 +1,7 @@
-"""Asking ExifTool, where it is installed, what neither exifread nor LibRaw know; never needed, never trusted blindly.
+"""Reads tags with ExifTool, where it is installed, that neither exifread nor LibRaw can read. Optional.
 
-Source: https://exiftool.org/exiftool_pod.html. One process answers for a batch of files. File names are hostile: they
-are handed over as absolute paths, which cannot be options, and those that Perl could take for a pipe are left out.
+Source: https://exiftool.org/exiftool_pod.html. One process reads a batch of files. File names are untrusted: they
+are passed as absolute paths, which cannot be options, and those that Perl could take for a pipe are left out.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _TAGS = (
     "Make", "Model", "LensModel", "LensID", "Lens", "SerialNumber", "DateTimeOriginal", "SubSecTimeOriginal",
     "OffsetTimeOriginal", "ExposureTime#", "FNumber#", "ISO#", "FocalLength#", "FocusDistance#", "SubjectDistance#",
 )  # fmt: skip
-_START_S, _FILE_S = 20.0, 0.5
-_MOST_FILES = 100
+_START_TIMEOUT_S, _FILE_TIMEOUT_S = 20.0, 0.5
+_MAX_FILES = 100
 
 
 @cache
 def find_program() -> str | None:
-    """Where ExifTool is; None if it is not installed."""
+    """The path of ExifTool; None if it is not installed."""
     return shutil.which("exiftool")
 
 
 def read_tags(paths: Sequence[Path]) -> Mapping[Path, Mapping[str, Any]]:
-    """The tags of each file that ExifTool could read; empty where it is not installed or does not answer in time."""
-    told: dict[Path, Mapping[str, Any]] = {}
+    """Reads the tags of each file that ExifTool can read; empty if it is not installed or too slow."""
+    tags: dict[Path, Mapping[str, Any]] = {}
     safe = [path for path in paths if _is_safe(path)]
-    for start in range(0, len(safe) if find_program() else 0, _MOST_FILES):
-        told |= _answers(safe[start : start + _MOST_FILES])
-    return told
+    for start in range(0, len(safe) if find_program() else 0, _MAX_FILES):
+        tags |= _run_exiftool(safe[start : start + _MAX_FILES])
+    return tags
 
 
 def _is_safe(path: Path) -> bool:
@@ -48,16 +48,16 @@ def _is_safe(path: Path) -> bool:
     return path.is_absolute() and name.isprintable() and not name.endswith("|")
 
 
-def _answers(paths: Sequence[Path]) -> dict[Path, Mapping[str, Any]]:
+def _run_exiftool(paths: Sequence[Path]) -> dict[Path, Mapping[str, Any]]:
     # An empty -config, which must come first, keeps it from running the user's own Perl.
-    words = [str(find_program()), "-config", "", "-json", "-fast", "-q", "-q", "-charset", "filename=utf8"]
-    words += [f"-{tag}" for tag in _TAGS]
+    arguments = [str(find_program()), "-config", "", "-json", "-fast", "-q", "-q", "-charset", "filename=utf8"]
+    arguments += [f"-{tag}" for tag in _TAGS]
     try:
         done = subprocess.run(
-            [*words, *map(str, paths)],
+            [*arguments, *map(str, paths)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_START_S + _FILE_S * len(paths),
+            timeout=_START_TIMEOUT_S + _FILE_TIMEOUT_S * len(paths),
             check=False,
         )
         entries = json.loads(done.stdout or b"[]")
@@ -68,28 +68,33 @@ def _answers(paths: Sequence[Path]) -> dict[Path, Mapping[str, Any]]:
 
 
 def parse_number(value: object) -> float | None:
-    """A positive, finite number; None for anything else."""
+    """A positive, finite number; None for anything else.
+
+    Example:
+        >>> parse_number("2.8"), parse_number("undef")
+        (2.8, None)
+    """
     try:
-        found = float(str(value))
+        parsed = float(str(value))
     except ValueError:
         return None
-    return found if math.isfinite(found) and found > 0 else None
+    return parsed if math.isfinite(parsed) and parsed > 0 else None
 
 
 def parse_distance_m(tags: Mapping[str, Any]) -> float | None:
-    """The focus distance, infinity included."""
+    """The focus distance in metres, `math.inf` included; None if unknown."""
     for name in ("FocusDistance", "SubjectDistance"):
         value = tags.get(name)
         if str(value).lower() == "inf":
             return math.inf
-        found = parse_number(value)
-        if found is not None:
-            return found
+        distance_m = parse_number(value)
+        if distance_m is not None:
+            return distance_m
     return None
 
 
 def parse_lens(tags: Mapping[str, Any]) -> str | None:
-    """The lens's name; None where ExifTool shows a code or does not know."""
+    """The name of the lens; None if it is a code or unknown."""
     for name in ("LensModel", "LensID", "Lens"):
         value = " ".join(str(tags.get(name) or "").split())
         if any(letter.isalpha() for letter in value) and not value.lower().startswith(("unknown", "none", "n/a")):

@@ -1,4 +1,4 @@
-"""Lens name, focus distance and serial number from the MakerNotes that are open to be read.
+"""Reads lens name, focus distance and serial number from MakerNotes that are not encrypted.
 
 | maker | lens | focus distance |
 |---|---|---|
@@ -6,7 +6,7 @@
 | Nikon | 0x0084 as range | LensData (0x0098) versions 0100 and 0101; later ones are encrypted |
 | Olympus, OM | Equipment (0x2010) 0x0203 | FocusInfo (0x2050) 0x0305 in mm |
 | Panasonic, Leica | 0x0051 | none is stored |
-| Sony, Fujifilm | in Exif only | none is stored in the open |
+| Sony, Fujifilm | in Exif only | encrypted or not stored |
 
 Source: the tables of ExifTool (https://exiftool.org/TagNames/), checked against it in the tests.
 """
@@ -30,7 +30,7 @@ _CANON_FAR_CM = (0xFFFF, 0)
 
 @dataclass(frozen=True, slots=True)
 class MakerNote:
-    """What a MakerNote says; None where it does not.
+    """The values of a MakerNote; None if missing.
 
     Attributes:
         lens: Name of the lens.
@@ -44,28 +44,28 @@ class MakerNote:
 
 
 def read_maker_note(read: ReadAt, blocks: Iterable[int], make: str) -> MakerNote:
-    """The MakerNote of a file; an empty `Note` if there is none, or it is damaged or of an unknown kind.
+    """Reads the MakerNote of a file; an empty one if it is missing, damaged or of an unknown kind.
 
     Args:
         read: Bytes of the file by offset and count.
-        blocks: Where TIFF-like metadata starts in it.
-        make: The maker as Exif tells it.
+        blocks: Offsets of TIFF-like metadata in it.
+        make: The maker in EXIF.
     """
     for base in blocks:
         try:
             tiff = open_tiff(read, base)
             if tiff is None:
                 continue
-            found = _note_of(tiff, make.lower())
+            note = _parse_note(tiff, make.lower())
         except (EOFError, ValueError, OverflowError):
             continue
-        if found != MakerNote():
-            return found
+        if note != MakerNote():
+            return note
     return MakerNote()
 
 
 def has_maker_note(read: ReadAt, blocks: Iterable[int]) -> bool:
-    """Whether the file has a MakerNote at all, of whatever kind."""
+    """Whether a file has a MakerNote of any kind."""
     for base in blocks:
         try:
             tiff = open_tiff(read, base)
@@ -82,21 +82,21 @@ def _exif_entries(tiff: Tiff) -> Mapping[int, Entry]:
     return read_directory(tiff, int(pointers[0]))[0] if pointers else entries
 
 
-def _note_of(tiff: Tiff, make: str) -> MakerNote:
+def _parse_note(tiff: Tiff, make: str) -> MakerNote:
     entries = _exif_entries(tiff)
     note = entries.get(_NOTE)
     if note is None:
         # A CR3 file keeps its MakerNote as a block of its own.
         return _canon(tiff, entries) if make.startswith("canon") and 0x0001 in entries else MakerNote()
-    head = tiff.read(tiff.base + note.place, 16)
+    head = tiff.read(tiff.base + note.offset, 16)
     if head.startswith((b"OLYMPUS\0", b"OM SYSTEM\0\0\0")):
         return _olympus(_at_note(tiff, note, head))
     if head.startswith(b"Panasonic\0"):
-        return _panasonic(tiff, read_directory(tiff, note.place + 12)[0])
+        return _panasonic(tiff, read_directory(tiff, note.offset + 12)[0])
     if head.startswith(b"Nikon\0\x02"):
-        inner = open_tiff(tiff.read, tiff.base + note.place + 10)
+        inner = open_tiff(tiff.read, tiff.base + note.offset + 10)
         return _nikon(inner) if inner is not None else MakerNote()
-    return _canon(tiff, read_directory(tiff, note.place)[0]) if make.startswith("canon") else MakerNote()
+    return _canon(tiff, read_directory(tiff, note.offset)[0]) if make.startswith("canon") else MakerNote()
 
 
 def _canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
@@ -116,7 +116,7 @@ def _canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
 
 
 def _between_cm(upper: float, lower: float) -> float | None:
-    """Canon tells bounds of the distance; their harmonic middle is the middle of the lens's own scale."""
+    """The harmonic mean of Canon's bounds of the distance, which is the middle on the scale of the lens."""
     if upper in _CANON_FAR_CM:
         return math.inf if lower in _CANON_FAR_CM or lower > 5000 else lower / 50
     return 0.02 / (1 / upper + 1 / lower) if lower > 0 else upper / 100
@@ -125,15 +125,15 @@ def _between_cm(upper: float, lower: float) -> float | None:
 def _nikon(tiff: Tiff) -> MakerNote:
     entries, _ = read_directory(tiff, tiff.first)
     data = bytes(int(value) & 0xFF for value in read_numbers(tiff, entries.get(0x0098), 64))
-    place = {b"0100": None, b"0101": 9}.get(data[:4])
-    focus_m = 0.01 * 10 ** (data[place] / 40) if place and len(data) > place and data[place] else None
+    index = {b"0100": None, b"0101": 9}.get(data[:4])
+    focus_m = 0.01 * 10 ** (data[index] / 40) if index and len(data) > index and data[index] else None
     return MakerNote(
         _range_of(read_numbers(tiff, entries.get(0x0084), 4)), focus_m, read_text(tiff, entries.get(0x001D))
     )
 
 
 def _range_of(values: tuple[float, ...]) -> str | None:
-    """`18-70mm f/3.5-4.5` from shortest and longest focal length and the openings there."""
+    """`18-70mm f/3.5-4.5` from the shortest and longest focal length and their f-numbers."""
     if len(values) != 4 or values[0] <= 0:
         return None
     short, long, wide, narrow = values
@@ -144,12 +144,12 @@ def _range_of(values: tuple[float, ...]) -> str | None:
 
 
 def _at_note(tiff: Tiff, note: Entry, head: bytes) -> Tiff:
-    """Olympus counts offsets from the note, whose header ends in a byte order of its own."""
+    """The TIFF data of an Olympus note: offsets count from the note, whose header ends in its own byte order."""
     mark = 12 if head.startswith(b"OM SYSTEM") else 8
     order = {b"II": "<", b"MM": ">"}.get(head[mark : mark + 2])
     if order is None:
-        return Tiff(tiff.read, tiff.base, tiff.order, False, note.place + 8)
-    return Tiff(tiff.read, tiff.base + note.place, order, False, mark + 4)
+        return Tiff(tiff.read, tiff.base, tiff.order, False, note.offset + 8)
+    return Tiff(tiff.read, tiff.base + note.offset, order, False, mark + 4)
 
 
 def _olympus(tiff: Tiff) -> MakerNote:
@@ -165,12 +165,12 @@ def _sub(tiff: Tiff, entry: Entry | None) -> Mapping[int, Entry]:
     if entry is None:
         return {}
     # Old bodies wrap the sub-directory as a value, newer ones point to it.
-    place = entry.place if entry.kind == 7 else int((read_numbers(tiff, entry, 1) or (0,))[0])
-    return read_directory(tiff, place)[0]
+    offset = entry.offset if entry.kind == 7 else int((read_numbers(tiff, entry, 1) or (0,))[0])
+    return read_directory(tiff, offset)[0]
 
 
 def _ratio(tiff: Tiff, entry: Entry | None) -> tuple[int, ...]:
-    return tiff.unpack("II", entry.place) if entry is not None and entry.kind == 5 else ()
+    return tiff.unpack("II", entry.offset) if entry is not None and entry.kind == 5 else ()
 
 
 def _panasonic(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:

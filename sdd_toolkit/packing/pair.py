@@ -171,7 +171,7 @@ def _pack_blurred(
     codes = np.empty((*size, 3), dtype)
     valid = np.empty(size, dtype=np.bool_)
     for tile in _warp_tiles(light, geometry):
-        points = _sharp_points(geometry, tile.place)
+        points = _sharp_points(geometry, tile.window)
         values = tile.values
         values *= _brightness_factor(alignment, points, config.brightness) * unit_scale
         if config.brightness is Brightness.FULL:
@@ -179,7 +179,7 @@ def _pack_blurred(
         if vignetting is not None:
             x, y = (axis.astype(np.float64) for axis in points)
             values *= sample(vignetting.gain, x, y, Interpolation.LINEAR)[..., None]
-        codes[tile.place], valid[tile.place] = encode(values, config.encoding), tile.valid
+        codes[tile.window], valid[tile.window] = encode(values, config.encoding), tile.valid
     top, left = geometry.box[1] - overlap[1], geometry.box[0] - overlap[0]
     height, width = geometry.size
     crop = np.s_[top : top + height, left : left + width]
@@ -203,11 +203,11 @@ def _warp_tiles(light: Light, geometry: PairGeometry) -> Iterator[WarpedTile]:
         if flow is None:
             yield tile
             continue
-        rows, columns = tile.place
+        rows, columns = tile.window
         if points is None:
             y, x = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)[None]
         else:
-            x, y = (np.rint(points[*tile.place, axis]).astype(np.int64) for axis in (0, 1))
+            x, y = (np.rint(points[*tile.window, axis]).astype(np.int64) for axis in (0, 1))
         yield replace(tile, valid=tile.valid & ~flows.occluded[y // FLOW_FACTOR, x // FLOW_FACTOR])
 
 

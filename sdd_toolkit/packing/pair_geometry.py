@@ -87,7 +87,7 @@ class PairGeometry:
     def distorted_points(self) -> NDArray[np.float32] | None:
         """(h, w, 2) where the packed pixels lie in the sharp frame as shot; None without lens correction."""
         left, top, right, bottom = self.box
-        return None if self.lens is None else self.lens.places[top:bottom, left:right]
+        return None if self.lens is None else self.lens.distortion[top:bottom, left:right]
 
 
 def pair_geometry(record: PairRecord, folder: Path, config: PackConfig, develop: DevelopConfig) -> PairGeometry:
@@ -112,7 +112,7 @@ def pair_geometry(record: PairRecord, folder: Path, config: PackConfig, develop:
     overlap = crop_box(alignment.box, alignment.size)
     box = _shrink_by_flow(overlap, flows)
     if lens is not None:
-        box = overlap = undistort_box(box, lens.places)
+        box = overlap = undistort_box(box, lens.distortion)
     geometry = PairGeometry(alignment, flows, lens, overlap, box)
     height, width = geometry.size
     if min(height, width) < config.min_size_px:

@@ -1,9 +1,9 @@
-"""Adaptive homogeneity-directed demosaicing of Bayer mosaics: arrays to arrays.
+"""Adaptive homogeneity-directed (AHD) demosaicing of Bayer mosaics.
 
-Every pixel is interpolated along its row and along its column, and takes the one of the two that is more even around
-it in CIELAB. The numbers are those of LibRaw's AHD, whose rounding is kept; only where both directions are equally
-good to within rounding the other one may be taken. Tile by tile, in vector instructions of OpenCV and NumPy, it takes
-less than half of LibRaw's time. OpenCV's functions take parts that begin anywhere at full speed; NumPy's do not.
+Every pixel is interpolated along its row and along its column; the candidate that is more homogeneous around it in
+CIELAB is chosen. The numbers are those of LibRaw's AHD, whose rounding is kept; only where both directions are equally
+good to within rounding the other one may be chosen. Tile by tile, in vector instructions of OpenCV and NumPy, it takes
+less than half of LibRaw's time. OpenCV processes unaligned slices at full speed; NumPy does not.
 
 Source: K. Hirakawa, T. W. Parks, "Adaptive homogeneity-directed demosaicing algorithm", IEEE Transactions on Image
 Processing 14(3), 2005. LibRaw's own: two directions, a neighbourhood of four, 3 x 3 votes, the rim.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Codes: TypeAlias = NDArray[np.uint16]
     Plane: TypeAlias = NDArray[np.float32]
     Block: TypeAlias = tuple[int, int, int, int]
-    Place: TypeAlias = tuple[slice, slice]
+    Window: TypeAlias = tuple[slice, slice]
     _Number = TypeVar("_Number", bound=np.generic)
     Lightness: TypeAlias = NDArray[np.int16]
 
@@ -47,13 +47,13 @@ _PARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Mosaic:
-    """A Bayer mosaic and how its samples become light.
+    """A Bayer mosaic with its black levels and gains.
 
     Attributes:
         samples: (H, W) uint16.
         colours: Channel (0, 1, 2 for R, G, B) of the four samples of a 2x2 block, row by row.
-        black: Levels of no light of these four.
-        gains: What brings these four, black taken away, to 0 … 65535. What is above is clipped.
+        black: Black levels of these four.
+        gains: Factors that scale these four, black subtracted, to 0 … 65535; larger values are clipped.
     """
 
     samples: Codes
@@ -72,32 +72,32 @@ class _Candidate(NamedTuple):
 
 
 def demosaic_ahd(mosaic: Mosaic, to_srgb: NDArray[np.float64], *, convert: bool = True) -> Codes:
-    """The full colour of every pixel.
+    """Interpolates the full colour of every pixel of a Bayer mosaic.
 
     Args:
         mosaic: At least 2x2.
         to_srgb: (3, 3) from the mosaic's balanced camera RGB to linear sRGB.
-        convert: Whether the result has sRGB primaries. If not it is camera RGB, and the matrix only serves to judge
-            which of two interpolations is more even.
+        convert: Whether the result has sRGB primaries. If not it is camera RGB, and the matrix only serves to measure
+            the homogeneity of the two candidates.
 
     Returns:
         (H, W, 3) uint16, linear.
     """
     to_xyz = (XYZ_FROM_SRGB @ to_srgb / _D65[:, None]).astype(np.float32)
     matrix = np.asarray(to_srgb, dtype=np.float32)
-    found = np.empty((*mosaic.samples.shape, 3), dtype=np.uint16)
+    colours = np.empty((*mosaic.samples.shape, 3), dtype=np.uint16)
     height, width = mosaic.samples.shape
-    for place, around, inner in _tiles(height, width):
-        rgb = _interpolated(_balanced(mosaic, around), mosaic.colours, to_xyz)[inner]
-        found[place] = cv2.transform(rgb, matrix) if convert else rgb
-    for place, around, inner in _rim(height, width):
-        rgb = _averaged(_balanced(mosaic, around), mosaic.colours)[inner]
-        found[place] = cv2.transform(rgb, matrix) if convert else rgb
-    return found
+    for window, around, inner in _tiles(height, width):
+        rgb = _interpolate_tile(_apply_gains(mosaic, around), mosaic.colours, to_xyz)[inner]
+        colours[window] = cv2.transform(rgb, matrix) if convert else rgb
+    for window, around, inner in _rim(height, width):
+        rgb = _interpolate_rim(_apply_gains(mosaic, around), mosaic.colours)[inner]
+        colours[window] = cv2.transform(rgb, matrix) if convert else rgb
+    return colours
 
 
-def _tiles(height: int, width: int) -> Iterator[tuple[Place, Place, Place]]:
-    """The tiles of an image: where each lies, where what its values depend on lies, and where it lies in that."""
+def _tiles(height: int, width: int) -> Iterator[tuple[Window, Window, Window]]:
+    """The tiles of an image: each tile's window, the larger window it depends on, and the tile's window in that."""
     if min(height, width) <= 2 * _RIM_PX:
         return
     for top in range(0, height, _TILE_PX[0]):
@@ -105,16 +105,16 @@ def _tiles(height: int, width: int) -> Iterator[tuple[Place, Place, Place]]:
             yield _window(height, width, top, left, top + _TILE_PX[0], left + _TILE_PX[1])
 
 
-def _rim(height: int, width: int) -> Iterator[tuple[Place, Place, Place]]:
-    """The four edges of an image, in the same way."""
+def _rim(height: int, width: int) -> Iterator[tuple[Window, Window, Window]]:
+    """The four edges of an image, likewise."""
     yield _window(height, width, 0, 0, _RIM_PX, width)
     yield _window(height, width, height - _RIM_PX, 0, height, width)
     yield _window(height, width, 0, 0, height, _RIM_PX)
     yield _window(height, width, 0, width - _RIM_PX, height, width)
 
 
-def _window(height: int, width: int, top: int, left: int, bottom: int, right: int) -> tuple[Place, Place, Place]:
-    """A part of an image; what lies around it begins with a whole 2x2 block."""
+def _window(height: int, width: int, top: int, left: int, bottom: int, right: int) -> tuple[Window, Window, Window]:
+    """A window of an image; the larger window it depends on starts with a whole 2x2 block."""
     axes = []
     for first, last, length in ((max(0, top), bottom, height), (max(0, left), right, width)):
         last = min(last, length)
@@ -122,34 +122,34 @@ def _window(height: int, width: int, top: int, left: int, bottom: int, right: in
         axes.append(
             (slice(first, last), slice(start, min(last + _REACH_PX, length)), slice(first - start, last - start))
         )
-    place, around, inner = zip(*axes, strict=True)
-    return place, around, inner
+    window, around, inner = zip(*axes, strict=True)
+    return window, around, inner
 
 
-def _balanced(mosaic: Mosaic, place: Place) -> Codes:
-    """Samples as light in whole steps; the place begins with a whole 2x2 block."""
-    light = mosaic.samples[place].astype(np.float32)
+def _apply_gains(mosaic: Mosaic, window: Window) -> Codes:
+    """Light of the samples of a window, which starts with a whole 2x2 block, rounded down to integers."""
+    light = mosaic.samples[window].astype(np.float32)
     for row in (0, 1):
         lines = light[row::2]
-        lines -= _along(mosaic.black, row, lines.shape[1])
-        lines *= _along(mosaic.gains, row, lines.shape[1])
+        lines -= _repeat_row(mosaic.black, row, lines.shape[1])
+        lines *= _repeat_row(mosaic.gains, row, lines.shape[1])
     return np.clip(light, 0, WHITE, out=light).astype(np.uint16)
 
 
-def _along(block: tuple[float, float, float, float], row: int, width: int) -> Plane:
-    """The numbers of one row of a 2x2 block, again and again."""
+def _repeat_row(block: tuple[float, float, float, float], row: int, width: int) -> Plane:
+    """The numbers of one row of a 2x2 block, repeated along a row."""
     numbers = np.empty(width, dtype=np.float32)
     numbers[0::2], numbers[1::2] = block[2 * row], block[2 * row + 1]
     return numbers
 
 
-def _interpolated(mosaic: Codes, colours: Block, to_xyz: Plane) -> Codes:
-    """(h, w, 3) camera RGB of a tile, right where the tile reaches 5 px further."""
+def _interpolate_tile(mosaic: Codes, colours: Block, to_xyz: Plane) -> Codes:
+    """(h, w, 3) camera RGB of a tile, correct except in a rim of 5 px."""
     light = mosaic.astype(np.float32)
     rows, columns = (_candidate(mosaic, light, colours, to_xyz, axis) for axis in (1, 0))
-    lightness = [_lightness_steps(one) for one in (rows, columns)]
-    colour = [_colour_steps(one) for one in (rows, columns)]
-    # Even is what changes no more than the better of the two does along its own axis.
+    lightness = [_lightness_steps(candidate) for candidate in (rows, columns)]
+    colour = [_colour_steps(candidate) for candidate in (rows, columns)]
+    # Homogeneous neighbours differ no more than those of the better candidate along its own axis.
     allowed_lightness, allowed_colour = (
         cv2.min(cv2.max(*along[:2]), cv2.max(*across[2:])) for along, across in (lightness, colour)
     )
@@ -165,10 +165,10 @@ def _interpolated(mosaic: Codes, colours: Block, to_xyz: Plane) -> Codes:
 
 
 def _candidate(mosaic: Codes, light: Plane, colours: Block, to_xyz: Plane, axis: int) -> _Candidate:
-    """A tile whose green is interpolated along one axis, and the other colours by their differences from it."""
+    """Interpolates the green of a tile along one axis, and the other colours by their differences from it."""
     green = _green(mosaic, light, colours, axis)
     base = green.astype(np.float32)
-    # A row holds differences of one colour only, the next row those of the other.
+    # A row holds differences of one colour only, the next row those of the other colour.
     own = cv2.filter2D(light - base, cv2.CV_32F, _ACROSS, delta=_DOWNWARDS)
     other = own.copy()
     cv2.addWeighted(own[:-2], 0.5, own[2:], 0.5, 0, other[1:-1])
@@ -188,7 +188,7 @@ def _candidate(mosaic: Codes, light: Plane, colours: Block, to_xyz: Plane, axis:
 
 
 def _green(mosaic: Codes, light: Plane, colours: Block, axis: int) -> Codes:
-    """Green along one axis: the mean of both neighbours and half the other colour's curvature, kept between the two."""
+    """Green along one axis: the mean of both neighbours plus half the other colour's curvature, clipped to both."""
     kernel = _GREEN if axis == 1 else _GREEN.reshape(-1, 1)
     estimate = cv2.filter2D(light, cv2.CV_32F, kernel)
     green = np.clip(estimate, 0, WHITE, out=estimate).astype(np.uint16)
@@ -199,60 +199,61 @@ def _green(mosaic: Codes, light: Plane, colours: Block, axis: int) -> Codes:
     cv2.min(inner, cv2.max(before, after), inner)
     for index, channel in enumerate(colours):
         if channel == 1:
-            place = np.s_[index // 2 :: 2, index % 2 :: 2]
-            green[place] = mosaic[place]
+            phase = np.s_[index // 2 :: 2, index % 2 :: 2]
+            green[phase] = mosaic[phase]
     return green
 
 
-def _lightness_steps(one: _Candidate) -> list[Lightness]:
+def _lightness_steps(candidate: _Candidate) -> list[Lightness]:
     """Absolute changes of lightness to the left, right, upper and lower neighbour, (h - 2, w - 2) each."""
-    plane = one.lightness
+    plane = candidate.lightness
     across, down = cv2.absdiff(plane[:, 1:], plane[:, :-1]), cv2.absdiff(plane[1:], plane[:-1])
-    return _of_neighbours(np.asarray(across, dtype=np.int16), np.asarray(down, dtype=np.int16))
+    return _on_four_sides(np.asarray(across, dtype=np.int16), np.asarray(down, dtype=np.int16))
 
 
-def _colour_steps(one: _Candidate) -> list[Plane]:
-    """Squared changes of a and b, in the same way."""
+def _colour_steps(candidate: _Candidate) -> list[Plane]:
+    """Squared changes of a and b, likewise."""
     across, down = (
-        _squared_gap(one, first, second)
+        _squared_gap(candidate, first, second)
         for first, second in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:, :], np.s_[:-1, :]))
     )
-    return _of_neighbours(across, down)
+    return _on_four_sides(across, down)
 
 
-def _squared_gap(one: _Candidate, first: Place, second: Place) -> Plane:
-    gap = np.asarray(cv2.subtract(one.a[first], one.a[second]), dtype=np.float32)
+def _squared_gap(candidate: _Candidate, first: Window, second: Window) -> Plane:
+    gap = np.asarray(cv2.subtract(candidate.a[first], candidate.a[second]), dtype=np.float32)
     gap *= gap
-    return np.asarray(cv2.accumulateSquare(cv2.subtract(one.b[first], one.b[second]), gap), dtype=np.float32)
+    other_gap = cv2.subtract(candidate.b[first], candidate.b[second])
+    return np.asarray(cv2.accumulateSquare(other_gap, gap), dtype=np.float32)
 
 
-def _of_neighbours(across: NDArray[_Number], down: NDArray[_Number]) -> list[NDArray[_Number]]:
-    """What lies between pixels, as the inner ones have it on their left, right, upper and lower side."""
+def _on_four_sides(across: NDArray[_Number], down: NDArray[_Number]) -> list[NDArray[_Number]]:
+    """Differences between neighbours as those of the inner pixels on their left, right, upper and lower side."""
     return [across[1:-1, :-1], across[1:-1, 1:], down[:-1, 1:-1], down[1:, 1:-1]]
 
 
 def _votes(
     lightness: list[Lightness], allowed_lightness: NDArray[Any], colour: list[Plane], allowed_colour: NDArray[Any]
 ) -> NDArray[np.uint8]:
-    """How many neighbours of the 3 x 3 pixels around each are like these: (h - 4, w - 4), 0 … 36."""
-    even = np.zeros(allowed_colour.shape, dtype=np.uint8)
+    """Number of homogeneous neighbours of the 3 x 3 pixels around each: (h - 4, w - 4), 0 … 36."""
+    count = np.zeros(allowed_colour.shape, dtype=np.uint8)
     for step, square in zip(lightness, colour, strict=True):
-        alike = cv2.bitwise_and(
+        similar = cv2.bitwise_and(
             cv2.compare(step, allowed_lightness, cv2.CMP_LE), cv2.compare(square, allowed_colour, cv2.CMP_LE)
         )
-        even -= np.asarray(alike, dtype=np.uint8)  # 255 is -1
-    rows = cv2.add(cv2.add(even[:-2], even[1:-1]), even[2:])
+        count -= np.asarray(similar, dtype=np.uint8)  # 255 is -1
+    rows = cv2.add(cv2.add(count[:-2], count[1:-1]), count[2:])
     return np.asarray(cv2.add(cv2.add(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:]), dtype=np.uint8)
 
 
-def _averaged(mosaic: Codes, colours: Block) -> Codes:
+def _interpolate_rim(mosaic: Codes, colours: Block) -> Codes:
     """(h, w, 3) camera RGB whose missing colours are the means of the samples among the eight neighbours."""
     planes = []
     for channel in range(3):
         samples, known = np.zeros(mosaic.shape, dtype=np.float32), np.zeros(mosaic.shape, dtype=np.float32)
         for index in (index for index, colour in enumerate(colours) if colour == channel):
-            place = np.s_[index // 2 :: 2, index % 2 :: 2]
-            samples[place], known[place] = mosaic[place], 1
+            phase = np.s_[index // 2 :: 2, index % 2 :: 2]
+            samples[phase], known[phase] = mosaic[phase], 1
         total, count = (
             cv2.boxFilter(plane, cv2.CV_32F, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
             for plane in (samples, known)
@@ -264,12 +265,12 @@ def _averaged(mosaic: Codes, colours: Block) -> Codes:
 
 @cache
 def _cube_roots() -> Plane:
-    """CIELAB's f of every step of light."""
+    """CIELAB's f of every code of light."""
     light = np.arange(WHITE + 1) / WHITE
     return np.where(light > 0.008856, np.cbrt(light), 7.787 * light + 16 / 116).astype(np.float32)
 
 
 @cache
 def _lightness() -> Lightness:
-    """CIELAB's L of every step of light, in whole parts."""
+    """CIELAB's L of every code of light, in whole 64ths."""
     return (np.float32(_PARTS) * (np.float32(116) * _cube_roots() - np.float32(16))).astype(np.int16)

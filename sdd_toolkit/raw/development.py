@@ -1,4 +1,4 @@
-"""How RAW files become linear frames: section `[develop]`, and what is noted of each developed frame."""
+"""Section `[develop]` of the configuration, and the record of how the frames of a pair were developed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sdd_toolkit.imaging.frame import FrameFacts
 from sdd_toolkit.records import Row
 
 HIGHLIGHTS = "clip"
-"""A channel that reaches sensor white, or 1 after the white balance, stays there: the same for every frame.
+"""A channel that reaches sensor white, or 1 after the white balance, is clipped: the same for every frame.
 
-LibRaw's other ways scale by the largest multiplier or rebuild highlights from their surroundings, so that what a
-frame shows would decide its tone.
+LibRaw's other modes scale by the largest multiplier or rebuild highlights from their surroundings, so that the tone
+of a frame would depend on its content.
 """
 
 
 class Demosaic(StrEnum):
-    """How a full colour comes to every pixel of a mosaic."""
+    """The demosaicing algorithm."""
 
     AHD = "ahd"
     DHT = "dht"
@@ -28,7 +28,7 @@ class Demosaic(StrEnum):
 
 
 class LensCorrection(StrEnum):
-    """Whether distortion and vignetting of the lens are taken out."""
+    """Whether distortion and vignetting of the lens are corrected."""
 
     NONE = "none"
     LENSFUN = "lensfun"
@@ -36,7 +36,7 @@ class LensCorrection(StrEnum):
 
 
 class DevelopConfig(Section):
-    """How RAW files are developed, section `[develop]`."""
+    """Settings of the development of RAW files, section `[develop]`."""
 
     demosaic: Demosaic = Field(
         default=Demosaic.AHD,
@@ -60,13 +60,13 @@ class DevelopConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class PairDevelopment:
-    """How the two frames of a pair were developed, stored with it.
+    """The settings the two frames of a pair were developed with, stored with the pair.
 
     Attributes:
         white_balance: Multipliers of R, G, B of both frames; green = 1.
         blur: The blurred frame.
         sharp: The sharp frame.
-        lens: Lens of the lensfun database whose distortion was taken out of both frames; None: none was.
+        lens: Lens of the lensfun database whose distortion was corrected in both frames; None: not corrected.
     """
 
     white_balance: Row

@@ -42,8 +42,8 @@ def test_a_lens_of_the_database_is_found_by_what_the_file_says() -> None:
     [
         ({"make": None}, "names no camera"),
         ({"lens": None}, "names no camera and lens"),
-        ({"model": "Pinhole 3000"}, "does not know the camera"),
-        ({"lens": "Jam jar 50mm"}, "does not know the lens"),
+        ({"model": "Pinhole 3000"}, "camera is not in the database"),
+        ({"lens": "Jam jar 50mm"}, "lens is not in the database"),
         ({"exposure": Exposure()}, "no focal length"),
     ],
 )
@@ -55,7 +55,7 @@ def test_what_is_not_known_is_listed_once_a_lens() -> None:
     pairs = [replace(record(name), sharp_meta=replace(META, lens="Jam jar 50mm")) for name in ("a", "b")]
     check_known([replace(pairs[0], sharp_meta=META)])
     with pytest.raises(
-        InputError, match=r"Jam jar 50mm: the database does not know the lens on this camera \(a\) \("
+        InputError, match=r"Jam jar 50mm: the lens is not in the database for this camera \(a\) \("
     ) as it:
         check_known(pairs)
     assert "lensfun-if-known" in it.value.hint

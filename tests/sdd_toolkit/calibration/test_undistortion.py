@@ -159,7 +159,7 @@ def test_a_measured_falloff_is_not_corrected_twice(tmp_path: Path) -> None:
 def test_an_unknown_lens_is_an_error_or_left_alone_as_configured(tmp_path: Path) -> None:
     record, *paths = vignetted_pair(tmp_path)
     unknown = replace(record, sharp_meta=replace(META, lens="Jam jar 50mm"))
-    with pytest.raises(RawError, match="does not know the lens"):
+    with pytest.raises(RawError, match="lens is not in the database"):
         find_correction(unknown, SIZE, LENSFUN)
     assert find_correction(unknown, SIZE, IF_KNOWN) is None
     plain, kept = (

@@ -292,7 +292,7 @@ def test_the_tiles_of_integers_make_up_the_warp_and_its_mask() -> None:
     codes = np.random.default_rng(5).integers(0, 65536, (210, 300, 3)).astype(np.uint16)
     whole, mask = np.full((200, 290, 3), np.nan, np.float32), np.zeros((200, 290), np.bool_)
     for tile in warped_tiles(codes, TILTED, (200, 290), radial=0.01):
-        whole[tile.place], mask[tile.place] = tile.values, tile.valid
+        whole[tile.window], mask[tile.window] = tile.values, tile.valid
     np.testing.assert_array_equal(whole, warp(codes.astype(np.float32), TILTED, (200, 290), radial=0.01))
     np.testing.assert_array_equal(mask, valid_mask(TILTED, (210, 300), (200, 290), radial=0.01))
     assert 0.8 < mask.mean() < 1
