@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,8 +15,7 @@ from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.shards.index import read_index
 from sdd_toolkit.shards.reader import ShardReader
-from tests.support.command_line import sdd_in_process
-from tests.support.paths import ROOT
+from tests.support.command_line import kill_runs, sdd, sdd_in_process
 from tests.support.small_build import content
 from tests.support.small_dataset import texture
 
@@ -95,25 +89,20 @@ def test_dpdd_of_the_wild_comes_in_unchanged(real_data: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(found, original[..., ::-1])
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_an_import_and_an_export_killed_at_any_moment_resume_to_the_same_bytes(
-    canon: Path, tmp_path: Path, seed: int
-) -> None:
+def test_an_import_and_an_export_killed_at_any_moment_resume_to_the_same_bytes(canon: Path, tmp_path: Path) -> None:
     config = tmp_path / "sdd.toml"
     config.write_text("[pack]\npairs_per_shard = 1\npatch_size = 128\n")
     ways = (
         ("import", canon, "--config", config),
         ("export", tmp_path / "whole-import", "--layout", "sdd", "--patches"),
     )
-    draw = random.Random(seed)
     for words in ways:
-        whole, killed = tmp_path / f"whole-{words[0]}", tmp_path / f"killed-{words[0]}"
-        sdd_in_process(*words, "--out", whole, "--executor", "serial")
-        command = [sys.executable, "-m", "cli", *map(str, words), "--out", str(killed), "--executor", "serial"]
-        for _ in range(3):
-            run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-            time.sleep(draw.uniform(0.8, 3.0))
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-        sdd_in_process(*words, "--out", killed, "--executor", "serial")
-        assert content(killed) == content(whole)
+        whole, serial = tmp_path / f"whole-{words[0]}", ["--executor", "serial"]
+        started = time.monotonic()
+        sdd(*words, "--out", whole, *serial)
+        whole_s = time.monotonic() - started
+        for seed in range(2):
+            killed = tmp_path / f"killed-{words[0]}-{seed}"
+            kill_runs([*words, "--out", killed, *serial], whole_s, seed)
+            sdd_in_process(*words, "--out", killed, *serial)
+            assert content(killed) == content(whole)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import sdd_in_process
-from tests.support.paths import ROOT
+from tests.support.command_line import kill_runs, sdd, sdd_in_process
 from tests.support.small_build import SMALL, content, small_build
 
 
@@ -33,16 +27,19 @@ def test_a_build_makes_shards_a_card_and_a_report_and_a_second_run_changes_nothi
     assert json.loads((small / "whole/shards/index.json").read_text())["format"] == "sdd-shards"
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, seed: int) -> None:
+@pytest.fixture(scope="module")
+def whole_s(small: Path) -> float:
+    """How long an undisturbed build takes in a process of its own."""
+    started = time.monotonic()
+    sdd("build", small / "sdd.toml", "--out", small / "timed")
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, whole_s: float, seed: int) -> None:
     """SIGKILL to the whole process group, several times over, then one run to the end."""
-    draw, out = random.Random(seed), small / f"killed-{seed}"
-    command = [sys.executable, "-m", "cli", "build", str(small / "sdd.toml"), "--out", str(out)]
-    for _ in range(3):
-        build = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(draw.uniform(0.5, 7.0))
-        os.killpg(build.pid, signal.SIGKILL)
-        build.wait()
+    out = small / f"killed-{seed}"
+    kill_runs(["build", small / "sdd.toml", "--out", out], whole_s, seed)
     sdd_in_process("build", small / "sdd.toml", "--out", out)
     assert content(out) == content(small / "whole")
 
@@ -50,7 +47,7 @@ def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(small: Path, see
 def test_a_build_that_keeps_no_pair_leaves_a_report_and_no_shards_of_an_earlier_build(small: Path) -> None:
     out = small / "strict"
     shutil.copytree(small / "whole", out)
-    (small / "strict.toml").write_text(SMALL.format(pairs_per_shard=2) + "[filter]\nmin_level = 0.999\n")
+    (small / "strict.toml").write_text(SMALL.format(pairs_per_shard=2, min_level=0.999))
     done = sdd_in_process("build", small / "strict.toml", "--out", out, check=False)
     error, hint = done.stderr.strip().splitlines()[-2:]
     assert done.returncode == 2

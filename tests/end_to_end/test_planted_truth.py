@@ -12,13 +12,27 @@ from sdd_toolkit.pipeline.manifest import read_manifest
 from tests.support.command_line import sdd_in_process
 from tests.support.planted_pairs import corner_error_px
 
+SIZE = "960x640"
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 focus pairs and one pair for each planted defect, aligned and filtered."""
     folder = tmp_path_factory.mktemp("acceptance")
     sdd_in_process(
-        "capture", "simulate", "--scenes", 12, "--kind", "focus", "--defects", "--seed", 11, "--out", folder / "raw"
+        "capture",
+        "simulate",
+        "--scenes",
+        12,
+        "--kind",
+        "focus",
+        "--defects",
+        "--seed",
+        11,
+        "--size",
+        SIZE,
+        "--out",
+        folder / "raw",
     )
     sdd_in_process("ingest", folder / "raw", "--out", folder, "--pairing", "focus")
     sdd_in_process("align", folder / "ingested.jsonl", "--out", folder)

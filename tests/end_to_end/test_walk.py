@@ -11,14 +11,15 @@ import sdd_toolkit
 from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
+from sdd_toolkit.storage.fingerprint import fingerprint
 from tests.support.command_line import sdd_in_process
 
 CONFIG = """
 [simulate]
-width = 640
-height = 448
+width = 384
+height = 288
 [pack]
-patch_size = 256
+patch_size = 128
 [train]
 network_options = {width = 4, encoder_blocks = [1], middle_blocks = 1, decoder_blocks = [1]}
 reblur_width = 4
@@ -53,7 +54,7 @@ def test_a_trained_checkpoint_is_scored_on_the_test_scenes(walked: Path) -> None
 def test_a_raw_photograph_comes_out_deblurred_at_its_own_size(walked: Path) -> None:
     sdd_in_process("deblur", walked / "model", walked / "raw/scene-0001/blur.dng", "--out", walked / "deblurred")
     picture = read_image(walked / "deblurred/blur_deblurred.tif")
-    assert (picture.shape, picture.dtype) == ((448, 640, 3), "uint16")
+    assert (picture.shape, picture.dtype) == ((288, 384, 3), "uint16")
 
 
 def test_training_leaves_logs_for_people_and_for_tables(walked: Path) -> None:
@@ -69,10 +70,10 @@ def test_every_fingerprint_in_the_history_of_a_built_pair_leads_to_the_configura
         steps = {(step.stage, step.config) for name in reader.pair_ids for step in reader.record(name).history}
         packing = reader.index.config
     assert {stage for stage, _ in steps} == {"ingest", "align", "filter"}
-    for stage, fingerprint in {*steps, ("pack", packing)}:
-        assert configs[fingerprint]["stage"] == stage
-        assert fingerprint(configs[fingerprint]["values"]) == fingerprint
-    assert configs[packing]["values"]["patch_size"] == 256
+    for stage, name in {*steps, ("pack", packing)}:
+        assert configs[name]["stage"] == stage
+        assert fingerprint(configs[name]["values"]) == name
+    assert configs[packing]["values"]["patch_size"] == 128
     assert {"HDF5", "LibRaw", "numpy", "opencv-python-headless", "rawpy"} <= set(libraries)
 
 

@@ -1,10 +1,14 @@
-"""Running `sdd` with words as a user types them: in this process, which is quick, or in a process of its own."""
+"""Running `sdd` with words as a user types them: in this process, in one of its own, or in one that is killed."""
 
 from __future__ import annotations
 
 import io
+import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
@@ -31,3 +35,21 @@ def sdd_in_process(*words: object, check: bool = True) -> subprocess.CompletedPr
             code = int(stop.code or 0)
     assert code == 0 or not check, err.getvalue()
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def kill_runs(words: list[object], whole_s: float, seed: int, runs: int = 3) -> None:
+    """Starts `sdd WORDS` again and again and kills its whole process group, once in each part of its duration.
+
+    Args:
+        words: The command, which resumes what an earlier run has left.
+        whole_s: How long one undisturbed run takes.
+        seed: Of the moments.
+        runs: How many are killed.
+    """
+    draw = random.Random(seed)
+    command = [sys.executable, "-m", "cli", *map(str, words)]
+    for number in range(runs):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(draw.uniform(number, number + 1) / runs * whole_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
