@@ -1,3 +1,5 @@
+"""Stage `sdd hotpixels` and its file."""
+
 from __future__ import annotations
 
 import json

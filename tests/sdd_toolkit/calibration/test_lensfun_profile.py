@@ -1,3 +1,5 @@
+"""Distortion and vignetting of the lensfun database."""
+
 from __future__ import annotations
 
 import math

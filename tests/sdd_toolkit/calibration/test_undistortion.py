@@ -1,3 +1,5 @@
+"""Lens correction of a pair: map, box, flow and vignetting."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""Containers by their first bytes, and files that are cut short."""
+
 from __future__ import annotations
 
 import io

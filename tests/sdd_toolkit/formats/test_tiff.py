@@ -1,3 +1,5 @@
+"""Directories of TIFF-like data."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Frames in camera RGB."""
+
 from __future__ import annotations
 
 from pathlib import Path

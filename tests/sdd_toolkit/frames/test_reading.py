@@ -1,3 +1,5 @@
+"""RAW files and images as linear frames: planted light, orientation, levels and refusals."""
+
 from __future__ import annotations
 
 import struct
@@ -150,7 +152,7 @@ def gaps(
 
 @settings(deadline=None, max_examples=12)
 @given(light=st.integers(1, 26), black=EXACT_BLACKS, neutral=NEUTRALS, surround=st.floats(0, 1))
-def test_equal_light_gets_equal_codes_whatever_the_black_levels_the_as_shot_balance_and_the_rest_of_the_frame(
+def test_equal_light_gets_equal_codes_whatever_the_levels_the_balance_and_the_rest_of_a_frame(
     tmp_path_factory: pytest.TempPathFactory,
     light: int,
     black: tuple[int, ...],

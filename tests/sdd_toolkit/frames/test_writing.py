@@ -1,3 +1,5 @@
+"""Images written and read back: pixels, bit depth and EXIF."""
+
 from __future__ import annotations
 
 from dataclasses import replace

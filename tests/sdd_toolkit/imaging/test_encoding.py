@@ -1,3 +1,5 @@
+"""Transfer curves, to the code and back."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Colours of flow fields."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Homographies, boxes and flow enlargement."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The perceptual hash and near duplicates."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""The stored residual flow and the part of it that is applied."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""EXIF of real and planted files."""
+
 from __future__ import annotations
 
 import io
@@ -126,7 +128,7 @@ def test_real_files_say_what_their_exif_says(real_data: Path) -> None:
     assert old.exposure == Exposure(iso=84.0, shutter_s=87 / 20000, f_number=6.2, focal_mm=37.0, focus_m=8.2)
 
 
-def test_a_file_nobody_can_read_is_a_raw_error(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_raw_error(tmp_path: Path) -> None:
     (tmp_path / "a.nef").write_bytes(b"no photograph")
     for name in ("a.nef", "missing.jpg"):
         with pytest.raises(RawError, match=name[:-4]):

@@ -1,3 +1,5 @@
+"""ExifTool as the last source of metadata."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""MakerNotes of several makers."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Section `[develop]` of the configuration."""
+
 from __future__ import annotations
 
 from pathlib import Path

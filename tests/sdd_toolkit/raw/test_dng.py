@@ -1,3 +1,5 @@
+"""DNG files: every sample, level and tag is read back by LibRaw, tifffile and exifread."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Detection and repair of planted hot and dead pixels."""
+
 from __future__ import annotations
 
 import numpy as np
