@@ -141,10 +141,10 @@ def _warp(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> NDArray[
 def _refine(start: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
-        _, found = cv2.findTransformECC(first, second, start.copy(), cv2.MOTION_AFFINE, stop)
+        _, refined = cv2.findTransformECC(first, second, start.copy(), cv2.MOTION_AFFINE, stop)
     except cv2.error:  # it does not converge
         return start
-    return np.asarray(found, dtype=np.float32)
+    return np.asarray(refined, dtype=np.float32)
 
 
 def _is_plausible(motion: NDArray[np.float32], picture: NDArray[np.float32]) -> bool:

@@ -182,7 +182,7 @@ def _relative_name(path: str, prefix: int) -> str:
 
 
 def _rejection(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
-    """Reason and detail of a file that is left out; `failure` tells why its `mode` is unknown."""
+    """Reason and detail of a file that is left out; `failure` is the reason for an unknown `mode`."""
     if os.path.basename(path).startswith("."):
         return Reason.UNSUPPORTED, "a hidden file"
     if not is_candidate(path):

@@ -226,18 +226,19 @@ def set_and_confirm(camera: Camera, setting: Setting, value: str, timeout_s: flo
     """
     deadline, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
     while True:
-        held = retry(lambda: camera.setting(setting.name), timeout_s)
-        if held is not None and is_same_value(setting.name, held.value, value):
-            return held.value
+        current = retry(lambda: camera.setting(setting.name), timeout_s)
+        if current is not None and is_same_value(setting.name, current.value, value):
+            return current.value
         if time.monotonic() + pause_s > deadline:
+            actual = current.value if current else None
             raise CameraError(
-                f"{camera.model} does not take {setting.name} = {value!r}: it says {held.value if held else None!r}",
+                f"{camera.model} does not take {setting.name} = {value!r}: it says {actual!r}",
                 hint="is the camera in manual mode (M), the lens in its automatic aperture position?",
             )
         retry(lambda: camera.set_value(setting.name, value), timeout_s)
-        held = retry(lambda: camera.setting(setting.name), timeout_s)
-        if held is not None and is_same_value(setting.name, held.value, value):
-            return held.value
+        current = retry(lambda: camera.setting(setting.name), timeout_s)
+        if current is not None and is_same_value(setting.name, current.value, value):
+            return current.value
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 

@@ -51,7 +51,7 @@ _LOST_CODES = (
 )
 _HELD_CODES = (gp.GP_ERROR_IO_USB_CLAIM, gp.GP_ERROR_IO_LOCK)
 CONNECT_HINT = (
-    "switch it on, set USB to PTP or tethered shooting, try another cable; sdd capture cameras lists what is found"
+    "switch it on, set USB to PTP or tethered shooting, try another cable; sdd capture cameras lists the connected ones"
 )
 _HELD_HINT = (
     "another program holds it: close it, or stop the desktop's own with "
@@ -126,8 +126,8 @@ class GphotoCamera:
         widget = self._widget(name)
         if widget is None:
             raise CameraError(f"{self.model} has no setting {name!r}", hint="see sdd capture cameras --settings")
-        held = _to_setting(widget, "")
-        if held.choices and value not in held.choices:
+        setting = _to_setting(widget, "")
+        if setting.choices and value not in setting.choices:
             raise CameraError(f"{self.model} no longer offers {name} = {value!r}", hint="was the lens changed?")
         with _translate_errors(f"setting {name} = {value}"):
             widget.set_value(_to_widget_value(widget, value))

@@ -2,7 +2,7 @@
 
 A frame's line is written only after its files are complete on the disk, and is itself forced to the disk. The frame in
 flight is in `session.state.json`: the frame for which the camera was armed, the files that were on its card before,
-and, as soon as the bytes have arrived, their hashes. After a kill, these two files tell for every frame whether it is
+and, as soon as the bytes have arrived, their hashes. After a kill, these two files show for every frame whether it is
 finished, saved but not in the journal, still on the camera, or not taken.
 """
 

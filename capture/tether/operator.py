@@ -1,4 +1,4 @@
-"""How a session asks the photographer to confirm steps; `Unattended` answers automatically."""
+"""Confirmation of a session's steps by the photographer, or automatically in an unattended session."""
 
 from __future__ import annotations
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """A frame as it stands in the journal, and the problems that its check found."""
+    """A frame as recorded in the journal, and the problems found by its check."""
 
     frame: FinishedFrame
     problems: tuple[str, ...]
 
 
 class FrameRecorder:
-    """Checks frames as the plan asks, and appends them to the journal."""
+    """Checks frames by the limits of the plan, and appends them to the journal."""
 
     def __init__(self, plan: ShootingPlan, journal: Journal) -> None:
         self._plan, self._journal = plan, journal

@@ -67,9 +67,9 @@ def shoot_plan(
         track: Shows progress.
 
     Raises:
-        CameraError: The camera cannot do what the plan asks, or is lost; another run holds the folder.
+        CameraError: The camera cannot take the planned frames, or is lost; another run holds the folder.
         InputError: The folder holds other frames than the plan's, or cannot be written.
-        IntegrityError: Frames are missing or altered, and the operator does not want them again.
+        IntegrityError: Frames are missing or altered, and the operator declines to shoot them again.
     """
     started = time.monotonic()
     with session_lock(out):

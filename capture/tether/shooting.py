@@ -2,7 +2,7 @@
 
 The order for each frame: set, read back, move the focus, let it settle; save the list of files on the card; trigger,
 download, save the hashes, write the files, check them, write the journal's line; only then delete the frame on the
-camera, if the plan asks for it. Wherever this is interrupted, `_recover` resumes it.
+camera, if the plan says so. Wherever this is interrupted, `_recover` resumes it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class PlanShooter:
             Warnings that belong to no file.
 
         Raises:
-            CameraError: The camera cannot do what the plan asks, or is lost.
+            CameraError: The camera cannot take the planned frames, or is lost.
         """
         warnings: list[str] = []
         try:
@@ -111,7 +111,7 @@ class PlanShooter:
         return shots, [f"{scene}: a focus move was cut off and is taken as done; look at its frames"]
 
     def _shoot_scene(self, shots: Sequence[PlannedShot], total: int, advance: Advance) -> bool:
-        """Takes the frames of a scene; False if the operator wants to repeat the scene."""
+        """Takes the frames of a scene; False if the operator chooses to repeat the scene."""
         self._recorder.start_scene(shots)
         for count, shot in enumerate(shots, 1):
             recorded = self._shoot_frame(shot)

@@ -118,7 +118,7 @@ def _blur_varying(
     ends = float(radii.min()), float(radii.max())
     reach = max(optics.kernel(np.sign(end) * (abs(end) + _SLICE_PX)).shape[0] // 2 for end in ends) + 1
     if opaque:
-        # Light from beyond the border is added; alpha, which is 1 everywhere, tells how much.
+        # Light from beyond the border is added; alpha, which is 1 everywhere, measures it.
         around = (reach, reach)
         rgba = np.pad(rgba, (around, around, (0, 0)), mode="edge")
         radii = np.pad(radii, (around, around), mode="edge")

@@ -248,7 +248,7 @@ def _plan_aperture_pair(
 ) -> tuple[VirtualShot, VirtualShot, float, float]:
     stops = _f_stops(config)
     radius = min(_draw_largest_radius_px(config, draws[0], both_blurred), config.sharp_coc_px * stops[-1] / stops[0])
-    # The nearer end takes the share `balance` of the depth range, seen from the focal plane.
+    # The nearer end takes the fraction `balance` of the depth range, measured from the focal plane.
     balance = 0.2 + 0.6 * draws[2]
     if depths is None:
         openings = [stop for stop in stops if stop * radius / config.sharp_coc_px <= stops[-1] * (1 + 1e-9)]

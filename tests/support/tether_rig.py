@@ -1,4 +1,4 @@
-"""What the tests of tethered capture share: small plans and cameras, libgphoto2's virtual USB camera among them."""
+"""Small plans and cameras for the tests of tethered capture, libgphoto2's virtual USB camera among them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def no_camera(folder: Path) -> dict[str, str]:
 
 
 def tethered(*words: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`sdd capture WORDS` as a user runs it, nobody at the terminal."""
+    """`sdd capture WORDS` as a user runs it, without a terminal."""
     command = [sys.executable, "-m", "cli", "capture", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 

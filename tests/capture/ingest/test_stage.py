@@ -79,7 +79,7 @@ def test_the_frame_of_a_stack_with_the_finest_grain_is_the_sharp_one(tmp_path: P
     }
 
 
-def test_aperture_pairs_by_exif_and_a_hopeless_exposure_is_told(tmp_path: Path) -> None:
+def test_aperture_pairs_by_exif_and_an_unmatched_exposure_is_reported(tmp_path: Path) -> None:
     times = {"taken_at": "2026:05:01 10:00:00", "iso": 100}
     shot(tmp_path / "raw/1.dng", f_number=16.0, shutter_s=0.64, **times)
     shot(tmp_path / "raw/2.dng", 0.9, f_number=2.0, shutter_s=0.01, **times)
@@ -248,7 +248,7 @@ def test_the_data_set_may_lie_among_its_sources(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "dataset", ignore_errors=True)
 
 
-def test_what_cannot_work_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_invalid_arguments_are_errors_before_anything_is_read(tmp_path: Path) -> None:
     picture(tmp_path / "raw/x.png", 4)
     with pytest.raises(InputError, match="no file or folder"):
         ingest_photographs([tmp_path / "nowhere"], tmp_path / "out", IngestConfig())

@@ -48,7 +48,7 @@ def test_a_frame_too_small_to_tell_has_no_band() -> None:
     assert detail_band(leaves_picture(0)[:10]) is None
 
 
-def test_every_pair_is_a_candidate_among_many_strangers() -> None:
+def test_every_pair_is_a_candidate_among_many_other_pictures() -> None:
     sharp = [detail_band(leaves_picture(seed)) for seed in range(40)]
     blurred = [detail_band(recapture(leaves_picture(seed), 1.1, -2.0, -0.05, 0.03, 0.5)) for seed in range(40)]
     found = candidate_pairs([*sharp, *blurred])

@@ -53,7 +53,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_named_like_a_raw_file_is_told_and_searched(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_raw_file_is_reported_and_searched(tmp_path: Path) -> None:
     touch(tmp_path / "x.CR2/a.dng")
     found = scan_folders([tmp_path])
     assert [file.name for file in found.files] == ["x.CR2/a.dng"]
@@ -100,7 +100,7 @@ def test_what_is_no_regular_file_or_has_an_unwritable_name_is_rejected(tmp_path:
     assert reasons == {"pipe.dng": Reason.UNSUPPORTED, "\ufffd.dng": Reason.UNREADABLE}
 
 
-def test_a_missing_folder_and_one_without_photographs_are_told(tmp_path: Path) -> None:
+def test_a_missing_folder_and_one_without_photographs_are_errors(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
     with pytest.raises(InputError, match="there is no file or folder"):
         scan_folders([tmp_path / "nowhere"])

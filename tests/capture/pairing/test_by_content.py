@@ -53,7 +53,7 @@ def test_one_sharp_frame_serves_every_blurred_one_of_its_scene() -> None:
     assert words(results)["d"][0] is Reason.NO_PARTNER
 
 
-def test_the_pixels_decide_and_exif_that_lies_is_told() -> None:
+def test_the_pixels_decide_and_contradicting_exif_is_reported() -> None:
     (result, _) = paired({"a": soft(1), "b": leaves_picture(1)}, {"a": 16.0, "b": 1.8})
     assert result.matches[0].blur.name == "a"
     assert "f/16 -> f/1.8 (EXIF says the opposite)" in result.matches[0].evidence

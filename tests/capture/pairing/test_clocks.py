@@ -40,14 +40,14 @@ def test_bodies_apart_are_never_one_scene() -> None:
     assert len(scenes(frames)) == 4
 
 
-def test_an_offset_that_is_known_is_added_and_told() -> None:
+def test_a_configured_offset_is_added_and_reported() -> None:
     frames = [shot("a.dng", 0), shot("b.dng", -7200, "B", serial="77"), shot("c.dng", -5, "C")]
     right, notes = correct_clocks(frames, IngestConfig(clock_offsets_s={"77": 7200.0, "m c": 5.0}))
     assert len({frame.time_s for frame in right}) == 1
     assert notes == ("M B #77: +7200 s, as configured", "M C: +5 s, as configured")
 
 
-def test_an_offset_for_a_body_nobody_used_is_told() -> None:
+def test_an_offset_for_an_absent_body_is_reported() -> None:
     _, notes = correct_clocks([shot("a.dng", 0)], IngestConfig(clock_offsets_s={"Leica": 1.0}))
     assert notes == ("Leica: no frame was taken with it, its offset is not used",)
 

@@ -49,7 +49,7 @@ def test_a_table_that_does_not_fit_says_where(folder: Path, text: str, message: 
         read_table(table(folder, text), [])
 
 
-def test_a_table_that_is_not_there_or_not_text_is_told(folder: Path) -> None:
+def test_a_table_that_is_missing_or_not_text_is_an_error(folder: Path) -> None:
     (folder / "image.csv").write_bytes(b"\xff\xd8\xff\xe0")
     for name in ("missing.csv", "image.csv"):
         with pytest.raises(InputError, match=name):

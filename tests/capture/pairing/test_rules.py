@@ -75,7 +75,7 @@ def test_the_most_detailed_frame_of_a_stack_is_sharp_and_serves_all_others() -> 
 
 
 @pytest.mark.parametrize(("reference", "sharp"), [("first", "s9"), ("last", "s10")])
-def test_the_sharp_frame_of_a_stack_can_be_told_by_order(reference: str, sharp: str) -> None:
+def test_the_sharp_frame_of_a_stack_can_be_chosen_by_order(reference: str, sharp: str) -> None:
     stack = frame("s10", detail=1.0), frame("s9", detail=2.0)
     assert names(paired("focus", *stack, reference=reference))[0][1] == sharp
 
@@ -98,7 +98,7 @@ def test_shots_in_sequence_are_paired_in_the_order_of_their_times(first: str, co
     assert reasons(result) == {"c": Reason.NO_PARTNER}
 
 
-def test_an_exposure_no_gain_can_bridge_is_told_with_its_stops() -> None:
+def test_an_exposure_beyond_the_limit_is_reported_in_stops() -> None:
     result = paired("aperture", frame("a", 2, shutter_s=0.01), frame("b", 16, shutter_s=0.01))
     assert reasons(result) == {"a": Reason.EXPOSURE_UNMATCHED, "b": Reason.EXPOSURE_UNMATCHED}
     assert result.leftovers[0][2] == "-6.0 EV from a to b"

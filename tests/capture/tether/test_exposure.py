@@ -63,5 +63,5 @@ def test_the_nearest_speed_is_nearest_in_stops() -> None:
     assert abs(math.log2(1.0 / 0.3265)) < abs(math.log2(0.1 / 0.3265))
 
 
-def test_no_choice_that_tells_a_number_gives_no_nearest() -> None:
+def test_choices_without_numbers_have_no_nearest() -> None:
     assert nearest_choice(0.5, ["bulb", "Auto"], parse_shutter_s) is None

@@ -39,7 +39,7 @@ def python(code: str, env: dict[str, str]) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_camera_is_found_and_tells_its_settings(tmp_path: Path) -> None:
+def test_the_camera_is_detected_and_lists_its_settings(tmp_path: Path) -> None:
     found, settings = python(
         "camera = gphoto_camera.connect('d750')\n"
         "tree = {entry.name: [entry.value, len(entry.choices), entry.read_only] for entry in camera.settings()}\n"

@@ -86,7 +86,7 @@ def test_what_is_under_way_is_remembered_until_its_line_is_written(tmp_path: Pat
     assert not (tmp_path / "session.state.json").exists()
 
 
-def test_a_second_process_is_told_who_holds_the_folder_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+def test_a_locked_folder_names_its_process_and_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom capture.tether.journal import session_lock\n"
         "with session_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"

@@ -95,7 +95,7 @@ def test_scenes_added_to_the_plan_are_shot_and_those_taken_from_it_stay(tmp_path
     assert outcome.warnings == ("2 frames of an earlier plan stay: scene-0002/blur.dng, scene-0002/sharp.dng",)
 
 
-def test_files_of_somebody_else_are_not_written_over(tmp_path: Path) -> None:
+def test_foreign_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "scene-0001").mkdir()
     (tmp_path / "scene-0001/blur.nef").write_bytes(b"precious")
     with pytest.raises(InputError, match=r"did not write: scene-0001/blur\.nef"):
@@ -103,7 +103,7 @@ def test_files_of_somebody_else_are_not_written_over(tmp_path: Path) -> None:
     assert frames_in(tmp_path) == ["scene-0001/blur.nef"]
 
 
-def test_a_file_beside_the_frames_with_a_longer_name_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_a_file_beside_the_frames_with_a_longer_name_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "scene-0001").mkdir()
     (tmp_path / "scene-0001/blur.f8.nef").write_bytes(b"precious")
     assert shot(tmp_path).report.done == 4

@@ -85,7 +85,7 @@ def test_a_busy_camera_is_asked_again(tmp_path: Path) -> None:
     assert len(every_frame_once(tmp_path)) == 4
 
 
-def test_a_refusal_without_a_reason_is_tried_again_and_told_when_it_stays(tmp_path: Path) -> None:
+def test_a_refusal_without_a_reason_is_tried_again_and_reported_if_it_persists(tmp_path: Path) -> None:
     plan = small_plan(session={"retries": 1}, check=UNCHECKED)
     with pytest.raises(CameraRefusedError, match="the camera refused"):
         shoot(tmp_path, small_camera(faults={2: "refused", 3: "refused"}), plan)
@@ -127,9 +127,7 @@ def test_of_several_new_files_on_the_card_none_is_taken_for_the_frame(tmp_path: 
 
 
 @pytest.mark.parametrize("harm", [False, True])
-def test_a_frame_on_the_disk_without_its_line_is_adopted_if_its_hash_is_the_one_foretold(
-    tmp_path: Path, harm: bool
-) -> None:
+def test_a_frame_on_the_disk_without_its_line_is_adopted_if_it_has_the_saved_hash(tmp_path: Path, harm: bool) -> None:
     shoot(tmp_path, small_camera())
     *lines, last = (tmp_path / "session.jsonl").read_text().splitlines()
     (tmp_path / "session.jsonl").write_text("\n".join(lines) + "\n" + last[:40])
@@ -227,8 +225,8 @@ def test_a_lens_that_parks_when_switched_off_is_driven_from_its_start(tmp_path: 
     assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-class Asked(Unattended):
-    """Somebody who repeats a scene as often as said, and remembers why."""
+class RepeatingOperator(Unattended):
+    """An operator that repeats a scene a number of times, and records the reasons."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -244,18 +242,18 @@ class Asked(Unattended):
 def test_a_scene_whose_check_fails_is_repeated_if_the_operator_wants_it(
     tmp_path: Path, times: int, frames: int
 ) -> None:
-    camera, somebody = small_camera(), Asked(times)
+    camera, operator = small_camera(), RepeatingOperator(times)
     over = small_plan({"apertures": ["f/2.8", "f/16"], "shutter": "1"}, {"scenes": 1})
-    shoot(tmp_path, camera, over, somebody)
-    assert somebody.reasons[0].startswith("over-exposed: ")
+    shoot(tmp_path, camera, over, operator)
+    assert operator.reasons[0].startswith("over-exposed: ")
     assert len(camera.list_files()) == frames
     assert len(every_frame_once(tmp_path)) == 2
 
 
 def test_a_frame_that_is_fine_is_not_asked_about(tmp_path: Path) -> None:
-    somebody = Asked(0)
-    outcome = shoot(tmp_path, small_camera(), small_plan(), somebody)
-    assert (somebody.reasons, outcome.warnings) == ([], ())
+    operator = RepeatingOperator(0)
+    outcome = shoot(tmp_path, small_camera(), small_plan(), operator)
+    assert (operator.reasons, outcome.warnings) == ([], ())
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_a_sharp_frame_that_is_no_sharper_is_complained_of_and_a_sharper_one_pas
     )
 
 
-def test_exif_contradicts_only_where_it_tells_something_else() -> None:
+def test_exif_contradicts_only_with_a_different_known_value() -> None:
     asked = Exposure(f_number=16, shutter_s=1 / 60, iso=100)
     assert exif_mismatches(asked, Exposure()) == ()
     assert exif_mismatches(asked, Exposure(f_number=16, shutter_s=1 / 64, iso=100)) == ()

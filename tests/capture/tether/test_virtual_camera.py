@@ -27,7 +27,7 @@ def taken(camera: VirtualCamera, index: int, tmp_path: Path, **settings: str) ->
     return path
 
 
-def test_a_frame_tells_what_the_camera_was_set_to(tmp_path: Path) -> None:
+def test_the_exif_of_a_frame_holds_the_settings_of_the_camera(tmp_path: Path) -> None:
     path = taken(small_camera(), 1, tmp_path, f_number="f/16", shutterspeed="0.5", iso="400")
     exposure = exif.read_meta(path).exposure
     assert (exposure.f_number, exposure.shutter_s, exposure.iso) == (16.0, 0.5, 400.0)

@@ -101,7 +101,7 @@ def test_overexposure_saturates_large_areas() -> None:
         assert (mosaic[0::2, 1::2] == 16383).mean() > 0.3
 
 
-def test_a_moving_object_is_told_by_displacement_and_occlusion(focus_pair: RenderedPair) -> None:
+def test_a_moving_object_appears_in_displacement_and_occlusion(focus_pair: RenderedPair) -> None:
     pair = render_pair(CONFIG, "focus", 7, 1, "moving_object")
     gap = pair.truth.displacement - focus_pair.truth.displacement
     moved = np.hypot(gap[..., 0], gap[..., 1]) > 1
