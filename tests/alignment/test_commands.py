@@ -104,7 +104,7 @@ def test_a_stored_transform_is_applied_and_taken_back(stored: Path) -> None:
     assert np.array_equal(back[4:, :234], planted_pairs.texture(1)[4:, :234])
 
 
-def test_a_bad_file_among_good_ones_is_told_and_ends_with_two(stored: Path) -> None:
+def test_a_bad_file_among_good_ones_is_reported_and_ends_with_two(stored: Path) -> None:
     folder = stored.parent
     done = invoke("--apply", stored, folder / "missing.png", folder / "a.png", "--out", folder / "out")
     assert done.exit_code == 2
@@ -140,7 +140,7 @@ def test_options_that_do_not_go_together_are_a_usage_error(
         (("--pair-id", "x"), "no pair 'x'"),
     ],
 )
-def test_a_transform_without_what_is_asked_of_it_is_refused(stored: Path, words: tuple[str, ...], what: str) -> None:
+def test_a_transform_without_the_requested_entry_is_refused(stored: Path, words: tuple[str, ...], what: str) -> None:
     with pytest.raises(InputError, match=what):
         invoke("--apply", stored, stored.parent / "a.png", "--out", stored.parent / "out", *words)
 

@@ -58,7 +58,7 @@ def test_levels_of_equal_content_tell_gain_offset_and_falloff() -> None:
     assert found.falloff == pytest.approx((-0.3, 0.1), abs=0.01)
 
 
-def test_nothing_is_told_where_nothing_can_be_compared() -> None:
+def test_there_is_no_brightness_where_no_cell_can_be_compared() -> None:
     assert brightness_field.measure_brightness(FramePair(light(), light(), ONES, 0 * ONES), STILL) is None
 
 
@@ -90,7 +90,7 @@ def rho2() -> NDArray[np.float64]:
         ((-0.2, 0.05), 0.02, (0.9, 1.02, 1.06)),
     ],
 )
-def test_a_registration_tells_the_brightness_between_its_frames(
+def test_a_registration_holds_the_brightness_between_its_frames(
     falloff: tuple[float, float], offset: float, colour: tuple[float, float, float]
 ) -> None:
     pair = plant_pair(1, image=dead_leaves(1) * np.float32(0.5), gain=1.0, radius_px=1.5)

@@ -28,7 +28,7 @@ def noisy(values: np.ndarray) -> np.ndarray:
     return values * (1 + np.random.default_rng(9).normal(0, 0.004, values.shape))
 
 
-def test_a_gain_alone_is_told_as_a_gain_alone() -> None:
+def test_a_gain_alone_is_fitted_as_a_gain_alone() -> None:
     found = photometry.fit_brightness(cells(), noisy(1.3 * cells()), PLACE)
     assert found.gain == pytest.approx(1.3, rel=2e-3)
     assert found.offset == 0
@@ -98,7 +98,7 @@ def defocused(seed: int) -> np.ndarray:
     "noise", [photometry.Noise(1e-5, 0.0), photometry.Noise(0.0, 2e-4), photometry.Noise(1e-5, 1e-4)]
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_is_told_at_every_brightness(scene, noise: Noise, seed: int) -> None:
+def test_noise_is_estimated_at_every_brightness(scene, noise: Noise, seed: int) -> None:
     light = scene(seed)
     drawn = np.random.default_rng(seed).normal(0, 1, light.shape) * np.sqrt(noise.variance(light))
     found = photometry.estimate_noise((light + drawn).astype(np.float32))

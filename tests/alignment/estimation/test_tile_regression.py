@@ -53,7 +53,7 @@ def test_brightness_and_softness_do_not_move_the_step(change: str) -> None:
     assert homography.to_matrix(step, SIZE) == pytest.approx(np.eye(3), abs=3e-3)
 
 
-def test_a_tile_tells_its_own_displacement() -> None:
+def test_a_tile_measures_its_displacement() -> None:
     image = grains()
     shift = np.array([[1, 0, -0.4], [0, 1, 0.25], [0, 0, 1.0]])
     moving = spline.sample_cubic(spline.coefficients(image), shift, SIZE)
@@ -92,7 +92,7 @@ def test_the_spread_that_tiles_do_not_explain_is_found(spread_px: float) -> None
 
 
 @pytest.mark.parametrize("spread_px", [0.0, 0.5])
-def test_the_covariance_tells_the_scatter_of_repeated_estimates(spread_px: float) -> None:
+def test_the_covariance_matches_the_scatter_of_repeated_estimates(spread_px: float) -> None:
     basis = homography.BASES["homography"]
     found = [tile_regression.fit_motion(scattered(spread_px, seed), basis) for seed in range(40)]
     errors = [corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]

@@ -142,11 +142,11 @@ def test_the_command_fuses_frames_without_a_manifest(tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
-def test_the_command_refuses_a_reference_that_is_none_of_the_frames(tmp_path: Path) -> None:
+def test_the_command_refuses_a_reference_that_is_not_among_the_frames(tmp_path: Path) -> None:
     paths = write_stack(tmp_path)[1]
     done = sdd_in_process("fuse", *paths[:2], "--out", tmp_path / "all", "--reference", paths[2], check=False)
     assert done.returncode == 2
-    assert "none of the frames" in done.stderr
+    assert "is not among the frames" in done.stderr
 
 
 def test_the_sharpest_frame_is_taken_for_reference_whatever_else_is_handed_in(tmp_path: Path) -> None:

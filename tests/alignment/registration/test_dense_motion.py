@@ -81,13 +81,13 @@ def test_motion_of_what_is_seen_in_both_frames_is_right_to_a_small_part_of_a_pix
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_the_sharp_frame_does_not_show_is_told(case: str) -> None:
+def test_content_that_the_sharp_frame_does_not_show_is_marked(case: str) -> None:
     truth, found = shown(case).occlusion, shown(case).found.occlusion
     assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.7
     assert not shown(case).found.confidence[found].any()
 
 
-def test_on_the_whole_it_is_told_rightly() -> None:
+def test_most_of_the_occlusion_is_marked_rightly() -> None:
     truth, found = (np.stack([masks(case) for case in CASES]) for masks in (_truth, _found))
     assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.85
 

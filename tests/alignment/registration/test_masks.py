@@ -69,7 +69,7 @@ def test_a_file_is_the_mask_of_every_pair_a_folder_has_one_for_each(tmp_path: Pa
     assert find_mask(None, "a") is None
 
 
-def test_pairs_without_a_mask_are_told_and_a_folder_that_fits_none_is_refused(
+def test_pairs_without_a_mask_are_reported_and_a_folder_that_fits_none_is_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     painted(tmp_path / "a.png")

@@ -66,7 +66,7 @@ def test_fringes_vanish_from_left_to_right_in_the_check_picture(done: Path) -> N
     assert fringe[:, 460:852].mean() < 0.8 * fringe[:, 20:412].mean()
 
 
-def test_what_is_there_is_kept_unless_asked_otherwise(done: Path, shots: tuple[Path, Path]) -> None:
+def test_existing_files_are_kept_unless_overwrite_is_given(done: Path, shots: tuple[Path, Path]) -> None:
     before = {path.name: path.read_bytes() for path in done.iterdir()}
     with pytest.raises(InputError, match=r"soft\.json exists already"):
         align_photographs(*shots, done, CONFIG)

@@ -122,7 +122,7 @@ def test_constant_frames_raise_nothing() -> None:
     assert alignment.register(grey, grey).failure is Reason.NO_TEXTURE
 
 
-def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixels() -> None:
+def test_large_frames_are_registered_on_reduced_ones_and_reported_in_their_own_pixels() -> None:
     pair = plant_pair(16, radius_px=4.0)
     config = alignment.AlignConfig(working_megapixels=0.05)
     found = alignment.register(pair.blur, pair.sharp, config)
@@ -132,7 +132,7 @@ def test_large_frames_are_registered_on_reduced_ones_and_told_in_their_own_pixel
 
 
 @pytest.mark.parametrize(("tolerance_px", "reduction"), [(0.0, 1), (1e-6, 1), (0.1, 2)])
-def test_no_finer_level_is_looked_at_than_the_precision_asks_for(tolerance_px: float, reduction: int) -> None:
+def test_no_finer_level_is_used_than_the_tolerance_requires(tolerance_px: float, reduction: int) -> None:
     pair = plant_pair(21, image=dead_leaves(21, (700, 1000)))
     found = compute_registration(pair.blur, pair.sharp, AlignConfig(), tolerance_px=tolerance_px)
     assert found.estimate is not None
@@ -143,7 +143,7 @@ def test_no_finer_level_is_looked_at_than_the_precision_asks_for(tolerance_px: f
     assert corner_error_px(found.alignment.homography, pair.homography, found.alignment.size) < 0.1
 
 
-def test_saturated_pixels_may_be_told_instead_of_being_looked_for() -> None:
+def test_saturated_pixels_may_be_given_instead_of_detected() -> None:
     pair = plant_pair(22, gain=1.5)
     clipped = [photometry.unsaturated_mask(frame) == 0 for frame in (pair.blur, pair.sharp)]
     assert clipped[0].any()

@@ -29,7 +29,7 @@ def distorted(seed: int, radial: float) -> PlantedPair:
 
 
 @pytest.mark.parametrize("radial", [0.004, -0.004, 0.001])
-def test_a_radial_term_is_found_where_it_is_asked_for(radial: float) -> None:
+def test_a_radial_term_is_estimated_if_enabled(radial: float) -> None:
     pair = distorted(1, radial)
     found = alignment.register(pair.blur, pair.sharp, RADIAL)
     assert found.model == "similarity+radial"
@@ -37,7 +37,7 @@ def test_a_radial_term_is_found_where_it_is_asked_for(radial: float) -> None:
     assert corner_error_px(found.homography, pair.homography, found.size) < 0.02
 
 
-def test_a_radial_term_is_left_out_where_it_is_not_asked_for() -> None:
+def test_a_radial_term_is_left_out_unless_enabled() -> None:
     pair = distorted(1, 0.004)
     found = alignment.register(pair.blur, pair.sharp)
     assert found.radial == 0

@@ -113,7 +113,7 @@ def painted(path: Path, size: tuple[int, int], black: slice) -> Path:
     return path
 
 
-def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
+def test_a_pair_is_aligned_again_when_its_mask_changes_and_no_other_one(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     masks = source.parent / "masks"
@@ -129,7 +129,7 @@ def test_a_pair_is_aligned_again_when_its_mask_is_painted_anew_and_no_other_one(
     assert align_pairs(source, source.parent, CONFIG).done == 1
 
 
-def test_what_is_masked_plays_no_part(source: Path) -> None:
+def test_masked_pixels_play_no_part(source: Path) -> None:
     """The lower half of the blurred frame is of another scene: painted black, the upper half decides."""
     path = source.parent / "good_b.png"
     frame, other = (
@@ -192,7 +192,7 @@ def test_the_filter_opens_no_photograph_of_what_was_measured_here(source: Path) 
     assert filtered(source.parent) == first
 
 
-def test_the_filter_measures_anew_what_was_measured_by_another_alignment(source: Path) -> None:
+def test_the_filter_measures_again_after_another_alignment(source: Path) -> None:
     folder = source.parent
     filtered(folder)
     before = facts(folder)

@@ -129,7 +129,7 @@ def test_one_bad_file_stops_none_of_the_others(tmp_path: Path, caplog: pytest.Lo
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good_aligned.png", "good_aligned_valid.png"]
 
 
-def test_what_is_there_is_replaced_only_if_asked(tmp_path: Path) -> None:
+def test_existing_files_are_replaced_only_with_overwrite(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png")
     apply_to_files(SHIFT, [source], tmp_path / "out")
     first = (tmp_path / "out" / "a_aligned.png").read_bytes()
@@ -176,7 +176,7 @@ def test_the_flow_is_applied_with_the_homography_in_one_go(tmp_path: Path) -> No
     assert np.array_equal(moved[:58, 9:], picture()[2:, :81])
 
 
-def test_a_flow_nobody_trusts_moves_nothing(tmp_path: Path) -> None:
+def test_a_flow_without_confidence_moves_nothing(tmp_path: Path) -> None:
     source = photograph(tmp_path / "a.png")
     apply_to_files(SHIFT, [source], tmp_path / "out", flow_file=stored_flow(tmp_path / "f.npz", confidence=0))
     assert np.array_equal(read_image(tmp_path / "out" / "a_aligned.png")[:56, 7:], picture()[4:, :83])

@@ -112,7 +112,7 @@ def test_a_manifest_with_one_pair_needs_no_id(tmp_path: Path) -> None:
     assert flow == tmp_path / "flow" / "one.npz"
 
 
-def test_a_manifest_with_several_pairs_asks_which_one(tmp_path: Path) -> None:
+def test_a_manifest_with_several_pairs_needs_a_pair_id(tmp_path: Path) -> None:
     source = aligned(tmp_path, "one", "two")
     with pytest.raises(InputError, match="2 pairs"):
         transforms.load_transform(source)

@@ -31,7 +31,7 @@ def checked(shards: Path, **values: Any) -> Any:
     return croissant.Dataset(str(shards / "croissant.json"))
 
 
-def test_mlcroissant_finds_no_issue_where_the_makers_said_all_it_asks_for(shards: Path) -> None:
+def test_mlcroissant_finds_no_issue_where_the_authors_filled_in_all_it_requires(shards: Path) -> None:
     said = {
         "license": "cc-by-4.0",
         "published": "2026-05-01",

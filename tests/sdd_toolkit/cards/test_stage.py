@@ -73,7 +73,7 @@ def test_every_data_file_pattern_matches_a_shard(folder: Path) -> None:
         assert list((folder / "shards").glob(entry["path"]))
 
 
-def test_the_card_tells_cameras_exposures_misalignment_and_rejections(folder: Path) -> None:
+def test_the_card_lists_cameras_exposures_misalignment_and_rejections(folder: Path) -> None:
     text = card(folder, authors=("Ada", "Grace"), source="Shot in a cellar.")
     assert "| Pentacon Six | 5 |" in text
     assert "| f-number | 2.8 (2.8 to 2.8) | 2.8 (2.8 to 2.8) |" in text

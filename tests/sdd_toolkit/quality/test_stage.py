@@ -103,7 +103,7 @@ def test_a_second_run_does_nothing_and_a_new_threshold_does_everything(tmp_path:
     assert (strict.done, strict.skipped, strict.rejected) == (2, 0, {Reason.NOT_SHARPER: 2})
 
 
-def test_other_thresholds_judge_what_was_measured_anew_without_opening_a_photograph(
+def test_other_thresholds_judge_stored_measurements_without_opening_a_photograph(
     judged: dict[str, PairRecord], tmp_path: Path
 ) -> None:
     strict = FilterConfig(min_sharpness_gain=1000.0)
@@ -123,7 +123,7 @@ def test_other_thresholds_judge_what_was_measured_anew_without_opening_a_photogr
     assert good.verdict.reason is Reason.NOT_SHARPER
 
 
-def test_another_alignment_is_measured_anew(judged: dict[str, PairRecord], tmp_path: Path) -> None:
+def test_another_alignment_is_measured_again(judged: dict[str, PairRecord], tmp_path: Path) -> None:
     source = read_manifest(tmp_path / "aligned.jsonl")
     shifted = tuple(replace(one, alignment=replace(IDENTITY, gain=2.0)) for one in source.records if one.id == "good")
     write_manifest(tmp_path / "aligned.jsonl", replace(source, records=shifted))

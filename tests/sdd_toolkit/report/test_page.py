@@ -30,5 +30,5 @@ def test_numbers_are_written_for_people(value: float | None, digits: int, text: 
         (Exposure(), ""),
     ],
 )
-def test_an_exposure_is_told_as_far_as_it_is_known(exposure: Exposure, text: str) -> None:
+def test_an_exposure_is_formatted_as_far_as_it_is_known(exposure: Exposure, text: str) -> None:
     assert exposure_text(exposure) == text

@@ -163,7 +163,7 @@ def test_a_second_run_leaves_the_report_alone_until_something_changes(tmp_path: 
     assert write_report(folder, out, ReportConfig(max_pictures=0, title="Other")).done == 1
 
 
-def test_no_more_pairs_are_pictured_than_asked_and_the_page_says_how_many(tmp_path: Path) -> None:
+def test_no_more_pairs_are_pictured_than_the_limit_and_the_page_says_how_many(tmp_path: Path) -> None:
     folder = build_folder(tmp_path, [record(f"p{number}") for number in range(4)])
     write_report(folder, tmp_path / "out", ReportConfig(max_pictures=2, picture_width_px=96))
     text, _ = read_page(tmp_path / "out")
