@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How one packed pair came to be.
+    """The provenance of one packed pair.
 
     Attributes:
         id: Of the pair.
         scene: Of the pair.
         split: `train`, `val` or `test`.
-        files: Per role path, bytes, sha256 and what the file says of its making.
-        steps: Stage, version, fingerprint of the configuration and of the inputs, and the configuration itself; None
-            where it was not kept.
+        files: By role, path, bytes, SHA-256 and metadata of the source file.
+        steps: Stage, version, fingerprints of the configuration and the inputs, and the configuration itself; None
+            where it was not stored.
         shard: Name, sha256 and codec of the file that holds it.
-        packed: The packing configuration; None where it was not kept.
-        development: How both frames were developed; None where the shard does not say.
-        libraries: Their versions when it was packed; empty where the index does not say.
+        packed: The packing configuration; None where it was not stored.
+        development: The development of both frames; None in the first shards.
+        libraries: Their versions at the time of packing; empty in the first sets.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Origin:
 
 
 def trace_origin(shards: Path, pair_id: str) -> Origin:
-    """The chain of a packed pair: its files, the steps it went through, the shard that holds it.
+    """Traces a packed pair: its source files, the steps that processed them, the shard that holds it.
 
     Raises:
         InputError: No index, or no such pair.
@@ -53,11 +53,11 @@ def trace_origin(shards: Path, pair_id: str) -> Origin:
 
     with ShardReader(shards) as reader:
         index = reader.index
-        held = [shard for shard in index.shards if pair_id in shard.pairs]
-        if not held:
-            why = next((entry for entry in index.failed if entry.id == pair_id), None)
-            told = f"; it could not be packed: {why.reason.value} {why.detail}" if why else ""
-            raise InputError(f"{shards} has no pair {pair_id!r}{told}", hint="see pairs in index.json")
+        holders = [shard for shard in index.shards if pair_id in shard.pairs]
+        if not holders:
+            failure = next((entry for entry in index.failed if entry.id == pair_id), None)
+            cause = f"; it could not be packed: {failure.reason.value} {failure.detail}" if failure else ""
+            raise InputError(f"{shards} has no pair {pair_id!r}{cause}", hint="see pairs in index.json")
         facts = reader.facts(pair_id)
     record, development = facts.record, facts.development
     files = {}
@@ -67,16 +67,16 @@ def trace_origin(shards: Path, pair_id: str) -> Origin:
     return Origin(
         id=record.id,
         scene=record.scene,
-        split=held[0].split,
+        split=holders[0].split,
         files=files,
         steps=tuple({**asdict(step), "values": _values(index.configs, step.config)} for step in record.history),
-        shard={"name": held[0].name, "sha256": held[0].sha256, "codec": index.codec, "toolkit": index.toolkit},
+        shard={"name": holders[0].name, "sha256": holders[0].sha256, "codec": index.codec, "toolkit": index.toolkit},
         packed=None if packed is None else packed["values"],
         development=None if development is None else json.loads(to_json(development)),
         libraries=index.libraries,
     )
 
 
-def _values(known: Mapping[str, dict[str, Any]], fingerprint: str) -> dict[str, Any] | None:
-    entry = known.get(fingerprint)
+def _values(configs: Mapping[str, dict[str, Any]], fingerprint: str) -> dict[str, Any] | None:
+    entry = configs.get(fingerprint)
     return None if entry is None else entry["values"]

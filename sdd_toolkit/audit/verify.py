@@ -1,4 +1,4 @@
-"""The stage that re-reads a packed data set and compares every byte of it with what the index promises."""
+"""Verifies a packed data set: files, hashes, chunks and records against the index (`sdd verify`)."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _MAX_SHOWN = 5
 _MAX_TASKS = 100
-# Starting workers costs more than decoding, or hashing, so much.
+# Below these sizes, starting workers takes longer than decoding, or hashing, in the main process.
 _FEW_BYTES, _FEW_BYTES_TO_HASH = 1 << 29, 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Some shards of a folder; without `pixels` no array of theirs is decoded, without `hashes` no byte is hashed."""
+    """Some shards of a folder; without `pixels` no array is decoded, without `hashes` no byte is hashed."""
 
     folder: Location
     shards: tuple[ShardInfo, ...]
@@ -54,27 +54,27 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _CheckedShards:
-    """What is wrong with some shards, and what their pairs show."""
+    """The faults of some shards, and their pairs for the search for leakage."""
 
     findings: tuple[str, ...]
-    seen: tuple[leakage.HashedPair, ...]
+    pairs: tuple[leakage.HashedPair, ...]
 
 
 def verify_shards(
     shards: Location, *, pixels: bool = True, hashes: bool = True, executor: str = "serial", track: Track = silent
 ) -> Report:
-    """Checks the folder `shards`: nothing missing, nothing extra, every hash, every chunk, every number.
+    """Verifies the folder `shards`: no file missing or extra, every hash, every chunk, every number.
 
-    Scenes of different splits that look alike are no fault of the bytes: the log tells of them.
+    Scenes of different splits that look alike are no fault of the bytes; they are logged as warnings.
 
     Args:
         shards: Folder with `index.json`.
-        pixels: Whether every chunk is decoded. Without it the bytes are compared with the index all the same, and
-            everything but pixels, masks and flows is read: enough for shards whose writer has decoded them.
-        hashes: Whether the bytes are compared with the index. `sdd build` need not: `sdd pack` has just hashed every
-            shard, those of earlier runs too.
-        executor: Who looks at the shards, see `executor`; little is looked at here, whoever that is.
-        track: Shows the progress.
+        pixels: Whether every chunk is decoded. Without it the bytes are still compared with the index, and everything
+            but pixels, masks and flows is read: enough for shards whose writer has decoded them.
+        hashes: Whether the bytes are hashed. `sdd build` does not: `sdd pack` has just hashed every shard, those of
+            earlier runs too.
+        executor: See `sdd_toolkit.execution.executor`; a small set is verified in this process.
+        track: Shows progress.
 
     Raises:
         InputError: No index there, or one of an unknown version.
@@ -83,23 +83,45 @@ def verify_shards(
     started = time.monotonic()
     workers_of(executor)
     index = read_index(shards)
-    findings, seen = list(index_findings(shards, index)), list[leakage.HashedPair]()
-    checked: dict[str, _CheckedShards | None] = {}
-    tasks = [_Task(shards.resolve(), part, pixels, hashes) for part in _split_into_tasks(index.shards)]
-    few = sum(shard.bytes for shard in index.shards) < (_FEW_BYTES if pixels else _FEW_BYTES_TO_HASH)
-    where = shards.resolve()
-    sees = (where,) if isinstance(where, Path) else ()
-    with track("verify", len(index.shards)) as advance:
-        for outcome in run_tasks(_check_shards, tasks, "serial" if few else executor, pairs=_pair_count, sees=sees):
-            checked[outcome.task.shards[0].name] = outcome.result
-            advance(len(outcome.task.shards), note=outcome.task.shards[-1].name)
-    for task in tasks:
-        result = checked[task.shards[0].name]
+    findings, pairs = list(index_findings(shards, index)), list[leakage.HashedPair]()
+    for task, result in _check_all(shards, index, pixels, hashes, executor, track):
         if result is None:
             findings.append(f"{', '.join(shard.name for shard in task.shards)}: the worker process died on it")
         else:
             findings += result.findings
-            seen += result.seen
+            pairs += result.pairs
+    _raise_findings(findings)
+    leakage.log_leaks(leakage.find_leaks(pairs), shards)
+    total = sum(len(shard.pairs) for shard in index.shards)
+    return Report(
+        stage="verify",
+        total=total,
+        done=total,
+        skipped=0,
+        rejected={},
+        seconds=time.monotonic() - started,
+        outputs=(str(shards / INDEX_NAME),),
+    )
+
+
+def _check_all(
+    shards: Location, index: Index, pixels: bool, hashes: bool, executor: str, track: Track
+) -> list[tuple[_Task, _CheckedShards | None]]:
+    """Checks all shards and returns the results in the order of the index; None where a worker died."""
+    folder = shards.resolve()
+    tasks = [_Task(folder, part, pixels, hashes) for part in _split_into_tasks(index.shards)]
+    if sum(shard.bytes for shard in index.shards) < (_FEW_BYTES if pixels else _FEW_BYTES_TO_HASH):
+        executor = "serial"
+    sees = (folder,) if isinstance(folder, Path) else ()
+    checked: dict[str, _CheckedShards | None] = {}
+    with track("verify", len(index.shards)) as advance:
+        for outcome in run_tasks(_check_shards, tasks, executor, pairs=_pair_count, sees=sees):
+            checked[outcome.task.shards[0].name] = outcome.result
+            advance(len(outcome.task.shards), note=outcome.task.shards[-1].name)
+    return [(task, checked[task.shards[0].name]) for task in tasks]
+
+
+def _raise_findings(findings: list[str]) -> None:
     for finding in findings[_MAX_SHOWN:]:
         log.error("%s", finding)
     if findings:
@@ -108,23 +130,12 @@ def verify_shards(
             "; ".join(findings[:_MAX_SHOWN]) + more,
             hint="restore these files from their source, or run `sdd pack` again",
         )
-    leakage.log_leaks(leakage.find_leaks(seen), shards)
-    pairs = sum(len(shard.pairs) for shard in index.shards)
-    return Report(
-        stage="verify",
-        total=pairs,
-        done=pairs,
-        skipped=0,
-        rejected={},
-        seconds=time.monotonic() - started,
-        outputs=(str(shards / INDEX_NAME),),
-    )
 
 
 def _split_into_tasks(shards: tuple[ShardInfo, ...]) -> list[tuple[ShardInfo, ...]]:
     """The shards in at most `_MOST_TASKS` parts: each task reads the index, which lists them all."""
     size = max(1, -(-len(shards) // _MAX_TASKS))
-    return [shards[at : at + size] for at in range(0, len(shards), size)]
+    return [shards[start : start + size] for start in range(0, len(shards), size)]
 
 
 def _pair_count(task: _Task) -> int:
@@ -132,49 +143,54 @@ def _pair_count(task: _Task) -> int:
 
 
 def _check_shards(task: _Task) -> _CheckedShards:
-    findings, seen = list[str](), list[leakage.HashedPair]()
+    findings, pairs = list[str](), list[leakage.HashedPair]()
     with ShardReader(task.folder) as reader:
         for shard in task.shards:
-            found = [
-                f"{shard.name}: {finding}"
-                for finding in shard_findings(reader, shard, pixels=task.pixels, hashes=task.hashes)
-            ]
-            findings += found
-            if not found:
+            faults = list(shard_findings(reader, shard, pixels=task.pixels, hashes=task.hashes))
+            findings += [f"{shard.name}: {fault}" for fault in faults]
+            if not faults:
                 outlines = [reader.outline(name) for name in shard.pairs]
-                seen += [leakage.hash_pair(each.record, shard.split, each.perceptual_hash) for each in outlines]
-            # Its records and chunk numbers are not needed any more, and there may be many shards.
+                pairs += [leakage.hash_pair(each.record, shard.split, each.perceptual_hash) for each in outlines]
+            # Frees the records and chunk numbers of the shard: there may be many shards.
             reader.close()
-    return _CheckedShards(tuple(findings), tuple(seen))
+    return _CheckedShards(tuple(findings), tuple(pairs))
 
 
 def index_findings(folder: Location, index: Index) -> Iterator[str]:
-    """What is wrong with the index itself, and files that belong to no shard of it."""
+    """The faults of the index itself, and files that belong to no shard of it."""
     text = (folder / INDEX_NAME).read_bytes()
     if text != to_indented_json(json.loads(text)).encode():
         yield f"{INDEX_NAME}: not laid out as `sdd pack` writes it"
+    yield from (f"{INDEX_NAME}: {fault}" for fault in (*_repeated_names(index), *_contradictions(index)))
     names = [shard.name for shard in index.shards]
-    pairs = [pair for shard in index.shards for pair in shard.pairs]
-    scenes = [scene for members in index.splits.values() for scene in members]
-    for kind, values in (("shard", names), ("pair", pairs), ("scene", scenes)):
-        for value in sorted(value for value, count in Counter(values).items() if count > 1):
-            yield f"{INDEX_NAME}: the {kind} {value!r} appears twice"
-    for failure in index.failed:
-        if failure.id in pairs:
-            yield f"{INDEX_NAME}: the pair {failure.id!r} is both packed and failed"
-    if index.transfer != TRANSFER[index.encoding]:
-        yield f"{INDEX_NAME}: transfer is not the curve of {index.encoding.value}"
-    if index.transfer_parameters not in (None, index.encoding.transfer):
-        yield f"{INDEX_NAME}: transfer_parameters are not the curve of {index.encoding.value}"
-    if index.reduction != (2 if index.demosaic is Demosaic.HALF else 1):
-        yield f"{INDEX_NAME}: a reduction of {index.reduction} does not go with demosaic = {index.demosaic.value}"
     for path in sorted((PurePath(entry.name) for entry in folder.iterdir()), key=str):
         if path.name not in names and (".h5" in path.suffixes or path.suffix == PARTIAL):
             yield f"{path.name}: not in the index"
 
 
+def _repeated_names(index: Index) -> Iterator[str]:
+    shards = [shard.name for shard in index.shards]
+    pairs = [pair for shard in index.shards for pair in shard.pairs]
+    scenes = [scene for members in index.splits.values() for scene in members]
+    for kind, names in (("shard", shards), ("pair", pairs), ("scene", scenes)):
+        for name in sorted(name for name, count in Counter(names).items() if count > 1):
+            yield f"the {kind} {name!r} appears twice"
+    for failure in index.failed:
+        if failure.id in pairs:
+            yield f"the pair {failure.id!r} is both packed and failed"
+
+
+def _contradictions(index: Index) -> Iterator[str]:
+    if index.transfer != TRANSFER[index.encoding]:
+        yield f"transfer is not the curve of {index.encoding.value}"
+    if index.transfer_parameters not in (None, index.encoding.transfer):
+        yield f"transfer_parameters are not the curve of {index.encoding.value}"
+    if index.reduction != (2 if index.demosaic is Demosaic.HALF else 1):
+        yield f"a reduction of {index.reduction} does not go with demosaic = {index.demosaic.value}"
+
+
 def shard_findings(reader: ShardReader, shard: ShardInfo, *, pixels: bool = True, hashes: bool = True) -> Iterator[str]:
-    """What is wrong with one shard; nothing but its first fault if its bytes are not the promised ones."""
+    """The faults of one shard; only the first one if its bytes differ from the index."""
     try:
         path = resolve_inside(reader.folder, shard.name)
         size = path.stat().st_size
@@ -194,8 +210,7 @@ def shard_findings(reader: ShardReader, shard: ShardInfo, *, pixels: bool = True
 
 
 def _content_findings(reader: ShardReader, shard: ShardInfo, pixels: bool) -> Iterator[str]:
-    index = reader.index
-    if reader.header(shard) != index.header(shard.split):
+    if reader.header(shard) != reader.index.header(shard.split):
         yield "its attributes differ from the index"
     if reader.groups(shard) != tuple(sorted(group_name(name) for name in shard.pairs)):
         yield "it does not hold the pairs the index says"
@@ -208,19 +223,24 @@ def _content_findings(reader: ShardReader, shard: ShardInfo, pixels: bool) -> It
     for name in sorted(set(by_pair) - set(shard.pairs)):
         yield f"patches of {name!r}, which is not in this shard"
     for name in shard.pairs:
-        try:
-            outline, pair = reader.outline(name), reader.read(name) if pixels else None
-        except IntegrityError as error:
-            yield f"{name}: {_strip_shard_name(shard, error)}"
-            continue
-        own = by_pair.get(name, [])
-        for finding in [
-            *outline_findings(name, outline, own, index),
-            *(pixel_findings(pair, own, index) if pair else ()),
-        ]:
+        for finding in _pair_findings(reader, shard, name, by_pair.get(name, []), pixels):
             yield f"{name}: {finding}"
-        if outline.record.scene not in index.splits.get(shard.split, ()):
-            yield f"{name}: its scene {outline.record.scene!r} is not of the split {shard.split!r}"
+
+
+def _pair_findings(
+    reader: ShardReader, shard: ShardInfo, name: str, patches: list[Patch], pixels: bool
+) -> Iterator[str]:
+    index = reader.index
+    try:
+        outline, pair = reader.outline(name), reader.read(name) if pixels else None
+    except IntegrityError as error:
+        yield _strip_shard_name(shard, error)
+        return
+    yield from outline_findings(name, outline, patches, index)
+    if pair is not None:
+        yield from pixel_findings(pair, patches, index)
+    if outline.record.scene not in index.splits.get(shard.split, ()):
+        yield f"its scene {outline.record.scene!r} is not of the split {shard.split!r}"
 
 
 def _strip_shard_name(shard: ShardInfo, error: SddError) -> str:
@@ -228,13 +248,13 @@ def _strip_shard_name(shard: ShardInfo, error: SddError) -> str:
 
 
 def outline_findings(pair_id: str, pair: PairOutline, patches: list[Patch], index: Index) -> Iterator[str]:
-    """What is wrong with one pair and its patches, as far as it shows without its pixels."""
+    """The faults of one pair and its patches that are visible without pixels."""
     height, width = pair.arrays["valid"][1]
     dtype = np.dtype(DTYPE[index.encoding])
     for name in ("blur", "sharp"):
         if pair.arrays[name] != (dtype, (height, width, 3)):
-            found, shape = pair.arrays[name]
-            yield f"{name} is {found} {shape}, expected {dtype} {(height, width, 3)}"
+            stored_dtype, shape = pair.arrays[name]
+            yield f"{name} is {stored_dtype} {shape}, expected {dtype} {(height, width, 3)}"
     quarter = (-(-height // FLOW_FACTOR), -(-width // FLOW_FACTOR), 2)
     if pair.arrays["flow"][1] != quarter:
         yield f"flow is {pair.arrays['flow'][1]}, expected {quarter}"
@@ -250,7 +270,7 @@ def outline_findings(pair_id: str, pair: PairOutline, patches: list[Patch], inde
 
 
 def pixel_findings(pair: PackedPair, patches: list[Patch], index: Index) -> Iterator[str]:
-    """What else is wrong with one pair and its patches."""
+    """The faults in the pixels of one pair and its patches."""
     if not np.all(np.isfinite(pair.flow)):
         yield "flow is not finite"
     edge = index.patch_size

@@ -1,4 +1,4 @@
-"""How kept pairs become shards: section `[pack]`."""
+"""Section `[pack]` of the configuration: encoding, storage, warp, patches and splits of packed pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdd_toolkit.shards.index import Brightness, Warp
 
 
 class PackConfig(Section):
-    """How kept pairs become shards, section `[pack]`."""
+    """Settings of packing, section `[pack]`."""
 
     name: str = Field(default="defocus-pairs", min_length=1, description="Name of the data set.")
     encoding: Encoding = Field(default=Encoding.SRGB8, description="srgb8, srgb16 or linear16.")
@@ -44,8 +44,8 @@ class PackConfig(Section):
     min_size_px: int = Field(
         default=256, ge=8, description="Pairs that overlap on a smaller box of packed px are left out: too_small."
     )
-    split: SplitConfig = Field(default=SplitConfig(), description="How scenes are shared out.")
+    split: SplitConfig = Field(default=SplitConfig(), description="How scenes are divided among the splits.")
 
     def patching(self, split: str) -> Patching:
-        """How the patches of a split are chosen."""
+        """The rule that chooses the patches of a split."""
         return patching_of(split, self.patches, self.patch_size, self.train_overlap, self.min_valid_fraction)

@@ -1,4 +1,4 @@
-"""The table of training patches: which squares of a pair are worth training on. Arrays in, rows out."""
+"""Chooses the training patches of a pair: a grid with overlap, optionally without the least sharp ones as in DPDD."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DPDD_VAL_OVERLAP = 0.01
 
 
 class Sampler(StrEnum):
-    """Which squares of a pair become patches: all of a grid, or those that DPDD keeps."""
+    """The rule for patches: all squares of a grid, or those that DPDD keeps."""
 
     GRID = "grid"
     DPDD = "dpdd"
@@ -37,13 +37,13 @@ class Sampler(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Patching:
-    """How the patches of a pair are chosen.
+    """A rule that chooses the patches of a pair.
 
     Attributes:
         size_px: Edge of the square patches.
-        overlap: Share of its edge that a patch has in common with the next one, 0 ≤ overlap < 1.
+        overlap: Share of its edge that a patch shares with the next one, 0 ≤ overlap < 1.
         min_valid_fraction: Patches with a smaller share of valid pixels are left out, before any other is.
-        alone: Their sharpness is measured on each patch cut out, not on the frame.
+        alone: Measure sharpness on each patch cut out, not on the frame.
         dropped_fraction: Share of each frame's patches that is left out, the least sharp ones.
     """
 
@@ -55,31 +55,31 @@ class Patching:
 
     def patches(self, pair: PackedPair) -> tuple[Patch, ...]:
         """The patches of a pair, row by row."""
-        found = patches_of(pair, self.size_px, self.overlap, self.min_valid_fraction, alone=self.alone)
-        dropped = int(self.dropped_fraction * len(found))
-        order = sorted(range(len(found)), key=lambda number: found[number].sharpness)
-        return tuple(found[number] for number in sorted(order[dropped:]))
+        patches = patches_of(pair, self.size_px, self.overlap, self.min_valid_fraction, alone=self.alone)
+        dropped = int(self.dropped_fraction * len(patches))
+        order = sorted(range(len(patches)), key=lambda number: patches[number].sharpness)
+        return tuple(patches[number] for number in sorted(order[dropped:]))
 
     def fingerprint(self) -> str:
-        """16 hex digits: equal ones, and equal pixels, are equal patches."""
+        """16 hex digits; equal fingerprints and equal pixels give equal patches."""
         return fingerprint(asdict(self))
 
 
 def patching_of(
     split: str, sampler: Sampler, size_px: int, train_overlap: float, min_valid_fraction: float = 1.0
 ) -> Patching:
-    """How the patches of a split are chosen.
+    """The rule that chooses the patches of a split.
 
     `grid`: training patches overlap by `train_overlap`, others touch. `dpdd` is the rule of DPDD's released
     `image_to_patch_filter.py`: the same grid for training, without the 30 % least sharp of each frame, each patch
-    measured by itself; validation patches overlap by 1 %. DPDD cuts no test patches: these touch. Where the last
-    patch ends exactly with the frame DPDD lists it twice; here it is once.
+    measured by itself; validation patches overlap by 1 %. DPDD cuts no test patches; here they touch. Where the last
+    patch ends exactly with the frame, DPDD lists it twice; here it is listed once.
 
     Args:
         split: `train`, `val` or `test`.
-        sampler: Which rule.
+        sampler: The rule.
         size_px: Edge of the square patches.
-        train_overlap: Share of its edge that a training patch has in common with the next one.
+        train_overlap: Share of its edge that a training patch shares with the next one.
         min_valid_fraction: See `Patching`.
     """
     train = split == "train"
@@ -97,14 +97,14 @@ def patches_of(
     Args:
         pair: As packed.
         size_px: Edge of the square patches.
-        overlap: Share of its edge that a patch has in common with the next one, 0 ≤ overlap < 1.
+        overlap: Share of its edge that a patch shares with the next one, 0 ≤ overlap < 1.
         min_valid_fraction: Patches with a smaller share of valid pixels are left out.
-        alone: Their sharpness is measured on each patch cut out, not on the frame.
+        alone: Measure sharpness on each patch cut out, not on the frame.
     """
     height, width = pair.valid.shape
     stride = max(1, int(round((1.0 - overlap) * size_px, 6)))
     corners = list(product(patch_starts(height, size_px, stride), patch_starts(width, size_px, stride)))
-    # Not the mean of booleans: it takes six times as long.
+    # The mean of booleans takes six times as long.
     counts = [np.count_nonzero(pair.valid[top : top + size_px, left : left + size_px]) for top, left in corners]
     shares = [float(count / size_px**2) for count in counts]
     kept = [(corner, share) for corner, share in zip(corners, shares, strict=True) if share >= min_valid_fraction]
@@ -126,7 +126,7 @@ def patch_starts(length: int, size_px: int, stride: int) -> list[int]:
 def relative_sharpness(
     sharp: NDArray[np.uint8] | NDArray[np.uint16], corners: list[tuple[int, int]], size_px: int, *, alone: bool = False
 ) -> list[float]:
-    """How much detail each patch holds compared with the others of its frame, 0 … 1.
+    """The amount of detail in each patch relative to the others of its frame, 0 … 1.
 
     The measure by which DPDD drops the 30 % least sharp patches of a photograph (Abuolaim and Brown, ECCV 2020,
     and their released code): the product over Sobel apertures 3, 7, 11, 15 of the summed gradient magnitude,
@@ -136,7 +136,7 @@ def relative_sharpness(
         sharp: (H, W, 3) encoded frame.
         corners: (top, left) of each patch.
         size_px: Their edge.
-        alone: Measure each patch cut out, as DPDD does: what lies beyond its rim does not count.
+        alone: Measure each patch cut out, as DPDD does: pixels beyond its rim do not count.
     """
     if not corners:
         return []
@@ -152,7 +152,7 @@ def relative_sharpness(
 def _gradient_sums(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> list[NDArray[np.float64]]:
     """The summed gradient magnitude of each patch, for every aperture.
 
-    Patches overlap: the edges of all of them part the frame into cells, and each cell is summed once.
+    Patches overlap: their edges divide the frame into cells, and each cell is summed once.
     """
     tops, lefts = (
         sorted({edge + far for edge in edges for far in (0, size_px)}) for edges in zip(*corners, strict=True)
@@ -164,17 +164,17 @@ def _gradient_sums(grey: Grey, corners: list[tuple[int, int]], size_px: int) -> 
             for number, aperture in enumerate(APERTURES_PX):
                 columns = cv2.reduce(_gradient_magnitude(grey, rows, aperture), 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[0]
                 cells[number, row] += np.add.reduceat(columns[: lefts[-1]], lefts[:-1])
-    row_of, column_of = ({edge: place for place, edge in enumerate(edges)} for edges in (tops, lefts))
-    places = [
+    row_of, column_of = ({edge: number for number, edge in enumerate(edges)} for edges in (tops, lefts))
+    windows = [
         np.s_[row_of[top] : row_of[top + size_px], column_of[left] : column_of[left + size_px]] for top, left in corners
     ]
-    return [np.array([plane[place].sum() for place in places]) for plane in cells]
+    return [np.array([plane[window].sum() for window in windows]) for plane in cells]
 
 
 def _gradient_sums_of_crops(grey: Grey, cuts: list[tuple[slice, slice]], size_px: int) -> list[NDArray[np.float64]]:
-    """The same for patches cut out of the frame: nothing beyond their rims is looked at."""
+    """The same for patches cut out of the frame, without the pixels beyond their rims."""
     whole = slice(0, size_px)
-    # Copied: Sobel of a window looks beyond its rim where there is something.
+    # Copied, because Sobel of a view reads pixels beyond its rim.
     alone = [np.ascontiguousarray(grey[cut]) for cut in cuts]
     return [
         np.array([_gradient_magnitude(patch, whole, aperture).sum(dtype=np.float64) for patch in alone])
@@ -186,13 +186,13 @@ def _gradient_magnitude(grey: Grey, rows: slice, aperture_px: int) -> NDArray[np
     """The magnitude of the Sobel gradient in some rows."""
     margin = aperture_px // 2
     above, below = min(rows.start, margin), min(len(grey) - rows.stop, margin)
-    # Integers as they are: Sobel takes a quarter less time than of the same numbers as floats.
+    # On integers Sobel takes a quarter less time than on floats.
     band = grey[rows.start - above : rows.stop + below]
     across, down = (
         np.asarray(cv2.Sobel(band, cv2.CV_32F, *order, ksize=aperture_px), dtype=np.float32)[above : len(band) - below]
         for order in ((1, 0), (0, 1))
     )
-    # Not cv2.magnitude: its last bit depends on where in memory the arrays happen to lie.
+    # The last bit of cv2.magnitude depends on the memory alignment of its arrays.
     across *= across
     down *= down
     across += down

@@ -1,4 +1,4 @@
-"""Which pair goes into which shard, and what a shard's bytes depend on."""
+"""Assigns pairs to shards and fingerprints everything that the bytes of a shard depend on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """One shard to be: its name says its split, its number and how many there are.
+    """One planned shard.
 
     Attributes:
-        name: File name.
+        name: File name, with the split, the number and the count of shards.
         split: Its split.
         records: Its pairs, sorted by id.
         fingerprint: 16 hex digits over everything its bytes depend on.
@@ -46,28 +46,28 @@ def plan_shards(
     develop: DevelopConfig = DevelopConfig(),  # noqa: B008 frozen
     hot_pixels: HotPixelMap = HotPixelMap(),  # noqa: B008 frozen
 ) -> tuple[ShardPlan, ...]:
-    """Which pair goes into which shard: by split, then in the order of ids.
+    """Assigns the pairs to shards: by split, then in the order of ids.
 
     Args:
         records: The pairs to pack.
         splits: The split of every scene.
-        config: See `PackConfig`.
+        config: Section `[pack]`.
         develop: How RAW files are developed.
-        hot_pixels: What is repaired before.
+        hot_pixels: The defective pixels that are repaired first.
     """
     values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard"})
     plans = []
     for split in SPLITS:
         members = sorted((r for r in records if splits[r.scene] == split), key=lambda record: record.id)
-        for name, mine in assign_to_shards(split, members, config.pairs_per_shard):
+        for name, part in assign_to_shards(split, members, config.pairs_per_shard):
             facts = {
                 "format": VERSION,
                 "toolkit": __version__,
                 "config": values,
                 "develop": development_settings(develop),
             }
-            facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in mine]}
-            facts["records"] = [to_json(record) for record in mine]
+            facts |= {"name": name, "hot_pixels": [hot_pixels.inputs(record) for record in part]}
+            facts["records"] = [to_json(record) for record in part]
             fingerprint = fingerprint_text(to_json(facts))
-            plans.append(ShardPlan(name, split, mine, fingerprint))
+            plans.append(ShardPlan(name, split, part, fingerprint))
     return tuple(plans)

@@ -1,4 +1,4 @@
-"""Which pairs of an earlier set can be taken over into a new one: nothing that their pixels depend on has changed."""
+"""Reuses packed pairs of an earlier run whose pixels cannot have changed, by a fingerprint of all their inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
-# What says where a pair goes, or what lies beside its arrays. A setting that is not named here is one of the pixels.
+# Settings that pixels do not depend on: the place of a pair in the set, its patches. All others count.
 _SETTINGS_BESIDE_PIXELS = {
     "name",
     "split",
@@ -48,17 +48,17 @@ _SETTINGS_BESIDE_PIXELS = {
 def pixel_fingerprint(
     record: PairRecord, folder: Path, config: PackConfig, develop: DevelopConfig, hot_pixels: HotPixelMap
 ) -> str:
-    """Fingerprint of everything the stored arrays of a pair depend on, 32 hex digits.
+    """32 hex digits over everything that the stored arrays of a pair depend on.
 
-    The two files by their hash, what they say of themselves, the alignment, the flow by its file's hash, the settings,
-    the pixels that are repaired, the versions. Not among it: what was measured to judge the pair, and the judgement.
+    It covers the hashes of the two files, their metadata, the alignment, the hash of the flow file, the settings, the
+    repaired pixels and the versions. The quality measurements and the verdict of the filter do not count.
 
     Args:
         record: An aligned pair.
         folder: Folder that `alignment.flow_file` is relative to.
-        config: See `PackConfig`.
+        config: Section `[pack]`.
         develop: How RAW files are developed.
-        hot_pixels: What is repaired before.
+        hot_pixels: The defective pixels that are repaired first.
     """
     aligned = record.alignment
     flow = None if aligned is None or aligned.flow_file is None else resolve_inside(folder, aligned.flow_file)
@@ -72,13 +72,13 @@ def pixel_fingerprint(
         "flow": None if flow is None else sha256_of(flow) if flow.is_file() else "missing",
         "hot_pixels": hot_pixels.inputs(record),
     }
-    # As JSON of its own: a distance may be infinite.
+    # JSON inside JSON: a distance may be infinite.
     metas = [to_json(record.blur_meta), to_json(record.sharp_meta)]
     return fingerprint_text(to_json({**facts, "meta": metas}), digits=32)
 
 
 def development_settings(develop: DevelopConfig) -> dict[str, object]:
-    """The settings of the development that pixels depend on, with the version of what corrects lenses."""
+    """The settings of the development that pixels depend on, with the version of the lens database."""
     values: dict[str, object] = develop.model_dump(mode="json", exclude={"hot_pixels"})
     if develop.lens_correction is not LensCorrection.NONE:
         values["lensfunpy"] = lensfun_profile.database_version()
@@ -86,21 +86,21 @@ def development_settings(develop: DevelopConfig) -> dict[str, object]:
 
 
 def rechoose_patches(pair: StoredPair, patching: Patching) -> tuple[Patch, ...]:
-    """The patches of a pair that is taken over: those it had if they were chosen this way, else chosen anew."""
-    marks = read_reuse_keys(pair.path, [pair.stored_id]).get(pair.stored_id)
-    if marks is not None and marks[0].patching == patching.fingerprint():
+    """The patches of a copied pair: the stored ones if the same rule chose them, else chosen from its pixels."""
+    stored = read_reuse_keys(pair.path, [pair.stored_id]).get(pair.stored_id)
+    if stored is not None and stored[0].patching == patching.fingerprint():
         return tuple(replace(patch, pair=pair.id) for patch in read_patches(pair.path, pair.stored_id))
     return tuple(replace(patch, pair=pair.id) for patch in patching.patches(read_pair(pair.path, pair.stored_id)))
 
 
 def reusable_pairs(out: Location, executor: str) -> Mapping[str, tuple[ReusablePair, ...]]:
-    """The pairs in the shards that were set aside in `out`, by id. A damaged shard is left out, and the log says so."""
-    found: dict[str, list[ReusablePair]] = defaultdict(list)
+    """The pairs of the superseded shards in `out`, by id; a damaged shard is left out with a warning."""
+    reusable: dict[str, list[ReusablePair]] = defaultdict(list)
     for outcome in run_tasks(superseded.read_reusable_pairs, superseded.list_shards(out), executor):
         if isinstance(outcome.result, tuple):
             for source in outcome.result:
-                found[source.id].append(source)
+                reusable[source.id].append(source)
         else:
             why = outcome.result or f"{outcome.task.note.shard.name}: the worker that read it died"
             log.warning("%s; its pairs are developed again", why)
-    return {name: tuple(sorted(entries, key=lambda each: each.path.name)) for name, entries in found.items()}
+    return {name: tuple(sorted(entries, key=lambda each: each.path.name)) for name, entries in reusable.items()}

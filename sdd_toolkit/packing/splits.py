@@ -1,4 +1,4 @@
-"""Which scene belongs to training, validation or test. Never patches or pairs: these look alike within a scene."""
+"""Divides scenes into training, validation and test; never single pairs or patches, which look alike in a scene."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "val", "test")
 
 
 class SplitConfig(Section):
-    """How scenes are shared out, section `[pack.split]`.
+    """Division of scenes into splits, section `[pack.split]`.
 
     A split with a list of scenes is exactly that list; the other splits share the remaining scenes by fraction.
     """
@@ -36,17 +36,17 @@ class SplitConfig(Section):
         if abs(total - 1.0) > 1e-6:
             raise ValueError(f"train, val and test fractions add up to {total:g}, not 1")
         listed = [*self.train, *self.val, *self.test]
-        twice = sorted({scene for scene in listed if listed.count(scene) > 1})
-        if twice:
-            raise ValueError(f"scene {twice[0]!r} is listed twice")
+        repeated = sorted({scene for scene in listed if listed.count(scene) > 1})
+        if repeated:
+            raise ValueError(f"scene {repeated[0]!r} is listed twice")
         return self
 
 
 def assign_splits(scenes: Iterable[str], config: SplitConfig, known: Collection[str] = ()) -> dict[str, str]:
-    """The split of every scene; the same scenes, configuration and seed give the same answer.
+    """The split of every scene; equal scenes, configuration and seed give the same result.
 
-    Scenes are put in the order of a hash of their name, then cut by rounded shares. From two unlisted scenes on,
-    no split with a fraction above 0 misses out while another has scenes to spare, test and train first.
+    Scenes are sorted by a hash of their name and divided by rounded shares. From two unlisted scenes on, no split with
+    a fraction above 0 stays empty while another has scenes to spare; test and train are served first.
 
     Args:
         scenes: Names; repeated ones count once.
@@ -84,7 +84,7 @@ def scenes_by_split(splits: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 def split_sizes(count: int, weights: dict[str, float]) -> dict[str, int]:
-    """`count` scenes in proportion to `weights`, by largest remainder; train and test do not go without."""
+    """Divides `count` scenes in proportion to `weights`, by largest remainder; train and test do not stay empty."""
     total = sum(weights.values())
     exact = {split: count * weight / total for split, weight in weights.items()}
     counts = {split: int(round(value, 9)) for split, value in exact.items()}

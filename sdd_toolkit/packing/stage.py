@@ -47,14 +47,14 @@ def pack_dataset(
 ) -> Report:
     """Packs the kept pairs of a filtered manifest into the folder `out`: shards, then `index.json`.
 
-    Pairs that cannot be packed are listed in the index with their reason; a later run tries them again. Shards
-    that an earlier run finished and the plan still holds are kept after their hash is checked. Of other shards those
-    pairs are taken over, chunk by chunk, whose pixels would come out the same; the others are developed.
+    Pairs that cannot be packed are listed in the index with their reason; a later run tries them again. Finished
+    shards of an earlier run that the plan still holds are kept after their hash is checked. From other shards, pairs
+    whose pixels would be the same are copied chunk by chunk; the others are developed.
 
     Args:
         manifest: Written by `sdd filter`.
         out: Folder of the shards, on disk or in a store; shards of another plan in it are removed.
-        config: See `PackConfig`.
+        config: Section `[pack]`.
         develop: How RAW files are developed.
         executor: See `sdd_toolkit.execution.executor`; each worker holds one pair in memory.
         overwrite: Keep nothing of an earlier run.
@@ -107,7 +107,7 @@ def _kept_records(source: Manifest, manifest: Path, out: Location) -> tuple[Pair
         reasons = ", ".join(f"{count} {reason}" for reason, count in reject_counts(source.records).items())
         raise InputError(
             f"{manifest} keeps none of its {len(source.records)} pairs" + (f" ({reasons})" if reasons else ""),
-            hint="`sdd report` shows what spoke against every pair and file",
+            hint="`sdd report` shows the reason of every pair and file",
         )
     return kept
 

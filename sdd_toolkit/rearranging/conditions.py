@@ -1,13 +1,14 @@
-"""Conditions on the columns of a table, such as `blur_gain > 2 and residual_px < 0.5`: nothing else, and pure.
+"""Evaluates conditions on the columns of a table, such as `blur_gain > 2 and residual_px < 0.5`.
 
-They are written in Python's grammar but never run as Python: of the parsed text only comparisons, `and`, `or`, `not`,
-`in`, arithmetic, numbers, texts and names of columns are known here; everything else is refused.
+Conditions use Python's grammar but are never executed as Python: only comparisons, `and`, `or`, `not`, `in`,
+arithmetic, numbers, texts and names of columns are evaluated; everything else is refused.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import operator
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -42,18 +43,23 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Values, Values], Values]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+_UNARY: Mapping[type[ast.unaryop], tuple[str, Callable[[Values], Values]]] = {
+    ast.Not: ("b", operator.invert),
+    ast.USub: ("f", operator.neg),
+    ast.UAdd: ("f", operator.pos),
+}
 _KINDS = {"b": "a condition", "f": "a number", "U": "a text"}
 
 
 def matching_rows(condition: str, columns: Mapping[str, Values]) -> NDArray[np.bool_]:
-    """Which rows fulfil a condition.
+    """Selects the rows that fulfil a condition.
 
-    A comparison with a number that was not measured (NaN) is false, `!=` and `not in` too; `not` turns that around like
-    any other answer. A text that is missing is the empty text. `'50' in lens` looks for a part of a text, `scene in
-    ['a', 'b']` for one of several.
+    A comparison with a number that was not measured (NaN) is false, `!=` and `not in` too; `not` negates that like any
+    other result. A missing text is the empty text. `'50' in lens` searches for a part of a text, `scene in ['a', 'b']`
+    for one of several.
 
     Args:
-        condition: See the module.
+        condition: See the module's docstring.
         columns: Arrays of one length, of float64, bool or str.
 
     Returns:
@@ -66,70 +72,75 @@ def matching_rows(condition: str, columns: Mapping[str, Values]) -> NDArray[np.b
         raise InputError(f"the condition has {len(condition)} characters, more than {_MAX_CHARACTERS}", hint=_HINT)
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            answer = _evaluate(ast.parse(condition.strip(), mode="eval").body, columns)
+            selected = _evaluate(ast.parse(condition.strip(), mode="eval").body, columns)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{condition[:200]!r} is no condition: {error}", hint=_HINT) from error
-    if answer.dtype.kind != "b":
-        raise InputError(f"{condition!r} is {_KINDS[answer.dtype.kind]}, not a condition", hint="compare it: > 2")
+    if selected.dtype.kind != "b":
+        raise InputError(f"{condition!r} is {_KINDS[selected.dtype.kind]}, not a condition", hint="compare it: > 2")
     rows = len(next(iter(columns.values())))
-    return np.broadcast_to(answer, (rows,)).copy()
+    return np.broadcast_to(selected, (rows,)).copy()
 
 
 def _evaluate(node: ast.expr, columns: Mapping[str, Values]) -> Values:
     match node:
         case ast.Name(id=name):
             return _column(name, columns)
-        case ast.Constant(value=bool(value)):
-            return np.array(value)
-        case ast.Constant(value=int(number) | float(number)):
-            return _number(number)
-        case ast.Constant(value=str(text)):
-            return np.array(text)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ~_evaluate_as("b", operand, columns)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_evaluate_as("f", operand, columns)
-        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _evaluate_as("f", operand, columns)
-        case ast.BoolOp(op=joint, values=values):
-            join = np.logical_and if isinstance(joint, ast.And) else np.logical_or
-            answer = _evaluate_as("b", values[0], columns)
-            for further in values[1:]:
-                answer = join(answer, _evaluate_as("b", further, columns))
-            return answer
-        case ast.BinOp(left=left, op=how, right=right) if type(how) in _ARITHMETIC:
-            both = _evaluate_as("f", left, columns), _evaluate_as("f", right, columns)
-            return np.asarray(_ARITHMETIC[type(how)](*both), dtype=np.float64)
+        case ast.Constant():
+            return _constant(node)
+        case ast.UnaryOp(op=operation, operand=operand) if type(operation) in _UNARY:
+            kind, function = _UNARY[type(operation)]
+            return function(_evaluate_as(kind, operand, columns))
+        case ast.BoolOp(op=operation, values=values):
+            join = np.logical_and if isinstance(operation, ast.And) else np.logical_or
+            return functools.reduce(join, (_evaluate_as("b", value, columns) for value in values))
+        case ast.BinOp(left=left, op=operation, right=right) if type(operation) in _ARITHMETIC:
+            operands = _evaluate_as("f", left, columns), _evaluate_as("f", right, columns)
+            return np.asarray(_ARITHMETIC[type(operation)](*operands), dtype=np.float64)
         case ast.Compare():
             return _compare(node, columns)
-    raise InputError(f"`{_source_text(node)}` has no place in a condition", hint=_HINT)
+    raise _not_allowed(node)
+
+
+def _constant(node: ast.Constant) -> Values:
+    match node.value:
+        case bool() | str():
+            return np.array(node.value)
+        case int() | float():
+            return _number(node.value)
+    raise _not_allowed(node)
+
+
+def _not_allowed(node: ast.expr) -> InputError:
+    return InputError(f"`{_source_text(node)}` has no place in a condition", hint=_HINT)
 
 
 def _compare(node: ast.Compare, columns: Mapping[str, Values]) -> Values:
-    answer = np.array(True)
+    """A chain of comparisons, such as `1 < a <= 2`."""
+    result = np.array(True)
     left = node.left
-    for how, right in zip(node.ops, node.comparators, strict=True):
-        if isinstance(how, ast.In | ast.NotIn):
-            answer = answer & _contains(left, right, columns, wanted=isinstance(how, ast.In))
-        elif type(how) in _COMPARE:
+    for comparison, right in zip(node.ops, node.comparators, strict=True):
+        if isinstance(comparison, ast.In | ast.NotIn):
+            result = result & _contains(left, right, columns, wanted=isinstance(comparison, ast.In))
+        elif type(comparison) in _COMPARE:
             first, second = _evaluate(left, columns), _evaluate(right, columns)
             _check_same_kind(node, first, second)
-            answer = answer & _COMPARE[type(how)](first, second) & _is_measured(first) & _is_measured(second)
+            holds = _COMPARE[type(comparison)](first, second)
+            result = result & holds & _is_measured(first) & _is_measured(second)
         else:
-            raise InputError(f"`{_source_text(node)}` has no place in a condition", hint=_HINT)
+            raise _not_allowed(node)
         left = right
-    return answer
+    return result
 
 
 def _contains(left: ast.expr, right: ast.expr, columns: Mapping[str, Values], *, wanted: bool) -> Values:
     first = _evaluate(left, columns)
     if isinstance(right, ast.List | ast.Tuple | ast.Set):
-        found = np.zeros(first.shape, dtype=np.bool_)
+        equal = np.zeros(first.shape, dtype=np.bool_)
         for entry in right.elts:
             value = _evaluate(entry, columns)
             _check_same_kind(entry, first, value)
-            found = found | (first == value)
-        return np.asarray((found == wanted) & _is_measured(first))
+            equal = equal | (first == value)
+        return np.asarray((equal == wanted) & _is_measured(first))
     second = _evaluate_as("U", right, columns)
     _check_same_kind(right, first, second)
     return np.asarray((np.strings.find(second, first) >= 0) == wanted)

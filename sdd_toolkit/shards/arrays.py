@@ -1,7 +1,7 @@
-"""Single arrays in a shard: made, filled, and read window by window, past HDF5 where that is quicker.
+"""Creates, fills and reads single arrays of a shard, window by window, bypassing HDF5 where that is faster.
 
-A contiguous data set is read from a memory map of its file, a chunk of `blosc_chunks` from there too, each chunk's
-checksum looked at the first time. Everything else, and any file that is not one on disk, goes through h5py.
+Contiguous data sets and the chunks of `blosc_chunks` are read from a memory map of the file; the checksum of a chunk is
+verified the first time. All other arrays, and files that are not on a local disk, are read by h5py.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def create_array(
     *,
     image: bool,
 ) -> h5py.Dataset:
-    """An empty data set as `codec` lays it out.
+    """Creates an empty data set with the filters of `codec`.
 
     Args:
-        parent: Where it shall lie.
-        name: Its name there.
+        parent: Its group.
+        name: Its name in the group.
         shape: Its shape; no side may be 0 unless `codec` has no chunks.
         dtype: Its type.
         codec: See `codecs`.
@@ -60,21 +60,21 @@ def write_array(dataset: h5py.Dataset, array: NDArray[Any], codec: Codec, row: i
         return
     chunks = dataset.chunks
     pixel_bytes = array.itemsize * math.prod(array.shape[2:])
-    # Frames are cut into small chunks, many of which a window touches; patches are read whole and may be small.
+    # A window of a frame touches many small chunks, so these must decode fast; patches are read whole and may be small.
     element = pixel_bytes if row is not None else blosc_chunks.fast_element_bytes(chunks, pixel_bytes)
-    for place in product(*(range(0, size, edge) for size, edge in zip(values.shape, chunks, strict=True))):
-        part = values[tuple(slice(at, at + edge) for at, edge in zip(place, chunks, strict=True))]
+    for corner in product(*(range(0, size, edge) for size, edge in zip(values.shape, chunks, strict=True))):
+        part = values[tuple(slice(start, start + edge) for start, edge in zip(corner, chunks, strict=True))]
         if part.shape == chunks:
             block = np.ascontiguousarray(part)
         else:
             block = np.zeros(chunks, dataset.dtype)
             block[tuple(slice(size) for size in part.shape)] = part
-        where = place if row is None else (row, *place[1:])
-        dataset.id.write_direct_chunk(where, blosc_chunks.encode_chunk(block, element))
+        offset = corner if row is None else (row, *corner[1:])
+        dataset.id.write_direct_chunk(offset, blosc_chunks.encode_chunk(block, element))
 
 
 def map_file(file: h5py.File) -> memoryview | None:
-    """The file's bytes, mapped; None if it is no plain file on disk."""
+    """A memory map of the file; None if it is no plain file on disk."""
     if file.driver != "sec2":
         return None
     return memoryview(mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ))
@@ -84,8 +84,8 @@ class StoredArray:
     """One data set of an open shard, read window by window.
 
     Args:
-        dataset: The data set; lives as long as its file is open.
-        content: The file's bytes, see `mapped`.
+        dataset: The data set; its file must stay open.
+        content: The file's bytes, see `map_file`.
     """
 
     __slots__ = ("_chunks", "_contiguous", "_dataset", "dtype", "shape")
@@ -106,13 +106,16 @@ class StoredArray:
             self._chunks = _MappedChunks(dataset, content)
 
     def read(self, window: Window | None = None) -> NDArray[Any]:
-        """A copy of what lies between (start, stop) of every axis named, all of the others.
+        """A copy of a window.
+
+        Args:
+            window: (start, stop) of the first axes; all of the others is read.
 
         Raises:
-            ValueError: The bytes are damaged; other errors of h5py and Blosc2 may say the same.
+            ValueError: The bytes are damaged; h5py and Blosc2 may raise other errors for the same reason.
         """
-        given = window or ()
-        limits = (*given, *((0, size) for size in self.shape[len(given) :]))
+        first = window or ()
+        limits = (*first, *((0, size) for size in self.shape[len(first) :]))
         if self._contiguous is not None:
             return np.array(self._contiguous[tuple(slice(*limit) for limit in limits)])
         if self._chunks is None:
@@ -121,52 +124,52 @@ class StoredArray:
 
 
 class _MappedChunks:
-    """The chunks of `blosc_chunks` of one data set, in a mapped file."""
+    """The Blosc2 chunks of one data set in a memory-mapped file."""
 
-    __slots__ = ("_checked", "_content", "_dataset", "_edges", "_places")
+    __slots__ = ("_checked", "_content", "_dataset", "_edges", "_extents")
 
     def __init__(self, dataset: h5py.Dataset, content: memoryview) -> None:
         self._dataset = dataset
         self._content = content
         self._edges: tuple[int, ...] = dataset.chunks
-        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._extents: dict[tuple[int, ...], tuple[int, int]] = {}
         self._checked: set[tuple[int, ...]] = set()
 
     def read(self, limits: Sequence[tuple[int, int]]) -> NDArray[Any]:
-        if not self._places:
-            # Only now: HDF5 takes milliseconds to tell, and much is opened for what else it holds.
-            self._dataset.id.chunk_iter(self._note)
+        if not self._extents:
+            # Deferred: HDF5 takes milliseconds to list chunks, and many shards are opened for their attributes only.
+            self._dataset.id.chunk_iter(self._add_chunk)
         edges = self._edges
-        found = np.empty(tuple(stop - start for start, stop in limits), self._dataset.dtype)
-        if found.shape == edges and all(start % edge == 0 for (start, _), edge in zip(limits, edges, strict=True)):
-            self._decode(tuple(start // edge for (start, _), edge in zip(limits, edges, strict=True)), found)
-            return found
+        window = np.empty(tuple(stop - start for start, stop in limits), self._dataset.dtype)
+        if window.shape == edges and all(start % edge == 0 for (start, _), edge in zip(limits, edges, strict=True)):
+            self._decode(tuple(start // edge for (start, _), edge in zip(limits, edges, strict=True)), window)
+            return window
         block = np.empty(edges, self._dataset.dtype)
         axes = [_chunk_parts(start, stop, edge) for (start, stop), edge in zip(limits, edges, strict=True)]
         for pieces in product(*axes):
             self._decode(tuple(number for number, _, _ in pieces), block)
-            found[tuple(to for _, to, _ in pieces)] = block[tuple(of for _, _, of in pieces)]
-        return found
+            window[tuple(target for _, target, _ in pieces)] = block[tuple(source for _, _, source in pieces)]
+        return window
 
     def _decode(self, number: tuple[int, ...], block: NDArray[Any]) -> None:
-        offset, size = self._places[number]
+        offset, size = self._extents[number]
         blosc_chunks.decode_chunk(self._content[offset : offset + size], block, check=number not in self._checked)
         self._checked.add(number)
 
-    def _note(self, chunk: Any) -> None:
+    def _add_chunk(self, chunk: Any) -> None:
         if chunk.filter_mask:
             raise ValueError("a chunk was stored without its filters")
-        number = tuple(at // edge for at, edge in zip(chunk.chunk_offset, self._edges, strict=True))
-        self._places[number] = (chunk.byte_offset, chunk.size)
+        number = tuple(start // edge for start, edge in zip(chunk.chunk_offset, self._edges, strict=True))
+        self._extents[number] = (chunk.byte_offset, chunk.size)
 
 
 def _filter_ids(dataset: h5py.Dataset) -> tuple[int, ...]:
-    plan = dataset.id.get_create_plist()
-    return tuple(plan.get_filter(number)[0] for number in range(plan.get_nfilters()))
+    properties = dataset.id.get_create_plist()
+    return tuple(properties.get_filter(number)[0] for number in range(properties.get_nfilters()))
 
 
 def _chunk_parts(start: int, stop: int, edge: int) -> list[tuple[int, slice, slice]]:
-    """(chunk number, where its part goes, which part of it) along one axis."""
+    """(chunk number, slice of the window, slice of the chunk) along one axis."""
     pieces = []
     for number in range(start // edge, (stop - 1) // edge + 1):
         first, last = max(start, number * edge), min(stop, (number + 1) * edge)

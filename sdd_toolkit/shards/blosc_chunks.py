@@ -1,7 +1,7 @@
-"""One HDF5 chunk as Blosc2 keeps it: bit planes of pixels, LZ4, and the Fletcher-32 HDF5 puts behind.
+"""Encodes and decodes one HDF5 chunk with Blosc2: bit planes of pixels, LZ4, and HDF5's Fletcher-32 behind them.
 
-The only importer of blosc2. What is written here is what the HDF5 filters 32026 (Blosc2, of hdf5plugin) and 3
-(Fletcher-32) would have to read; they cannot write it themselves, since they know no pixels, only bytes.
+The only importer of blosc2. The HDF5 filters 32026 (Blosc2, of hdf5plugin) and 3 (Fletcher-32) can read these chunks
+but not write them: filters handle single values, not whole pixels.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def encode_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
 
     Args:
         block: The chunk, contiguous, any shape.
-        element_bytes: Bytes of what is laid apart bit by bit, whole pixels: one gives the smallest chunks, many
-            those quickest to read (`quick_element`).
+        element_bytes: Bytes of an element of the bit shuffle, a whole number of pixels: one pixel gives the smallest
+            chunks, many give the fastest to read (`fast_element_bytes`).
 
     Returns:
         A Blosc2 frame and its Fletcher-32; equal blocks give equal bytes.
@@ -53,13 +53,13 @@ def encode_chunk(block: NDArray[Any], element_bytes: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _encode_uniform(value: bytes, block_bytes: int, element_bytes: int) -> bytes:
-    """The chunk of a block that is the same all over, as most of a mask and much of a flow is."""
+    """The chunk of a constant block, as in most of a mask and much of a flow."""
     return _encode_block(np.frombuffer(value * (block_bytes // len(value)), np.uint8), element_bytes)
 
 
 def _encode_block(block: NDArray[Any], element_bytes: int) -> bytes:
     stored = _with_checksum(_compress_to_frame(block, _parameters(block.nbytes, element_bytes)))
-    # Blosc2 4.14 was seen to write chunks it cannot read, for blocks that end within an element.
+    # Blosc2 4.14 writes some chunks that it cannot read, for blocks that end within an element.
     if not _decodes_to(stored, block):
         stored = _with_checksum(_compress_to_frame(block, _parameters(block.nbytes, 0)))
     return stored
@@ -70,9 +70,9 @@ def _with_checksum(frame: bytes) -> bytes:
 
 
 def fast_element_bytes(shape: tuple[int, ...], pixel_bytes: int) -> int:
-    """64, 32, 16 or 8 pixels of a chunk (H, W, ...): the most that divide its rows; else one.
+    """Bytes of 64, 32, 16 or 8 pixels of a chunk (H, W, ...): the most that divide its rows; else of one.
 
-    Blosc2 takes elements of up to 255 bytes and leaves a block alone that it cannot fill by eights.
+    Blosc2 accepts elements of up to 255 bytes and does not shuffle a block that is no multiple of eight elements.
     """
     for pixels in (64, 32, 16, 8):
         if pixels * pixel_bytes <= 255 and shape[1] % pixels == 0 and shape[0] * shape[1] % (8 * pixels) == 0:
@@ -94,21 +94,21 @@ def _compress_to_frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
 
 
 def _decodes_to(stored: bytes, block: NDArray[Any]) -> bool:
-    found = np.empty_like(block)
+    decoded = np.empty_like(block)
     try:
-        decode_chunk(memoryview(stored), found, check=False)
+        decode_chunk(memoryview(stored), decoded, check=False)
     except (ValueError, RuntimeError):
         return False
-    return found.tobytes() == block.tobytes()
+    return decoded.tobytes() == block.tobytes()
 
 
 def decode_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> None:
-    """Fills `block` with what `pack_chunk` made of it.
+    """Fills `block` with the values that `encode_chunk` has encoded.
 
     Args:
         stored: The chunk's bytes in the file.
         block: (…) contiguous, of the chunk's shape and type.
-        check: Whether the checksum is looked at.
+        check: Whether the checksum is verified.
 
     Raises:
         ValueError: The bytes are damaged or those of another chunk.
@@ -124,7 +124,7 @@ def decode_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> Non
     (start,) = struct.unpack_from(">I", frame, _HEADER_SIZE_AT)
     (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
     if struct.unpack_from(">q", frame, _CONTENT_BYTES) != (block.nbytes,):
-        raise ValueError("a chunk has another size than its data set says")
+        raise ValueError("a chunk has another size than its data set")
     if size == 0:
         content = blosc2.schunk_from_cframe(bytes(frame))[:]
         block.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
@@ -132,9 +132,9 @@ def decode_chunk(stored: memoryview, block: NDArray[Any], *, check: bool) -> Non
     if not _SPECIAL_CHUNK_BYTES < size <= len(frame) - start:
         raise ValueError("a chunk is cut")
     chunk = frame[start : start + size]
-    told_bytes, _, told_size = struct.unpack_from("<iii", chunk, 4)
-    if (told_bytes, told_size) != (block.nbytes, size):
-        raise ValueError("a chunk has another size than its data set says")
+    content_bytes, _, chunk_bytes = struct.unpack_from("<iii", chunk, 4)
+    if (content_bytes, chunk_bytes) != (block.nbytes, size):
+        raise ValueError("a chunk has another size than its data set")
     blosc2.decompress2(chunk, dst=block, nthreads=1)
 
 
@@ -148,9 +148,9 @@ def fletcher32(data: bytes | memoryview) -> int:
 
 
 def _word_sums(data: bytes | memoryview) -> tuple[int, int]:
-    """The two sums over little-endian words; those over big-endian ones are 256 times as much, their bytes swapped.
+    """The two sums of Fletcher's checksum over little-endian words; over big-endian ones their bytes are swapped.
 
-    The second counts each word as often as there are words from it to the end: by the rows and columns of a table.
+    The second sum weights each word by the number of words from it to the end, computed by rows and columns of a table.
     """
     count = -(-len(data) // 2)
     padded = b"".join((data, bytes(-len(data) % (2 * _ROW_WORDS))))
@@ -198,9 +198,9 @@ def _compression_options(parameters: _Parameters) -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _parameters(chunk_bytes: int, element_bytes: int) -> _Parameters:
-    """`element_bytes` of 0: stored as it is."""
-    most = _BLOCK_BYTES // (8 * (element_bytes or 1)) * 8 * (element_bytes or 1)
-    return _Parameters(element_bytes, min(chunk_bytes, most))
+    """`element_bytes` of 0: stored uncompressed."""
+    block_bytes = _BLOCK_BYTES // (8 * (element_bytes or 1)) * 8 * (element_bytes or 1)
+    return _Parameters(element_bytes, min(chunk_bytes, block_bytes))
 
 
 def _build_frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
@@ -219,7 +219,7 @@ def _build_frame(block: NDArray[Any], parameters: _Parameters) -> bytes:
 
 @lru_cache(maxsize=32)
 def _frame_template(block_bytes: int, parameters: _Parameters) -> tuple[bytes, bytes]:
-    """What stands before and behind the chunk in every frame of this size: anew, a frame costs four times as much."""
+    """The bytes before and behind the chunk in every frame of this size; building a frame takes four times as long."""
     frame = _build_frame(np.random.default_rng(0).integers(0, 256, block_bytes, np.uint8), parameters)
     (size,) = struct.unpack_from(">q", frame, _CHUNK_BYTES)
     return frame[:_HEADER_BYTES], frame[_HEADER_BYTES + size :]

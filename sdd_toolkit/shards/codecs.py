@@ -1,4 +1,4 @@
-"""Profiles of a data set and what each means in HDF5: chunk size, filters, checksums."""
+"""Storage profiles of a data set and their HDF5 settings: chunk size, filters, checksums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Profile(StrEnum):
-    """What a data set is packed for."""
+    """The purpose that a data set is stored for: fast training, small size, raw arrays, or no plugin."""
 
     FAST = "fast"
     SMALL = "small"
@@ -22,19 +22,19 @@ class Profile(StrEnum):
 
     @property
     def codec(self) -> str:
-        """The codec it stands for, as it is named in shards and in the index."""
+        """Its codec, by the name in shards and in the index."""
         return _CODEC_OF[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How arrays lie in a shard.
+    """The storage of arrays in a shard.
 
     Attributes:
         chunk_px: Edge of the chunks of a frame; None: contiguous, no chunks and no filters.
         images: Keyword arguments of `create_dataset` for `blur` and `sharp`.
         others: The same for masks and flows.
-        direct: Chunks are made and read by `blosc_chunks`, not by HDF5's filters.
+        direct: Whether chunks are encoded and decoded by `blosc_chunks` instead of HDF5's filters.
     """
 
     chunk_px: int | None

@@ -1,4 +1,4 @@
-"""A packed data set as tables and rows: `read_index` for pandas, `iterate` for everything that takes dictionaries."""
+"""A packed data set as pandas tables (`read_index`) and as an iterator of dictionaries (`iterate`)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _INTEGER_COLUMNS = ("packed_height", "packed_width", "blur_bytes", "sharp_bytes"
 
 
 def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs") -> pd.DataFrame:
-    """One row a pair, or a patch, of the shards in `folder`, in reading order; no pixel is read.
+    """The table of a packed data set, one row a pair or a patch, in reading order; no pixel is read.
 
-    Of pairs: split, shard, packed size, everything `sdd report` measures, bytes and SHA-256 of the two source files.
-    Where `sdd card` has left its `pairs.csv` and it still belongs to the index, that is read instead of the shards.
-    Of patches: pair, split, shard, `top`, `left`, `sharpness`, `valid_fraction`.
+    Pairs: split, shard, packed size, all measurements of `sdd report`, bytes and SHA-256 of the two source files. If
+    `sdd card` has written a `pairs.csv` that still belongs to the index, it is read instead of the shards.
+    Patches: pair, split, shard, `top`, `left`, `sharpness`, `valid_fraction`.
 
     Args:
-        folder: Where `index.json` lies.
+        folder: Folder with `index.json`.
         level: `pairs` or `patches`.
 
     Raises:
@@ -67,9 +67,9 @@ def pairs_table(folder: Path | str, level: Literal["pairs", "patches"] = "pairs"
         return _patches_table(folder, index)
     if level != "pairs":
         raise InputError(f"no level {level!r}", hint='level="pairs" or level="patches"')
-    kept = _read_saved_pairs(folder)
-    if kept is not None:
-        return kept
+    saved = _read_saved_pairs(folder)
+    if saved is not None:
+        return saved
     rows = list(chain.from_iterable(read_pair_rows(folder, shard) for shard in index.shards))
     return pairs_frame(index, [row.record for row in rows], [row.size for row in rows])
 
@@ -86,12 +86,12 @@ def pairs_frame(
         index: Of the data set.
         records: Of all its pairs, in reading order.
         sizes: (height, width) as packed, in the same order.
-        measured: `measurement_table.build_table` of the records, if it is at hand.
+        measured: `measurement_table.build_table` of the records, if it has been built.
     """
-    places = [(shard.split, shard.name) for shard in index.shards for _ in shard.pairs]
+    shards = [(shard.split, shard.name) for shard in index.shards for _ in shard.pairs]
     frame = (build_table(records) if measured is None else measured).assign(
-        split=pd.Series([split for split, _ in places], dtype=str),
-        shard=pd.Series([name for _, name in places], dtype=str),
+        split=pd.Series([split for split, _ in shards], dtype=str),
+        shard=pd.Series([name for _, name in shards], dtype=str),
         packed_height=np.array([height for height, _ in sizes], dtype=np.int64),
         packed_width=np.array([width for _, width in sizes], dtype=np.int64),
     )
@@ -104,13 +104,13 @@ def pairs_frame(
 
 def pairs_to_csv(frame: pd.DataFrame) -> str:
     """The table of pairs as `pairs.csv`: numbers in full, missing ones empty."""
-    # Lines end as RFC 4180 has it: a lone "\r" in a name, which pandas takes for the end of one, is quoted only then.
+    # Lines end as in RFC 4180: only then is a lone "\r" in a name quoted, which pandas would read as the end of a line.
     return str(frame.to_csv(index=False, lineterminator="\r\n"))
 
 
 def pairs_from_csv(text: str) -> pd.DataFrame:
-    """The table of pairs out of `pairs.csv`, equal to what it was written from."""
-    # As texts first: pandas' own parser of numbers is not exact in every version.
+    """The table of pairs from the text of `pairs.csv`, equal to the one it was written from."""
+    # As text first: the number parser of pandas is not exact in every version.
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     counts = {name: frame[name].astype(np.int64) for name in _INTEGER_COLUMNS}
     numbers = {name: pd.Series(_parse_floats(frame[name])) for name in NUMBER_COLUMNS}
@@ -123,17 +123,17 @@ def _parse_floats(texts: pd.Series[str]) -> NDArray[np.float64]:
 
 
 def iterate(folder: Path | str, split: str | None = None) -> Iterator[dict[str, Any]]:
-    """The pairs of a packed folder one after the other, as plain dictionaries.
+    """Iterates over the pairs of a packed folder as plain dictionaries.
 
     Fits `datasets.Dataset.from_generator(iterate, gen_kwargs={"folder": …, "split": …})`.
 
     Args:
-        folder: Where `index.json` lies.
+        folder: Folder with `index.json`.
         split: `train`, `val` or `test`; None for all.
 
     Yields:
         `id`, `scene`, `split`; `blur` and `sharp` (H, W, 3) uint8 or uint16; `valid` (H, W) bool; `flow` (H/4, W/4, 2)
-        float32; `encoding`; `record`, everything known about the pair, JSON.
+        float32; `encoding`; `record`, the record of the pair as JSON.
 
     Raises:
         InputError: No index, or no such split.
@@ -163,10 +163,10 @@ def iterate(folder: Path | str, split: str | None = None) -> Iterator[dict[str, 
 
 
 def _read_saved_pairs(folder: Path) -> pd.DataFrame | None:
-    """`pairs.csv`, if the Croissant file beside it says that it belongs to this very index."""
+    """The table in `pairs.csv`, if the hashes in the Croissant file show that it belongs to the index."""
     try:
-        told = json.loads((folder / CROISSANT_FILE).read_text(encoding="utf-8"))
-        hashes = {entry["@id"]: entry["sha256"] for entry in told["distribution"]}
+        croissant = json.loads((folder / CROISSANT_FILE).read_text(encoding="utf-8"))
+        hashes = {entry["@id"]: entry["sha256"] for entry in croissant["distribution"]}
         if hashes[INDEX_NAME] != sha256_of(folder / INDEX_NAME) or hashes[PAIRS_FILE] != sha256_of(folder / PAIRS_FILE):
             return None
         return pairs_from_csv((folder / PAIRS_FILE).read_bytes().decode())
@@ -175,13 +175,13 @@ def _read_saved_pairs(folder: Path) -> pd.DataFrame | None:
 
 
 def _patches_table(folder: Path, index: Index) -> pd.DataFrame:
-    found = [(shard, read_patch_columns(folder, shard)) for shard in index.shards]
+    tables = [(shard, read_patch_columns(folder, shard)) for shard in index.shards]
     columns: dict[str, Any] = {
-        name: np.concatenate([columns[name] for _, columns in found] or [np.empty(0)]) for name in PATCH_COLUMNS
+        name: np.concatenate([columns[name] for _, columns in tables] or [np.empty(0)]) for name in PATCH_COLUMNS
     }
-    lengths = [len(columns["top"]) for _, columns in found]
+    lengths = [len(columns["top"]) for _, columns in tables]
     for name in ("split", "shard"):
-        values = [shard.split if name == "split" else shard.name for shard, _ in found]
+        values = [shard.split if name == "split" else shard.name for shard, _ in tables]
         columns[name] = np.repeat(np.array(values, dtype=object), lengths)
     frame = pd.DataFrame(columns).astype({name: str for name in ("pair", "split", "shard")})
     return frame[["pair", "split", "shard", *PATCH_COLUMNS[1:]]]

@@ -1,6 +1,6 @@
-"""A folder of shards while it is being packed: what of it an earlier run finished, and how the new index comes in.
+"""The state of a shard folder between runs: notes of finished shards, unlisted files, and the index written last.
 
-Each finished shard has a note `NAME.h5.json` beside it until `index.json`, written last, says the same for all.
+Each finished shard has a note `NAME.h5.json` beside it until `index.json`, written last, replaces all notes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ _SHARD_FILE = re.compile(
     rf"(train|val|test)-\d{{5,}}-of-\d{{5,}}\.h5(\.json)?({_PARTIAL_SUFFIX})?|index\.json{_PARTIAL_SUFFIX}"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# Failures whose cause may be gone the next time.
+# Failures whose cause may be gone in the next run.
 _RETRIED_REASONS = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardNote:
-    """What is known of a finished shard until the index is written; lies beside it as `NAME.h5.json`."""
+    """The description of a finished shard before the index is written, stored as `NAME.h5.json`.
+
+    Attributes:
+        plan: Fingerprint of everything its bytes depend on.
+        shard: Its entry in the index.
+        failed: The pairs that it was to hold and that were left out.
+    """
 
     plan: str
     shard: ShardInfo
@@ -52,28 +58,28 @@ def _read_existing_index(out: Location) -> Index | None:
     try:
         return read_index(out)
     except IntegrityError:
-        log.warning("%s is damaged; packing anew", out / INDEX_NAME)
+        log.warning("%s is damaged; packing again", out / INDEX_NAME)
         return None
 
 
 def intact_shards(
     out: Location, plans: Mapping[str, str], pairs: Mapping[str, Collection[str]]
 ) -> dict[str, ShardNote]:
-    """The notes of those planned shards that lie finished in `out`, their bytes checked.
+    """The notes of those planned shards that are finished in `out`, their SHA-256 checked.
 
     Args:
         out: Folder of the shards.
         plans: The fingerprint of each planned shard, by its name.
-        pairs: The ids planned for each.
+        pairs: The ids of the pairs planned for each.
     """
     index = _read_existing_index(out)
     noted = {} if index is None else _notes_of_index(index, pairs)
-    found = {}
+    intact = {}
     for name, plan in plans.items():
         note = noted.get(name) or read_note(_note_path(out / name))
         if note is not None and note.plan == plan and note.shard.name == name and _is_intact(out / name, note):
-            found[name] = note
-    return found
+            intact[name] = note
+    return intact
 
 
 def _is_intact(path: Location, note: ShardNote) -> bool:
@@ -100,7 +106,7 @@ def write_note(out: Location, note: ShardNote) -> None:
 
 
 def finished_shards(out: Location) -> list[ShardNote]:
-    """The notes of all shards that lie finished in `out`, whatever the plan; their bytes are not checked."""
+    """The notes of all finished shards in `out`, of any plan; their bytes are not checked."""
     index = _read_existing_index(out)
     noted = {} if index is None else _notes_of_index(index, {})
     for path in _shard_files(out):
@@ -119,7 +125,7 @@ def _has_noted_size(path: Location, note: ShardNote) -> bool:
 
 
 def read_note(path: Location) -> ShardNote | None:
-    """The note in the file at `path`; None if there is none, or no whole one."""
+    """The note in the file at `path`; None if it is missing or damaged."""
     try:
         return _NOTE_ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -140,9 +146,9 @@ def _shard_files(out: Location) -> list[Location]:
 
 
 def unlisted_shards(out: Location, notes: Mapping[str, ShardNote]) -> list[Location]:
-    """Files of this toolkit in `out` that belong to no shard of `notes`: of a killed run or another plan."""
-    wanted = {name for shard in notes for name in (shard, shard + NOTE_SUFFIX)}
-    return [path for path in _shard_files(out) if path.name not in wanted]
+    """Files of the toolkit in `out` that belong to no shard of `notes`: from a killed run or another plan."""
+    listed = {name for shard in notes for name in (shard, shard + NOTE_SUFFIX)}
+    return [path for path in _shard_files(out) if path.name not in listed]
 
 
 def remove_unlisted(out: Location, notes: Mapping[str, ShardNote]) -> None:
@@ -158,13 +164,13 @@ def remove_unlisted(out: Location, notes: Mapping[str, ShardNote]) -> None:
 
 
 def publish_index(out: Location, index: Index) -> None:
-    """Writes the index, unless it is there already, and removes superfluous notes and half-written files."""
+    """Writes the index, unless an equal one exists, and removes notes and partial files."""
     if _read_existing_index(out) != index:
         write_index(out, index)
     try:
         for shard in index.shards:
             _note_path(out / shard.name).unlink(missing_ok=True)
-        # Of a card or an index whose writer was killed.
+        # From a card or an index whose writer was killed.
         for leftover in [path for path in out.iterdir() if path.name.endswith(PARTIAL)]:
             leftover.unlink()
     except OSError as error:

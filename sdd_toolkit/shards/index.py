@@ -1,4 +1,4 @@
-"""`index.json`: what a folder of shards holds, and the hashes to check it by. Written last, read first."""
+"""Reads and writes `index.json`: the contents of a shard folder and the hashes to verify it by."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMAT = "sdd-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
 _PACK_AGAIN = "run `sdd pack` again"
-# What `codecs` can read; named here so that reading an index does not cost importing HDF5 plugins.
+# The codecs that can be read; listed here so that reading an index does not import the HDF5 plugins.
 KNOWN_CODECS = ("blosc2-bitshuffle-lz4", "htj2k", "none", "gzip", "bitshuffle-lz4")
 _SRGB = "s = 12.92 v if v <= 0.0031308 else 1.055 v^(1/2.4) - 0.055"
 _LINEAR_LIGHT = "v = linear light, sRGB primaries, D65, clipped to 0 ... 1"
@@ -40,14 +40,14 @@ TRANSFER: Mapping[Encoding, str] = {
 
 
 class Warp(StrEnum):
-    """What brought the blurred frames onto the sharp ones: the global transform alone, or the residual flow too."""
+    """The warp of the blurred frames onto the sharp ones: the global transform alone, or the residual flow too."""
 
     HOMOGRAPHY = "homography"
     HOMOGRAPHY_FLOW = "homography+flow"
 
 
 class Brightness(StrEnum):
-    """What brought the blurred frames to the sharp ones' brightness: one gain, or the whole photometric model."""
+    """The brightness correction of the blurred frames: one gain, or the whole photometric model."""
 
     GAIN = "gain"
     FULL = "full"
@@ -55,7 +55,7 @@ class Brightness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardHeader:
-    """What all pairs of a shard share; stored as its file attributes."""
+    """Properties that all pairs of a shard share; stored as its file attributes."""
 
     split: str
     encoding: Encoding
@@ -69,7 +69,7 @@ class ShardHeader:
 
 @dataclass(frozen=True, slots=True)
 class FailedPair:
-    """A kept pair that could not be packed, and why."""
+    """A pair that could not be packed, and the reason."""
 
     id: str
     reason: Reason
@@ -78,29 +78,30 @@ class FailedPair:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What `index.json` says about a folder of shards.
+    """The content of `index.json`, which describes a folder of shards.
 
     Attributes:
         name: Name of the data set.
-        encoding: How pixel values stand for light; `transfer` is the exact curve in words, `transfer_parameters`
-            the same in numbers, see `develop.Transfer`.
+        encoding: Encoding of the pixel values.
+        transfer: The exact transfer curve as text.
         patch_size: Edge of the patches in px.
         codec: How arrays are stored: one of `KNOWN_CODECS`.
-        warp: What brought the blurred frames onto the sharp ones.
-        brightness: What brought them to the sharp ones' brightness.
-        demosaic: How RAW files were developed.
-        highlights: What became of light above white.
-        lens_correction: Whether lens models took out distortion and vignetting.
-        reduction: Full-size pixels along one edge of a packed pixel; records speak of full-size pixels.
+        warp: The warp of the blurred frames onto the sharp ones.
+        brightness: The brightness correction of the blurred frames.
+        demosaic: The demosaicing of RAW files.
+        highlights: The treatment of light above white.
+        lens_correction: The lens model that distortion and vignetting were corrected by.
+        reduction: Full-size pixels along one edge of a packed pixel; records use full-size pixels.
+        transfer_parameters: The transfer curve as numbers, see `encoding.Transfer`.
         toolkit: Version of the toolkit that packed it.
         config: Fingerprint of the packing configuration.
         splits: The scenes of each split; no scene is in two.
         shards: In reading order.
-        plans: Per shard name, the fingerprint of everything its bytes depend on; equal plans are equal bytes.
-        failed: Kept pairs that could not be packed, and files of an imported folder that are in no pair.
-        configs: By fingerprint the configurations that the pairs and the packing went by: `stage` and `values`.
-        libraries: The versions of the libraries that made it.
-        history: How the set was made of other sets, a sentence each; empty if it was packed.
+        plans: By shard name, the fingerprint of everything its bytes depend on; equal plans give equal bytes.
+        failed: Pairs that could not be packed, and files of an imported folder that are in no pair.
+        configs: The configurations of all steps by their fingerprint: `stage` and `values`.
+        libraries: The versions of the libraries that processed the pixels.
+        history: One sentence for each time the set was made from other sets; empty if it was packed.
     """
 
     name: str
@@ -126,7 +127,7 @@ class Index:
     history: tuple[str, ...] = ()
 
     def header(self, split: str) -> ShardHeader:
-        """What every shard of a split says about itself."""
+        """The file attributes of every shard of a split."""
         return ShardHeader(
             split,
             self.encoding,
@@ -164,7 +165,7 @@ def header_attributes(header: ShardHeader) -> dict[str, str | int]:
 
 
 def header_of(attributes: Mapping[str, Any]) -> ShardHeader:
-    """What a shard's file attributes say; the first shards had less to say."""
+    """The header in a shard's file attributes; the first shards have fewer."""
     return ShardHeader(
         split=str(attributes["split"]),
         encoding=Encoding(attributes["encoding"]),
@@ -178,18 +179,18 @@ def header_of(attributes: Mapping[str, Any]) -> ShardHeader:
 
 
 def index_text(index: Index) -> str:
-    """The text of `index.json`: equal indexes are equal bytes."""
+    """The text of `index.json`; equal indexes give equal bytes."""
     content = {"format": FORMAT, "version": VERSION, **json.loads(to_json(index))}
     return text_with_sha256(content)
 
 
 def text_with_sha256(content: dict[str, Any]) -> str:
-    """The text of an index with this content, its own sha256 at the end."""
+    """The text of an index with this content, its own SHA-256 at the end."""
     return to_indented_json({**content, "sha256": _content_sha256(content)})
 
 
 def to_indented_json(content: object) -> str:
-    """JSON the way the index is laid out."""
+    """JSON text in the format of the index: one space a level, a newline at the end."""
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -206,12 +207,18 @@ def read_index(folder: Location) -> Index:
     Raises:
         InputError: No index there, or one of another format or version.
         IntegrityError: The index is damaged.
+
+    Example:
+        >>> from pathlib import Path
+        >>> index = read_index(Path("shards"))
+        >>> index.codec, index.splits["train"], [shard.pairs for shard in index.shards]
+        ('blosc2-bitshuffle-lz4', ('scene',), [('scene/01',)])
     """
     return read_index_as(folder, FORMAT, _INDEX)
 
 
 def read_index_as(folder: Location, kind: str, fields: TypeAdapter[IndexT]) -> IndexT:
-    """Reads the `index.json` of a folder in the format `kind`, which tells `fields`.
+    """Reads the `index.json` of a folder in the format `kind`; `fields` validates its content.
 
     Raises:
         InputError: No index there, or one of another format, version or codec than can be read.
@@ -227,12 +234,12 @@ def read_index_as(folder: Location, kind: str, fields: TypeAdapter[IndexT]) -> I
         return fields.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{path}: {where}: {first['msg']}", hint=_PACK_AGAIN) from error
+        field_path = ".".join(str(part) for part in first["loc"])
+        raise IntegrityError(f"{path}: {field_path}: {first['msg']}", hint=_PACK_AGAIN) from error
 
 
 def _read_verified_json(path: Location) -> dict[str, Any]:
-    """The content of an index of any format and version, checked against its own sha256."""
+    """The content of an index of any format and version, verified against its own SHA-256."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["format"], content["version"]
@@ -240,7 +247,7 @@ def _read_verified_json(path: Location) -> dict[str, Any]:
         raise InputError(f"no readable {path}", hint="give the folder `sdd pack` wrote") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{path} is not an index of shards", hint=_PACK_AGAIN) from error
-    # First of all: a flipped bit may have made another format or version of it. The rule is that of every version.
+    # Before the format is compared: a flipped bit may have changed it. The rule is the same in every version.
     if content.pop("sha256", None) != _content_sha256(content):
         raise IntegrityError(f"{path} was altered: its content does not match its own sha256", hint=_PACK_AGAIN)
     return content
@@ -252,7 +259,7 @@ def _content_sha256(content: dict[str, Any]) -> str:
 
 
 def damaged_shard_error(shard: str, what: str) -> IntegrityError:
-    """The error that names a shard whose bytes are not what the index promises."""
+    """The error for a shard whose bytes differ from the index."""
     return IntegrityError(f"{shard}: {what}", hint="restore this file from its source, or run `sdd pack` again")
 
 
@@ -264,9 +271,9 @@ def unknown_codec_error(path: Location, codec: object) -> InputError:
     )
 
 
-def unknown_format_error(path: Location, found: object, version: object, kind: str = FORMAT) -> InputError:
+def unknown_format_error(path: Location, format_name: object, version: object, kind: str = FORMAT) -> InputError:
     """The error for a file of another format or version than this toolkit reads."""
     return InputError(
-        f"{path} has format {found!r} version {version!r}, this toolkit reads {kind!r} version {VERSION}",
+        f"{path} has format {format_name!r} version {version!r}, this toolkit reads {kind!r} version {VERSION}",
         hint="install the toolkit version that packed it, or pack again",
     )

@@ -82,12 +82,20 @@ class PatchReader:
     """Reads the rows of a folder in the patch layout; processes and threads as with `ShardReader`.
 
     Args:
-        folder: Where `index.json` lies.
+        folder: Folder with `index.json`.
         split: Only this split; None means all.
 
     Raises:
         InputError: No index, an unknown format or version, or no such split.
         IntegrityError: The index is damaged.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sdd_toolkit.shards import PatchReader
+        >>> with PatchReader(Path("patches")) as reader:
+        ...     blur, sharp = reader.read_images(0)
+        >>> len(reader), blur.shape == sharp.shape
+        (2, True)
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:

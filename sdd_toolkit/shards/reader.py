@@ -142,7 +142,7 @@ class ShardReader:
     `copy.copy(reader)` makes one without reading the index again.
 
     Args:
-        folder: Where `index.json` lies.
+        folder: Folder with `index.json`.
         split: Only this split; None means all.
         check: Compares the SHA-256 of every shard with the index when it is first opened, which reads the file once
             and detects any damaged byte. Without it only chunks have a checksum: HDF5 trusts its own structures, and
@@ -151,6 +151,14 @@ class ShardReader:
     Raises:
         InputError: No index, an unknown version, or no such split.
         IntegrityError: The index is damaged.
+
+    Example:
+        >>> from sdd_toolkit.shards import ShardReader
+        >>> with ShardReader("shards", split="train") as reader:
+        ...     patch = reader.patches[0]
+        ...     blur, sharp = reader.read_images(patch.pair, patch.top, patch.left, 16, 16)
+        >>> patch.pair, blur.shape, blur.dtype
+        ('scene/01', (16, 16, 3), dtype('uint8'))
     """
 
     def __init__(self, folder: Location | str, split: str | None = None, *, check: bool = False) -> None:
@@ -167,7 +175,7 @@ class ShardReader:
 
     @property
     def encoding(self) -> Encoding:
-        """How pixel values stand for light."""
+        """Encoding of the pixel values."""
         return self.index.encoding
 
     @property
@@ -359,10 +367,10 @@ def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check:
         file = h5py.File(path if isinstance(path, Path) else path.open(), "r", locking=False, rdcc_nbytes=0)
     except (OSError, ManifestError) as error:
         raise damaged_shard_error(shard.name, str(error)) from error
-    found = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
-    if found != (kind, VERSION):
+    stored = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
+    if stored != (kind, VERSION):
         file.close()
-        raise unknown_format_error(path, *found)
+        raise unknown_format_error(path, *stored)
     if file.attrs.get("codec") not in KNOWN_CODECS:
         codec = file.attrs.get("codec")
         file.close()

@@ -1,4 +1,4 @@
-"""The order in which samples are read: a pure function of seed and epoch, shared out among ranks, cut into batches."""
+"""The order of training samples: a pure function of seed and epoch, divided among ranks and into batches."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class SampleOrder:
     Attributes:
         count: Samples in all.
         batch: Samples in a batch of this rank.
-        seed: Of the shuffling; the same on all ranks.
-        shuffle: A new random order every epoch; False: as they lie.
-        rank: Which of the `world_size` parts, from 0.
+        seed: Seed of the shuffling; the same on all ranks.
+        shuffle: A new random order every epoch; False: the stored order.
+        rank: Number of this part, from 0.
         world_size: Number of parts.
-        drop_last: Leave out what does not fill a rank's share or a batch; False: a last, smaller batch.
+        drop_last: Leave out samples that do not fill a rank's share or a batch; False: a last, smaller batch.
     """
 
     count: int
@@ -46,13 +46,13 @@ class SampleOrder:
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples this rank, as every other, reads in an epoch."""
+        """Samples that each rank reads in an epoch."""
         share = self.count // self.world_size if self.drop_last else -(-self.count // self.world_size)
         return share // self.batch * self.batch if self.drop_last else share
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches this rank, as every other, reads in an epoch."""
+        """Batches that each rank reads in an epoch."""
         return -(-self.samples_per_epoch // self.batch)
 
     def samples(self, epoch: int) -> NDArray[np.int64]:
@@ -60,15 +60,15 @@ class SampleOrder:
         everything = np.arange(self.count)
         if self.shuffle:
             everything = np.random.default_rng([self.seed, epoch]).permutation(self.count)
-        mine = np.arange(self.samples_per_epoch) * self.world_size + self.rank
-        return everything[mine % self.count]
+        own = np.arange(self.samples_per_epoch) * self.world_size + self.rank
+        return everything[own % self.count]
 
     def batches(self, epoch: int, first: int = 0) -> list[list[int]]:
         """This rank's batches from number `first` of an epoch on."""
         samples = self.samples(epoch).tolist()
-        return [samples[at : at + self.batch] for at in range(first * self.batch, len(samples), self.batch)]
+        return [samples[start : start + self.batch] for start in range(first * self.batch, len(samples), self.batch)]
 
 
 def rank_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, world size) as `torchrun` and its like put them into `RANK` and `WORLD_SIZE`; (0, 1) without."""
+    """(rank, world size) from the variables `RANK` and `WORLD_SIZE` that `torchrun` sets; (0, 1) without them."""
     return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))

@@ -81,12 +81,12 @@ def list_shards(out: Location) -> tuple[SupersededShard, ...]:
     """The shards in `.previous/`."""
     if not isinstance(out, Path):
         return ()
-    found = []
+    shards = []
     for path in sorted((out / SUPERSEDED_FOLDER).glob("*.h5")):
         note = read_note(path.with_name(path.name + NOTE_SUFFIX))
         if note is not None:
-            found.append(SupersededShard(path, note))
-    return tuple(found)
+            shards.append(SupersededShard(path, note))
+    return tuple(shards)
 
 
 def read_reusable_pairs(shard: SupersededShard) -> tuple[ReusablePair, ...] | str:

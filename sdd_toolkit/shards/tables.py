@@ -55,14 +55,14 @@ def read_pair_rows(folder: Location, shard: ShardInfo) -> list[PairRow]:
     """
     with open_shard(folder, shard) as file:
         try:
-            found = []
+            rows = []
             for name in shard.pairs:
                 group = file[group_name(name)]
                 height, width = group["valid"].shape
                 keys = reuse_keys_of(group)
                 record = _RECORD.validate_json(group.attrs["record"])
-                found.append(PairRow(record, (int(height), int(width)), None if keys is None else keys.perceptual_hash))
-            return found
+                rows.append(PairRow(record, (int(height), int(width)), None if keys is None else keys.perceptual_hash))
+            return rows
         except _READ_ERRORS as error:
             raise damaged_shard_error(shard.name, str(error)) from error
 

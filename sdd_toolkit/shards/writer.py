@@ -44,6 +44,14 @@ def write_shard(
     Raises:
         OSError: The disk is full or the file cannot be written.
         IntegrityError: A stored pair was written with other chunks or filters.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from sdd_toolkit.shards import ShardReader, write_shard
+        >>> with ShardReader("shards", "train") as reader:
+        ...     pairs = [(reader.read(name), ()) for name in reader.pair_ids]
+        ...     write_shard(Path("copy.h5"), reader.index.header("train"), pairs)
+        (('scene/01',), 0)
     """
     ids: list[str] = []
     patches: list[Patch] = []
