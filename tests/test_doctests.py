@@ -53,7 +53,7 @@ def documented_in(path: Path) -> Iterator[tuple[str, str]]:
 def failures_in(module: ModuleType) -> list[str]:
     """The report of every example of a module that does not give what it shows."""
     reports: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):
         runner.run(test, out=reports.append, clear_globs=True)
     return reports
