@@ -134,29 +134,26 @@ def find_hot_pixels(
     started = time.monotonic()
     workers_of(executor)
     source = read_manifest(manifest)
-    before = {} if overwrite else {(entry.camera, entry.size): entry for entry in _read_earlier(out / OUTPUT)}
+    earlier = {} if overwrite else {(entry.camera, entry.size): entry for entry in _read_earlier(out / OUTPUT)}
     plan = {key: _choose_scenes(records) for key, records in _by_camera(source.records).items()}
-    entries = {key: before[key] for key in plan if key in before and before[key].inputs == _inputs(plan[key])}
-    skipped = len(entries)
-    todo = {key: records for key, records in plan.items() if key not in entries}
-    with track("hotpixels", sum(map(len, todo.values()))) as advance:
-        for (camera, size), records in todo.items():
+    entries = {key: earlier[key] for key in plan if key in earlier and earlier[key].inputs == _inputs(plan[key])}
+    pending = {key: records for key, records in plan.items() if key not in entries}
+    with track("hotpixels", sum(map(len, pending.values()))) as advance:
+        for (camera, size), records in pending.items():
             tasks = [_Task(resolve_inside(source.root, record.blur.path), size) for record in records]
             scenes = []
             for outcome in run_tasks(_examine_frame, tasks, executor):
                 advance(note=camera)
                 if isinstance(outcome.result, Outliers):
                     scenes.append(outcome.result)
-            pixels = tuple((int(row), int(column)) for row, column in confirm_hot_pixels(scenes, size[1]))
-            entries[camera, size] = CameraPixels(camera, size, len(scenes), pixels, _inputs(records))
-            _log_defects(entries[camera, size])
+            entries[camera, size] = _confirm(camera, size, scenes, _inputs(records))
     content = _File(FORMAT, VERSION, tuple(entries[key] for key in sorted(entries)))
     write_text(out / OUTPUT, to_json(content) + "\n")
     return Report(
         stage="hotpixels",
         total=len(plan),
-        done=len(todo),
-        skipped=skipped,
+        done=len(pending),
+        skipped=len(plan) - len(pending),
         rejected={},
         seconds=time.monotonic() - started,
         outputs=(str(out / OUTPUT),),
@@ -228,6 +225,14 @@ def _examine_frame(task: _Task) -> Outliers | str:
     height, width = task.size
     samples = mosaic.samples[:height, :width]
     return find_outliers(samples, mosaic.range_dn) if samples.shape == (height, width) else "another size"
+
+
+def _confirm(camera: str, size: tuple[int, int], scenes: Sequence[Outliers], inputs: str) -> CameraPixels:
+    """The defects that the scenes of one camera confirm."""
+    pixels = tuple((int(row), int(column)) for row, column in confirm_hot_pixels(scenes, size[1]))
+    entry = CameraPixels(camera, size, len(scenes), pixels, inputs)
+    _log_defects(entry)
+    return entry
 
 
 def _inputs(records: Sequence[PairRecord]) -> str:

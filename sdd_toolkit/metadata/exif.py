@@ -157,14 +157,14 @@ def _complete_with_note(meta: FrameMeta, note: MakerNote) -> FrameMeta:
 
 def _read_tags(stream: BinaryIO, structure: Structure) -> dict[str, Any]:
     if structure.kind not in (Kind.ISO_MEDIA, Kind.RAF):
-        return _exifread(stream)
+        return _run_exifread(stream)
     tags: dict[str, Any] = {}
     for start in structure.exif:
-        tags = {**_exifread(io.BytesIO(reader(stream)(start, _BLOCK_BYTES))), **tags}
+        tags = {**_run_exifread(io.BytesIO(reader(stream)(start, _BLOCK_BYTES))), **tags}
     return tags
 
 
-def _exifread(stream: BinaryIO) -> dict[str, Any]:
+def _run_exifread(stream: BinaryIO) -> dict[str, Any]:
     try:
         return dict(exifread.process_file(stream, details=False, extract_thumbnail=False))
     except Exception as error:  # exifread raises many kinds on damaged files

@@ -87,19 +87,19 @@ def _parse_note(tiff: Tiff, make: str) -> MakerNote:
     note = entries.get(_NOTE)
     if note is None:
         # A CR3 file keeps its MakerNote as a block of its own.
-        return _canon(tiff, entries) if make.startswith("canon") and 0x0001 in entries else MakerNote()
+        return _parse_canon(tiff, entries) if make.startswith("canon") and 0x0001 in entries else MakerNote()
     head = tiff.read(tiff.base + note.offset, 16)
     if head.startswith((b"OLYMPUS\0", b"OM SYSTEM\0\0\0")):
-        return _olympus(_at_note(tiff, note, head))
+        return _parse_olympus(_olympus_tiff(tiff, note, head))
     if head.startswith(b"Panasonic\0"):
-        return _panasonic(tiff, read_directory(tiff, note.offset + 12)[0])
+        return _parse_panasonic(tiff, read_directory(tiff, note.offset + 12)[0])
     if head.startswith(b"Nikon\0\x02"):
         inner = open_tiff(tiff.read, tiff.base + note.offset + 10)
-        return _nikon(inner) if inner is not None else MakerNote()
-    return _canon(tiff, read_directory(tiff, note.offset)[0]) if make.startswith("canon") else MakerNote()
+        return _parse_nikon(inner) if inner is not None else MakerNote()
+    return _parse_canon(tiff, read_directory(tiff, note.offset)[0]) if make.startswith("canon") else MakerNote()
 
 
-def _canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
+def _parse_canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
     serial = read_numbers(tiff, entries.get(0x000C), 1)
     bounds: tuple[float, ...] = ()
     for tag, index in ((0x0093, 20), (0x0004, 19)):
@@ -110,29 +110,29 @@ def _canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
         bounds = ()
     return MakerNote(
         lens=read_text(tiff, entries.get(0x0095)),
-        focus_m=_between_cm(*bounds) if bounds else None,
+        focus_m=_focus_between_m(*bounds) if bounds else None,
         serial=f"{int(serial[0]):010d}" if serial and serial[0] else None,
     )
 
 
-def _between_cm(upper: float, lower: float) -> float | None:
+def _focus_between_m(upper: float, lower: float) -> float | None:
     """The harmonic mean of Canon's bounds of the distance, which is the middle on the scale of the lens."""
     if upper in _CANON_FAR_CM:
         return math.inf if lower in _CANON_FAR_CM or lower > 5000 else lower / 50
     return 0.02 / (1 / upper + 1 / lower) if lower > 0 else upper / 100
 
 
-def _nikon(tiff: Tiff) -> MakerNote:
+def _parse_nikon(tiff: Tiff) -> MakerNote:
     entries, _ = read_directory(tiff, tiff.first)
     data = bytes(int(value) & 0xFF for value in read_numbers(tiff, entries.get(0x0098), 64))
     index = {b"0100": None, b"0101": 9}.get(data[:4])
     focus_m = 0.01 * 10 ** (data[index] / 40) if index and len(data) > index and data[index] else None
     return MakerNote(
-        _range_of(read_numbers(tiff, entries.get(0x0084), 4)), focus_m, read_text(tiff, entries.get(0x001D))
+        _lens_range(read_numbers(tiff, entries.get(0x0084), 4)), focus_m, read_text(tiff, entries.get(0x001D))
     )
 
 
-def _range_of(values: tuple[float, ...]) -> str | None:
+def _lens_range(values: tuple[float, ...]) -> str | None:
     """`18-70mm f/3.5-4.5` from the shortest and longest focal length and their f-numbers."""
     if len(values) != 4 or values[0] <= 0:
         return None
@@ -143,7 +143,7 @@ def _range_of(values: tuple[float, ...]) -> str | None:
     return f"{focal} f/{wide:g}" if wide == narrow else f"{focal} f/{wide:g}-{narrow:g}"
 
 
-def _at_note(tiff: Tiff, note: Entry, head: bytes) -> Tiff:
+def _olympus_tiff(tiff: Tiff, note: Entry, head: bytes) -> Tiff:
     """The TIFF data of an Olympus note: offsets count from the note, whose header ends in its own byte order."""
     mark = 12 if head.startswith(b"OM SYSTEM") else 8
     order = {b"II": "<", b"MM": ">"}.get(head[mark : mark + 2])
@@ -152,16 +152,16 @@ def _at_note(tiff: Tiff, note: Entry, head: bytes) -> Tiff:
     return Tiff(tiff.read, tiff.base + note.offset, order, False, mark + 4)
 
 
-def _olympus(tiff: Tiff) -> MakerNote:
+def _parse_olympus(tiff: Tiff) -> MakerNote:
     entries, _ = read_directory(tiff, tiff.first)
-    equipment, focus = (_sub(tiff, entries.get(tag)) for tag in (0x2010, 0x2050))
+    equipment, focus = (_sub_directory(tiff, entries.get(tag)) for tag in (0x2010, 0x2050))
     distance = read_numbers(tiff, focus.get(0x0305), 1)
-    pair = _ratio(tiff, focus.get(0x0305))
+    pair = _read_ratio(tiff, focus.get(0x0305))
     focus_m = math.inf if pair[:1] == (0xFFFFFFFF,) else distance[0] / 1000 if distance and distance[0] > 0 else None
     return MakerNote(read_text(tiff, equipment.get(0x0203)), focus_m, read_text(tiff, equipment.get(0x0101)))
 
 
-def _sub(tiff: Tiff, entry: Entry | None) -> Mapping[int, Entry]:
+def _sub_directory(tiff: Tiff, entry: Entry | None) -> Mapping[int, Entry]:
     if entry is None:
         return {}
     # Old bodies wrap the sub-directory as a value, newer ones point to it.
@@ -169,10 +169,10 @@ def _sub(tiff: Tiff, entry: Entry | None) -> Mapping[int, Entry]:
     return read_directory(tiff, offset)[0]
 
 
-def _ratio(tiff: Tiff, entry: Entry | None) -> tuple[int, ...]:
+def _read_ratio(tiff: Tiff, entry: Entry | None) -> tuple[int, ...]:
     return tiff.unpack("II", entry.offset) if entry is not None and entry.kind == 5 else ()
 
 
-def _panasonic(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
+def _parse_panasonic(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
     lens = read_text(tiff, entries.get(0x0051))
     return MakerNote(lens if lens and lens.strip("- ") else None, None, read_text(tiff, entries.get(0x0025)))
