@@ -1,4 +1,4 @@
-"""What a build costs, stage by stage, beside the least it could cost and beside what a laboratory would write.
+"""Time and memory of a build, stage by stage, beside decoding alone and beside a typical research script.
 
 `python benchmarks/build.py [--sizes 4096x2160 6000x4000] [--pairs 12] [--workers 1 2] [--photographs FOLDER]
 [--raw FOLDER] [--seed 0]` shoots virtual pairs of each size, then runs every stage of `sdd build` on them with each

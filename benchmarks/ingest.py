@@ -1,4 +1,4 @@
-"""How fast `sdd ingest` is: the first run, a second one in which nothing changed, and one in which one file did.
+"""Time and memory of `sdd ingest`: the first run, a second one without changes, and one after one file changed.
 
 `python benchmarks/ingest.py [--files 2000] [--sizes 324x216 1296x864] [--workers 2] [--repeats 3] [--seed 0]` shoots a
 few virtual pairs into a temporary folder and multiplies them to as many distinct RAW files; everything stays in the
@@ -37,7 +37,7 @@ class Cost:
 
 
 def multiplied(shot: Path, folder: Path, files: int) -> None:
-    """`files` distinct RAW files in folders of two, made of the scenes in `shot` by bytes that nobody reads."""
+    """`files` distinct RAW files in folders of two, made of the scenes in `shot` by bytes appended after the image."""
     scenes = sorted(path for path in shot.iterdir() if path.is_dir())
     for number in range(files // 2):
         place = folder / f"scene-{number + 1:05d}"

@@ -1,4 +1,4 @@
-"""How well `--pairing auto` finds pairs of which nothing but the pixels is left.
+"""Accuracy of `--pairing auto` on pairs without metadata, by their pixels alone.
 
 `python benchmarks/pairing.py [--scenes 100] [--sizes 324x216 648x432 1296x864] [--workers 2] [--seed 0]` shoots virtual
 pairs, focus and aperture, with every planted fault, then writes each frame anew under a name of chance, without

@@ -1,4 +1,4 @@
-"""What a precision asked of `sdd align` costs, file to record, beside SIFT on full frames.
+"""Time, memory and accuracy of `sdd align` by requested precision, file to record, beside SIFT on full frames.
 
 `python benchmarks/precision.py [--sizes 4096x2160 6000x4000] [--pairs 3] [--precisions 0 0.0075 0.015 0.03]` shoots
 virtual pairs and aligns them as the stage does, with each `[align] precise_px` (0: always the finest level), in a fresh

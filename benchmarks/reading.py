@@ -205,7 +205,7 @@ def from_lmdb(folder: Path, cut: list[Both], png: Path | None) -> Form:
 
 
 def from_memmap(path: Path, images: list[Both], windows: list[Window], side: int) -> Form:
-    """One flat file, frame after frame, as anybody would write it."""
+    """One flat file, frame after frame, the obvious format."""
     places, at = [], 0
     with path.open("wb") as stream:
         for pair in images:

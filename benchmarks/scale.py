@@ -1,4 +1,4 @@
-"""What the bookkeeping of a large data set costs, on synthetic manifests: no photograph is opened, none exists.
+"""Time and memory of the bookkeeping of a large data set, on synthetic manifests without photographs.
 
 Every row is one step on a manifest of so many pairs, four a scene, each record as full as a real one, in a process
 that does nothing else: CPU seconds and peak memory. `judge again` is `sdd filter` after a threshold was changed.

@@ -1,4 +1,4 @@
-"""What one run of the alignment benchmark is about."""
+"""Options of one run of the alignment benchmark."""
 
 from __future__ import annotations
 

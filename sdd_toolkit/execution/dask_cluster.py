@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONNECT_S = 10
 """Time-out of the connection to a scheduler, and of fetching one result."""
 NO_WORKER_S = 300.0
-"""How long a run waits for a scheduler that has no worker."""
+"""The longest wait for a scheduler that has no worker."""
 _POLL_S = 2.0
 _IN_FLIGHT_PER_WORKER = 2
 # The bytes of a data set depend on these, besides the toolkit itself.

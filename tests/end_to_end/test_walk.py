@@ -88,4 +88,4 @@ def test_a_pair_is_traced_from_its_raw_files_to_its_shard(walked: Path) -> None:
     assert told["shard"]["sha256"] == sha256_of(shards / told["shard"]["name"])
     assert told["development"]["sharp"]["demosaic"] == "ahd"
     assert name in sdd_in_process("show", shards, name).stdout
-    assert "has no pair 'nobody'" in sdd_in_process("show", shards, "nobody", check=False).stderr
+    assert "has no pair 'missing'" in sdd_in_process("show", shards, "missing", check=False).stderr

@@ -62,7 +62,7 @@ PRELOADED = (
         "pandas",
     ),
 )
-NOBODY = 65534
+UNPRIVILEGED_ID = 65534
 Act = Callable[[str], None]
 TINY = """
 [simulate]
@@ -128,7 +128,7 @@ def build_watched(folder: Path, out: Path, at: int | str | None, act: Act = kill
 
 
 def undisturbed(folder: Path, out: Path) -> int | None:
-    """A build nobody disturbs, in a process of its own."""
+    """An undisturbed build in a process of its own."""
     return in_child(build, folder, out)
 
 
@@ -180,10 +180,10 @@ def realign(folder: Path) -> None:
         os._exit(error.exit_code)
 
 
-def write_as_nobody(folder: Path) -> None:
+def write_unprivileged(folder: Path) -> None:
     """Takes the lock of a folder and writes there, without root's rights."""
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+    os.setgid(UNPRIVILEGED_ID)
+    os.setuid(UNPRIVILEGED_ID)
     try:
         with folder_lock(folder):
             write_text(folder / "file", "mine")

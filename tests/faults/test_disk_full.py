@@ -32,7 +32,7 @@ def error_of(out: Path) -> str:
 def test_a_disk_that_fills_at_any_kind_of_write_is_named_and_the_build_goes_on_afterwards(
     tiny: Path, out: Path
 ) -> None:
-    """Each operation on each file in turn fails for want of space, and everything after it."""
+    """Each operation on each file in turn fails because the disk is full, and everything after it."""
     names = dict.fromkeys((tiny / "whole.points").read_text().splitlines())
     left = [name for name in names if name.split()[0] in ("open", "write", "os.mkdir", "flush", "truncate")]
     met: list[str] = []

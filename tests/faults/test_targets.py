@@ -49,10 +49,10 @@ def test_a_read_only_disk_is_named_and_what_is_there_can_still_be_verified(tiny:
 def test_a_folder_without_rights_is_named() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         Path(name).chmod(0o755)
-        assert builds.in_child(builds.write_as_nobody, Path(name)) == 2
+        assert builds.in_child(builds.write_unprivileged, Path(name)) == 2
         assert list(Path(name).iterdir()) == []
         Path(name).chmod(0o777)
-        assert builds.in_child(builds.write_as_nobody, Path(name)) == 0
+        assert builds.in_child(builds.write_unprivileged, Path(name)) == 0
         assert [path.name for path in Path(name).iterdir()] == ["file"]
 
 

@@ -1,4 +1,4 @@
-"""How many cases each target gets, and one target's cases run in a forked child."""
+"""The number of cases of each target, and running the cases of one target in a forked child."""
 
 from __future__ import annotations
 

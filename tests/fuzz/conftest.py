@@ -1,4 +1,4 @@
-"""What the fuzzing starts from."""
+"""Intact files that the fuzzing starts from."""
 
 from __future__ import annotations
 

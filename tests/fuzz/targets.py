@@ -1,4 +1,4 @@
-"""All readers of files that may come from strangers or damaged disks, each with intact files to start from."""
+"""All readers of files that may be hostile or damaged, each with intact files to start from."""
 
 from __future__ import annotations
 

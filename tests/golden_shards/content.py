@@ -1,4 +1,4 @@
-"""What the shards in this folder hold. They were written when format 1 was frozen and are never written anew."""
+"""The content of the shards in this folder. They were written when format 1 was frozen and are never written anew."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_without_a_folder_for_its_socket_workers_are_spawned(monkeypatch: pytest
 
 
 def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None:
-    """A folder of strangers' files may hold a `cv2.py`."""
+    """A folder of untrusted files may hold a `cv2.py`."""
     (tmp_path / "cv2.py").write_text("import os; os.write(2, b'planted')")
     imports = "from sdd_toolkit.execution.executor import run_tasks"
     program = f"{imports}\nprint([outcome.result for outcome in run_tasks(abs, [-7], 'local:1')])"

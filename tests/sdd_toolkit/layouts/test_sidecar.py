@@ -1,4 +1,4 @@
-"""What others may have written: no content of the files that are read for what they say ends in a traceback."""
+"""No content of an imported sidecar file ends in a traceback."""
 
 from __future__ import annotations
 

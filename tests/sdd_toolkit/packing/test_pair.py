@@ -219,7 +219,7 @@ def test_the_flow_is_applied_in_the_same_resampling(tmp_path: Path) -> None:
     assert (plain.box, flowed.box) == ((16, 16, 404, 296), (20, 20, 400, 292))
 
 
-def test_a_flow_nobody_is_sure_of_is_not_applied_but_left(tmp_path: Path) -> None:
+def test_a_flow_without_confidence_is_not_applied_but_left(tmp_path: Path) -> None:
     plain = packed_parallax(tmp_path, Warp.HOMOGRAPHY, confidence=0)
     flowed = packed_parallax(tmp_path, Warp.HOMOGRAPHY_FLOW, confidence=0)
     np.testing.assert_array_equal(flowed.blur, plain.blur)

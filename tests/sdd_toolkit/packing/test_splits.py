@@ -54,7 +54,7 @@ def test_a_listed_test_scene_is_the_whole_test_split() -> None:
     assert counts(splits) == {"train": 8, "val": 1, "test": 1}
 
 
-def test_a_listed_scene_nobody_knows_is_refused() -> None:
+def test_a_listed_scene_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="scene-0033"):
         assign_splits(TEN, SplitConfig(test=("scene-0033",)))
 

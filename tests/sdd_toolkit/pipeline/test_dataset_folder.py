@@ -1,4 +1,4 @@
-"""Where a data set lies: what flags and configuration say, and shards elsewhere."""
+"""The paths of a data set, from flags and configuration, and shards in a store."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_lock_ends_with_its_process_even_if_a_child_lives_on(tmp_path: Path) -
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_holder_nobody_can_read_is_named_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_an_unreadable_holder_is_named_as_far_as_it_goes(tmp_path: Path) -> None:
     first = holding(tmp_path)
     (tmp_path / HOLDER).write_text("rubbish")
     with pytest.raises(InputError, match="in use by another process"), folder_lock(tmp_path):
