@@ -19,6 +19,10 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITH_AN_EXAMPLE: tuple[str, ...] = (
     "sdd_toolkit.shards.dataframes.pairs_table",
     "sdd_toolkit.shards.dataframes.iterate",
+    "sdd_toolkit.shards.index.read_index",
+    "sdd_toolkit.shards.patch_reader.PatchReader",
+    "sdd_toolkit.shards.reader.ShardReader",
+    "sdd_toolkit.shards.writer.write_shard",
     "jdrl.checkpoints.deblurrer.of_checkpoint",
     "jdrl.data.datasets.PatchDataset",
     "jdrl.data.datasets.PatchStream",

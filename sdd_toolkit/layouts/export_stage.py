@@ -31,7 +31,7 @@ from sdd_toolkit.storage.folder_lock import LOCK_FILES
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -112,13 +112,7 @@ def export_dataset(
         raise InputError(f"{shards} has no split {split!r}", hint=f"splits: {present}")
     _claim_folder(out, _export_marker(index, sha256_of(shards / INDEX_NAME), layout, split, patches))
     tasks = [_Task(shards, shard, out, target, patches, index.patch_size, overwrite) for shard in chosen]
-    results: dict[str, _ExportedShard] = {}
-    with track(STAGE, sum(len(shard.pairs) for shard in chosen)) as advance:
-        for outcome in run_tasks(_export_shard, tasks, executor):
-            lost = tuple(FailedPair(name, Reason.WORKER_DIED) for name in outcome.task.shard.pairs)
-            results[outcome.task.shard.name] = outcome.result or _ExportedShard(failed=lost)
-            advance(len(outcome.task.shard.pairs), outcome.task.shard.name)
-    exported = [results[shard.name] for shard in chosen]
+    exported = _export_shards(tasks, executor, track)
     if patches:
         write_text(out / sidecar.PATCH_LINES, "".join(f"{line}\n" for shard in exported for line in shard.patch_lines))
     write_text(out / sidecar.LINES, "".join(f"{line}\n" for shard in exported for line in shard.lines))
@@ -133,6 +127,17 @@ def export_dataset(
         seconds=time.monotonic() - started,
         outputs=(str(out / sidecar.LINES),),
     )
+
+
+def _export_shards(tasks: Sequence[_Task], executor: str, track: Track) -> list[_ExportedShard]:
+    """Exports all shards in workers; the results are in the order of the tasks."""
+    results: dict[str, _ExportedShard] = {}
+    with track(STAGE, sum(len(task.shard.pairs) for task in tasks)) as advance:
+        for outcome in run_tasks(_export_shard, tasks, executor):
+            lost = tuple(FailedPair(name, Reason.WORKER_DIED) for name in outcome.task.shard.pairs)
+            results[outcome.task.shard.name] = outcome.result or _ExportedShard(failed=lost)
+            advance(len(outcome.task.shard.pairs), outcome.task.shard.name)
+    return [results[task.shard.name] for task in tasks]
 
 
 def _export_layout(name: str, patches: bool) -> ExportLayout:
