@@ -17,6 +17,10 @@ from tests.test_architecture import SOURCES, module_name, tree_of
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITH_AN_EXAMPLE: tuple[str, ...] = (
+    "capture.pairing.naming.safe_names",
+    "capture.tether.exposure.parse_shutter_s",
+    "capture.virtual.lens.signed_coc_radius_px",
+    "capture.virtual.optics.Optics",
     "sdd_toolkit.shards.dataframes.pairs_table",
     "sdd_toolkit.shards.dataframes.iterate",
     "sdd_toolkit.shards.index.read_index",
