@@ -54,16 +54,16 @@ def read_crop(reader: ShardReader, pair: str, top: int, left: int, size: int, ma
         if reach <= margin or margin >= max(height, width):
             break
         margin = -(-reach // MARGIN_STEP_PX) * MARGIN_STEP_PX
-    whole = align_pair(packed)
+    aligned = align_pair(packed)
     # The part of the margin beyond the photograph repeats the border and is marked as invalid.
     missing = (margin - left + column, left + size + margin - right, margin - top + row, top + size + margin - bottom)
     return Batch(
-        blur=whole.blur[..., inner[0], inner[1]],
-        wide_sharp=F.pad(whole.wide_sharp, missing, mode="replicate"),
-        sharp_on_blur=whole.sharp_on_blur[..., inner[0], inner[1]],
-        valid=whole.valid[..., inner[0], inner[1]],
-        flow=whole.flow[..., inner[0], inner[1]],
-        wide_valid=F.pad(whole.wide_valid, missing),
+        blur=aligned.blur[..., inner[0], inner[1]],
+        wide_sharp=F.pad(aligned.wide_sharp, missing, mode="replicate"),
+        sharp_on_blur=aligned.sharp_on_blur[..., inner[0], inner[1]],
+        valid=aligned.valid[..., inner[0], inner[1]],
+        flow=aligned.flow[..., inner[0], inner[1]],
+        wide_valid=F.pad(aligned.wide_valid, missing),
     )
 
 

@@ -50,7 +50,7 @@ class PatchSample(TypedDict):
 
 
 class LoaderOptions(TypedDict, total=False):
-    """How `PatchStream` reads its batches; never which batches.
+    """Processes and memory of the reading of a `PatchStream`; they do not change its batches.
 
     Attributes:
         workers: Processes that read; they stay alive between epochs. Default 0.

@@ -62,7 +62,7 @@ NO_OFFICIAL = "The protocol official is left out: it needs the weights of PWC-Ne
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """What is scored.
+    """The split, the network and the protocols of an evaluation.
 
     Attributes:
         split: Split of the data set.

@@ -37,8 +37,8 @@ def test_train_evaluate_deblur_in_a_row(shards: Path, tmp_path: Path) -> None:
     options = ["--out", str(tmp_path / "both"), "--config", str(config), "--misalignment", "--json"]
     compared = runner.invoke(evaluate, [str(out), str(out), str(shards), *options])
     assert (tmp_path / "both" / "misalignment.csv").is_file()
-    told = json.loads(compared.stdout)
-    assert {row["checkpoint"] for row in told["standings"]} == {"", "run/step-00000002", "run/step-00000002 #2"}
+    printed = json.loads(compared.stdout)
+    assert {row["checkpoint"] for row in printed["standings"]} == {"", "run/step-00000002", "run/step-00000002 #2"}
     files = [str(tmp_path / "photo.png"), str(tmp_path / "missing.png")]
     deblurred = runner.invoke(deblur, [str(out), *files, "--out", str(tmp_path / "images")])
     assert deblurred.exit_code == 2

@@ -203,8 +203,8 @@ def test_names_of_checkpoints_and_intervals_are_whole_in_a_narrow_terminal() -> 
     with console.capture() as captured:
         console.print(list(build_tables(evaluation))[-1])
     lines = [[cell.strip() for cell in line.split("│")] for line in captured.get().splitlines() if "│" in line]
-    told = ["".join(cells) for cells in zip(*lines, strict=True)]
-    assert label in told
+    printed = ["".join(cells) for cells in zip(*lines, strict=True)]
+    assert label in printed
     assert "-0.0234 … -0.0012" in captured.get()
 
 
@@ -279,9 +279,9 @@ def test_perceptual_distances_stand_beside_the_others_and_do_not_see_invalid_pix
 
 
 def test_only_the_perceptual_distance_without_weights_is_said_to_be_left_out() -> None:
-    (told,) = build_notes(PerceptualMetrics(lpips=lambda first, second: first), official=True, unaligned=0)
-    assert "DISTS" in told
-    assert "LPIPS" not in told
+    (note,) = build_notes(PerceptualMetrics(lpips=lambda first, second: first), official=True, unaligned=0)
+    assert "DISTS" in note
+    assert "LPIPS" not in note
 
 
 def test_half_of_the_files_of_a_perceptual_distance_is_refused(tmp_path: Path) -> None:

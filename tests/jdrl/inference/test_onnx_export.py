@@ -159,6 +159,6 @@ def test_without_the_exporter_the_extra_is_named(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("arguments", [[], ["run", "--weights", "x.pth"]])
 def test_either_a_checkpoint_or_weights_are_wanted(arguments: list[str]) -> None:
-    told = CliRunner().invoke(commands.export_onnx, [*arguments, "--out", "model.onnx"])
-    assert told.exit_code == 2
-    assert "either a checkpoint or --weights" in told.output
+    result = CliRunner().invoke(commands.export_onnx, [*arguments, "--out", "model.onnx"])
+    assert result.exit_code == 2
+    assert "either a checkpoint or --weights" in result.output

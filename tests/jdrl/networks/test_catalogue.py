@@ -145,7 +145,7 @@ def test_a_checkpoint_of_another_network_than_named_is_refused(tmp_path: Path) -
 def test_published_weights_deblur_a_photograph(tmp_path: Path, kind: str) -> None:
     from safetensors.torch import save_file
 
-    weights = build_network("nafnet").state_dict()  # a new NAFNet answers what it is asked
+    weights = build_network("nafnet").state_dict()  # a new NAFNet is the identity
     path = tmp_path / f"published.{kind}"
     if kind == "pth":
         torch.save({"params": {f"module.{name}": value for name, value in weights.items()}, "epoch": 7}, path)
