@@ -237,10 +237,10 @@ def test_ctrl_c_on_the_program_saves_and_exits_130(shards: Path, tmp_path: Path)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr is not None
-        result = process.stderr.read().decode()
+        stderr = process.stderr.read().decode()
     step = checkpoint.read_header(checkpoint.latest_checkpoint(out)).step
     assert step >= 1
-    assert result.rstrip().endswith(f"after step {step}; the same command with --resume goes on from there")
+    assert stderr.rstrip().endswith(f"after step {step}; the same command with --resume goes on from there")
 
 
 def test_a_weight_that_two_modules_share_is_averaged_once() -> None:
