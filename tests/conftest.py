@@ -7,14 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.paths import ROOT, SHARED
+from tests.support.paths import SHARED
 
-MARKS_OF_FOLDERS = {
-    "tests/faults": "kill",
-    "tests/fuzz": "fuzz",
-    "tests/benchmarks": "slow",
-    "tests/end_to_end": "slow",
-    "tests/jdrl/training": "training",
+# Marks of folders, files and single tests by the beginning of their ids. `make test-fast` leaves all of these out.
+MARKS = {
+    "fuzz": ("tests/fuzz/",),
+    "kill": (
+        "tests/faults/",
+        "tests/sdd_toolkit/execution/",
+        "tests/sdd_toolkit/layouts/test_export_stage.py::test_workers_and_interruptions",
+    ),
+    "slow": (
+        "tests/alignment/estimation/test_brightness_field.py::test_a_registration",
+        "tests/alignment/fusion/",
+        "tests/alignment/registration/test_dense_motion.py",
+        "tests/alignment/registration/test_invariances.py",
+        "tests/alignment/registration/test_lens_prior.py",
+        "tests/alignment/registration/test_register_options.py",
+        "tests/alignment/registration/test_virtual_pairs.py",
+        "tests/benchmarks/",
+        "tests/capture/tether/test_commands.py",
+        "tests/capture/tether/test_gphoto_camera.py",
+        "",
+        "tests/end_to_end/",
+        "tests/sdd_toolkit/calibration/test_breathing_model.py",
+        "tests/sdd_toolkit/calibration/test_hot_pixel_map.py",
+        "tests/sdd_toolkit/layouts/test_export_stage.py",
+        "tests/sdd_toolkit/layouts/test_sidecar.py",
+        "tests/test_reading_page.py",
+    ),
+    "training": ("tests/jdrl/training/",),
 }
 
 # Two workers of pytest share two cores: threads of PyTorch or OpenBLAS beside each other spin more than they compute.
@@ -23,11 +45,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks whole folders, which `make test-fast` leaves out."""
     for item in items:
-        path = item.path.relative_to(ROOT).as_posix()
-        for folder, mark in MARKS_OF_FOLDERS.items():
-            if path.startswith(folder + "/"):
+        for mark, beginnings in MARKS.items():
+            if item.nodeid.startswith(beginnings) or (mark == "kill" and "_killed_" in item.name):
                 item.add_marker(mark)
 
 

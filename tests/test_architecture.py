@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
+from tests.conftest import MARKS
 from tests.support.paths import ROOT
 
 INDEPENDENT = ("capture", "alignment", "jdrl")
@@ -156,7 +157,7 @@ def large_functions(paths: Sequence[Path], root: Path = ROOT) -> list[str]:
     large = []
     for path in paths:
         for node in functions(path):
-            name = f"{path.relative_to(root)}: {node.name}"
+            name = f"{path.relative_to(root)}:{node.lineno}: {node.name}"
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > MOST_FUNCTION_LINES:
                 large.append(f"{name}: {lines} lines")
@@ -199,6 +200,11 @@ def test_every_source_file_opens_with_a_docstring() -> None:
 
 def test_no_function_has_more_than_60_lines_or_8_parameters() -> None:
     assert large_functions([*SOURCES, *BENCHMARKS]) == []
+
+
+def test_every_mark_of_a_test_names_a_file_or_folder_that_exists() -> None:
+    paths = {beginning.partition("::")[0] for beginnings in MARKS.values() for beginning in beginnings}
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
 def planted(root: Path, **files: str) -> list[Path]:
@@ -277,7 +283,7 @@ def test_planted_sizes_are_seen(tmp_path: Path) -> None:
     many = ", ".join(f"p{number}=0" for number in range(9))
     files = {f"jdrl__a__m{number}": "'''Doc.'''\n" for number in range(20)}
     paths = planted(tmp_path, jdrl__b__long=function.format("self, *, " + many) + "y = 2\n" * 339, **files)
-    assert large_functions(paths, tmp_path) == ["jdrl/b/long.py: f: 61 lines", "jdrl/b/long.py: f: 9 parameters"]
+    assert large_functions(paths, tmp_path) == ["jdrl/b/long.py:2: f: 61 lines", "jdrl/b/long.py:2: f: 9 parameters"]
     assert long_files(paths, tmp_path) == ["jdrl/b/long.py: 401 lines"]
     assert crowded_folders(paths, tmp_path) == ["jdrl/a: 21 files"]
     assert "jdrl/b/long.py" in files_without_docstring(paths, tmp_path)
