@@ -28,15 +28,19 @@ MARKS = {
         "tests/benchmarks/",
         "tests/capture/tether/test_commands.py",
         "tests/capture/tether/test_gphoto_camera.py",
-        "",
+        "tests/capture/virtual/test_render_pair.py",
         "tests/end_to_end/",
+        "tests/jdrl/data/test_datasets.py::test_workers_change_nothing",
+        "tests/jdrl/evaluation/test_stage.py::test_the_same_scores",
+        "tests/jdrl/inference/test_onnx_export.py",
+        "tests/jdrl/networks/test_mprnet.py",
         "tests/sdd_toolkit/calibration/test_breathing_model.py",
         "tests/sdd_toolkit/calibration/test_hot_pixel_map.py",
         "tests/sdd_toolkit/layouts/test_export_stage.py",
         "tests/sdd_toolkit/layouts/test_sidecar.py",
         "tests/test_reading_page.py",
     ),
-    "training": ("tests/jdrl/training/",),
+    "training": ("tests/jdrl/inference/test_blur_map.py", "tests/jdrl/training/"),
 }
 
 # Two workers of pytest share two cores: threads of PyTorch or OpenBLAS beside each other spin more than they compute.
