@@ -15,7 +15,7 @@ MARKS = {
     "kill": (
         "tests/faults/",
         "tests/sdd_toolkit/execution/",
-        "tests/sdd_toolkit/layouts/test_export_stage.py::test_workers_and_interruptions",
+        "tests/sdd_toolkit/packing/test_stage.py::test_a_disk_that_fills_up",
     ),
     "slow": (
         "tests/alignment/estimation/test_brightness_field.py::test_a_registration",
@@ -30,17 +30,32 @@ MARKS = {
         "tests/capture/tether/test_gphoto_camera.py",
         "tests/capture/virtual/test_render_pair.py",
         "tests/end_to_end/",
-        "tests/jdrl/data/test_datasets.py::test_workers_change_nothing",
+        "tests/jdrl/data/test_datasets.py",
         "tests/jdrl/evaluation/test_stage.py::test_the_same_scores",
+        "tests/jdrl/inference/test_deblur.py::test_a_raw_file_becomes",
         "tests/jdrl/inference/test_onnx_export.py",
+        "tests/jdrl/metrics/test_drift.py::test_a_planted_shift",
+        "tests/jdrl/networks/test_catalogue.py::test_published_weights",
+        "tests/jdrl/networks/test_localised.py",
         "tests/jdrl/networks/test_mprnet.py",
+        "tests/jdrl/networks/test_restormer.py",
         "tests/sdd_toolkit/calibration/test_breathing_model.py",
         "tests/sdd_toolkit/calibration/test_hot_pixel_map.py",
         "tests/sdd_toolkit/layouts/test_export_stage.py",
         "tests/sdd_toolkit/layouts/test_sidecar.py",
+        "tests/sdd_toolkit/shards/test_dataframes.py",
+        "tests/sdd_toolkit/shards/test_patch_layout.py::test_hugging_face",
+        "tests/sdd_toolkit/shards/test_stored_patches.py",
+        "tests/test_format.py::test_the_code_of_the_document_reads",
         "tests/test_reading_page.py",
     ),
-    "training": ("tests/jdrl/inference/test_blur_map.py", "tests/jdrl/training/"),
+    "training": (
+        "tests/jdrl/inference/test_blur_map.py",
+        "tests/jdrl/losses/test_triplet.py::test_an_estimator_trained",
+        "tests/jdrl/reblurring/test_network.py::test_every_basis_trains",
+        "tests/jdrl/test_commands.py::test_train_evaluate",
+        "tests/jdrl/training/",
+    ),
 }
 
 # Two workers of pytest share two cores: threads of PyTorch or OpenBLAS beside each other spin more than they compute.
