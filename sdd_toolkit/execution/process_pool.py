@@ -31,6 +31,9 @@ _ALARM_MARGIN_S = 120.0
 _CLEAN_EXIT = 256
 # At the end of a pool two of its threads wait this long each.
 pebble.CONSTS.sleep_unit = 0.02
+# A worker that is killed while it receives or sends keeps the lock of the pipes; the others end after this long, and
+# their tasks are done again.
+pebble.CONSTS.channel_lock_timeout = 5
 
 
 class _Worker(context.Process):

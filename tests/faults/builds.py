@@ -5,13 +5,17 @@ The fork server has imported everything once; a child starts in milliseconds and
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -28,39 +32,37 @@ from sdd_toolkit.errors import SddError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.pipeline import manifest
+from sdd_toolkit.report import page
 from sdd_toolkit.shards.index import ShardHeader, read_index
 from sdd_toolkit.shards.schema import PackedPair, Patch
 from sdd_toolkit.shards.writer import write_shard
 from sdd_toolkit.storage.files import replace_atomically, sha256_of, write_text
 from sdd_toolkit.storage.folder_lock import folder_lock
 from tests.faults.points import Points, disk_full, killed
+from tests.support.command_line import sdd
 from tests.support.small_build import content  # noqa: F401 as builds.content
 
-# What a build imports on its way: a child should not have to.
+# The server imports what a build needs: a child would spend more time on that than on the work.
 PRELOADED = (
-    *(
-        "alignment.fusion.stage",
-        "alignment.registration.stage",
-        "capture.pairing.by_content",
-        "capture.ingest.stage",
-        "capture.inspection.inspect_files",
-    ),
-    *(
-        "capture.pairing.records",
-        "capture.inspection.survey",
-        "capture.inspection.thumbnails",
-        "filelock",
-        "sdd_toolkit.cards.stage",
-        "sdd_toolkit.quality.stage",
-    ),
-    *(
-        "sdd_toolkit.calibration.hot_pixel_map",
-        "sdd_toolkit.packing.stage",
-        "sdd_toolkit.report.stage",
-        "sdd_toolkit.audit.verify",
-        "jinja2",
-        "pandas",
-    ),
+    "alignment.fusion.stage",
+    "alignment.registration.stage",
+    "capture.ingest.stage",
+    "capture.inspection.inspect_files",
+    "capture.inspection.survey",
+    "capture.inspection.thumbnails",
+    "capture.pairing.by_content",
+    "capture.pairing.records",
+    "filelock",
+    "jinja2",
+    "pandas",
+    "sdd_toolkit.audit.verify",
+    "sdd_toolkit.calibration.hot_pixel_map",
+    "sdd_toolkit.cards.stage",
+    "sdd_toolkit.packing.stage",
+    "sdd_toolkit.quality.stage",
+    "sdd_toolkit.report.page",
+    "sdd_toolkit.report.pictures",
+    "sdd_toolkit.report.stage",
 )
 UNPRIVILEGED_ID = 65534
 Act = Callable[[str], None]
@@ -95,16 +97,30 @@ sources = ["raw"]
 """
 
 
+@cache
+def tiny_set(session: Path) -> Path:
+    """Three tiny virtual pairs in `raw`, their `sdd.toml`, and in `whole` the data set of a build without a fault."""
+    folder = session / "tiny"
+    folder.mkdir()
+    (folder / "sdd.toml").write_text(TINY)
+    simulate = ["--scenes", 3, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
+    sdd("capture", "simulate", *simulate, "--executor", "serial", "--out", folder / "raw")
+    assert in_child(build_watched, folder, folder / "whole", None) == 0
+    return folder
+
+
 def forked() -> ForkServerContext:
-    """Where children come from; the server imports this module first."""
+    """The start method of the children; its server imports this module first."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.builds", *PRELOADED])
     return context
 
 
 def build(folder: Path, out: Path, overwrite: bool = False) -> None:
-    """What a child does: the recipe, serially, with the exit code of the command."""
+    """Runs all stages serially, in a child; its exit code is that of the command."""
+    gc.freeze()
     cv2.setNumThreads(1)
+    page.histogram_svg = partial(_draw_once, folder / "figures", page.histogram_svg)  # type: ignore[attr-defined]
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         with folder_lock(out), folder_lock(out / "shards"), folder_lock(out / "report"):
@@ -118,17 +134,28 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
         os._exit(1)
 
 
+def _draw_once(folder: Path, draw: Callable[..., str], histogram: object, **options: object) -> str:
+    """Remembers figures in `folder`: drawing takes half the time of a build and changes nothing on the disk."""
+    path = folder / hashlib.sha256(pickle.dumps((histogram, options))).hexdigest()
+    if not path.is_file():
+        folder.mkdir(exist_ok=True)
+        partial_path = path.with_suffix(f".{os.getpid()}")
+        partial_path.write_text(draw(histogram, **options))
+        partial_path.rename(path)
+    return path.read_text()
+
+
 def build_watched(folder: Path, out: Path, at: int | str | None, act: Act = killed, stays: bool = False) -> None:
     """A build with a fault at one point; without one its points go to `OUT.points`."""
     points = Points(out, at, act, stays=stays)
     points.watch()
     build(folder, out)
     sys.setprofile(None)
-    out.with_name(out.name + ".points").write_text("\n".join(points.seen))
+    out.with_name(out.name + ".points").write_text("\n".join(points.names))
 
 
 def undisturbed(folder: Path, out: Path) -> int | None:
-    """An undisturbed build in a process of its own."""
+    """A build without a fault, in a process of its own."""
     return in_child(build, folder, out)
 
 
@@ -143,7 +170,7 @@ def in_child(function: Callable[..., None], *arguments: object, timeout_s: float
 
 
 def visible_faults(out: Path) -> list[str]:
-    """What a reader who comes right now would trip over: a half-written file under its final name."""
+    """Half-written files under their final names, which a reader would meet now."""
     faults = []
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         try:
@@ -155,8 +182,8 @@ def visible_faults(out: Path) -> list[str]:
                 for shard in read_index(path.parent).shards:
                     assert sha256_of(path.parent / shard.name) == shard.sha256
             elif path.name.endswith(".h5.json"):
-                told = json.loads(path.read_text())["shard"]
-                assert sha256_of(path.with_suffix("")) == told["sha256"]
+                noted = json.loads(path.read_text())["shard"]
+                assert sha256_of(path.with_suffix("")) == noted["sha256"]
             elif path.suffix == ".npz":
                 with np.load(path) as arrays:
                     assert all(arrays[name].size for name in arrays.files)
@@ -170,7 +197,7 @@ def visible_faults(out: Path) -> list[str]:
 
 
 def realign(folder: Path) -> None:
-    """Aligns anew what was ingested into `FOLDER/set`, however the sources have changed since."""
+    """Aligns the ingested pairs of `FOLDER/set` again, however their sources have changed since."""
     out = folder / "set"
     try:
         config = load_section(alignment.config.AlignConfig, "align", folder / "sdd.toml")
@@ -208,4 +235,4 @@ def write_shard_watched(folder: Path, at: int | None, patches: int) -> None:
     except SddError as error:
         os._exit(error.exit_code if error.what.startswith("no space left while writing ") else 1)
     sys.setprofile(None)
-    (folder / "shard.points").write_text("\n".join(points.seen))
+    (folder / "shard.points").write_text("\n".join(points.names))

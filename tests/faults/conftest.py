@@ -1,4 +1,4 @@
-"""The tiny set every fault is tried on."""
+"""The tiny data set that every fault is tried on."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults import builds
-from tests.support.command_line import sdd
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three tiny virtual pairs in `raw`, their `sdd.toml`, and what an undisturbed build makes of them in `whole`."""
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "sdd.toml").write_text(builds.TINY)
-    simulate = ["--scenes", 3, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
-    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
-    assert builds.in_child(builds.build_watched, folder, folder / "whole", None) == 0
-    return folder
+    """See `builds.tiny_set`."""
+    return builds.tiny_set(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def out(tiny: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def whole_s(tiny: Path) -> float:
-    """How long an undisturbed build takes now."""
+    """Time of a build without a fault, in seconds."""
     started = time.monotonic()
     assert builds.in_child(builds.build, tiny, tiny / "timed") == 0
     return time.monotonic() - started

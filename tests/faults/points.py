@@ -1,7 +1,7 @@
 """Fault points: every call that changes the disk below a folder, counted, and a fault at the n-th.
 
-Nothing is patched. Python's audit hook sees files opened for writing, renamed, removed, truncated and folders made,
-before it happens; the profiler sees `write`, `flush`, `fsync` and `close` of what was opened.
+Nothing is patched. Python's audit hook reports that files are opened for writing, renamed, removed or truncated and
+folders made, before it happens; the profiler reports `write`, `flush`, `fsync` and `close` of open files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_PLACE = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}
+_PATH_ARGUMENT = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}
 _CALLS = frozenset(("write", "flush", "close", "truncate"))
 
 
@@ -32,17 +32,17 @@ class Points:
 
     def __init__(self, folder: Path, at: int | str | None, act: Callable[[str], None], *, stays: bool = False) -> None:
         self.folder, self.at, self.act, self.stays = os.path.realpath(folder) + os.sep, at, act, stays
-        self.seen: list[str] = []
+        self.names: list[str] = []
         self.struck = False
 
     def watch(self) -> None:
-        """From here on, for the rest of the process."""
+        """Watches from here on, for the rest of the process."""
         sys.addaudithook(self._audited)
         sys.setprofile(self._profiled)
 
     def _point(self, what: str) -> None:
-        self.seen.append(what)
-        if self.at in (len(self.seen) - 1, what) and not self.struck:
+        self.names.append(what)
+        if self.at in (len(self.names) - 1, what) and not self.struck:
             self.struck = True
             self.act(what)
         elif self.struck and self.stays:
@@ -52,11 +52,11 @@ class Points:
         return isinstance(path, str | bytes | os.PathLike) and (os.fsdecode(path) + os.sep).startswith(self.folder)
 
     def _audited(self, event: str, arguments: tuple[Any, ...]) -> None:
-        place = _PLACE.get(event)
-        if place is None or not self._below(arguments[place]):
+        position = _PATH_ARGUMENT.get(event)
+        if position is None or not self._below(arguments[position]):
             return
         if event != "open" or (isinstance(arguments[2], int) and arguments[2] & _WRITES):
-            self._point(f"{event} {os.path.relpath(os.fsdecode(arguments[place]), self.folder)}")
+            self._point(f"{event} {os.path.relpath(os.fsdecode(arguments[position]), self.folder)}")
 
     def _profiled(self, frame: FrameType, event: str, argument: Any) -> None:
         if event != "c_call":
@@ -76,6 +76,6 @@ def killed(what: str) -> None:
 
 
 def disk_full(what: str) -> None:
-    """Nothing can be written any more; what is there can be removed and renamed."""
+    """Fails every write; existing files can still be removed and renamed."""
     if not what.startswith(("os.remove", "os.rename", "os.rmdir", "close", "fsync")):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""A disk that is full: whatever was being written is named, nothing crashes, and with space the same bytes come."""
+"""A full disk: the file being written is named, nothing crashes, and with space the build ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,12 @@ def error_of(out: Path) -> str:
     return out.with_name(out.name + ".error").read_text()
 
 
-def test_a_disk_that_fills_at_any_kind_of_write_is_named_and_the_build_goes_on_afterwards(
-    tiny: Path, out: Path
-) -> None:
+def test_a_disk_full_at_any_kind_of_write_is_named_and_the_build_resumes(tiny: Path, out: Path) -> None:
     """Each operation on each file in turn fails because the disk is full, and everything after it."""
     names = dict.fromkeys((tiny / "whole.points").read_text().splitlines())
     left = [name for name in names if name.split()[0] in ("open", "write", "os.mkdir", "flush", "truncate")]
     met: list[str] = []
-    # What a resumed build does not come to any more is left to the next one, begun anew.
+    # A resumed build skips some operations; they are left to the next build from the start.
     for _ in range(CHAINS):
         for name in left:
             code = builds.in_child(builds.build_watched, tiny, out, name, disk_full, True)
@@ -69,9 +67,7 @@ def small_disk(folder: Path, kib: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
-def test_a_build_on_a_disk_too_small_stops_with_a_message_and_ends_in_the_same_bytes_on_a_larger_one(
-    tiny: Path, out: Path
-) -> None:
+def test_a_build_on_too_small_a_disk_stops_and_ends_in_the_same_bytes_on_a_larger_one(tiny: Path, out: Path) -> None:
     codes = []
     with small_disk(out, TMPFS_KIB[0]):
         for kib in TMPFS_KIB:
@@ -87,10 +83,8 @@ def test_a_build_on_a_disk_too_small_stops_with_a_message_and_ends_in_the_same_b
     assert codes.count(2) >= len(TMPFS_KIB) - 4
 
 
-def test_a_disk_that_fills_at_any_write_of_a_shard_its_table_of_patches_too_does_not_end_the_process(
-    tiny: Path, tmp_path: Path
-) -> None:
-    """HDF5 takes the process with it where it cannot write; every single write fails in turn, and all after it."""
+def test_a_disk_full_at_any_write_of_a_shard_does_not_end_the_process(tiny: Path, tmp_path: Path) -> None:
+    """HDF5 aborts the process where it cannot write; each write fails in turn, and all later ones."""
     shutil.copy(tiny / "whole" / "aligned.jsonl", tmp_path)
     assert builds.in_child(builds.write_shard_watched, tmp_path, None, SHARD_PATCHES) == 0
     points = (tmp_path / "shard.points").read_text().splitlines()
@@ -102,7 +96,7 @@ def test_a_disk_that_fills_at_any_write_of_a_shard_its_table_of_patches_too_does
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
-def test_a_virtual_camera_whose_disk_is_full_says_so_and_goes_on_with_space(tiny: Path, tmp_path: Path) -> None:
+def test_a_virtual_camera_reports_a_full_disk_and_resumes_with_space(tiny: Path, tmp_path: Path) -> None:
     words = ("capture", "simulate", "--scenes", 3, "--kind", "focus", "--seed", 3, "--config", tiny / "sdd.toml")
     with small_disk(tmp_path / "disk", 300):
         done = sdd(*words, "--executor", "serial", "--out", tmp_path / "disk" / "raw", check=False)

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment: nothing half-written is ever to be seen, and the next run ends in the same bytes."""
+"""`kill -9` at any moment leaves no half-written file, and the next run ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def killed_after(folder: Path, out: Path, seconds: float) -> int | None:
 
 
 @pytest.mark.parametrize("chain", range(RANDOM_KILLS // KILLS_A_CHAIN * ROUNDS))
-def test_a_build_killed_at_random_moments_shows_nothing_half_done_and_ends_in_the_same_bytes(
+def test_a_build_killed_at_random_leaves_nothing_half_done_and_ends_in_the_same_bytes(
     tiny: Path, out: Path, whole_s: float, chain: int
 ) -> None:
     """Every other kill is at a random time, the others before a random change to the disk."""
@@ -46,17 +46,17 @@ def test_a_build_killed_at_random_moments_shows_nothing_half_done_and_ends_in_th
         assert builds.visible_faults(out) == []
         kills += code == -signal.SIGKILL
         if code == 0:
-            # It was ready before the kill came.
+            # It had ended before the kill.
             assert builds.content(out) == builds.content(tiny / "whole")
             shutil.rmtree(out)
     assert builds.in_child(builds.build, tiny, out) == 0
     assert builds.content(out) == builds.content(tiny / "whole")
 
 
-def test_a_build_killed_before_every_kind_of_change_to_the_disk_ends_in_the_same_bytes(tiny: Path, out: Path) -> None:
+def test_a_build_killed_before_any_kind_of_change_to_the_disk_ends_in_the_same_bytes(tiny: Path, out: Path) -> None:
     """A build is killed before each operation on each file in turn and taken up again after every kill.
 
-    What a resumed build does not come to any more is left to the next one, begun anew.
+    A resumed build skips some operations; they are left to the next build from the start.
     """
     names = list(dict.fromkeys((tiny / "whole.points").read_text().splitlines()))
     left = names

@@ -1,4 +1,4 @@
-"""A build ends: whoever stops listening, whoever stops working, however often it is told to stop."""
+"""A build ends: with a closed output pipe, dead or stopped workers, repeated Ctrl-C, or a second build beside it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.paths import ROOT
 LIMIT_S = 120
 
 
-def started(tiny: Path, out: Path, *more: str, **how: object) -> subprocess.Popen[bytes]:
+def start_build(tiny: Path, out: Path, *more: str, **how: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "cli", "build", str(tiny / "sdd.toml"), "--out", str(out), *more]
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **how)  # type: ignore[call-overload,no-any-return]
 
 
-def when(condition: Callable[[], object]) -> None:
-    """Waits for it, but not for ever."""
+def wait_until(condition: Callable[[], object]) -> None:
+    """Waits until the condition holds, for `LIMIT_S` at most."""
     end = time.monotonic() + LIMIT_S
     while not condition():
         assert time.monotonic() < end
@@ -33,7 +33,7 @@ def when(condition: Callable[[], object]) -> None:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Processes that work for `pid`: spawned below it, or forked below its server."""
+    """Workers of the process `pid`: spawned by it, or forked by its server."""
     parents, commands = {}, {}
     for entry in Path("/proc").iterdir():
         try:
@@ -48,11 +48,11 @@ def workers_of(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
-def test_a_build_whose_listener_has_gone_ends_and_has_done_its_work(tiny: Path, out: Path, stream: str) -> None:
+def test_a_build_with_a_closed_output_pipe_ends_with_its_work_done(tiny: Path, out: Path, stream: str) -> None:
     read, write = os.pipe()
     os.close(read)
     how = {name: write if stream in (name, "both") else subprocess.DEVNULL for name in ("stdout", "stderr")}
-    build = started(tiny, out, "--executor", "serial", **how)
+    build = start_build(tiny, out, "--executor", "serial", **how)
     os.close(write)
     assert build.wait(LIMIT_S) in (0, 1)
     assert builds.visible_faults(out) == []
@@ -61,26 +61,26 @@ def test_a_build_whose_listener_has_gone_ends_and_has_done_its_work(tiny: Path, 
 
 
 def test_ctrl_c_twice_ends_a_build_at_once_with_130_and_no_worker_stays(tiny: Path, out: Path) -> None:
-    build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    when(lambda: workers_of(build.pid))
+    build = start_build(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until(lambda: workers_of(build.pid))
     workers = workers_of(build.pid)
     os.killpg(build.pid, signal.SIGINT)
     time.sleep(0.05)
     os.killpg(build.pid, signal.SIGINT)
-    _, told = build.communicate(timeout=LIMIT_S)
+    _, errors = build.communicate(timeout=LIMIT_S)
     assert build.returncode == 130
-    assert b"Traceback" not in told
-    when(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    assert b"Traceback" not in errors
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert builds.in_child(builds.build, tiny, out) == 0
     assert builds.content(out) == builds.content(tiny / "whole")
 
 
 @pytest.mark.parametrize("number", range(2))
 def test_a_build_whose_workers_are_killed_ends_and_loses_nothing(tiny: Path, out: Path, number: int) -> None:
-    """A worker is killed as soon as one is there, another a while later; what it worked on is done again."""
-    build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """A worker is killed as soon as one is there, another a while later; their tasks are done again."""
+    build = start_build(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for pause_s in (0.3 * number, 0.7, 1.1):
-        when(lambda: workers_of(build.pid) or build.poll() is not None)
+        wait_until(lambda: workers_of(build.pid) or build.poll() is not None)
         time.sleep(pause_s)
         for worker in workers_of(build.pid)[:1]:
             os.kill(worker, signal.SIGKILL)
@@ -91,26 +91,26 @@ def test_a_build_whose_workers_are_killed_ends_and_loses_nothing(tiny: Path, out
 
 
 def test_workers_and_lock_go_with_a_main_process_that_is_killed(tiny: Path, out: Path) -> None:
-    build = started(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    when(lambda: len(workers_of(build.pid)) == 2)
+    build = start_build(tiny, out, "--executor", "local:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(workers_of(build.pid)) == 2)
     workers = workers_of(build.pid)
     build.kill()
     build.wait(LIMIT_S)
     assert builds.in_child(builds.build, tiny, out) == 0
-    when(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert builds.content(out) == builds.content(tiny / "whole")
 
 
-def test_two_builds_at_once_one_works_and_the_other_says_so(tiny: Path, out: Path) -> None:
-    first = started(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    when((out / ".sdd.lock.json").exists)
+def test_of_two_builds_in_one_folder_the_second_is_refused(tiny: Path, out: Path) -> None:
+    first = start_build(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until((out / ".sdd.lock.json").exists)
     os.kill(first.pid, signal.SIGSTOP)  # or it may have finished before the second looks
-    second = started(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, told = second.communicate(timeout=LIMIT_S)
+    second = start_build(tiny, out, "--executor", "serial", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, errors = second.communicate(timeout=LIMIT_S)
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait(LIMIT_S) == 0
     assert second.returncode == 2
-    assert f"is in use by process {first.pid} on ".encode() in told
+    assert f"is in use by process {first.pid} on ".encode() in errors
     assert builds.content(out) == builds.content(tiny / "whole")
 
 
@@ -123,8 +123,8 @@ def stop_when_idle(seconds: float) -> int:
 def test_a_worker_that_is_stopped_while_idle_does_not_hold_up_the_end() -> None:
     outcomes = run_tasks(stop_when_idle, [0.2], "local:1")
     worker = next(outcomes).result
-    when(lambda: " T " in Path(f"/proc/{worker}/stat").read_text())
+    wait_until(lambda: " T " in Path(f"/proc/{worker}/stat").read_text())
     began = time.monotonic()
     assert list(outcomes) == []
     assert time.monotonic() - began < 10
-    when(lambda: not Path(f"/proc/{worker}").exists())
+    wait_until(lambda: not Path(f"/proc/{worker}").exists())

@@ -64,9 +64,7 @@ def link_outside(path: Path) -> None:
     ],
     ids=["changed", "cut", "deleted", "fifo", "folder"],
 )
-def test_a_source_that_is_not_the_ingested_one_costs_its_pair_with_the_reason_changed_and_nothing_hangs(
-    own: Path, do: object, word: str
-) -> None:
+def test_a_source_changed_since_ingest_costs_its_pair_with_the_reason_changed(own: Path, do: object, word: str) -> None:
     keep = (own / "raw" / BLUR).read_bytes()
     assert callable(do)
     do(own / "raw" / BLUR)

@@ -1,4 +1,4 @@
-"""The number of cases of each target, and running the cases of one target in a forked child."""
+"""The number of cases of each fuzzing target, and the function that runs them in a forked child."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LEAST_REFUSED: Mapping[str, float] = {
 
 
 def run(whole: Path, raw: bytes, name: str, first: int, cases: int, folder: Path) -> None:
-    """What the child does; see `cases.attack`."""
+    """Runs cases of one target, in a child; see `cases.attack`."""
     if name.startswith("checkpoint"):
         from tests.fuzz import checkpoint_targets
 

@@ -1,4 +1,4 @@
-"""The targets: a reader of ours, an intact file to start from, and what a case looks like. Runs in a forked child."""
+"""Fuzzing targets: a reader, an intact file, and the damaged files made from it, which a forked child reads."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a target's cases.
+    """The results of all cases of a target.
 
     Attributes:
         cases: How many were tried.

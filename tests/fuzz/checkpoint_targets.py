@@ -1,4 +1,4 @@
-"""Checkpoints under attack; apart from the other targets because they need torch."""
+"""Damaged checkpoints as fuzzing targets; apart from the others because they need torch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def targets() -> tuple[Target, ...]:
     folder = checkpoint.save_checkpoint(
         Path(tempfile.mkdtemp()), header, build_network("nafnet", **OPTIONS).state_dict(), {"x": torch.ones(1)}
     )
-    told, weights = (folder / checkpoint.HEADER).read_bytes(), (folder / checkpoint.WEIGHTS).read_bytes()
+    header_bytes, weights = (folder / checkpoint.HEADER).read_bytes(), (folder / checkpoint.WEIGHTS).read_bytes()
 
     def with_weights(path: Path) -> None:
         (path.parent / checkpoint.WEIGHTS).write_bytes(weights)
         checkpoint.load_network(path.parent)
 
     def with_header(path: Path) -> None:
-        (path.parent / checkpoint.HEADER).write_bytes(told)
+        (path.parent / checkpoint.HEADER).write_bytes(header_bytes)
         checkpoint.load_network(path.parent)
 
     return (
-        Target("checkpoint header", f"u/{checkpoint.HEADER}", (told,), with_weights, structured=True),
+        Target("checkpoint header", f"u/{checkpoint.HEADER}", (header_bytes,), with_weights, structured=True),
         Target("checkpoint weights", f"g/{checkpoint.WEIGHTS}", (weights,), with_header),
     )

@@ -1,4 +1,4 @@
-"""Intact files that the fuzzing starts from."""
+"""The intact files that fuzzing damages."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ import numpy as np
 import pytest
 
 from tests.faults import builds
-from tests.support.command_line import sdd
 from tests.support.dng_files import write_dng
 
 
 @pytest.fixture(scope="session")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """A folder built from three tiny pairs, and a DNG of 48 x 64."""
+    """The folder of a data set of three tiny pairs, and a DNG of 48 x 64."""
     folder = tmp_path_factory.mktemp("intact")
-    (folder / "sdd.toml").write_text(builds.TINY)
-    simulate = ["--scenes", 3, "--kind", "focus", "--seed", 3, "--config", folder / "sdd.toml"]
-    sdd("capture", "simulate", *simulate, "--out", folder / "raw")
-    assert builds.in_child(builds.build, folder, folder / "whole") == 0
     light = np.random.default_rng(1).random((48, 64, 3)).astype(np.float32)
     exif: dict[str, object] = {"f_number": 2.8, "shutter_s": 0.01, "iso": 100, "taken_at": "2024:05:01 10:00:00"}
-    return folder / "whole", write_dng(folder / "small.dng", light, exif=exif).read_bytes()
+    return builds.tiny_set(tmp_path_factory.getbasetemp()) / "whole", write_dng(
+        folder / "small.dng", light, exif=exif
+    ).read_bytes()
 
 
 assert sys.platform != "win32", "the limits on memory and time are those of POSIX"

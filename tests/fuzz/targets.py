@@ -1,4 +1,4 @@
-"""All readers of files that may be hostile or damaged, each with intact files to start from."""
+"""All readers of files that may be untrusted or damaged, each with intact files to start from."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LENSES = {
 
 
 def everything_of(path: Path) -> None:
-    """Reads all a photograph tells: structure, metadata, half and full size."""
+    """Reads a photograph completely: structure, metadata, half and full size."""
     meta = exif.read_meta(path)
     manifest.to_json(meta)
     containers.examine(path)
@@ -92,9 +92,9 @@ def sections_of(path: Path) -> None:
 def resealed(content: bytes) -> bytes:
     """An index with its own checksum put right, so that the case reaches what comes after it."""
     try:
-        told = json.loads(content)
-        told.pop("sha256", None)
-        return text_with_sha256(told).encode("utf-8", "surrogatepass")
+        parsed = json.loads(content)
+        parsed.pop("sha256", None)
+        return text_with_sha256(parsed).encode("utf-8", "surrogatepass")
     except (ValueError, AttributeError, RecursionError):
         return content
 
@@ -171,17 +171,17 @@ def flow_file() -> bytes:
 
 
 def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
-    """Every target.
+    """All targets.
 
     Args:
-        whole: A folder an undisturbed build wrote.
+        whole: A folder that a build without a fault wrote.
         raw: A small DNG file.
     """
     lines = (whole / "aligned.jsonl").read_bytes()
     shards = whole / "shards"
     index = (shards / "index.json").read_bytes()
-    told = json.loads(index)
-    note = json.dumps({"plan": "p", "shard": told["shards"][0], "failed": []}).encode()
+    parsed = json.loads(index)
+    note = json.dumps({"plan": "p", "shard": parsed["shards"][0], "failed": []}).encode()
     seen = pictures()
     aligned = manifest.read_manifest(whole / "aligned.jsonl").records[0]
     found = aligned.alignment
@@ -190,7 +190,7 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
     toml = (whole.parent / "sdd.toml").read_bytes() + b'[ingest]\npairing = "focus"\n[card]\nauthors = ["A"]\n[fuse]\n'
     shot_list = plan_template.render_template(2, "aperture").encode()
     session = _session()
-    name = told["shards"][0]["name"]
+    name = parsed["shards"][0]["name"]
     return (
         Target("manifest", "m.jsonl", (lines,), manifest.read_manifest, structured=True),
         Target("index", "i/index.json", (index,), lambda path: read_index(path.parent), structured=True),

@@ -64,13 +64,13 @@ def open_all(raw: bytes, folder: Path) -> None:
         except SddError:
             continue
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    (folder / "told.json").write_text(json.dumps([opened, grown]))
+    (folder / "result.json").write_text(json.dumps([opened, grown]))
 
 
 def test_files_that_claim_to_be_huge_are_refused_by_a_process_that_stays_small(
     intact: tuple[Path, bytes], tmp_path: Path
 ) -> None:
     assert builds.in_child(open_all, intact[1], tmp_path) == 0
-    opened, grown = json.loads((tmp_path / "told.json").read_text())
+    opened, grown = json.loads((tmp_path / "result.json").read_text())
     assert opened == []
     assert grown < MOST_BYTES < MEMORY_LIMIT_BYTES

@@ -82,6 +82,6 @@ def test_any_text_is_a_result_or_an_error_of_ours(tmp_path: Path, read: Callable
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_what_a_terminal_is_shown_is_printable_and_printable_text_is_left_alone(text: str) -> None:
+def test_escaped_text_is_printable_and_printable_text_stays_as_it_is(text: str) -> None:
     assert escape_unprintable(text).isprintable()
     assert not text.isprintable() or escape_unprintable(text) == text

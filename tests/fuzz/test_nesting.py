@@ -36,7 +36,7 @@ def test_nesting_without_end_is_an_error_of_ours(tmp_path: Path, name: str) -> N
         read(tmp_path / file)
 
 
-def test_what_a_run_remembers_is_forgotten_if_it_makes_no_sense_or_leads_out(tmp_path: Path) -> None:
+def test_a_record_of_the_last_run_is_ignored_if_it_is_malformed_or_leads_out(tmp_path: Path) -> None:
     hostile = ('{"state": "s", "written": {"/dev/zero": "x"}}', '{"state": "s", "written": {"..": ""}}')
     for content in (DEEP, "{}", *hostile):
         (tmp_path / LAST_RUN_FILE).write_text(content)

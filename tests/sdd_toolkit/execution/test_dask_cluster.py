@@ -57,7 +57,7 @@ def fail(value: int) -> int:
     raise InputError(f"no pair {value}", hint="look")
 
 
-def tells_if_it_is_still_wanted(file: Path) -> None:
+def wait_until_orphaned(file: Path) -> None:
     if file.name == "quick":
         return
     file.write_text("begun")
@@ -66,7 +66,7 @@ def tells_if_it_is_still_wanted(file: Path) -> None:
     file.write_text("abandoned")
 
 
-def say_and_wait(file: Path) -> None:
+def mark_and_sleep(file: Path) -> None:
     file.write_text("begun")
     time.sleep(600)
 
@@ -91,7 +91,7 @@ def test_a_task_that_kills_its_workers_is_lost_alone(running: Nodes) -> None:
     assert outcomes == {value: None if value == 3 else value * value for value in range(6)}
 
 
-def test_a_task_that_a_scheduler_at_work_has_forgotten_is_lost_not_the_scheduler(running: Nodes) -> None:
+def test_a_task_that_the_scheduler_forgot_is_lost_and_the_scheduler_is_not_gone(running: Nodes) -> None:
     with dask_cluster._connected(running.address) as connection:
         future = connection.client.submit(time.sleep, 60)
         connection.client.cancel([future])
@@ -103,11 +103,11 @@ def test_a_task_that_takes_too_long_is_lost_alone(running: Nodes) -> None:
     assert {outcome.task: outcome.result for outcome in outcomes} == {0: 0, 1: 1, 2: None, 3: 9}
 
 
-def test_a_task_whose_client_went_away_knows_it(tmp_path: Path) -> None:
+def test_a_task_notices_that_its_client_is_gone(tmp_path: Path) -> None:
     slow = tmp_path / "slow"
     # Of one thread each: two tasks on one worker of two would take turns.
     with nodes(tmp_path, threads=1) as running:
-        outcomes = run_tasks(tells_if_it_is_still_wanted, [slow, tmp_path / "quick"], running.name)
+        outcomes = run_tasks(wait_until_orphaned, [slow, tmp_path / "quick"], running.name)
         assert next(outcomes).task.name == "quick"
         while not slow.is_file():
             time.sleep(0.05)
@@ -128,13 +128,15 @@ def test_workers_that_do_not_see_the_files_are_refused(running: Nodes, tmp_path:
         list(run_tasks(square, [1], running.name, sees=[tmp_path / "elsewhere"]))
 
 
-def test_no_worker_is_an_error_not_a_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_without_workers_is_an_error_not_an_endless_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dask_cluster, "NO_WORKER_S", 3.0)
     with nodes(tmp_path, workers=0) as found, pytest.raises(InputError, match="has had no worker for 3 s"):
         list(run_tasks(square, [1], found.name))
 
 
-def test_a_scheduler_that_dies_is_an_error_not_a_wait_for_ever(tmp_path: Path) -> None:
+def test_a_scheduler_that_dies_is_an_error(tmp_path: Path) -> None:
     with nodes(tmp_path, workers=1) as found:
         begun = tmp_path / "begun"
 
@@ -147,5 +149,5 @@ def test_a_scheduler_that_dies_is_an_error_not_a_wait_for_ever(tmp_path: Path) -
         killer = threading.Thread(target=kill_it)
         killer.start()
         with pytest.raises(InputError, match=r"scheduler at .* is gone"):
-            list(run_tasks(say_and_wait, [begun], found.name))
+            list(run_tasks(mark_and_sleep, [begun], found.name))
         killer.join()

@@ -46,11 +46,14 @@ def test_a_worker_has_one_thread_of_opencv_and_of_libraw(monkeypatch: pytest.Mon
 
 
 def test_a_killed_worker_loses_only_the_task_that_killed_it() -> None:
-    outcomes = {outcome.task: outcome.result for outcome in run_tasks(die_on_three, range(8), "local:2")}
-    assert outcomes == {value: None if value == 3 else value * value for value in range(8)}
+    outcomes = {outcome.task: outcome for outcome in run_tasks(die_on_three, range(8), "local:2")}
+    results = {value: outcome.result for value, outcome in outcomes.items()}
+    assert results == {value: None if value == 3 else value * value for value in range(8)}
+    codes = {value: outcome.exit_code for value, outcome in outcomes.items() if outcome.exit_code is not None}
+    assert codes == {3: -signal.SIGKILL}
 
 
-def note_and_maybe_hang(path: Path) -> str:
+def note_and_hang_or_exit(path: Path) -> str:
     with path.open("a") as file:
         file.write("begun\n")
     if path.name == "2":
@@ -62,7 +65,7 @@ def note_and_maybe_hang(path: Path) -> str:
 
 def test_a_task_that_takes_too_long_is_killed_and_only_it_is_lost(tmp_path: Path) -> None:
     tasks = [tmp_path / str(number) for number in range(8) if number != 3]
-    outcomes = {one.task.name: one for one in run_tasks(note_and_maybe_hang, tasks, "local:2?timeout_s=1")}
+    outcomes = {one.task.name: one for one in run_tasks(note_and_hang_or_exit, tasks, "local:2?timeout_s=1")}
     assert [name for name in sorted(outcomes) if outcomes[name].result != name] == ["2"]
     assert outcomes["2"].timed_out
     assert (tmp_path / "2").read_text() == "begun\n"
@@ -73,10 +76,10 @@ def test_a_task_may_take_the_time_out_of_each_of_its_pairs(tmp_path: Path) -> No
     assert [outcome.timed_out for outcome in outcomes] == [False]
 
 
-def test_what_a_dying_worker_was_not_at_is_not_begun_again(tmp_path: Path) -> None:
-    """A worker that dies with exit code 0 is known by it: the pool ends the others by a signal."""
+def test_tasks_of_other_workers_are_not_begun_again_when_a_worker_dies(tmp_path: Path) -> None:
+    """Exit code 0 counts as a death as well."""
     tasks = [tmp_path / str(number) for number in range(9) if number != 2]
-    outcomes = {one.task.name: one.result for one in run_tasks(note_and_maybe_hang, tasks, "local:2")}
+    outcomes = {one.task.name: one.result for one in run_tasks(note_and_hang_or_exit, tasks, "local:2")}
     assert [name for name in sorted(outcomes) if outcomes[name] is None] == ["3"]
     assert (tmp_path / "3").read_text() == "begun\n" * 2
 
@@ -95,8 +98,8 @@ except Exception as error:
 
 def test_workers_that_cannot_start_are_an_error_not_an_endless_loop(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(NO_WORKER)
-    told = subprocess.run([sys.executable, tmp_path / "main.py"], capture_output=True, text=True, timeout=120)
-    assert told.stdout.startswith("worker processes end before they begin (exit codes ")
+    done = subprocess.run([sys.executable, tmp_path / "main.py"], capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("worker processes end before they begin (exit codes ")
 
 
 SLOW = """
@@ -112,7 +115,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("wait_for", ["ready", "started"])
-def test_an_interrupt_ends_workers_at_once_and_only_the_main_process_speaks(tmp_path: Path, wait_for: str) -> None:
+def test_an_interrupt_ends_workers_at_once_and_only_the_main_process_reports_it(tmp_path: Path, wait_for: str) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     command = [sys.executable, tmp_path / "slow.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as child:

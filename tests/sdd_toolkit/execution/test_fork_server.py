@@ -1,4 +1,4 @@
-"""Workers are forked by a server that has imported everything, has one thread and goes with its main process."""
+"""Workers are forked by a server that has imported everything, has one thread and ends with its main process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-# What a server imports because this process has: OpenCV, LibRaw, HDF5, Blosc2, pandas and all threads of theirs.
+# The server imports them because this process has: OpenCV, LibRaw, HDF5, Blosc2, pandas and all threads of theirs.
 import alignment.registration.stage  # noqa: F401
 import cli
 import sdd_toolkit.cards.stage
@@ -30,20 +30,20 @@ def _none_left() -> Iterator[None]:
     fork_server.stop()
 
 
-def here(_: int) -> tuple[int, int, frozenset[str], str | None]:
-    """Of a worker: its parent and that one's threads, what was imported before it was told what to do, a variable."""
+def read_state(_: int) -> tuple[int, int, frozenset[str], str | None]:
+    """The state of a worker: its parent and the threads of that, the imported modules, an environment variable."""
     threads = len(os.listdir(f"/proc/{os.getppid()}/task"))
     return os.getppid(), threads, frozenset(sys.modules), os.environ.get("SDD_TEST")
 
 
-def seen() -> tuple[int, int, frozenset[str], str | None]:
-    (outcome,) = run_tasks(here, [0], "local:1")
+def worker_state() -> tuple[int, int, frozenset[str], str | None]:
+    (outcome,) = run_tasks(read_state, [0], "local:1")
     assert outcome.result is not None
     return outcome.result
 
 
 def test_pools_share_one_server_that_has_imported_everything_and_has_one_thread() -> None:
-    parent, threads, modules, _ = seen()
+    parent, threads, modules, _ = worker_state()
     assert parent != os.getpid()
     assert threads == 1
     assert {
@@ -55,14 +55,14 @@ def test_pools_share_one_server_that_has_imported_everything_and_has_one_thread(
         "alignment.registration.stage",
         "sdd_toolkit.packing.stage",
     } <= modules
-    assert seen()[0] == parent
+    assert worker_state()[0] == parent
 
 
-def test_a_build_has_its_server_import_what_workers_need_and_no_more() -> None:
+def test_the_server_of_a_build_imports_the_modules_of_its_workers_and_no_others() -> None:
     start_workers_early("serial", cli.WORKER_MODULES)
     assert server_pid() is None
     start_workers_early("local:1", cli.WORKER_MODULES)
-    server, threads, modules, _ = seen()
+    server, threads, modules, _ = worker_state()
     assert server == server_pid()
     assert threads == 1
     assert set(cli.WORKER_MODULES) <= modules
@@ -77,28 +77,30 @@ def server_pid() -> int | None:
     return getattr(forkserver._forkserver, "_forkserver_pid", None)
 
 
-def test_a_worker_has_the_environment_of_now_not_of_when_the_server_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert seen()[3] is None
+def test_a_worker_has_the_present_environment_not_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert worker_state()[3] is None
     monkeypatch.setenv("SDD_TEST", "1")
     environment = dict(os.environ)
     fork_server.stop()
-    assert seen()[3] == "1"
+    assert worker_state()[3] == "1"
     assert dict(os.environ) == environment
 
 
 def test_a_server_that_was_killed_is_started_again() -> None:
-    parent = seen()[0]
+    parent = worker_state()[0]
     os.kill(parent, signal.SIGKILL)
-    assert seen()[0] != parent
+    assert worker_state()[0] != parent
 
 
 def test_a_server_whose_socket_is_gone_gives_way_to_spawned_workers(tmp_path: Path) -> None:
-    seen()
+    worker_state()
     from multiprocessing import forkserver
 
     address = Path(vars(forkserver._forkserver)["_forkserver_address"])
     kept = address.rename(tmp_path / "socket")
-    assert seen()[0] == os.getpid()
+    assert worker_state()[0] == os.getpid()
     kept.rename(address)
 
 
@@ -106,10 +108,10 @@ def test_without_a_folder_for_its_socket_workers_are_spawned(monkeypatch: pytest
     from multiprocessing import util
 
     monkeypatch.setattr(util, "get_temp_dir", lambda: str(tmp_path / ("long" * 30)))
-    assert seen()[0] == os.getpid()
+    assert worker_state()[0] == os.getpid()
 
 
-def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None:
+def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     """A folder of untrusted files may hold a `cv2.py`."""
     (tmp_path / "cv2.py").write_text("import os; os.write(2, b'planted')")
     imports = "from sdd_toolkit.execution.executor import run_tasks"
@@ -117,8 +119,8 @@ def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None
     (tmp_path / "elsewhere").mkdir()
     script = tmp_path / "elsewhere/main.py"
     script.write_text(f"if __name__ == '__main__':\n    {program.replace(chr(10), chr(10) + '    ')}\n")
-    told = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (told.stdout, told.stderr) == ("[7]\n", "")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("[7]\n", "")
 
 
 ASLEEP = """
