@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import context
@@ -39,6 +39,8 @@ pebble.CONSTS.channel_lock_timeout = 5
 class _Worker(context.Process):
     """A worker process: forked on Linux, spawned elsewhere and where the fork server cannot start."""
 
+    # Of processes that the worker itself starts; `fork` would not be safe.
+    _start_method = "spawn"
     _was_found_dead = False
 
     @staticmethod
@@ -144,20 +146,29 @@ def _outcome_of(task: Task, future: pebble.ProcessFuture[Result]) -> Outcome[Tas
 
 @contextmanager
 def _open_pool(workers: int, method: _Context) -> Iterator[pebble.ProcessPool]:
+    """A pool that is started and stopped by a thread: Ctrl-C interrupts the main thread alone, and at any moment."""
     pool = pebble.ProcessPool(workers, 0, initialise_worker, (dict(os.environ),), method)
+    with ThreadPoolExecutor(1) as keeper:
+        try:
+            with fork_server.sigint_blocked():  # in all that the thread starts, too
+                started = keeper.submit(_start, pool)
+            started.result()
+            yield pool
+        finally:
+            keeper.submit(_stop, pool, method).result()
+
+
+def _start(pool: pebble.ProcessPool) -> None:
     try:
-        # Its threads and workers inherit the blocked signal: Ctrl-C is for the main thread alone.
-        with fork_server.sigint_blocked():
-            try:
-                _ = pool.active
-            except BrokenProcessPool:
-                pool.stop()
-        yield pool
-    finally:
-        with fork_server.sigint_blocked():
-            pool.stop()
-            # First of all: a worker that begins with its pool gone would print a traceback.
-            for worker in method.started:
-                if worker.pid:
-                    worker.terminate()
-            pool.join()
+        _ = pool.active
+    except BrokenProcessPool:
+        pool.stop()
+
+
+def _stop(pool: pebble.ProcessPool, method: _Context) -> None:
+    pool.stop()
+    # First of all: a worker that begins with its pool gone would print a traceback.
+    for worker in method.started:
+        if worker.pid:
+            worker.terminate()
+    pool.join()

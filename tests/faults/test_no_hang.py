@@ -75,6 +75,23 @@ def test_ctrl_c_twice_ends_a_build_at_once_with_130_and_no_worker_stays(tiny: Pa
     assert builds.content(out) == builds.content(tiny / "whole")
 
 
+INTERRUPTED = """
+import click
+from sdd_toolkit.cli.lazy_group import run_cli
+@click.group()
+def main(): pass
+@main.command()
+def go(): exec("raise KeyboardInterrupt")
+run_cli(main)
+"""
+
+
+def test_an_interrupt_while_a_dataclass_is_defined_ends_with_130_as_well() -> None:
+    """Python would end with SIGINT: dataclasses run `exec` on a string, and modules are imported during a build."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, "go"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted: run the same command again to resume\n")
+
+
 @pytest.mark.parametrize("number", range(2))
 def test_a_build_whose_workers_are_killed_ends_and_loses_nothing(tiny: Path, out: Path, number: int) -> None:
     """A worker is killed as soon as one is there, another a while later; their tasks are done again."""

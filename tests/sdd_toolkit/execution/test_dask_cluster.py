@@ -136,7 +136,8 @@ def test_a_scheduler_without_workers_is_an_error_not_an_endless_wait(
         list(run_tasks(square, [1], found.name))
 
 
-def test_a_scheduler_that_dies_is_an_error(tmp_path: Path) -> None:
+def test_a_scheduler_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_cluster, "CONNECT_S", 4)
     with nodes(tmp_path, workers=1) as found:
         begun = tmp_path / "begun"
 
