@@ -1,8 +1,8 @@
-"""Aligners on defocused pairs: ours against what else there is, in one run.
+"""Aligners on defocused pairs: ours beside six others, in one run.
 
-`python benchmarks/alignment.py` prints a table for every section, on the pairs told below; `--out docs/benchmarks` also
-writes the page, its pictures and every single number. `--only planted loops` runs these sections, `--ours` leaves the
-rivals out; on a page what was not run keeps the numbers it had. `--quick` is the smallest run that touches everything.
+`python benchmarks/alignment.py` prints a table for every section, on the pairs listed below; `--out docs/benchmarks`
+also writes the page, its pictures and every single number. `--only planted loops` runs these sections, `--ours` leaves
+the rivals out; a page keeps the numbers of what was not run. `--quick` is the smallest run that touches everything.
 
   planted   photographs with a known small motion under a disc of each radius
   large     the same with 5 to 10 % zoom, up to 100 px shift and 2 degrees
@@ -12,7 +12,7 @@ rivals out; on a page what was not run keeps the numbers it had. `--quick` is th
   cost      CPU seconds and memory of one pair of six megapixels
 
 Everything but the costs is the same in every run with the same options. Sections whose photographs are missing are
-left out, with a word about it.
+left out and named on stderr.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SECTIONS = {
 OF_PHOTOGRAPHS = ("planted", "large", "honesty", "cost")
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, help="folder of sharp photographs; default: DATA/natural")
     parser.add_argument("--data", type=Path, default=DATA, help="holds natural/, focal_stacks/, defocus_pairs/")
@@ -68,32 +68,34 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def options_of(told: argparse.Namespace) -> Options:
-    paths = photographs.files(told.photographs or told.data / "natural")
-    stacks = [told.data / "focal_stacks" / name for name in STACKS if (told.data / "focal_stacks" / name).is_dir()]
-    sharp = sorted((told.data / "defocus_pairs").glob("dpdd_*_sharp.png"))
+def options_of(arguments: argparse.Namespace) -> Options:
+    paths = photographs.list_photographs(arguments.photographs or arguments.data / "natural")
+    stacks = [
+        arguments.data / "focal_stacks" / name for name in STACKS if (arguments.data / "focal_stacks" / name).is_dir()
+    ]
+    sharp = sorted((arguments.data / "defocus_pairs").glob("dpdd_*_sharp.png"))
     return Options(
         photographs=paths,
-        stacks=stacks[:1] if told.quick else stacks,
-        detours=1 if told.quick else None,
+        stacks=stacks[:1] if arguments.quick else stacks,
+        detours=1 if arguments.quick else None,
         pairs=[(path.with_name(path.name.replace("sharp", "blur")), path) for path in sharp][
-            : 1 if told.quick else None
+            : 1 if arguments.quick else None
         ],
-        images=min(2 if told.quick else told.images, len(paths)),
-        size=(320, 400) if told.quick else told.size,
-        radii_px=(0.0, 4.0) if told.quick else tuple(told.radii),
-        scenes=1 if told.quick else told.scenes,
-        scene_size=(320, 448) if told.quick else (1296, 1944),
-        cost_size=(400, 480) if told.quick else (2000, 3000),
-        rivals=not told.ours,
-        seed=told.seed,
+        images=min(2 if arguments.quick else arguments.images, len(paths)),
+        size=(320, 400) if arguments.quick else arguments.size,
+        radii_px=(0.0, 4.0) if arguments.quick else tuple(arguments.radii),
+        scenes=1 if arguments.quick else arguments.scenes,
+        scene_size=(320, 448) if arguments.quick else (1296, 1944),
+        cost_size=(400, 480) if arguments.quick else (2000, 3000),
+        rivals=not arguments.ours,
+        seed=arguments.seed,
     )
 
 
-def planned(told: argparse.Namespace, options: Options) -> list[tuple[str, Job]]:
-    """Every job with its section's name; a word about sections that have nothing to work on."""
+def plan_jobs(arguments: argparse.Namespace, options: Options) -> list[tuple[str, Job]]:
+    """Every job with the name of its section; sections without data are named on stderr."""
     plan = []
-    for name in told.only:
+    for name in arguments.only:
         missing = "photographs" if name in OF_PHOTOGRAPHS and not options.photographs else ""
         found = [] if missing else SECTIONS[name](options)
         if not found:
@@ -102,7 +104,7 @@ def planned(told: argparse.Namespace, options: Options) -> list[tuple[str, Job]]
     return plan
 
 
-def carried_out(plan: list[tuple[str, Job]], workers: int) -> Iterator[list[Measurement]]:
+def run_jobs(plan: list[tuple[str, Job]], workers: int) -> Iterator[list[Measurement]]:
     """The measurements of each job, in order; progress goes to stderr."""
     start = time.monotonic()
     with ProcessPoolExecutor(
@@ -122,30 +124,30 @@ def size_of(text: str) -> tuple[int, int]:
     return height, width
 
 
-def command_of(told: argparse.Namespace) -> str:
-    """The line that makes the page again, photographs' folder unnamed."""
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that writes the page again, without the name of the folder of photographs."""
     words = [".venv/bin/python benchmarks/alignment.py"]
-    words += ["--photographs DIR"] if told.photographs else []
-    words += [f"--seed {told.seed}"] if told.seed else []
+    words += ["--photographs DIR"] if arguments.photographs else []
+    words += [f"--seed {arguments.seed}"] if arguments.seed else []
     return " ".join([*words, "--out docs/benchmarks"])
 
 
 def main() -> None:
-    told = parsed()
-    options = options_of(told)
+    arguments = parse_arguments()
+    options = options_of(arguments)
     for name, run in aligners().items():
         if run is None:
             print(f"{name}: not installed", file=sys.stderr)
-    rows = [row for found in carried_out(planned(told, options), told.workers) for row in found]
-    print(page.printed(rows))
-    if told.out:
-        told.out.mkdir(parents=True, exist_ok=True)
+    rows = [row for found in run_jobs(plan_jobs(arguments, options), arguments.workers) for row in found]
+    print(page.format_tables(rows))
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         measured = {(row.section, row.method) for row in rows}
-        before = measurement.read(told.out / f"{page.NAME}.csv")
+        before = measurement.read(arguments.out / f"{page.NAME}.csv")
         kept = [row for row in before if (row.section, row.method) not in measured]
         every = sorted(kept + rows, key=lambda row: list(SECTIONS).index(row.section))
-        measurement.write(told.out / f"{page.NAME}.csv", every)
-        page.write(told.out, every, command_of(told))
+        measurement.write(arguments.out / f"{page.NAME}.csv", every)
+        page.write(arguments.out, every, command_of(arguments))
 
 
 if __name__ == "__main__":

@@ -61,10 +61,10 @@ def shoot(seed: int, count: int, size: tuple[int, int]) -> list[Pair]:
     config = SimulateConfig(
         width=size[1], height=size[0], max_coc_px=6.0, min_coc_px=2.0, vignetting=0.0, exposure_error_ev=0.0
     )
-    return [aligned(render_pair(config, "focus", seed, index), seed + index) for index in range(count)]
+    return [align_pair(render_pair(config, "focus", seed, index), seed + index) for index in range(count)]
 
 
-def aligned(pair: RenderedPair, seed: int) -> Pair:
+def align_pair(pair: RenderedPair, seed: int) -> Pair:
     truth, draw = pair.truth, np.random.default_rng(seed)
     rows, columns = np.indices(truth.coc_px.shape, dtype=np.float32)
     x, y = columns + truth.displacement[..., 0], rows + truth.displacement[..., 1]
@@ -86,7 +86,7 @@ def aligned(pair: RenderedPair, seed: int) -> Pair:
     )
 
 
-def trained(
+def train_network(
     pairs: list[Pair],
     basis: BasisName,
     *,
@@ -133,21 +133,21 @@ def errors_px(network: ReblurNetwork, pairs: list[Pair]) -> Tensor:
 
 
 def draw_picture(network: ReblurNetwork, pair: Pair, path: Path) -> None:
-    """Blurred frame, true radius, told radius, their difference in textured places."""
+    """Blurred frame, true radius, predicted radius, their difference in textured places."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    told = radius_map(network, pair)
+    predicted = radius_map(network, pair)
     figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     (first, second), (third, fourth) = figure.subplots(2, 2)
     first.imshow(pair.blurred.permute(1, 2, 0))
-    for axes, image, title in ((second, pair.radius_px, "true radius, px"), (third, told, "told radius, px")):
+    for axes, image, title in ((second, pair.radius_px, "true radius, px"), (third, predicted, "predicted radius, px")):
         figure.colorbar(axes.imshow(image, vmin=0, vmax=RADIUS_PX), ax=axes)
         axes.set_title(title)
-    wrong = torch.where(pair.textured, told - pair.radius_px, torch.nan)
+    wrong = torch.where(pair.textured, predicted - pair.radius_px, torch.nan)
     figure.colorbar(fourth.imshow(wrong, cmap="RdBu", vmin=-2, vmax=2), ax=fourth)
-    fourth.set_title("told - true, px, where there is texture")
+    fourth.set_title("predicted - true, px, where there is texture")
     for axes in (first, second, third, fourth):
         axes.set_axis_off()
     figure.savefig(path, metadata={"Software": None})
@@ -173,7 +173,7 @@ def main() -> None:
     print(row("one radius for all", truth.median() - truth, 0.0))
     for basis in options.bases:
         started = time.process_time()
-        network = trained(seen, basis, steps=options.steps, width=options.width, scale=options.scale)
+        network = train_network(seen, basis, steps=options.steps, width=options.width, scale=options.scale)
         print(row(basis, errors_px(network, unseen), time.process_time() - started), flush=True)
         if options.picture is not None and basis == options.bases[0]:
             draw_picture(network, unseen[0], options.picture)

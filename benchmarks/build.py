@@ -51,7 +51,7 @@ class Cost:
     peak_mb: float
 
 
-def unpacked(files: list[Path]) -> None:
+def unpack_files(files: list[Path]) -> None:
     """The numbers of the sensor, nothing else."""
     import rawpy
 
@@ -60,7 +60,7 @@ def unpacked(files: list[Path]) -> None:
             raw.unpack()
 
 
-def developed(files: list[Path]) -> None:
+def develop_files(files: list[Path]) -> None:
     """LibRaw's demosaicing (AHD, 16 bit) as `sdd pack` wants it."""
     import rawpy
 
@@ -86,15 +86,15 @@ def command(raw: Path, folder: Path, pairs: int, executor: str) -> Cost:
     )
     build = [sys.executable, "-m", "cli", "build", config, "--source", raw, "--out", folder, "--executor", executor]
     root = Path(__file__).resolve().parent.parent
-    told = subprocess.run(  # in a process of its own, whose children are only these
+    done = subprocess.run(  # in a process of its own, whose children are only these
         [sys.executable, "-c", measure, *build], check=True, cwd=root, capture_output=True
     )
-    wall_s, cpu_s, peak = json.loads(told.stdout)
+    wall_s, cpu_s, peak = json.loads(done.stdout)
     return Cost(wall_s, cpu_s, peak * BYTES / 1e6)
 
 
 def lab_pipeline(files: list[Path], out: Path) -> None:
-    """What `benchmarks/rivals/lab.py` does with the pairs."""
+    """The pipeline of `benchmarks/rivals/lab.py` on the pairs."""
     from benchmarks.rivals import lab
 
     lab.run(list(zip(files[0::2], files[1::2], strict=True)), out)
@@ -154,16 +154,18 @@ def cost_alone(work: Callable[[], object]) -> Cost:
     return in_fresh_process(cost, work, method="spawn")
 
 
-def printed(name: str, costs: list[Cost], pairs: int) -> None:
+def print_row(name: str, costs: list[Cost], pairs: int) -> None:
     cells = (f"{one.wall_s / pairs:>10.3f}{one.cpu_s / pairs:>9.3f}{one.peak_mb:>9.0f}" for one in costs)
     print(f"{name:24s}" + "   ".join(cells), flush=True)
 
 
-def whole(costs: list[Cost]) -> Cost:
+def sum_costs(costs: list[Cost]) -> Cost:
     return Cost(sum(one.wall_s for one in costs), sum(one.cpu_s for one in costs), max(one.peak_mb for one in costs))
 
 
-def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: Path | None, scratch: Path) -> None:
+def shoot_pairs(
+    raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: Path | None, scratch: Path
+) -> None:
     """Virtual pairs of dead leaves, or of the photographs of a folder laid side by side."""
     import capture.virtual.stage
     from capture.virtual.config import SimulateConfig
@@ -174,11 +176,13 @@ def shot(raw: Path, size: tuple[int, int], pairs: int, seed: int, photographs: P
         import cv2
         import numpy as np
 
-        from benchmarks.alignment_sections.photographs import files, mosaic
+        from benchmarks.alignment_sections.photographs import list_photographs, mosaic
         from sdd_toolkit.imaging.encoding import Encoding, encode
 
         for number in range(pairs):
-            scene = encode(mosaic(files(photographs), number, (size[0] + 120, size[1] + 200)), Encoding.SRGB8)
+            scene = encode(
+                mosaic(list_photographs(photographs), number, (size[0] + 120, size[1] + 200)), Encoding.SRGB8
+            )
             path = scratch / f"{size[1]}x{size[0]}-{number}.png"
             cv2.imwrite(str(path), np.ascontiguousarray(scene[..., ::-1]))
             sources.append(PhotographSource(path))
@@ -205,7 +209,7 @@ def corner_errors_px(homographies: dict[Path, Any]) -> list[float]:
     return errors
 
 
-def ours(dataset: DatasetFolder) -> dict[Path, Any]:
+def our_homographies(dataset: DatasetFolder) -> dict[Path, Any]:
     """The homography of every pair by the folder it was shot into."""
     from sdd_toolkit.pipeline import manifest
 
@@ -218,7 +222,7 @@ def ours(dataset: DatasetFolder) -> dict[Path, Any]:
     }
 
 
-def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
+def measure_size(size: str, options: argparse.Namespace, folder: Path) -> None:
     """Shoots, builds and prints one size."""
     import numpy as np
 
@@ -226,7 +230,7 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
 
     width, height = (int(part) for part in size.split("x"))
     raw = (options.raw or folder) / f"raw-{size}"
-    shot(raw, (height, width), options.pairs, options.seed, options.photographs, folder)
+    shoot_pairs(raw, (height, width), options.pairs, options.seed, options.photographs, folder)
     files = sorted(raw.rglob("*.dng"))
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     print(f"{options.pairs} pairs of {size}, {size_mb:.0f} MB of DNG; everything per pair but the peak")
@@ -240,27 +244,27 @@ def measured(size: str, options: argparse.Namespace, folder: Path) -> None:
     rows = {}
     for name in plans[0]:
         rows[name] = [cost_alone(plan[name]) for plan in plans]
-        printed(name, rows[name], options.pairs)
-    wholes = [whole(list(column)) for column in zip(*rows.values(), strict=True)]
-    printed("all stages", wholes, options.pairs)
+        print_row(name, rows[name], options.pairs)
+    wholes = [sum_costs(list(column)) for column in zip(*rows.values(), strict=True)]
+    print_row("all stages", wholes, options.pairs)
     commands = [
         command(raw, folder / f"{size}-command-{count}", options.pairs, "serial" if count == 1 else f"local:{count}")
         for count in options.workers
     ]
-    printed("the whole command", commands, options.pairs)
-    printed("LibRaw, unpacking", [cost_alone(partial(unpacked, files))], options.pairs)
-    decoding = cost_alone(partial(developed, files))
-    printed("LibRaw, developing", [decoding], options.pairs)
+    print_row("the whole command", commands, options.pairs)
+    print_row("LibRaw, unpacking", [cost_alone(partial(unpack_files, files))], options.pairs)
+    decoding = cost_alone(partial(develop_files, files))
+    print_row("LibRaw, developing", [decoding], options.pairs)
     few = files[: 2 * LAB_PAIRS]
     lab = cost_alone(partial(lab_pipeline, few, folder / f"{size}-lab"))
-    printed("laboratory's pipeline", [lab], len(few) // 2)
+    print_row("laboratory's pipeline", [lab], len(few) // 2)
     print(f"{'build / developing':24s}{wholes[0].cpu_s / decoding.cpu_s:10.2f}  by CPU seconds, one worker")
     lab_ratio = lab.cpu_s / (len(few) // 2) / (wholes[0].cpu_s / options.pairs)
     print(f"{'laboratory / build':24s}{lab_ratio:10.2f}  by CPU seconds, one worker")
     for count, cost_of in zip(options.workers[1:], commands[1:], strict=True):
         print(f"{f'speed-up, {count} workers':24s}{commands[0].wall_s / cost_of.wall_s:10.2f}  of the whole command")
     theirs = {path.parent: np.load(folder / f"{size}-lab" / f"{n}.npy") for n, path in enumerate(few[0::2])}
-    for name, found in (("corners, ours", ours(datasets[0])), ("corners, laboratory", theirs)):
+    for name, found in (("corners, ours", our_homographies(datasets[0])), ("corners, laboratory", theirs)):
         print(f"{name:24s}{np.median(corner_errors_px(found)):10.3f}  px off the truth (RMS of a frame's, median)")
     records = manifest.read_manifest(datasets[0].filtered).records
     kept = sum(record.verdict is not None and record.verdict.keep for record in records)
@@ -280,7 +284,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
-            measured(size, options, Path(folder))
+            measure_size(size, options, Path(folder))
 
 
 if __name__ == "__main__":

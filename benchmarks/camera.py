@@ -18,7 +18,7 @@ KINDS = ("focus", "aperture")
 ALONE = "alone"
 
 
-def measured(arguments: list[str]) -> tuple[float, float, float]:
+def measure_command(arguments: list[str]) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak megabytes of one run of `sdd capture simulate`."""
     command = [sys.executable, "-c", "from cli import cli; cli()", "capture", "simulate", *arguments]
     started = time.perf_counter()
@@ -46,7 +46,7 @@ def main() -> None:
                 runs = ((kind, options.pairs, options.workers), (f"{kind} {ALONE}", 1, 1))
                 for number, (name, pairs, workers) in enumerate(runs):
                     out = Path(folder) / f"{size}-{kind}-{number}"
-                    wall, busy, peak = measured([
+                    wall, busy, peak = measure_command([
                         "--scenes", str(pairs), "--kind", kind, "--size", size, "--workers", str(workers),
                         "--out", str(out),
                     ])  # fmt: skip

@@ -103,7 +103,7 @@ def differences(folder: Path, *, mean_only: bool = False) -> Iterator[Difference
 
 def cost(work: Callable[[], object], megapixels: float) -> tuple[float, float]:
     """CPU seconds of `work` in a process of its own, and the growth of its peak memory in bytes a pixel."""
-    seconds, grown_mb = in_fresh_process(_measured, work)
+    seconds, grown_mb = in_fresh_process(measure_cost, work)
     return seconds, grown_mb / megapixels
 
 
@@ -115,7 +115,7 @@ def by_libraw(path: Path) -> object:
         )
 
 
-def _measured(work: Callable[[], object]) -> tuple[float, float]:
+def measure_cost(work: Callable[[], object]) -> tuple[float, float]:
     cv2.setNumThreads(1)
     before_mb, started = resident_mb("VmHWM"), time.process_time()
     work()

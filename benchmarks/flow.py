@@ -63,7 +63,7 @@ def virtual_cases(pairs: int, size: tuple[int, int], seed: int = 0) -> list[Case
         pair = render_pair(camera, "focus", seed=seed, index=index)
         draw = np.random.default_rng([seed, index])
         blurred, deblurred, sharp = (
-            encoded(image + draw.normal(0, noise, image.shape))
+            encode_srgb(image + draw.normal(0, noise, image.shape))
             for image, noise in ((pair.blur_linear, NOISE), (pair.truth.aligned, 0.0), (pair.sharp_linear, NOISE))
         )
         flow = torch.from_numpy(pair.truth.displacement).permute(2, 0, 1)[None]
@@ -79,7 +79,7 @@ def virtual_cases(pairs: int, size: tuple[int, int], seed: int = 0) -> list[Case
     return cases
 
 
-def encoded(linear: NDArray[np.float64]) -> Tensor:
+def encode_srgb(linear: NDArray[np.float64]) -> Tensor:
     image = srgb_encode(np.clip(linear, 0, 1).astype(np.float32))
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
 
@@ -127,15 +127,15 @@ def endpoint_error_px(flow: Tensor, case: Case) -> float:
 def estimators(options: argparse.Namespace) -> dict[str, FlowEstimator]:
     found: dict[str, FlowEstimator] = {"still": lambda a, b: torch.zeros_like(a[:, :2])}
     found |= {name: flow_estimator(name) for name in ("pyramid", "dis")}
-    found["pyramid, second soft"] = lambda a, b: found["pyramid"](a, softened(b))
+    found["pyramid, second soft"] = lambda a, b: found["pyramid"](a, blur_image(b))
     for name in ("pwcnet", "raft"):
         if path := getattr(options, name):
             found[name] = flow_estimator(name, path)
     return found
 
 
-def softened(image: Tensor) -> Tensor:
-    """As soft as a disc of 5 px radius makes it."""
+def blur_image(image: Tensor) -> Tensor:
+    """The image under a Gaussian as wide as a disc of 5 px radius."""
     plane = image[0].permute(1, 2, 0).numpy()
     return torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), SOFT_SD_PX)).permute(2, 0, 1)[None]
 
@@ -153,7 +153,7 @@ class _Counted(TorchDispatchMode):
 
 
 def operations(estimate: FlowEstimator, case: Case) -> int:
-    """What a GPU is asked to do for one call, however large the batch."""
+    """The operations that one call launches on a GPU, however large the batch."""
     with _Counted() as counted:
         estimate(case.first, case.second)
     return counted.operations

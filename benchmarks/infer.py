@@ -130,7 +130,7 @@ def deblur_one(name: str, height: int, width: int, options: dict[str, object]) -
 
 
 class Nothing(nn.Module):
-    """What is left is the cost of reading, tiling and writing."""
+    """A network without work: the cost of reading, tiling and writing remains."""
 
     def __init__(self) -> None:
         super().__init__()

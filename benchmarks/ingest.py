@@ -36,7 +36,7 @@ class Cost:
     peak_mb: float
 
 
-def multiplied(shot: Path, folder: Path, files: int) -> None:
+def multiply_scenes(shot: Path, folder: Path, files: int) -> None:
     """`files` distinct RAW files in folders of two, made of the scenes in `shot` by bytes appended after the image."""
     scenes = sorted(path for path in shot.iterdir() if path.is_dir())
     for number in range(files // 2):
@@ -47,7 +47,7 @@ def multiplied(shot: Path, folder: Path, files: int) -> None:
             (place / name).write_bytes(content + number.to_bytes(8, "little"))
 
 
-def ingested(raw: Path, out: Path, workers: int) -> Cost:
+def measure_ingest(raw: Path, out: Path, workers: int) -> Cost:
     """`sdd ingest` in a process of its own."""
     command = [sys.executable, "-m", "cli", "ingest", str(raw), "--out", str(out), "--executor", f"local:{workers}"]
     before, started, peak = os.times(), time.perf_counter(), 0.0
@@ -72,7 +72,7 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 + sum(resident_mb(int(child)) for child in children)
 
 
-def printed(name: str, costs: list[Cost], files: int, first_s: float) -> float:
+def print_row(name: str, costs: list[Cost], files: int, first_s: float) -> float:
     """One row, of medians; returns the seconds."""
     wall, cpu, peak = (
         statistics.median(getattr(cost, key) for cost in costs) for key in ("wall_s", "cpu_s", "peak_mb")
@@ -82,17 +82,17 @@ def printed(name: str, costs: list[Cost], files: int, first_s: float) -> float:
     return wall
 
 
-def measured(raw: Path, folder: Path, files: int, workers: int, repeats: int) -> None:
+def measure_runs(raw: Path, folder: Path, files: int, workers: int, repeats: int) -> None:
     first, again, touched = [], [], []
     for number in range(repeats):
         out = folder / f"out-{number}"
-        first.append(ingested(raw, out, workers))
-        again.append(ingested(raw, out, workers))
+        first.append(measure_ingest(raw, out, workers))
+        again.append(measure_ingest(raw, out, workers))
         os.utime(next(raw.rglob("*.dng")))
-        touched.append(ingested(raw, out, workers))
-    first_s = printed("first run", first, files, 0.0)
-    printed("nothing changed", again, files, first_s)
-    printed("one file touched", touched, files, first_s)
+        touched.append(measure_ingest(raw, out, workers))
+    first_s = print_row("first run", first, files, 0.0)
+    print_row("nothing changed", again, files, first_s)
+    print_row("one file touched", touched, files, first_s)
 
 
 def main() -> None:
@@ -116,10 +116,10 @@ def main() -> None:
             capture.virtual.stage.simulate_pairs(
                 folder / "shot", camera, capture.virtual.stage.Series(scenes=scenes, seed=options.seed)
             )
-            multiplied(folder / "shot", folder / "raw", options.files)
+            multiply_scenes(folder / "shot", folder / "raw", options.files)
             size_mb = sum(path.stat().st_size for path in (folder / "raw").rglob("*.dng")) / 1e6
             print(f"{options.files} files of {size}, {size_mb:.0f} MB, {options.workers} workers")
-            measured(folder / "raw", folder, options.files, options.workers, options.repeats)
+            measure_runs(folder / "raw", folder, options.files, options.workers, options.repeats)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def tables(folder: Path, pairs: int) -> Path:
     return folder
 
 
-def told(name: str, pairs: int, work: Callable[[], object]) -> None:
+def print_cost(name: str, pairs: int, work: Callable[[], object]) -> None:
     before = time.process_time()
     work()
     cpu_s = time.process_time() - before
@@ -107,26 +107,26 @@ def main() -> None:
         (folder / "copy").mkdir()
         print(f"{pairs} pairs of {width}x{height}, 8 bits; {rows} pairs in tables")
         print(f"{'':24s}{'pairs':>8s}{'CPU s':>10s}{'CPU ms a pair':>14s}")
-        told("OpenCV, decode", pairs, lambda: by_hand(files, None))
-        told("import", pairs, lambda: import_stage.import_dataset(folder / "set", shards, PackConfig()))
-        told("import, again", pairs, lambda: import_stage.import_dataset(folder / "set", shards, PackConfig()))
-        told("OpenCV, decode, encode", pairs, lambda: by_hand(files, folder / "copy"))
-        told("export, png", pairs, lambda: export_stage.export_dataset(shards, png, layout="png"))
-        told(
+        print_cost("OpenCV, decode", pairs, lambda: by_hand(files, None))
+        print_cost("import", pairs, lambda: import_stage.import_dataset(folder / "set", shards, PackConfig()))
+        print_cost("import, again", pairs, lambda: import_stage.import_dataset(folder / "set", shards, PackConfig()))
+        print_cost("OpenCV, decode, encode", pairs, lambda: by_hand(files, folder / "copy"))
+        print_cost("export, png", pairs, lambda: export_stage.export_dataset(shards, png, layout="png"))
+        print_cost(
             "export, webdataset",
             pairs,
             lambda: export_stage.export_dataset(shards, folder / "tar", layout="webdataset"),
         )
-        told("import of export", pairs, lambda: import_stage.import_dataset(png, folder / "back", PackConfig()))
+        print_cost("import of export", pairs, lambda: import_stage.import_dataset(png, folder / "back", PackConfig()))
         with ShardReader(folder / "back") as reader:
             for number, name in enumerate(reader.pair_ids):
                 assert np.array_equal(reader.read(name).sharp[..., ::-1], cv2.imread(str(files[2 * number])))
-        told("iterate", pairs, lambda: sum(len(row["id"]) for row in sdd.iterate(shards)))
+        print_cost("iterate", pairs, lambda: sum(len(row["id"]) for row in sdd.iterate(shards)))
         packed = tables(folder / "tables", rows)
-        told("read_index, patches", rows, lambda: sdd.read_index(packed, level="patches"))
-        told("read_index, shards", rows, lambda: sdd.read_index(packed))
-        told("card", rows, lambda: cards.write_card(packed, CardConfig()))
-        told("read_index, pairs.csv", rows, lambda: sdd.read_index(packed))
+        print_cost("read_index, patches", rows, lambda: sdd.read_index(packed, level="patches"))
+        print_cost("read_index, shards", rows, lambda: sdd.read_index(packed))
+        print_cost("card", rows, lambda: cards.write_card(packed, CardConfig()))
+        print_cost("read_index, pairs.csv", rows, lambda: sdd.read_index(packed))
 
 
 if __name__ == "__main__":

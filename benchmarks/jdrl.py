@@ -334,7 +334,7 @@ def frame_seconds() -> None:
 
 
 def loader_wait(options: argparse.Namespace) -> None:
-    """How long bf16 steps on real shards wait for their batch."""
+    """Measures the wait of bf16 steps for their batch on real shards."""
     config = TrainConfig(crop=options.crop, batch=options.batch, workers=options.workers, steps=options.cuda_steps + 5)
     data = load_training_data(options.shards, config)
     network, reblurring = build_network("unet").cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()

@@ -38,15 +38,15 @@ class Outcome:
     seconds: float
 
 
-def stripped(raw: Path, folder: Path, form: str, chance: random.Random) -> dict[str, tuple[str, str]]:
+def strip_metadata(raw: Path, folder: Path, form: str, chance: random.Random) -> dict[str, tuple[str, str]]:
     """Every frame of `raw` under a new name; scene and role by that name."""
     folder.mkdir(parents=True)
-    told = {}
+    origins = {}
     for path in sorted(raw.rglob("*.dng")):
         name = f"{chance.getrandbits(48):012x}.{form}"
         (bare_dng if form == "dng" else jpeg)(path, folder / name)
-        told[name] = (path.parent.name, path.stem)
-    return told
+        origins[name] = (path.parent.name, path.stem)
+    return origins
 
 
 def bare_dng(source: Path, target: Path) -> None:
@@ -72,7 +72,7 @@ def jpeg(source: Path, target: Path) -> None:
     cv2.imwrite(str(target), codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
-def judged(folder: Path, told: dict[str, tuple[str, str]], unfindable: set[str], executor: str) -> Outcome:
+def judge_pairing(folder: Path, origins: dict[str, tuple[str, str]], unfindable: set[str], executor: str) -> Outcome:
     """`sdd ingest --pairing auto` against the truth."""
     from capture.config import IngestConfig
     from capture.ingest.stage import find_pairs
@@ -82,13 +82,13 @@ def judged(folder: Path, told: dict[str, tuple[str, str]], unfindable: set[str],
     seconds = time.perf_counter() - started
     right = swapped = false = 0
     for record in found.pairs.records:
-        (scene, role), (other, _) = told[record.blur.path], told[record.sharp.path]
+        (scene, role), (other, _) = origins[record.blur.path], origins[record.sharp.path]
         right += scene == other and role == "blur"
         swapped += scene == other and role == "sharp"
         false += scene != other
     numbers = [re.findall(r"content ([\d.]+), next best ([\d.]+)", why)[0] for why in found.evidence.values()]
     return Outcome(
-        findable=len({scene for scene, _ in told.values()} - unfindable),
+        findable=len({scene for scene, _ in origins.values()} - unfindable),
         right=right,
         swapped=swapped,
         false=false,
@@ -98,7 +98,7 @@ def judged(folder: Path, told: dict[str, tuple[str, str]], unfindable: set[str],
     )
 
 
-def planted(raw: Path) -> set[str]:
+def unfindable_scenes(raw: Path) -> set[str]:
     """The scenes whose fault leaves nothing to find."""
     import numpy as np
 
@@ -134,12 +134,12 @@ def main() -> None:
                 series = capture.virtual.stage.Series(options.scenes, kind, seed, defects=True)
                 capture.virtual.stage.simulate_pairs(raw, camera, series, executor=executor)
                 for form in ("dng", "jpg"):
-                    told = stripped(raw, Path(name) / form, form, random.Random(seed))
-                    one = judged(Path(name) / form, told, planted(raw), executor)
+                    origins = strip_metadata(raw, Path(name) / form, form, random.Random(seed))
+                    one = judge_pairing(Path(name) / form, origins, unfindable_scenes(raw), executor)
                     cells = (one.findable, one.right, one.swapped, one.false)
                     print(
                         f"{kind + ' ' + size + ' ' + form:24s}" + "".join(f"{cell:>10d}" for cell in cells)
-                        + f"{one.lowest:>10.2f}{one.following:>10.2f}{len(told) / one.seconds:>10.0f}",
+                        + f"{one.lowest:>10.2f}{one.following:>10.2f}{len(origins) / one.seconds:>10.0f}",
                         flush=True,
                     )  # fmt: skip
 

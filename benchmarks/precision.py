@@ -40,7 +40,7 @@ from tests.support.planted_pairs import corner_error_px
 Row = tuple[float, float, list[float], list[float]]
 
 
-def shot(folder: Path, size: str, pairs: int, seed: int) -> Path:
+def shoot_pairs(folder: Path, size: str, pairs: int, seed: int) -> Path:
     """Virtual pairs, ingested: the manifest."""
     width, height = (int(part) for part in size.split("x"))
     camera = SimulateConfig(width=width, height=height, pixel_pitch_um=min(100.0, 36000 / width))
@@ -54,7 +54,7 @@ def truth_of(root: Path, record: PairRecord) -> np.ndarray:
         return truth["homography"]
 
 
-def aligned(source: Path, precise_px: float) -> Row:
+def measure_ours(source: Path, precise_px: float) -> Row:
     """CPU seconds a pair, peak megabytes, true and own corner errors; every pair twice, the quicker time counts."""
     cv2.setNumThreads(1)
     pairs, config = manifest.read_manifest(source), AlignConfig(precise_px=precise_px)
@@ -72,7 +72,7 @@ def aligned(source: Path, precise_px: float) -> Row:
     return float(np.mean(seconds)), resident_mb("VmHWM"), true, own
 
 
-def rival(source: Path) -> Row:
+def measure_sift(source: Path) -> Row:
     """The same of SIFT and MAGSAC++."""
     cv2.setNumThreads(1)
     pairs = manifest.read_manifest(source)
@@ -98,12 +98,12 @@ def main() -> None:
     print(f"{'':24s}{'CPU s':>8s}{'peak MB':>9s}{'error, px':>11s}{'worst':>9s}{'own, px':>9s}")
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            source = shot(Path(folder), size, options.pairs, options.seed)
-            rows = {f"{size}, {precise:g} px": partial(aligned, source, precise) for precise in options.precisions}
-            for name, work in {**rows, f"{size}, SIFT": partial(rival, source)}.items():
+            source = shoot_pairs(Path(folder), size, options.pairs, options.seed)
+            rows = {f"{size}, {precise:g} px": partial(measure_ours, source, precise) for precise in options.precisions}
+            for name, work in {**rows, f"{size}, SIFT": partial(measure_sift, source)}.items():
                 spent, peak, true, own = in_fresh_process(work)
-                told = f"{np.median(own):9.4f}" if own else ""
-                print(f"{name:24s}{spent:8.3f}{peak:9.0f}{np.median(true):11.4f}{max(true):9.4f}{told}", flush=True)
+                own_text = f"{np.median(own):9.4f}" if own else ""
+                print(f"{name:24s}{spent:8.3f}{peak:9.0f}{np.median(true):11.4f}{max(true):9.4f}{own_text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def photographs(folder: Path, encoding: Encoding, seed: int) -> list[Both]:
     return both
 
 
-def packed(
+def pack_pairs(
     folder: Path, images: list[Both], profile: Profile, encoding: Encoding, windows: list[Window], side: int
 ) -> Path:
     """A folder with one shard of all pairs, as `sdd pack` lays it out; its patches are the windows."""
@@ -231,7 +231,7 @@ def decoded_png(content: Any) -> Pixels:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB)
 
 
-def measured(forms: dict[str, Form], rounds: int) -> dict[str, tuple[float, float]]:
+def measure_forms(forms: dict[str, Form], rounds: int) -> dict[str, tuple[float, float]]:
     """Best pairs per second, and fewest CPU ms a pair, of all forms read in turn."""
     best = dict.fromkeys(forms, (0.0, float("inf")))
     for _ in range(rounds):
@@ -253,7 +253,7 @@ def all_forms(
     frames = {"PNG frames": from_png_frames(folder / "png-frames", images, windows, side)}
     patches = {"PNG patches": from_png_patches(folder / "png", cut)}
     for profile in Profile:
-        shards = packed(folder / profile.value, images, profile, encoding, windows, side)
+        shards = pack_pairs(folder / profile.value, images, profile, encoding, windows, side)
         frames[f"frames, {profile.value}"] = from_shard(shards, windows, side)
         write_patches(shards, folder / f"{profile.value}-patches")
         patches[f"patches, {profile.value}"] = from_patches(folder / f"{profile.value}-patches", len(windows))
@@ -312,7 +312,7 @@ def show(kind: str, images: list[Both], options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         frames, patches = all_forms(folder, images, windows, side, encoding)
-        found = measured({**frames, **patches}, options.rounds)
+        found = measure_forms({**frames, **patches}, options.rounds)
         png = found["PNG patches"][1]
         print(f"\n{kind}: {len(images)} pairs, {len(windows)} windows of 2x{side}x{side}x3 {encoding.value}")
         print(f"{'':24s}{'pairs/s':>10s}{'CPU ms/pair':>13s}{'x PNG rate':>12s}{'MB':>9s}{'x PNG size':>12s}")

@@ -81,7 +81,7 @@ def records(root: Path, pairs: int, size: tuple[int, int]) -> list[PairRecord]:
 
 
 def copy_files(shards: Path, to: Path) -> None:
-    """What `cp` does, and a sync of every file, as packing does."""
+    """Copies like `cp` and syncs every file, as packing does."""
     to.mkdir()
     for path in sorted(shards.iterdir()):
         shutil.copyfile(path, to / path.name)
@@ -99,7 +99,7 @@ class Cost:
     copied: str
 
 
-def timed(work: Callable[[], object], folder: Path) -> Cost:
+def measure_cost(work: Callable[[], object], folder: Path) -> Cost:
     wall, cpu = time.perf_counter(), time.process_time()
     report = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -141,7 +141,7 @@ def main() -> None:
         print(f"{options.pairs} pairs of {width}x{height}, {options.per_shard} a shard, {options.profile}")
         print(f"{'':28s}{'MB':>8s}{'wall s':>9s}{'CPU s':>9s}{'MB/wall s':>11s}{'MB/CPU s':>11s}{'copied':>12s}")
         packed, again = folder / "packed", folder / "again"
-        show("pack, from RAW", timed(lambda: pack(every, config, packed), packed))
+        show("pack, from RAW", measure_cost(lambda: pack(every, config, packed), packed))
         anew = config.model_copy(update={"split": test})
         ways: dict[str, Callable[[], object]] = {
             "pack again, a pair fewer": lambda: pack(fewer, config, again),
@@ -153,7 +153,7 @@ def main() -> None:
             for name, way in ways.items():
                 if name != "cp and fsync":
                     copy_files(packed, again)
-                costs[name].append(timed(way, again))
+                costs[name].append(measure_cost(way, again))
                 shutil.rmtree(again)
         for name, found in costs.items():
             show(name, min(found, key=lambda cost: cost.cpu_s))

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import capture.ingest.stage
 import capture.virtual.stage
 from benchmarks.fresh_process import in_fresh_process, resident_mb
-from benchmarks.ingest import multiplied
+from benchmarks.ingest import multiply_scenes
 from capture.config import IngestConfig
 from capture.virtual.config import SimulateConfig
 from sdd_toolkit.audit import leakage, verify
@@ -99,7 +99,7 @@ def record(number: int, draw: random.Random) -> PairRecord:
     return PairRecord(f"{number:07d}", scene, PairKind.APERTURE, *files, alignment, history=history)
 
 
-def synthesised(folder: Path, pairs: int) -> None:
+def write_manifests(folder: Path, pairs: int) -> None:
     """`aligned.jsonl`, `filtered.jsonl` and an index of shards that are not there."""
 
     draw = random.Random(0)
@@ -120,8 +120,8 @@ def step(name: str, folder: Path) -> None:
 
     if name in ("judge again", "filter, unchanged"):
         config = FilterConfig(max_residual_px=0.9) if name == "judge again" else FilterConfig()
-        told = quality.filter_pairs(folder / "aligned.jsonl", folder, config)
-        assert told.done == (told.total if name == "judge again" else 0)
+        done = quality.filter_pairs(folder / "aligned.jsonl", folder, config)
+        assert done.done == (done.total if name == "judge again" else 0)
         return
     if name == "report":
         report.write_report(folder, folder / "report", report.ReportConfig(max_pictures=0), overwrite=True)
@@ -186,38 +186,38 @@ def cost(work: Callable[[], object]) -> tuple[float, float]:
     return sum(os.times()[:2]) - before_s, resident_mb("VmHWM")
 
 
-def printed(name: str, costs: list[tuple[float, float]]) -> None:
+def print_row(name: str, costs: list[tuple[float, float]]) -> None:
     print(f"{name:24s}" + "".join(f"{cpu_s:>12.2f}{peak_mb:>8.0f}" for cpu_s, peak_mb in costs), flush=True)
 
 
-def bookkeeping(folder: Path, counts: list[int]) -> None:
+def measure_steps(folder: Path, counts: list[int]) -> None:
     print(f"{'pairs':24s}" + "".join(f"{count:>20,}" for count in counts))
     print(f"{'':24s}" + f"{'CPU s':>12s}{'MB':>8s}" * len(counts))
     folders = [folder / str(count) for count in counts]
     for place, count in zip(folders, counts, strict=True):
         place.mkdir()
-        in_fresh_process(cost, partial(synthesised, place, count))
+        in_fresh_process(cost, partial(write_manifests, place, count))
     rows = {}
     for name in STEPS:
         rows[name] = [in_fresh_process(cost, partial(step, name, place)) for place in folders]
-        printed(name, rows[name])
+        print_row(name, rows[name])
     # Each row but `judge again` holds what comes before it: here each is counted once.
     together = []
     for column in range(len(counts)):
         cpu_s = {name: rows[name][column][0] for name in STEPS}
         own_s = cpu_s["judge again"] + cpu_s["split"] + cpu_s["card"] - cpu_s["plan shards"]
         together.append((own_s, max(rows[name][column][1] for name in ("load", "judge again", "split", "card"))))
-    printed("load … card, together", together)
+    print_row("load … card, together", together)
 
 
-def files(folder: Path, counts: list[int]) -> None:
+def measure_ingest(folder: Path, counts: list[int]) -> None:
     camera = SimulateConfig(width=96, height=64, pixel_pitch_um=100.0)
     capture.virtual.stage.simulate_pairs(folder / "shot", camera, capture.virtual.stage.Series(scenes=2, seed=0))
     print(f"{'files':24s}" + "".join(f"{count:>20,}" for count in counts))
     for count in counts:
-        multiplied(folder / "shot", folder / f"raw-{count}", count)
+        multiply_scenes(folder / "shot", folder / f"raw-{count}", count)
     for name in ("ingest", "ingest, unchanged"):
-        printed(
+        print_row(
             name,
             [
                 in_fresh_process(cost, partial(ingest, folder / f"raw-{count}", folder / f"set-{count}"))
@@ -247,8 +247,8 @@ def main() -> None:
     parser.add_argument("--out-mb", type=float, default=100.0, help="a packed pair")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bookkeeping(Path(folder), options.pairs)
-        files(Path(folder), options.files)
+        measure_steps(Path(folder), options.pairs)
+        measure_ingest(Path(folder), options.files)
     model(options.cpu_s, options.in_mb, options.out_mb)
 
 

@@ -57,7 +57,7 @@ def commands_in(path: Path) -> list[str]:
 
 
 def complaint_about(line: str) -> str:
-    """What click says against a command line, or nothing."""
+    """The error of click about a command line, or nothing."""
     words = shlex.split(line)[1:]
     command: click.Command = cli
     try:

@@ -29,7 +29,7 @@ def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL))
     root = str(PAGE.parent.parent)
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": root}
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code + CHECKS], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr

@@ -120,21 +120,21 @@ def hugin(blur: Image, sharp: Image) -> Matrix | None:
         for name, frame in (("sharp.tif", sharp), ("blur.tif", blur)):
             write_image(Path(folder) / name, encode(frame, Encoding.SRGB8))
         try:
-            told([HUGIN[0], *HUGIN_OPTIONS, "-p", "stack.pto", "sharp.tif", "blur.tif"], folder)
-            there = transformed(corners, folder, "stack.pto", "1")
-            target = transformed(there, folder, "-r", "stack.pto", "0")
+            output_of([HUGIN[0], *HUGIN_OPTIONS, "-p", "stack.pto", "sharp.tif", "blur.tif"], folder)
+            there = pano_transform(corners, folder, "stack.pto", "1")
+            target = pano_transform(there, folder, "-r", "stack.pto", "0")
         except (subprocess.SubprocessError, ValueError):
             return None
     return cv2.getPerspectiveTransform(corners.astype(np.float32), target.astype(np.float32))
 
 
-def transformed(points: Matrix, folder: str, *arguments: str) -> Matrix:
+def pano_transform(points: Matrix, folder: str, *arguments: str) -> Matrix:
     lines = "\n".join(f"{x:.6f} {y:.6f}" for x, y in points) + "\n"
-    return np.array(told([HUGIN[1], *arguments], folder, lines).split(), np.float64).reshape(points.shape)
+    return np.array(output_of([HUGIN[1], *arguments], folder, lines).split(), np.float64).reshape(points.shape)
 
 
-def told(command: list[str], folder: str, given: str = "") -> str:
-    """What a program prints.
+def output_of(command: list[str], folder: str, given: str = "") -> str:
+    """The output of a program.
 
     Raises:
         subprocess.SubprocessError: It failed or took too long.
@@ -199,6 +199,6 @@ def aligners() -> dict[str, Aligner | None]:
     }
 
 
-def installed(*, rivals: bool) -> dict[str, Aligner]:
+def installed_aligners(*, rivals: bool) -> dict[str, Aligner]:
     """The aligners that can run here; without rivals it is ours beside nothing at all."""
     return {name: run for name, run in aligners().items() if run is not None and (rivals or name in (NOTHING, OURS))}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.alignment_sections.aligners import Aligner, Image, Matrix, installed
+from benchmarks.alignment_sections.aligners import Aligner, Image, Matrix, installed_aligners
 from benchmarks.alignment_sections.measurement import Measurement
 from sdd_toolkit.imaging import geometry
 from tests.support.planted_pairs import corner_error_px
@@ -39,12 +39,12 @@ class Case:
         return corner_error_px(full, self.homography, (self.scale * height, self.scale * width))
 
 
-def compared(section: str, group: str, name: str, case: Case, *, rivals: bool) -> list[Measurement]:
+def compare_aligners(section: str, group: str, name: str, case: Case, *, rivals: bool) -> list[Measurement]:
     """The corner error and the CPU seconds of every installed aligner, or of ours alone."""
     rows = []
-    for method, aligner in installed(rivals=rivals).items():
+    for method, aligner in installed_aligners(rivals=rivals).items():
         start = cpu_s()
-        found = attempted(aligner, case.blur, case.sharp)
+        found = homography_or_none(aligner, case.blur, case.sharp)
         spent = cpu_s() - start
         error = math.nan if found is None else case.error_px(found)
         rows.append(Measurement(section, group, name, method, "corner_error_px", error))
@@ -52,8 +52,8 @@ def compared(section: str, group: str, name: str, case: Case, *, rivals: bool) -
     return rows
 
 
-def attempted(aligner: Aligner, blur: Image, sharp: Image) -> NDArray[np.float64] | None:
-    """What an aligner finds; an aligner that breaks has found nothing, and the run goes on."""
+def homography_or_none(aligner: Aligner, blur: Image, sharp: Image) -> NDArray[np.float64] | None:
+    """The homography of an aligner; None if it raises or returns one that is not finite."""
     try:
         found = aligner(blur, sharp)
     except Exception as error:

@@ -12,8 +12,8 @@ import numpy as np
 
 import alignment
 from benchmarks.alignment_sections import planted
-from benchmarks.alignment_sections.aligners import NOTHING, installed
-from benchmarks.alignment_sections.comparison import attempted, cpu_s
+from benchmarks.alignment_sections.aligners import NOTHING, installed_aligners
+from benchmarks.alignment_sections.comparison import cpu_s, homography_or_none
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
 from benchmarks.fresh_process import in_fresh_process, resident_mb
@@ -35,7 +35,7 @@ def measure_costs(options: Options) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pair.npy"
         np.save(path, np.stack([case.blur, case.sharp]))
-        for method in (*(name for name in installed(rivals=options.rivals) if name != NOTHING), FLOW):
+        for method in (*(name for name in installed_aligners(rivals=options.rivals) if name != NOTHING), FLOW):
             costs = zip(("cpu_s", "peak_mb", "before_mb"), in_fresh_process(cost_of, path, method), strict=True)
             found = dict(costs)
             rows += [Measurement("cost", f"{width}x{height}", "pair", method, name, found[name]) for name in found]
@@ -46,7 +46,7 @@ def cost_of(path: Path, method: str) -> tuple[float, float, float]:
     """CPU seconds; peak resident megabytes, and how many of them were there beforehand."""
     cv2.setNumThreads(1)
     blur, sharp = np.load(path)
-    work = alignment.flow if method == FLOW else partial(attempted, installed(rivals=True)[method])
+    work = alignment.flow if method == FLOW else partial(homography_or_none, installed_aligners(rivals=True)[method])
     # Libraries are loaded and their tables made on a corner of the frames first.
     work(*(np.ascontiguousarray(frame[:CORNER_PX, :CORNER_PX]) for frame in (blur, sharp)))
     before_mb = resident_mb("VmRSS")

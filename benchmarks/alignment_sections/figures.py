@@ -57,7 +57,7 @@ def planted(rows: list[Measurement], path: Path) -> None:
     axes.set_ylabel("corner error, px")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside right upper")
-    saved(path)
+    save_figure(path)
 
 
 def honest(rows: list[Measurement], path: Path) -> None:
@@ -70,10 +70,10 @@ def honest(rows: list[Measurement], path: Path) -> None:
     }
     pairs = {name: (honesty.pairs_of(rows, group), colour) for name, (group, colour) in kinds.items()}
     every = [pair for found, _ in pairs.values() for pair in found]
-    told = [estimate for _, estimate in every if not math.isnan(estimate)]
+    finite = [estimate for _, estimate in every if not math.isnan(estimate)]
     ends = [value for pair in every for value in pair if value > 0 and math.isfinite(value)]
     low, high = min(ends) / 1.5, max(ends) * 1.5
-    strip = 3 * max(told, default=high)
+    strip = 3 * max(finite, default=high)
     for name, (found, colour) in pairs.items():
         x = [true for true, _ in found]
         y = [strip if math.isnan(estimate) else estimate for _, estimate in found]
@@ -85,7 +85,7 @@ def honest(rows: list[Measurement], path: Path) -> None:
     axes.set_xlabel("true corner error, px (of a refused pair: as it came)")
     axes.set_ylabel("its own estimate, px")
     figure.legend(loc="outside right upper")
-    saved(path)
+    save_figure(path)
 
 
 def loops(rows: list[Measurement], path: Path) -> None:
@@ -110,7 +110,7 @@ def loops(rows: list[Measurement], path: Path) -> None:
     axes.set_ylabel("loop error at the corners, px")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside right upper")
-    saved(path)
+    save_figure(path)
 
 
 def bar(axes: Axes, place: float, width: float, found: list[float], colour: str) -> None:
@@ -123,7 +123,7 @@ def bar(axes: Axes, place: float, width: float, found: list[float], colour: str)
     axes.plot([place] * len(found), found, ".", color="black", markersize=3, alpha=0.6)
 
 
-def saved(path: Path) -> None:
+def save_figure(path: Path) -> None:
     plt.savefig(path, dpi=DPI, metadata={"Software": None})
     plt.close()
 

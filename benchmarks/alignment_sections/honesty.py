@@ -42,27 +42,29 @@ def scene(options: Options, number: int) -> list[Measurement]:
     dark = Case(np.zeros_like(easy.blur), easy.sharp, easy.homography)
     named = dict(zip((*EASY, *HARD, IMPOSSIBLE[-1]), pairs, strict=True))
     named |= {
-        IMPOSSIBLE[0]: mismatched(easy, other),
-        IMPOSSIBLE[1]: dark if number % 2 else swapped(dark),
+        IMPOSSIBLE[0]: mismatch(easy, other),
+        IMPOSSIBLE[1]: dark if number % 2 else swap(dark),
         IMPOSSIBLE[2]: wall(easy, np.random.default_rng([options.seed, number])),
     }
     rows = []
     for kind, case in named.items():
         found = alignment.register(case.blur, case.sharp)
         estimate = math.nan if found.failure is not None or found.error_px is None else found.error_px
-        told = {"corner_error_px": case.error_px(found.homography), "estimate_px": estimate}
-        rows += [Measurement("honesty", kind, f"photograph {number + 1}", OURS, name, told[name]) for name in told]
+        values_px = {"corner_error_px": case.error_px(found.homography), "estimate_px": estimate}
+        rows += [
+            Measurement("honesty", kind, f"photograph {number + 1}", OURS, name, values_px[name]) for name in values_px
+        ]
     return rows
 
 
-def mismatched(case: Case, other: Case) -> Case:
+def mismatch(case: Case, other: Case) -> Case:
     """The blurred frame of one with the sharp frame of the other."""
     size = tuple(min(sides) for sides in zip(case.blur.shape[:2], other.sharp.shape[:2], strict=True))
     frames = [photographs.middle(frame, size) for frame in (case.blur, other.sharp)]
     return Case(frames[0], frames[1], case.homography)
 
 
-def swapped(case: Case) -> Case:
+def swap(case: Case) -> Case:
     return Case(case.sharp, case.blur, np.linalg.inv(case.homography), case.scale)
 
 
@@ -72,7 +74,7 @@ def wall(like: Case, chance: np.random.Generator) -> Case:
     light = WALL_LEVEL * (
         1 + 0.3 * np.linspace(-1, 1, width)[None, :, None] + 0.1 * np.linspace(-1, 1, height)[:, None, None]
     )
-    frames = [planted.photographed(np.repeat(light, 3, axis=2), planted.NOISE, chance) for _ in range(2)]
+    frames = [planted.add_noise(np.repeat(light, 3, axis=2), planted.NOISE, chance) for _ in range(2)]
     return Case(frames[0], frames[1], like.homography)
 
 
@@ -89,10 +91,10 @@ def rank_correlation(pairs: list[tuple[float, float]]) -> float:
     """Spearman's, ties at their mean rank; no estimate ranks above every estimate."""
     if len(pairs) < 3:
         return math.nan
-    true, told = (
+    true, estimated = (
         ranks([math.inf if math.isnan(value) else value for value in side]) for side in zip(*pairs, strict=True)
     )
-    return float(np.corrcoef(true, told)[0, 1])
+    return float(np.corrcoef(true, estimated)[0, 1])
 
 
 def ranks(found: list[float]) -> np.ndarray:
@@ -101,4 +103,4 @@ def ranks(found: list[float]) -> np.ndarray:
 
 
 def refused_fraction(pairs: list[tuple[float, float]]) -> float:
-    return sum(math.isnan(told) for _, told in pairs) / len(pairs) if pairs else math.nan
+    return sum(math.isnan(estimate) for _, estimate in pairs) / len(pairs) if pairs else math.nan

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 import alignment
-from benchmarks.alignment_sections.aligners import NOTHING, OURS, Image, Matrix, grey, installed
-from benchmarks.alignment_sections.comparison import attempted
+from benchmarks.alignment_sections.aligners import NOTHING, OURS, Image, Matrix, grey, installed_aligners
+from benchmarks.alignment_sections.comparison import homography_or_none
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
 from sdd_toolkit.formats.decoding import read_image
@@ -39,15 +39,18 @@ def stack(options: Options, folder: Path) -> list[Measurement]:
     """The corner distance between the direct and every indirect way, in pixels; nothing aligned is left out."""
     frames = [light(path) for path in sorted(folder.iterdir())]
     size, last, rows = frames[0].shape[:2], len(frames) - 1, []
-    for method, aligner in installed(rivals=options.rivals).items():
+    for method, aligner in installed_aligners(rivals=options.rivals).items():
         if method == NOTHING:
             continue
-        straight = attempted(aligner, frames[0], frames[last])
+        straight = homography_or_none(aligner, frames[0], frames[last])
         if straight is not None:
             motion = corner_error_px(straight, np.eye(3), size)
             rows.append(Measurement("loops", folder.name, "first to last", method, "motion_px", motion))
         for middle in list(range(1, last))[: options.detours]:
-            ways = attempted(aligner, frames[0], frames[middle]), attempted(aligner, frames[middle], frames[last])
+            ways = (
+                homography_or_none(aligner, frames[0], frames[middle]),
+                homography_or_none(aligner, frames[middle], frames[last]),
+            )
             gap = apart_px(straight, ways, size)
             rows.append(Measurement("loops", folder.name, f"by frame {middle + 1}", method, "loop_px", gap))
     return rows
@@ -65,12 +68,12 @@ def pair(options: Options, number: int, blurred: Path, sharper: Path) -> list[Me
     height, width = (min(sides) for sides in zip(blur.shape[:2], sharp.shape[:2], strict=True))
     blur, sharp = (np.ascontiguousarray(frame[LABEL_ROWS:height, :width]) for frame in (blur, sharp))
     rows = []
-    for method, aligner in installed(rivals=options.rivals).items():
-        found = attempted(aligner, blur, sharp)
+    for method, aligner in installed_aligners(rivals=options.rivals).items():
+        found = homography_or_none(aligner, blur, sharp)
         left = math.nan if found is None else residual_px(blur, sharp, found)
         rows.append(Measurement("loops", WIDE_OPEN, f"pair {number + 1}", method, "residual_px", left))
-    told = alignment.register(blur, sharp)
-    own = math.nan if told.failure is not None else told.residual_px
+    found = alignment.register(blur, sharp)
+    own = math.nan if found.failure is not None else found.residual_px
     rows.append(Measurement("loops", WIDE_OPEN, f"pair {number + 1}", OURS, "own_residual_px", own))
     return rows
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one method did on one case.
+    """One measured value of one method on one case.
 
     Attributes:
         section: The experiment, e.g. `planted`.

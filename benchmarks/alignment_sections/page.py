@@ -31,7 +31,7 @@ PARTS = {
         "Planted motion, a disc for the whole frame",
         "Photographs with a homography of up to 2 % zoom, 8 px shift along either axis, 0.3° rotation and 2 px of "
         "perspective; a gain of up to 10 %; noise of 1.5 grey levels; 8 bits; 1896x1184 pixels or what of it the "
-        "photograph holds. The aligner is told neither the motion "
+        "photograph holds. The aligner knows neither the motion "
         "nor the radius. Median over the photographs, the worst in brackets.",
         tables.planted,
         "corner error of every aligner against the radius of the disc, logarithmic; one dot a pair, medians joined",
@@ -63,8 +63,8 @@ PARTS = {
     "honesty": Part(
         "Does ours know?",
         "Planted pairs as above, from easy to impossible; what is refused has no estimate. For the rank correlation "
-        "(Spearman's) a refused pair counts as told worse than any other, and its true error as that of the pair as it "
-        "came. None of the rivals says how far off it is.",
+        "(Spearman's) a refused pair counts as estimated worse than any other, and its true error as that of the pair "
+        "as it came. None of the rivals says how far off it is.",
         tables.honest,
         "our own estimate of the corner error against the true one, one dot a pair; refused pairs in a strip above",
     ),
@@ -105,7 +105,7 @@ it. A program that is not installed has no row{missing}.
 """
 
 
-def printed(rows: list[Measurement]) -> str:
+def format_tables(rows: list[Measurement]) -> str:
     """The tables for a terminal."""
     parts = [(part.title, part.tables(rows)) for name, part in PARTS.items() if present(rows, name)]
     return "\n\n".join("\n\n".join([title, *(table.text() for table in found)]) for title, found in parts)

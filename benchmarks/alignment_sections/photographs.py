@@ -16,7 +16,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 LEAST_OVERLAP_PX = 32
 
 
-def files(folder: Path) -> list[Path]:
+def list_photographs(folder: Path) -> list[Path]:
     """The photographs of a folder by name."""
     if not folder.is_dir():
         return []
@@ -26,7 +26,7 @@ def files(folder: Path) -> list[Path]:
 def scene(
     paths: list[Path], number: int, size: tuple[int, int], margin_px: int, least_margin_px: int
 ) -> tuple[Image, int]:
-    """What scene `number` shows, linear RGB, and how many pixels of it lie beyond the frame on every side.
+    """Scene `number` in linear RGB, and the pixels of it that lie beyond the frame on every side.
 
     A photograph that holds half the frame and the least margin is taken alone, and the frame is as large as it allows.
     Smaller ones are laid side by side, mirrored at random, and cross-faded where they overlap.
@@ -68,7 +68,7 @@ def mosaic(paths: list[Path], number: int, size: tuple[int, int]) -> Image:
 
 
 def starts(side: int, whole: int) -> list[int]:
-    """Where tiles of a length begin so that they cover the whole and overlap evenly."""
+    """The positions of tiles of a length that cover the whole and overlap evenly."""
     count = max(1, math.ceil((whole - LEAST_OVERLAP_PX) / (side - LEAST_OVERLAP_PX)))
     return np.linspace(0, max(0, whole - side), count).round().astype(int).tolist()
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.alignment_sections import photographs
-from benchmarks.alignment_sections.comparison import Case, compared
+from benchmarks.alignment_sections.comparison import Case, compare_aligners
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
 from sdd_toolkit.imaging import geometry
@@ -58,7 +58,7 @@ NOISE = 1.5 / 255
 LARGE_RADII_PX = (0, 4, 8)
 
 
-def drawn(motion: Motion, size: tuple[int, int], chance: np.random.Generator) -> Matrix:
+def draw_homography(motion: Motion, size: tuple[int, int], chance: np.random.Generator) -> Matrix:
     """A homography, blurred to sharp; zoom, rotation and shift are those of the frame centre."""
 
     def either_way(low: float, high: float) -> float:
@@ -77,7 +77,9 @@ def drawn(motion: Motion, size: tuple[int, int], chance: np.random.Generator) ->
     return geometry.normalise_homography(np.linalg.inv(to_centre) @ about_centre @ to_centre)
 
 
-def seen(scene: Image, margin_px: int, homography: Matrix, size: tuple[int, int], ring_px: int) -> NDArray[np.float64]:
+def warp_exactly(
+    scene: Image, margin_px: int, homography: Matrix, size: tuple[int, int], ring_px: int
+) -> NDArray[np.float64]:
     """The blurred frame before its blur, with `ring_px` more pixels on every side.
 
     Args:
@@ -94,7 +96,7 @@ def seen(scene: Image, margin_px: int, homography: Matrix, size: tuple[int, int]
     return np.stack([ndimage.map_coordinates(plane, where, order=5, mode="mirror") for plane in channels], axis=-1)
 
 
-def softened(frame: NDArray[np.float64], radius_px: float, ring_px: int) -> NDArray[np.float64]:
+def blur_by_disc(frame: NDArray[np.float64], radius_px: float, ring_px: int) -> NDArray[np.float64]:
     """A disc, drawn at 16 times the resolution, over a frame with a ring around it, which is cut off."""
     reach = int(np.ceil(radius_px)) + 1
     if radius_px > 0:
@@ -106,7 +108,7 @@ def softened(frame: NDArray[np.float64], radius_px: float, ring_px: int) -> NDAr
     return frame[ring_px:-ring_px, ring_px:-ring_px] if ring_px else frame
 
 
-def photographed(light: NDArray[np.float64], noise: float, chance: np.random.Generator) -> Image:
+def add_noise(light: NDArray[np.float64], noise: float, chance: np.random.Generator) -> Image:
     """Linear light through a camera that writes 8-bit sRGB with noise in its codes; read back as linear light."""
     codes = 255 * (srgb_encode(light.astype(np.float32)) + chance.normal(0, noise, light.shape))
     return decode(np.clip(np.rint(codes), 0, 255).astype(np.uint8), Encoding.SRGB8)
@@ -117,13 +119,13 @@ def cases(
 ) -> list[Case]:
     """Pairs of one scene and one motion: one for every radius."""
     size = (scene.shape[0] - 2 * margin_px, scene.shape[1] - 2 * margin_px)
-    homography, gain = drawn(motion, size, chance), 1 + chance.uniform(-GAIN, GAIN)
+    homography, gain = draw_homography(motion, size, chance), 1 + chance.uniform(-GAIN, GAIN)
     ring = int(np.ceil(max(radii_px))) + 1
-    moved = seen(scene, margin_px, homography, size, ring)
+    moved = warp_exactly(scene, margin_px, homography, size, ring)
     inner = slice(margin_px, -margin_px)
-    sharp = photographed(scene[inner, inner].astype(np.float64), NOISE, chance)
+    sharp = add_noise(scene[inner, inner].astype(np.float64), NOISE, chance)
     return [
-        Case(photographed(gain * softened(moved, radius, ring), NOISE, chance), sharp, homography)
+        Case(add_noise(gain * blur_by_disc(moved, radius, ring), NOISE, chance), sharp, homography)
         for radius in radii_px
     ]
 
@@ -151,7 +153,7 @@ def small(options: Options, number: int) -> list[Measurement]:
     found = []
     pairs = scene_cases(options.photographs, number, options.size, SMALL, options.radii_px, options.seed)
     for radius, case in zip(options.radii_px, pairs, strict=True):
-        found += compared("planted", f"{radius:g}", f"photograph {number + 1}", case, rivals=options.rivals)
+        found += compare_aligners("planted", f"{radius:g}", f"photograph {number + 1}", case, rivals=options.rivals)
     return found
 
 
@@ -160,4 +162,4 @@ def large(options: Options, number: int) -> list[Measurement]:
     photograph = number // 2
     (case,) = scene_cases(options.photographs, photograph, options.size, LARGE, (radius,), options.seed + number % 2)
     name = f"photograph {photograph + 1}, motion {number % 2 + 1}"
-    return compared("large", f"{radius:g}", name, case, rivals=options.rivals)
+    return compare_aligners("large", f"{radius:g}", name, case, rivals=options.rivals)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import alignment
 from benchmarks.alignment_sections.aligners import NOTHING, OURS, Image, grey
-from benchmarks.alignment_sections.comparison import Case, compared, cpu_s
+from benchmarks.alignment_sections.comparison import Case, compare_aligners, cpu_s
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
 from capture.virtual.config import SimulateConfig
@@ -36,7 +36,7 @@ LEAST_OCCLUSION = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a pair is shot; `swapped` makes the softer frame the second."""
+    """A way to shoot a pair; `swapped` makes the softer frame the second."""
 
     name: str
     pair: str
@@ -63,7 +63,7 @@ class Truth:
     textured: Mask
 
 
-def shot(kind: Kind, size: tuple[int, int], seed: int, index: int) -> tuple[Case, Truth]:
+def render_case(kind: Kind, size: tuple[int, int], seed: int, index: int) -> tuple[Case, Truth]:
     """A pair of half-size frames, and what is true of its first frame's pixels."""
     height, width = size
     camera = SimulateConfig(
@@ -75,41 +75,41 @@ def shot(kind: Kind, size: tuple[int, int], seed: int, index: int) -> tuple[Case
         sharp_coc_px=kind.sharp_coc_px,
     )
     pair = render_pair(camera, kind.pair, seed=seed, index=index, defect=kind.defect)
-    first, second = half(pair.blur_mosaic, camera), half(pair.sharp_mosaic, camera)
+    first, second = read_half(pair.blur_mosaic, camera), read_half(pair.sharp_mosaic, camera)
     if not kind.swapped:
-        return Case(first, second, pair.plan.homography, scale=2), seen_first(pair)
+        return Case(first, second, pair.plan.homography, scale=2), truth_of_blurred(pair)
     back = np.linalg.inv(pair.plan.homography)
-    return Case(second, first, back, scale=2), seen_second(pair, back)
+    return Case(second, first, back, scale=2), truth_of_sharp(pair, back)
 
 
-def seen_first(pair: RenderedPair) -> Truth:
-    occlusion = binned(pair.truth.occlusion.astype(np.float32)) > 0
-    return Truth(binned(pair.truth.displacement), occlusion, textured(binned(pair.truth.aligned)))
+def truth_of_blurred(pair: RenderedPair) -> Truth:
+    occlusion = bin_2x2(pair.truth.occlusion.astype(np.float32)) > 0
+    return Truth(bin_2x2(pair.truth.displacement), occlusion, texture_mask(bin_2x2(pair.truth.aligned)))
 
 
-def seen_second(pair: RenderedPair, back: NDArray[np.float64]) -> Truth:
+def truth_of_sharp(pair: RenderedPair, back: NDArray[np.float64]) -> Truth:
     """The same of the sharp frame, where nothing but the camera moved."""
     height, width = pair.sharp_linear.shape[:2]
     motion = geometry.displacement(back, (height, width))
     ys, xs = np.mgrid[0:height, 0:width]
     x, y = xs + motion[..., 0], ys + motion[..., 1]
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    return Truth(binned(motion), binned((~inside).astype(np.float32)) > 0, textured(binned(pair.sharp_linear)))
+    return Truth(bin_2x2(motion), bin_2x2((~inside).astype(np.float32)) > 0, texture_mask(bin_2x2(pair.sharp_linear)))
 
 
-def half(mosaic: NDArray[np.uint16], camera: SimulateConfig) -> Image:
+def read_half(mosaic: NDArray[np.uint16], camera: SimulateConfig) -> Image:
     """One pixel for every RGGB block."""
     light = (mosaic.astype(np.float32) - camera.black_level) / (camera.white_level - camera.black_level)
     green = 0.5 * (light[0::2, 1::2] + light[1::2, 0::2])
     return np.clip(np.stack([light[0::2, 0::2], green, light[1::2, 1::2]], axis=-1), 0, 1)
 
 
-def binned(image: Image) -> Image:
+def bin_2x2(image: Image) -> Image:
     return 0.25 * (image[0::2, 0::2] + image[0::2, 1::2] + image[1::2, 0::2] + image[1::2, 1::2])
 
 
-def textured(light: Image) -> Mask:
-    """Where the scene itself, in focus, has local contrast: 2 % of white in square root of luminance."""
+def texture_mask(light: Image) -> Mask:
+    """Pixels whose sharp scene has local contrast: 2 % of white in square root of luminance."""
     tone = np.sqrt(np.maximum(light.mean(axis=2), 0))
     mean, square = (cv2.GaussianBlur(part, (0, 0), TEXTURE_SIGMA_PX) for part in (tone, tone**2))
     return square - mean**2 > TEXTURE_CONTRAST**2
@@ -155,9 +155,9 @@ def jobs(options: Options) -> list[Job]:
 
 
 def scene(options: Options, kind: Kind, index: int) -> list[Measurement]:
-    case, truth = shot(kind, options.scene_size, options.seed, index + 1)
+    case, truth = render_case(kind, options.scene_size, options.seed, index + 1)
     name = f"scene {index + 1}"
-    rows = compared("virtual", kind.name, name, case, rivals=options.rivals)
+    rows = compare_aligners("virtual", kind.name, name, case, rivals=options.rivals)
     known = truth.textured & ~truth.occlusion
     nothing = NOTHING, lambda first, second: (np.zeros((*first.shape[:2], 2), np.float32), None)
     for method, motion in (nothing, *(FLOWS if options.rivals else OUR_FLOWS).items()):

@@ -52,7 +52,7 @@ def spread(found: list[float]) -> str:
 
 
 def wrong(found: list[float]) -> str:
-    """How many gave no answer or one that is more than 2 px off."""
+    """The count of answers that are missing or more than 2 px off."""
     return f"{sum(not value <= FAILED_PX for value in found)}/{len(found)}"
 
 
@@ -133,9 +133,9 @@ def honest(rows: list[Measurement]) -> list[Table]:
     for kind in (*honesty.EASY, *honesty.HARD, *honesty.IMPOSSIBLE):
         pairs = honesty.pairs_of(rows, (kind,))
         answered = [pair for pair in pairs if not math.isnan(pair[1])]
-        true, told = ([pair[side] for pair in answered] for side in (0, 1))
+        true, estimated = ([pair[side] for pair in answered] for side in (0, 1))
         refused = f"{len(pairs) - len(answered)}"
-        kinds.rows.append([kind, str(len(pairs)), refused, spread(true), spread(told)])
+        kinds.rows.append([kind, str(len(pairs)), refused, spread(true), spread(estimated)])
     every = honesty.pairs_of(rows, (*honesty.EASY, *honesty.HARD, *honesty.IMPOSSIBLE))
     answered = [pair for pair in every if not math.isnan(pair[1])]
     impossible, easy = (honesty.pairs_of(rows, group) for group in (honesty.IMPOSSIBLE, honesty.EASY))

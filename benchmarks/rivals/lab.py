@@ -18,7 +18,7 @@ def run(pairs: list[tuple[Path, Path]], out: Path) -> None:
     """Aligns every (blurred, sharp) pair of RAW files; leaves two PNG files and the homography of each in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     for number, (blur_file, sharp_file) in enumerate(pairs):
-        blur, sharp = developed(blur_file), developed(sharp_file)
+        blur, sharp = develop(blur_file), develop(sharp_file)
         found = homography(blur, sharp)
         np.save(out / f"{number}.npy", np.full((3, 3), np.nan) if found is None else found)
         if found is None:
@@ -26,12 +26,12 @@ def run(pairs: list[tuple[Path, Path]], out: Path) -> None:
         height, width = sharp.shape[:2]
         warped = cv2.warpPerspective(blur, found, (width, height))
         seen = cv2.warpPerspective(np.ones((height, width), np.uint8), found, (width, height)) > 0
-        rows, columns = cropped(seen)
+        rows, columns = valid_window(seen)
         for name, image in (("blur", warped), ("sharp", sharp)):
             cv2.imwrite(str(out / f"{number}_{name}.png"), np.ascontiguousarray(image[rows, columns, ::-1]))
 
 
-def developed(path: Path) -> NDArray[np.uint16]:
+def develop(path: Path) -> NDArray[np.uint16]:
     """LibRaw's demosaicing (AHD) of 16 bits, linear."""
     import rawpy
 
@@ -65,7 +65,7 @@ def grey(frame: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(curve[frame], cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def cropped(seen: NDArray[np.bool_]) -> tuple[slice, slice]:
+def valid_window(seen: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Rows and columns of the middle in which every pixel is seen, edges taken off as long as they are not."""
     top, bottom, left, right = 0, seen.shape[0], 0, seen.shape[1]
     while top < bottom and left < right:

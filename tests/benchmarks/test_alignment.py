@@ -42,8 +42,8 @@ def grids(size: tuple[int, int], margin: int) -> tuple[NDArray[np.float64], NDAr
 def test_the_planted_motion_is_exact_to_a_thousandth_of_a_pixel(motion: planted.Motion) -> None:
     scene = waves(*grids(SIZE, 60))[..., None].astype(np.float32)
     shift = replace(motion, shift_px=(0, 8))
-    homography = planted.drawn(shift, SIZE, np.random.default_rng(5))
-    found = planted.seen(scene, 60, homography, SIZE, 4)[..., 0]
+    homography = planted.draw_homography(shift, SIZE, np.random.default_rng(5))
+    found = planted.warp_exactly(scene, 60, homography, SIZE, 4)[..., 0]
     xs, ys = grids(SIZE, 4)
     there = geometry.project(homography, np.stack([xs.ravel(), ys.ravel()], axis=1))
     true = waves(there[:, 0], there[:, 1]).reshape(xs.shape)
@@ -56,7 +56,7 @@ def test_the_planted_motion_is_exact_to_a_thousandth_of_a_pixel(motion: planted.
 def test_the_disc_weakens_every_wave_as_theory_says_and_moves_none(radius_px: float) -> None:
     ring = int(radius_px) + 1
     sharp = np.repeat(waves(*grids(SIZE, ring))[..., None], 3, axis=2)
-    found = planted.softened(sharp, radius_px, ring)[..., 0]
+    found = planted.blur_by_disc(sharp, radius_px, ring)[..., 0]
     true = waves(*grids(SIZE, 0), radius_px)
     assert np.abs(found - true).max() < 1e-3
     shift = cv2.phaseCorrelate(found, true)[0]
@@ -66,7 +66,7 @@ def test_the_disc_weakens_every_wave_as_theory_says_and_moves_none(radius_px: fl
 def test_a_drawn_motion_keeps_to_its_limits() -> None:
     size = (1184, 1896)
     for seed in range(20):
-        words = geometry.decompose(planted.drawn(planted.LARGE, size, np.random.default_rng(seed)), size)
+        words = geometry.decompose(planted.draw_homography(planted.LARGE, size, np.random.default_rng(seed)), size)
         assert 0.045 < abs(words.zoom - 1) < 0.105
         assert 0.9 < abs(words.rotation_deg) < 2.1
         assert 47 < math.hypot(*words.shift_px) < 102
@@ -82,7 +82,7 @@ def photograph(path: Path, seed: int, size: tuple[int, int] = (400, 480)) -> Non
 def test_photographs_smaller_than_the_frame_lie_side_by_side_without_a_seam(tmp_path: Path) -> None:
     for number, level in enumerate((60, 180)):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((100, 140, 3), level, np.uint8))
-    paths = photographs.files(tmp_path)
+    paths = photographs.list_photographs(tmp_path)
     scene, margin = photographs.scene(paths, 0, (250, 300), 10, 10)
     assert (scene.shape, margin) == ((270, 320, 3), 10)
     assert np.abs(np.diff(scene[..., 1], axis=1)).max() < 0.03
@@ -96,9 +96,9 @@ def test_an_aligner_that_breaks_has_found_nothing() -> None:
         raise RuntimeError("no")
 
     frame = np.zeros((8, 8, 3), np.float32)
-    assert comparison.attempted(broken, frame, frame) is None
-    assert comparison.attempted(lambda a, b: np.full((3, 3), np.nan), frame, frame) is None
-    assert comparison.attempted(lambda a, b: np.eye(3), frame, frame) is not None
+    assert comparison.homography_or_none(broken, frame, frame) is None
+    assert comparison.homography_or_none(lambda a, b: np.full((3, 3), np.nan), frame, frame) is None
+    assert comparison.homography_or_none(lambda a, b: np.eye(3), frame, frame) is not None
 
 
 def test_no_answer_counts_as_infinitely_wrong() -> None:
@@ -153,7 +153,7 @@ def test_the_quick_run_measures_every_section_and_writes_its_page(tmp_path: Path
         )
     for name in ("blur", "sharp"):
         cv2.imwrite(str(data / "defocus_pairs" / f"dpdd_00_{name}.png"), large)
-    told = run("--data", str(data), "--out", str(out))
+    done = run("--data", str(data), "--out", str(out))
     rows = measurement.read(out / "alignment.csv")
     ours, nothing = (values(rows, "corner_error_px", section="planted", method=name) for name in ("ours", "nothing"))
     assert len(ours) == 4
@@ -165,7 +165,7 @@ def test_the_quick_run_measures_every_section_and_writes_its_page(tmp_path: Path
     page = (out / "alignment.md").read_text(encoding="utf-8")
     for name in ("ECC pyramid", "SIFT + MAGSAC++", "DIS flow + MAGSAC++", "ECC as in focus-stack", "phase correlation"):
         assert f"| {name} |" in page
-        assert name in told.stdout
+        assert name in done.stdout
     for picture in ("planted", "loops", "honesty"):
         assert f"](alignment-{picture}.png)" in page
         assert cv2.imread(str(out / f"alignment-{picture}.png")).shape[1] > 700
@@ -182,8 +182,8 @@ def test_a_section_run_alone_leaves_the_numbers_of_the_others(tmp_path: Path) ->
     unmeasured = Measurement("planted", "4", "photograph 1", "ours", "corner_error_px", 0.375)
     old = Measurement("loops", "pcb", "by frame 2", "ours", "loop_px", 0.25)
     measurement.write(out / "alignment.csv", [unmeasured, other, old])
-    told = run("--only", "loops", "planted", "--data", str(tmp_path), "--out", str(out))
-    assert "planted: left out, no photographs found" in told.stderr
+    done = run("--only", "loops", "planted", "--data", str(tmp_path), "--out", str(out))
+    assert "planted: left out, no photographs found" in done.stderr
     rows = measurement.read(out / "alignment.csv")
     assert {unmeasured, other} <= set(rows)
     assert old not in rows

@@ -39,10 +39,10 @@ def table(script: str, *options: str) -> dict[str, list[list[float]]]:
     command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *options]
     # Two threads of torch beside another test take many times as long as one.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    told = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, env=environment)
-    assert told.returncode == 0, told.stderr
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
     rows: dict[str, list[list[float]]] = {}
-    for line in told.stdout.splitlines():
+    for line in done.stdout.splitlines():
         rows.setdefault(line[:24].strip(), []).append([float(found) for found in re.findall(NUMBER, line[24:])])
     return rows
 

@@ -44,7 +44,7 @@ def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, 
     sdd_in_process("verify", tmp_path / "shards")
     sdd_in_process("card", tmp_path / "shards")
     card = (tmp_path / "shards/README.md").read_text()
-    assert "imported from another data set as they were" in card
+    assert "imported unchanged from another data set" in card
     assert "Misalignment of the pairs" not in card
     sdd_in_process("export", tmp_path / "shards", "--layout", "dpdd", "--out", tmp_path / "out")
     for split, _ in PLAN:
@@ -60,8 +60,8 @@ def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, 
 
 
 def test_a_foreign_set_is_aligned_anew_and_keeps_its_splits(canon: Path, tmp_path: Path) -> None:
-    told = sdd_in_process("import", canon, "--manifest", "--out", tmp_path, "--json")
-    assert json.loads(told.stdout)["done"] == 5
+    done = sdd_in_process("import", canon, "--manifest", "--out", tmp_path, "--json")
+    assert json.loads(done.stdout)["done"] == 5
     (tmp_path / "sdd.toml").write_text('[pack]\nencoding = "srgb16"\n' + (tmp_path / "splits.toml").read_text())
     sdd_in_process("align", tmp_path / "ingested.jsonl", "--out", tmp_path)
     sdd_in_process("filter", tmp_path / "aligned.jsonl", "--out", tmp_path)

@@ -29,7 +29,7 @@ def test_a_build_makes_shards_a_card_and_a_report_and_a_second_run_changes_nothi
 
 @pytest.fixture(scope="module")
 def whole_s(small: Path) -> float:
-    """How long an undisturbed build takes in a process of its own."""
+    """The duration of an undisturbed build in a process of its own."""
     started = time.monotonic()
     sdd("build", small / "sdd.toml", "--out", small / "timed")
     return time.monotonic() - started

@@ -50,9 +50,9 @@ def test_ctrl_c_finishes_the_frame_says_how_to_resume_and_exits_with_130(tmp_pat
         assert session.poll() is None
         time.sleep(0.01)
     session.send_signal(signal.SIGINT)
-    _, told = session.communicate()
+    _, errors = session.communicate()
     assert session.returncode == 130
-    assert told.rstrip().endswith("interrupted: run the same command again to resume")
+    assert errors.rstrip().endswith("interrupted: run the same command again to resume")
     assert not (tmp_path / "session/session.state.json").exists()
     assert len(every_frame_once(tmp_path / "session")) in range(2, 10)
 

@@ -80,12 +80,12 @@ def test_every_fingerprint_in_the_history_of_a_built_pair_leads_to_the_configura
 def test_a_pair_is_traced_from_its_raw_files_to_its_shard(walked: Path) -> None:
     shards = walked / "dataset/shards"
     name = sdd_toolkit.read_index(shards)["id"][0]
-    told = json.loads(sdd_in_process("show", shards, name, "--json").stdout)
-    raw = walked / "raw" / told["files"]["sharp"]["path"]
-    assert told["files"]["sharp"]["sha256"] == sha256_of(raw)
-    assert [step["stage"] for step in told["steps"]] == ["ingest", "align", "filter"]
-    assert told["steps"][0]["values"]["pairing"] == "focus"
-    assert told["shard"]["sha256"] == sha256_of(shards / told["shard"]["name"])
-    assert told["development"]["sharp"]["demosaic"] == "ahd"
+    shown = json.loads(sdd_in_process("show", shards, name, "--json").stdout)
+    raw = walked / "raw" / shown["files"]["sharp"]["path"]
+    assert shown["files"]["sharp"]["sha256"] == sha256_of(raw)
+    assert [step["stage"] for step in shown["steps"]] == ["ingest", "align", "filter"]
+    assert shown["steps"][0]["values"]["pairing"] == "focus"
+    assert shown["shard"]["sha256"] == sha256_of(shards / shown["shard"]["name"])
+    assert shown["development"]["sharp"]["demosaic"] == "ahd"
     assert name in sdd_in_process("show", shards, name).stdout
     assert "has no pair 'missing'" in sdd_in_process("show", shards, "missing", check=False).stderr

@@ -51,11 +51,11 @@ def frames_in(folder: Path) -> list[str]:
 def every_frame_once(folder: Path) -> list[str]:
     """The frames of a finished session, after a check that the journal names each once, with its hash, and no more."""
     entries = journal_of(folder)
-    told = sorted([entry["file"] for entry in entries] + [ref["path"] for entry in entries for ref in entry["also"]])
-    assert told == [name for name in frames_in(folder) if name != "session.jsonl"]
+    files = sorted([entry["file"] for entry in entries] + [ref["path"] for entry in entries for ref in entry["also"]])
+    assert files == [name for name in frames_in(folder) if name != "session.jsonl"]
     for entry in entries:
         assert hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
-    return told
+    return files
 
 
 def usb_camera(folder: Path, exposure: Exposure | None = None) -> dict[str, str]:

@@ -162,7 +162,7 @@ def test_a_checkpoint_without_a_reblurring_network_says_so(tmp_path: Path) -> No
 
 def test_a_network_trained_without_radii_predicts_those_of_the_virtual_camera() -> None:
     seen, unseen = virtual.shoot(1, 16, (112, 160)), virtual.shoot(2, 4, (112, 160))
-    network = virtual.trained(seen, "hats", steps=300, width=12, crop=48)
+    network = virtual.train_network(seen, "hats", steps=300, width=12, crop=48)
     truth = torch.cat([pair.radius_px[pair.textured] for pair in unseen])
     found = float(virtual.errors_px(network, unseen).abs().median())
     one_for_all = float((truth - truth.median()).abs().median())
