@@ -86,9 +86,11 @@ run_cli(main)
 """
 
 
-def test_an_interrupt_while_a_dataclass_is_defined_ends_with_130_as_well() -> None:
-    """Python would end with SIGINT: dataclasses run `exec` on a string, and modules are imported during a build."""
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED, "go"], cwd=ROOT, capture_output=True, text=True)
+def test_an_interrupt_while_a_dataclass_is_defined_ends_with_130_as_well(tmp_path: Path) -> None:
+    """`python -m` would end with SIGINT: dataclasses run `exec` on a string, and a build imports modules late."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    command, environment = [sys.executable, "-m", "interrupted", "go"], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (130, "interrupted: run the same command again to resume")
 
 
