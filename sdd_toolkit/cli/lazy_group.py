@@ -7,7 +7,7 @@ import importlib
 import logging
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,8 +84,8 @@ def run_cli(group: click.Group) -> None:
     except (click.Abort, KeyboardInterrupt) as error:
         # A second interrupt during shutdown would end the process with another exit code.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Python ends with SIGINT, not 130, if `exec` of a string was interrupted (dataclasses use it); this clears it.
-        exec("")
+        # Python ends with SIGINT, not 130, if Ctrl-C came while a dataclass was being defined; another one clears that.
+        make_dataclass("Defined", ())
         # click hides the KeyboardInterrupt, whose message may say how to resume.
         advice = str(error.__cause__ or error) or "run the same command again to resume"
         click.echo(f"interrupted: {escape_unprintable(advice)}", err=True)
