@@ -22,6 +22,9 @@ demo: install  ## Runs the whole walk on virtual RAW pairs: the commands of the 
 	rm -rf $(DEMO)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh $(DEMO)
 
+# The tests start hundreds of processes, which would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # `worksteal` keeps the tests of a file, and so their fixtures, on one worker until the other one runs out of tests.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
