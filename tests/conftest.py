@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, beginnings in MARKS.items():
             if item.nodeid.startswith(beginnings) or (mark == "kill" and "_killed_" in item.name):
                 item.add_marker(mark)
+
+
+def pytest_collection_finish() -> None:
+    # Collections during the tests would otherwise go through all test items and libraries again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
