@@ -278,6 +278,8 @@ class PairRecord:
     Attributes:
         measured: Fingerprint of the inputs of `quality` (`manifest.measurement_fingerprint`); None in records of
             earlier versions and where nothing was measured.
+        notes: Remarks on the pair that do not reject it, one sentence each (differing orientation tags, a converted
+            colour profile); each stage appends its own.
     """
 
     id: str
@@ -292,6 +294,7 @@ class PairRecord:
     verdict: Verdict | None = None
     history: tuple[Step, ...] = ()
     measured: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

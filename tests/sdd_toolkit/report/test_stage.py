@@ -116,6 +116,14 @@ def replace_title(title: str) -> ReportConfig:
     return ReportConfig(title=title, picture_width_px=96)
 
 
+def test_the_notes_of_a_pair_stand_on_its_card(tmp_path: Path) -> None:
+    noted = replace(record("a", Reason.CLIPPED), notes=("orientation tags differ: 1 and 6", HOSTILE))
+    write_report(bare_folder(tmp_path, [noted]), tmp_path / "out", SMALL)
+    text, parser = read_page(tmp_path / "out")
+    assert "orientation tags differ: 1 and 6" in text
+    assert parser.scripts == 1
+
+
 def test_every_reason_is_explained(tmp_path: Path) -> None:
     pairs = [record(f"pair-{reason}", reason) for reason in Reason]
     write_report(bare_folder(tmp_path, pairs), tmp_path / "out", NO_PICTURES)
