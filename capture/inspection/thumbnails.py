@@ -1,7 +1,7 @@
 """Thumbnails for the comparison of contents, and the sharpness of the frames; read in a worker process.
 
 A RAW file's embedded preview is used where it is large enough, as it costs a small part of unpacking; otherwise the
-half-size frame. Exposure cancels out: tones are square roots of light relative to the frame's own bright parts.
+half-size frame.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from capture.inspection import content_similarity
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats.containers import RAW_SUFFIXES
 from sdd_toolkit.frames import reading as frames
+from sdd_toolkit.imaging.content_similarity import band_of
 from sdd_toolkit.imaging.luminance import luminance
-from sdd_toolkit.imaging.noise import noise_variance
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.raw.reading import read_preview
 
@@ -28,11 +26,8 @@ if TYPE_CHECKING:
 
     from capture.inspection.inspect_files import InspectionTask
 
-LONG_SIDE_PX = 192
 _MIN_PREVIEW_PX = 1000
 _MIN_SIDE_PX = 4
-_BLACK_LEVEL = 0.002  # of white: below it there is only noise
-_BRIGHT_PERCENTILE = 99.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +36,7 @@ class Thumbnail:
 
     Attributes:
         name: Path of the file relative to the manifest's root.
-        band: Detail band (`content_similarity.detail_band`), oriented, with a longer side of `LONG_SIDE_PX`; None
-            where there is too little texture.
+        band: Detail band (`content_similarity.detail_band`), oriented; None where there is too little texture.
         level: Median linear light, 0 … 1.
         detail: Energy of fine detail relative to brightness, noise removed, of the full picture.
         source: `preview` or `pixels`: the picture it was made from.
@@ -74,17 +68,11 @@ def thumbnail_of(name: str, rgb: NDArray[np.float32], source: str) -> Thumbnail:
     if min(rgb.shape[:2]) < _MIN_SIDE_PX:
         return Thumbnail(name, source=source)
     light = luminance(rgb)
-    bright = float(np.percentile(light[::2, ::2], _BRIGHT_PERCENTILE))
-    tone = np.sqrt(light / np.float32(max(bright, _BLACK_LEVEL)))
-    scale = LONG_SIDE_PX / max(tone.shape)
-    size = (max(round(tone.shape[1] * scale), 1), max(round(tone.shape[0] * scale), 1))
-    small = cv2.resize(tone, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    noise = float(np.sqrt(noise_variance(tone))) * min(scale, 1.0)
     large = min(rgb.shape[:2]) >= sharpness.TILE_PX
     mean = float(light.mean())
     return Thumbnail(
         name,
-        content_similarity.detail_band(np.asarray(small, dtype=np.float32), noise),
+        band_of(light),
         level=float(np.median(light)),
         detail=float(sharpness.measure_detail(rgb).fine.mean()) / mean if large and mean > 0 else 0.0,
         source=source,

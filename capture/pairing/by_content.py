@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capture.inspection import content_similarity
 from capture.pairing.rules import Leftover, Match, PairingResult, describe_settings
+from sdd_toolkit.imaging import content_similarity
 from sdd_toolkit.records import Reason
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import tifffile
 
-from capture.inspection.content_similarity import similarity
 from capture.inspection.inspect_files import InspectionTask
-from capture.inspection.thumbnails import LONG_SIDE_PX, read_thumbnail, thumbnail_of
+from capture.inspection.thumbnails import read_thumbnail, thumbnail_of
+from sdd_toolkit.imaging.content_similarity import LONG_SIDE_PX, similarity
 from sdd_toolkit.raw.reading import read_preview
 from tests.support.dead_leaves import leaves_picture
 from tests.support.dng_files import write_dng

@@ -19,15 +19,21 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.imaging.noise import noise_variance
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+LONG_SIDE_PX = 192
+_BLACK_LEVEL = 0.002  # of white: below it there is only noise
+_BRIGHT_PERCENTILE = 99.5
 _FINE_SIGMA, _COARSE_SIGMA, _CONTRAST_SIGMA = 2.5 / 192, 8.0 / 192, 16.0 / 192  # of the longer side
 _GRID_PX = 32
 _ZOOMS = (0.92, 1.0, 1.08)
 _SHIFTS_PX = (-1.5, 0.0, 1.5)  # of the grid: 5 % of the width
+_FIXED_ZOOMS, _FIXED_SHIFTS_PX = (0.96, 1.0, 1.04), (-1.0, 0.0, 1.0)  # of frames from one position
 _BLOCK_FRAMES = 512
 _CANDIDATES_PER_FRAME = 6
 _MIN_SIMILARITY = 0.15
@@ -38,6 +44,21 @@ _ASPECT_TOLERANCE = 0.02
 _REGISTER_PX = 96
 _MAX_SHIFT, _MAX_STRETCH, _MAX_ROTATION_RAD = 0.2, 0.2, 0.1
 _MIN_START_CORRELATION, _REFINED_STARTS = 0.2, 2
+
+
+def band_of(light: NDArray[np.float32]) -> NDArray[np.int8] | None:
+    """The `detail_band` of a frame, its longer side reduced to `LONG_SIDE_PX`; exposure cancels out.
+
+    Args:
+        light: (H, W) linear light; tones are its square roots relative to the frame's own bright parts.
+    """
+    bright = float(np.percentile(light[::2, ::2], _BRIGHT_PERCENTILE))
+    tone = np.sqrt(light / np.float32(max(bright, _BLACK_LEVEL)))
+    scale = LONG_SIDE_PX / max(tone.shape)
+    size = (max(round(tone.shape[1] * scale), 1), max(round(tone.shape[0] * scale), 1))
+    small = cv2.resize(tone, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    noise = float(np.sqrt(noise_variance(tone))) * min(scale, 1.0)
+    return detail_band(np.asarray(small, dtype=np.float32), noise)
 
 
 def detail_band(picture: NDArray[np.float32], noise: float = 0.0) -> NDArray[np.int8] | None:
@@ -71,17 +92,48 @@ def candidate_pairs(bands: Sequence[NDArray[np.int8]]) -> list[tuple[int, int]]:
     plain = _unit_vectors([_warp_to_square(grid, 1.0, (0.0, 0.0)) for grid in grids])
     pairs: set[tuple[int, int]] = set()
     for start in range(0, len(grids), _BLOCK_FRAMES):
-        block = grids[start : start + _BLOCK_FRAMES]
-        scores = np.full((len(block), len(grids)), -1.0, dtype=np.float32)
-        for zoom, *shift in product(_ZOOMS, _SHIFTS_PX, _SHIFTS_PX):
-            moved = _unit_vectors([_warp_to_square(grid, zoom, (shift[0], shift[1])) for grid in block])
-            np.maximum(scores, moved @ plain.T, out=scores)
+        scores = _best_correlations(grids[start : start + _BLOCK_FRAMES], plain, _ZOOMS, _SHIFTS_PX)
         for index, row in enumerate(scores, start):
             row[index] = -1.0
             best = np.argpartition(-row, min(_CANDIDATES_PER_FRAME, len(row)) - 1)[:_CANDIDATES_PER_FRAME]
             for other in best[row[best] >= _MIN_SIMILARITY].tolist():
                 pairs.add((min(index, other), max(index, other)))
     return sorted(pairs)
+
+
+def correlations(first: Sequence[NDArray[np.int8]], second: Sequence[NDArray[np.int8]]) -> NDArray[np.float32]:
+    """The correlation of every band with every other, at the best of a few small zooms and shifts.
+
+    For frames from one position: a zoom of 4 % and a shift of 3 % of the width are the most that is searched. Much
+    cheaper than `similarity`, and stricter: a picture of the same scene from another position does not agree.
+
+    Args:
+        first: Bands of N frames, see `detail_band`.
+        second: Bands of M frames.
+
+    Returns:
+        (N, M), -1 … 1.
+    """
+    grids = [_to_grid(entry) for entry in first]
+    plain = _unit_vectors([_warp_to_square(_to_grid(entry), 1.0, (0.0, 0.0)) for entry in second])
+    blocks = [
+        _best_correlations(grids[start : start + _BLOCK_FRAMES], plain, _FIXED_ZOOMS, _FIXED_SHIFTS_PX)
+        for start in range(0, len(grids), _BLOCK_FRAMES)
+    ]
+    return np.concatenate(blocks)
+
+
+def _best_correlations(
+    grids: Sequence[NDArray[np.float32]],
+    plain: NDArray[np.float32],
+    zooms: Sequence[float],
+    shifts_px: Sequence[float],
+) -> NDArray[np.float32]:
+    scores = np.full((len(grids), len(plain)), -1.0, dtype=np.float32)
+    for zoom, *shift in product(zooms, shifts_px, shifts_px):
+        moved = _unit_vectors([_warp_to_square(grid, zoom, (shift[0], shift[1])) for grid in grids])
+        np.maximum(scores, moved @ plain.T, out=scores)
+    return scores
 
 
 def similarity(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.inspection.content_similarity import candidate_pairs, detail_band, similarity
+from sdd_toolkit.imaging.content_similarity import candidate_pairs, correlations, detail_band, similarity
 from tests.support.dead_leaves import leaves_picture, recapture
 
 
@@ -54,3 +54,15 @@ def test_every_pair_is_a_candidate_among_many_other_pictures() -> None:
     found = candidate_pairs([*sharp, *blurred])
     assert {(seed, seed + 40) for seed in range(40)} <= set(found)
     assert found == sorted(set(found))
+
+
+def test_frames_from_one_position_agree_and_a_step_to_the_side_is_another_picture() -> None:
+    sharp = [detail_band(leaves_picture(seed)) for seed in range(12)]
+    blurred = [detail_band(recapture(leaves_picture(seed), 1.02, 0.0, 0.01, 0.03, 0.5)) for seed in range(12)]
+    aside = [detail_band(recapture(leaves_picture(seed), 1.0, 0.0, 0.1, 0.0, 1.0)) for seed in range(12)]
+    scores = correlations(blurred, sharp)
+    own = np.eye(12, dtype=bool)
+    assert scores.shape == (12, 12)
+    assert scores[own].min() > 0.75
+    assert scores[~own].max() < 0.45
+    assert correlations(aside, sharp).max() < 0.5
