@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+MINUTES ?= 10
 
-.PHONY: help install demo test test-fast lint bench clean
+.PHONY: help install demo test test-fast lint fuzz sbom bench clean
 
 help:  ## Lists the targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +39,20 @@ lint: install  ## Runs ruff, ruff format --check and mypy --strict.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: install  ## Searches for inputs that break a reader, guided by coverage: make fuzz MINUTES=60.
+	$(BIN)/python -m tests.fuzz.campaign --minutes $(MINUTES)
+
+sbom:  ## Writes sbom.cdx.json, the bill of materials in the wheel: what `pip install .[train]` installs.
+	rm -rf .sbom
+	$(PYTHON) -m venv .sbom/environment
+	$(PYTHON) -m venv .sbom/tool
+	.sbom/environment/bin/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	.sbom/environment/bin/python -m pip install --quiet --disable-pip-version-check '.[train]' -c constraints.txt
+	.sbom/environment/bin/python -m pip uninstall --quiet --yes setuptools pip
+	.sbom/tool/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7.2,<8'
+	.sbom/tool/bin/cyclonedx-py environment .sbom/environment --pyproject pyproject.toml \
+		--output-reproducible --of JSON --sv 1.6 --short-PURLs -o sbom.cdx.json
 
 bench: install  ## Runs every benchmark; each prints the table of its page in docs/benchmarks/.
 	$(BIN)/python benchmarks/alignment.py

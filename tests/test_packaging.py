@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -58,6 +59,27 @@ def test_every_pinned_requirement_of_the_project_is_in_the_constraints() -> None
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *extras["train"], *extras["cluster"], *extras["dev"]]
     assert [name for name in wanted if name.partition(">=")[0].lower() not in pinned] == []
+
+
+def test_the_wheel_carries_a_bill_of_materials_of_the_pinned_versions(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    name = next(name for name in archive.namelist() if name.endswith(".dist-info/sboms/sbom.cdx.json"))
+    bill = json.loads(archive.read(name))
+    assert bill["bomFormat"] == "CycloneDX"
+    root = bill["metadata"]["component"]
+    assert (root["name"], root["version"]) == (PROJECT["name"], PROJECT["version"])
+    held = {canonical(part["name"]): part["version"].partition("+")[0] for part in bill["components"]}
+    pinned = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    )
+    assert held == {canonical(key): value for key, value in pinned.items() if canonical(key) in held}
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]
+    assert {canonical(entry.partition(">=")[0]) for entry in wanted} <= set(held)
+
+
+def canonical(name: str) -> str:
+    """The name of a distribution as PyPI compares it."""
+    return name.lower().replace("_", "-")
 
 
 def test_the_citation_names_both_papers() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from tests.fuzz.cases import attack
+from tests.fuzz.cases import Target, attack
 
 CASES: Mapping[str, int] = {
     "manifest": 1500,
@@ -15,6 +16,8 @@ CASES: Mapping[str, int] = {
     "stage journal": 300,
     "ingest memory": 300,
     "shard": 500,
+    "TIFF directories": 300,
+    "condition": 500,
     "EXIF in JPEG": 500,
     "EXIF and MakerNotes": 1000,
     "EXIF in ISO media": 300,
@@ -57,6 +60,17 @@ LEAST_REFUSED: Mapping[str, float] = {
 
 def run(whole: Path, raw: bytes, name: str, first: int, cases: int, folder: Path) -> None:
     """Runs cases of one target, in a child; see `cases.attack`."""
+    attack(target_of(whole, raw, name), range(first, first + cases), folder)
+
+
+def run_one(whole: Path, raw: bytes, name: str, content: bytes, folder: Path) -> None:
+    """Reads one given content as a case of its target, in a child."""
+    target = replace(target_of(whole, raw, name), fixed=content)
+    attack(target, range(1), folder)
+
+
+def target_of(whole: Path, raw: bytes, name: str) -> Target:
+    """The target of this name."""
     if name.startswith("checkpoint"):
         from tests.fuzz import checkpoint_targets
 
@@ -65,5 +79,4 @@ def run(whole: Path, raw: bytes, name: str, first: int, cases: int, folder: Path
         from tests.fuzz.targets import targets
 
         known = targets(whole, raw)
-    target = next(target for target in known if target.name == name)
-    attack(target, first, cases, folder)
+    return next(target for target in known if target.name == name)

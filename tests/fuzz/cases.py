@@ -37,6 +37,7 @@ class Target:
         read: Reads the file; its own errors are `SddError`s.
         structured: Whether every other case is distorted JSON (of one line) rather than damaged bytes.
         seal: What is done to a case before it is written, such as putting its checksum right.
+        fixed: The content of every case; None where cases are made from the seeds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     read: Callable[[Path], object]
     structured: bool = False
     seal: Callable[[bytes], bytes] = bytes
+    fixed: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Outcome:
 
 def case_of(target: Target, number: int) -> bytes:
     """The content of one case; the same number is always the same case."""
+    if target.fixed is not None:
+        return target.seal(target.fixed)
     draw = random.Random(f"{target.name} {number}")
     seed = draw.choice(target.seeds)
     if not target.structured or draw.random() < 0.4:
@@ -78,8 +82,8 @@ def case_of(target: Target, number: int) -> bytes:
     return target.seal(b"\n".join(lines))
 
 
-def attack(target: Target, first: int, cases: int, folder: Path) -> None:
-    """Tries the cases from number `first` on; leaves `at` (the case under way) and `outcome.json` in `folder`."""
+def attack(target: Target, numbers: range, folder: Path) -> None:
+    """Tries cases by their numbers; leaves `at` (the case under way) and `outcome.json` in `folder`."""
     signal.signal(signal.SIGALRM, _hang)
     faulthandler.enable((folder / "crash").open("w"))
     limit_memory()
@@ -87,7 +91,7 @@ def attack(target: Target, first: int, cases: int, folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     at = os.open(folder / "at", os.O_CREAT | os.O_WRONLY)
     refused, slowest_s, escaped = 0, 0.0, []
-    for number in range(first, first + cases):
+    for number in numbers:
         os.pwrite(at, f"{number:10d}".encode(), 0)
         path.write_bytes(case_of(target, number))
         started = time.monotonic()
@@ -103,7 +107,7 @@ def attack(target: Target, first: int, cases: int, folder: Path) -> None:
             signal.alarm(0)
         slowest_s = max(slowest_s, time.monotonic() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    (folder / "outcome.json").write_text(json.dumps([cases, refused, escaped, peak, slowest_s]))
+    (folder / "outcome.json").write_text(json.dumps([len(numbers), refused, escaped, peak, slowest_s]))
 
 
 def _hang(number: int, frame: FrameType | None) -> None:

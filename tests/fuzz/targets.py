@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ from capture.tether import journal, plan, plan_template
 from sdd_toolkit.calibration import hot_pixel_map, lens_breathing
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.config import load_section
-from sdd_toolkit.formats import containers
+from sdd_toolkit.formats import containers, tiff
 from sdd_toolkit.formats.decoding import decode_preview, read_values
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.frames.reading import read_mosaic
@@ -36,6 +37,7 @@ from sdd_toolkit.pipeline.dataset_folder import BuildConfig
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.raw.reading import read_preview
+from sdd_toolkit.rearranging.conditions import matching_rows
 from sdd_toolkit.records import Exposure, FrameMeta
 from sdd_toolkit.report import stage as report
 from sdd_toolkit.shards import ShardReader
@@ -97,6 +99,27 @@ def resealed(content: bytes) -> bytes:
         return text_with_sha256(parsed).encode("utf-8", "surrogatepass")
     except (ValueError, AttributeError, RecursionError):
         return content
+
+
+def directories_of(path: Path) -> None:
+    """Every directory of TIFF-like data with its numbers and texts, and whether the file holds all they promise."""
+    with path.open("rb") as stream, suppress(EOFError):
+        opened = tiff.open_tiff(tiff.reader(stream))
+        for directory in () if opened is None else tiff.iterate_directories(opened):
+            for entry in directory.values():
+                tiff.read_numbers(opened, entry)
+                tiff.read_text(opened, entry)
+    containers.examine(path)
+
+
+def condition_of(path: Path) -> None:
+    """A condition of `sdd subset --where` on a table of numbers, truths and texts."""
+    columns = {
+        "blur_gain": np.array([1.0, np.nan]),
+        "keep": np.array([True, False]),
+        "lens": np.array(["EF 50mm", ""]),
+    }
+    matching_rows(path.read_bytes().decode("utf-8", "surrogateescape"), columns)
 
 
 def journal_of(path: Path) -> None:
@@ -205,6 +228,13 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
         Target("stage journal", "j.journal", (lines,), stage_runner._read_journal, structured=True),
         Target("ingest memory", "memory.jsonl", ((whole / ".ingest-files.jsonl").read_bytes(),), read_cache, True),
         Target("shard", f"h/{name}", ((shards / name).read_bytes(),), all_of_shards),
+        Target("TIFF directories", "t.dng", (raw, seen["tif"], seen["zip"], block()[6:]), directories_of),
+        Target(
+            "condition",
+            "w.txt",
+            (b"blur_gain > 2 and not keep", b"lens in ['EF 50mm', ''] or '50' in lens", b"-blur_gain // 2 % 3 <= 1e3"),
+            condition_of,
+        ),
         Target("EXIF in JPEG", "e.jpg", (seen["jpg"],), exif.read_meta),
         Target(
             "EXIF and MakerNotes",
