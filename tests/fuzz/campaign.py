@@ -1,7 +1,7 @@
 """Fuzzes every reader guided by coverage, for ten minutes by default: `make fuzz`, `python -m tests.fuzz.campaign`.
 
 Findings are written to `tests/fuzz/seeds/TARGET/`, where `test_seeds.py` tries them from then on; what was learned
-about the readers is kept in `.fuzz/` and makes the next campaign begin where this one ends. Exit code 1: there are findings.
+about the readers is kept in `.fuzz/` and makes the next one begin where this one ends. Findings end in exit code 1.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ def folder_of(name: str) -> str:
 
 
 def search(name: str, seconds: float, intact: Path, kept: Path, findings: Path) -> Outcome:
-    """Searches one target; after a crash, a hang or too much memory the search is begun again in the time that is left."""
+    """Searches one target; after a crash, a hang or too much memory it begins anew in the time that is left."""
     ends = time.monotonic() + seconds
     inputs, edges, found = 0, 0, []
     flags = [f"-timeout={CASE_LIMIT_S}", f"-rss_limit_mb={MEMORY_LIMIT_BYTES >> 20}", "-print_final_stats=1"]
     place = findings / folder_of(name)
+    flags.append(f"-artifact_prefix={place}/")
     place.mkdir(parents=True, exist_ok=True)
     while (left := int(ends - time.monotonic())) > 0:
         arguments = [str(intact), name, str(place), str(kept / folder_of(name))]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.coverage_guided", *arguments, *flags, f"-max_total_time={left}"]
-            + [f"-artifact_prefix={place}/"],
+            [sys.executable, "-m", "tests.fuzz.coverage_guided", *arguments, *flags, f"-max_total_time={left}"],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -101,9 +101,8 @@ def main(minutes: float, names: tuple[str, ...], findings: Path) -> None:
         small_dng(Path(scratch) / "small.dng")
         outcomes = list(pool.map(lambda name: search(name, seconds, Path(scratch), CORPUS, findings), chosen))
     for outcome in outcomes:
-        click.echo(
-            f"{outcome.name:20} {outcome.inputs:9,} inputs  {outcome.edges:6,} branches  {len(outcome.findings)} findings"
-        )
+        counts = f"{outcome.inputs:9,} inputs  {outcome.edges:6,} branches  {len(outcome.findings)} findings"
+        click.echo(f"{outcome.name:20} {counts}")
         for line in outcome.findings:
             click.echo(f"    {line}")
     if any(outcome.findings for outcome in outcomes):

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 
 import atheris
+import click
 
 from sdd_toolkit.errors import SddError
 
@@ -45,7 +46,7 @@ class Search:
             if kind not in self._known:
                 self._known.add(kind)
                 save_finding(self._findings, content)
-                print(f"finding: {kind[0]}: {str(error)[:200]} at {place.filename}:{place.lineno}", flush=True)
+                click.echo(f"finding: {kind[0]}: {str(error)[:200]} at {place.filename}:{place.lineno}")
 
 
 def save_finding(folder: Path, content: bytes) -> Path:
