@@ -59,7 +59,13 @@ def search(name: str, seconds: float, intact: Path, kept: Path, findings: Path) 
     """Searches one target; after a crash, a hang or too much memory it begins anew in the time that is left."""
     ends = time.monotonic() + seconds
     inputs, edges, found = 0, 0, []
-    flags = [f"-timeout={CASE_LIMIT_S}", f"-rss_limit_mb={MEMORY_LIMIT_BYTES >> 20}", "-print_final_stats=1"]
+    # Twice the limit of a case: the search runs instrumented, and beside other work.
+    flags = [
+        f"-timeout={2 * CASE_LIMIT_S}",
+        f"-report_slow_units={2 * CASE_LIMIT_S}",
+        f"-rss_limit_mb={MEMORY_LIMIT_BYTES >> 20}",
+        "-print_final_stats=1",
+    ]
     place = findings / folder_of(name)
     flags.append(f"-artifact_prefix={place}/")
     place.mkdir(parents=True, exist_ok=True)
