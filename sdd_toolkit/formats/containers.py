@@ -1,8 +1,9 @@
-"""Recognises containers of RAW files and images, and finds files that are cut short, without decoding a pixel.
+"""Recognises containers of RAW files and images, and finds files that are cut short.
 
 A truncated copy still has its metadata, and LibRaw fills missing pixels of some formats with grey. Every container
 implies its length: TIFF-like files by the strips, tiles and values their directories name, ISO media (CR3) by
-boxes and sample tables, RAF by its header, JPEG by its end marker, PNG by its last chunk.
+boxes and sample tables, RAF by its header, JPEG by its end marker, PNG by its last chunk. Only a JPEG without end
+marker is decoded: where its last pixel is there, it is whole.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats import jpeg
 from sdd_toolkit.formats import tiff as tiff_directory
 
 if TYPE_CHECKING:
@@ -30,9 +32,6 @@ RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
 
 _COPY_AGAIN = "copy it from the card again, or leave it out"
 _NO_END = "its end marker is missing"
-_CHUNK = 1 << 20
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_EXIF, _JPEG_DATA = 0xE1, 0xDA
 _CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _MAX_BOXES = 10_000
@@ -102,7 +101,7 @@ def examine(path: Path) -> Structure:
 
 
 def read_structure(stream: BinaryIO, path: Path) -> Structure:
-    """The structure of an open file, of which only headers are read (a JPEG is read whole).
+    """The structure of an open file, of which only headers are read (of a JPEG, all of it).
 
     Args:
         stream: The file's bytes.
@@ -136,7 +135,7 @@ def claimed_size(stream: BinaryIO) -> tuple[int, int] | None:
     kind, _ = kind_of(read(0, 16))
     try:
         if kind is Kind.JPEG:
-            frames = (position for code, position, _ in _segments(read, length) if code in _JPEG_FRAMES)
+            frames = (position for code, position, _ in jpeg.segments(read, length) if code in jpeg.FRAMES)
             position = next(frames, None)
             return None if position is None else struct.unpack(">HH", read(position + 5, 4))
         if kind is Kind.PNG:
@@ -155,8 +154,10 @@ def exif_range(stream: BinaryIO) -> tuple[int, int] | None:
     kind, _ = kind_of(read(0, 16))
     try:
         if kind is Kind.JPEG:
-            for code, position, head in _segments(read, length):
-                if code == _JPEG_EXIF and head[4:] == b"Exif\0\0":
+            for code, position, head in jpeg.segments(read, length):
+                if code == jpeg.SCAN:
+                    break
+                if code == jpeg.EXIF and head[4:] == b"Exif\0\0":
                     return position + 10, int.from_bytes(head[2:4], "big") - 8
         elif kind is Kind.PNG:
             for name, start, end in _chunks(read, length):
@@ -239,47 +240,22 @@ def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
     return (int(sides[0][0]), int(sides[1][0])) if all(sides) else None
 
 
-def _segments(read: ReadAt, length: int) -> Iterator[tuple[int, int, bytes]]:
-    """Code, position and first 10 bytes of the segments of a JPEG, up to the coded data.
-
-    Raises:
-        ValueError: A segment does not start where the one before it ends.
-    """
-    position = 2
-    while position + 4 <= length:
-        head = read(position, 10)
-        if head[0] != 0xFF:
-            raise ValueError("its JPEG segments do not join")
-        code = head[1]
-        if code in (0xFF, 0x01) or 0xD0 <= code <= 0xD7:
-            position += 1 if code == 0xFF else 2
-            continue
-        yield code, position, head
-        if code == _JPEG_DATA:
-            return
-        position += 2 + int.from_bytes(head[2:4], "big")
-
-
 def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
     size = None
     exif: tuple[int, ...] = ()
-    for code, position, head in _segments(read, length):
-        if code == _JPEG_EXIF and head[4:8] == b"Exif":
+    codes = set()
+    for code, position, head in jpeg.segments(read, length):
+        codes.add(code)
+        if code == jpeg.EXIF and head[4:8] == b"Exif":
             exif = exif or (position + 10,)
-        elif code in _JPEG_FRAMES:
+        elif code in jpeg.FRAMES and jpeg.SCAN not in codes:
             height, width = struct.unpack(">HH", head[5:9])
             size = height, width
-        # Within the coded data 0xFF is always stuffed: the first end marker is the end.
-        elif code == _JPEG_DATA:
-            data_at = position + 2 + int.from_bytes(head[2:4], "big")
-            if not _contains(read, b"\xff\xd9", data_at, length):
-                break
-            return Structure(Kind.JPEG, size, exif), 0
-    raise EOFError(_NO_END)
-
-
-def _contains(read: ReadAt, wanted: bytes, start: int, end: int) -> bool:
-    return any(wanted in read(position, _CHUNK + len(wanted) - 1) for position in range(start, end, _CHUNK))
+    if jpeg.SCAN not in codes or size is None:
+        raise EOFError(_NO_END)
+    if jpeg.END not in codes and (size[0] * size[1] > LARGEST_PX or not jpeg.has_all_pixels(read(0, length))):
+        raise EOFError(_NO_END)
+    return Structure(Kind.JPEG, size, exif), 0
 
 
 def _chunks(read: ReadAt, length: int) -> Iterator[tuple[bytes, int, int]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats import jpeg
 from sdd_toolkit.formats.containers import LARGEST_PX, check_is_file, claimed_size
+from sdd_toolkit.formats.library_output import LibraryOutput, library_output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_TIFF_ERROR = " TIFF_Error "
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -30,16 +34,10 @@ def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     _check_claimed_size(path)
     if path.suffix.lower() in _TIFF_SUFFIXES and _is_planar(path):
         raise RawError(f"{path} stores each channel apart", hint="save it again with interleaved channels")
-    try:
-        content = np.fromfile(path, dtype=np.uint8)
-        pixels = _decoded(content)
-    except (cv2.error, OSError, MemoryError) as error:
-        raise _undecodable(path) from error
-    if pixels is None or pixels.size == 0:
-        raise _undecodable(path)
+    pixels = _decode(path, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise RawError(f"{path} holds {pixels.dtype} pixels", hint="convert it to 8 or 16 bits a channel")
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def read_values(path: Path) -> NDArray[Any]:
@@ -53,14 +51,9 @@ def read_values(path: Path) -> NDArray[Any]:
     """
     check_is_file(path)
     _check_claimed_size(path)
-    try:
-        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, OSError, MemoryError) as error:
-        raise _undecodable(path) from error
-    if pixels is None or pixels.size == 0:
-        raise _undecodable(path)
+    pixels = _decode(path, cv2.IMREAD_UNCHANGED)
     if pixels.ndim == 2:
-        return np.asarray(pixels)
+        return pixels
     if pixels.shape[2] not in (3, 4):
         raise RawError(f"{path} has {pixels.shape[2]} channels", hint="save 1, 3 or 4 channels")
     return np.ascontiguousarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
@@ -77,10 +70,9 @@ def decode_preview(content: bytes, least_px: int) -> NDArray[np.uint8] | None:
         return None
     data = np.frombuffer(content, dtype=np.uint8)
     for mode in (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_COLOR_BGR):
-        try:
+        pixels = None
+        with library_output(), suppress(cv2.error):
             pixels = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:
-            return None
         if pixels is None:
             return None
         if max(pixels.shape[:2]) >= least_px:
@@ -102,16 +94,33 @@ def _check_claimed_size(path: Path) -> None:
         )
 
 
-def _undecodable(path: Path) -> RawError:
-    return RawError(f"cannot decode {path}", hint="is it a whole PNG, TIFF or JPEG file? try another viewer")
+def _decode(path: Path, mode: int) -> NDArray[Any]:
+    """Decodes an image by OpenCV, in its order of channels.
+
+    Raises:
+        RawError: It cannot be decoded, or a decoder found a part of it damaged and went on with other pixels.
+    """
+    pixels: NDArray[Any] | None = None
+    said = LibraryOutput()
+    try:
+        content = path.read_bytes()
+        content = jpeg.plain(content) if content.startswith(jpeg.START) else content
+        # OpenCV prints libtiff's errors, and raises none.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+        with library_output() as said:
+            pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), mode)
+    except (cv2.error, OSError, MemoryError) as error:
+        raise _undecodable(path, said) from error
+    if pixels is None or pixels.size == 0:
+        raise _undecodable(path, said)
+    if jpeg.damage(said.summary) or any(_TIFF_ERROR in line for line in said.lines):
+        raise RawError(f"{path} is damaged: {said.summary}", hint="copy it from the card again, or leave it out")
+    return np.asarray(pixels)
 
 
-def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:
-    """RGB pixels; OpenCV 5 returns None for files that are cut short."""
-    if content.size == 0:
-        return None
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
-    return None if pixels is None else pixels[..., ::-1]
+def _undecodable(path: Path, said: LibraryOutput | None = None) -> RawError:
+    reason = f": {said.summary}" if said and said.lines else ""
+    return RawError(f"cannot decode {path}{reason}", hint="is it a whole PNG, TIFF or JPEG file? try another viewer")
 
 
 def _is_planar(path: Path) -> bool:
