@@ -13,11 +13,13 @@ from alignment.transforms.mapping import Mapping, map_in_bands
 from alignment.transforms.transform import scale_between
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.formats.colour import ImageColour, read_colour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
 from sdd_toolkit.formats.decoding import read_image, read_values
 from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.imaging import residual_flow
+from sdd_toolkit.imaging.colour_profile import decode_light, encode_light
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.records import Reason, Report
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from alignment.transforms.transform import Transform
     from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.imaging.encoding import Codes
     from sdd_toolkit.records import Row
 
 SUFFIX = "_aligned"
@@ -131,10 +134,11 @@ def apply_file(
         RawError: The file cannot be read.
         InputError: It does not fit the transform, or a file exists at the path of a result.
     """
-    pixels, encoding = (read_values(path), None) if nearest else _read_light(path, balance)
+    photograph = None if nearest else _read_light(path, balance)
+    pixels: NDArray[Any] = read_values(path) if photograph is None else photograph.light
     mapping = _scale_to_file(path, (pixels.shape[0], pixels.shape[1]), mapping)
     height, width = mapping.size
-    stored = _stored_type(pixels, encoding)
+    stored = pixels.dtype if photograph is None else np.dtype(photograph.dtype)
     target = out / f"{path.stem}{SUFFIX}{'.png' if stored == np.uint8 else '.tif'}"
     valid_target = target.with_name(target.stem + VALID_SUFFIX)
     for output in (target, valid_target):
@@ -142,12 +146,12 @@ def apply_file(
     result = np.empty((height, width, *pixels.shape[2:]), dtype=stored)
     valid = np.empty((height, width), dtype=np.uint8)
     for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
-        result[band.rows] = band.pixels if encoding is None else encode(band.pixels, encoding)
+        result[band.rows] = band.pixels if photograph is None else _to_codes(band.pixels, photograph)
         valid[band.rows] = 255 * band.valid
-    if encoding is None:
+    if photograph is None:
         write_values(target, result)
     else:
-        write_image(target, result, like=path)
+        write_image(target, result, like=path, colour=photograph.colour)
     write_values(valid_target, valid)
     return target
 
@@ -166,22 +170,43 @@ def add_flow(mapping: Mapping, path: Path) -> Mapping:
     return replace(mapping, flow=residual_flow.applicable_flow(residual), occlusion=residual.occlusion)
 
 
-def _read_light(path: Path, balance: Row | None) -> tuple[NDArray[np.float32], Encoding]:
-    """Linear light of a photograph, and the encoding for its result."""
+@dataclass(frozen=True, slots=True)
+class _Photograph:
+    """A photograph in linear light.
+
+    Attributes:
+        light: (H, W, 3) float32 in [0, 1]; the primaries are those of the file.
+        dtype: Of the pixels to write.
+        colour: The colour space of the file.
+    """
+
+    light: NDArray[np.float32]
+    dtype: type[np.uint8] | type[np.uint16]
+    colour: ImageColour = ImageColour()  # noqa: RUF009 frozen
+
+
+def _read_light(path: Path, balance: Row | None) -> _Photograph:
     kind = path.suffix.lower()
     if kind in RAW_SUFFIXES:
-        return read_full(path, balance), Encoding.SRGB16
+        return _Photograph(read_full(path, balance), np.uint16)
     if kind not in IMAGE_SUFFIXES:
         raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
-    codes = read_image(path)
-    encoding = Encoding.SRGB8 if codes.dtype == np.uint8 else Encoding.SRGB16
-    return decode(codes, encoding), encoding
+    codes, colour = read_image(path), read_colour(path)
+    if colour.remark:
+        _LOG.warning("%s is %s", path, colour.remark)
+    is_8_bit = codes.dtype == np.uint8
+    if colour.profile is not None:
+        light = decode_light(codes, colour.profile)
+    else:
+        light = decode(codes, Encoding.SRGB8 if is_8_bit else Encoding.SRGB16)
+    return _Photograph(light, np.uint8 if is_8_bit else np.uint16, colour)
 
 
-def _stored_type(pixels: NDArray[Any], encoding: Encoding | None) -> np.dtype[Any]:
-    if encoding is None:
-        return pixels.dtype
-    return np.dtype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16)
+def _to_codes(light: NDArray[np.float32], photograph: _Photograph) -> Codes:
+    """Code values of linear light in the depth and by the curves of a photograph."""
+    if photograph.colour.profile is not None:
+        return encode_light(light, photograph.colour.profile, photograph.dtype)
+    return encode(light, Encoding.SRGB8 if photograph.dtype is np.uint8 else Encoding.SRGB16)
 
 
 def _scale_to_file(path: Path, size: tuple[int, int], mapping: Mapping) -> Mapping:

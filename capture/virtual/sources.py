@@ -10,8 +10,10 @@ import numpy as np
 
 from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness, synthesise_nearness
 from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.formats.colour import read_colour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.formats.image_frames import to_linear_srgb
 from sdd_toolkit.imaging.encoding import srgb_decode
 
 if TYPE_CHECKING:
@@ -58,7 +60,11 @@ def load_picture(source: PhotographSource, config: SimulateConfig, rng: np.rando
         InputError: The map does not fit the photograph or holds impossible distances.
     """
     image = read_image(source.image)
-    linear = srgb_decode(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max))
+    profile = read_colour(source.image).profile
+    if profile is not None:
+        linear = to_linear_srgb(image, profile).linear
+    else:
+        linear = srgb_decode(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max))
     if source.depth is None:
         return picture_from_nearness(
             linear, synthesise_nearness((linear.shape[0], linear.shape[1]), config.depth, rng), config

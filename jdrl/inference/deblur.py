@@ -19,10 +19,12 @@ from jdrl.networks import LocalisedNetwork, restore
 from jdrl.reblurring.blur_estimator import CELL_PX
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
+from sdd_toolkit.formats.colour import ImageColour, read_colour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
 from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image
+from sdd_toolkit.imaging.colour_profile import decode_light, encode_light
 from sdd_toolkit.imaging.encoding import Encoding, srgb_decode, srgb_encode
 from sdd_toolkit.records import Reason, Report
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from jdrl.config import DeblurConfig
     from jdrl.networks.localised import Statistics
     from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.imaging.encoding import Codes
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,12 +49,14 @@ class Photograph:
     """A photograph as read from a file.
 
     Attributes:
-        display: (H, W, 3) float32 in [0, 1], sRGB curve.
+        display: (H, W, 3) float32 in [0, 1], sRGB curve; the primaries are those of the file.
         dtype: Of the pixels to write, uint8 or uint16.
+        colour: The colour space of the file.
     """
 
     display: NDArray[np.float32]
     dtype: type[np.uint8] | type[np.uint16]
+    colour: ImageColour = ImageColour()  # noqa: RUF009 frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def deblur_files(
 ) -> tuple[Report, tuple[FailedFile, ...]]:
     """Deblurs photographs, RAW or PNG/TIFF/JPEG, into `out`; a bad file does not stop the others.
 
-    8-bit stays 8-bit, 16-bit stays 16-bit, RAW becomes 16-bit TIFF; metadata is copied from the source.
+    8-bit stays 8-bit, 16-bit stays 16-bit, RAW becomes 16-bit TIFF; metadata and colour profile are the source's.
 
     Args:
         deblurrer: See `jdrl.checkpoints.deblurrer`.
@@ -187,9 +192,7 @@ def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path
     image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
     deblurred = deblur(network, image, tile=tile, overlap=overlap).numpy().transpose(1, 2, 0)
     display = srgb_encode(deblurred) if linear else deblurred
-    is_8_bit = photograph.dtype is np.uint8
-    codes = np.rint(display * np.float32(255 if is_8_bit else 65535))
-    write_image(target, codes.astype(np.uint8) if is_8_bit else codes.astype(np.uint16), like=path)
+    write_image(target, _to_codes(display, photograph), like=path, colour=photograph.colour)
 
 
 def read_photograph(path: Path) -> Photograph:
@@ -203,9 +206,22 @@ def read_photograph(path: Path) -> Photograph:
         return Photograph(srgb_encode(read_full(path)), np.uint16)
     if suffix not in IMAGE_SUFFIXES:
         raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
-    codes = read_image(path)
+    codes, colour = read_image(path), read_colour(path)
+    if colour.remark:
+        _LOG.warning("%s is %s", path, colour.remark)
     dtype = np.uint8 if codes.dtype == np.uint8 else np.uint16
-    return Photograph(codes.astype(np.float32) / np.float32(np.iinfo(dtype).max), dtype)
+    if colour.profile is not None:
+        return Photograph(srgb_encode(decode_light(codes, colour.profile)), dtype, colour)
+    return Photograph(codes.astype(np.float32) / np.float32(np.iinfo(dtype).max), dtype, colour)
+
+
+def _to_codes(display: NDArray[np.float32], photograph: Photograph) -> Codes:
+    """Code values of sRGB-encoded pixels in the depth and by the curves of the photograph they were made from."""
+    if photograph.colour.profile is not None:
+        return encode_light(srgb_decode(display), photograph.colour.profile, photograph.dtype)
+    is_8_bit = photograph.dtype is np.uint8
+    codes: NDArray[np.float32] = np.rint(display * np.float32(255 if is_8_bit else 65535))
+    return codes.astype(np.uint8) if is_8_bit else codes.astype(np.uint16)
 
 
 @torch.inference_mode()

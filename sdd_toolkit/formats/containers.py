@@ -160,7 +160,7 @@ def exif_range(stream: BinaryIO) -> tuple[int, int] | None:
                 if code == jpeg.EXIF and head[4:] == b"Exif\0\0":
                     return position + 10, int.from_bytes(head[2:4], "big") - 8
         elif kind is Kind.PNG:
-            for name, start, end in _chunks(read, length):
+            for name, start, end in png_chunks(read, length):
                 if name == b"eXIf":
                     return start, end - start
     except ValueError:
@@ -258,7 +258,7 @@ def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
     return Structure(Kind.JPEG, size, exif), 0
 
 
-def _chunks(read: ReadAt, length: int) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(read: ReadAt, length: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, start of the content and its end of the chunks of a PNG."""
     position = 8
     while position < length:
@@ -271,7 +271,7 @@ def _chunks(read: ReadAt, length: int) -> Iterator[tuple[bytes, int, int]]:
 
 def _png(read: ReadAt, length: int) -> tuple[Structure, int]:
     size = None
-    for name, start, end in _chunks(read, length):
+    for name, start, end in png_chunks(read, length):
         if name == b"IHDR" and len(header := read(start, 8)) == 8:
             width, height = struct.unpack(">II", header)
             size = height, width

@@ -11,6 +11,7 @@ import numpy as np
 
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats import jpeg
+from sdd_toolkit.formats.colour import check_is_rgb
 from sdd_toolkit.formats.containers import LARGEST_PX, check_is_file, claimed_size
 from sdd_toolkit.formats.library_output import LibraryOutput, library_output
 
@@ -28,10 +29,11 @@ def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Reads an image as (H, W, 3) RGB in its own bit depth, EXIF orientation applied, grey repeated, alpha dropped.
 
     Raises:
-        RawError: Missing, cut short, not an image, or neither 8 nor 16 bits a channel.
+        RawError: Missing, cut short, not an image, neither 8 nor 16 bits a channel, or CMYK or Lab.
     """
     check_is_file(path)
     _check_claimed_size(path)
+    check_is_rgb(path)
     if path.suffix.lower() in _TIFF_SUFFIXES and _is_planar(path):
         raise RawError(f"{path} stores each channel apart", hint="save it again with interleaved channels")
     pixels = _decode(path, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)

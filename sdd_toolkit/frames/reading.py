@@ -3,7 +3,7 @@
 A frame is read in one of two sizes. `read_half` bins each 2x2 block of the Bayer mosaic into one pixel, without
 demosaicing: cheap, unbiased, and enough for registration and measurements. `develop_frame` develops every pixel with
 fixed settings. Both cover the same even-sided area and apply the same orientation, so `x_full = 2 x_half + 0.5`.
-JPEG, PNG and TIFF images are taken as sRGB.
+JPEG, PNG and TIFF images are converted to linear sRGB by their own colour profile, without one taken as sRGB.
 
 Every function raises `RawError` where the file is missing or cannot be decoded; `bad_pixels` are (N, 2) rows and
 columns of the visible, not oriented mosaic, repaired before anything else.

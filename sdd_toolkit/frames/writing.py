@@ -11,7 +11,9 @@ import numpy as np
 import tifffile
 
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.formats.colour import ImageColour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, is_image
+from sdd_toolkit.formats.embedding import EmbeddedMetadata, embed_in_jpeg, embed_in_png
 from sdd_toolkit.formats.tiff_writer import SHORT, encode_tiff
 from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.metadata.exif import read_meta
@@ -32,16 +34,22 @@ _JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )
-_LONGEST_JPEG_BLOCK = 0xFFFF - 2 - len(b"Exif\0\0")
 
 
-def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, like: Path | None = None) -> None:
+def write_image(
+    path: Path,
+    array: NDArray[np.uint8] | NDArray[np.uint16],
+    *,
+    like: Path | None = None,
+    colour: ImageColour = ImageColour(),  # noqa: B008 frozen
+) -> None:
     """Writes an upright RGB image atomically, in the format of the suffix and the bit depth of the array.
 
     Args:
         path: Ends in `.png`, `.tif`, `.tiff`, `.jpg` or `.jpeg`.
         array: (H, W, 3) uint8 or uint16 RGB; JPEG takes uint8 only.
         like: Photograph (RAW or image) whose EXIF is copied; its orientation becomes 1.
+        colour: Colour space of the pixels, whose profile is embedded; without one they are sRGB.
 
     Raises:
         InputError: The suffix is none of these, JPEG cannot hold 16 bits, or the disk refuses.
@@ -52,9 +60,9 @@ def write_image(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], *, li
         raise ValueError(f"(H, W, 3) uint8 or uint16 expected, not {array.shape} {array.dtype}")
     suffix = path.suffix.lower()
     if suffix in (".tif", ".tiff"):
-        content = _tiff(array, read_meta(like) if like else None)
+        content = _tiff(array, read_meta(like) if like else None, colour.icc)
     elif suffix == ".png" or (suffix in (".jpg", ".jpeg") and array.dtype == np.uint8):
-        content = encode_image(path, array, _exif_of(like))
+        content = encode_image(path, array, _exif_of(like), colour)
     elif suffix in IMAGE_SUFFIXES:
         raise InputError(f"JPEG cannot hold the 16 bits of {path}", hint="write .png or .tif")
     else:
@@ -88,8 +96,13 @@ def write_values(path: Path, array: NDArray[Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def encode_image(path: Path, array: NDArray[Any], exif: bytes | None = None) -> bytes:
-    """Encodes an (H, W, 3) RGB image as PNG or JPEG by the suffix of `path`, with an EXIF block.
+def encode_image(
+    path: Path,
+    array: NDArray[Any],
+    exif: bytes | None = None,
+    colour: ImageColour = ImageColour(),  # noqa: B008 frozen
+) -> bytes:
+    """Encodes an (H, W, 3) RGB image as PNG or JPEG by the suffix of `path`, with an EXIF block and a colour profile.
 
     A block that is too long for one JPEG segment (64 KiB) is left out.
 
@@ -97,18 +110,17 @@ def encode_image(path: Path, array: NDArray[Any], exif: bytes | None = None) -> 
         InputError: The image is too large for the format.
     """
     suffix = path.suffix.lower()
-    options = _PNG_OPTIONS if suffix == ".png" else _JPEG_OPTIONS
-    if exif and suffix != ".png" and len(exif) > _LONGEST_JPEG_BLOCK:
-        exif = None
-    kinds, blocks = ([cv2.IMAGE_METADATA_EXIF], [np.frombuffer(exif, np.uint8)]) if exif else ([], [])
+    is_png = suffix == ".png"
     hint = "is the image too large for its format? use .tif"
     try:
-        done, encoded = cv2.imencodeWithMetadata(suffix, np.ascontiguousarray(array[..., ::-1]), kinds, blocks, options)
+        options = _PNG_OPTIONS if is_png else _JPEG_OPTIONS
+        done, encoded = cv2.imencode(suffix, np.ascontiguousarray(array[..., ::-1]), options)
     except cv2.error as error:
         raise InputError(f"cannot write {path}: {error.err}", hint=hint) from error
     if not done:
         raise InputError(f"cannot write {path}", hint=hint)
-    return bytes(encoded)
+    embedded = EmbeddedMetadata(exif=exif, icc=colour.icc, chunks=colour.chunks)
+    return embed_in_png(bytes(encoded), embedded) if is_png else embed_in_jpeg(bytes(encoded), embedded)
 
 
 def _exif_of(like: Path | None) -> bytes | None:
@@ -126,7 +138,7 @@ def _has_values(meta: FrameMeta) -> bool:
     return replace(meta, orientation=1, size=None) != type(meta)()
 
 
-def _tiff(array: NDArray[Any], meta: FrameMeta | None) -> bytes:
+def _tiff(array: NDArray[Any], meta: FrameMeta | None, icc: bytes | None) -> bytes:
     known = meta if meta is not None and _has_values(meta) else None
     return encode_tiff(
         array,
@@ -135,4 +147,5 @@ def _tiff(array: NDArray[Any], meta: FrameMeta | None) -> bytes:
         photometric="rgb",
         compression="zlib",
         predictor=True,
+        iccprofile=icc,
     )

@@ -47,6 +47,7 @@ class HalfFrame:
         size: (height, width) = (2 h, 2 w) of the full developed frame.
         white_balance: As-shot multipliers of R, G, B; green = 1.
         to_srgb: Matrix from white-balanced camera RGB to linear sRGB, row by row.
+        out_of_gamut: Of an image with another colour profile than sRGB: share of the pixels outside of sRGB.
     """
 
     rgb: NDArray[np.float32]
@@ -54,6 +55,7 @@ class HalfFrame:
     size: tuple[int, int]
     white_balance: Row
     to_srgb: ColourMatrix
+    out_of_gamut: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class FrameFacts:
         white_dn: White level; None for images.
         repaired: Number of hot and dead pixels repaired.
         vignetting_by: The f-number at which the lens model removed vignetting; None if it did not.
+        colour: The colour profile an image was converted from to sRGB primaries; None: it was sRGB, or RAW.
+        out_of_gamut: Share of its pixels whose colour lies outside of sRGB and was clipped.
     """
 
     demosaic: str
@@ -89,6 +93,8 @@ class FrameFacts:
     white_dn: float | None = None
     repaired: int = 0
     vignetting_by: float | None = None
+    colour: str | None = None
+    out_of_gamut: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from alignment.transforms.apply import apply_to_files
 from alignment.transforms.transform import Transform
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.formats.colour import ImageColour, read_colour
 from sdd_toolkit.formats.decoding import read_image, read_values
+from sdd_toolkit.formats.icc import encode_icc
 from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image, write_values
+from sdd_toolkit.imaging.colour_profile import ColourProfile, Curve, colorants_of
 from sdd_toolkit.metadata.exif import read_meta
 from tests.support.dng_files import scene_rgb, write_dng
 
@@ -54,6 +57,22 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     moved = read_image(tmp_path / "out" / "a_aligned.tif")
     assert moved.dtype == np.uint16
     assert np.array_equal(moved[:56, 7:], picture(np.uint16)[4:, :83])
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "result"), [("a.png", np.uint8, "a_aligned.png"), ("a.jpg", np.uint8, "a_aligned.png"),
+                                  ("a.tif", np.uint16, "a_aligned.tif"), ("a.png", np.uint16, "a_aligned.tif")],
+)  # fmt: skip
+def test_the_colour_profile_stays_and_with_it_the_code_values(
+    tmp_path: Path, name: str, dtype: type[np.generic], result: str
+) -> None:
+    profile = ColourProfile("wide", (Curve(2.2),) * 3, colorants_of(((0.7, 0.29), (0.17, 0.8), (0.13, 0.05))))
+    colour = ImageColour(profile, encode_icc(profile))
+    write_image(tmp_path / name, picture(dtype), colour=colour)
+    apply_to_files(SHIFT, [tmp_path / name], tmp_path / "out")
+    assert read_colour(tmp_path / "out" / result).icc == colour.icc
+    stored = read_image(tmp_path / name)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / result)[:56, 7:], stored[4:, :83])
 
 
 def test_light_is_interpolated_not_its_code(tmp_path: Path) -> None:

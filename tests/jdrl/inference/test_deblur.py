@@ -9,18 +9,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from jdrl.checkpoints import checkpoint
-from jdrl.checkpoints.deblurrer import of_checkpoint
+from jdrl.checkpoints.deblurrer import Deblurrer, of_checkpoint
 from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur, deblur_files
 from jdrl.inference.tiles import tile_spans
 from jdrl.networks import NAFNet, build_network, restore
 from sdd_toolkit.errors import CheckpointError, ConfigError, InputError
+from sdd_toolkit.formats.colour import ImageColour, read_colour
 from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.formats.icc import encode_icc
+from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image
-from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.imaging.colour_profile import SRGB_CURVE, SRGB_PRIMARIES, ColourProfile, Curve, colorants_of
+from sdd_toolkit.imaging.encoding import Encoding, encode
 
 SMALL = DeblurConfig(tile=64, overlap=16, device="cpu")
 
@@ -105,6 +110,56 @@ def test_tiles_smaller_than_the_step_between_them_leave_no_gap(tile: int) -> Non
         assert tiles[0][0] == 0
         assert tiles[-1][1] == length
         assert all(after[0] <= before[1] < after[1] for before, after in pairwise(tiles))
+
+
+P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+CURVES = {"sRGB": SRGB_CURVE, "gamma": Curve(2.2), "linear": Curve(), "table": Curve(samples=(0.0, 0.1, 0.4, 1.0))}
+
+
+@pytest.mark.parametrize("encoding", [Encoding.SRGB8, Encoding.LINEAR16])
+@pytest.mark.parametrize(("dtype", "name"), [(np.uint8, "a.png"), (np.uint16, "a.png"), (np.uint16, "a.tif")])
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_network_that_changes_nothing_keeps_the_code_values_and_the_profile(
+    tmp_path: Path, curve: str, dtype: type, name: str, encoding: Encoding
+) -> None:
+    profile = ColourProfile(curve, (CURVES[curve],) * 3, colorants_of(P3))
+    codes = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (40, 48, 3), dtype=dtype, endpoint=True)
+    write_image(tmp_path / name, codes, colour=ImageColour(profile, encode_icc(profile)))
+    network = NAFNet(width=4, encoder_blocks=(1,), decoder_blocks=(1,)).eval()
+    report, failures = deblur_files(Deblurrer(network, encoding, None), [tmp_path / name], tmp_path / "out", SMALL)
+    assert failures == ()
+    result = Path(report.outputs[0])
+    np.testing.assert_array_equal(read_image(result), codes)
+    assert read_colour(result).icc == encode_icc(profile)
+
+
+def test_the_network_sees_tones_by_the_curve_of_srgb(run_folder: Path, tmp_path: Path) -> None:
+    """A linear file and an sRGB file of one light get the same answer."""
+    light = np.linspace(0.02, 0.6, 48, dtype=np.float32)[None, :, None].repeat(40, axis=0).repeat(3, axis=2)
+    profile = ColourProfile("linear", (Curve(),) * 3, colorants_of(SRGB_PRIMARIES))
+    write_image(tmp_path / "a.tif", encode(light, Encoding.SRGB16))
+    write_image(tmp_path / "b.tif", encode(light, Encoding.LINEAR16), colour=ImageColour(profile, encode_icc(profile)))
+    deblur_files(of_checkpoint(run_folder), [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out", SMALL)
+    one, other = (read_full(tmp_path / "out" / f"{name}_deblurred.tif") for name in "ab")
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert np.abs(one - light).max() > 0.05
+
+
+@pytest.mark.parametrize("chunk", [(b"gAMA", (100_000).to_bytes(4, "big")), (b"cICP", bytes((9, 13, 0, 1)))])
+def test_the_colour_chunks_of_a_png_stay(run_folder: Path, tmp_path: Path, chunk: tuple[bytes, bytes]) -> None:
+    write_image(tmp_path / "a.png", np.full((32, 32, 3), 90, np.uint8), colour=ImageColour(chunks=(chunk,)))
+    deblur_files(of_checkpoint(run_folder), [tmp_path / "a.png"], tmp_path / "out", SMALL)
+    assert read_colour(tmp_path / "out" / "a_deblurred.png").chunks == (chunk,)
+
+
+def test_colours_that_cannot_be_read_are_a_reason_and_stop_nothing(run_folder: Path, tmp_path: Path) -> None:
+    Image.new("CMYK", (32, 32)).save(tmp_path / "a.jpg")
+    write_image(tmp_path / "b.jpg", np.full((32, 32, 3), 90, np.uint8))
+    report, failures = deblur_files(
+        of_checkpoint(run_folder), [tmp_path / "a.jpg", tmp_path / "b.jpg"], tmp_path / "out", SMALL
+    )
+    assert report.done == 1
+    assert "CMYK" in failures[0].reason
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(np.uint8, "a.png"), (np.uint16, "a.png"), (np.uint16, "a.tif")])
