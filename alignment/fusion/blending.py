@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.imaging.array_checks import boolean_mask, linear_frame
 from sdd_toolkit.imaging.luminance import luminance
 from sdd_toolkit.quality import sharpness as quality
 
@@ -66,19 +67,34 @@ def measure_sharpness(rgb: Image, valid: NDArray[np.bool_]) -> Sharpness:
 
     Args:
         rgb: (h, w, 3) linear light, aligned.
-        valid: (h, w) where the frame has content.
+        valid: (h, w) bool, where the frame has content.
+
+    Raises:
+        TypeError: The frame is no array of floats, uint8 or uint16; `valid` is not of booleans.
+        ValueError: A shape is another, or values are not finite.
     """
-    tone = np.sqrt(luminance(rgb))
+    light = luminance(linear_frame(rgb, "rgb", bounded=False))
+    valid = boolean_mask(valid, (light.shape[0], light.shape[1]), "valid")
+    tone = np.sqrt(light)
     fine = tone - cv2.GaussianBlur(tone, (0, 0), quality.FINE_SIGMA_PX)
     energy = np.asarray(fine * fine, dtype=np.float32)
     near, far = (cv2.GaussianBlur(energy, (0, 0), sigma) for sigma in (_SMALL_SIGMA_PX, _LARGE_SIGMA_PX))
     total = np.where(valid, (near + _LARGE_WEIGHT * far) * np.float32(_MILLION), -1).astype(np.float32)
-    return Sharpness(total, noise_energy(rgb))
+    return Sharpness(total, _noise_energy(tone))
 
 
 def noise_energy(rgb: Image) -> float:
-    """Energy of noise alone in `measure_sharpness` of an (h, w, 3) linear frame, estimated from the frame."""
-    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_band_noise(np.sqrt(luminance(rgb)))
+    """Energy of noise alone in `measure_sharpness` of an (h, w, 3) linear frame, estimated from the frame.
+
+    Raises:
+        TypeError: As of `measure_sharpness`.
+        ValueError: As of `measure_sharpness`.
+    """
+    return _noise_energy(np.sqrt(luminance(linear_frame(rgb, "rgb"))))
+
+
+def _noise_energy(tone: Image) -> float:
+    return _MILLION * (1 + _LARGE_WEIGHT) * quality.fine_band_noise(tone)
 
 
 def choose_sharpest(maps: Sequence[Sharpness], noise: float | None = None) -> NDArray[np.uint8]:
@@ -180,7 +196,15 @@ def add_frame(blend: Blend, image: Image, mask: Image) -> None:
         blend: Changed in place.
         image: (H, W, 3) float32 linear light, aligned.
         mask: (H, W) float32, 0 … 1.
+
+    Raises:
+        TypeError: The frame is no array of floats, uint8 or uint16.
+        ValueError: The size is another than the blend's, or values are not finite.
     """
+    image = linear_frame(image, "image", bounded=False)
+    if not image.shape[:2] == mask.shape == blend.bands[0].shape[:2]:
+        sizes = f"{image.shape[:2]} px and a mask of {mask.shape} px"
+        raise ValueError(f"a frame of {sizes} cannot be added to a blend of {blend.bands[0].shape[:2]} px")
     for number, band in enumerate(blend.bands):
         if number == len(blend.bands) - 1:
             band += image * mask[..., None]

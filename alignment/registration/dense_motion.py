@@ -16,6 +16,8 @@ from alignment.transforms.mapping import Mapping, source_points
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from alignment.registration.register import Frame
+
     Image = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
@@ -39,8 +41,8 @@ class Flow:
 
 
 def flow(
-    blur: Image,
-    sharp: Image,
+    blur: Frame,
+    sharp: Frame,
     config: AlignConfig | None = None,
     *,
     mask: Mask | None = None,
@@ -48,15 +50,16 @@ def flow(
     """Estimates the dense flow from a defocused photograph to its sharp partner.
 
     Args:
-        blur: (H, W, 3) float32 linear RGB, black 0, saturation 1.
+        blur: (H, W, 3) RGB of linear light, or uint8 or uint16 with the sRGB curve, as for `alignment.register`.
         sharp: (H, W, 3) the sharp frame, likewise.
         config: Search ranges and limits; the defaults if None.
-        mask: (H, W) where the sharp frame may be used; everywhere if None.
+        mask: (H, W) bool, where the sharp frame may be used; everywhere if None.
 
     Returns:
         The flow; zero flow of zero confidence, all of it occluded, if the pair cannot be aligned.
 
     Raises:
+        TypeError: As of `alignment.register`.
         ValueError: As of `alignment.register`.
 
     Example:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from alignment.config import AlignConfig
@@ -14,6 +13,7 @@ from alignment.estimation.pyramid import FramePair, build_pyramid, first_level_w
 from alignment.estimation.valid_box import valid_box
 from alignment.registration import alignment_record, tile_statistics
 from alignment.residual_flow import estimate as dense
+from sdd_toolkit.imaging.array_checks import boolean_mask, linear_frame
 from sdd_toolkit.imaging.luminance import luminance
 from sdd_toolkit.records import Alignment, Reason
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.calibration.breathing_model import ZoomPrior
 
     Image = NDArray[np.float32]
+    Frame = Image | NDArray[np.float16] | NDArray[np.float64] | NDArray[np.uint8] | NDArray[np.uint16]
     Mask = NDArray[np.bool_]
 
 _SMALLEST_PX = 2 * tile_statistics.TILE_PX
@@ -48,8 +49,8 @@ class Registration:
 
 
 def register(
-    blur: Image,
-    sharp: Image,
+    blur: Frame,
+    sharp: Frame,
     config: AlignConfig | None = None,
     *,
     mask: Mask | None = None,
@@ -58,18 +59,20 @@ def register(
     """Registers a defocused photograph to its sharp partner.
 
     Args:
-        blur: (H, W, 3) float32 linear RGB, black 0, saturation 1.
+        blur: (H, W, 3) RGB of linear light in any float type, black 0, saturation 1; or uint8 or uint16 with the sRGB
+            curve, which are decoded. Linear integers: divide them by their white level first.
         sharp: (H, W, 3) the sharp frame, likewise.
         config: Search ranges and limits; the defaults if None.
-        mask: (H, W) where the sharp frame may be used; everywhere if None.
+        mask: (H, W) bool, where the sharp frame may be used; everywhere if None.
         prior: Expected zoom (`sdd_toolkit.calibration.breathing_model.predict_zoom`).
 
     Returns:
         The alignment in pixels of these arrays. Where none was found, `failure` holds the reason.
 
     Raises:
-        ValueError: The arrays differ in shape, are not (H, W, 3), are too small or hold values that are not finite; the
-            mask has another shape.
+        TypeError: A frame is no array of floats, uint8 or uint16; the mask is not of booleans.
+        ValueError: The frames differ in shape, are not (H, W, 3), are too small, or hold values that are not finite or
+            far from 0 to 1; the mask has another shape.
 
     Example:
         A frame and the same frame moved by three pixels to the left and two pixels down:
@@ -87,8 +90,8 @@ def register(
 
 
 def register_with_flow(
-    blur: Image,
-    sharp: Image,
+    blur: Frame,
+    sharp: Frame,
     config: AlignConfig,
     *,
     mask: Mask | None = None,
@@ -111,8 +114,8 @@ def register_with_flow(
 
 
 def compute_registration(
-    blur: Image,
-    sharp: Image,
+    blur: Frame,
+    sharp: Frame,
     config: AlignConfig,
     *,
     mask: Mask | None = None,
@@ -127,9 +130,12 @@ def compute_registration(
         clipped: (H, W) saturated pixels of the blurred and of the sharp frame; found by
             `photometry.unsaturated_mask` if None.
     """
-    _check_arrays(blur, sharp, mask)
-    size = (sharp.shape[0], sharp.shape[1])
-    levels = build_pyramid(_usable_luminance(blur, sharp, mask, clipped))
+    first, second = linear_frame(blur, "blur"), linear_frame(sharp, "sharp")
+    _check_sizes(first, second)
+    size = (second.shape[0], second.shape[1])
+    if mask is not None:
+        mask = boolean_mask(mask, size, "mask")
+    levels = build_pyramid(_usable_luminance(first, second, mask, clipped))
     usable = None if mask is None else mask.astype(np.float32)
     count = _count_textured_tiles(levels, config, usable)
     if count < config.min_textured_tiles:
@@ -142,7 +148,7 @@ def compute_registration(
     alignment = replace(
         alignment,
         box=valid_box(alignment.homography, size, alignment.radial),
-        colour_gain=brightness_field.colour_gain(blur, sharp, levels, alignment.homography, estimate.photometry),
+        colour_gain=brightness_field.colour_gain(first, second, levels, alignment.homography, estimate.photometry),
     )
     radius_px = float(np.median(np.abs(estimate.matched.radius.radius_px))) * estimate.reduction
     alignment = alignment_record.judge_alignment(alignment, int(tiles.textured.sum()), radius_px, config)
@@ -172,13 +178,9 @@ def _count_textured_tiles(levels: list[FramePair], config: AlignConfig, usable: 
     return int(min(tiles.sum() for tiles in textured))
 
 
-def _check_arrays(blur: Image, sharp: Image, mask: Mask | None) -> None:
-    if blur.shape != sharp.shape or blur.ndim != 3 or blur.shape[2] != 3:
-        raise ValueError(f"need two (H, W, 3) arrays of one shape, got {blur.shape} and {sharp.shape}")
+def _check_sizes(blur: Image, sharp: Image) -> None:
+    if blur.shape != sharp.shape:
+        hint = "crop or resize one of them"
+        raise ValueError(f"both frames must have one size, not {blur.shape[:2]} and {sharp.shape[:2]} px: {hint}")
     if min(blur.shape[:2]) < _SMALLEST_PX:
         raise ValueError(f"frames of {blur.shape[:2]} px are too small, need {_SMALLEST_PX} px a side")
-    if mask is not None and mask.shape != sharp.shape[:2]:
-        raise ValueError(f"a mask of {mask.shape} px for frames of {sharp.shape[:2]} px")
-    # The float64 sum of finite float32 values is finite, and needs no mask as large as a frame.
-    if not (np.isfinite(cv2.sumElems(blur)).all() and np.isfinite(cv2.sumElems(sharp)).all()):
-        raise ValueError("frames hold values that are not finite")

@@ -22,6 +22,7 @@ from jdrl.checkpoints import deblurrer
 from jdrl.checkpoints.checkpoint import HEADER, TRAINING, CheckpointHeader, locate, read_header, read_part
 from jdrl.config import TrainConfig
 from jdrl.device import resolve_device
+from jdrl.image_checks import check_same_shape, unit_image
 from jdrl.inference import tiles
 from jdrl.inference.deblur import FailedFile, deblur, process_files, read_photograph
 from jdrl.inference.tiles import blend_weights, tile_spans
@@ -129,7 +130,7 @@ def radius_by_reblurring(
     Args:
         network: Deblurring network in evaluation mode.
         reblur_network: On the same device.
-        image: (3, H, W) in [0, 1], on the CPU.
+        image: (3, H, W) in [0, 1], on the CPU; uint8 and uint16 are scaled.
         tile: As for `jdrl.inference.deblur.deblur`.
         overlap: As for `jdrl.inference.deblur.deblur`.
 
@@ -137,6 +138,8 @@ def radius_by_reblurring(
         (H, W) pixels, float32, on the CPU.
 
     Raises:
+        TypeError: An image is no tensor of floats, uint8 or uint16.
+        ValueError: It is not (3, H, W), or holds values that are not finite or not about [0, 1].
         InputError: A tile does not fit into memory.
     """
     return kernel_radius(
@@ -170,6 +173,8 @@ def _radius_in_tiles(
     overlap: int,
 ) -> Tensor:
     """Blends `estimate_radius_px` of tiles of the images, (3, H, W) each, on the network's device, to (H, W)."""
+    images = tuple(unit_image(image, "image", dims=(3,)) for image in images)
+    check_same_shape(images[0], images[-1])
     device = next(network.parameters()).device
     height, width = images[0].shape[-2:]
     rows, columns = (tile_spans(length, tile, overlap, multiple) for length in (height, width))

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from jdrl.device import resolve_device
+from jdrl.image_checks import unit_image
 from jdrl.inference.tiles import blend_weights, choose_tiling, tile_spans
 from jdrl.networks import LocalisedNetwork, restore
 from jdrl.reblurring.blur_estimator import CELL_PX
-from sdd_toolkit.errors import InputError, RawError, SddError
+from sdd_toolkit.errors import CheckpointError, InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.formats.colour import ImageColour, read_colour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
@@ -230,7 +231,7 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
 
     Args:
         network: In evaluation mode; localised (`jdrl.networks.localise`) if it takes statistics of its whole input.
-        image: (3, H, W) in [0, 1].
+        image: (3, H, W) in [0, 1], with the curve that the network was trained on; uint8 and uint16 are scaled.
         tile: Side of the tiles, pixels; 0, or at least the image's size, for no tiles.
         overlap: Of neighbouring tiles, pixels; see `jdrl.inference.tiles.choose_tiling`.
 
@@ -238,7 +239,10 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
         (3, H, W) in [0, 1], float32, on the CPU.
 
     Raises:
+        TypeError: The image is no tensor of floats, uint8 or uint16.
+        ValueError: It is not (3, H, W), or holds values that are not finite or not about [0, 1].
         InputError: A tile does not fit into memory.
+        CheckpointError: The network returns values that are not finite.
 
     Example:
         A new NAFNet is the identity:
@@ -249,6 +253,7 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
         >>> torch.allclose(deblur(network, image, tile=32, overlap=8), image)
         True
     """
+    image = unit_image(image, "image", dims=(3,))
     device = next(network.parameters()).device
     height, width = image.shape[-2:]
     # A blur estimator works on cells of the frame: tiles start at multiples of them.
@@ -265,6 +270,9 @@ def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Ten
                 weight = down[:, None] * blend_weights(left, right, width, overlap)[None]
                 total[:, top:bottom, left:right] += weight * restored
                 weights[:, top:bottom, left:right] += weight
+    # The sum is finite if all values are, and NaN would become any code.
+    if not torch.isfinite(total.sum()):
+        raise CheckpointError("the network returns values that are not finite", hint="take another checkpoint")
     return (total / weights).clamp_(0, 1)
 
 

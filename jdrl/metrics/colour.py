@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jdrl.image_checks import check_mask, check_same_shape, unit_image
+
 CELL_PX = 16  # means over cells are compared, which change little by defocus or a shift of few pixels
 OUTLIER = 20 / 255  # difference after the first fit above which a cell is excluded (Bhat et al., CVPR 2021)
 _RIDGE = 1e-3
@@ -24,7 +26,14 @@ def fit_colours(source: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
     Returns:
         (3, 4) float64: a 3x3 matrix and an offset; the identity if all cells are excluded.
+
+    Raises:
+        TypeError: An image is no tensor of floats, uint8 or uint16.
+        ValueError: The shapes differ or are others; values are not finite or not about [0, 1].
     """
+    source, target = unit_image(source, "source"), unit_image(target, "target")
+    check_same_shape(source, target)
+    check_mask(valid, source, "valid")
     identity = torch.eye(3, 4, dtype=torch.float64)
     if min(source.shape[-2:]) < CELL_PX:
         return identity
@@ -42,6 +51,12 @@ def fit_colours(source: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def match_colours(image: Tensor, matrix: Tensor) -> Tensor:
-    """Maps the colours of `image`, (B, 3, H, W), by `matrix`, (3, 4), and clips to [0, 1]."""
+    """Maps the colours of `image`, (B, 3, H, W), by `matrix`, (3, 4), and clips to [0, 1].
+
+    Raises:
+        TypeError: As of `fit_colours`.
+        ValueError: As of `fit_colours`.
+    """
+    image = unit_image(image, "image")
     weights = matrix.to(image)
     return F.conv2d(image, weights[:, :3, None, None], weights[:, 3]).clamp_(0, 1)

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jdrl.image_checks import check_mask, check_same_shape, unit_image
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -78,7 +80,19 @@ def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None,
 
     Returns:
         The displacements of blocks that tile the frame from the top left; an image smaller than a block has none.
+
+    Raises:
+        TypeError: An image is no tensor of floats, uint8 or uint16.
+        ValueError: The shapes differ or are others, a batch is larger than one; values are not finite or not about
+            [0, 1].
     """
+    output, blurred = unit_image(output, "output"), unit_image(blurred, "blurred")
+    check_same_shape(output, blurred)
+    if len(output) != 1:
+        raise ValueError(f"one image expected, not a batch of {len(output)}")
+    if valid is not None:
+        check_mask(valid, blurred, "valid")
+        valid = valid.expand(1, 1, *blurred.shape[-2:])
     a, b = (image[0].float().mean(0) for image in (output, blurred))
     mask = torch.ones_like(b) if valid is None else (valid[0, 0] > 0.5).float()
     rows, columns = (size // block for size in b.shape)

@@ -1,7 +1,8 @@
 """PSNR, SSIM and MAE of images in [0, 1], equal to scikit-image's; computed in float64.
 
-Inputs are (C, H, W) for one value or (B, C, H, W) for one value an image. A mask, broadcastable to (B, 1, H, W),
-selects the pixels to score (> 0.5); other pixels, even NaN, have no influence. Without any pixel the value is NaN.
+Inputs are (C, H, W) for one value or (B, C, H, W) for one value an image: floats, or uint8 and uint16, which are scaled
+by their type. A mask, broadcastable to (B, 1, H, W), selects the pixels to score (> 0.5); other pixels, even NaN, have
+no influence. Without any pixel the value is NaN.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from jdrl.image_checks import check_mask, check_same_shape, check_values, scaled_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +35,10 @@ def psnr(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Returns:
         () or (B,), float64.
+
+    Raises:
+        TypeError: An image is no tensor of floats, uint8 or uint16.
+        ValueError: The shapes differ or are others; scored values are not finite or not about [0, 1].
 
     Example:
         >>> float(psnr(torch.zeros(3, 8, 8), torch.full((3, 8, 8), 0.1)).round(decimals=3))
@@ -62,17 +69,15 @@ def ssim(first: Tensor, second: Tensor, mask: Tensor | None = None, *, window: W
         () or (B,), float64.
 
     Raises:
-        ValueError: The images are smaller than the window, or there is no such window.
+        TypeError: As of `psnr`.
+        ValueError: As of `psnr`; the images are smaller than the window, or there is no such window.
 
     Example:
         >>> image = torch.rand(3, 16, 16)
         >>> float(ssim(image, image)), float(ssim(image, 1 - image)) < 0
         (1.0, True)
     """
-    size = len(_line(window))
-    if min(first.shape[-2:]) < size:
-        raise ValueError(f"images of {tuple(first.shape[-2:])} pixels are smaller than the {size}x{size} SSIM window")
-    return _mean(partial(_similarity, window=window), first, second, mask, size)
+    return _mean(partial(_similarity, window=window), first, second, mask, len(_line(window)))
 
 
 def _similarity(a: Tensor, b: Tensor, *, window: Window) -> Tensor:
@@ -103,9 +108,13 @@ def _mean(
 
     Computed strip by strip: a frame of 4096x2160 in float64 with all its filtered copies would take gigabytes.
     """
-    if first.shape != second.shape or first.dim() not in (3, 4):
-        raise ValueError(f"images must be two (C, H, W) or (B, C, H, W): {tuple(first.shape)}, {tuple(second.shape)}")
-    a, b = (image.detach().view(-1, *image.shape[-3:]) for image in (first, second))
+    first, second = scaled_image(first, "first", dims=(3, 4)), scaled_image(second, "second", dims=(3, 4))
+    check_same_shape(first, second)
+    if mask is not None:
+        check_mask(mask, first, "mask")
+    if min(first.shape[-2:]) < size:
+        raise ValueError(f"images of {tuple(first.shape[-2:])} pixels are smaller than the {size}x{size} SSIM window")
+    a, b = (image.detach().reshape(-1, *image.shape[-3:]) for image in (first, second))
     shape = (a.shape[0], 1, *a.shape[-2:])
     keep = (torch.ones(1, 1, 1, 1) if mask is None else mask).to(a.device).expand(shape)
     total = a.new_zeros(a.shape[0], dtype=torch.float64)
@@ -113,7 +122,10 @@ def _mean(
     for top in range(0, a.shape[-2] - size + 1, _STRIP_PX):
         rows = slice(top, top + _STRIP_PX + size - 1)
         scored = keep[..., rows, :] > 0.5
-        values = measure(*(image[..., rows, :].double().where(scored, 0.0) for image in (a, b)))
+        strips = [image[..., rows, :].double().where(scored, 0.0) for image in (a, b)]
+        for name, strip in zip(("first", "second"), strips, strict=True):
+            check_values(strip, name)
+        values = measure(*strips)
         complete = -F.max_pool2d(-scored.double(), size, stride=1)
         total += (values * complete).sum((1, 2, 3))
         count += complete.sum((1, 2, 3))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jdrl.checkpoints.published_weights import read_weights
+from jdrl.image_checks import check_same_shape, unit_image
 from sdd_toolkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Lpips(nn.Module):
     @torch.no_grad()
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """See `PerceptualMetric`."""
+        first, second = _check_pair(first, second)
         a, b = (((2 * image - 1) - self.shift) / self.scale for image in (first.float(), second.float()))
         total = a.new_zeros(len(a))
         for layer, convolution in enumerate(self.convolutions):
@@ -104,6 +106,7 @@ class Dists(nn.Module):
     @torch.no_grad()
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """See `PerceptualMetric`."""
+        first, second = _check_pair(first, second)
         height, width = first.shape[-2:]
         moments = [first.new_zeros(5, len(first), count, dtype=torch.float64) for count in _VGG_CHANNELS]
         for top in range(0, height, self.tile):
@@ -191,6 +194,20 @@ def load_dists(backbone: Path, weights: Path) -> Dists:
     shape = (1, sum(_VGG_CHANNELS), 1, 1)
     alpha, beta = (_read_tensor(feature_weights, name, shape, weights).flatten() for name in ("alpha", "beta"))
     return Dists(stages, alpha, beta).eval()
+
+
+def _check_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two checked images (B, 3, H, W) that are large enough, in [0, 1].
+
+    Raises:
+        TypeError: An image is no tensor of floats, uint8 or uint16.
+        ValueError: The shapes differ or are others, or too small; values are not finite or not about [0, 1].
+    """
+    first, second = unit_image(first, "first"), unit_image(second, "second")
+    check_same_shape(first, second)
+    if first.shape[1] != 3 or min(first.shape[-2:]) < MIN_SIDE_PX:
+        raise ValueError(f"(B, 3, H, W) of {MIN_SIDE_PX} px or more a side expected, not {tuple(first.shape)}")
+    return first, second
 
 
 def _normalise_features(feature: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jdrl.image_checks import unit_image
 from jdrl.reblurring.kernel_basis import Basis, planes
 from jdrl.reblurring.network import IDENTITY_WEIGHT
 from jdrl.reblurring.reblur import coc_radius_px
@@ -90,8 +91,13 @@ class BlurEstimator(nn.Module):
         return self.weights(self.features(blurred), blurred.shape[-2:])
 
     def estimate_radius_px(self, blurred: Tensor) -> Tensor:
-        """The blur map: (B, 3, H, W) to (B, 1, H, W) circle-of-confusion radii in pixels."""
-        return coc_radius_px(self(blurred), self.basis)
+        """The blur map: (B, 3, H, W) in [0, 1] to (B, 1, H, W) circle-of-confusion radii in pixels.
+
+        Raises:
+            TypeError: The image is no tensor of floats, uint8 or uint16.
+            ValueError: It has another shape, or values that are not finite or not about [0, 1].
+        """
+        return coc_radius_px(self(unit_image(blurred, "blurred", dims=(3, 4))), self.basis)
 
 
 def find_estimator(network: nn.Module) -> BlurEstimator | None:

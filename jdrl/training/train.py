@@ -310,7 +310,8 @@ def validate(run: TrainingRun, state: TrainingState, logs: Logs | None) -> None:
     for number in range(fabric.global_rank, len(crops), fabric.world_size):
         batch = crops[number].to(fabric.device)
         with fabric.autocast():
-            deblurred = restore(state.ema_network, batch.blur)[0].float().clamp(0, 1)
+            # What is not finite counts as black.
+            deblurred = restore(state.ema_network, batch.blur)[0].float().nan_to_num(0, 1, 0).clamp(0, 1)
         pair = (deblurred, batch.blur)
         scores[number] = torch.cat([psnr(image, batch.sharp_on_blur, batch.valid) for image in pair])
     deblurred_db, input_db = sum_over_processes(fabric, scores).nanmean(dim=0).tolist()

@@ -94,10 +94,17 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
     Returns:
         The same shape, uint8 or uint16.
 
+    Raises:
+        TypeError: The array is not of floats.
+        ValueError: A value is NaN.
+
     Example:
         >>> encode(np.array([0.0, 0.2140, 1.0], dtype=np.float32), Encoding.SRGB8)
         array([  0, 127, 255], dtype=uint8)
     """
+    require_floats(linear)
+    if linear.size and np.isnan(linear.min()):
+        raise ValueError(f"{np.count_nonzero(np.isnan(linear))} values are NaN, which no code stands for")
     if encoding is Encoding.SRGB8:
         return _srgb8(linear)
     # Single precision would be off by a hundredth of a 16-bit code.
@@ -105,7 +112,12 @@ def encode(linear: NDArray[np.float32], encoding: Encoding) -> Codes:
 
 
 def encode_integers(linear: NDArray[np.uint16], encoding: Encoding) -> Codes:
-    """Encodes linear light in 65536 steps, 65535 = white, by another curve, exactly rounded to nearest."""
+    """Encodes linear light in 65536 steps, 65535 = white, by another curve, exactly rounded to nearest.
+
+    Raises:
+        TypeError: The array is not of uint16.
+    """
+    _require_codes(linear, Encoding.LINEAR16)
     return linear if encoding is Encoding.LINEAR16 else _look_up(linear, _code_of_integer(encoding))
 
 
@@ -135,35 +147,70 @@ def _srgb8(linear: NDArray[np.float32]) -> Codes:
 
 
 def decode(values: Codes, encoding: Encoding) -> NDArray[np.float32]:
-    """Decodes integers to linear light in [0, 1]: the inverse of `encode` up to rounding."""
+    """Decodes integers to linear light in [0, 1]: the inverse of `encode` up to rounding.
+
+    Raises:
+        TypeError: The array is not of the encoding's type.
+    """
+    _require_codes(values, encoding)
     return _decode_table(encoding)[values]
 
 
 def uint16_to_linear(codes: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear uint16 codes, 65535 = white, as float32 in [0, 1]; float32 is returned as it is."""
+    """Linear uint16 codes, 65535 = white, as float32 in [0, 1]; float32 is returned as it is.
+
+    Raises:
+        TypeError: The array is of another type.
+    """
     if codes.dtype == np.float32:
         return np.asarray(codes, dtype=np.float32)
+    _require_codes(codes, Encoding.LINEAR16)
     linear: NDArray[np.float32] = np.multiply(codes, np.float32(1 / 65535), dtype=np.float32)
     return linear
 
 
 def srgb_encode(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Applies the sRGB curve (IEC 61966-2-1) to linear light; values outside [0, 1] are clipped.
+    """Applies the sRGB curve (IEC 61966-2-1) to linear light; values outside [0, 1] are clipped, NaN stays NaN.
+
+    Raises:
+        TypeError: The array is not of floats.
 
     Example:
         >>> srgb_encode(np.array([0.0, 0.5, 1.0], dtype=np.float32)).round(3)
         array([0.   , 0.735, 1.   ], dtype=float32)
     """
+    require_floats(linear)
     clipped = np.clip(linear, 0.0, 1.0).astype(np.float32, copy=False)
     power = np.power(clipped, np.float32(1 / 2.4)) * np.float32(1.055) - np.float32(0.055)
     return np.where(clipped <= np.float32(0.0031308), clipped * np.float32(12.92), power)
 
 
 def srgb_decode(display: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Applies the inverse of `srgb_encode`; values outside [0, 1] are clipped."""
+    """Applies the inverse of `srgb_encode`; values outside [0, 1] are clipped, NaN stays NaN.
+
+    Raises:
+        TypeError: The array is not of floats; `decode` takes integers.
+    """
+    require_floats(display)
     clipped = np.clip(display, 0.0, 1.0).astype(np.float32, copy=False)
     power = np.power((clipped + np.float32(0.055)) / np.float32(1.055), np.float32(2.4))
     return np.where(clipped <= np.float32(0.04045), clipped / np.float32(12.92), power)
+
+
+def require_floats(array: NDArray[Any]) -> None:
+    """Checks that an array holds floats; integers would be clipped to black and white.
+
+    Raises:
+        TypeError: It does not.
+    """
+    if array.dtype.kind != "f":
+        raise TypeError(f"floats from black 0 to white 1 expected, not {array.dtype}: divide by the largest code")
+
+
+def _require_codes(array: NDArray[Any], encoding: Encoding) -> None:
+    expected = np.dtype(np.uint8 if encoding is Encoding.SRGB8 else np.uint16)
+    if array.dtype != expected:
+        raise TypeError(f"{expected} codes of {encoding} expected, not {array.dtype}")
 
 
 @cache

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sdd_toolkit.imaging.encoding import require_floats
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,9 +24,13 @@ def luminance(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         (H, W) float32, clipped at 0.
 
+    Raises:
+        TypeError: The array is not of floats.
+
     Example:
         >>> luminance(np.array([[[0.2, 0.4, 0.6]]], dtype=np.float32))
         array([[0.4]], dtype=float32)
     """
+    require_floats(frame)
     light = np.asarray(cv2.transform(frame, _WEIGHTS), dtype=np.float32)
     return np.clip(light, np.float32(0), np.float32(np.inf), out=light)

@@ -31,7 +31,16 @@ _ODD_COLUMNS = np.uint64(0x5555555555555555)
 
 
 def hash_of(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
-    """The perceptual hash of an encoded (H, W, 3) frame, 16 hex digits; all 0 for a frame without any content."""
+    """The perceptual hash of an encoded (H, W, 3) frame, 16 hex digits; all 0 for a frame without any content.
+
+    Raises:
+        TypeError: The frame is not of uint8 or uint16.
+        ValueError: It is not (H, W, 3).
+    """
+    if frame.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"uint8 or uint16 expected, not {frame.dtype}: encode the frame first")
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
+        raise ValueError(f"(H, W, 3) expected, not {frame.shape}")
     thumbnail = cv2.resize(frame, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float64) / np.iinfo(frame.dtype).max
     # Rounded: a coefficient of nothing but rounding errors has no sign.

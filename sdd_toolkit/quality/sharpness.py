@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from sdd_toolkit.imaging import geometry, resampling
+from sdd_toolkit.imaging.array_checks import linear_frame
 from sdd_toolkit.imaging.luminance import luminance
 from sdd_toolkit.imaging.noise import noise_variance
 from sdd_toolkit.records import Quality
@@ -75,11 +76,16 @@ def measure_quality(
     """Measures the quality of a pair.
 
     Args:
-        blur: (h, w, 3) half-size linear camera RGB of the blurred frame.
+        blur: (h, w, 3) half-size linear camera RGB of the blurred frame in any float type, or uint8 or uint16 with the
+            sRGB curve, which are decoded.
         sharp: (h, w, 3) the sharp frame, likewise.
         clipped_fraction: Share of saturated pixels in the frame that has more of them.
         alignment: The pair's registration in full-size pixels; without one, or with a failed one, pixels are compared
             at the same position.
+
+    Raises:
+        TypeError: A frame is no array of floats, uint8 or uint16.
+        ValueError: A frame is not (h, w, 3), or holds values that are not finite or far from 0 to 1.
 
     Example:
         A checkered frame, and the same frame blurred and at half the brightness:
@@ -93,7 +99,7 @@ def measure_quality(
         >>> quality.sharpness_gain > 3, quality.sharper_fraction, round(quality.exposure_ev)
         (True, 1.0, 1)
     """
-    light = [luminance(frame) for frame in (blur, sharp)]
+    light = [luminance(linear_frame(frame, name)) for frame, name in ((blur, "blur"), (sharp, "sharp"))]
     levels = [bright_level(plane) for plane in light]
     a, b, exposure_ev = _on_common_grid(light[0], light[1], alignment)
     blurred, crisp = _measure_light_detail(a), _measure_light_detail(b)
@@ -122,8 +128,13 @@ def bright_level(light: NDArray[np.float32]) -> float:
 
 
 def measure_detail(frame: NDArray[np.float32]) -> Detail:
-    """Measures the detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band."""
-    return _measure_light_detail(luminance(frame))
+    """Measures the detail energy of each tile of an (h, w, 3) linear frame in the fine and the medium band.
+
+    Raises:
+        TypeError: As of `measure_quality`.
+        ValueError: As of `measure_quality`.
+    """
+    return _measure_light_detail(luminance(linear_frame(frame, "frame")))
 
 
 def _measure_light_detail(light: NDArray[np.float32]) -> Detail:
@@ -162,11 +173,16 @@ def relative_detail(frame: NDArray[np.float32]) -> float:
 
     Returns:
         0 for a frame smaller than a tile or without light.
+
+    Raises:
+        TypeError: As of `measure_quality`.
+        ValueError: As of `measure_quality`.
     """
-    if min(frame.shape[:2]) < TILE_PX:
+    light = luminance(linear_frame(frame, "frame"))
+    if min(light.shape) < TILE_PX:
         return 0.0
-    level = float(luminance(frame).mean())
-    return float(measure_detail(frame).fine.mean()) / level if level > 0 else 0.0
+    level = float(light.mean())
+    return float(_measure_light_detail(light).fine.mean()) / level if level > 0 else 0.0
 
 
 def fine_band_noise(tone: NDArray[np.float32]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from alignment import AlignConfig
 from alignment.estimation import photometry
 from alignment.registration.alignment_record import scale_alignment
 from alignment.registration.register import compute_registration
+from sdd_toolkit.imaging.encoding import Encoding, encode
 from sdd_toolkit.imaging.geometry import project
 from sdd_toolkit.records import Reason
 from tests.support.planted_motion import dead_leaves, plant_pair
@@ -189,3 +191,24 @@ def test_values_that_are_not_finite_are_a_mistake() -> None:
     frame = np.full((100, 120, 3), np.nan, np.float32)
     with pytest.raises(ValueError, match="finite"):
         alignment.register(frame, frame)
+
+
+def test_integers_of_the_srgb_curve_are_aligned_as_their_linear_light() -> None:
+    pair = plant_pair(21)
+    blur, sharp = (encode(frame, Encoding.SRGB16) for frame in (pair.blur, pair.sharp))
+    linear, decoded = alignment.register(pair.blur, pair.sharp), alignment.register(blur, sharp)
+    assert corner_error_px(linear.homography, decoded.homography, pair.sharp.shape[:2]) < 0.02
+    field = alignment.flow(blur, sharp).field
+    assert np.median(np.abs(field - alignment.flow(pair.blur, pair.sharp).field)) < 0.02
+
+
+@pytest.mark.parametrize("estimate", [alignment.register, alignment.flow])
+def test_codes_as_floats_and_masks_of_numbers_are_a_mistake(estimate: Callable[..., object]) -> None:
+    pair = plant_pair(22)
+    codes = [encode(frame, Encoding.SRGB8) for frame in (pair.blur, pair.sharp)]
+    with pytest.raises(ValueError, match="divide by the white level"):
+        estimate(*(frame.astype(np.float32) for frame in codes))
+    with pytest.raises(TypeError, match="int64"):
+        estimate(*(frame.astype(np.int64) for frame in codes))
+    with pytest.raises(TypeError, match="mask > 0"):
+        estimate(*codes, mask=np.full(codes[0].shape[:2], 255, np.uint8))

@@ -270,7 +270,7 @@ def test_perceptual_distances_stand_beside_the_others_and_do_not_see_invalid_pix
 
     with ShardReader(shards, split="test") as reader:
         truth = read_pair(reader, "scene-03")
-    spoiled = truth.blur.where(truth.valid > 0.5, 5.0)
+    spoiled = truth.blur.where(truth.valid > 0.5, torch.where(truth.sharp_on_blur > 0.5, -0.5, 1.5))
     (_, _, _, score) = score_pair(
         "p", truth, [Candidate("deblurred", "run", spoiled)], PerceptualMetrics(lpips=largest), None
     )
