@@ -21,7 +21,10 @@ _INTO_MANIFEST = "Write a manifest for `sdd align` instead of shards."
 @click.command("import")
 @click.argument("folder", type=IN_PATH)
 @click.option(
-    "--layout", default="auto", metavar="NAME", help="auto, dpdd, lfdof, realbokeh, sdd, png, realdof, exported."
+    "--layout",
+    default="auto",
+    metavar="NAME",
+    help="auto, dpdd, restormer, nafnet, lfdof, realbokeh, sdd, png, realdof, exported.",
 )
 @click.option("--blur", metavar="DIR", help="Any two folders: the blurred frames, relative to FOLDER.")
 @click.option("--sharp", metavar="DIR", help="The sharp frames of the same names.")

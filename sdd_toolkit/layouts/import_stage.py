@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts import catalogue, sidecar
+from sdd_toolkit.layouts.frame_bands import BandReader
 from sdd_toolkit.layouts.pixels import bit_depth
 from sdd_toolkit.layouts.shard_tasks import ImportedFrames, plan_import
 from sdd_toolkit.metadata.exif import read_meta
@@ -25,7 +27,7 @@ from sdd_toolkit.shards.shard_set import WrittenShards, discard_set, index_of, p
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_csv, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from sdd_toolkit.execution.progress import Track
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from sdd_toolkit.packing.config import PackConfig
     from sdd_toolkit.records import FrameMeta
     from sdd_toolkit.shards.index import ShardHeader
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "ingested.jsonl"
 SPLIT_LISTS = "splits.toml"
@@ -64,12 +68,14 @@ class _Survey:
         export: The description of the export, if the data set is one.
         frames: The pairs, sorted by id.
         failed: The files and pairs that are left out, sorted by id.
+        warnings: What the user should know about how pairs and splits were found.
     """
 
     source: ImportConfig
     export: Export | None
     frames: tuple[ImportedFrames, ...]
     failed: tuple[FailedPair, ...]
+    warnings: tuple[str, ...]
 
 
 def import_dataset(
@@ -84,8 +90,9 @@ def import_dataset(
 ) -> Report:
     """Packs the pairs of a data set in another layout into the folder `out`, pixels unchanged.
 
-    Splits are those of the layout; `[pack.split]` divides the scenes of two plain folders. The bit depth is that of
-    most pairs unless `[pack] encoding` is set; pairs of the other depth are left out. Resumes as `pack_dataset` does.
+    Splits are those of the layout or of the folders' names; `[pack.split]` divides other scenes, its lists count most.
+    The bit depth is that of most pairs unless `[pack] encoding` is set; pairs of the other depth are left out. Resumes
+    as `pack_dataset` does.
 
     Args:
         root: Folder of the data set; nothing outside it is read.
@@ -106,7 +113,7 @@ def import_dataset(
     survey = _survey(root, source, executor, track)
     encoding = _encoding(config, survey)
     fitting, other_depth = _by_bit_depth(survey.frames, _BIT_DEPTH[encoding])
-    splits = _splits(fitting, config)
+    splits, moved = _splits(fitting, config)
     tasks = plan_import(root, out, fitting, splits, config, encoding, survey.export)
     written = write_shards(out, tasks, stage=STAGE, executor=executor, overwrite=overwrite, track=track, sees=(root,))
     failed = [*survey.failed, *other_depth, *written.failed]
@@ -114,6 +121,7 @@ def import_dataset(
         discard_set(out)
         raise _nothing_to_import(root, survey, failed)
     publish_set(out, _index(written, tasks[0].header, root, survey, splits, config, failed))
+    _warn((*survey.warnings, *moved))
     done = written.pair_count - written.skipped
     return _report(len(survey.frames), done, written.skipped, failed, started, out / INDEX_NAME)
 
@@ -155,7 +163,13 @@ def import_as_manifest(
     write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
     rows = [(entry.id, entry.reason, entry.detail) for entry in survey.failed]
     write_csv(out / "rejected_files.csv", ("path", "reason", "detail"), rows)
+    _warn(survey.warnings)
     return _report(len(records), len(records), 0, survey.failed, started, out / MANIFEST)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for text in warnings:
+        log.warning("%s", text)
 
 
 def _check_outside(root: Path, out: Path) -> None:
@@ -166,7 +180,8 @@ def _check_outside(root: Path, out: Path) -> None:
 
 def _survey(root: Path, source: ImportConfig, executor: str, track: Track, *, ignore_export: bool = False) -> _Survey:
     """Examines every pair of a data set without decoding it."""
-    layout, listing = catalogue.survey_folder(root, source.layout, source.blur, source.sharp)
+    bands = BandReader(root, executor, track)
+    layout, listing = catalogue.survey_folder(root, source.layout, source.blur, source.sharp, bands)
     source = ImportConfig(layout=layout, blur=source.blur, sharp=source.sharp)
     frames: list[ImportedFrames] = []
     failed = [FailedPair(_path_id(entry.path), entry.reason, entry.detail) for entry in listing.unpaired]
@@ -184,6 +199,7 @@ def _survey(root: Path, source: ImportConfig, executor: str, track: Track, *, ig
         export=sidecar.read_marker(root) if layout == "exported" else None,
         frames=tuple(sorted(frames, key=lambda entry: entry.id)),
         failed=tuple(sorted(failed, key=lambda entry: entry.id)),
+        warnings=listing.warnings,
     )
 
 
@@ -263,11 +279,20 @@ def _by_bit_depth(frames: Sequence[ImportedFrames], bits: int) -> tuple[list[Imp
     ]
 
 
-def _splits(frames: Sequence[ImportedFrames], config: PackConfig) -> dict[str, str]:
-    """The split of every scene: that of the layout, or by `[pack.split]` where it has none."""
+def _splits(frames: Sequence[ImportedFrames], config: PackConfig) -> tuple[dict[str, str], list[str]]:
+    """The split of every scene, and a warning where a list of `[pack.split]` differs from the layout.
+
+    Lists of `[pack.split]` count most, then the splits of the layout; its fractions divide the other scenes.
+    """
     given = {entry.record.scene: entry.split for entry in frames if entry.split is not None}
-    free = [entry.record.scene for entry in frames if entry.split is None]
-    return {**given, **(assign_splits(free, config.split) if free else {})}
+    listed = {scene: split for split in SPLITS for scene in getattr(config.split, split)}
+    moved = sorted(scene for scene, split in listed.items() if given.get(scene, split) != split)
+    free = [entry.record.scene for entry in frames if entry.split is None or entry.record.scene in listed]
+    splits = {**given, **(assign_splits(free, config.split, known=given) if free or listed else {})}
+    if not moved:
+        return splits, []
+    first = f"{moved[0]} from {given[moved[0]]} to {listed[moved[0]]}"
+    return splits, [f"[pack.split] moves {len(moved)} scenes out of the split of the data set, {first} first"]
 
 
 def _nothing_to_import(root: Path, survey: _Survey, failed: Sequence[FailedPair]) -> InputError:

@@ -1,4 +1,4 @@
-"""Lists the files of a data set folder and matches blurred with sharp frames, by name or by order; reads no file."""
+"""Lists the files of a data set folder and matches blurred with sharp frames by name; reads no file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.pipeline.manifest import is_file_name
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import resolve_inside
+from sdd_toolkit.storage.system_files import system_file, system_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from sdd_toolkit.records import PairRecord
@@ -69,10 +70,17 @@ class SourcePair:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The pairs of a folder, sorted by id, and every other file with the reason why it is in none."""
+    """The pairs of a folder, sorted by id, and every other file with the reason why it is in none.
+
+    Attributes:
+        pairs: The pairs.
+        unpaired: The other files.
+        warnings: What the user should know about how the pairs and splits were found.
+    """
 
     pairs: tuple[SourcePair, ...]
     unpaired: tuple[RejectedFile, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,9 @@ class Files:
 
 
 def list_files(root: Path) -> Files:
-    """Every file below `root`. Links to folders are not followed, links that lead out are refused.
+    """Every file below `root`, but hidden ones and those of the system (`storage.system_files`).
+
+    Links to folders are not followed, links that lead out are refused.
 
     Raises:
         InputError: There is no such folder.
@@ -103,6 +113,9 @@ def list_files(root: Path) -> Files:
         for name in folders:
             if os.path.islink(os.path.join(folder, name)):
                 refused.append(RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, "a link to a folder"))
+            elif why := system_folder(name):
+                refused.append(RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, f"{why}, not searched"))
+        folders[:] = [name for name in folders if not system_folder(name)]
         for name in names:
             path = prefix + name
             if why := _refusal(root, path):
@@ -113,6 +126,8 @@ def list_files(root: Path) -> Files:
 
 
 def _refusal(root: Path, path: str) -> str:
+    if why := system_file(PurePosixPath(path).name):
+        return why
     if not path.isprintable() or "\\" in path:
         return "its name is not printable"
     try:
@@ -136,29 +151,24 @@ def key_of(path: str, folder: str) -> str:
     return below.removesuffix(PurePosixPath(below).suffix)
 
 
-def match_frames(
-    blurs: Iterable[str], sharps: Iterable[str], blur: str, sharp: str, *, by_order: bool = False
+def match_by_name(
+    blurs: Mapping[str, str], sharps: Mapping[str, str], *, mostly: bool = False
 ) -> list[tuple[str, str, str]]:
-    """Matches the images of two folders; returns (key, blurred, sharp).
-
-    Frames of the same name form a pair. If no name is in both folders, both hold equally many and `by_order` is set,
-    they are matched in sorted order: DPDD keeps the camera's file names, which differ by one number.
+    """Frames of the same name in two folders, as (key, blurred, sharp).
 
     Args:
-        blurs: Paths below the folder `blur`.
-        sharps: Paths below the folder `sharp`.
-        blur: Folder of the blurred frames.
-        sharp: Folder of the sharp frames.
-        by_order: Allow matching in sorted order; the key is then the blurred frame's.
+        blurs: The blurred frames by key, see `images_by_key`.
+        sharps: The sharp frames by key.
+        mostly: Nothing, if fewer than half of the smaller folder have a partner: equal names are then a coincidence.
     """
-    first, second = _by_key(blurs, blur), _by_key(sharps, sharp)
-    if by_order and len(first) == len(second) and not first.keys() & second.keys():
-        return [(key, first[key], second[other]) for key, other in zip(sorted(first), sorted(second), strict=True)]
-    return [(key, first[key], second[key]) for key in sorted(first.keys() & second.keys())]
+    common = sorted(blurs.keys() & sharps.keys())
+    if mostly and 2 * len(common) < min(len(blurs), len(sharps)):
+        return []
+    return [(key, blurs[key], sharps[key]) for key in common]
 
 
-def _by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
-    """The images by their key; of two that differ in their suffix only, the first."""
+def images_by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
+    """The images below `folder` by their key; of two that differ in their suffix only, the first."""
     keyed: dict[str, str] = {}
     for path in sorted(filter(is_image, paths)):
         keyed.setdefault(key_of(path, folder), path)
@@ -186,7 +196,11 @@ def assign_ids(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
 
 
 def filter_listing(
-    files: Files, drafts: Sequence[SourcePair], unpaired: Iterable[RejectedFile] = (), read: Iterable[str] = ()
+    files: Files,
+    drafts: Sequence[SourcePair],
+    unpaired: Iterable[RejectedFile] = (),
+    read: Iterable[str] = (),
+    warnings: Iterable[str] = (),
 ) -> Listing:
     """The listing of a folder: pairs with unique ids, and every file that is in none.
 
@@ -195,6 +209,7 @@ def filter_listing(
         drafts: The pairs, their ids still as in the file names.
         unpaired: Files that have a reason already; the others are images without partner, or no images.
         read: Files with metadata that the layout has read.
+        warnings: See `Listing`.
     """
     pairs = assign_ids(drafts)
     counts = Counter(pair.id for pair in pairs)
@@ -214,4 +229,4 @@ def filter_listing(
             alone = RejectedFile(path, Reason.NO_PARTNER)
             rejected[path] = alone if is_image(path) else RejectedFile(path, Reason.UNSUPPORTED, "not a picture")
     unused = [entry for path, entry in rejected.items() if path not in used]
-    return Listing(tuple(good), tuple(sorted(unused, key=lambda entry: entry.path)))
+    return Listing(tuple(good), tuple(sorted(unused, key=lambda entry: entry.path)), tuple(warnings))

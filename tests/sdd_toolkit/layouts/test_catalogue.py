@@ -7,7 +7,7 @@ import pytest
 
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.layouts.catalogue import survey_folder
-from sdd_toolkit.layouts.listing import Listing, match_frames
+from sdd_toolkit.layouts.listing import Listing, images_by_key, match_by_name
 from tests.support import layout_trees
 
 
@@ -31,11 +31,12 @@ def test_dpdd_pairs_by_order_where_camera_names_differ_and_reports_its_views(tmp
     assert left(listing)["val_r/source/1P0A0031_R.png"].startswith("unsupported a dual-pixel view")
 
 
-def test_dpdd_with_one_frame_too_few_pairs_nothing_of_that_split(tmp_path: Path) -> None:
+def test_dpdd_of_frames_too_small_to_compare_pairs_nothing_of_a_split_with_one_frame_too_few(tmp_path: Path) -> None:
     (layout_trees.dpdd(tmp_path) / "val_c/target/1P0A0030.png").unlink()
     _, listing = survey_folder(tmp_path, "dpdd")
     assert [pair.split for pair in listing.pairs] == ["train", "train", "test", "test"]
-    assert left(listing)["val_c/target/1P0A0032.png"] == "no_partner"
+    assert left(listing)["val_c/target/1P0A0032.png"].startswith("no_partner too small or too flat to compare")
+    assert "3 frames are left out" in listing.warnings[0]
 
 
 def test_names_that_stand_in_two_splits_get_their_split_in_front(tmp_path: Path) -> None:
@@ -143,19 +144,20 @@ def test_names_that_cannot_be_ids_and_files_that_are_no_pictures_are_told(tmp_pa
     assert [pair.id for pair in listing.pairs] == ["0001", "0002"]
     told = left(listing)
     assert told["LICENSE.txt"] == "unsupported not a picture"
-    assert told["train/blur/.hidden.png"] == "unsupported its name cannot be an id"
+    assert told["train/blur/.hidden.png"] == "unsupported a hidden file"
     assert told["train/gt/bell\\x07.png"] == "unsupported its name is not printable"
     assert len(told) == 7
 
 
-def test_frames_pair_by_name_first_and_by_order_only_where_no_name_agrees() -> None:
-    blurs, sharps = ["s/2.png", "s/4.png"], ["t/1.png", "t/3.png"]
-    assert match_frames(blurs, sharps, "s", "t", by_order=True) == [
-        ("2", "s/2.png", "t/1.png"),
-        ("4", "s/4.png", "t/3.png"),
+def test_equal_names_pair_unless_they_are_a_coincidence() -> None:
+    blurs = images_by_key(["s/1.png", "s/2.png", "s/3.png", "s/note.txt"], "s")
+    sharps = images_by_key(["t/2.tif", "t/4.png", "t/5.png"], "t")
+    assert match_by_name(blurs, sharps) == [("2", "s/2.png", "t/2.tif")]
+    assert match_by_name(blurs, sharps, mostly=True) == []
+    assert match_by_name(blurs, {**sharps, "3": "t/3.png"}, mostly=True) == [
+        ("2", "s/2.png", "t/2.tif"),
+        ("3", "s/3.png", "t/3.png"),
     ]
-    assert match_frames(blurs, sharps, "s", "t") == []
-    assert match_frames(blurs, ["t/2.png", "t/3.png"], "s", "t", by_order=True) == [("2", "s/2.png", "t/2.png")]
 
 
 def test_one_split_alone_is_known_by_the_name_of_its_folder(tmp_path: Path) -> None:
