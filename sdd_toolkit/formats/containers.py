@@ -2,8 +2,9 @@
 
 A truncated copy still has its metadata, and LibRaw fills missing pixels of some formats with grey. Every container
 implies its length: TIFF-like files by the strips, tiles and values their directories name, ISO media (CR3) by
-boxes and sample tables, RAF by its header, JPEG by its end marker, PNG by its last chunk. Only a JPEG without end
-marker is decoded: where its last pixel is there, it is whole.
+boxes and sample tables, RAF by its header, RW2 and MRW by the size of their pixels, X3F, IIQ and CRW by a table, JPEG
+by its end marker, PNG by its last chunk. Only a JPEG without end marker is decoded: where its last pixel is there, it
+is whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats import jpeg
+from sdd_toolkit.formats import jpeg, maker_raw
 from sdd_toolkit.formats import tiff as tiff_directory
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ RAW_SUFFIXES = frozenset("." + name for name in _MAKERS.split())
 
 _COPY_AGAIN = "copy it from the card again, or leave it out"
 _NO_END = "its end marker is missing"
+_PANASONIC = b"\x55"
 _CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _BOXES = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _MAX_BOXES = 10_000
@@ -48,6 +50,10 @@ class Kind(StrEnum):
     PNG = "PNG"
     ISO_MEDIA = "ISO media file"
     RAF = "RAF"
+    X3F = "X3F"
+    MRW = "MRW"
+    IIQ = "IIQ"
+    CRW = "CRW"
     FOREIGN = "foreign file"
     UNKNOWN = "unknown"
 
@@ -56,6 +62,12 @@ _IMAGE_KINDS = {
     ".jpg": Kind.JPEG, ".jpeg": Kind.JPEG, ".png": Kind.PNG, ".tif": Kind.TIFF, ".tiff": Kind.TIFF,
 }  # fmt: skip
 IMAGE_SUFFIXES = frozenset(_IMAGE_KINDS)
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
+_STARTS = (
+    (0, b"\xff\xd8\xff", Kind.JPEG), (0, b"\x89PNG\r\n\x1a\n", Kind.PNG), (0, b"FUJIFILM", Kind.RAF),
+    (4, b"ftyp", Kind.ISO_MEDIA), *((0, start, Kind.TIFF) for start in _TIFF_STARTS), (0, b"FOVb", Kind.X3F),
+    (0, b"\0MRM", Kind.MRW), (0, b"IIII", Kind.IIQ), (0, b"MMMM", Kind.IIQ), (6, b"HEAPCCDR", Kind.CRW),
+)  # fmt: skip
 _FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"BM": "BMP", b"8BPS": "PSD", b"PK\x03\x04": "ZIP archive"}
 
 
@@ -67,11 +79,13 @@ class Structure:
         kind: The container.
         size: (height, width) of a JPEG, PNG or TIFF image as stored; None for other containers.
         exif: Offsets of TIFF-like blocks of metadata.
+        is_bounded: Whether the file tells where its pixels end.
     """
 
     kind: Kind
     size: tuple[int, int] | None = None
     exif: tuple[int, ...] = ()
+    is_bounded: bool = True
 
 
 def is_candidate(path: Path | str) -> bool:
@@ -117,7 +131,7 @@ def read_structure(stream: BinaryIO, path: Path) -> Structure:
     kind, name = kind_of(read(0, 16))
     _check_suffix(path, kind, name)
     try:
-        structure, needed = _EXAMINERS[kind](read, length) if kind in _EXAMINERS else (Structure(kind), 0)
+        structure, needed = _EXAMINERS[kind](read, length)
     except (EOFError, struct.error) as error:
         cause = error if isinstance(error, EOFError) else "its header is not whole"
         raise RawError(f"{path} is cut short: {cause}", hint=_COPY_AGAIN) from error
@@ -170,16 +184,9 @@ def exif_range(stream: BinaryIO) -> tuple[int, int] | None:
 
 def kind_of(head: bytes) -> tuple[Kind, str]:
     """The container of a file by its first 16 bytes, and the name of its format."""
-    if head[:3] == b"\xff\xd8\xff":
-        return Kind.JPEG, "JPEG"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return Kind.PNG, "PNG"
-    if head[:8] == b"FUJIFILM":
-        return Kind.RAF, "RAF"
-    if head[4:8] == b"ftyp":
-        return Kind.ISO_MEDIA, "ISO media file"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"):
-        return Kind.TIFF, "TIFF"
+    for position, start, kind in _STARTS:
+        if head[position : position + len(start)] == start:
+            return kind, kind.value
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Kind.FOREIGN, "WebP"
     for start, name in _FOREIGN.items():
@@ -230,8 +237,12 @@ def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
     if tiff is None:
         raise ValueError("its TIFF header makes no sense")
     needed = tiff_directory.needed_bytes(tiff)
-    size = _tiff_size(tiff) if needed <= length else None
-    return Structure(Kind.TIFF, size, (0,)), needed
+    if read(2, 1) == _PANASONIC:
+        pixels = maker_raw.panasonic_bytes(tiff)
+        return Structure(Kind.TIFF, exif=(0,), is_bounded=pixels > 0), max(needed, pixels)
+    if needed > length:
+        return Structure(Kind.TIFF, exif=(0,)), needed
+    return Structure(Kind.TIFF, _tiff_size(tiff), (0,), not tiff_directory.has_open_end(tiff)), needed
 
 
 def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
@@ -312,6 +323,12 @@ _EXAMINERS: dict[Kind, Callable[[ReadAt, int], tuple[Structure, int]]] = {
     Kind.PNG: _png,
     Kind.ISO_MEDIA: _iso_media,
     Kind.RAF: _raf,
+    Kind.X3F: lambda read, length: (Structure(Kind.X3F), maker_raw.sigma_bytes(read, length)),
+    Kind.MRW: lambda read, length: (Structure(Kind.MRW), maker_raw.minolta_bytes(read, length)),
+    Kind.IIQ: lambda read, length: (Structure(Kind.IIQ), maker_raw.phase_one_bytes(read, length)),
+    Kind.CRW: lambda read, length: (Structure(Kind.CRW), maker_raw.canon_heap_bytes(read, length)),
+    Kind.FOREIGN: lambda read, length: (Structure(Kind.FOREIGN), 0),
+    Kind.UNKNOWN: lambda read, length: (Structure(Kind.UNKNOWN, is_bounded=False), 0),
 }
 
 

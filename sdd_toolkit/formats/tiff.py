@@ -198,9 +198,34 @@ def needed_bytes(tiff: Tiff) -> int:
                         needed = max(needed, tiff.base + int(offset) + int(count))
                         pixel_bytes += int(count) if offset_tag != _PREVIEW[0] else 0
             _check_claimed_size(tiff, entries, pixel_bytes, is_dng)
+            if not pixel_bytes:
+                needed = max(needed, _uncompressed_end(tiff, entries))
     except EOFError as error:
         needed = max(needed, int(error.args[0]))
     return needed
+
+
+def has_open_end(tiff: Tiff) -> bool:
+    """Whether a directory names the place of pixels, but neither their number of bytes nor a packing that tells it."""
+    for entries in iterate_directories(tiff):
+        for offset_tag, count_tag in (_STRIPS, _TILES):
+            places, counts = (read_numbers(tiff, entries.get(tag)) for tag in (offset_tag, count_tag))
+            if any(place not in _NO_OFFSETS for place in places) and not any(counts):
+                return not _uncompressed_end(tiff, entries)
+    return False
+
+
+def _uncompressed_end(tiff: Tiff, entries: Mapping[int, Entry]) -> int:
+    """Least end of uncompressed pixels in one strip whose number of bytes is not given; 0 if that is not known."""
+    place, compression, width, height, bits, samples = (
+        int(next(iter(read_numbers(tiff, entries.get(tag), 1)), default))
+        for tag, default in ((_STRIPS[0], 0), (_COMPRESSION, 0), (_WIDTH, 0), (_HEIGHT, 0), (_BITS, 0), (_SAMPLES, 1))
+    )
+    strips = entries.get(_STRIPS[0])
+    if place in _NO_OFFSETS or compression != 1 or strips is None or strips.count != 1:
+        return 0
+    size = width * height * samples * bits // 8
+    return tiff.base + place + size if size else 0
 
 
 def _check_claimed_size(tiff: Tiff, entries: Mapping[int, Entry], pixel_bytes: int, is_dng: bool) -> None:

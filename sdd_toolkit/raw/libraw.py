@@ -10,7 +10,8 @@ The functions take an open file and serve `raw.reading`, which is the interface 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import re
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,14 @@ import numpy as np
 import rawpy
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats import tiff
+from sdd_toolkit.formats import jpeg, tiff
 from sdd_toolkit.formats.containers import LARGEST_PX, check_is_file, examine
 from sdd_toolkit.formats.decoding import decode_preview
+from sdd_toolkit.formats.library_output import LibraryOutput, library_output
 from sdd_toolkit.imaging.binning import any_in_2x2, bin_2x2
 from sdd_toolkit.imaging.encoding import uint16_to_linear
 from sdd_toolkit.imaging.frame import IDENTITY_MATRIX, NEUTRAL_BALANCE, FrameFacts
-from sdd_toolkit.raw import bayer, demosaic
+from sdd_toolkit.raw import bayer, completeness, demosaic
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.raw.hot_pixels import repair
 from sdd_toolkit.records import Exposure, FrameMeta
@@ -46,6 +48,8 @@ _ALGORITHMS = {Demosaic.AHD: rawpy.DemosaicAlgorithm.AHD, Demosaic.DHT: rawpy.De
 _X_TRANS_SIDE, _BAYER_SIDE = 6, 2
 _CFA_DIM, _BLACK_DIM = 33421, 50713
 _ASPECT_TOLERANCE = 0.03
+_COPY_AGAIN = "is it a whole RAW file? copy it from the card again, or leave it out"
+_MISSING = re.compile("Unexpected end of file|data corrupted at")
 
 
 @contextmanager
@@ -57,21 +61,24 @@ def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
         unpack: Whether to read and check the pixels.
     """
     check_is_file(path)
+    said = LibraryOutput()
     try:
+        structure = examine(path) if unpack else None
         if unpack:
-            examine(path)
             _check_black_levels(path)
-        with rawpy.imread(str(path)) as raw:
-            _check_size(raw, path)
-            if unpack:
-                raw.unpack()
+        with ExitStack() as stack:
+            with library_output() as said:
+                raw = stack.enter_context(rawpy.imread(str(path)))
+                _check_size(raw, path)
+                if unpack:
+                    raw.unpack()
+            if structure is not None:
                 _check_colours(raw, path)
+                _check_completeness(raw, path, said, is_bounded=structure.is_bounded)
             yield raw
     except (rawpy.LibRawError, rawpy.NotSupportedError, OSError, MemoryError) as error:
-        raise RawError(
-            f"cannot decode {path}: {_message(error)}",
-            hint="is it a whole RAW file? copy it from the card again, or leave it out",
-        ) from error
+        reason = "; ".join(filter(None, (_message(error), said.summary)))
+        raise RawError(f"cannot decode {path}: {reason}", hint=_COPY_AGAIN) from error
 
 
 def libraw_version() -> str:
@@ -205,7 +212,8 @@ def embedded_preview(raw: Any, least_px: int) -> NDArray[np.uint8] | None:
         least_px: Shortest acceptable longer side of the result.
     """
     try:
-        thumb = raw.extract_thumb()
+        with library_output():
+            thumb = raw.extract_thumb()
     except rawpy.LibRawError:
         return None
     if thumb.format != rawpy.ThumbFormat.JPEG:
@@ -236,6 +244,15 @@ def apply_flip(image: NDArray[Any], flip: int) -> NDArray[Any]:
     image = image[::-1] if flip & 2 else image
     image = image[:, ::-1] if flip & 1 else image
     return np.ascontiguousarray(image.swapaxes(0, 1) if flip & 4 else image)
+
+
+def _check_completeness(raw: Any, path: Path, said: LibraryOutput, *, is_bounded: bool) -> None:
+    """Raises RawError if pixels of an open file are missing, by what LibRaw said and by the rows themselves."""
+    if _MISSING.search(said.summary) or jpeg.damage(said.summary):
+        raise RawError(f"{path} is damaged: {said.summary}", hint=_COPY_AGAIN)
+    missing = completeness.missing_rows(raw, is_bounded=is_bounded)
+    if missing:
+        raise RawError(f"{path} is cut short: {missing}", hint=_COPY_AGAIN)
 
 
 def _check_size(raw: Any, path: Path) -> None:
@@ -305,19 +322,20 @@ def _postprocess(
         # With one level for all colours, LibRaw does the same in its own pass.
         bayer.stretch(raw)
         levels = {"user_black": 0, "user_cblack": [0, 0, 0, 0], "user_sat": 65535}
-    pixels: NDArray[np.uint16] = raw.postprocess(
-        # LibRaw ignores it for what is no Bayer mosaic.
-        demosaic_algorithm=_ALGORITHMS[algorithm if is_bayer(raw) else Demosaic.AHD],
-        user_wb=[red, green, blue, green],
-        output_color=space,
-        output_bps=16,
-        user_flip=0,
-        gamma=(1, 1),
-        no_auto_bright=True,
-        adjust_maximum_thr=0.0,
-        highlight_mode=highlights,
-        **levels,
-    )
+    with library_output():
+        pixels: NDArray[np.uint16] = raw.postprocess(
+            # LibRaw ignores it for what is no Bayer mosaic.
+            demosaic_algorithm=_ALGORITHMS[algorithm if is_bayer(raw) else Demosaic.AHD],
+            user_wb=[red, green, blue, green],
+            output_color=space,
+            output_bps=16,
+            user_flip=0,
+            gamma=(1, 1),
+            no_auto_bright=True,
+            adjust_maximum_thr=0.0,
+            highlight_mode=highlights,
+            **levels,
+        )
     pixels = _even_sided(pixels.reshape(*pixels.shape[:2], -1))
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
