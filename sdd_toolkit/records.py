@@ -59,7 +59,7 @@ class Reason(StrEnum):
 REASON_TEXT: dict[Reason, str] = {
     Reason.UNSUPPORTED: "not a RAW or image file this toolkit reads",
     Reason.UNREADABLE: "the file cannot be decoded",
-    Reason.DUPLICATE: "the same shot as another file: equal bytes, or the JPEG beside a RAW file",
+    Reason.DUPLICATE: "the same exposure as another file: equal bytes, or another version of it",
     Reason.NO_PARTNER: "no other frame of the scene to pair it with",
     Reason.EXPOSURE_UNMATCHED: "the exposures differ by more than a linear gain can bridge",
     Reason.SIZE_MISMATCH: "the two frames differ in size",
@@ -138,6 +138,23 @@ class FrameMeta:
     exposure: Exposure = field(default_factory=Exposure)
     utc_offset: str | None = None
     serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileProvenance:
+    """The metadata of a file that tell whether it is a camera's original or made of one.
+
+    Attributes:
+        software: The program or firmware that wrote it.
+        raw_name: Name of the RAW file that a DNG was converted from.
+        has_shot_time: Whether `FrameMeta.taken_at` is the time of the shot; else it is that of the last change.
+        is_demosaiced: Whether it is a DNG of demosaiced pixels.
+    """
+
+    software: str | None = None
+    raw_name: str | None = None
+    has_shot_time: bool = True
+    is_demosaiced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

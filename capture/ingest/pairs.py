@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from capture.inspection.duplicates import sort_files
+from capture.ingest.exposures import choose_files, frame_of, name_unread_versions, reject_copy
 from capture.pairing.clocks import correct_clocks
 from capture.pairing.records import build_records, name_content_groups, pair_by_rules, pair_by_table
 from capture.pairing.rules import needs_detail
-from capture.pairing.scenes import Frame, group_scenes, natural_key
+from capture.pairing.scenes import group_scenes, natural_key
 from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from capture.pairing.pair_table import TableRow
     from capture.pairing.records import NamedMatch
     from capture.pairing.rules import Leftover
+    from capture.pairing.scenes import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def form_pairs(scan: Scan, survey: Survey, rows: Sequence[TableRow], config: Ing
     """
     in_table = {path.resolve() for row in rows for path in (row.blur, row.sharp)}
     ordered = sorted(scan.files, key=lambda file: (file.path not in in_table, natural_key(file.name)))
-    files = sort_files(ordered, survey.inspections, in_table, check_pixels=config.check_pixels)
+    files = choose_files(ordered, survey, in_table, check_pixels=config.check_pixels)
     inspections = {file.name: survey.inspections[file.ref] for file in (*files.usable, *files.copies)}
     content = {name: inspection.sha256 for name, inspection in inspections.items()}
     by_name, clock_notes = _build_frames(inspections, config)
@@ -73,14 +74,10 @@ def form_pairs(scan: Scan, survey: Survey, rows: Sequence[TableRow], config: Ing
     paired = {frame.name for entry in named for frame in (entry.match.blur, entry.match.sharp)}
     rejected = [
         *files.rejected,
-        *(
-            RejectedFile(file.name, Reason.DUPLICATE, f"the same bytes as {original}")
-            for file, original in files.copies.items()
-            if file.name not in paired
-        ),
+        *(reject_copy(file, original) for file, original in files.copies.items() if file.name not in paired),
         *(RejectedFile(leftover.frame.name, leftover.reason, leftover.detail) for leftover in leftovers),
         *(RejectedFile(name, Reason.UNREADABLE, failure) for name, failure in undecodable.items()),
-        *scan.rejected,
+        *name_unread_versions(scan.rejected, [file.name for file in files.usable]),
     ]
     records, evidence = build_records(named, inspections, scan.root.name, config)
     return IngestResult(
@@ -97,7 +94,7 @@ def _build_frames(
     inspections: Mapping[str, Inspection], config: IngestConfig
 ) -> tuple[dict[str, Frame], tuple[str, ...]]:
     """The frames by name, with corrected clocks, and the corrections in words."""
-    frames = [Frame(name, entry.meta) for name, entry in inspections.items() if entry.meta is not None]
+    frames = [frame for name, entry in inspections.items() if (frame := frame_of(name, entry)) is not None]
     corrected, notes = correct_clocks(frames, config)
     return {frame.name: frame for frame in corrected}, notes
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.formats.containers import RAW_SUFFIXES
 from sdd_toolkit.records import Reason, RejectedFile
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ class SortedFiles:
     Attributes:
         usable: One file of each content.
         copies: Files with the content of a usable one, each with the name of that one.
-        rejected: Unreadable files, and the JPEG that a camera writes beside its RAW file.
+        rejected: Unreadable files.
     """
 
     usable: tuple[ScannedFile, ...]
@@ -44,7 +42,7 @@ def sort_files(
     Args:
         files: In order of preference: of equal files the first is usable, the others are copies.
         inspections: By `ScannedFile.ref`.
-        in_table: Files that a table of pairs names; they are neither copies nor a camera's JPEG.
+        in_table: Files that a table of pairs names; they are no copies.
         check_pixels: Rejects files whose pixels cannot be decoded.
     """
     usable: list[ScannedFile] = []
@@ -61,28 +59,4 @@ def sort_files(
         else:
             original.setdefault(inspection.sha256, file.name)
             usable.append(file)
-    jpegs = _camera_jpegs(usable, in_table)
-    rejected += [
-        RejectedFile(file.name, Reason.DUPLICATE, f"the camera's own picture of {raw}") for file, raw in jpegs.items()
-    ]
-    return SortedFiles(tuple(file for file in usable if file not in jpegs), copies, tuple(rejected))
-
-
-def _camera_jpegs(files: Sequence[ScannedFile], in_table: Collection[Path]) -> dict[ScannedFile, str]:
-    """JPEG files of shots of which there is a RAW file, each with the name of that one."""
-    raws = {_shot_key(file): file.name for file in files if _suffix(file) in RAW_SUFFIXES}
-    return {
-        file: raws[_shot_key(file)]
-        for file in files
-        if _suffix(file) in (".jpg", ".jpeg") and _shot_key(file) in raws and file.path not in in_table
-    }
-
-
-def _shot_key(file: ScannedFile) -> tuple[str, str]:
-    """Folder and stem: cameras name the JPEG of a shot like its RAW file."""
-    path = PurePosixPath(file.name)
-    return str(path.parent), path.stem.lower()
-
-
-def _suffix(file: ScannedFile) -> str:
-    return PurePosixPath(file.name).suffix.lower()
+    return SortedFiles(tuple(usable), copies, tuple(rejected))

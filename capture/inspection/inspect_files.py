@@ -88,7 +88,8 @@ def _inspect(task: InspectionTask, use_exiftool: bool) -> tuple[Inspection, bool
             if task.known is not None and task.known.sha256 and task.known.sha256 == _sha256(stream):
                 return replace(task.known, modified_ns=state.st_mtime_ns), False
             parsed = exif.read_exif(path, stream, read_structure(stream, path))
-            return replace(inspection, sha256=_sha256(stream), meta=parsed.meta), parsed.needs_exiftool
+            inspection = replace(inspection, meta=parsed.meta, provenance=parsed.provenance)
+            return replace(inspection, sha256=_sha256(stream)), parsed.needs_exiftool
     except RawError as error:
         return replace(inspection, failure=_failure_text(error, path)), False
     except OSError as error:

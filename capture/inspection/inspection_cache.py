@@ -6,11 +6,11 @@ is not opened again; one with only a new modification time is hashed but not par
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.records import FrameMeta
+from sdd_toolkit.records import FileProvenance, FrameMeta
 from sdd_toolkit.storage.files import write_error, write_text
 from sdd_toolkit.version import __version__
 
@@ -34,6 +34,7 @@ class Inspection:
         exiftool: Whether ExifTool was available.
         sha256: Hash of the content; empty if the file cannot be used.
         meta: Its metadata; None if unreadable.
+        provenance: Whether it is a camera's original or made of one, as far as its metadata tell.
         failure: Why the file cannot be used; empty if it can.
         decoded: Whether its pixels were decoded.
         detail: Energy of fine detail relative to brightness; None if not measured.
@@ -47,6 +48,7 @@ class Inspection:
     exiftool: bool = False
     sha256: str = ""
     meta: FrameMeta | None = None
+    provenance: FileProvenance = field(default_factory=FileProvenance)
     failure: str = ""
     decoded: bool = False
     detail: float | None = None

@@ -7,6 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from capture.pairing.developments import development_difference
 from capture.pairing.rules import Leftover, Match, PairingResult, describe_settings
 from sdd_toolkit.imaging import content_similarity
 from sdd_toolkit.records import Reason
@@ -19,9 +22,26 @@ if TYPE_CHECKING:
     from capture.pairing.scenes import Frame
 
 SAME_SCENE = 0.6
+_SAME_PICTURE = 0.97
 _MARGIN = 0.15
 _NO_TEXTURE = "too little texture to compare"
 _SIMILAR_SHARPNESS = 1.1  # sharpness ratio below which the f-numbers decide
+
+
+def is_same_subject(first: Thumbnail, second: Thumbnail) -> bool:
+    """Whether two pictures show the same scene, whatever the tones and the sharpness."""
+    if first.band is None or second.band is None:
+        return False
+    return content_similarity.similarity(first.band, second.band) >= SAME_SCENE
+
+
+def is_same_picture(first: Thumbnail, second: Thumbnail) -> bool:
+    """Whether two pictures are copies of one, but for compression: nothing has moved, and both are equally sharp."""
+    if first.band is None or second.band is None or first.band.shape != second.band.shape:
+        return False
+    agreement = float(np.corrcoef(first.band.ravel(), second.band.ravel())[0, 1])
+    low, high = sorted((first.detail, second.detail))
+    return agreement >= _SAME_PICTURE and high <= _SIMILAR_SHARPNESS**2 * low
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +52,13 @@ class _Comparison:
         frames: In the order of their names.
         thumbnails: One for each frame.
         scores: Similarity of every compared pair, in both directions.
-        resized: The most similar frame of another size, and the similarity.
+        unfit: The most similar frame of another size or development, the similarity, and the difference in words.
     """
 
     frames: Sequence[Frame]
     thumbnails: Sequence[Thumbnail]
     scores: Mapping[int, Mapping[int, float]]
-    resized: Mapping[int, tuple[int, float]]
+    unfit: Mapping[int, tuple[int, float, str]]
 
 
 def pair_by_content(
@@ -63,20 +83,25 @@ def pair_by_content(
 
 
 def _compare(frames: Sequence[Frame], thumbnails: Sequence[Thumbnail]) -> _Comparison:
-    """Scores all candidate pairs. Frames of two sizes are no pair: one is a smaller or a cropped copy."""
+    """Scores all candidate pairs. Frames of two sizes or two developments are no pair."""
     bands = [thumbnail.band for thumbnail in thumbnails if thumbnail.band is not None]
     sizes = [_developed_size(frame) for frame in frames]
     scores: dict[int, dict[int, float]] = defaultdict(dict)
-    resized: dict[int, tuple[int, float]] = {}
+    unfit: dict[int, tuple[int, float, str]] = {}
     for first, second in content_similarity.candidate_pairs(bands) if len(bands) > 1 else ():
         score = content_similarity.similarity(bands[first], bands[second])
-        if None in (sizes[first], sizes[second]) or sizes[first] == sizes[second]:
+        difference = development_difference(frames[first], frames[second])
+        if difference:
+            difference = f"but {difference}"
+        elif None not in (sizes[first], sizes[second]) and sizes[first] != sizes[second]:
+            difference = "which has another size"
+        if not difference:
             scores[first][second] = scores[second][first] = score
             continue
         for frame, other in ((first, second), (second, first)):
-            if score > resized.get(frame, (0, 0.0))[1]:
-                resized[frame] = other, score
-    return _Comparison(frames, thumbnails, scores, resized)
+            if score > unfit.get(frame, (0, 0.0, ""))[1]:
+                unfit[frame] = other, score, difference
+    return _Comparison(frames, thumbnails, scores, unfit)
 
 
 def _developed_size(frame: Frame) -> tuple[int, int] | None:
@@ -169,9 +194,9 @@ def _describe_exif(blur: Frame, sharp: Frame) -> str:
 
 def _describe_single(index: int, comparison: _Comparison) -> str:
     """Why a frame has no partner: the most similar frame, if there is any."""
-    other, score = comparison.resized.get(index, (0, 0.0))
+    other, score, difference = comparison.unfit.get(index, (0, 0.0, ""))
     if score >= SAME_SCENE:
-        return f"content {score:.2f} with {comparison.frames[other].name}, which has another size"
+        return f"content {score:.2f} with {comparison.frames[other].name}, {difference}"
     scores = comparison.scores.get(index, {})
     if not scores:
         return "no other frame looks alike"

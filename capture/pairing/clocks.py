@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.pairing.scenes import body_name, natural_key, wall_time_s
+from capture.pairing.scenes import body_name, natural_key, wall_time_s, zone_offset_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,15 +129,8 @@ def _utc_times_s(frames: Sequence[Frame]) -> list[float]:
     zones = Counter(frame.meta.utc_offset for frame in frames if frame.meta.utc_offset)
     common = min(zones, key=lambda zone: (-zones[zone], str(zone))) if zones else None
     return [
-        (wall_time_s(frame.meta) or 0.0) - _zone_offset_s(frame.meta.utc_offset or common) for frame in frames
+        (wall_time_s(frame.meta) or 0.0) - zone_offset_s(frame.meta.utc_offset or common) for frame in frames
     ]  # fmt: skip
-
-
-def _zone_offset_s(zone: str | None) -> float:
-    """Seconds of `+02:00`; 0 for None."""
-    if zone is None:
-        return 0.0
-    return (-1 if zone[0] == "-" else 1) * (int(zone[1:3]) * _HOUR_S + int(zone[4:6]) * 60.0)
 
 
 def _configured_offset_s(meta: FrameMeta, offsets_s: Mapping[str, float]) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from capture.pairing.developments import development_difference, group_by_development
 from capture.pairing.scenes import Frame, Role, Scene, body_name, natural_key
 from sdd_toolkit.records import PairKind, Reason
 
@@ -54,20 +55,56 @@ class PairingResult:
 
 def pair_scene(scene: Scene, config: IngestConfig) -> PairingResult:
     """Forms the pairs of one scene by the rule `config.pairing`."""
-    frames = _sort_frames(scene.frames)
-    couples, unpaired_detail = _RULES[config.pairing](frames, config)
-    result = limit_exposure(frames, couples, unpaired_detail, config.max_exposure_ev)
-    matches = tuple(replace(match, evidence=describe_match(match, config)) for match in result.matches)
-    return replace(result, matches=matches)
+    results = [_pair_group(group, scene, config) for group in _comparable_groups(scene, config)]
+    return PairingResult(
+        tuple(match for result in results for match in result.matches),
+        tuple(leftover for result in results for leftover in result.leftovers),
+    )
 
 
 def needs_detail(scene: Scene, config: IngestConfig) -> bool:
     """Whether `pair_scene` compares the fine detail of the scene's frames, which must be decoded for it."""
     if config.pairing is not PairKind.FOCUS or config.reference != "detail":
         return False
-    unnamed = [frame for frame in scene.frames if frame.role is None]
-    named_sharp = any(frame.role is Role.SHARP for frame in scene.frames)
+    return any(_needs_detail(group, config) for group in _comparable_groups(scene, config))
+
+
+def _needs_detail(frames: Sequence[Frame], config: IngestConfig) -> bool:
+    unnamed = [frame for frame in frames if frame.role is None]
+    named_sharp = any(frame.role is Role.SHARP for frame in frames)
     return not named_sharp and 1 < len(unnamed) <= config.scene_frames
+
+
+def _comparable_groups(scene: Scene, config: IngestConfig) -> list[list[Frame]]:
+    """The frames of a scene that may be paired with each other; a sequence is one of all its shots."""
+    frames = _sort_frames(scene.frames)
+    return [frames] if config.pairing is PairKind.SEQUENCE else group_by_development(frames)
+
+
+def _pair_group(frames: list[Frame], scene: Scene, config: IngestConfig) -> PairingResult:
+    """Pairs frames of one development, or of a sequence; frames of two developments are left over, saying so."""
+    couples, unpaired_detail = _RULES[config.pairing](frames, config)
+    differences: dict[str, str] = {}
+    if len(frames) == 1 < len(scene.frames):
+        other = next(frame for frame in scene.frames if frame.name != frames[0].name)
+        differences[frames[0].name] = development_difference(frames[0], other)
+    allowed: list[Couple] = []
+    for blur, sharp in couples:
+        difference = development_difference(blur, sharp)
+        if difference:
+            differences |= {blur.name: difference, sharp.name: difference}
+        else:
+            allowed.append((blur, sharp))
+    result = limit_exposure(frames, allowed, unpaired_detail, config.max_exposure_ev)
+    return PairingResult(
+        tuple(replace(match, evidence=describe_match(match, config)) for match in result.matches),
+        tuple(
+            Leftover(leftover.frame, Reason.NO_PARTNER, differences[leftover.frame.name])
+            if leftover.frame.name in differences
+            else leftover
+            for leftover in result.leftovers
+        ),
+    )
 
 
 def describe_match(match: Match, config: IngestConfig) -> str:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.records import FileProvenance
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from capture.config import IngestConfig
     from sdd_toolkit.records import FrameMeta
@@ -47,6 +49,7 @@ class Frame:
         detail: Fine detail relative to brightness; None if not measured.
         role: The role its name gives.
         clock_s: Capture time on a clock that all frames share; None where only `meta.taken_at` is known.
+        provenance: Whether it is a camera's original or made of one.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Frame:
     detail: float | None = None
     role: Role | None = None
     clock_s: float | None = None
+    provenance: FileProvenance = field(default_factory=FileProvenance)
 
     @property
     def time_s(self) -> float | None:
@@ -99,9 +103,21 @@ def group_scenes(frames: Iterable[Frame], config: IngestConfig) -> list[Scene]:
     return scenes
 
 
+def assign_roles(frames: Iterable[Frame]) -> list[Frame]:
+    """The frames in the order of their names, with the roles that their names and folders give."""
+    return [parsed.frame for parsed in _parse_frames(sorted(frames, key=lambda frame: natural_key(frame.name)))]
+
+
 def wall_time_s(meta: FrameMeta) -> float | None:
     """The camera's own time in seconds since 1970, as if it were UTC; None if unknown."""
     return None if meta.taken_at is None else datetime.fromisoformat(meta.taken_at).replace(tzinfo=UTC).timestamp()
+
+
+def zone_offset_s(zone: str | None) -> float:
+    """How many seconds a time zone such as `+02:00` is ahead of UTC; 0 if unknown."""
+    if zone is None:
+        return 0.0
+    return (-1 if zone[0] == "-" else 1) * (int(zone[1:3]) * 3600.0 + int(zone[4:6]) * 60.0)
 
 
 def body_name(frame: Frame) -> str:
@@ -136,31 +152,41 @@ def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
 
 
 def _parse_frames(frames: Sequence[Frame]) -> list[_ParsedFrame]:
-    folders = {parent for frame in frames for parent in PurePosixPath(frame.name).parents}
-    role_folders = {folder for folder in folders if _has_opposite_sibling(folder, folders)}
+    leaves = {frame.name.rpartition("/")[0]: PurePosixPath(frame.name).parent for frame in frames}
+    folders = {parent for leaf in leaves.values() for parent in (leaf, *leaf.parents)}
+    role_folders = _find_role_folders(folders)
+    joined = {text: _without_role_folder(leaf, role_folders) for text, leaf in leaves.items()}
     parsed = []
     for frame in frames:
-        path = PurePosixPath(frame.name)
-        role, stem = split_role(path.stem)
-        folder = path.parent
-        for parent in path.parents:
-            if parent in role_folders:
-                folder = parent.parent / path.parent.relative_to(parent)
-                role = role or _folder_role(parent)
-                break
-        text = "" if folder == PurePosixPath() else str(folder)
-        parsed.append(_ParsedFrame(replace(frame, role=role), text, stem))
+        folder, _, name = frame.name.rpartition("/")
+        role, stem = split_role(PurePosixPath(name).stem)
+        scene_folder, folder_role = joined[folder]
+        parsed.append(_ParsedFrame(replace(frame, role=role or folder_role), scene_folder, stem))
     return parsed
+
+
+def _find_role_folders(folders: Iterable[PurePosixPath]) -> dict[PurePosixPath, Role]:
+    """Folders that are named after a role and have a sibling that is named after the other one."""
+    roles = {folder: role for folder in folders if (role := _folder_role(folder)) is not None}
+    siblings: dict[PurePosixPath, set[Role]] = defaultdict(set)
+    for folder, role in roles.items():
+        siblings[folder.parent].add(role)
+    return {folder: role for folder, role in roles.items() if len(siblings[folder.parent]) == len(Role)}
+
+
+def _without_role_folder(folder: PurePosixPath, role_folders: Mapping[PurePosixPath, Role]) -> tuple[str, Role | None]:
+    """A folder without the innermost one that is named after a role, and that role."""
+    for parent in (folder, *folder.parents):
+        if parent in role_folders:
+            joined, role = parent.parent / folder.relative_to(parent), role_folders[parent]
+            break
+    else:
+        joined, role = folder, None
+    return "" if joined == PurePosixPath() else str(joined), role
 
 
 def _folder_role(folder: PurePosixPath) -> Role | None:
     return ROLE_WORDS.get(re.sub(r"[\W_]+", "", folder.name.lower()))
-
-
-def _has_opposite_sibling(folder: PurePosixPath, folders: set[PurePosixPath]) -> bool:
-    role = _folder_role(folder)
-    siblings = (other for other in folders if other.parent == folder.parent)
-    return role is not None and any(_folder_role(other) not in (None, role) for other in siblings)
 
 
 def _group_by_role(folder: str, members: list[_ParsedFrame]) -> tuple[list[Scene], list[_ParsedFrame]]:

@@ -18,6 +18,7 @@ ReadAt: TypeAlias = "Callable[[int, int], bytes]"
 Number: TypeAlias = "int | float"
 
 SUB_DIRECTORIES = (330, 34665, 34853, 40965)  # SubIFDs, Exif, GPS, Interoperability
+_MOSAIC, _LINEAR_RAW = 32803, 34892  # photometric interpretations of a DNG
 _STRIPS, _TILES, _PREVIEW = (273, 279), (324, 325), (513, 514)
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _DNG_VERSION = 256, 257, 258, 259, 262, 277, 50706
 _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d",
@@ -175,6 +176,20 @@ def iterate_directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
         pending.append((following, False))
         for tag in SUB_DIRECTORIES:
             pending += [(int(value), True) for value in read_numbers(tiff, entries.get(tag), _MAX_DIRECTORIES)]
+
+
+def is_demosaiced(read: ReadAt) -> bool:
+    """Whether TIFF-like data is a DNG that holds linear pixels of all colours and no mosaic."""
+    tiff = open_tiff(read)
+    if tiff is None:
+        return False
+    kinds: set[Number] = set()
+    try:
+        for entries in iterate_directories(tiff):
+            kinds.update(read_numbers(tiff, entries.get(_PHOTOMETRIC), 1))
+    except EOFError:
+        pass
+    return _LINEAR_RAW in kinds and _MOSAIC not in kinds
 
 
 def needed_bytes(tiff: Tiff) -> int:

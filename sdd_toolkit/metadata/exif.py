@@ -19,15 +19,17 @@ import exifread
 
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats.containers import RAW_SUFFIXES, Kind, Structure, read_structure
-from sdd_toolkit.formats.tiff import reader
+from sdd_toolkit.formats.tiff import is_demosaiced, reader
 from sdd_toolkit.metadata import exiftool
 from sdd_toolkit.metadata.maker_notes import MakerNote, has_maker_note, read_maker_note
 from sdd_toolkit.raw.reading import read_metadata
-from sdd_toolkit.records import Exposure, FrameMeta
+from sdd_toolkit.records import Exposure, FileProvenance, FrameMeta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from sdd_toolkit.formats.tiff import ReadAt
 
 log = logging.getLogger(__name__)
 # It warns about every file of an unknown format; LibRaw decides about those.
@@ -43,9 +45,10 @@ _BLOCK_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class ParsedExif:
-    """The metadata of a file, and whether ExifTool may add to it."""
+    """The metadata of a file, its provenance, and whether ExifTool may add to the metadata."""
 
     meta: FrameMeta
+    provenance: FileProvenance
     needs_exiftool: bool
 
 
@@ -88,12 +91,14 @@ def read_exif(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
     elif structure.size is not None:
         height, width = structure.size
         meta = replace(meta, size=(height // 2 * 2, width // 2 * 2))
+    provenance = _provenance(tags, reader(stream), path)
     if not _is_incomplete(meta):
-        return ParsedExif(meta, needs_exiftool=False)
+        return ParsedExif(meta, provenance, needs_exiftool=False)
     has_note = has_maker_note(reader(stream), structure.exif)
     if has_note:
         meta = _complete_with_note(meta, read_maker_note(reader(stream), structure.exif, meta.make or ""))
-    return ParsedExif(meta, needs_exiftool=_is_incomplete(meta) and (has_note or (is_raw and not tags)))
+    needs_exiftool = _is_incomplete(meta) and (has_note or (is_raw and not tags))
+    return ParsedExif(meta, provenance, needs_exiftool)
 
 
 def parse_tags(tags: Mapping[str, Any]) -> FrameMeta:
@@ -115,6 +120,25 @@ def parse_tags(tags: Mapping[str, Any]) -> FrameMeta:
         utc_offset=utc_offset,
         serial=_text(_find(tags, "BodySerialNumber")) or _text(tags.get("Image Tag 0xC62F")),
     )
+
+
+def _provenance(tags: Mapping[str, Any], read: ReadAt, path: Path) -> FileProvenance:
+    shot_times = (_find(tags, name) for name in ("DateTimeOriginal", "DateTimeDigitized"))
+    changed = _find(tags, "DateTime")
+    return FileProvenance(
+        software=_text(_find(tags, "Software")),
+        raw_name=_original_raw_name(tags.get("Image Tag 0xC68B")),
+        has_shot_time=changed is None or any(tag is not None and _TIME.match(str(tag.values)) for tag in shot_times),
+        is_demosaiced=path.suffix.lower() == ".dng" and is_demosaiced(read),
+    )
+
+
+def _original_raw_name(tag: Any) -> str | None:
+    """DNG's OriginalRawFileName: text, or the bytes of UTF-8 text."""
+    values = getattr(tag, "values", None)
+    if isinstance(values, list):
+        return bytes(value & 255 for value in values).decode("utf-8", "replace").strip("\0 ") or None
+    return _text(tag)
 
 
 def complete_with_exiftool(meta: FrameMeta, tags: Mapping[str, Any]) -> FrameMeta:
