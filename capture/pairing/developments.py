@@ -1,4 +1,4 @@
-"""How the light of a frame became its pixels: RAW, or a picture developed by a camera or a program.
+"""The development of frames: RAW, or pictures that a camera or a program made of it.
 
 A developed picture has a tone curve, a white balance and a sharpening of its own. Two frames that were developed
 differently are no pair: a network would learn the difference of the two developments.

@@ -1,4 +1,4 @@
-"""Whether two files show one exposure, by their names and metadata; says where only the pixels can tell."""
+"""Compares names and metadata of two files: evidence that they show one exposure, doubts that only pixels settle."""
 
 from __future__ import annotations
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.metadata.exif import complete_with_exiftool, parse_tags, read_meta
+from sdd_toolkit.formats.containers import read_structure
+from sdd_toolkit.metadata.exif import complete_with_exiftool, parse_tags, read_exif, read_meta
 from sdd_toolkit.metadata.exif_block import build_block, turn_upright
-from sdd_toolkit.records import Exposure, FrameMeta
+from sdd_toolkit.records import Exposure, FileProvenance, FrameMeta
 from tests.support.dng_files import scene_rgb, write_dng
 
 
@@ -156,3 +157,23 @@ def test_a_block_that_was_built_is_read_back(
 def test_a_damaged_block_is_told_apart_not_followed(tail: bytes, head: bytes) -> None:
     changed = turn_upright(head + tail)
     assert changed is None or len(changed) == len(head + tail)
+
+
+def test_a_file_tells_what_it_was_made_of(tmp_path: Path) -> None:
+    camera = provenance(write_dng(tmp_path / "camera.dng", scene_rgb(8, 8), exif={"taken_at": "2026:05:01 10:00:00"}))
+    assert camera == FileProvenance()
+    extra = ((305, "s", 0, "Converter 1", True), (306, "s", 0, "2026:06:01 10:00:00", True))
+    names = ((50827, "s", 0, "IMG_1.CR2", True), (50827, "B", 10, b"IMG_1.CR2\0", True))
+    for name in names:
+        converted = write_dng(tmp_path / "converted.dng", scene_rgb(8, 8), extra=(*extra, name))
+        assert provenance(converted) == FileProvenance("Converter 1", "IMG_1.CR2", has_shot_time=False)
+
+
+def test_a_demosaiced_dng_is_told_from_a_mosaic(real_data: Path) -> None:
+    assert provenance(real_data / "raw/canon_eos_6d_linear.dng").is_demosaiced
+    assert not provenance(real_data / "raw/canon_kiss_x4_colorchart.dng").is_demosaiced
+
+
+def provenance(path: Path) -> FileProvenance:
+    with path.open("rb") as stream:
+        return read_exif(path, stream, read_structure(stream, path)).provenance
