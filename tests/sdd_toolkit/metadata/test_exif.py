@@ -160,12 +160,12 @@ def test_a_damaged_block_is_told_apart_not_followed(tail: bytes, head: bytes) ->
 
 
 def test_a_file_tells_what_it_was_made_of(tmp_path: Path) -> None:
-    camera = provenance(write_dng(tmp_path / "camera.dng", scene_rgb(8, 8), exif={"taken_at": "2026:05:01 10:00:00"}))
+    camera = provenance(write_dng(tmp_path / "camera.dng", scene_rgb(40, 60), exif={"taken_at": "2026:05:01 10:00:00"}))
     assert camera == FileProvenance()
     extra = ((305, "s", 0, "Converter 1", True), (306, "s", 0, "2026:06:01 10:00:00", True))
     names = ((50827, "s", 0, "IMG_1.CR2", True), (50827, "B", 10, b"IMG_1.CR2\0", True))
     for name in names:
-        converted = write_dng(tmp_path / "converted.dng", scene_rgb(8, 8), extra=(*extra, name))
+        converted = write_dng(tmp_path / "converted.dng", scene_rgb(40, 60), extra=(*extra, name))
         assert provenance(converted) == FileProvenance("Converter 1", "IMG_1.CR2", has_shot_time=False)
 
 
