@@ -15,17 +15,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_RARE = 1e-3
 LEAST_ROWS = 4
 """Fewer missing rows do no harm, and rows at the rim of a sensor may be masked."""
 
 
-def empty_rows(mosaic: NDArray[np.uint16]) -> tuple[int, int]:
+def empty_rows(mosaic: NDArray[np.uint16], black: float) -> tuple[int, int]:
     """First row and number of the longest run of at least `LEAST_ROWS` rows of zeros; (0, 0) if there is none.
 
-    A frame of zeros only has no such run: it is whole, and black.
+    A frame of zeros only has no such run: it is whole, and black. Neither has one in which zero is a common sample,
+    which it can only be where no light is stored as zero.
+
+    Args:
+        mosaic: (H, W) samples.
+        black: The lowest code of no light.
     """
     is_lit = mosaic.max(axis=1) > 0
     if is_lit.all() or not is_lit.any():
+        return 0, 0
+    if black <= 0 and np.count_nonzero(mosaic[is_lit] == 0) > _RARE * mosaic[is_lit].size:
         return 0, 0
     # Before the first row, behind each lit row and behind the last: the runs lie between two of these.
     edges = np.concatenate([[-1], np.flatnonzero(is_lit), [len(mosaic)]])
@@ -52,7 +60,7 @@ def missing_rows(raw: Any, *, is_bounded: bool) -> str:
     mosaic = raw.raw_image_visible
     if mosaic is None or mosaic.ndim != 2:  # linear pictures may have borders of their own
         return ""
-    first, count = empty_rows(mosaic)
+    first, count = empty_rows(mosaic, min(raw.black_level_per_channel))
     if count:
         return f"rows {first} to {first + count - 1} of {raw.sizes.height} hold no light, nor noise"
     count = 0 if is_bounded else repeated_rows(mosaic, raw.white_level)

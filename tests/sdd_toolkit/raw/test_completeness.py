@@ -19,7 +19,7 @@ NOISE = np.random.default_rng(1).integers(1, 4000, (60, 40)).astype(np.uint16)
 def test_a_run_of_rows_of_zeros_is_found(first: int, count: int) -> None:
     mosaic = NOISE.copy()
     mosaic[first : first + count] = 0
-    assert empty_rows(mosaic) == (first, count)
+    assert empty_rows(mosaic, 0) == empty_rows(mosaic, 64) == (first, count)
 
 
 def test_few_rows_of_zeros_dark_frames_and_zeros_among_noise_are_no_gap() -> None:
@@ -27,7 +27,15 @@ def test_few_rows_of_zeros_dark_frames_and_zeros_among_noise_are_no_gap() -> Non
     few[-3:] = 0
     dark = np.where(NOISE > 2500, 1, 0).astype(np.uint16)
     for mosaic in (NOISE, few, np.zeros_like(NOISE), dark):
-        assert empty_rows(mosaic) == (0, 0)
+        assert empty_rows(mosaic, 0) == (0, 0)
+
+
+def test_black_rows_of_a_frame_that_stores_black_as_zero_are_no_gap() -> None:
+    mosaic = NOISE.copy()
+    mosaic[40:] = 0
+    mosaic[:, 30:] = 0
+    assert empty_rows(mosaic, 0) == (0, 0)
+    assert empty_rows(mosaic, 64) == (40, 20)
 
 
 @pytest.mark.parametrize("period", [1, 2])
