@@ -54,6 +54,7 @@ MARKS = {
         "tests/sdd_toolkit/layouts/test_export_stage.py",
         "tests/sdd_toolkit/layouts/test_import_stage.py::test_workers",
         "tests/sdd_toolkit/layouts/test_sidecar.py",
+        "tests/sdd_toolkit/layouts/test_webdataset.py",
         "tests/sdd_toolkit/pipeline/test_dataset_folder.py",
         "tests/sdd_toolkit/report/test_stage.py",
         "tests/sdd_toolkit/shards/test_dataframes.py",

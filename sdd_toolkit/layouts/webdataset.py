@@ -1,4 +1,9 @@
-"""Writes WebDataset archives: one tar a shard, the same bytes for the same pairs."""
+"""Writes WebDataset archives: one tar a shard, the same bytes for the same pairs.
+
+Hugging Face `datasets` takes the members of a sample and the types of its JSON from the first five samples and fails at
+any other: so every sample has a mask, even if every pixel is valid, and its JSON holds numbers and texts only, none of
+them null. The record, most of whose fields may be missing, is one text.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +29,20 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.schema import PackedPair
 
 
+_UNKNOWN_BOX = (-1, -1, -1, -1)  # of pairs in the first shards
+
+
 def sample_key(pair_id: str) -> str:
-    """The key of a sample. WebDataset ends it at the first dot and folders at slashes: `%`, `.` and `/` are escaped."""
-    return pair_id.replace("%", "%25").replace("/", "%2F").replace(".", "%2E")
+    """The key of a sample, `%`, `.`, `/` and a first `_` of the id escaped.
+
+    WebDataset ends it at the first dot and folders at slashes, and readers skip members that begin with `__`.
+
+    Example:
+        >>> sample_key("__a.b")
+        '%5F_a%2Eb'
+    """
+    key = pair_id.replace("%", "%25").replace("/", "%2F").replace(".", "%2E")
+    return f"%5F{key[1:]}" if key.startswith("_") else key
 
 
 def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) -> tuple[tuple[str, ...], int]:
@@ -62,15 +78,13 @@ def _sample_files(pair: PackedPair, split: str) -> list[tuple[str, bytes]]:
     key = sample_key(pair.id)
     height, width = pair.valid.shape
     facts = {"id": pair.id, "scene": pair.record.scene, "split": split, "height": height, "width": width}
-    record = json.loads(to_json(pair.record))
-    members = [
+    facts |= {"box": _UNKNOWN_BOX if pair.box is None else pair.box, "record": to_json(pair.record)}
+    return [
         (f"{key}.blur.png", _encode_png(pair.blur[..., ::-1])),
-        (f"{key}.json", to_json({**facts, "box": pair.box, "record": record}).encode()),
+        (f"{key}.json", to_json(facts).encode()),
         (f"{key}.sharp.png", _encode_png(pair.sharp[..., ::-1])),
+        (f"{key}.valid.png", _encode_png(pair.valid.astype(np.uint8) * np.uint8(255))),
     ]
-    if not pair.valid.all():
-        members.append((f"{key}.valid.png", _encode_png(pair.valid.astype(np.uint8) * np.uint8(255))))
-    return members
 
 
 def _encode_png(image: NDArray[Any]) -> bytes:
