@@ -215,8 +215,10 @@ def build_dataset(
         start_workers_early(run.executor, WORKER_MODULES)
     from sdd_toolkit.cards import stage as cards
     from sdd_toolkit.report import stage as report
+    from sdd_toolkit.storage.targets import check_own
 
     lock_folders(dataset.folder, dataset.shards, dataset.report)
+    check_own(dataset.outputs, overwrite=run.overwrite)
     sections = _load_sections(run, breathing)
     write_config(dataset, {section.name: getattr(sections, section.name) for section in fields(sections)})
     write_report = partial(

@@ -69,9 +69,12 @@ def _align_manifest(
     from sdd_toolkit.calibration import lens_breathing
     from sdd_toolkit.formats.containers import is_candidate
     from sdd_toolkit.raw.development import DevelopConfig
+    from sdd_toolkit.storage.targets import check_targets
 
     if is_candidate(manifest):
         raise click.UsageError(f"{manifest} is a photograph: give its sharp partner too.")
+    if export is not None:
+        check_targets(transforms.exported_files(manifest, export), overwrite=run.overwrite)
     lock_folders(out)
     models = None if breathing is None else lens_breathing.read_models(breathing)
     config = run.section(AlignConfig, "align", breathing=models)

@@ -85,7 +85,7 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
 @click.option("--pwcnet", type=IN_PATH, default=None, help="Weights of PWC-Net, for the protocol of the official code.")
 @network_option
 @device_option
-@run_options("config", "as_json")
+@run_options("config", "overwrite", "as_json")
 def evaluate(
     paths: tuple[Path, ...],
     out: Path,
@@ -110,7 +110,9 @@ def evaluate(
         from jdrl.evaluation import stage
 
         options = stage.EvaluationOptions(split, network, misalignment)
-        evaluation = stage.evaluate(checkpoints, shards, out, section, options, track=run.track)
+        evaluation = stage.evaluate(
+            checkpoints, shards, out, section, options, overwrite=run.overwrite, track=run.track
+        )
     echo_evaluation(evaluation, run.as_json)
 
 
@@ -123,9 +125,9 @@ def evaluate(
 @overlap_option
 @click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
 @device_option
-@json_option
+@run_options("overwrite", "as_json")
 def deblur(
-    paths: tuple[Path, ...], out: Path, weights: Path | None, network: str | None, as_json: bool, **options: object
+    paths: tuple[Path, ...], out: Path, weights: Path | None, network: str | None, run: RunOptions, **options: object
 ) -> None:
     """Deblur photographs: RAW or images of any size.
 
@@ -133,7 +135,6 @@ def deblur(
     are kept; RAW becomes 16-bit TIFF. A file that cannot be read does not stop the others.
     """
     from jdrl.config import DeblurConfig
-    from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.config import load_section
 
     if weights is None and len(paths) < 2:
@@ -144,8 +145,10 @@ def deblur(
 
         checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
         deblurrer = load_deblurrer(checkpoint, weights, network)
-        report, failures = inference.deblur_files(deblurrer, files, out, config, track=terminal_progress)
-    echo_report(report, as_json)
+        report, failures = inference.deblur_files(
+            deblurrer, files, out, config, overwrite=run.overwrite, track=run.track
+        )
+    run.echo(report)
     if failures:
         raise click.exceptions.Exit(2)
 
@@ -155,8 +158,8 @@ def deblur(
 @out_option("The file, model.onnx.")
 @click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
 @network_option
-@json_option
-def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, network: str | None, as_json: bool) -> None:
+@run_options("overwrite", "as_json")
+def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, network: str | None, run: RunOptions) -> None:
     """Write a trained network as an ONNX file.
 
     The network is that of a checkpoint of `sdd train`, or of published weights (--weights FILE --network NAME). Its
@@ -165,11 +168,14 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
     """
     if (checkpoint is None) == (weights is None):
         raise click.UsageError("give either a checkpoint or --weights")
+    from sdd_toolkit.storage.targets import check_targets
+
+    check_targets([out], [path for path in (checkpoint, weights) if path is not None], overwrite=run.overwrite)
     with training_extra():
         from jdrl.inference import onnx_export as onnx
 
-        exported = onnx.export_onnx(load_deblurrer(checkpoint, weights, network), out)
-    if as_json:
+        exported = onnx.export_onnx(load_deblurrer(checkpoint, weights, network), out, overwrite=run.overwrite)
+    if run.as_json:
         click.echo(json.dumps(asdict(exported)))
         return
     difference = exported.largest_difference
@@ -189,9 +195,9 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
 @tile_option
 @overlap_option
 @device_option
-@json_option
+@run_options("overwrite", "as_json")
 def blurmap(
-    checkpoint: Path, files: tuple[Path, ...], out: Path, network: str | None, as_json: bool, **options: object
+    checkpoint: Path, files: tuple[Path, ...], out: Path, network: str | None, run: RunOptions, **options: object
 ) -> None:
     """Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.
 
@@ -199,7 +205,6 @@ def blurmap(
     are RAW or images of any size. A file that cannot be read does not stop the others.
     """
     from jdrl.config import Tiling
-    from sdd_toolkit.cli.progress_bar import terminal_progress
     from sdd_toolkit.config import load_section
 
     tiling = load_section(Tiling, "blurmap", None, **options)
@@ -207,8 +212,8 @@ def blurmap(
         from jdrl.inference import blur_map
 
         mapper = blur_map.load_blur_mapper(checkpoint, tiling, network)
-        report, failures = blur_map.map_blur_of_files(mapper, files, out, track=terminal_progress)
-    echo_report(report, as_json)
+        report, failures = blur_map.map_blur_of_files(mapper, files, out, overwrite=run.overwrite, track=run.track)
+    run.echo(report)
     if failures:
         raise click.exceptions.Exit(2)
 

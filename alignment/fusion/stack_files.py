@@ -129,6 +129,11 @@ class UnfusableError(InputError):
     """The frames of a stack do not fit together."""
 
 
+def result_files(stem: Path) -> tuple[Path, ...]:
+    """All files that `fuse_files` may write; the picture is one of the first two."""
+    return tuple(stem.with_name(stem.name + end) for end in (".dng", ".png", "_origin.png", "_check.jpg", ".json"))
+
+
 def fuse_files(
     sources: Sequence[SourceFrame], reference: int, stem: Path, config: AlignConfig, made_from: str = ""
 ) -> Fusion:

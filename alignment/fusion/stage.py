@@ -30,6 +30,7 @@ from sdd_toolkit.pipeline.stage_runner import Job, check_output, describe_change
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
 from sdd_toolkit.storage.files import resolve_inside, write_csv
+from sdd_toolkit.storage.targets import check_own, check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ STAGE = "fuse"
 OUTPUT = "fused.jsonl"
 FOLDER = "fused"
 LEFT_OUT = "left_out.csv"
+_COLUMNS = ("stack", "path", "reason", "detail")
 
 
 class FuseConfig(Section):
@@ -137,14 +139,15 @@ def fuse_stacks(
     check_output(STAGE, source, out / OUTPUT)
     pairs = _reroot(manifest.read_manifest(source), out)
     hot_pixels = load_for_manifest(source, develop or DevelopConfig())
-    copy_to(source, out, hot_pixels)
     stacks = _find_stacks(pairs, out, config, align, hot_pixels)
+    _claim_folder(out, stacks, overwrite)
+    copy_to(source, out, hot_pixels, overwrite=overwrite)
     finished = {} if overwrite else _read_finished(stacks)
     todo = [stack for stack in stacks if stack.stem not in finished]
     total, new = (sum(len(stack.frames) for stack in some) for some in (stacks, todo))
     records, left_out = _collect(pairs, stacks, {**finished, **_fuse_all(todo, executor, track)})
     rows = [(name, frame.path, frame.reason, frame.detail) for name, frame in left_out]
-    write_csv(out / FOLDER / LEFT_OUT, ("stack", "path", "reason", "detail"), rows)
+    write_csv(out / FOLDER / LEFT_OUT, _COLUMNS, rows)
     configurations.copy_configurations(source.parent, out, STAGE, config)
     manifest.write_manifest(out / OUTPUT, Manifest(pairs.root, records))
     return Report(
@@ -156,6 +159,16 @@ def fuse_stacks(
         seconds=time.monotonic() - started,
         outputs=(str(out / OUTPUT), str(out / FOLDER / LEFT_OUT)),
     )
+
+
+def _claim_folder(out: Path, stacks: Sequence[_Stack], overwrite: bool) -> None:
+    """Marks `out/fused/` by its table before anything else is written there; refuses to replace files of others."""
+    table = out / FOLDER / LEFT_OUT
+    check_own((out / OUTPUT, table, out / configurations.CONFIGURATIONS), overwrite=overwrite)
+    if not table.exists():
+        unfinished = [stack.stem for stack in stacks if stack_files.read_fusion(_record_file(stack.stem)) is None]
+        check_targets([path for stem in unfinished for path in stack_files.result_files(stem)], overwrite=overwrite)
+        write_csv(table, _COLUMNS, ())
 
 
 def _read_finished(stacks: Sequence[_Stack]) -> dict[Path, Fusion | _Refusal]:
@@ -213,8 +226,7 @@ def fuse_frames(
     """
     started = time.monotonic()
     stem = out / "fused"
-    if not overwrite and _record_file(stem).exists():
-        raise InputError(f"{_record_file(stem)} exists already", hint="choose another --out, or --overwrite")
+    check_targets(stack_files.result_files(stem), files, overwrite=overwrite)
     resolved = [path.resolve() for path in files]
     if reference is None:
         index = stack_files.choose_reference(files)

@@ -12,7 +12,7 @@ import numpy as np
 from alignment.registration.masks import read_mask
 from alignment.registration.stage import align_halves, to_npz
 from alignment.transforms import transform as transforms
-from alignment.transforms.apply import add_flow, apply_file, check_target
+from alignment.transforms.apply import add_flow, apply_file, result_files
 from alignment.transforms.mapping import Mapping, map_in_bands
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import read_half, read_white_balance
@@ -20,6 +20,7 @@ from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.frame import preview
 from sdd_toolkit.records import REASON_TEXT, Report
 from sdd_toolkit.storage.files import write_bytes
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,10 +67,10 @@ def align_photographs(
         InputError: They cannot be aligned, or a file exists at the path of a result.
     """
     started = time.monotonic()
-    keep = {path.resolve() for path in (blur, sharp, mask) if path is not None}
+    inputs = [path for path in (blur, sharp, mask) if path is not None]
     transform_file, flow_file, check_file = (out / f"{blur.stem}{end}" for end in (".json", "_flow.npz", "_check.png"))
-    for target in (transform_file, flow_file, check_file):
-        check_target(target, keep, overwrite)
+    targets = (transform_file, flow_file, check_file, *result_files(blur, out))
+    check_targets(targets, inputs, overwrite=overwrite)
     halves = read_half(blur), read_half(sharp)
     alignment, residual = _align(blur, sharp, halves, config, mask)
     transform = transforms.from_alignment(alignment, blur.name, sharp.name)
@@ -80,7 +81,7 @@ def align_photographs(
     if follow_flow and residual is not None:
         mapping = add_flow(mapping, flow_file)
     balance = read_white_balance(sharp)
-    aligned_file = apply_file(blur, out, mapping, balance=balance, keep=keep, overwrite=overwrite)
+    aligned_file = apply_file(blur, out, mapping, balance=balance)
     write_image(check_file, draw_check(*halves, mapping))
     transforms.write_transform(transform_file, transform)
     written = (transform_file, aligned_file, check_file)

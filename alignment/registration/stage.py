@@ -23,11 +23,13 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging.frame import HalfFrame
 from sdd_toolkit.pipeline import stage_runner
+from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
 from sdd_toolkit.pipeline.manifest import measurement_fingerprint, read_manifest
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.records import Reason
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_bytes
+from sdd_toolkit.storage.targets import check_own
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,11 +74,14 @@ def align_pairs(
         ManifestError: The manifest cannot be read.
         InputError: The output cannot be written, or there are no such masks.
     """
+    ids = [record.id for record in read_manifest(manifest).records]
     if masks is not None:
         masks = masks.resolve()
-        check_masks(masks, [record.id for record in read_manifest(manifest).records])
+        check_masks(masks, ids)
+    flows = [resolve_inside(out, f"{FLOW_FOLDER}/{name}.npz") for name in ids] if (out / FLOW_FOLDER).is_dir() else []
+    check_own((out / OUTPUT, out / CONFIGURATIONS, *flows), overwrite=overwrite)
     hot_pixels = load_for_manifest(manifest, develop)
-    copy_to(manifest, out, hot_pixels)
+    copy_to(manifest, out, hot_pixels, overwrite=overwrite)
     stage = _AlignStage(config, out, masks, hot_pixels)
     return stage_runner.work_through(stage, manifest, out / OUTPUT, executor=executor, overwrite=overwrite, track=track)
 

@@ -22,9 +22,10 @@ from sdd_toolkit.imaging import residual_flow
 from sdd_toolkit.imaging.colour_profile import decode_light, encode_light
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.records import Reason, Report
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,21 +75,19 @@ def apply_to_files(
         The report, and the files that failed.
 
     Raises:
-        InputError: The flow cannot be read.
+        InputError: The flow cannot be read, or a file exists at the path of a result; nothing was written.
     """
     started = time.monotonic()
     mapping = Mapping(transform, inverse=inverse)
     if flow_file is not None:
         mapping = add_flow(mapping, flow_file)
-    keep = {path.resolve() for path in files}
+    check_targets([target for path in files for target in result_files(path, out)], files, overwrite=overwrite)
     written: list[Path] = []
     failures: list[FailedFile] = []
     with track("apply", len(files)) as advance:
         for path in files:
             try:
-                target = apply_file(path, out, mapping, nearest=nearest, overwrite=overwrite, keep=keep)
-                keep.add(target.resolve())
-                written.append(target)
+                written.append(apply_file(path, out, mapping, nearest=nearest))
             except (SddError, OSError, MemoryError) as error:
                 failures.append(FailedFile(str(path), str(error)))
             advance(note=path.name)
@@ -106,6 +105,11 @@ def apply_to_files(
     return report, tuple(failures)
 
 
+def result_files(path: Path, out: Path) -> tuple[Path, ...]:
+    """All files that `apply_file` may write for the file `path`; its pixels decide which."""
+    return tuple(out / f"{path.stem}{SUFFIX}{end}" for end in (".tif", ".png", VALID_SUFFIX))
+
+
 def apply_file(
     path: Path,
     out: Path,
@@ -113,8 +117,6 @@ def apply_file(
     *,
     nearest: bool = False,
     balance: Row | None = None,
-    overwrite: bool = False,
-    keep: Collection[Path] = (),
 ) -> Path:
     """Applies a transform to one file and writes the result and a mask of its valid pixels.
 
@@ -124,15 +126,13 @@ def apply_file(
         mapping: The transform; its scale is set to that of the file.
         nearest: Whether to copy the nearest value instead of interpolating light.
         balance: White balance for a RAW file; None: as shot.
-        overwrite: Whether files of an earlier run are replaced.
-        keep: Resolved paths that are never replaced: inputs, and files that this run wrote.
 
     Returns:
         The file written.
 
     Raises:
         RawError: The file cannot be read.
-        InputError: It does not fit the transform, or a file exists at the path of a result.
+        InputError: It does not fit the transform.
     """
     photograph = None if nearest else _read_light(path, balance)
     pixels: NDArray[Any] = read_values(path) if photograph is None else photograph.light
@@ -141,8 +141,6 @@ def apply_file(
     stored = pixels.dtype if photograph is None else np.dtype(photograph.dtype)
     target = out / f"{path.stem}{SUFFIX}{'.png' if stored == np.uint8 else '.tif'}"
     valid_target = target.with_name(target.stem + VALID_SUFFIX)
-    for output in (target, valid_target):
-        check_target(output, {path.resolve(), *keep}, overwrite)
     result = np.empty((height, width, *pixels.shape[2:]), dtype=stored)
     valid = np.empty((height, width), dtype=np.uint8)
     for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
@@ -218,20 +216,3 @@ def _scale_to_file(path: Path, size: tuple[int, int], mapping: Mapping) -> Mappi
             hint="give a file of that size, or a whole number of times larger or smaller, upright",
         )
     return replace(mapping, scale=float(scale))
-
-
-def check_target(target: Path, keep: Collection[Path], overwrite: bool) -> None:
-    """Refuses to write over an input or an earlier result.
-
-    Args:
-        target: The file to be written.
-        keep: Resolved paths that are never replaced.
-        overwrite: Whether other files may be replaced.
-
-    Raises:
-        InputError: The file exists and may not be replaced.
-    """
-    if target.resolve() in keep:
-        raise InputError(f"{target} would replace an input or the result of another file", hint="use another --out")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already", hint="pass --overwrite, or use another --out")

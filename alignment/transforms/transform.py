@@ -189,6 +189,12 @@ def load_transform(source: Path, pair_id: str | None = None) -> tuple[Transform,
     return from_pair(record), None if flow is None else resolve_inside(source.parent, flow)
 
 
+def exported_files(manifest_file: Path, folder: Path) -> list[Path]:
+    """The files that `export_transforms` may write for the pairs of a manifest."""
+    ids = [record.id for record in manifest.read_manifest(manifest_file).records]
+    return [folder / f"{name}{end}" for name in ids for end in (_SUFFIX, "_flow.npz")]
+
+
 def export_transforms(aligned: Path, folder: Path) -> list[Path]:
     """Writes `ID.json`, and `ID_flow.npz` if there is a flow, for every aligned pair of a manifest.
 

@@ -13,8 +13,10 @@ from capture.pairing.pair_table import read_table
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
 from sdd_toolkit.records import PairKind, Report, value_counts
 from sdd_toolkit.storage.files import PARTIAL, write_csv
+from sdd_toolkit.storage.targets import check_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +69,7 @@ def ingest_photographs(
         ConfigError: The executor's name is unknown.
     """
     started = time.monotonic()
+    check_own((out / name for name in (MANIFEST, REJECTED, CONFIGURATIONS)), overwrite=overwrite)
     cache = out / CACHE_FILE
     if overwrite:
         cache.unlink(missing_ok=True)
@@ -127,7 +130,6 @@ def _toolkit_outputs(sources: Sequence[Path], out: Path) -> list[Path]:
     """Paths to leave out of the search: the data set's folder, or, where sources lie in it, the stages' outputs."""
     if not any(source.resolve().is_relative_to(out.resolve()) for source in sources):
         return [out]
-    from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
     from sdd_toolkit.pipeline.dataset_folder import DatasetFolder
     from sdd_toolkit.pipeline.stage_runner import JOURNAL
     from sdd_toolkit.storage.folder_lock import LOCK_FILES

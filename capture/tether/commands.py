@@ -40,14 +40,13 @@ _DRIVER = click.Choice(["gphoto2", "virtual"])
 def plan(out: Path | None, scenes: int, kind: str, overwrite: bool) -> None:
     """Write a commented shot list to edit."""
     from capture.tether.plan_template import render_template
-    from sdd_toolkit.errors import InputError
     from sdd_toolkit.storage.files import write_text
+    from sdd_toolkit.storage.targets import check_targets
 
     if out is None:
         click.echo(render_template(scenes, kind), nl=False)
         return
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already", hint="choose another --out, or pass --overwrite")
+    check_targets([out], overwrite=overwrite)
     write_text(out, render_template(scenes, kind))
     click.echo(f"-> {out}")
 

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 TableRecord = Score | RankedScore | DriftSummary | ProbePoint | BlockLoss | LossCorrelation
 
 
+def result_files(out: Path) -> list[Path]:
+    """The files that an evaluation may write: tables and page by their names, and all pictures that are there."""
+    names = (
+        *("evaluation.csv", "evaluation.json", "evaluation.html", "comparison.csv", "drift.csv", "before_after.png"),
+        *("misalignment.csv", "misalignment_blocks.csv", "misalignment_correlation.csv", "misalignment.png"),
+    )
+    return [out / name for name in names] + sorted([*out.glob("pictures/*.png"), *out.glob("drift/*.png")])
+
+
 def write_tables(out: Path, evaluation: EvaluationResult) -> tuple[str, ...]:
     """Writes evaluation.csv (one row a score, means last), comparison.csv, drift.csv, the tables of `--misalignment`,
     and evaluation.json, which holds everything except single probes and blocks.

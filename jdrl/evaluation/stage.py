@@ -28,7 +28,14 @@ from jdrl.data.aligned_crops import align_pair
 from jdrl.data.unaligned_pairs import align_batch, is_registered
 from jdrl.device import resolve_device
 from jdrl.evaluation.comparison import rank_scores
-from jdrl.evaluation.files import best_examples, drift_scale_px, write_drifts, write_pictures, write_tables
+from jdrl.evaluation.files import (
+    best_examples,
+    drift_scale_px,
+    result_files,
+    write_drifts,
+    write_pictures,
+    write_tables,
+)
 from jdrl.evaluation.misalignment import BlockLoss, ProbePoint, measure_blocks, score_planted, summarise
 from jdrl.evaluation.page import write_page
 from jdrl.evaluation.pictures import compare_crop, largest_gain_window
@@ -47,6 +54,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.records import Report
 from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +147,7 @@ def evaluate(
     config: EvaluateConfig,
     options: EvaluationOptions | None = None,
     *,
+    overwrite: bool = False,
     track: Track = silent,
 ) -> EvaluationResult:
     """Scores checkpoints and writes evaluation.csv, .json and .html, further tables and pictures to `out`.
@@ -149,14 +158,16 @@ def evaluate(
         out: Folder for the results.
         config: The `[evaluate]` section.
         options: Split, network and protocols; None: the defaults.
+        overwrite: Whether the files of another evaluation in `out` are replaced.
         track: Shows progress.
 
     Raises:
-        InputError: The split does not exist or is empty.
+        InputError: The split does not exist or is empty, or `out` holds an evaluation; nothing was written.
         CheckpointError: A checkpoint or a file of weights cannot be used, or was trained on another encoding.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
+    check_targets(result_files(out), overwrite=overwrite)
     options = options or EvaluationOptions()
     scorer = load_scorer([checkpoint] if isinstance(checkpoint, Path) else checkpoint, config, options)
     results = score_data_set(scorer, shards, config, options, track)

@@ -37,6 +37,7 @@ from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.imaging.encoding import Encoding, srgb_decode
 from sdd_toolkit.records import Report
 from sdd_toolkit.storage.files import replace_atomically
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,7 +192,7 @@ def _radius_in_tiles(
 
 
 def map_blur_of_files(
-    mapper: BlurMapper, files: Sequence[Path], out: Path, *, track: Track = silent
+    mapper: BlurMapper, files: Sequence[Path], out: Path, *, overwrite: bool = False, track: Track = silent
 ) -> tuple[Report, tuple[FailedFile, ...]]:
     """Writes NAME_blurmap.tif (float32, pixels) and NAME_blurmap.png (in colours) for every photograph NAME.
 
@@ -201,14 +202,22 @@ def map_blur_of_files(
         mapper: See `of_checkpoint`.
         files: RAW or PNG, TIFF, JPEG.
         out: Folder for the results.
+        overwrite: Whether existing files that are none of `files` are replaced.
         track: Shows progress.
 
     Returns:
         The report, and the files that failed.
+
+    Raises:
+        InputError: A file lies at the path of a result; nothing was written.
     """
-    return process_files(
-        "blurmap", files, lambda path: out / f"{path.stem}_blurmap.tif", partial(map_blur_of_file, mapper), track
+    targets = {path: out / f"{path.stem}_blurmap.tif" for path in files}
+    check_targets(
+        [file for path in files for file in (targets[path], targets[path].with_suffix(".png"))],
+        files,
+        overwrite=overwrite,
     )
+    return process_files("blurmap", files, targets.__getitem__, partial(map_blur_of_file, mapper), track)
 
 
 def map_blur_of_file(mapper: BlurMapper, path: Path, target: Path) -> None:

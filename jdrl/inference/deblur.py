@@ -28,6 +28,7 @@ from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.colour_profile import decode_light, encode_light
 from sdd_toolkit.imaging.encoding import Encoding, srgb_decode, srgb_encode
 from sdd_toolkit.records import Reason, Report
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +75,7 @@ def deblur_files(
     out: Path,
     config: DeblurConfig,
     *,
+    overwrite: bool = False,
     track: Track = silent,
 ) -> tuple[Report, tuple[FailedFile, ...]]:
     """Deblurs photographs, RAW or PNG/TIFF/JPEG, into `out`; a bad file does not stop the others.
@@ -85,13 +87,14 @@ def deblur_files(
         files: The photographs.
         out: Folder for the results, FILE + suffix.
         config: Tiles, suffix and device.
+        overwrite: Whether existing files that are none of `files` are replaced.
         track: Shows progress.
 
     Returns:
         The report, and the files that failed.
 
     Raises:
-        InputError: `device = "cuda"` without a CUDA device.
+        InputError: `device = "cuda"` without a CUDA device, or a file at the path of a result; nothing was written.
 
     Example:
         >>> from pathlib import Path
@@ -107,6 +110,7 @@ def deblur_files(
         >>> report.done, failures, [path.name for path in (folder / "out").iterdir()]
         (1, (), ['blurred_deblurred.png'])
     """
+    check_targets([output_path(path, out, config.suffix) for path in files], files, overwrite=overwrite)
     network = deblurrer.network.to(resolve_device(config.device))
     tile, overlap = choose_tiling(network, config)
     return process_files(
@@ -138,18 +142,14 @@ def process_files(
         The report, and the files that failed.
     """
     started = time.monotonic()
-    written: dict[Path, Path] = {}
+    written: list[Path] = []
     failures: list[FailedFile] = []
     with track(stage, len(files)) as advance:
         for path in files:
             try:
                 target = target_of(path)
-                if target in written:
-                    raise InputError(
-                        f"{target} is already the result of {written[target]}", hint="give another --out for it"
-                    )
                 process(path, target)
-                written[target] = path
+                written.append(target)
             except (SddError, OSError, MemoryError) as error:
                 failures.append(FailedFile(str(path), str(error)))
             advance(note=path.name)
@@ -168,16 +168,9 @@ def process_files(
 
 
 def output_path(path: Path, out: Path, suffix: str) -> Path:
-    """The path of the deblurred image of `path`.
-
-    Raises:
-        InputError: It is the source itself.
-    """
+    """The path of the deblurred image of `path`."""
     extension = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ".tif"
-    target = out / f"{path.stem}{suffix}{extension}"
-    if target.resolve() == path.resolve():
-        raise InputError(f"{target} would replace its own source", hint="give another --out or a --suffix")
-    return target
+    return out / f"{path.stem}{suffix}{extension}"
 
 
 def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path, *, tile: int, overlap: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jdrl.networks import LocalisedNetwork
 from sdd_toolkit.errors import InputError, MissingExtraError
 from sdd_toolkit.storage.files import replace_atomically
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ class OnnxExport:
     largest_difference: float | None
 
 
-def export_onnx(deblurrer: Deblurrer, target: Path) -> OnnxExport:
+def export_onnx(deblurrer: Deblurrer, target: Path, *, overwrite: bool = False) -> OnnxExport:
     """Writes a network as ONNX: `blurred` (1, 3, H, W) in [0, 1] to `deblurred`, the same.
 
     H and W are any multiples of the network's size_multiple. Statistics are those of the whole input: tiles and windows
@@ -53,13 +54,15 @@ def export_onnx(deblurrer: Deblurrer, target: Path) -> OnnxExport:
 
     Args:
         deblurrer: See `jdrl.checkpoints.deblurrer`.
-        target: The file; overwritten if it exists.
+        target: The file.
+        overwrite: Whether it is replaced if it exists.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
         InputError: The network cannot be exported, the outputs of onnxruntime differ (then no file is written), or the
-            file cannot be written.
+            file exists or cannot be written.
     """
+    check_targets([target], overwrite=overwrite)
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtraError.of(package, "onnx")

@@ -44,6 +44,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.records import Report
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.targets import check_own, check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,6 +159,9 @@ def prepare_run(run: TrainingRun, state: TrainingState, *, resume: bool, overwri
     present = fabric.broadcast(checkpoint.list_checkpoints(out))
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is no folder", hint="give another --out: the folder of the run")
+    check_own([out / name for name in ("config.json", "train.csv", "val.csv", "latest", "best")], overwrite=overwrite)
+    if not (resume or (out / "config.json").is_file()):
+        check_targets(sorted(out.glob("samples/step-*.png")), overwrite=overwrite)
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other", hint="leave one of them out")
     if resume:

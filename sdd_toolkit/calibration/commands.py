@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, json_option, lock_folders, out_option, run_options
+from sdd_toolkit.cli.options import IN_PATH, json_option, lock_folders, out_option, overwrite_option, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +32,13 @@ def hotpixels(manifest: Path, out: Path, run: RunOptions) -> None:
 @click.command()
 @click.argument("manifest", type=IN_PATH)
 @out_option("File for the models, JSON; `sdd align --breathing` reads it.")
+@overwrite_option
 @json_option
-def breathing(manifest: Path, out: Path, as_json: bool) -> None:
+def breathing(manifest: Path, out: Path, overwrite: bool, as_json: bool) -> None:
     """Fit how the lenses breathe: zoom against focus position."""
     from sdd_toolkit.calibration import lens_breathing
 
-    fitted = lens_breathing.fit_lenses_of_manifest(manifest, out)
+    fitted = lens_breathing.fit_lenses_of_manifest(manifest, out, overwrite=overwrite)
     if as_json:
         facts = [{**asdict(entry), "observations": len(entry.observations)} for entry in fitted]
         click.echo(json.dumps({"lenses": facts, "outputs": [str(out)]}))

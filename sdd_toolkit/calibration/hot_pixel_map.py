@@ -25,6 +25,7 @@ from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirm_hot_pixels,
 from sdd_toolkit.records import Report
 from sdd_toolkit.storage.files import resolve_inside, write_text
 from sdd_toolkit.storage.fingerprint import fingerprint_text
+from sdd_toolkit.storage.targets import check_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,6 +134,7 @@ def find_hot_pixels(
     """
     started = time.monotonic()
     workers_of(executor)
+    check_own([out / OUTPUT], overwrite=overwrite)
     source = read_manifest(manifest)
     earlier = {} if overwrite else {(entry.camera, entry.size): entry for entry in _read_earlier(out / OUTPUT)}
     plan = {key: _choose_scenes(records) for key, records in _by_camera(source.records).items()}
@@ -186,9 +188,10 @@ def load_for_manifest(manifest: Path, config: DevelopConfig) -> HotPixelMap:
     return read_hot_pixels(path) if config.hot_pixels and path.is_file() else HotPixelMap()
 
 
-def copy_to(manifest: Path, out: Path, hot_pixels: HotPixelMap) -> None:
+def copy_to(manifest: Path, out: Path, hot_pixels: HotPixelMap, *, overwrite: bool = False) -> None:
     """Copies the map of a manifest beside the next one, if that lies in another folder."""
     if hot_pixels.cameras and manifest.parent.resolve() != out.resolve():
+        check_own([out / OUTPUT], overwrite=overwrite)
         write_text(out / OUTPUT, (manifest.parent / OUTPUT).read_text(encoding="utf-8"))
 
 

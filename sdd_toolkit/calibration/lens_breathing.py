@@ -16,6 +16,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import value_counts
 from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,13 +74,14 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
-def fit_lenses_of_manifest(source: Path, out: Path) -> tuple[LensPairs, ...]:
+def fit_lenses_of_manifest(source: Path, out: Path, *, overwrite: bool = False) -> tuple[LensPairs, ...]:
     """Fits the lenses of an aligned manifest and writes the models to the file `out`.
 
     Raises:
         ManifestError: `source` is not a manifest.
-        InputError: No lens of it can be fitted; nothing is written.
+        InputError: No lens of it can be fitted, or `out` exists and may not be replaced; nothing is written.
     """
+    check_targets([out], [source], overwrite=overwrite)
     fitted = fit_lenses(manifest.read_manifest(source).records)
     models = models_of(fitted)
     if not models:

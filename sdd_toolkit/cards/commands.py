@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, lock_folders, run_options
+from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, lock_folders, overwrite_option, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("shards", type=FOLDER_OR_URL)
 @click.option("--manifest", type=IN_PATH, help="The packed manifest, for the rejected pairs and their reasons.")
+@overwrite_option
 @run_options("config", "as_json")
-def card(shards: Location, manifest: Path | None, run: RunOptions) -> None:
+def card(shards: Location, manifest: Path | None, overwrite: bool, run: RunOptions) -> None:
     """Write the data card of a packed data set."""
     from sdd_toolkit.cards import stage
     from sdd_toolkit.cards.config import CardConfig
@@ -28,4 +29,4 @@ def card(shards: Location, manifest: Path | None, run: RunOptions) -> None:
     lock_folders(shards)
     thresholds = None if run.config is None else run.section(FilterConfig, "filter")
     config = run.section(CardConfig, "card")
-    run.echo(stage.write_card(shards, config, manifest=manifest, thresholds=thresholds))
+    run.echo(stage.write_card(shards, config, manifest=manifest, thresholds=thresholds, overwrite=overwrite))

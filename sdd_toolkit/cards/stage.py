@@ -27,6 +27,7 @@ from sdd_toolkit.shards.index import INDEX_NAME, Index, read_index
 from sdd_toolkit.shards.tables import read_pair_rows
 from sdd_toolkit.statistics import Quantiles, Summary, quantiles, summary
 from sdd_toolkit.storage.files import write_text
+from sdd_toolkit.storage.targets import check_own, is_own, sealed
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.storage.locations import Location
 
 CARD_NAME = "README.md"
+CARD_FILES = (CARD_NAME, CROISSANT_FILE, PAIRS_FILE)
 _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _MISALIGNMENT = {
@@ -116,7 +118,12 @@ class Card:
 
 
 def write_card(
-    shards: Location, config: CardConfig, *, manifest: Path | None = None, thresholds: FilterConfig | None = None
+    shards: Location,
+    config: CardConfig,
+    *,
+    manifest: Path | None = None,
+    thresholds: FilterConfig | None = None,
+    overwrite: bool = False,
 ) -> Report:
     """Writes the card of the packed data set in `shards`, and `croissant.json` with the table `pairs.csv`.
 
@@ -125,12 +132,14 @@ def write_card(
         config: Section `[card]`.
         manifest: The packed manifest, for rejections; by default `filtered.jsonl` in the parent folder on disk.
         thresholds: Thresholds of the filter; by default those in `config.json` beside the manifest.
+        overwrite: Whether files of others, and a card that was edited, are replaced.
 
     Raises:
         InputError: There is no index or no such manifest, or the card cannot be written.
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
+    check_own((shards / name for name in CARD_FILES), overwrite=overwrite)
     if manifest is None and isinstance(shards, Path):
         default = shards.parent / "filtered.jsonl"
         manifest = default if default.is_file() else None
@@ -145,7 +154,7 @@ def write_card(
     files = croissant.croissant_files(
         index, (shards / INDEX_NAME).read_bytes(), pairs_frame(index, records, sizes, frame), config
     )
-    for name, text in {CARD_NAME: render_card(card), **files}.items():
+    for name, text in {CARD_NAME: sealed(render_card(card)), **files}.items():
         write_text(shards / name, text)
     return Report(
         stage="card",
@@ -162,9 +171,10 @@ def remove_card(shards: Location) -> None:
     """Removes the card, the Croissant metadata and the table from a folder that no longer holds a data set."""
     if (shards / INDEX_NAME).is_file():
         return
-    for name in (CARD_NAME, PAIRS_FILE, CROISSANT_FILE):
+    for path in (shards / name for name in CARD_FILES):
         with suppress(OSError):
-            (shards / name).unlink()
+            if is_own(path):
+                path.unlink()
 
 
 def gather_facts(

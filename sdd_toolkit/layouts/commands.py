@@ -40,7 +40,7 @@ def import_(folder: Path, as_manifest: bool, out: Path, run: RunOptions, **layou
     config = run.section(PackConfig, "pack")
     source = import_stage.ImportConfig(**layout)
     if as_manifest:
-        run.echo(import_stage.import_as_manifest(folder, out, source, executor=run.executor, track=run.track))
+        run.echo(import_stage.import_as_manifest(folder, out, source, **run.stage))
         return
     run.echo(import_stage.import_dataset(folder, out, config, source, **run.stage))
 

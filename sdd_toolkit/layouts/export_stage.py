@@ -26,7 +26,7 @@ from sdd_toolkit.pipeline.manifest import is_file_name, to_json
 from sdd_toolkit.records import Reason, Report, ShardInfo
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_text
+from sdd_toolkit.storage.files import PARTIAL, resolve_inside, sha256_of, write_text
 from sdd_toolkit.storage.folder_lock import LOCK_FILES
 from sdd_toolkit.version import __version__
 
@@ -176,11 +176,11 @@ def _claim_folder(out: Path, export: sidecar.Export) -> None:
         present = []
     except OSError as error:
         raise InputError(f"cannot use {out}: {error.strerror or error}", hint=hint) from error
-    if [name for name in present if not name.startswith(sidecar.MARKER)]:
+    if present and present != [sidecar.MARKER + PARTIAL]:
         earlier = sidecar.read_marker(out)
         if earlier is None:
             raise InputError(f"{out} holds {present[0]!r} and no export", hint=hint)
-        if earlier != export:
+        if earlier != export and [name for name in present if not name.startswith(sidecar.MARKER)]:
             raise InputError(f"{out} holds another export ({earlier.layout} of {earlier.name})", hint=hint)
     write_text(out / sidecar.MARKER, sidecar.marker_text(export))
 

@@ -22,9 +22,11 @@ from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.packing.splits import SPLITS, assign_splits, scenes_by_split
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict, value_counts
+from sdd_toolkit.shards.folder import check_own_set
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index
 from sdd_toolkit.shards.shard_set import WrittenShards, discard_set, index_of, publish_set, write_shards
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_csv, write_text
+from sdd_toolkit.storage.targets import check_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "ingested.jsonl"
 SPLIT_LISTS = "splits.toml"
+REJECTED = "rejected_files.csv"
 STAGE = "import"
 _BIT_DEPTH = {Encoding.SRGB8: 8, Encoding.SRGB16: 16, Encoding.LINEAR16: 16}
 
@@ -114,6 +117,7 @@ def import_dataset(
     encoding = _encoding(config, survey)
     fitting, other_depth = _by_bit_depth(survey.frames, _BIT_DEPTH[encoding])
     splits, moved = _splits(fitting, config)
+    check_own_set(out, [frame.id for frame in survey.frames], overwrite=overwrite)
     tasks = plan_import(root, out, fitting, splits, config, encoding, survey.export)
     written = write_shards(out, tasks, stage=STAGE, executor=executor, overwrite=overwrite, track=track, sees=(root,))
     failed = [*survey.failed, *other_depth, *written.failed]
@@ -132,6 +136,7 @@ def import_as_manifest(
     source: ImportConfig = ImportConfig(),  # noqa: B008 frozen
     *,
     executor: str = "serial",
+    overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
     """Writes the pairs of a data set as `out/ingested.jsonl`, for `sdd align` and the steps after it.
@@ -143,6 +148,7 @@ def import_as_manifest(
         out: Folder of the manifest.
         source: Layout of the data set.
         executor: See `sdd_toolkit.execution.executor`.
+        overwrite: Whether files of others in `out` are replaced.
         track: Shows progress.
 
     Raises:
@@ -152,6 +158,8 @@ def import_as_manifest(
     started = time.monotonic()
     workers_of(executor)
     _check_outside(root, out)
+    names = (MANIFEST, SPLIT_LISTS, REJECTED, configurations.CONFIGURATIONS)
+    check_own((out / name for name in names), overwrite=overwrite)
     survey = _survey(root, source, executor, track, ignore_export=True)
     if not survey.frames:
         raise _nothing_to_import(root, survey, ())
@@ -162,7 +170,7 @@ def import_as_manifest(
     manifest.write_manifest(out / MANIFEST, manifest.Manifest(root.resolve(), records))
     write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
     rows = [(entry.id, entry.reason, entry.detail) for entry in survey.failed]
-    write_csv(out / "rejected_files.csv", ("path", "reason", "detail"), rows)
+    write_csv(out / REJECTED, ("path", "reason", "detail"), rows)
     _warn(survey.warnings)
     return _report(len(records), len(records), 0, survey.failed, started, out / MANIFEST)
 

@@ -21,6 +21,7 @@ from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, reject_counts
 from sdd_toolkit.raw.development import DevelopConfig, LensCorrection
 from sdd_toolkit.records import PairRecord, Report
 from sdd_toolkit.shards import superseded
+from sdd_toolkit.shards.folder import check_own_set
 from sdd_toolkit.shards.index import INDEX_NAME, Index, ShardHeader
 from sdd_toolkit.shards.shard_set import WrittenShards, discard_set, index_of, publish_set, write_shards
 from sdd_toolkit.storage.files import resolve_inside
@@ -69,6 +70,7 @@ def pack_dataset(
     started = time.monotonic()
     workers_of(executor)
     source = read_manifest(manifest)
+    check_own_set(out, [record.id for record in source.records], overwrite=overwrite)
     kept = _kept_records(source, manifest, out)
     if develop.lens_correction is LensCorrection.LENSFUN:
         lensfun_profile.check_known(kept)

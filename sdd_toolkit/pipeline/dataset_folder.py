@@ -75,6 +75,17 @@ class DatasetFolder:
         return self.folder / "report"
 
     @property
+    def outputs(self) -> tuple[Location, ...]:
+        """The files of fixed names that a build writes."""
+        names = ("rejected_files.csv", "hot_pixels.json", "configurations.json")
+        return (
+            *(self.ingested, self.fused, self.aligned, self.filtered, self.config),
+            *(self.folder / name for name in names),
+            *(self.shards / name for name in ("index.json", "README.md", "pairs.csv", "croissant.json")),
+            *(self.report / name for name in ("report.html", "pairs.csv")),
+        )
+
+    @property
     def config(self) -> Path:
         """The resolved configuration of the last build, as JSON."""
         return self.folder / "config.json"

@@ -14,7 +14,7 @@ from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import ShardInfo
 from sdd_toolkit.shards.building import ShardTask, assign_to_shards
-from sdd_toolkit.shards.folder import finished_shards
+from sdd_toolkit.shards.folder import check_own_set, finished_shards
 from sdd_toolkit.shards.index import VERSION, damaged_shard_error
 from sdd_toolkit.shards.schema import StoredPair
 from sdd_toolkit.shards.shard_set import publish_set, write_shards
@@ -113,6 +113,7 @@ def write_rearranged(
         IntegrityError: A source shard is missing or damaged; names it.
     """
     workers_of(executor)
+    check_own_set(out, (), overwrite=overwrite)
     tasks = _plan_tasks(new.members, out, new.index, pairs_per_shard)
     planned = {task.name: task.fingerprint for task in tasks}
     if not overwrite and any(planned.get(note.shard.name) != note.plan for note in finished_shards(out)):

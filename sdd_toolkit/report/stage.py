@@ -25,6 +25,7 @@ from sdd_toolkit.report.pictures import PairPictures, PictureTask, picture_pair
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import write_text
 from sdd_toolkit.storage.fingerprint import fingerprint_text
+from sdd_toolkit.storage.targets import check_own
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def write_report(
     started = time.monotonic()
     inputs = find_inputs(dataset, shards)
     outputs = (out / PAGE, out / TABLE)
+    check_own(outputs, overwrite=overwrite)
     stamp = fingerprint_text(f"{inputs.fingerprint} {config.fingerprint()} {__version__}")
     total = len(inputs.records)
     up_to_date = not overwrite and all(path.is_file() for path in outputs) and stamp in _read_start(outputs[0])

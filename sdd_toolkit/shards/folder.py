@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from sdd_toolkit.errors import IntegrityError
+from sdd_toolkit.errors import InputError, IntegrityError
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.records import Reason, ShardInfo
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index, write_index
 from sdd_toolkit.storage.files import PARTIAL, sha256_of, write_error, write_text
+from sdd_toolkit.storage.targets import check_own
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -122,6 +123,29 @@ def finished_shards(out: Location) -> list[ShardNote]:
 
 def _has_noted_size(path: Location, note: ShardNote) -> bool:
     return path.is_file() and path.stat().st_size == note.shard.bytes
+
+
+def check_own_set(out: Location, ids: Collection[str], *, overwrite: bool) -> None:
+    """Refuses, without `overwrite`, to replace files that the toolkit did not write, or a set with none of these pairs.
+
+    Args:
+        out: Folder of the shards.
+        ids: The ids of the planned pairs.
+        overwrite: Whether all that may be replaced.
+
+    Raises:
+        InputError: Names the files, or the set.
+    """
+    if overwrite:
+        return
+    check_own([out / INDEX_NAME])
+    index, shards = _read_existing_index(out), [path for path in _shard_files(out) if path.suffix == ".h5"]
+    listed = {shard.name for shard in index.shards} if index is not None else set()
+    check_own(path for path in shards if path.name not in listed and read_note(_note_path(path)) is None)
+    packed = {name for shard in index.shards for name in shard.pairs} if index is not None else set()
+    if index is not None and packed and ids and packed.isdisjoint(ids):
+        hint = "give another --out, or --overwrite"
+        raise InputError(f"{out} holds another data set, {index.name!r} with {len(packed)} pairs", hint=hint)
 
 
 def read_note(path: Location) -> ShardNote | None:

@@ -34,6 +34,7 @@ from sdd_toolkit.shards.patch_reader import PATCH_FORMAT, PatchIndex, PatchReade
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, Patch
 from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_error, write_text
+from sdd_toolkit.storage.targets import check_own
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def write_patches(
             )
         if codec not in CODECS:
             raise InputError(f"nothing is written in the old codec {codec!r} any more", hint="give a profile")
+        check_own([out / INDEX_NAME], overwrite=overwrite)
         done = 0
         if overwrite or not _is_up_to_date(out, plan):
             done = total

@@ -222,12 +222,16 @@ def test_a_result_never_replaces_its_source_or_another_result(run_folder: Path, 
         (tmp_path / folder).mkdir()
         write_image(tmp_path / folder / "x.png", np.zeros((20, 20, 3), np.uint8))
     bare = SMALL.model_copy(update={"suffix": ""})
-    _, failures = deblur_files(of_checkpoint(run_folder), [tmp_path / "a" / "x.png"], tmp_path / "a", bare)
-    assert "would replace its own source" in failures[0].reason
-    both = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
-    report, failures = deblur_files(of_checkpoint(run_folder), both, tmp_path / "out", SMALL)
-    assert report.done == 1
-    assert "already the result of" in failures[0].reason
+    deblurrer, both = of_checkpoint(run_folder), [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
+    for files, out, config, message in (
+        (both[:1], tmp_path / "a", bare, "would replace an input"),
+        (both, tmp_path / "out", SMALL, "the result of two files"),
+        (both[:1], tmp_path / "b", bare, "exists already"),
+    ):
+        with pytest.raises(InputError, match=message):
+            deblur_files(deblurrer, files, out, config)
+    assert not (tmp_path / "out").exists()
+    assert deblur_files(deblurrer, both[:1], tmp_path / "b", bare, overwrite=True)[0].done == 1
 
 
 def test_metadata_of_the_source_goes_along(run_folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.shards.dataframes import PAIR_COLUMNS
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
+from sdd_toolkit.storage.targets import sealed
 from tests.support.small_dataset import filtered_manifest
 
 
@@ -74,7 +75,8 @@ def test_every_file_is_listed_with_its_hash_and_verify_takes_them(shards: Path) 
 
 
 def test_a_folder_without_an_index_loses_card_table_and_croissant(tmp_path: Path) -> None:
-    for name in ("README.md", "croissant.json", "pairs.csv"):
-        (tmp_path / name).write_text("old")
+    (tmp_path / "README.md").write_text(sealed("old"))
+    (tmp_path / "croissant.json").write_text("mine")
+    (tmp_path / "pairs.csv").write_text("id,scene,kind,verdict,reason,detail,make,model,lens\n")
     remove_card(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["croissant.json"]
