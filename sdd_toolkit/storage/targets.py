@@ -112,7 +112,7 @@ def is_own(path: Location) -> bool:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
             text = head + stream.read() if path.suffix == ".md" else b""
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return not (isinstance(path, Path) and path.is_symlink())
     except OSError:
         return False
@@ -143,4 +143,4 @@ def _file_number(path: Path) -> tuple[int, int]:
 
 def _list_names(paths: Sequence[Location]) -> str:
     shown = ", ".join(map(str, paths[:_NAMES_SHOWN]))
-    return shown if len(paths) <= _NAMES_SHOWN else f"{shown} and {len(paths) - _NAMES_SHOWN} more files"
+    return shown if len(paths) <= _NAMES_SHOWN else f"{shown} and {len(paths) - _NAMES_SHOWN} more"

@@ -139,7 +139,7 @@ def test_the_command_fuses_frames_without_a_manifest(tmp_path: Path) -> None:
     }  # fmt: skip
     again = sdd_in_process("fuse", *paths, "--out", tmp_path / "all", check=False)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "exist already" in again.stderr
 
 
 def test_the_command_refuses_a_reference_that_is_not_among_the_frames(tmp_path: Path) -> None:

@@ -152,9 +152,9 @@ def test_existing_files_are_replaced_only_with_overwrite(tmp_path: Path) -> None
     source = photograph(tmp_path / "a.png")
     apply_to_files(SHIFT, [source], tmp_path / "out")
     first = (tmp_path / "out" / "a_aligned.png").read_bytes()
-    report, failures = apply_to_files(TURNED, [source], tmp_path / "out")
-    assert report.done == 0
-    assert "--overwrite" in failures[0].reason
+    with pytest.raises(InputError, match="exist already") as caught:
+        apply_to_files(TURNED, [source], tmp_path / "out")
+    assert "--overwrite" in caught.value.hint
     assert (tmp_path / "out" / "a_aligned.png").read_bytes() == first
     assert apply_to_files(TURNED, [source], tmp_path / "out", overwrite=True)[0].done == 1
     assert (tmp_path / "out" / "a_aligned.png").read_bytes() != first
@@ -162,18 +162,13 @@ def test_existing_files_are_replaced_only_with_overwrite(tmp_path: Path) -> None
 
 def test_an_input_is_never_replaced_nor_the_result_of_another_one(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    files = [
-        photograph(tmp_path / "a.png"),
-        photograph(tmp_path / "a_aligned.png"),
-        photograph(tmp_path / "a_aligned_valid.png"),
-        photograph(tmp_path / "c.png"),
-        photograph(tmp_path / "more" / "c.png"),
-    ]
-    before = [path.read_bytes() for path in files]
-    report, failures = apply_to_files(SHIFT, files, tmp_path, overwrite=True)
-    assert [path.read_bytes() for path in files] == before
-    assert report.done == 3
-    assert [failure.path for failure in failures] == [str(files[0]), str(files[4])]
+    names = ("a.png", "a_aligned.png", "a_aligned_valid.png", "c.png", "more/c.png")
+    files = [photograph(tmp_path / name) for name in names]
+    before = {path: path.read_bytes() for path in files}
+    for chosen, message in ((files[:3], "would replace an input"), (files[3:], "the result of two files")):
+        with pytest.raises(InputError, match=message):
+            apply_to_files(SHIFT, chosen, tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:

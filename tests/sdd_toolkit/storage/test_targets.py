@@ -22,7 +22,7 @@ def test_results_that_exist_are_named_and_counted_unless_they_may_be_replaced(tm
     for path in paths:
         path.write_bytes(b"mine")
     assert refusal(paths[0]) == f"{paths[0]} exists already"
-    assert refusal(*paths) == f"{paths[0]}, {paths[1]}, {paths[2]} and 2 more files exist already"
+    assert refusal(*paths) == f"{paths[0]}, {paths[1]}, {paths[2]} and 2 more exist already"
     check_targets(paths, overwrite=True)
 
 
