@@ -127,6 +127,8 @@ class FrameMeta:
         size: (height, width) of the developed frame before orientation; None if unknown.
         utc_offset: How far `taken_at` is ahead of UTC, e.g. `+02:00`; None where the file does not say.
         serial: Serial number of the body; distinguishes two bodies of one model.
+        colour: What is done with the colours of an image that is not plain sRGB, e.g. `converted from Display P3 to
+            sRGB primaries`; None for sRGB, images without a profile and RAW.
     """
 
     make: str | None = None
@@ -138,6 +140,7 @@ class FrameMeta:
     exposure: Exposure = field(default_factory=Exposure)
     utc_offset: str | None = None
     serial: str | None = None
+    colour: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

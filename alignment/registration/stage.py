@@ -22,6 +22,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging.frame import HalfFrame
+from sdd_toolkit.metadata.colour_notes import gamut_notes
 from sdd_toolkit.pipeline import stage_runner
 from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
 from sdd_toolkit.pipeline.manifest import measurement_fingerprint, read_manifest
@@ -118,6 +119,8 @@ def align_pair(
     try:
         files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
         blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
+        more = [note for note in gamut_notes(blur.out_of_gamut, sharp.out_of_gamut) if note not in record.notes]
+        record = replace(record, notes=(*record.notes, *more))
         if blur.size != sharp.size:
             record = stage_runner.reject(
                 record, Reason.SIZE_MISMATCH, f"{_size_text(blur.size)} and {_size_text(sharp.size)} px"

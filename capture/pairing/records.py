@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from capture.pairing.naming import number_ids, safe_names
 from capture.pairing.rules import Leftover, describe_match, limit_exposure, pair_scene
 from capture.pairing.scenes import group_scenes, natural_key, split_role
+from sdd_toolkit.metadata.colour_notes import conversion_notes
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, PairRecord, Reason
 
@@ -190,6 +191,7 @@ def build_records(
             sharp=FileRef(sharp.name, sharp.bytes, sharp.sha256),
             blur_meta=entry.match.blur.meta,
             sharp_meta=entry.match.sharp.meta,
+            notes=conversion_notes(entry.match.blur.meta, entry.match.sharp.meta),
         )
         records.append(replace(record, history=(manifest.step_of("ingest", config, record),)))
     evidence = {name: entry.match.evidence for name, entry in zip(ids, ordered, strict=True)}

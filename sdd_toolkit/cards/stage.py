@@ -93,6 +93,7 @@ class Card:
         sizes: (height, width) of the packed pairs, most frequent first, with the number of pairs.
         fused: Number of packed pairs whose sharp frame is an all-in-focus fusion.
         imported: Number of packed pairs that were imported unchanged, without alignment.
+        colours: What was done with frames that were not plain sRGB, with the number of frames.
         leakage: Near duplicates in different splits.
     """
 
@@ -114,6 +115,7 @@ class Card:
     toolkit: str
     fused: int
     imported: int
+    colours: dict[str, int]
     leakage: Leakage
 
 
@@ -222,6 +224,7 @@ def gather_facts(
         toolkit=__version__,
         fused=sum(any(step.stage == "fuse" for step in record.history) for record in records),
         imported=sum(record.alignment is None for record in records),
+        colours=value_counts(meta.colour for record in records for meta in (record.blur_meta, record.sharp_meta)),
         leakage=leaks,
     )
 

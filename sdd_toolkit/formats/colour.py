@@ -28,6 +28,7 @@ from sdd_toolkit.imaging.colour_profile import (
     colorants_of,
     is_srgb,
 )
+from sdd_toolkit.imaging.encoding import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +87,13 @@ class ImageColour:
         return f"converted from {self.profile.name} to sRGB primaries" if self.profile is not None else self.remark
 
 
+def colour_of_encoding(encoding: Encoding) -> ImageColour:
+    """The colour space of pixels in one of the encodings of shards; sRGB goes without saying."""
+    if encoding is not Encoding.LINEAR16:
+        return ImageColour()
+    return _from_numbers(ColourProfile("linear sRGB", (Curve(), Curve(), Curve()), colorants_of(SRGB_PRIMARIES)))
+
+
 def read_colour(path: Path) -> ImageColour:
     """The colour space of a JPEG, PNG or TIFF file.
 
@@ -101,6 +109,7 @@ def read_colour(path: Path) -> ImageColour:
 
 def colour_of(stream: BinaryIO, path: Path) -> ImageColour:
     """The same of an open file; `path` is for messages."""
+    check_model(stream, path)
     length = stream.seek(0, 2)
     read = tiff_directory.reader(stream)
     kind, _ = kind_of(read(0, 16))
@@ -123,8 +132,16 @@ def check_is_rgb(path: Path) -> None:
     """Raises RawError for an image that is neither RGB nor grey, which decoders would return as if it were."""
     try:
         with path.open("rb") as stream:
-            model = _colour_model(stream)
-    except (OSError, EOFError, ValueError, struct.error, OverflowError):
+            check_model(stream, path)
+    except OSError:
+        return
+
+
+def check_model(stream: BinaryIO, path: Path) -> None:
+    """The same of an open file."""
+    try:
+        model = _colour_model(stream)
+    except (EOFError, ValueError, struct.error, OverflowError):
         return
     if model is not None:
         raise RawError(f"{path} has the colours of {model}, not RGB", hint=_CONVERT)

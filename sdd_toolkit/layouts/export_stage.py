@@ -1,6 +1,7 @@
 """Exports packed pairs as folders of PNG or TIFF, or as WebDataset archives (`sdd export`).
 
-Pixel values and bit depth are unchanged. `metadata.jsonl` holds the record of every pair, so that `sdd import` restores
+Pixel values and bit depth are unchanged; files of `linear16` carry a profile of linear light, the others are sRGB.
+`metadata.jsonl` holds the record of every pair, so that `sdd import` restores
 the same pairs under the same ids in the same splits.
 """
 
@@ -18,6 +19,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.formats.colour import colour_of_encoding
 from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.layouts import sidecar
 from sdd_toolkit.layouts.export_layouts import EXPORT_LAYOUTS
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.execution.progress import Track
+    from sdd_toolkit.imaging.encoding import Encoding
     from sdd_toolkit.layouts.export_layouts import ExportLayout
     from sdd_toolkit.shards.schema import PackedPair, Patch
 
@@ -54,6 +57,7 @@ class _Task:
     patches: bool
     patch_size: int
     overwrite: bool
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ def export_dataset(
         present = ", ".join(sorted({shard.split for shard in index.shards}))
         raise InputError(f"{shards} has no split {split!r}", hint=f"splits: {present}")
     _claim_folder(out, _export_marker(index, sha256_of(shards / INDEX_NAME), layout, split, patches))
-    tasks = [_Task(shards, shard, out, target, patches, index.patch_size, overwrite) for shard in chosen]
+    tasks = [
+        _Task(shards, shard, out, target, patches, index.patch_size, overwrite, index.encoding) for shard in chosen
+    ]
     exported = _export_shards(tasks, executor, track)
     if patches:
         write_text(out / sidecar.PATCH_LINES, "".join(f"{line}\n" for shard in exported for line in shard.patch_lines))
@@ -256,6 +262,6 @@ def _write_missing(task: _Task, paths: Mapping[str, str], blur: Image, sharp: Im
     for role, image in (("blur", blur), ("sharp", sharp)):
         path = resolve_inside(task.out, paths[role])
         if task.overwrite or not path.is_file():
-            write_image(path, image)
+            write_image(path, image, colour=colour_of_encoding(task.encoding))
             new = True
     return new

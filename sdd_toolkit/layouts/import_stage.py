@@ -1,4 +1,7 @@
-"""Imports a data set in a published layout, pixels unchanged, into shards or into a manifest (`sdd import`)."""
+"""Imports a data set in a published layout into shards or into a manifest (`sdd import`).
+
+Code values are unchanged, except that frames with another colour profile than sRGB are converted to sRGB primaries.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from sdd_toolkit.layouts import catalogue, sidecar
 from sdd_toolkit.layouts.frame_bands import BandReader
 from sdd_toolkit.layouts.pixels import bit_depth
 from sdd_toolkit.layouts.shard_tasks import ImportedFrames, plan_import
+from sdd_toolkit.metadata.colour_notes import conversion_notes
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.packing.splits import SPLITS, assign_splits, scenes_by_split
 from sdd_toolkit.pipeline import configurations, manifest
@@ -91,7 +95,7 @@ def import_dataset(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Report:
-    """Packs the pairs of a data set in another layout into the folder `out`, pixels unchanged.
+    """Packs the pairs of a data set in another layout into the folder `out`, sRGB pixels unchanged.
 
     Splits are those of the layout or of the folders' names; `[pack.split]` divides other scenes, its lists count most.
     The bit depth is that of most pairs unless `[pack] encoding` is set; pairs of the other depth are left out. Resumes
@@ -240,7 +244,10 @@ def examine_pair(
     if origin is None:
         blur_meta = _with_f_number(blur_meta, pair.f_number)
         verdict = Verdict(keep=True)
-        record = PairRecord(pair.id, pair.scene, pair.kind, blur, sharp, blur_meta, sharp_meta, verdict=verdict)
+        notes = conversion_notes(blur_meta, sharp_meta)
+        record = PairRecord(
+            pair.id, pair.scene, pair.kind, blur, sharp, blur_meta, sharp_meta, verdict=verdict, notes=notes
+        )
     elif (blur.sha256, sharp.sha256) != (origin.blur_sha256, origin.sharp_sha256):
         return FailedPair(pair.id, Reason.CHANGED, "a file is not the one that was exported")
     else:

@@ -1,4 +1,4 @@
-"""Reads images and masks of imported data sets with unchanged values: 8 or 16 bits, three channels."""
+"""Reads images and masks of imported data sets, sRGB values unchanged: 8 or 16 bits, three channels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats.colour import read_colour
 from sdd_toolkit.formats.containers import Kind, examine
 from sdd_toolkit.formats.decoding import read_image, read_values
+from sdd_toolkit.formats.image_frames import to_linear_srgb
+from sdd_toolkit.imaging.encoding import Encoding, encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +49,22 @@ def read_frame(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         if values.ndim == 3 and values.shape[2] == 4 and (values[..., 3] != np.iinfo(values.dtype).max).any():
             raise RawError(f"{path} has transparent pixels", hint="save it without an alpha channel")
     return read_image(path)
+
+
+def read_encoded(path: Path, encoding: Encoding) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], float]:
+    """The values of `read_frame`, in `encoding` if the file has another colour profile than sRGB.
+
+    Returns:
+        The values, and the share of pixels outside of sRGB, which were clipped.
+
+    Raises:
+        RawError: See `read_frame`; or its colours cannot be converted.
+    """
+    codes, profile = read_frame(path), read_colour(path).profile
+    if profile is None:
+        return codes, 0.0
+    image = to_linear_srgb(codes, profile)
+    return encode(image.linear, encoding if codes.dtype == np.uint16 else Encoding.SRGB8), image.out_of_gamut
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
-"""Plans the shards of an imported data set and packs its pairs, pixels unchanged."""
+"""Plans the shards of an imported data set and packs its pairs, sRGB pixels unchanged."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
-from sdd_toolkit.layouts.pixels import read_frame, read_mask
+from sdd_toolkit.layouts.pixels import read_encoded, read_mask
 from sdd_toolkit.layouts.sidecar import Export
+from sdd_toolkit.metadata.colour_notes import gamut_notes
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.pipeline.manifest import to_json
@@ -73,7 +74,7 @@ class ImportTask(ShardTask[ImportedFrames]):
     config: PackConfig
 
     def pack(self, item: ImportedFrames) -> PackedItem:
-        """The pair with its pixels unchanged and its patches, or the reason why it is left out."""
+        """The pair with its pixels and its patches, or the reason why it is left out."""
         pair = self._read_pair(item)
         if isinstance(pair, FailedPair):
             return pair
@@ -86,7 +87,9 @@ class ImportTask(ShardTask[ImportedFrames]):
                 path = resolve_inside(self.root, ref.path)
                 if path.stat().st_size != ref.bytes or sha256_of(path) != ref.sha256:
                     return FailedPair(record.id, Reason.CHANGED, f"{ref.path} changed while it was imported")
-            blur, sharp = (read_frame(resolve_inside(self.root, ref.path)) for ref in (entry.blur, entry.sharp))
+            files = (resolve_inside(self.root, ref.path) for ref in (entry.blur, entry.sharp))
+            (blur, blur_share), (sharp, sharp_share) = (read_encoded(file, self.header.encoding) for file in files)
+            record = replace(record, notes=(*record.notes, *gamut_notes(blur_share, sharp_share)))
             size = sharp.shape[:2]
             valid = (
                 np.ones(size, np.bool_) if entry.valid is None else read_mask(resolve_inside(self.root, entry.valid))

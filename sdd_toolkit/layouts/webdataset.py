@@ -10,25 +10,26 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from sdd_toolkit.formats.colour import colour_of_encoding
+from sdd_toolkit.frames.writing import encode_image
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import replace_atomically, resolve_inside
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any
-
     from numpy.typing import NDArray
 
+    from sdd_toolkit.formats.colour import ImageColour
     from sdd_toolkit.records import ShardInfo
     from sdd_toolkit.shards.schema import PackedPair
 
-
+_PNG = Path("frame.png")
 _UNKNOWN_BOX = (-1, -1, -1, -1)  # of pairs in the first shards
 
 
@@ -61,10 +62,11 @@ def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) ->
     path = resolve_inside(out, name)
     skipped = 0 if overwrite or not path.is_file() else len(shard.pairs)
     with ShardReader(shards, shard.split) as reader:
+        colour = colour_of_encoding(reader.index.encoding)
         if not skipped:
             with replace_atomically(path) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
                 for pair_id in shard.pairs:
-                    for member, content in _sample_files(reader.read(pair_id), shard.split):
+                    for member, content in _sample_files(reader.read(pair_id), shard.split, colour):
                         archive.addfile(_anonymous_member(member, len(content)), io.BytesIO(content))
         lines = []
         for pair_id in shard.pairs:
@@ -74,21 +76,21 @@ def write_archive(shards: Path, shard: ShardInfo, out: Path, overwrite: bool) ->
     return tuple(lines), skipped
 
 
-def _sample_files(pair: PackedPair, split: str) -> list[tuple[str, bytes]]:
+def _sample_files(pair: PackedPair, split: str, colour: ImageColour) -> list[tuple[str, bytes]]:
     key = sample_key(pair.id)
     height, width = pair.valid.shape
     facts = {"id": pair.id, "scene": pair.record.scene, "split": split, "height": height, "width": width}
     facts |= {"box": _UNKNOWN_BOX if pair.box is None else pair.box, "record": to_json(pair.record)}
     return [
-        (f"{key}.blur.png", _encode_png(pair.blur[..., ::-1])),
+        (f"{key}.blur.png", encode_image(_PNG, pair.blur, colour=colour)),
         (f"{key}.json", to_json(facts).encode()),
-        (f"{key}.sharp.png", _encode_png(pair.sharp[..., ::-1])),
-        (f"{key}.valid.png", _encode_png(pair.valid.astype(np.uint8) * np.uint8(255))),
+        (f"{key}.sharp.png", encode_image(_PNG, pair.sharp, colour=colour)),
+        (f"{key}.valid.png", _encode_mask(pair.valid)),
     ]
 
 
-def _encode_png(image: NDArray[Any]) -> bytes:
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(image), (cv2.IMWRITE_PNG_COMPRESSION, 4))
+def _encode_mask(valid: NDArray[np.bool_]) -> bytes:
+    _, encoded = cv2.imencode(".png", valid.astype(np.uint8) * np.uint8(255), (cv2.IMWRITE_PNG_COMPRESSION, 4))
     return bytes(encoded)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import exifread
 
 from sdd_toolkit.errors import RawError
+from sdd_toolkit.formats.colour import colour_of
 from sdd_toolkit.formats.containers import RAW_SUFFIXES, Kind, Structure, read_structure
 from sdd_toolkit.formats.tiff import is_demosaiced, reader
 from sdd_toolkit.metadata import exiftool
@@ -75,7 +76,8 @@ def read_exif(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
     """Reads the metadata of an open file whose structure is known.
 
     Raises:
-        RawError: It is named as RAW, and neither exifread nor LibRaw can read it.
+        RawError: It is named as RAW, and neither exifread nor LibRaw can read it; or the colours of an image are not
+            those of RGB primaries.
     """
     tags = _read_tags(stream, structure)
     meta = parse_tags(tags)
@@ -90,7 +92,8 @@ def read_exif(path: Path, stream: BinaryIO, structure: Structure) -> ParsedExif:
                 raise
     elif structure.size is not None:
         height, width = structure.size
-        meta = replace(meta, size=(height // 2 * 2, width // 2 * 2))
+        colour = colour_of(stream, path).conversion or None
+        meta = replace(meta, size=(height // 2 * 2, width // 2 * 2), colour=colour)
     provenance = _provenance(tags, reader(stream), path)
     if not _is_incomplete(meta):
         return ParsedExif(meta, provenance, needs_exiftool=False)

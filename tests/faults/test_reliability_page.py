@@ -17,7 +17,7 @@ def test_the_counts_of_the_page_are_those_of_the_tests() -> None:
     damaged = f"{test_damaged_shards.FLIPPED_BYTES} bytes, {test_damaged_shards.CUTS} cuts"
     assert f"`tests/faults/test_damaged_shards.py`: {damaged} |" in PAGE
     invented = test_invented.EXAMPLES * (len(test_invented.READERS) + 2)
-    assert f"`tests/fuzz/`: {sum(attacks.CASES.values())} damaged, {invented} invented |" in PAGE
+    assert f"`tests/fuzz/`: {sum(attacks.CASES.values())} damaged, {invented} invented" in PAGE
     assert f"hang ({cases.CASE_LIMIT_S} s a case) or {cases.MEMORY_LIMIT_BYTES >> 30} GB" in PAGE
 
 

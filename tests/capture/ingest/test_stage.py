@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from capture.config import IngestConfig
 from capture.ingest.last_run import LAST_RUN_FILE
 from capture.ingest.stage import find_pairs, ingest_photographs
 from capture.inspection.inspection_cache import CACHE_FILE
 from sdd_toolkit.errors import ConfigError, InputError
+from sdd_toolkit.formats.colour import ImageColour
+from sdd_toolkit.formats.icc import encode_icc
+from sdd_toolkit.frames.writing import write_image
+from sdd_toolkit.imaging.colour_profile import SRGB_CURVE, ColourProfile, colorants_of
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest
 from tests.support.dead_leaves import leaves_picture
 from tests.support.dng_files import scene_rgb, write_dng
@@ -337,3 +342,21 @@ def test_a_run_killed_when_all_was_read_but_nothing_written_ends_in_the_same_byt
     (tmp_path / "set" / CACHE_FILE).write_bytes(b"\n" + b"".join(reversed(lines)))
     ingest_photographs([tmp_path / "raw"], tmp_path / "set", IngestConfig())
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
+
+
+def test_a_pair_with_a_colour_profile_has_a_note_and_colours_of_no_primaries_a_reason(tmp_path: Path) -> None:
+    profile = ColourProfile(
+        "Display P3", (SRGB_CURVE,) * 3, colorants_of(((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)))
+    )
+    (tmp_path / "raw").mkdir()
+    pixels = cv2.imread(str(picture(tmp_path / "raw/scene_sharp.png", 4)))
+    write_image(
+        tmp_path / "raw/scene_blur.png",
+        np.asarray(cv2.GaussianBlur(pixels, (0, 0), 2), np.uint8),
+        colour=ImageColour(profile, encode_icc(profile)),
+    )
+    Image.new("CMYK", (64, 64)).save(tmp_path / "raw/print.jpg")
+    ingest_photographs([tmp_path / "raw"], tmp_path / "out", IngestConfig())
+    (record,) = read_manifest(tmp_path / "out/ingested.jsonl").records
+    assert record.notes == ("the blurred frame is converted from Display P3 to sRGB primaries",)
+    assert rejected(tmp_path / "out") == {"print.jpg": "unreadable"}

@@ -7,13 +7,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdd_toolkit.audit import verify
 from sdd_toolkit.cards.config import CardConfig
+from sdd_toolkit.cards.stage import CARD_NAME
 from sdd_toolkit.cards.stage import write_card as card
 from sdd_toolkit.errors import InputError
-from sdd_toolkit.frames.writing import write_values
-from sdd_toolkit.imaging.encoding import Encoding
+from sdd_toolkit.formats.colour import ImageColour, read_colour
+from sdd_toolkit.formats.icc import encode_icc
+from sdd_toolkit.frames.writing import write_image, write_values
+from sdd_toolkit.imaging.colour_profile import SRGB_CURVE, ColourProfile, colorants_of, encode_light
+from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.layouts.export_stage import export_dataset
 from sdd_toolkit.layouts.import_stage import MANIFEST, ImportConfig, import_as_manifest, import_dataset
 from sdd_toolkit.layouts.shard_tasks import ImportedFrames, plan_import
 from sdd_toolkit.packing.config import PackConfig
@@ -212,3 +218,76 @@ def test_the_card_of_a_set_with_many_files_left_out_stays_short(tmp_path: Path) 
     assert text.count("| ./note-") == 49
     verify.verify_shards(tmp_path / "shards")
     assert "and 11 more, see `failed` in `index.json`" in text
+
+
+P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+
+
+def write_colour_pairs(root: Path) -> np.ndarray:
+    """Two pairs of one scene: sRGB against Display P3 of the same light, and of a colour outside of sRGB; 16 bits."""
+    profile = ColourProfile("Display P3", (SRGB_CURVE,) * 3, colorants_of(P3))
+    colour = ImageColour(profile, encode_icc(profile))
+    y, x = np.mgrid[:32, :48] / 48
+    light = np.stack([0.1 + 0.8 * x, 0.15 + 0.3 * y, 0.1 + 0.1 * (x + y)], axis=-1).astype(np.float32)
+    own = np.clip(light @ np.linalg.inv(profile.to_srgb).T, 0, 1).astype(np.float32)
+    for folder in ("soft", "crisp"):
+        (root / folder).mkdir(parents=True)
+    srgb = np.asarray(encode(light, Encoding.SRGB16))
+    write_image(root / "soft/1.tif", srgb)
+    write_image(root / "crisp/1.tif", encode_light(own, profile, np.uint16), colour=colour)
+    write_image(root / "soft/2.tif", srgb)
+    green = np.zeros((32, 48, 3), np.uint16)
+    green[..., 1] = 65535
+    write_image(root / "crisp/2.tif", green, colour=colour)
+    return srgb
+
+
+def test_a_pair_of_two_colour_profiles_gets_one_and_says_so(tmp_path: Path) -> None:
+    srgb = write_colour_pairs(tmp_path / "set")
+    out = tmp_path / "out"
+    import_dataset(tmp_path / "set", out, PackConfig(patch_size=16), ImportConfig(blur="soft", sharp="crisp"))
+    with ShardReader(out) as reader:
+        same, outside = (reader.read(name) for name in ("1", "2"))
+    np.testing.assert_array_equal(same.blur, srgb)
+    assert np.abs(same.sharp.astype(int) - srgb).max() <= 2
+    assert same.record.notes == ("the sharp frame is converted from Display P3 to sRGB primaries",)
+    assert outside.sharp[0, 0].tolist() == [0, 65535, 0]
+    assert outside.record.notes[1] == "100 % of the sharp frame lie outside of sRGB and are clipped"
+    card(out, CardConfig())
+    text = (out / CARD_NAME).read_text(encoding="utf-8")
+    assert "no pixel was modified" not in text
+    assert "converted from Display P3 to sRGB primaries (2 frames)" in text
+
+
+def test_a_manifest_of_other_profiles_says_what_will_be_done(tmp_path: Path) -> None:
+    write_colour_pairs(tmp_path / "set")
+    import_as_manifest(tmp_path / "set", tmp_path / "out", ImportConfig(blur="soft", sharp="crisp"))
+    record, _ = read_manifest(tmp_path / "out" / MANIFEST).records
+    assert record.notes == ("the sharp frame is converted from Display P3 to sRGB primaries",)
+    assert record.sharp_meta.colour == "converted from Display P3 to sRGB primaries"
+    assert record.blur_meta.colour is None
+
+
+def test_an_exported_linear_set_says_that_it_is_linear_and_comes_back_to_the_bit(tmp_path: Path) -> None:
+    write_colour_pairs(tmp_path / "set")
+    linear = PackConfig(patch_size=16, encoding=Encoding.LINEAR16)
+    import_dataset(tmp_path / "set", tmp_path / "one", linear, ImportConfig(blur="soft", sharp="crisp"))
+    export_dataset(tmp_path / "one", tmp_path / "files", layout="tiff")
+    exported = next((tmp_path / "files").rglob("sharp/1.tif"))
+    assert read_colour(exported).conversion == "converted from linear sRGB to sRGB primaries"
+    import_dataset(tmp_path / "files", tmp_path / "two", PackConfig(patch_size=16))
+    with ShardReader(tmp_path / "one") as one, ShardReader(tmp_path / "two") as two:
+        for name in ("1", "2"):
+            np.testing.assert_array_equal(two.read(name).sharp, one.read(name).sharp)
+            np.testing.assert_array_equal(two.read(name).blur, one.read(name).blur)
+
+
+def test_colours_that_cannot_be_converted_are_a_reason(tmp_path: Path) -> None:
+    write_colour_pairs(tmp_path / "set")
+    Image.new("CMYK", (48, 32)).save(tmp_path / "set/soft/1.tif")
+    import_dataset(
+        tmp_path / "set", tmp_path / "out", PackConfig(patch_size=16), ImportConfig(blur="soft", sharp="crisp")
+    )
+    (failure,) = read_index(tmp_path / "out").failed
+    assert (failure.id, failure.reason) == ("1", Reason.UNREADABLE)
+    assert "CMYK" in failure.detail

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.errors import ManifestError
+from sdd_toolkit.formats.colour import ImageColour
+from sdd_toolkit.formats.icc import encode_icc
+from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.binning import bin_2x2
+from sdd_toolkit.imaging.colour_profile import SRGB_CURVE, ColourProfile, colorants_of, encode_light
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 from sdd_toolkit.imaging.geometry import project
 from sdd_toolkit.packing.config import PackConfig
@@ -328,3 +332,20 @@ def test_a_raw_pair_of_two_balances_and_black_levels_is_packed_in_one_tone(tmp_p
     assert result.development is not None
     assert result.development.white_balance == pytest.approx((2.0, 1.0, 1.6), abs=1e-3)
     assert result.development.blur.black_dn == (300.0, 800.0, 100.0, 500.0)
+
+
+def test_frames_of_different_colour_profiles_are_packed_with_the_same_primaries(tmp_path: Path) -> None:
+    record = pair(tmp_path, "p", "s", seed=3, found=alignment(box=(0, 0, SIZE[1], SIZE[0])))
+    profile = ColourProfile(
+        "Display P3", (SRGB_CURVE,) * 3, colorants_of(((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)))
+    )
+    sharp = tmp_path / "p_sharp.png"
+    light = decode(texture(3), Encoding.SRGB8) @ np.linalg.inv(profile.to_srgb).T.astype(np.float32)
+    codes = encode_light(np.clip(light, 0, 1).astype(np.float32), profile, np.uint16)
+    codes[:20] = (0, 65535, 0)
+    write_image(sharp, codes, colour=ImageColour(profile, encode_icc(profile)))
+    result = good(pack_pair(record, tmp_path / "p_blur.png", sharp, tmp_path, PackConfig(min_size_px=64)))
+    assert np.abs(result.sharp[20:].astype(int) - texture(3)[20 : len(result.sharp)]).max() <= 1
+    assert result.development is not None
+    assert (result.development.sharp.colour, result.development.blur.colour) == ("Display P3", None)
+    assert result.development.sharp.out_of_gamut == pytest.approx(20 / SIZE[0], abs=0.02)
