@@ -156,6 +156,12 @@ def iterate_directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
     Raises:
         EOFError: The first directory or a sub-directory extends beyond the end; its argument is the position.
     """
+    for _, entries in walk_directories(tiff):
+        yield entries
+
+
+def walk_directories(tiff: Tiff) -> Iterator[tuple[int, Mapping[int, Entry]]]:
+    """Reads every directory as `iterate_directories` does, and its offset."""
     pending = [(tiff.first, True)]
     visited: set[int] = set()
     while pending and len(visited) < _MAX_DIRECTORIES:
@@ -172,7 +178,7 @@ def iterate_directories(tiff: Tiff) -> Iterator[Mapping[int, Entry]]:
             if needed:
                 raise
             continue
-        yield entries
+        yield offset, entries
         pending.append((following, False))
         for tag in SUB_DIRECTORIES:
             pending += [(int(value), True) for value in read_numbers(tiff, entries.get(tag), _MAX_DIRECTORIES)]

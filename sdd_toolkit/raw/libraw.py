@@ -10,6 +10,7 @@ The functions take an open file and serve `raw.reading`, which is the interface 
 
 from __future__ import annotations
 
+import io
 import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from sdd_toolkit.imaging.frame import IDENTITY_MATRIX, NEUTRAL_BALANCE, FrameFac
 from sdd_toolkit.raw import bayer, completeness, demosaic
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.raw.hot_pixels import repair
+from sdd_toolkit.raw.plain_dng import as_plain_dng
 from sdd_toolkit.records import Exposure, FrameMeta
 
 if TYPE_CHECKING:
@@ -66,9 +68,11 @@ def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
         structure = examine(path) if unpack else None
         if unpack:
             _check_black_levels(path)
+        plain = as_plain_dng(path) if unpack else None
+        source = str(path) if plain is None else io.BytesIO(plain)
         with ExitStack() as stack:
             with library_output() as said:
-                raw = stack.enter_context(rawpy.imread(str(path)))
+                raw = stack.enter_context(rawpy.imread(source))
                 _check_size(raw, path)
                 if unpack:
                     raw.unpack()
