@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, out_option, set_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ _TRANSFORM_OPTIONS = ("pair_id", "warp", "inverse", "nearest")
 )
 @click.option("--inverse", is_flag=True, help="Apply from the sharp frame's grid to the blurred one's.")
 @click.option("--nearest", is_flag=True, help="Copy the nearest value: for masks, label maps and depth maps.")
-@stage_options
+@set_options
 def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path | None, **options: Any) -> None:
     """Register every blurred frame to its sharp partner.
 
@@ -77,9 +77,10 @@ def _align_manifest(
         check_targets(transforms.exported_files(manifest, export), overwrite=run.overwrite)
     lock_folders(out)
     models = None if breathing is None else lens_breathing.read_models(breathing)
-    config = run.section(AlignConfig, "align", breathing=models)
-    develop = run.section(DevelopConfig, "develop")
+    config = run.set_section(manifest.parent, AlignConfig, "align", breathing=models)
+    develop = run.set_section(manifest.parent, DevelopConfig, "develop")
     report = stage.align_pairs(manifest, out, config, masks=mask, develop=develop, **run.stage)
+    run.record(manifest.parent, out, align=config, develop=develop)
     if export is None:
         return report
     transforms.export_transforms(out / stage.OUTPUT, export)
@@ -139,7 +140,7 @@ def _select_options(names: tuple[str, ...], mode: str, options: dict[str, Any]) 
 @click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="MANIFEST | FRAME...")
 @out_option("Folder of the data set, for fused.jsonl and fused/; of FRAMEs: folder of the picture.")
 @click.option("--reference", type=IN_PATH, help="Of FRAMEs: the one that gives the framing (default: the sharpest).")
-@stage_options
+@set_options
 def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOptions) -> None:
     """Make all-in-focus pictures of focal stacks, with a map of origins.
 
@@ -152,12 +153,19 @@ def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOpt
     from sdd_toolkit.formats.containers import is_candidate
     from sdd_toolkit.raw.development import DevelopConfig
 
-    align = run.section(AlignConfig, "align")
     if len(files) > 1:
+        align = run.section(AlignConfig, "align")
         run.echo(stage.fuse_frames(files, out, align, reference=reference, overwrite=run.overwrite))
         return
     if reference is not None or is_candidate(files[0]):
         raise click.UsageError("give one manifest, or several frames; --reference is for frames only.")
     lock_folders(out)
-    config, develop = run.section(stage.FuseConfig, "fuse"), run.section(DevelopConfig, "develop")
-    run.echo(stage.fuse_stacks(files[0], out, config, align, develop=develop, **run.stage))
+    folder = files[0].parent
+    align = run.set_section(folder, AlignConfig, "align")
+    config, develop = (
+        run.set_section(folder, stage.FuseConfig, "fuse"),
+        run.set_section(folder, DevelopConfig, "develop"),
+    )
+    report = stage.fuse_stacks(files[0], out, config, align, develop=develop, **run.stage)
+    run.record(folder, out, fuse=config, align=align, develop=develop)
+    run.echo(report)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, set_options
 
 if TYPE_CHECKING:
     from capture.ingest.pairs import IngestResult
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--table", type=IN_PATH, help="CSV file with the columns blur,sharp[,scene,id], for --pairing csv.")
 @click.option("--check-pixels", is_flag=True, default=None, help="Decode every file; reject those whose pixels fail.")
 @click.option("--dry-run", is_flag=True, help="Print pairs, their evidence and the files left over; write nothing.")
-@stage_options
+@set_options
 def ingest(
     sources: tuple[Path, ...], out: Path, table: Path | None, dry_run: bool, run: RunOptions, **settings: Any
 ) -> None:
@@ -33,13 +33,15 @@ def ingest(
     from capture.config import IngestConfig
     from capture.ingest import stage
 
-    config = run.section(IngestConfig, "ingest", **settings)
+    config = run.set_section(out, IngestConfig, "ingest", **settings)
     if dry_run:
         result = stage.find_pairs(sources, out, config, table=table, executor=run.executor, track=run.track)
         _print_result(result, run.as_json)
         return
     lock_folders(out)
-    run.echo(stage.ingest_photographs(sources, out, config, table=table, **run.stage))
+    report = stage.ingest_photographs(sources, out, config, table=table, **run.stage)
+    run.record(out, out, ingest=config)
+    run.echo(report)
     if not run.as_json:
         click.echo(f"  {stage.count_pairs(out)} pairs")
 

@@ -28,6 +28,7 @@ from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.pipeline.stage_runner import Job, check_output, describe_change
 from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.recorded_config import RECORDED_CONFIG
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
 from sdd_toolkit.storage.files import resolve_inside, write_csv
 from sdd_toolkit.storage.targets import check_own, check_targets
@@ -164,7 +165,7 @@ def fuse_stacks(
 def _claim_folder(out: Path, stacks: Sequence[_Stack], overwrite: bool) -> None:
     """Marks `out/fused/` by its table before anything else is written there; refuses to replace files of others."""
     table = out / FOLDER / LEFT_OUT
-    check_own((out / OUTPUT, table, out / configurations.CONFIGURATIONS), overwrite=overwrite)
+    check_own((out / OUTPUT, table, out / configurations.CONFIGURATIONS, out / RECORDED_CONFIG), overwrite=overwrite)
     if not table.exists():
         unfinished = [stack.stem for stack in stacks if stack_files.read_fusion(_record_file(stack.stem)) is None]
         check_targets([path for stem in unfinished for path in stack_files.result_files(stem)], overwrite=overwrite)

@@ -28,6 +28,7 @@ from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
 from sdd_toolkit.pipeline.manifest import measurement_fingerprint, read_manifest
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.raw.development import DevelopConfig
+from sdd_toolkit.recorded_config import RECORDED_CONFIG
 from sdd_toolkit.records import Reason
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_bytes
 from sdd_toolkit.storage.targets import check_own
@@ -80,7 +81,7 @@ def align_pairs(
         masks = masks.resolve()
         check_masks(masks, ids)
     flows = [resolve_inside(out, f"{FLOW_FOLDER}/{name}.npz") for name in ids] if (out / FLOW_FOLDER).is_dir() else []
-    check_own((out / OUTPUT, out / CONFIGURATIONS, *flows), overwrite=overwrite)
+    check_own((out / OUTPUT, out / CONFIGURATIONS, out / RECORDED_CONFIG, *flows), overwrite=overwrite)
     hot_pixels = load_for_manifest(manifest, develop)
     copy_to(manifest, out, hot_pixels, overwrite=overwrite)
     stage = _AlignStage(config, out, masks, hot_pixels)

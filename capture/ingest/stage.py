@@ -14,6 +14,7 @@ from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
+from sdd_toolkit.recorded_config import RECORDED_CONFIG
 from sdd_toolkit.records import PairKind, Report, value_counts
 from sdd_toolkit.storage.files import PARTIAL, write_csv
 from sdd_toolkit.storage.targets import check_own
@@ -69,7 +70,7 @@ def ingest_photographs(
         ConfigError: The executor's name is unknown.
     """
     started = time.monotonic()
-    check_own((out / name for name in (MANIFEST, REJECTED, CONFIGURATIONS)), overwrite=overwrite)
+    check_own((out / name for name in (MANIFEST, REJECTED, CONFIGURATIONS, RECORDED_CONFIG)), overwrite=overwrite)
     cache = out / CACHE_FILE
     if overwrite:
         cache.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, lock_folders, overwrite_option, run_options
+from sdd_toolkit.cli.options import FOLDER_OR_URL, IN_PATH, lock_folders, run_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("shards", type=FOLDER_OR_URL)
 @click.option("--manifest", type=IN_PATH, help="The packed manifest, for the rejected pairs and their reasons.")
-@overwrite_option
-@run_options("config", "as_json")
-def card(shards: Location, manifest: Path | None, overwrite: bool, run: RunOptions) -> None:
+@run_options("config", "overwrite", "change_config", "as_json")
+def card(shards: Location, manifest: Path | None, run: RunOptions) -> None:
     """Write the data card of a packed data set."""
     from sdd_toolkit.cards import stage
     from sdd_toolkit.cards.config import CardConfig
@@ -28,5 +27,15 @@ def card(shards: Location, manifest: Path | None, overwrite: bool, run: RunOptio
 
     lock_folders(shards)
     thresholds = None if run.config is None else run.section(FilterConfig, "filter")
-    config = run.section(CardConfig, "card")
-    run.echo(stage.write_card(shards, config, manifest=manifest, thresholds=thresholds, overwrite=overwrite))
+    folder = _folder_of_set(shards, manifest)
+    config = run.section(CardConfig, "card") if folder is None else run.set_section(folder, CardConfig, "card")
+    run.echo(stage.write_card(shards, config, manifest=manifest, thresholds=thresholds, overwrite=run.overwrite))
+
+
+def _folder_of_set(shards: Location, manifest: Path | None) -> Path | None:
+    """The folder whose recorded configuration is that of the shards; None in an object store without a manifest."""
+    from pathlib import Path
+
+    if manifest is not None:
+        return manifest.parent
+    return shards.parent if isinstance(shards, Path) else None

@@ -17,7 +17,7 @@ from sdd_toolkit.storage.locations import parse_location
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sdd_toolkit.config import SectionT
+    from sdd_toolkit.config import Section, SectionT
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.records import Report
     from sdd_toolkit.storage.locations import Location
@@ -34,6 +34,9 @@ executor_option = click.option(
     "--executor", default=None, metavar="NAME", help="serial, local:N (default: all cores) or dask://HOST:PORT."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Do everything again, resume nothing.")
+change_config_option = click.option(
+    "--change-config", is_flag=True, help="Go on although the data set was begun with another configuration."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 pairs_per_shard_option = click.option(
     "--pairs-per-shard", type=click.IntRange(min=1), default=4, show_default=True, help="Pairs in one HDF5 file."
@@ -43,6 +46,7 @@ _RUN_OPTIONS = {
     "config": config_option,
     "executor": executor_option,
     "overwrite": overwrite_option,
+    "change_config": change_config_option,
     "as_json": json_option,
 }
 
@@ -63,6 +67,7 @@ class RunOptions:
         config: `--config`, or None.
         executor: `--executor`; by default one local worker a core.
         overwrite: `--overwrite`.
+        change_config: `--change-config`.
         as_json: `--json`.
         track: Progress bar of the terminal.
     """
@@ -70,6 +75,7 @@ class RunOptions:
     config: Path | None = None
     executor: str = field(default_factory=default_name)
     overwrite: bool = False
+    change_config: bool = False
     as_json: bool = False
     track: Track = terminal_progress
 
@@ -83,6 +89,35 @@ class RunOptions:
         from sdd_toolkit.config import load_section
 
         return load_section(model, name, self.config, **flags)
+
+    def set_section(self, folder: Path, model: type[SectionT], name: str, /, **flags: object) -> SectionT:
+        """Section `name` as by `section`; refused where the data set in `folder` was begun with other values.
+
+        Raises:
+            ConfigError: It differs from the recorded one, and `--change-config` was not given.
+        """
+        from sdd_toolkit.recorded_config import check_section
+
+        section = self.section(model, name, **flags)
+        if not self.change_config:
+            check_section(folder, name, section, [key for key, value in flags.items() if value is not None])
+        return section
+
+    def record(self, before: Path, folder: Path, /, **sections: Section) -> None:
+        """Records the configuration for the data set in `folder`: that of the folder `before`, and new in `--config`.
+
+        With `--change-config`, `sections` take the place of recorded ones.
+        """
+        from sdd_toolkit.config import read_toml
+        from sdd_toolkit.recorded_config import read_recorded, record_sections
+
+        known = {**read_recorded(before), **read_recorded(folder)}
+        changed = {name: section.model_dump(mode="json") for name, section in sections.items()}
+        record_sections(
+            folder,
+            {**read_toml(self.config), **known, **(changed if self.change_config else {})},
+            overwrite=self.overwrite,
+        )
 
     def echo(self, report: Report) -> None:
         """Prints `report` as JSON or as text; see `--json`."""
@@ -113,6 +148,10 @@ def run_options(*names: str) -> Callable[[F], F]:
 
 stage_options = run_options("config", "executor", "overwrite", "as_json")
 """`--config --executor --overwrite --json`: the options of every stage that works through a manifest."""
+
+
+set_options = run_options("config", "executor", "overwrite", "change_config", "as_json")
+"""The options of a stage whose configuration is recorded for its data set."""
 
 
 def lock_folders(*folders: Location) -> None:

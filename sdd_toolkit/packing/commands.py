@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, lock_folders, shards_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, set_options, shards_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("manifest", type=IN_PATH)
 @shards_option
 @click.option("--profile", type=click.Choice(["fast", "small", "raw", "portable"]), help="See [pack] profile.")
-@stage_options
+@set_options
 def pack(manifest: Path, out: Location, profile: str | None, run: RunOptions) -> None:
     """Develop, warp and write the kept pairs into HDF5 shards."""
     from sdd_toolkit.packing import stage
@@ -27,5 +27,6 @@ def pack(manifest: Path, out: Location, profile: str | None, run: RunOptions) ->
     from sdd_toolkit.raw.development import DevelopConfig
 
     lock_folders(out)
-    config = run.section(PackConfig, "pack", profile=profile)
-    run.echo(stage.pack_dataset(manifest, out, config, develop=run.section(DevelopConfig, "develop"), **run.stage))
+    config = run.set_section(manifest.parent, PackConfig, "pack", profile=profile)
+    develop = run.set_section(manifest.parent, DevelopConfig, "develop")
+    run.echo(stage.pack_dataset(manifest, out, config, develop=develop, **run.stage))

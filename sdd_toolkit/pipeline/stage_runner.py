@@ -18,6 +18,7 @@ from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
+from sdd_toolkit.recorded_config import RECORDED_CONFIG
 from sdd_toolkit.records import Reason, Report, Verdict, value_counts
 from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_error
 from sdd_toolkit.storage.targets import check_own
@@ -171,7 +172,7 @@ def work_through(
     started = time.monotonic()
     workers_of(executor)
     check_output(stage.name, source, out)
-    check_own((out, out.parent / configurations.CONFIGURATIONS), overwrite=overwrite)
+    check_own((out, out.parent / configurations.CONFIGURATIONS, out.parent / RECORDED_CONFIG), overwrite=overwrite)
     root, pairs = manifest.stream_records(source)
     journal = out.with_name(out.name + JOURNAL)
     earlier = {} if overwrite else {**manifest.read_finished(out), **_read_journal(journal)}

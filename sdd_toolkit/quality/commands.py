@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, set_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("filter")
 @click.argument("manifest", type=IN_PATH)
 @out_option("Folder for filtered.jsonl.")
-@stage_options
+@set_options
 def filter_(manifest: Path, out: Path, run: RunOptions) -> None:
     """Measure every pair and keep the good ones, with reasons."""
     from sdd_toolkit.quality import stage
@@ -25,5 +25,8 @@ def filter_(manifest: Path, out: Path, run: RunOptions) -> None:
     from sdd_toolkit.raw.development import DevelopConfig
 
     lock_folders(out)
-    config, develop = run.section(FilterConfig, "filter"), run.section(DevelopConfig, "develop")
-    run.echo(stage.filter_pairs(manifest, out, config, develop=develop, **run.stage))
+    config = run.set_section(manifest.parent, FilterConfig, "filter")
+    develop = run.set_section(manifest.parent, DevelopConfig, "develop")
+    report = stage.filter_pairs(manifest, out, config, develop=develop, **run.stage)
+    run.record(manifest.parent, out, filter=config, develop=develop)
+    run.echo(report)

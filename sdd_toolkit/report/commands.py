@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, stage_options
+from sdd_toolkit.cli.options import IN_PATH, lock_folders, out_option, set_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 @click.argument("dataset", type=IN_PATH)
 @out_option("Folder of report.html and pairs.csv.")
 @click.option("--pictures", type=click.IntRange(min=0), default=None, help="Number of pairs to picture (default 40).")
-@stage_options
+@set_options
 def report(dataset: Path, out: Path, pictures: int | None, run: RunOptions) -> None:
     """Write one HTML page of statistics and pictures, and a CSV."""
     from sdd_toolkit.report import stage
 
     lock_folders(out)
-    config = run.section(stage.ReportConfig, "report", max_pictures=pictures)
+    folder = dataset if dataset.is_dir() else dataset.parent
+    config = run.set_section(folder, stage.ReportConfig, "report", max_pictures=pictures)
     run.echo(stage.write_report(dataset, out, config, **run.stage))

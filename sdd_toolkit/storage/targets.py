@@ -33,7 +33,7 @@ _MARKS = {
     ".html": rb'(?s).*<meta name="generator" content="sdd-toolkit ',
     ".h5": rb"(?s)\x89HDF\r\n\x1a\n.{,4000}sdd-(shards|patches)",
     ".npz": rb"(?s)PK\x03\x04.{26}(flow|confidence|occlusion)\.npy",
-    "config.json": rb'\{"ingest":\{|\{\s+"(method|network)": "',
+    "config.json": rb'\{"[a-z]+":\{|\{\s+"(method|network)": "',
     "configurations.json": rb'\{\s*(\}|"[0-9a-f]{16}": \{\s*"stage": ")',
     "croissant.json": rb'\{\n "@context": \{\n  "@language": "en",\n  "@vocab": "https://schema\.org/",\n  "sc": ',
     "hot_pixels.json": rb'\{"format":"sdd-hot-pixels"',

@@ -20,14 +20,20 @@ SCENE = "scene-0001"
 
 # Command, and the results that it refuses to write over: {set} is a whole data set, {in} has photographs.
 STAGES = [
-    ("ingest {in}/raw --out {out}", ("ingested.jsonl", "rejected_files.csv", "configurations.json")),
+    (
+        "ingest {in}/raw --out {out} --config {toml}",
+        ("ingested.jsonl", "rejected_files.csv", "configurations.json"),
+    ),
     ("hotpixels {set}/ingested.jsonl --out {out}", ("hot_pixels.json",)),
-    ("align {set}/ingested.jsonl --out {out}", ("aligned.jsonl", f"flow/{SCENE}.npz", "configurations.json")),
-    ("align {set}/ingested.jsonl --out {new} --export {out}", (f"{SCENE}.json",)),
-    ("fuse {set}/ingested.jsonl --out {out}", ("fused.jsonl", "fused/left_out.csv")),
-    ("filter {set}/aligned.jsonl --out {out}", ("filtered.jsonl", "configurations.json")),
-    ("pack {set}/filtered.jsonl --out {out}", ("index.json", "train-00000-of-00001.h5")),
-    ("report {set} --out {out}", ("report.html", "pairs.csv")),
+    (
+        "align {set}/ingested.jsonl --out {out} --config {toml}",
+        ("aligned.jsonl", f"flow/{SCENE}.npz", "configurations.json"),
+    ),
+    ("align {set}/ingested.jsonl --out {new} --export {out} --config {toml}", (f"{SCENE}.json",)),
+    ("fuse {set}/ingested.jsonl --out {out} --config {toml}", ("fused.jsonl", "fused/left_out.csv")),
+    ("filter {set}/aligned.jsonl --out {out} --config {toml}", ("filtered.jsonl", "configurations.json")),
+    ("pack {set}/filtered.jsonl --out {out} --config {toml}", ("index.json", "train-00000-of-00001.h5")),
+    ("report {set} --out {out} --config {toml}", ("report.html", "pairs.csv")),
     ("split {set}/shards --out {out}", ("index.json",)),
     ("merge {set}/shards --out {out}", ("index.json",)),
     ("import {in}/plain --blur blur --sharp sharp --out {out}", ("index.json",)),
@@ -69,7 +75,7 @@ def places(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     )
     rows = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     write_transform(folder / "t.json", Transform("a.png", "b.png", (96, 96), rows, "identity"))
-    return {"set": tiny / "whole", "in": folder}
+    return {"set": tiny / "whole", "in": folder, "toml": tiny / "sdd.toml"}
 
 
 @pytest.mark.parametrize(("command", "name"), CASES, ids=[f"{c.split()[0]}-{n}" for c, n in CASES])
@@ -93,8 +99,8 @@ def test_a_file_of_the_user_in_the_place_of_a_result_is_left_and_named(
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        ("filter {set}/aligned.jsonl --out {out} --overwrite", "filtered.jsonl"),
-        ("report {set} --out {out} --pictures 0 --overwrite", "report.html"),
+        ("filter {set}/aligned.jsonl --out {out} --config {toml} --overwrite", "filtered.jsonl"),
+        ("report {set} --out {out} --config {toml} --overwrite", "report.html"),
         ("capture plan --out {out}/plan.toml --overwrite", "plan.toml"),
         (f"deblur {CHECKPOINT} {{in}}/photo.png --out {{out}} --overwrite", "photo_deblurred.png"),
         (f"blurmap {CHECKPOINT} {{in}}/photo.png --out {{out}} --overwrite", "photo_blurmap.png"),
@@ -128,7 +134,7 @@ def test_a_build_is_refused_before_its_first_write(tiny: Path, out: Path, name: 
 
 def test_a_data_set_built_again_replaces_what_it_wrote(tiny: Path, out: Path) -> None:
     shutil.copytree(tiny / "whole", out)
-    for words in (("build", tiny / "sdd.toml", "--out", out), ("card", out / "shards")):
+    for words in (("build", tiny / "sdd.toml", "--out", out), ("card", out / "shards", "--config", tiny / "sdd.toml")):
         sdd_in_process(*words)
     assert builds.content(out) == builds.content(tiny / "whole")
 

@@ -1,0 +1,66 @@
+"""A stage that is given another configuration than its data set says so and stops, unless told otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sdd_toolkit.shards.index import read_index
+from tests.faults import builds
+from tests.support.command_line import sdd_in_process
+
+STAGES = {
+    "ingest": "ingest {set}/../raw --out {set}",
+    "align": "align {set}/ingested.jsonl --out {set}",
+    "filter": "filter {set}/aligned.jsonl --out {set}",
+    "pack": "pack {set}/filtered.jsonl --out {set}/shards",
+    "report": "report {set} --out {set}/report",
+}
+
+
+def words_of(stage: str, folder: Path) -> list[str]:
+    return [word.format(set=folder) for word in STAGES[stage].split()]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_without_the_configuration_of_the_build_stops_before_it_writes(
+    tiny: Path, out: Path, stage: str
+) -> None:
+    shutil.copytree(tiny / "whole", out)
+    config = (tiny / "sdd.toml").read_text().replace("[report]", "[ingest]\ngap_s = 29\n[report]", 1)
+    (out / "my.toml").write_text(config)
+    sdd_in_process("build", out / "my.toml", "--source", tiny / "raw", "--out", out)
+    before = builds.content(out)
+    done = sdd_in_process(*words_of(stage, out), check=False)
+    assert done.returncode == 2
+    assert f"error: [{stage}] " in done.stderr
+    assert "--change-config" in done.stderr
+    assert builds.content(out) == before
+    sdd_in_process(*words_of(stage, out), "--config", out / "my.toml")
+    assert builds.content(out) == before
+
+
+def test_stages_one_by_one_give_what_a_build_gives_or_say_that_they_will_not(tiny: Path, out: Path) -> None:
+    """The configuration of the first stage is that of the set."""
+    shutil.copytree(tiny / "raw", out / "raw")
+    config = out / "my.toml"
+    config.write_text((tiny / "sdd.toml").read_text().replace("[pack]", '[pack]\nencoding = "srgb16"', 1))
+    folder = out / "set"
+    for stage in ("ingest", "align", "filter"):
+        sdd_in_process(*words_of(stage, folder), "--config", config)
+    done = sdd_in_process(*words_of("pack", folder), check=False)
+    assert done.returncode == 2
+    assert "[pack] pairs_per_shard" in done.stderr or 'encoding = "srgb16"' in done.stderr
+    assert not (folder / "shards/index.json").exists()
+    sdd_in_process(*words_of("pack", folder), "--config", config)
+    assert read_index(folder / "shards").encoding == "srgb16"
+
+
+def test_it_goes_on_when_told_to_and_then_that_is_recorded(tiny: Path, out: Path) -> None:
+    shutil.copytree(tiny / "whole", out)
+    words = words_of("filter", out)
+    sdd_in_process(*words, "--change-config")
+    sdd_in_process(*words)
+    assert sdd_in_process(*words, "--config", tiny / "sdd.toml", check=False).returncode == 2
