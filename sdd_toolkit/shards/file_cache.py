@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sdd_toolkit.shards.arrays import map_file
+from sdd_toolkit.shards.conformance import READ_ERRORS
 from sdd_toolkit.shards.index import damaged_shard_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import h5py
-
     from sdd_toolkit.records import ShardInfo
+    from sdd_toolkit.shards.conformance import ShardFile
 
 _MAX_OPEN = 32
 PartT = TypeVar("PartT")
@@ -25,7 +25,7 @@ PartT = TypeVar("PartT")
 class OpenShard(Generic[PartT]):
     """An open file, its mapped bytes if it has any, and the parts that a reader caches until it is closed."""
 
-    file: h5py.File
+    file: ShardFile
     content: memoryview | None
     parts: dict[str, PartT] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class ShardCache(Generic[PartT]):
         opener: Opens a shard after checking it.
     """
 
-    def __init__(self, opener: Callable[[ShardInfo], h5py.File]) -> None:
+    def __init__(self, opener: Callable[[ShardInfo], ShardFile]) -> None:
         self._opener = opener
         self._shards: dict[str, OpenShard[PartT]] = {}
         self._process = os.getpid()
@@ -47,7 +47,7 @@ class ShardCache(Generic[PartT]):
         """The shard, opened if it is not; errors of reading it become an `IntegrityError` that names it."""
         try:
             yield self._open(shard)
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        except READ_ERRORS as error:
             raise damaged_shard_error(shard.name, str(error)) from error
 
     def close(self) -> None:

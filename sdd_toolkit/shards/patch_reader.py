@@ -14,18 +14,17 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.records import ShardInfo
 from sdd_toolkit.shards.arrays import StoredArray
+from sdd_toolkit.shards.conformance import conforming_rows, conforming_table
 from sdd_toolkit.shards.file_cache import ShardCache
 from sdd_toolkit.shards.index import read_index_as
 from sdd_toolkit.shards.reader import open_shard, read_patch_table
-from sdd_toolkit.shards.schema import Patch
+from sdd_toolkit.shards.schema import ARRAYS, PATCH_FORMAT, Patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-PATCH_FORMAT = "sdd-patches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ class PatchReader:
     def shard_patches(self, shard: ShardInfo) -> tuple[Patch, ...]:
         """The patch of every row of one shard."""
         with self._cache.open(shard) as opened:
-            return read_patch_table(opened.file)
+            return read_patch_table(conforming_table(opened.file))
 
     def read_images(self, number: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """`blur` and `sharp` of row `number`, each (H, W, 3).
@@ -147,10 +146,10 @@ class PatchReader:
         shard, row = self.shards[shard_number], number - int(self._first_rows[shard_number])
         with self._cache.open(shard) as opened:
             for name in names:
-                array = opened.parts.get(name)
-                if array is None:
-                    array = opened.parts[name] = StoredArray(opened.file[name], opened.content)
-                yield array.read(((row, row + 1),))[0]
+                if not opened.parts:
+                    rows = conforming_rows(opened.file)
+                    opened.parts.update({each: StoredArray(rows[each], opened.content) for each in ARRAYS})
+                yield opened.parts[name].read(((row, row + 1),))[0]
 
     def close(self) -> None:
         """Closes the shards this process opened."""

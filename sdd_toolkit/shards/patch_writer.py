@@ -30,9 +30,9 @@ from sdd_toolkit.shards.index import (
     header_attributes,
     text_with_sha256,
 )
-from sdd_toolkit.shards.patch_reader import PATCH_FORMAT, PatchIndex, PatchReader, read_patch_index
+from sdd_toolkit.shards.patch_reader import PatchIndex, PatchReader, read_patch_index
 from sdd_toolkit.shards.reader import ShardReader
-from sdd_toolkit.shards.schema import DTYPE, Patch
+from sdd_toolkit.shards.schema import DTYPE, PATCH_FORMAT, Patch
 from sdd_toolkit.storage.files import DeferredErrorFile, replace_atomically, sha256_of, write_error, write_text
 from sdd_toolkit.storage.targets import check_own
 from sdd_toolkit.version import __version__

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import h5py
@@ -20,19 +19,16 @@ from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.raw.development import PairDevelopment
 from sdd_toolkit.records import PairRecord, ShardInfo
 from sdd_toolkit.shards.arrays import StoredArray, Window
+from sdd_toolkit.shards.conformance import conforming_pair, conforming_table, open_conforming
 from sdd_toolkit.shards.file_cache import ShardCache
 from sdd_toolkit.shards.index import (
     FORMAT,
-    KNOWN_CODECS,
-    VERSION,
     ShardHeader,
     damaged_shard_error,
     header_of,
     read_index,
-    unknown_codec_error,
-    unknown_format_error,
 )
-from sdd_toolkit.shards.schema import REUSE_ATTRIBUTES, PackedPair, Patch, ReuseKeys, group_name
+from sdd_toolkit.shards.schema import ARRAYS, REUSE_ATTRIBUTES, PackedPair, Patch, ReuseKeys
 from sdd_toolkit.storage.files import resolve_inside, sha256_of
 from sdd_toolkit.storage.locations import Location, parse_location
 
@@ -40,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from sdd_toolkit.shards.conformance import ShardFile
 
 _RECORD = TypeAdapter(PairRecord)
 _DEVELOPMENT = TypeAdapter(PairDevelopment)
@@ -131,9 +129,6 @@ class PairOutline:
     arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
-_ARRAYS = ("blur", "sharp", "valid", "flow")
-
-
 class ShardReader:
     """Reads the pairs and patches of a folder of shards, or of one split of it.
 
@@ -193,7 +188,7 @@ class ShardReader:
     def shard_patches(self, shard: ShardInfo) -> tuple[Patch, ...]:
         """The patches of one shard."""
         with self._cache.open(shard) as opened:
-            return read_patch_table(opened.file["patches"])
+            return read_patch_table(conforming_table(opened.file))
 
     def header(self, shard: ShardInfo) -> ShardHeader:
         """The file attributes of one shard."""
@@ -230,7 +225,7 @@ class ShardReader:
         """The attributes of a pair and the types of its arrays, without reading pixels."""
         with self._open_pair(pair_id) as pair:
             attributes, keys = pair.attributes, pair.attributes["reuse_keys"]
-            arrays = {name: getattr(pair, name) for name in _ARRAYS}
+            arrays = {name: getattr(pair, name) for name in ARRAYS}
             types = {name: (array.dtype, array.shape) for name, array in arrays.items()}
             sharp_hash = None if keys is None else keys.perceptual_hash
             return PairOutline(attributes["record"], attributes["box"], sharp_hash, types)
@@ -342,18 +337,19 @@ class ShardReader:
         with self._cache.open(shard) as opened:
             pair = opened.parts.get(pair_id)
             if pair is None:
-                group = opened.file[group_name(pair_id)]
-                arrays = {key: StoredArray(group[key], opened.content) for key in _ARRAYS}
+                group, stored = conforming_pair(opened.file, pair_id)
+                arrays = {key: StoredArray(stored[key], opened.content) for key in ARRAYS}
                 pair = opened.parts[pair_id] = _StoredPair(**arrays, attributes=_read_attributes(group))
             yield pair
 
 
-def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check: bool = False) -> h5py.File:
+def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check: bool = False) -> ShardFile:
     """Opens one shard of format `kind` for reading and checks its size, its version and, with `check`, its SHA-256.
 
     Raises:
-        IntegrityError: Missing, of another size than the index says, not HDF5, or outside the folder.
-        InputError: The shard has an unknown format version.
+        IntegrityError: Missing, of another size than the index says, outside the folder, not HDF5, or with objects that
+            format 1 does not define.
+        InputError: The shard has an unknown format version or codec.
     """
     try:
         path = resolve_inside(folder, shard.name)
@@ -362,17 +358,6 @@ def open_shard(folder: Location, shard: ShardInfo, kind: str = FORMAT, *, check:
             raise damaged_shard_error(shard.name, f"{size} bytes, the index says {shard.bytes}")
         if check and sha256_of(path) != shard.sha256:
             raise damaged_shard_error(shard.name, "its SHA-256 is not the one in the index")
-        # Finished shards never change, and file locks fail on shared or read-only disks. No chunk cache: HDF5 would
-        # keep 8 MiB for every data set ever read.
-        file = h5py.File(path if isinstance(path, Path) else path.open(), "r", locking=False, rdcc_nbytes=0)
     except (OSError, ManifestError) as error:
         raise damaged_shard_error(shard.name, str(error)) from error
-    stored = tuple(np.asarray(file.attrs.get(name)).tolist() for name in ("format", "version"))
-    if stored != (kind, VERSION):
-        file.close()
-        raise unknown_format_error(path, *stored)
-    if file.attrs.get("codec") not in KNOWN_CODECS:
-        codec = file.attrs.get("codec")
-        file.close()
-        raise unknown_codec_error(path, codec)
-    return file
+    return open_conforming(path, kind)

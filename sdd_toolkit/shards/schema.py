@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from sdd_toolkit.raw.development import PairDevelopment
     from sdd_toolkit.records import PairRecord
 
+ARRAYS = ("blur", "sharp", "valid", "flow")
+"""The arrays of a pair, and of a row of the patch layout."""
+
+PATCH_FORMAT = "sdd-patches"
+"""The `format` of shards in the patch layout."""
+
 # The attributes that store the fields of `ReuseKeys`, in their order.
 REUSE_ATTRIBUTES = ("pixels", "patching", "look")
 DTYPE: Mapping[Encoding, type[np.uint8] | type[np.uint16]] = {

@@ -8,7 +8,9 @@ its plan still holds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, TypeVar
 
 from sdd_toolkit.raw.development import Demosaic
@@ -16,7 +18,6 @@ from sdd_toolkit.shards import superseded
 from sdd_toolkit.shards.building import ShardTask, build_shards
 from sdd_toolkit.shards.folder import ShardNote, intact_shards, publish_index, remove_unlisted, unlisted_shards
 from sdd_toolkit.shards.index import TRANSFER, Index
-from sdd_toolkit.shards.library_versions import library_versions
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.shards.index import FailedPair, ShardHeader
     from sdd_toolkit.storage.locations import Location
 
+LIBRARIES = ("h5py", "hdf5plugin", "numpy", "opencv-python-headless", "rawpy", "tifffile")
 TaskT = TypeVar("TaskT", bound="ShardTask[Any]")
 
 
@@ -156,6 +158,18 @@ def index_of(
         configs=dict(sorted(configs.items())),
         libraries=library_versions(),
     )
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that process pixels, by name."""
+    from sdd_toolkit.raw.libraw import libraw_version
+    from sdd_toolkit.shards.tables import hdf5_version
+
+    versions = {"HDF5": hdf5_version(), "LibRaw": libraw_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
 
 
 def publish_set(out: Location, index: Index) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import h5py
-
+from sdd_toolkit.shards.conformance import READ_ERRORS, conforming_pair, conforming_table, open_conforming
 from sdd_toolkit.shards.index import damaged_shard_error
 from sdd_toolkit.shards.reader import read_group, reuse_keys_of
-from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys, group_name
+from sdd_toolkit.shards.schema import PackedPair, Patch, ReuseKeys
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    import h5py
+
+    from sdd_toolkit.shards.conformance import ShardFile
 
 
 def copy_array(source: h5py.Dataset, target: h5py.Dataset) -> None:
@@ -40,26 +43,26 @@ def copy_array(source: h5py.Dataset, target: h5py.Dataset) -> None:
 def read_reuse_keys(path: Path, ids: Collection[str]) -> dict[str, tuple[ReuseKeys, tuple[int, int]]]:
     """The fingerprints and (height, width) of those `ids` in the shard at `path` that have fingerprints."""
     keys_and_sizes = {}
-    with h5py.File(path, "r", locking=False) as file:
+    with _reading(path) as file:
         for name in ids:
-            group = file[group_name(name)]
+            group, arrays = conforming_pair(file, name)
             keys = reuse_keys_of(group)
             if keys is not None:
-                height, width = group["valid"].shape
+                height, width = arrays["valid"].shape
                 keys_and_sizes[name] = (keys, (int(height), int(width)))
     return keys_and_sizes
 
 
 def read_pair(path: Path, pair_id: str) -> PackedPair:
     """A whole pair of the shard at `path`, decompressed."""
-    with open_pair(path, pair_id) as group:
-        return read_group(group, pair_id)
+    with _reading(path) as file:
+        return read_group(conforming_pair(file, pair_id)[0], pair_id)
 
 
 def read_patches(path: Path, pair_id: str) -> tuple[Patch, ...]:
     """The patches of one pair of the shard at `path`."""
-    with h5py.File(path, "r", locking=False) as file:
-        table = file["patches"]
+    with _reading(path) as file:
+        table = conforming_table(file)
         rows = [row for row, name in enumerate(table["pair"].asstr()[:]) if name == pair_id]
         if not rows:
             return ()
@@ -72,9 +75,27 @@ def read_patches(path: Path, pair_id: str) -> tuple[Patch, ...]:
 
 @contextmanager
 def open_pair(path: Path, pair_id: str) -> Iterator[h5py.Group]:
-    """The group of a pair of the shard at `path`, open for reading."""
-    with h5py.File(path, "r", locking=False) as file:
-        yield file[group_name(pair_id)]
+    """The group of a pair of the shard at `path`, checked and open for reading.
+
+    Raises:
+        IntegrityError: The shard is damaged, or holds what format 1 does not define.
+    """
+    with open_conforming(path) as file:
+        try:
+            group, _ = conforming_pair(file, pair_id)
+        except READ_ERRORS as error:
+            raise damaged_shard_error(path.name, f"{pair_id}: {error}") from error
+        yield group
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[ShardFile]:
+    """The open shard at `path`; errors of reading it become an `IntegrityError` that names it."""
+    with open_conforming(path) as file:
+        try:
+            yield file
+        except READ_ERRORS as error:
+            raise damaged_shard_error(path.name, str(error)) from error
 
 
 def _storage_layout(array: h5py.Dataset) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.errors import IntegrityError
+from sdd_toolkit.errors import SddError
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.folder import NOTE_SUFFIX, ShardNote, finished_shards, read_note, write_note
 from sdd_toolkit.shards.index import INDEX_NAME
@@ -96,7 +96,7 @@ def read_reusable_pairs(shard: SupersededShard) -> tuple[ReusablePair, ...] | st
         if shard.path.stat().st_size != info.bytes or sha256_of(shard.path) != info.sha256:
             return f"{info.name}: SHA-256 differs from what was noted when it was packed"
         stored = read_reuse_keys(shard.path, info.pairs)
-    except (OSError, KeyError, ValueError, IntegrityError) as error:
+    except (OSError, KeyError, ValueError, SddError) as error:
         return f"{info.name}: {error}"
     return tuple(ReusablePair(name, shard.path, keys, size) for name, (keys, size) in stored.items())
 

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sdd_toolkit.records import PairRecord
+from sdd_toolkit.shards.conformance import READ_ERRORS, conforming_pair, conforming_table
 from sdd_toolkit.shards.index import damaged_shard_error
 from sdd_toolkit.shards.reader import open_shard, reuse_keys_of
-from sdd_toolkit.shards.schema import group_name
 
 if TYPE_CHECKING:
     from typing import Any
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 PATCH_COLUMNS = ("pair", "top", "left", "sharpness", "valid_fraction")
 _RECORD = TypeAdapter(PairRecord)
-_READ_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 
 
 def hdf5_version() -> str:
@@ -57,13 +56,13 @@ def read_pair_rows(folder: Location, shard: ShardInfo) -> list[PairRow]:
         try:
             rows = []
             for name in shard.pairs:
-                group = file[group_name(name)]
-                height, width = group["valid"].shape
+                group, arrays = conforming_pair(file, name)
+                height, width = arrays["valid"].shape
                 keys = reuse_keys_of(group)
                 record = _RECORD.validate_json(group.attrs["record"])
                 rows.append(PairRow(record, (int(height), int(width)), None if keys is None else keys.perceptual_hash))
             return rows
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise damaged_shard_error(shard.name, str(error)) from error
 
 
@@ -75,8 +74,8 @@ def read_patch_columns(folder: Location, shard: ShardInfo) -> dict[str, NDArray[
     """
     with open_shard(folder, shard) as file:
         try:
-            table = file["patches"]
+            table = conforming_table(file)
             pairs = np.asarray(table["pair"].asstr()[:], dtype=object)
             return {"pair": pairs, **{name: table[name][:] for name in PATCH_COLUMNS[1:]}}
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise damaged_shard_error(shard.name, str(error)) from error

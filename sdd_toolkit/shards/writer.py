@@ -13,7 +13,7 @@ from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.shards.arrays import create_array, write_array
 from sdd_toolkit.shards.codecs import CODECS
 from sdd_toolkit.shards.index import ShardHeader, damaged_shard_error, header_attributes
-from sdd_toolkit.shards.schema import DTYPE, REUSE_ATTRIBUTES, PackedPair, Patch, StoredPair, group_name
+from sdd_toolkit.shards.schema import ARRAYS, DTYPE, REUSE_ATTRIBUTES, PackedPair, Patch, StoredPair, group_name
 from sdd_toolkit.shards.stored_patches import copy_array, open_pair
 from sdd_toolkit.storage.files import DeferredErrorFile
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.shards.codecs import Codec
 
-_ARRAYS = ("blur", "sharp", "valid", "flow")
 _PAIR_ATTRIBUTES = ("id", "record", "box", "development", *REUSE_ATTRIBUTES)
 _SCRATCH_BYTES = 1 << 24
 
@@ -101,7 +100,7 @@ def _write_pair(group: h5py.Group, pair: PackedPair, header: ShardHeader) -> Non
 
 def _copy_pair(group: h5py.Group, pair: StoredPair, header: ShardHeader) -> None:
     with open_pair(pair.path, pair.stored_id) as source:
-        for name in _ARRAYS:
+        for name in ARRAYS:
             try:
                 array = source[name]
                 copy_array(array, _create_pair_array(group, name, array, CODECS[header.codec], array.chunks))
@@ -129,7 +128,7 @@ def _arrays_of(pair: PackedPair, header: ShardHeader) -> Mapping[str, NDArray[An
     if pair.flow.shape != quarter:
         raise ValueError(f"flow: {pair.flow.shape}, expected {quarter}")
     arrays = (pair.blur, pair.sharp, pair.valid.view(np.uint8), pair.flow.astype(np.float16))
-    return dict(zip(_ARRAYS, arrays, strict=True))
+    return dict(zip(ARRAYS, arrays, strict=True))
 
 
 def _create_pair_array(

@@ -11,7 +11,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.stage import pack_dataset as pack
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.quality.criteria import FilterConfig
-from sdd_toolkit.shards.library_versions import library_versions
+from sdd_toolkit.shards.shard_set import library_versions
 from tests.support.small_dataset import filtered_manifest
 
 
