@@ -141,7 +141,7 @@ def never_written_rows(group: h5py.Group, name: str, values: np.ndarray[Any, Any
 
 
 def endless_texts(file: h5py.File, secret: Path) -> None:
-    """Many rows that all point to the same long text; only their references take room in the file."""
+    """Many rows that all point to the same long text; the file holds little but their references."""
     table, rows = file["patches"], 2000
     for name in list(table):
         values = table[name][:]
@@ -219,7 +219,7 @@ ATTACKS: dict[str, tuple[str, Attack]] = {
     "another group": ("/more", lambda file, _: file.create_group("more")),
     "another link": ("/more", lambda file, secret: outside(file, "more", secret)),
     "filter of another codec": (f"/{PAIR}/blur", replaced(f"{PAIR}/blur", with_options(**hdf5plugin.Zstd()))),
-    "filter nobody knows": (f"/{PAIR}/valid", replaced(f"{PAIR}/valid", unknown_filter)),
+    "unknown filter": (f"/{PAIR}/valid", replaced(f"{PAIR}/valid", unknown_filter)),
     "no filter": (f"/{PAIR}/blur", replaced(f"{PAIR}/blur", with_options(chunks=(8, 8, 3)))),
     "in the header": (f"/{PAIR}/flow", replaced(f"{PAIR}/flow", compact)),
     "that can grow": (f"/{PAIR}/blur", replaced(f"{PAIR}/blur", with_options(maxshape=(None, None, 3), **GZIP))),
