@@ -56,7 +56,8 @@ def form_pairs(scan: Scan, survey: Survey, rows: Sequence[TableRow], config: Ing
         rows: The table of pairs; empty without one.
         config: Grouping and pairing.
     """
-    in_table = {path.resolve() for row in rows for path in (row.blur, row.sharp)}
+    named_files = {path.resolve() for row in rows for path in (row.blur, row.sharp)}
+    in_table = {file.path for file in scan.files if named_files and file.path.resolve() in named_files}
     ordered = sorted(scan.files, key=lambda file: (file.path not in in_table, natural_key(file.name)))
     files = choose_files(ordered, survey, in_table, check_pixels=config.check_pixels)
     inspections = {file.name: survey.inspections[file.ref] for file in (*files.usable, *files.copies)}

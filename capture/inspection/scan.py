@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.formats.containers import is_candidate
 from sdd_toolkit.records import Reason, RejectedFile
+from sdd_toolkit.storage.linked_stores import stored_object
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,7 +22,7 @@ class ScannedFile:
     """A RAW file or image.
 
     Attributes:
-        path: The file itself, links resolved.
+        path: The file itself, links resolved, unless they lead into a store (`storage.linked_stores`).
         name: Path under which it was found, relative to the root: grouping uses this one.
         ref: Path of the file itself, relative to the root: the manifest stores this one.
         bytes: Its size.
@@ -78,8 +79,11 @@ def scan_folders(sources: Sequence[Path], excluded: Sequence[Path] = ()) -> Scan
     files = []
     for path, real, state in accepted:
         name = _relative_name(path, prefix)
-        ref = name if real == path else _relative_name(real, prefix)
-        files.append(ScannedFile(Path(real), name, ref, state.st_size, state.st_mtime_ns))
+        # An object of a store has no suffix; its link has, and stays when the object moves within the store.
+        stored = real != path and stored_object(Path(path)) is not None
+        file = path if stored else real
+        ref = name if file == path else _relative_name(file, prefix)
+        files.append(ScannedFile(Path(file), name, ref, state.st_size, state.st_mtime_ns))
     rejected = tuple(RejectedFile(_relative_name(path, prefix), *walk.rejected[path]) for path in sorted(walk.rejected))
     return Scan(Path(root), tuple(files), rejected)
 

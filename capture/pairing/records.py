@@ -118,7 +118,7 @@ def pair_by_table(
         rows: The table.
         config: For the largest difference of exposure.
     """
-    by_path = {file.path: frames[file.name] for file in files}
+    by_path = {file.path.resolve(): frames[file.name] for file in files}
     row_of: dict[tuple[str, str], TableRow] = {}
     couples: list[tuple[Frame, Frame]] = []
     contents: set[tuple[str, str]] = set()

@@ -180,19 +180,20 @@ def survey_folder(
         layout: One of `LAYOUT_NAMES`; `auto` takes the first layout that is recognised.
         blur: For `folders`: the folder of the blurred frames, relative to `root`.
         sharp: The same for the sharp frames.
-        bands: Reads the frames that are compared; None: in this process.
+        bands: Reads the frames that are compared, and says which links are followed; None: in this process, none.
 
     Raises:
         InputError: No such folder, no layout fits, or the name is unknown.
         ManifestError: `blur` or `sharp` leaves `root`.
     """
-    files = list_files(root)
+    bands = bands or BandReader(root)
+    files = list_files(root, follow_links=bands.follow_links)
     if blur is not None or sharp is not None or layout == TWO_FOLDERS:
         return TWO_FOLDERS, read_given_folders(root, files, *_check_given(layout, blur, sharp))
     name = recognise_layout(root) if layout == "auto" else layout
     if name not in LAYOUTS:
         raise InputError(f"no layout is called {name!r}", hint=f"layouts: {', '.join(LAYOUT_NAMES)}")
-    return name, LAYOUTS[name].read(root, files, bands or BandReader(root))
+    return name, LAYOUTS[name].read(root, files, bands)
 
 
 def recognise_layout(root: Path) -> str:

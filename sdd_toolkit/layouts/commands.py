@@ -28,10 +28,11 @@ _INTO_MANIFEST = "Write a manifest for `sdd align` instead of shards."
 )
 @click.option("--blur", metavar="DIR", help="Any two folders: the blurred frames, relative to FOLDER.")
 @click.option("--sharp", metavar="DIR", help="The sharp frames of the same names.")
+@click.option("--follow-links", is_flag=True, help="Follow links that lead out of FOLDER, wherever they lead.")
 @click.option("--manifest", "as_manifest", is_flag=True, help=_INTO_MANIFEST)
 @out_option("Folder of the shards, or of the manifest.")
 @stage_options
-def import_(folder: Path, as_manifest: bool, out: Path, run: RunOptions, **layout: Any) -> None:
+def import_(folder: Path, as_manifest: bool, follow_links: bool, out: Path, run: RunOptions, **layout: Any) -> None:
     """Pack the pairs of DPDD, SDD, RealDOF, LFDOF, RealBokeh or any two folders, pixels as they are."""
     from sdd_toolkit.layouts import import_stage
     from sdd_toolkit.packing.config import PackConfig
@@ -40,9 +41,9 @@ def import_(folder: Path, as_manifest: bool, out: Path, run: RunOptions, **layou
     config = run.section(PackConfig, "pack")
     source = import_stage.ImportConfig(**layout)
     if as_manifest:
-        run.echo(import_stage.import_as_manifest(folder, out, source, **run.stage))
+        run.echo(import_stage.import_as_manifest(folder, out, source, follow_links=follow_links, **run.stage))
         return
-    run.echo(import_stage.import_dataset(folder, out, config, source, **run.stage))
+    run.echo(import_stage.import_dataset(folder, out, config, source, follow_links=follow_links, **run.stage))
 
 
 @click.command()

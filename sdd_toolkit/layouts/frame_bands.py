@@ -16,7 +16,7 @@ from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.imaging.content_similarity import band_of
 from sdd_toolkit.imaging.encoding import Encoding, decode
 from sdd_toolkit.imaging.luminance import luminance
-from sdd_toolkit.storage.files import resolve_inside
+from sdd_toolkit.storage.linked_stores import resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,34 +38,39 @@ class BandReader:
         root: Folder of the data set.
         executor: See `sdd_toolkit.execution.executor`.
         track: Shows progress.
+        follow_links: See `listing.list_files`.
     """
 
     root: Path
     executor: str = "serial"
     track: Track = silent
+    follow_links: bool = False
 
     def __call__(self, paths: Sequence[str]) -> dict[str, NDArray[np.int8] | None]:
         """The band of each image, by its path; None where it is too small, too flat or cannot be decoded."""
         bands: dict[str, NDArray[np.int8] | None] = {}
         with self.track("compare", len(paths)) as advance:
-            for outcome in run_tasks(partial(read_band, root=self.root), paths, self.executor):
+            for outcome in run_tasks(
+                partial(read_band, root=self.root, follow_links=self.follow_links), paths, self.executor
+            ):
                 bands[outcome.task] = outcome.result
                 advance(note=outcome.task)
         return bands
 
 
-def read_band(path: str, root: Path) -> NDArray[np.int8] | None:
+def read_band(path: str, root: Path, *, follow_links: bool = False) -> NDArray[np.int8] | None:
     """The band of one image; runs in a worker.
 
     Args:
         path: The image, relative to `root`.
         root: Folder of the data set.
+        follow_links: See `listing.list_files`.
 
     Returns:
         None if it is too small, too flat or cannot be decoded.
     """
     try:
-        codes = read_image(resolve_inside(root, path))
+        codes = read_image(resolve_source(root, path, follow_links=follow_links))
     except (RawError, ManifestError, OSError):
         return None
     if min(codes.shape[:2]) < _MIN_SIDE_PX:

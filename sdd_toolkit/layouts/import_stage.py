@@ -19,6 +19,7 @@ from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.layouts import catalogue, sidecar
 from sdd_toolkit.layouts.frame_bands import BandReader
+from sdd_toolkit.layouts.listing import LEADS_OUT
 from sdd_toolkit.layouts.pixels import bit_depth
 from sdd_toolkit.layouts.shard_tasks import ImportedFrames, plan_import
 from sdd_toolkit.metadata.colour_notes import conversion_notes
@@ -29,7 +30,8 @@ from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict, va
 from sdd_toolkit.shards.folder import check_own_set
 from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index
 from sdd_toolkit.shards.shard_set import WrittenShards, discard_set, index_of, publish_set, write_shards
-from sdd_toolkit.storage.files import resolve_inside, sha256_of, write_csv, write_text
+from sdd_toolkit.storage.files import sha256_of, write_csv, write_text
+from sdd_toolkit.storage.linked_stores import common_root, locate_source, target_folders
 from sdd_toolkit.storage.targets import check_own
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.layouts.listing import SourcePair
     from sdd_toolkit.layouts.sidecar import Export
     from sdd_toolkit.packing.config import PackConfig
-    from sdd_toolkit.records import FrameMeta
+    from sdd_toolkit.records import FrameMeta, RejectedFile
     from sdd_toolkit.shards.index import ShardHeader
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ def import_dataset(
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
+    follow_links: bool = False,
 ) -> Report:
     """Packs the pairs of a data set in another layout into the folder `out`, sRGB pixels unchanged.
 
@@ -102,13 +105,14 @@ def import_dataset(
     as `pack_dataset` does.
 
     Args:
-        root: Folder of the data set; nothing outside it is read.
+        root: Folder of the data set; outside it nothing is read but the stores of `storage.linked_stores`.
         out: Folder of the shards.
         config: Section `[pack]`: name, codec, shards and patches.
         source: Layout of the data set.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Keep nothing of an earlier run.
         track: Shows progress.
+        follow_links: Follow links to files and folders wherever they lead.
 
     Raises:
         InputError: No layout fits, no pair can be imported, or `out` cannot be written.
@@ -117,13 +121,14 @@ def import_dataset(
     started = time.monotonic()
     workers_of(executor)
     _check_outside(root, out)
-    survey = _survey(root, source, executor, track)
+    survey = _survey(source, BandReader(root, executor, track, follow_links))
     encoding = _encoding(config, survey)
     fitting, other_depth = _by_bit_depth(survey.frames, _BIT_DEPTH[encoding])
     splits, moved = _splits(fitting, config)
     check_own_set(out, [frame.id for frame in survey.frames], overwrite=overwrite)
-    tasks = plan_import(root, out, fitting, splits, config, encoding, survey.export)
-    written = write_shards(out, tasks, stage=STAGE, executor=executor, overwrite=overwrite, track=track, sees=(root,))
+    tasks = plan_import(root, out, fitting, splits, config, encoding, survey.export, follow_links)
+    sees = (root, *target_folders(root, _files_of(fitting)))
+    written = write_shards(out, tasks, stage=STAGE, executor=executor, overwrite=overwrite, track=track, sees=sees)
     failed = [*survey.failed, *other_depth, *written.failed]
     if not written.pair_count:
         discard_set(out)
@@ -142,18 +147,20 @@ def import_as_manifest(
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
+    follow_links: bool = False,
 ) -> Report:
     """Writes the pairs of a data set as `out/ingested.jsonl`, for `sdd align` and the steps after it.
 
     Beside it: `splits.toml` with the layout's splits as `[pack.split]`, `rejected_files.csv` with the files left out.
 
     Args:
-        root: Folder of the data set; nothing outside it is read.
+        root: Folder of the data set; outside it nothing is read but the stores of `storage.linked_stores`.
         out: Folder of the manifest.
         source: Layout of the data set.
         executor: See `sdd_toolkit.execution.executor`.
         overwrite: Whether files of others in `out` are replaced.
         track: Shows progress.
+        follow_links: Follow links to files and folders wherever they lead.
 
     Raises:
         InputError: No layout fits, no pair is there, or `out` cannot be written.
@@ -164,14 +171,15 @@ def import_as_manifest(
     _check_outside(root, out)
     names = (MANIFEST, SPLIT_LISTS, REJECTED, configurations.CONFIGURATIONS)
     check_own((out / name for name in names), overwrite=overwrite)
-    survey = _survey(root, source, executor, track, ignore_export=True)
+    survey = _survey(source, BandReader(root, executor, track, follow_links), ignore_export=True)
     if not survey.frames:
         raise _nothing_to_import(root, survey, ())
-    records = tuple(replace(entry.record, verdict=None) for entry in survey.frames)
+    outer = common_root(root, _files_of(survey.frames))
+    records = tuple(_manifest_record(entry, root.resolve().relative_to(outer)) for entry in survey.frames)
     lists = {split: sorted({f.record.scene for f in survey.frames if f.split == split}) for split in SPLITS}
     lines = [f"{split} = {manifest.to_json(scenes)}" for split, scenes in lists.items() if scenes]
     configurations.copy_configurations(out, out, STAGE, survey.source)
-    manifest.write_manifest(out / MANIFEST, manifest.Manifest(root.resolve(), records))
+    manifest.write_manifest(out / MANIFEST, manifest.Manifest(outer, records))
     write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
     rows = [(entry.id, entry.reason, entry.detail) for entry in survey.failed]
     write_csv(out / REJECTED, ("path", "reason", "detail"), rows)
@@ -190,16 +198,28 @@ def _check_outside(root: Path, out: Path) -> None:
         raise InputError(f"{out} lies in {root}, which is read", hint="give a folder beside it")
 
 
-def _survey(root: Path, source: ImportConfig, executor: str, track: Track, *, ignore_export: bool = False) -> _Survey:
+def _files_of(frames: Iterable[ImportedFrames]) -> list[str]:
+    return [ref.path for entry in frames for ref in (entry.blur, entry.sharp)]
+
+
+def _manifest_record(entry: ImportedFrames, below: Path) -> PairRecord:
+    refs = entry.record.blur, entry.record.sharp
+    blur, sharp = (replace(ref, path=(below / ref.path).as_posix()) for ref in refs)
+    return replace(entry.record, blur=blur, sharp=sharp, verdict=None)
+
+
+def _survey(source: ImportConfig, bands: BandReader, *, ignore_export: bool = False) -> _Survey:
     """Examines every pair of a data set without decoding it."""
-    bands = BandReader(root, executor, track)
+    root = bands.root
     layout, listing = catalogue.survey_folder(root, source.layout, source.blur, source.sharp, bands)
     source = ImportConfig(layout=layout, blur=source.blur, sharp=source.sharp)
     frames: list[ImportedFrames] = []
     failed = [FailedPair(_path_id(entry.path), entry.reason, entry.detail) for entry in listing.unpaired]
-    examine = partial(examine_pair, root=root, source=source, ignore_export=ignore_export)
-    with track("survey", len(listing.pairs)) as advance:
-        for outcome in run_tasks(examine, listing.pairs, executor):
+    examine = partial(
+        examine_pair, root=root, source=source, ignore_export=ignore_export, follow_links=bands.follow_links
+    )
+    with bands.track("survey", len(listing.pairs)) as advance:
+        for outcome in run_tasks(examine, listing.pairs, bands.executor):
             result = outcome.result or FailedPair(outcome.task.id, Reason.WORKER_DIED)
             if isinstance(result, FailedPair):
                 failed.append(result)
@@ -211,8 +231,14 @@ def _survey(root: Path, source: ImportConfig, executor: str, track: Track, *, ig
         export=sidecar.read_marker(root) if layout == "exported" else None,
         frames=tuple(sorted(frames, key=lambda entry: entry.id)),
         failed=tuple(sorted(failed, key=lambda entry: entry.id)),
-        warnings=listing.warnings,
+        warnings=(*listing.warnings, *_link_warning(root, listing.unpaired)),
     )
+
+
+def _link_warning(root: Path, unpaired: Iterable[RejectedFile]) -> list[str]:
+    count = sum(entry.detail == LEADS_OUT for entry in unpaired)
+    what = f"{count} links lead out of {root} and are left out"
+    return [f"{what}; --follow-links takes them, if you trust who made them"] if count else []
 
 
 def _path_id(path: str) -> str:
@@ -221,7 +247,7 @@ def _path_id(path: str) -> str:
 
 
 def examine_pair(
-    pair: SourcePair, root: Path, source: ImportConfig, ignore_export: bool = False
+    pair: SourcePair, root: Path, source: ImportConfig, *, ignore_export: bool = False, follow_links: bool = False
 ) -> ImportedFrames | FailedPair:
     """The record of a pair from its files, without decoding them; runs in a worker.
 
@@ -230,9 +256,12 @@ def examine_pair(
         root: Folder of the data set.
         source: The step's configuration.
         ignore_export: Describe the files themselves, even if an export names the pair they come from.
+        follow_links: See `listing.list_files`.
     """
     try:
-        blur_path, sharp_path = (resolve_inside(root, path) for path in (pair.blur, pair.sharp))
+        blur_path, sharp_path = (
+            locate_source(root, path, follow_links=follow_links) for path in (pair.blur, pair.sharp)
+        )
         bits = bit_depth(blur_path), bit_depth(sharp_path)
         blur_meta, sharp_meta = read_meta(blur_path), read_meta(sharp_path)
         blur, sharp = _file_ref(pair.blur, blur_path), _file_ref(pair.sharp, sharp_path)

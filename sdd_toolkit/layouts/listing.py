@@ -12,7 +12,7 @@ from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.pipeline.manifest import is_file_name
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
-from sdd_toolkit.storage.files import resolve_inside
+from sdd_toolkit.storage.linked_stores import resolve_source
 from sdd_toolkit.storage.system_files import system_file, system_folder
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sdd_toolkit.records import PairRecord
 
 Box = tuple[int, int, int, int]
+LEADS_OUT = "a link that leads out of the folder"
+_LEADS_NOWHERE = "a link to a file that is not there: was it fetched?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,15 @@ class Files:
         return self.paths if not folder else tuple(path for path in self.paths if path.startswith(folder + "/"))
 
 
-def list_files(root: Path) -> Files:
+def list_files(root: Path, *, follow_links: bool = False) -> Files:
     """Every file below `root`, but hidden ones and those of the system (`storage.system_files`).
 
-    Links to folders are not followed, links that lead out are refused.
+    Links to folders are not followed, links that lead out are refused unless they lead into a content-addressed store
+    (`storage.linked_stores`).
+
+    Args:
+        root: Folder of a data set.
+        follow_links: Follow every link, also those to folders; each folder is searched once.
 
     Raises:
         InputError: There is no such folder.
@@ -107,33 +114,51 @@ def list_files(root: Path) -> Files:
         raise InputError(f"there is no folder {root}", hint="check the path")
     paths: list[str] = []
     refused: list[RejectedFile] = []
-    for folder, folders, names in os.walk(root):
+    searched = {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=follow_links):
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
-        for name in folders:
-            if os.path.islink(os.path.join(folder, name)):
-                refused.append(RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, "a link to a folder"))
-            elif why := system_folder(name):
-                refused.append(RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, f"{why}, not searched"))
-        folders[:] = [name for name in folders if not system_folder(name)]
+        left_out = {
+            name: _folder_refusal(os.path.join(folder, name), searched, follow_links) for name in sorted(folders)
+        }
+        folders[:] = [name for name, why in left_out.items() if not why]
+        refused += [
+            RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, why) for name, why in left_out.items() if why
+        ]
         for name in names:
             path = prefix + name
-            if why := _refusal(root, path):
+            if why := _refusal(root, path, follow_links):
                 refused.append(RejectedFile(_printable(path), Reason.UNSUPPORTED, why))
             else:
                 paths.append(path)
     return Files(tuple(sorted(paths)), tuple(refused))
 
 
-def _refusal(root: Path, path: str) -> str:
+def _folder_refusal(path: str, searched: set[str], follow_links: bool) -> str:
+    """Why a folder is not searched; empty, and noted as searched, if it is."""
+    if why := system_folder(os.path.basename(path)):
+        return f"{why}, not searched"
+    if os.path.islink(path) and not follow_links:
+        return "a link to a folder"
+    real = os.path.realpath(path)
+    if real in searched:
+        return "a link to a folder that is searched already"
+    searched.add(real)
+    return ""
+
+
+def _refusal(root: Path, path: str, follow_links: bool) -> str:
     if why := system_file(PurePosixPath(path).name):
         return why
     if not path.isprintable() or "\\" in path:
         return "its name is not printable"
     try:
-        return "" if resolve_inside(root, path).is_file() else "not a file"
+        found = resolve_source(root, path, follow_links=follow_links)
     except ManifestError:
-        return "a link that leads out of the folder"
+        return LEADS_OUT if (root / path).exists() else _LEADS_NOWHERE
+    if found.is_file():
+        return ""
+    return _LEADS_NOWHERE if found.is_symlink() else "not a file"
 
 
 def _printable(path: str) -> str:

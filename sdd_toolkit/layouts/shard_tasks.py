@@ -20,8 +20,9 @@ from sdd_toolkit.records import FileRef, PairRecord, Reason
 from sdd_toolkit.shards.building import ShardTask, assign_to_shards
 from sdd_toolkit.shards.index import VERSION, FailedPair
 from sdd_toolkit.shards.schema import PackedPair
-from sdd_toolkit.storage.files import resolve_inside, sha256_of
+from sdd_toolkit.storage.files import sha256_of
 from sdd_toolkit.storage.fingerprint import fingerprint_text
+from sdd_toolkit.storage.linked_stores import resolve_source
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class ImportTask(ShardTask[ImportedFrames]):
     Attributes:
         root: Folder that the files are relative to.
         config: Section `[pack]`.
+        follow_links: See `listing.list_files`.
     """
 
     root: Path
     config: PackConfig
+    follow_links: bool = False
 
     def pack(self, item: ImportedFrames) -> PackedItem:
         """The pair with its pixels and its patches, or the reason why it is left out."""
@@ -80,20 +83,21 @@ class ImportTask(ShardTask[ImportedFrames]):
             return pair
         return pair, self.config.patching(self.header.split).patches(pair)
 
+    def _locate(self, path: str) -> Path:
+        return resolve_source(self.root, path, follow_links=self.follow_links)
+
     def _read_pair(self, entry: ImportedFrames) -> PackedPair | FailedPair:
         record = entry.record
         try:
             for ref in (entry.blur, entry.sharp):
-                path = resolve_inside(self.root, ref.path)
+                path = self._locate(ref.path)
                 if path.stat().st_size != ref.bytes or sha256_of(path) != ref.sha256:
                     return FailedPair(record.id, Reason.CHANGED, f"{ref.path} changed while it was imported")
-            files = (resolve_inside(self.root, ref.path) for ref in (entry.blur, entry.sharp))
+            files = (self._locate(ref.path) for ref in (entry.blur, entry.sharp))
             (blur, blur_share), (sharp, sharp_share) = (read_encoded(file, self.header.encoding) for file in files)
             record = replace(record, notes=(*record.notes, *gamut_notes(blur_share, sharp_share)))
             size = sharp.shape[:2]
-            valid = (
-                np.ones(size, np.bool_) if entry.valid is None else read_mask(resolve_inside(self.root, entry.valid))
-            )
+            valid = np.ones(size, np.bool_) if entry.valid is None else read_mask(self._locate(entry.valid))
         except RawError as error:
             return FailedPair(record.id, Reason.UNREADABLE, error.what.replace(f"{self.root}/", ""))
         except (InputError, OSError) as error:
@@ -117,6 +121,7 @@ def plan_import(
     config: PackConfig,
     encoding: Encoding,
     export: Export | None = None,
+    follow_links: bool = False,
 ) -> list[ImportTask]:
     """The shards of an imported data set: by split, then in the order of ids.
 
@@ -128,6 +133,7 @@ def plan_import(
         config: Section `[pack]`.
         encoding: Encoding of their pixel values.
         export: The export they are read from, if the data set is one.
+        follow_links: See `listing.list_files`.
     """
     origin = export or Export("", "", encoding, "", None, False, __version__)
     values = config.model_dump(mode="json", exclude={"name", "split", "pairs_per_shard", "encoding"})
@@ -139,7 +145,7 @@ def plan_import(
             facts = {"format": VERSION, "toolkit": __version__, "config": values, "header": asdict(header)}
             facts |= {"name": name, "frames": [asdict(entry) for entry in mine]}
             fingerprint = fingerprint_text(to_json(facts))
-            tasks.append(ImportTask(name, header, fingerprint, mine, out, root, config))
+            tasks.append(ImportTask(name, header, fingerprint, mine, out, root, config, follow_links))
     return tasks
 
 

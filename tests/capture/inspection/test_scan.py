@@ -62,6 +62,18 @@ def test_a_folder_named_like_a_raw_file_is_reported_and_searched(tmp_path: Path)
     ]
 
 
+def test_a_link_into_a_store_keeps_its_own_name(tmp_path: Path) -> None:
+    blob = tmp_path / "hub/datasets--a--b/blobs" / ("0" * 64)
+    touch(blob)
+    snapshot = tmp_path / "hub/datasets--a--b/snapshots/0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "a.jpg").symlink_to(f"../../blobs/{blob.name}")
+    (file,) = scan_folders([snapshot]).files
+    assert (file.path, file.name) == (snapshot / "a.jpg", "snapshots/0123/a.jpg")
+    assert file.ref == file.name
+    assert scan_folders([snapshot]).root == tmp_path / "hub/datasets--a--b"
+
+
 def test_links_in_a_circle_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path / "a.dng")
     for name, target in (("self.dng", "self.dng"), ("x.dng", "y.dng"), ("y.dng", "x.dng"), ("folder", "folder")):
