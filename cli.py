@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, run_cli
+from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, end_with_error, run_cli
 from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, run_options
+from sdd_toolkit.own_modules import find_foreign_module
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -308,6 +309,8 @@ def main() -> None:
     """The `sdd` program."""
     # Looking for other packages' pydantic plug-ins takes longer than reading the configuration.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if foreign := find_foreign_module():
+        end_with_error(foreign)
     run_cli(cli)
 
 

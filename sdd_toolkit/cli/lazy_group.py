@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from dataclasses import dataclass, make_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -75,9 +75,7 @@ def run_cli(group: click.Group) -> None:
     try:
         code = group.main(standalone_mode=False)
     except SddError as error:
-        click.echo(f"error: {escape_unprintable(error.what)}", err=True)
-        click.echo(f"hint: {escape_unprintable(error.hint)}", err=True)
-        sys.exit(error.exit_code)
+        end_with_error(error)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -93,3 +91,10 @@ def run_cli(group: click.Group) -> None:
     except BrokenPipeError:
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def end_with_error(error: SddError) -> NoReturn:
+    """Prints an error as two lines and ends the process with its exit code."""
+    click.echo(f"error: {escape_unprintable(error.what)}", err=True)
+    click.echo(f"hint: {escape_unprintable(error.hint)}", err=True)
+    sys.exit(error.exit_code)
