@@ -12,6 +12,7 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.formats.containers import is_candidate
 from sdd_toolkit.records import Reason, RejectedFile
 from sdd_toolkit.storage.linked_stores import stored_object
+from sdd_toolkit.storage.system_files import system_file, system_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -54,8 +55,8 @@ class Scan:
 def scan_folders(sources: Sequence[Path], excluded: Sequence[Path] = ()) -> Scan:
     """Lists the files of folders (recursively) and single files.
 
-    Hidden files are rejected; hidden folders, and folders that cannot be listed, are rejected as a whole. Links are
-    followed, each folder is searched once.
+    Hidden files and those of the system (`storage.system_files`) are rejected; such folders, and folders that cannot be
+    listed, are rejected as a whole. Links are followed, each folder is searched once.
 
     Args:
         sources: Folders and files.
@@ -140,8 +141,8 @@ class _Walk:
             real = os.path.realpath(path) if entry.is_symlink() else os.path.join(real_folder, entry.name)
             if not _is_folder(entry):
                 self._add_file(path, real)
-            elif entry.name.startswith("."):
-                self.rejected[path] = Reason.UNSUPPORTED, "a hidden folder, not searched"
+            elif why := system_folder(entry.name):
+                self.rejected[path] = Reason.UNSUPPORTED, f"{why}, not searched"
             else:
                 subfolders.append((path, real))
         return subfolders
@@ -187,8 +188,8 @@ def _relative_name(path: str, prefix: int) -> str:
 
 def _rejection(path: str, mode: int, failure: str) -> tuple[Reason, str] | None:
     """Reason and detail of a file that is left out; `failure` is the reason for an unknown `mode`."""
-    if os.path.basename(path).startswith("."):
-        return Reason.UNSUPPORTED, "a hidden file"
+    if why := system_file(os.path.basename(path)):
+        return Reason.UNSUPPORTED, why
     if not is_candidate(path):
         suffix = os.path.splitext(path)[1].lower()
         return Reason.UNSUPPORTED, f"not an image ({_replace_undecodable(suffix) or 'no suffix'})"

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -132,13 +133,15 @@ def split_role(stem: str) -> tuple[Role | None, str]:
     >>> split_role("Shelf_blur_2")
     (<Role.BLUR: 'blur'>, 'shelf_2')
     """
-    words = [word for word in re.split(r"[\W_]+", _APERTURE.sub("_", stem.lower())) if word]
+    # Composed: in the other Unicode form an accent is a character of its own, and would end a word.
+    stem = unicodedata.normalize("NFC", stem).lower()
+    words = [word for word in re.split(r"[\W_]+", _APERTURE.sub("_", stem)) if word]
     for index in reversed(range(len(words))):
         word = words[index].rstrip("0123456789")
         if word in ROLE_WORDS:
             number = words[index][len(word) :]
             return ROLE_WORDS[word], "_".join([*words[:index], *([number] if number else []), *words[index + 1 :]])
-    return None, stem.lower()
+    return None, stem
 
 
 def natural_key(name: str) -> tuple[tuple[str, int, str], ...]:
@@ -182,7 +185,7 @@ def _without_role_folder(folder: PurePosixPath, role_folders: Mapping[PurePosixP
             break
     else:
         joined, role = folder, None
-    return "" if joined == PurePosixPath() else str(joined), role
+    return "" if joined == PurePosixPath() else unicodedata.normalize("NFC", str(joined)), role
 
 
 def _folder_role(folder: PurePosixPath) -> Role | None:

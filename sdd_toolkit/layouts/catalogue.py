@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.layouts import sidecar
 from sdd_toolkit.layouts.frame_bands import BandReader
+from sdd_toolkit.layouts.frame_names import composed
 from sdd_toolkit.layouts.listing import (
     Files,
     Listing,
@@ -58,9 +59,9 @@ def _read_lfdof(root: Path, files: Files, bands: BandReader) -> Listing:
     for folder in _LFDOF_FOLDERS:
         split = split_of_name(folder) or split_of_root(root)
         truth = _join_path(folder, "ground_truth")
-        sharp = {key_of(path, truth): path for path in files.below(truth) if is_image(path)}
+        sharp = {composed(key_of(path, truth)): path for path in files.below(truth) if is_image(path)}
         for path in files.below(_join_path(folder, "input")):
-            scene = PurePosixPath(path).parent.name
+            scene = composed(PurePosixPath(path).parent.name)
             if is_image(path) and scene in sharp:
                 stem = PurePosixPath(path).stem
                 drafts.append(SourcePair(stem, scene, split, path, sharp[scene], PairKind.FOCUS))
@@ -72,7 +73,6 @@ def _read_realbokeh(root: Path, files: Files, bands: BandReader) -> Listing:
     drafts: list[SourcePair] = []
     unpaired: list[RejectedFile] = []
     read: list[str] = []
-    present = set(files.paths)
     for folder in _REALBOKEH_FOLDERS:
         split = split_of_name(folder) or split_of_root(root)
         for path in files.below(_join_path(folder, "metadata")):
@@ -84,11 +84,11 @@ def _read_realbokeh(root: Path, files: Files, bands: BandReader) -> Listing:
                 unpaired.append(RejectedFile(path, Reason.UNREADABLE, f"not the facts of a scene: {error}"[:200]))
                 continue
             read.append(path)
-            scene = PurePosixPath(path).stem
+            scene, sharp_path = PurePosixPath(path).stem, files.find(sharp)
             drafts += [
-                SourcePair(PurePosixPath(blur).stem, scene, split, blur, sharp, PairKind.APERTURE, f_number)
+                SourcePair(PurePosixPath(blur).stem, scene, split, blur_path, sharp_path, PairKind.APERTURE, f_number)
                 for blur, f_number in blurs
-                if blur in present and sharp in present
+                if sharp_path is not None and (blur_path := files.find(blur)) is not None
             ]
     return filter_listing(files, drafts, unpaired, read)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError, ManifestError
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
+from sdd_toolkit.layouts.frame_names import by_form, composed, equal_names, safe_ids, unprintable_reason
 from sdd_toolkit.pipeline.manifest import is_file_name
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.linked_stores import resolve_source
@@ -85,7 +87,7 @@ class Listing:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Files:
     """The files below a folder as sorted POSIX paths, and those that were refused."""
 
@@ -95,6 +97,24 @@ class Files:
     def below(self, folder: str) -> tuple[str, ...]:
         """The paths below `folder`; all for the empty one."""
         return self.paths if not folder else tuple(path for path in self.paths if path.startswith(folder + "/"))
+
+    def find(self, path: str) -> str | None:
+        """The path that equals `path`, in any Unicode form; None if there is none."""
+        return path if path in self._present else self._forms.get(composed(path))
+
+    def find_folder(self, folder: str) -> str:
+        """The folder of some file that equals `folder`, in any Unicode form; `folder` itself if there is none."""
+        depth = folder.count("/") + 1
+        heads = {"/".join(path.split("/")[:depth]) for path in self.paths}
+        return folder if folder in heads else by_form(heads).get(composed(folder), folder)
+
+    @cached_property
+    def _present(self) -> frozenset[str]:
+        return frozenset(self.paths)
+
+    @cached_property
+    def _forms(self) -> dict[str, str]:
+        return by_form(self.paths)
 
 
 def list_files(root: Path, *, follow_links: bool = False) -> Files:
@@ -150,8 +170,8 @@ def _folder_refusal(path: str, searched: set[str], follow_links: bool) -> str:
 def _refusal(root: Path, path: str, follow_links: bool) -> str:
     if why := system_file(PurePosixPath(path).name):
         return why
-    if not path.isprintable() or "\\" in path:
-        return "its name is not printable"
+    if why := unprintable_reason(path):
+        return why
     try:
         found = resolve_source(root, path, follow_links=follow_links)
     except ManifestError:
@@ -179,17 +199,17 @@ def key_of(path: str, folder: str) -> str:
 def match_by_name(
     blurs: Mapping[str, str], sharps: Mapping[str, str], *, mostly: bool = False
 ) -> list[tuple[str, str, str]]:
-    """Frames of the same name in two folders, as (key, blurred, sharp).
+    """Frames of the same name in two folders, in any Unicode form, as (key, blurred, sharp).
 
     Args:
         blurs: The blurred frames by key, see `images_by_key`.
         sharps: The sharp frames by key.
         mostly: Nothing, if fewer than half of the smaller folder have a partner: equal names are then a coincidence.
     """
-    common = sorted(blurs.keys() & sharps.keys())
+    common = equal_names(blurs, sharps)
     if mostly and 2 * len(common) < min(len(blurs), len(sharps)):
         return []
-    return [(key, blurs[key], sharps[key]) for key in common]
+    return [(key, blurs[key], sharps[other]) for key, other in common]
 
 
 def images_by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
@@ -203,9 +223,14 @@ def images_by_key(paths: Iterable[str], folder: str) -> dict[str, str]:
 def assign_ids(drafts: Sequence[SourcePair]) -> tuple[SourcePair, ...]:
     """Makes ids unique and puts each scene into one split; returns the pairs sorted by id.
 
-    If a name occurs in two splits, the split is put before all names. Slashes become hyphens.
+    If a name occurs in two splits, the split is put before all names. Pairs of an export keep their id and scene, those
+    of others are made safe for file names (`frame_names.safe_ids`).
     """
-    flat = [replace(pair, id=pair.id.replace("/", "-"), scene=pair.scene.replace("/", "-")) for pair in drafts]
+    new = [pair for pair in drafts if pair.origin is None]
+    ids, scenes = safe_ids(pair.id for pair in new), safe_ids(pair.scene for pair in new)
+    flat = [
+        replace(pair, id=ids[pair.id], scene=scenes[pair.scene]) if pair.origin is None else pair for pair in drafts
+    ]
     ids_repeat = len({pair.id for pair in flat}) < len(flat)
     scene_splits = {(pair.scene, pair.split) for pair in flat}
     scenes_repeat = len({scene for scene, _ in scene_splits}) < len(scene_splits)

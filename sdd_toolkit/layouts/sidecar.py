@@ -141,7 +141,7 @@ def read_sidecar(root: Path, files: Files) -> Listing:
         where = f"{LINES}, line {number}"
         try:
             if text.strip():
-                drafts.append(_read_pair(text, where, present))
+                drafts.append(_read_pair(text, where, files))
         except (ManifestError, ValidationError, ValueError, RecursionError) as error:
             what = error.what if isinstance(error, ManifestError) else f"{where} does not describe a pair"
             unpaired.append(RejectedFile(where, Reason.UNREADABLE, what[:200]))
@@ -162,17 +162,24 @@ def _patch_paths(root: Path, present: set[str]) -> list[str]:
     return paths
 
 
-def _read_pair(text: bytes, where: str, present: set[str]) -> SourcePair:
+def _read_pair(text: bytes, where: str, files: Files) -> SourcePair:
     line = _LINE.validate_json(text)
     record = parse_record(to_json(line.record), where)
-    for path in (line.blur, line.sharp, *([line.valid] if line.valid else [])):
-        check_relative(path, where)
-        if path not in present:
-            raise ManifestError(f"{where}: there is no {path!r}", hint="export again")
+    blur, sharp = (_find_file(path, where, files) for path in (line.blur, line.sharp))
+    valid = _find_file(line.valid, where, files) if line.valid else None
     if line.split not in ("train", "val", "test") or (record.id, record.scene) != (line.id, line.scene):
         raise ManifestError(f"{where}: it contradicts itself", hint="export again")
-    origin = ImportedPair(record, line.blur_sha256, line.sharp_sha256, line.valid, line.box)
-    return SourcePair(line.id, line.scene, line.split, line.blur, line.sharp, record.kind, origin=origin)
+    origin = ImportedPair(record, line.blur_sha256, line.sharp_sha256, valid, line.box)
+    return SourcePair(line.id, line.scene, line.split, blur, sharp, record.kind, origin=origin)
+
+
+def _find_file(path: str, where: str, files: Files) -> str:
+    """The file of a line; a copy through another system may have its name in another Unicode form."""
+    check_relative(path, where)
+    found = files.find(path)
+    if found is None:
+        raise ManifestError(f"{where}: there is no {path!r}", hint="export again")
+    return found
 
 
 def record_to_dict(record: PairRecord) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def read_given_folders(root: Path, files: Files, blur: str, sharp: str) -> Listi
         InputError: One lies in the other, or they name different splits.
         ManifestError: One leaves `root`.
     """
-    folders = FrameFolders(*(str(PurePosixPath(folder)) for folder in (blur, sharp)))
+    folders = FrameFolders(*(files.find_folder(str(PurePosixPath(folder))) for folder in (blur, sharp)))
     for folder in (folders.blur, folders.sharp):
         check_relative(folder, str(root))
     nested = [f"{folder}/" for folder in (folders.blur, folders.sharp)]
