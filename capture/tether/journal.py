@@ -20,6 +20,7 @@ from capture.tether.shot_check import FrameCheck, PairCheck
 from sdd_toolkit.errors import CameraError, InputError
 from sdd_toolkit.records import Exposure, FileRef
 from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_error, write_text
+from sdd_toolkit.storage.folder_lock import lock_file
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -284,13 +285,12 @@ def session_lock(folder: Path) -> Iterator[None]:
     Raises:
         CameraError: Another run holds it; the message names its process.
     """
-    from filelock import FileLock, Timeout  # only a run of the camera needs it
+    from filelock import Timeout  # only a run of the camera needs it
 
     path = folder / LOCK
-    lock = FileLock(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock = lock_file(path)
         path.write_text(f"{os.getpid()}\n")
     except Timeout as error:
         raise CameraError(
@@ -303,7 +303,8 @@ def session_lock(folder: Path) -> Iterator[None]:
     finally:
         # Before the release: afterwards the file may be another run's.
         path.unlink(missing_ok=True)
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def remove_partial_files(folders: Iterable[Path]) -> None:

@@ -71,7 +71,7 @@ def run_cli(group: click.Group) -> None:
     """Runs `group` on the arguments of the process; an `SddError` is printed as two lines and sets the exit code."""
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     try:
         code = group.main(standalone_mode=False)
     except SddError as error:

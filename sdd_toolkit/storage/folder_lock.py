@@ -6,7 +6,9 @@ systems it is as good as their `flock`: NFS passes it to the server, some cluste
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import platform
 import sys
@@ -18,13 +20,23 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.storage.files import PARTIAL, write_error, write_text
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where every file system has locks
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from filelock import BaseFileLock
+
+_log = logging.getLogger(__name__)
+
 LOCK = ".sdd.lock"
 HOLDER = ".sdd.lock.json"
 LOCK_FILES = (LOCK, HOLDER, HOLDER + PARTIAL)
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +60,17 @@ class Holder:
 def folder_lock(folder: Path) -> Iterator[None]:
     """Locks `folder` for this process; creates it where needed, and removes it again if nothing was written.
 
+    On a file system without locks it warns and goes on without one.
+
     Raises:
         InputError: Another process holds the lock (the message names it), or the folder cannot be written.
     """
-    from filelock import FileLock, Timeout  # late: a command that only reads does not need it
+    from filelock import Timeout  # late: a command that only reads does not need it
 
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
+        lock = lock_file(folder / LOCK)
     except Timeout as error:
         hint = "wait for it, stop it, or choose another folder"
         raise InputError(f"{folder} is in use by {_describe_holder(folder)}", hint=hint) from error
@@ -72,8 +85,45 @@ def folder_lock(folder: Path) -> Iterator[None]:
         for name in LOCK_FILES[::-1]:
             with suppress(OSError):
                 (folder / name).unlink()
-        lock.release()
+        if lock is not None:
+            lock.release()
         _remove_empty(created)
+
+
+def lock_file(path: Path) -> BaseFileLock | None:
+    """Locks a file for this process; None, with a warning, on a file system that has no locks.
+
+    Raises:
+        filelock.Timeout: Another process holds the lock.
+        OSError: The file cannot be written.
+    """
+    from filelock import FileLock
+
+    if (failure := _lock_failure(path)) is not None:
+        _log.warning(
+            "%s: this file system has no locks (%s); a second run in the same folder would not be noticed",
+            path.parent,
+            failure,
+        )
+        return None
+    lock = FileLock(path)
+    lock.acquire(timeout=0)
+    return lock
+
+
+def _lock_failure(path: Path) -> str | None:
+    """The system's message if it cannot lock the file; None if it can, or if another process has locked it."""
+    if fcntl is None:
+        return None
+    # Not FileLock: depending on its version and the error, it would wait, or leave a file that outlives its process.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in _HELD else error.strerror or str(error)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _remove_empty(folders: list[Path]) -> None:

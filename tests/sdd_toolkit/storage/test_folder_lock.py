@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from capture.tether.journal import session_lock
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.storage.folder_lock import HOLDER, folder_lock
 from tests.support.command_line import sdd_in_process
@@ -115,3 +117,32 @@ def test_every_command_that_writes_into_a_folder_asks_for_it_first(tmp_path: Pat
 def test_reading_needs_no_lock(tmp_path: Path) -> None:
     with folder_lock(tmp_path):
         assert "no readable" in sdd_in_process("verify", tmp_path, check=False).stderr
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EINVAL", "EIO"])
+def test_a_file_system_without_locks_is_warned_of_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for _ in range(2):
+        with folder_lock(tmp_path / "set"):
+            (tmp_path / "set" / "mine").write_text("")
+        assert [path.name for path in (tmp_path / "set").iterdir()] == ["mine"]
+    with session_lock(tmp_path / "session"):
+        pass
+    assert caplog.text.count("this file system has no locks") == 3
+    assert os.strerror(getattr(errno, code)) in caplog.text
+
+
+def test_a_held_lock_is_still_noticed_if_the_system_says_so_by_another_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(InputError, match="in use"), folder_lock(tmp_path):
+        pass
