@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _GAMUT_TOLERANCE = 1e-3  # rounding of code values beside the border
 
+_SATURATED = 0.999
+"""Share of white from which a code counts as saturated: 65 520 in a file made of 12-bit samples."""
+
 
 def read_half(path: Path) -> HalfFrame:
     """Reads an image at half size: means of 2x2 blocks of linear light.
@@ -70,7 +73,7 @@ class LinearImage:
 
     Attributes:
         linear: (H, W, 3) float32 in [0, 1].
-        is_saturated: (H, W) bool: a channel is at its largest code.
+        is_saturated: (H, W) bool: a channel is at its largest code, or within rounding of it.
         profile: The colour profile it was converted from; None: it was sRGB.
         out_of_gamut: Share of the pixels whose colour lies outside of sRGB and was clipped.
     """
@@ -84,7 +87,7 @@ class LinearImage:
 def to_linear_srgb(codes: Codes, profile: ColourProfile | None) -> LinearImage:
     """Code values of a colour space (None: sRGB) as linear light with sRGB primaries, clipped to 0 … 1."""
     encoding = Encoding.SRGB8 if codes.dtype == np.uint8 else Encoding.SRGB16
-    is_saturated = codes.max(axis=-1) == encoding.white
+    is_saturated = codes.max(axis=-1) >= _SATURATED * encoding.white
     if profile is None:
         return LinearImage(decode(codes, encoding), is_saturated)
     linear = convert_to_srgb(decode_light(codes, profile), profile)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sdd_toolkit.imaging.encoding import XYZ_FROM_SRGB
 from sdd_toolkit.raw.demosaic import WHITE, Mosaic
+from sdd_toolkit.raw.saturation import SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.records import Row
-
-SATURATED = 0.99
-"""Share of the range above which a sample counts as saturated: samples scatter a little below the white level."""
 
 _STRETCHED_ROWS, _BINNED_ROWS = 256, 128
 

@@ -3,7 +3,7 @@
 Pixels are oriented upright and cover the visible area, cut to even sides; only mosaics stay as the sensor has them.
 Bayer mosaics that LibRaw describes completely are developed by `demosaic`, which is faster, everything else by LibRaw.
 For LibRaw, samples of a mosaic whose colours have unequal black levels are scaled to 0 … 65535, each colour by its own
-level. Nothing depends on the content of a frame.
+level. Nothing depends on the content of a frame, except that burnt-out samples become white (`saturation`).
 
 The functions take an open file and serve `raw.reading`, which is the interface to other packages.
 """
@@ -31,6 +31,7 @@ from sdd_toolkit.raw import bayer, completeness, demosaic
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.raw.hot_pixels import repair
 from sdd_toolkit.raw.plain_dng import as_plain_dng
+from sdd_toolkit.raw.saturation import SATURATED, mark_burnt_out
 from sdd_toolkit.records import Exposure, FrameMeta
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
         structure = examine(path) if unpack else None
         if unpack:
             _check_black_levels(path)
-        plain = as_plain_dng(path) if unpack else None
+        plain = as_plain_dng(path, floats=unpack)
         source = str(path) if plain is None else io.BytesIO(plain)
         with ExitStack() as stack:
             with library_output() as said:
@@ -79,6 +80,7 @@ def open_raw(path: Path, *, unpack: bool = True) -> Iterator[Any]:
             if structure is not None:
                 _check_colours(raw, path)
                 _check_completeness(raw, path, said, is_bounded=structure.is_bounded)
+                mark_burnt_out(raw)
             yield raw
     except (rawpy.LibRawError, rawpy.NotSupportedError, OSError, MemoryError) as error:
         reason = "; ".join(filter(None, (_message(error), said.summary)))
@@ -176,7 +178,7 @@ def read_half(raw: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         rgb, clipped = bayer.bin_mosaic(raw)
     else:
         pixels = uint16_to_linear(_postprocess(raw, NEUTRAL_BALANCE, rawpy.ColorSpace.raw, Demosaic.AHD))
-        rgb, clipped = bin_2x2(pixels), any_in_2x2(pixels.max(axis=-1) >= bayer.SATURATED)
+        rgb, clipped = bin_2x2(pixels), any_in_2x2(pixels.max(axis=-1) >= SATURATED)
     return apply_flip(rgb, flip), apply_flip(clipped, flip)
 
 

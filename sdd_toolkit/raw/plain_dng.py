@@ -61,8 +61,12 @@ class _Picture:
     lengths: tuple[Number, ...]
 
 
-def as_plain_dng(path: Path) -> bytes | None:
+def as_plain_dng(path: Path, *, floats: bool = True) -> bytes | None:
     """The DNG file with pixels of 16-bit integers; None if it is none, or LibRaw reads it as it is.
+
+    Args:
+        path: The file.
+        floats: Whether floating-point pixels, which LibRaw can at least decode, are replaced as well.
 
     Raises:
         RawError: Its floating-point or deflated pixels are damaged, or packed in an unknown way.
@@ -71,7 +75,9 @@ def as_plain_dng(path: Path) -> bytes | None:
         header = tiff.open_tiff(tiff.reader(stream))
         if header is None or header.big:
             return None
-        directories = [(at, entries) for at, entries in tiff.walk_directories(header) if _is_concerned(header, entries)]
+        directories = [
+            (at, entries) for at, entries in tiff.walk_directories(header) if _is_concerned(header, entries, floats)
+        ]
         if not directories or not any(_DNG_VERSION in entries for entries in tiff.iterate_directories(header)):
             return None
         stream.seek(0)
@@ -107,10 +113,10 @@ def expand_float24(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(sign * value, dtype=np.float32)
 
 
-def _is_concerned(header: Tiff, entries: Mapping[int, Entry]) -> bool:
+def _is_concerned(header: Tiff, entries: Mapping[int, Entry], floats: bool) -> bool:
     compression, is_float = _first(header, entries, _COMPRESSION, 1), _first(header, entries, _FORMAT, 1) == _FLOAT
     is_raw = _first(header, entries, _PHOTOMETRIC, 0) in (_MOSAIC, _LINEAR_RAW)
-    return is_raw and (is_float or compression in _DEFLATE)
+    return is_raw and (floats if is_float else compression in _DEFLATE)
 
 
 def _first(header: Tiff, entries: Mapping[int, Entry], tag: int, default: int) -> int:
