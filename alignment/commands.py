@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 WITH_FLOW = "homography+flow"
 _MANIFEST_OPTIONS = ("mask", "export", "breathing")
-_TWO_FRAMES_OPTIONS = ("mask", "warp")
-_TRANSFORM_OPTIONS = ("pair_id", "warp", "inverse", "nearest")
+_TWO_FRAMES_OPTIONS = ("mask", "warp", "strip")
+_TRANSFORM_OPTIONS = ("pair_id", "warp", "inverse", "nearest", "strip")
 
 
 @click.command()
@@ -36,6 +36,7 @@ _TRANSFORM_OPTIONS = ("pair_id", "warp", "inverse", "nearest")
 )
 @click.option("--inverse", is_flag=True, help="Apply from the sharp frame's grid to the blurred one's.")
 @click.option("--nearest", is_flag=True, help="Copy the nearest value: for masks, label maps and depth maps.")
+@click.option("--strip", is_flag=True, help="Copy no metadata but the colour profile, for publishing.")
 @set_options
 def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path | None, **options: Any) -> None:
     """Register every blurred frame to its sharp partner.
@@ -45,7 +46,8 @@ def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path |
     sdd align BLUR SHARP             two photographs: transform, aligned frame, check picture
     sdd align --apply JSON FILE...   other files, by a stored transform
 
-    Files are RAW or images. Aligned frames keep their bit depth (RAW becomes 16-bit TIFF) and their metadata.
+    Files are RAW or images. Aligned frames keep their bit depth (RAW becomes 16-bit TIFF) their colour profile
+    and their metadata.
     """
     if transform is not None:
         report = _apply_transform(transform, files, out, run, **_select_options(_TRANSFORM_OPTIONS, "--apply", options))
@@ -88,7 +90,7 @@ def _align_manifest(
 
 
 def _align_two_frames(
-    blur: Path, sharp: Path, out: Path, run: RunOptions, *, mask: Path | None, warp: str | None
+    blur: Path, sharp: Path, out: Path, run: RunOptions, *, mask: Path | None, warp: str | None, strip: bool
 ) -> Report:
     from alignment.config import AlignConfig
     from alignment.registration import photograph_pair
@@ -96,7 +98,7 @@ def _align_two_frames(
 
     config = run.section(AlignConfig, "align")
     report, transform = photograph_pair.align_photographs(
-        blur, sharp, out, config, mask=mask, follow_flow=warp == WITH_FLOW, overwrite=run.overwrite
+        blur, sharp, out, config, mask=mask, follow_flow=warp == WITH_FLOW, strip=strip, overwrite=run.overwrite
     )
     if not run.as_json:
         click.echo(describe_transform(transform))
@@ -111,7 +113,7 @@ def _apply_transform(
     *,
     pair_id: str | None,
     warp: str | None,
-    **sampling: bool,
+    **options: bool,
 ) -> Report:
     from alignment.transforms import apply
     from alignment.transforms import transform as transforms
@@ -123,7 +125,13 @@ def _apply_transform(
     if warp != WITH_FLOW:
         flow_file = None
     report, _ = apply.apply_to_files(
-        stored, files, out, flow_file=flow_file, overwrite=run.overwrite, track=run.track, **sampling
+        stored,
+        files,
+        out,
+        flow_file=flow_file,
+        options=apply.ApplyOptions(**options),
+        overwrite=run.overwrite,
+        track=run.track,
     )
     return report
 
@@ -140,8 +148,9 @@ def _select_options(names: tuple[str, ...], mode: str, options: dict[str, Any]) 
 @click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="MANIFEST | FRAME...")
 @out_option("Folder of the data set, for fused.jsonl and fused/; of FRAMEs: folder of the picture.")
 @click.option("--reference", type=IN_PATH, help="Of FRAMEs: the one that gives the framing (default: the sharpest).")
+@click.option("--strip", is_flag=True, help="Of FRAMEs: copy no metadata to the picture, for publishing.")
 @set_options
-def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOptions) -> None:
+def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, strip: bool, run: RunOptions) -> None:
     """Make all-in-focus pictures of focal stacks, with a map of origins.
 
     \b
@@ -155,10 +164,10 @@ def fuse(files: tuple[Path, ...], out: Path, reference: Path | None, run: RunOpt
 
     if len(files) > 1:
         align = run.section(AlignConfig, "align")
-        run.echo(stage.fuse_frames(files, out, align, reference=reference, overwrite=run.overwrite))
+        run.echo(stage.fuse_frames(files, out, align, reference=reference, strip=strip, overwrite=run.overwrite))
         return
-    if reference is not None or is_candidate(files[0]):
-        raise click.UsageError("give one manifest, or several frames; --reference is for frames only.")
+    if reference is not None or strip or is_candidate(files[0]):
+        raise click.UsageError("give one manifest, or several frames; --reference and --strip are for frames only.")
     lock_folders(out)
     folder = files[0].parent
     align = run.set_section(folder, AlignConfig, "align")

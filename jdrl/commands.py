@@ -124,6 +124,7 @@ def evaluate(
 @tile_option
 @overlap_option
 @click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
+@click.option("--strip", is_flag=True, help="Copy no metadata but the colour profile, for publishing.")
 @device_option
 @run_options("overwrite", "as_json")
 def deblur(
@@ -131,8 +132,9 @@ def deblur(
 ) -> None:
     """Deblur photographs: RAW or images of any size.
 
-    With a checkpoint of `sdd train`, or with published weights (--weights FILE --network NAME). Bit depth and metadata
-    are kept; RAW becomes 16-bit TIFF. A file that cannot be read does not stop the others.
+    With a checkpoint of `sdd train`, or with published weights (--weights FILE --network NAME). Bit depth, colour
+    profile and metadata are kept (--strip: only the profile); RAW becomes 16-bit TIFF. A file that cannot be read does
+    not stop the others.
     """
     from jdrl.config import DeblurConfig
     from sdd_toolkit.config import load_section

@@ -223,3 +223,4 @@ class DeblurConfig(Tiling):
     """Options of `sdd deblur`; not a section of sdd.toml."""
 
     suffix: str = Field("_deblurred", pattern=r"^[^/\\]*$", description="Appended to each file's name.")
+    strip: bool = Field(False, description="Copy no metadata but the colour profile.")

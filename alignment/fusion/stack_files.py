@@ -15,12 +15,15 @@ from alignment.fusion import blending
 from alignment.registration.register import register
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
+from sdd_toolkit.formats.embedding import EmbeddedMetadata
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.imaging import geometry, resampling
 from sdd_toolkit.imaging.encoding import Encoding, encode
 from sdd_toolkit.imaging.frame import CameraFrame, preview
+from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.metadata.file_metadata import embeddable, read_file_metadata
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.quality import sharpness
 from sdd_toolkit.raw import dng
@@ -135,7 +138,13 @@ def result_files(stem: Path) -> tuple[Path, ...]:
 
 
 def fuse_files(
-    sources: Sequence[SourceFrame], reference: int, stem: Path, config: AlignConfig, made_from: str = ""
+    sources: Sequence[SourceFrame],
+    reference: int,
+    stem: Path,
+    config: AlignConfig,
+    made_from: str = "",
+    *,
+    strip: bool = False,
 ) -> Fusion:
     """Fuses the frames of one scene and writes `STEM.dng` or `.png`, `STEM_origin.png`, `STEM_check.jpg`, `STEM.json`.
 
@@ -148,6 +157,7 @@ def fuse_files(
         stem: Folder and name of the results, without suffix.
         config: Section `[align]`, for the registration of the frames.
         made_from: Fingerprint to store in the record.
+        strip: Whether the picture gets no metadata of the reference frame.
 
     Raises:
         UnfusableError: No frame can be registered to the reference frame.
@@ -161,7 +171,7 @@ def fuse_files(
     shares = np.bincount(origin.ravel(), minlength=len(sources)) / origin.size
     stack = [replace(frame, share=round(float(share), 6)) for frame, share in zip(stack, shares, strict=True)]
     used = sum(frame.reason is None for frame in stack)
-    path = _write_picture(picture, camera, sources[reference].path, stem, used)
+    path = _write_picture(picture, camera, sources[reference].path, stem, used, strip)
     origin_path = stem.with_name(f"{stem.name}_origin.png")
     write_values(origin_path, _to_full_size(origin))
     check = _draw_check(camera, frames.read_camera_rgb(path), origin, len(sources))
@@ -305,10 +315,10 @@ def _blend_frames(
     return np.minimum(blending.collapse(blend), np.float32(1)), target
 
 
-def _write_picture(picture: Image, camera: CameraFrame, like: Path, stem: Path, count: int) -> Path:
+def _write_picture(picture: Image, camera: CameraFrame, like: Path, stem: Path, count: int, strip: bool) -> Path:
     if like.suffix.lower() in IMAGE_SUFFIXES:
         path = stem.with_name(f"{stem.name}.png")
-        write_image(path, np.asarray(encode(picture, Encoding.SRGB16), dtype=np.uint16), like=like)
+        write_image(path, np.asarray(encode(picture, Encoding.SRGB16), dtype=np.uint16), like=like, strip=strip)
         return path
     meta = read_meta(like)
     exposure = meta.exposure
@@ -324,11 +334,15 @@ def _write_picture(picture: Image, camera: CameraFrame, like: Path, stem: Path, 
         shutter_s=exposure.shutter_s,
         iso=None if exposure.iso is None else round(exposure.iso),
         focal_mm=exposure.focal_mm,
-        taken_at=None if meta.taken_at is None else datetime.fromisoformat(meta.taken_at),
+        taken_at=None if meta.taken_at is None or strip else datetime.fromisoformat(meta.taken_at),
         description=f"all-in-focus fusion of {count} frames",
     )
     path = stem.with_name(f"{stem.name}.dng")
-    write_bytes(path, dng.encode(np.rint(picture * np.float32(_WHITE)).astype(np.uint16), tags))
+    pixels = np.rint(picture * np.float32(_WHITE)).astype(np.uint16)
+    size = (pixels.shape[0], pixels.shape[1])
+    known = exif_block.build_block(meta)
+    copied = embeddable(read_file_metadata(like), ".dng", size, is_srgb=False, fallback=known)
+    write_bytes(path, dng.encode(pixels, tags, EmbeddedMetadata() if strip else copied))
     return path
 
 

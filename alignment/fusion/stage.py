@@ -210,7 +210,13 @@ def _collect(
 
 
 def fuse_frames(
-    files: Sequence[Path], out: Path, align: AlignConfig, *, reference: Path | None = None, overwrite: bool = False
+    files: Sequence[Path],
+    out: Path,
+    align: AlignConfig,
+    *,
+    reference: Path | None = None,
+    strip: bool = False,
+    overwrite: bool = False,
 ) -> Report:
     """Fuses the frames of one stack, without a manifest, into `out/fused.dng` or `.png` with its map and its record.
 
@@ -219,6 +225,7 @@ def fuse_frames(
         out: Folder of the results.
         align: Section `[align]`.
         reference: The one of `files` that gives the framing; None: the one with most detail.
+        strip: Copy no metadata to the picture.
         overwrite: Replace an earlier result.
 
     Raises:
@@ -235,7 +242,8 @@ def fuse_frames(
         index = resolved.index(reference.resolve())
     else:
         raise InputError(f"{reference} is not among the frames", hint="list it among them too")
-    fusion = stack_files.fuse_files([SourceFrame(path, path.name) for path in files], index, stem, align)
+    sources = [SourceFrame(path, path.name) for path in files]
+    fusion = stack_files.fuse_files(sources, index, stem, align, strip=strip)
     lost = Counter(frame.reason.value for frame in fusion.frames if frame.reason is not None)
     written = (out / fusion.picture, out / fusion.origin, _record_file(stem))
     seconds = time.monotonic() - started

@@ -12,7 +12,7 @@ import numpy as np
 from alignment.registration.masks import read_mask
 from alignment.registration.stage import align_halves, to_npz
 from alignment.transforms import transform as transforms
-from alignment.transforms.apply import add_flow, apply_file, result_files
+from alignment.transforms.apply import ApplyOptions, add_flow, apply_file, result_files
 from alignment.transforms.mapping import Mapping, map_in_bands
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import read_half, read_white_balance
@@ -45,6 +45,7 @@ def align_photographs(
     *,
     mask: Path | None = None,
     follow_flow: bool = False,
+    strip: bool = False,
     overwrite: bool = False,
 ) -> tuple[Report, Transform]:
     """Aligns one photograph to another and writes the transform, the aligned frame and a picture to check it by.
@@ -57,6 +58,7 @@ def align_photographs(
         config: Section `[align]`.
         mask: Image, white where the sharp frame may be used.
         follow_flow: Whether the aligned frame follows the residual flow too.
+        strip: Whether the aligned frame gets no metadata but the colour profile.
         overwrite: Whether files of an earlier run are replaced.
 
     Returns:
@@ -81,7 +83,7 @@ def align_photographs(
     if follow_flow and residual is not None:
         mapping = add_flow(mapping, flow_file)
     balance = read_white_balance(sharp)
-    aligned_file = apply_file(blur, out, mapping, balance=balance)
+    aligned_file = apply_file(blur, out, mapping, ApplyOptions(strip=strip), balance=balance)
     write_image(check_file, draw_check(*halves, mapping))
     transforms.write_transform(transform_file, transform)
     written = (transform_file, aligned_file, check_file)

@@ -48,14 +48,28 @@ class FailedFile:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """Direction, sampling and metadata.
+
+    Attributes:
+        inverse: Whether to map from the sharp frame's grid to the blurred one's.
+        nearest: Whether to copy the nearest value instead of interpolating light: masks, label maps, depth maps.
+        strip: Whether no metadata but the colour profile are copied.
+    """
+
+    inverse: bool = False
+    nearest: bool = False
+    strip: bool = False
+
+
 def apply_to_files(
     transform: Transform,
     files: Sequence[Path],
     out: Path,
     *,
     flow_file: Path | None = None,
-    inverse: bool = False,
-    nearest: bool = False,
+    options: ApplyOptions = ApplyOptions(),
     overwrite: bool = False,
     track: Track = silent,
 ) -> tuple[Report, tuple[FailedFile, ...]]:
@@ -66,8 +80,7 @@ def apply_to_files(
         files: RAW files or images of the transform's size, or n or 1/n times as large.
         out: Folder for `NAME_aligned.tif` (16 bits) or `.png` (8 bits), and for `NAME_aligned_valid.png`.
         flow_file: The transform's residual flow, applied too; None: not applied.
-        inverse: Whether to map from the sharp frame's grid to the blurred one's.
-        nearest: Whether to copy the nearest value instead of interpolating light: masks, label maps, depth maps.
+        options: Direction, sampling and metadata.
         overwrite: Whether files of an earlier run are replaced.
         track: Shows progress.
 
@@ -78,7 +91,7 @@ def apply_to_files(
         InputError: The flow cannot be read, or a file exists at the path of a result; nothing was written.
     """
     started = time.monotonic()
-    mapping = Mapping(transform, inverse=inverse)
+    mapping = Mapping(transform, inverse=options.inverse)
     if flow_file is not None:
         mapping = add_flow(mapping, flow_file)
     check_targets([target for path in files for target in result_files(path, out)], files, overwrite=overwrite)
@@ -87,7 +100,7 @@ def apply_to_files(
     with track("apply", len(files)) as advance:
         for path in files:
             try:
-                written.append(apply_file(path, out, mapping, nearest=nearest))
+                written.append(apply_file(path, out, mapping, options))
             except (SddError, OSError, MemoryError) as error:
                 failures.append(FailedFile(str(path), str(error)))
             advance(note=path.name)
@@ -114,8 +127,8 @@ def apply_file(
     path: Path,
     out: Path,
     mapping: Mapping,
+    options: ApplyOptions = ApplyOptions(),
     *,
-    nearest: bool = False,
     balance: Row | None = None,
 ) -> Path:
     """Applies a transform to one file and writes the result and a mask of its valid pixels.
@@ -124,7 +137,7 @@ def apply_file(
         path: A RAW file or image.
         out: Folder for both.
         mapping: The transform; its scale is set to that of the file.
-        nearest: Whether to copy the nearest value instead of interpolating light.
+        options: Sampling and metadata.
         balance: White balance for a RAW file; None: as shot.
 
     Returns:
@@ -134,7 +147,7 @@ def apply_file(
         RawError: The file cannot be read.
         InputError: It does not fit the transform.
     """
-    photograph = None if nearest else _read_light(path, balance)
+    photograph = None if options.nearest else _read_light(path, balance)
     pixels: NDArray[Any] = read_values(path) if photograph is None else photograph.light
     mapping = _scale_to_file(path, (pixels.shape[0], pixels.shape[1]), mapping)
     height, width = mapping.size
@@ -143,13 +156,13 @@ def apply_file(
     valid_target = target.with_name(target.stem + VALID_SUFFIX)
     result = np.empty((height, width, *pixels.shape[2:]), dtype=stored)
     valid = np.empty((height, width), dtype=np.uint8)
-    for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=nearest):
+    for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=options.nearest):
         result[band.rows] = band.pixels if photograph is None else _to_codes(band.pixels, photograph)
         valid[band.rows] = 255 * band.valid
     if photograph is None:
         write_values(target, result)
     else:
-        write_image(target, result, like=path, colour=photograph.colour)
+        write_image(target, result, like=path, colour=photograph.colour, strip=options.strip)
     write_values(valid_target, valid)
     return target
 

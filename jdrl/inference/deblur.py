@@ -117,7 +117,9 @@ def deblur_files(
         "deblur",
         files,
         lambda path: output_path(path, out, config.suffix),
-        lambda path, target: deblur_file(network, deblurrer.encoding, path, target, tile=tile, overlap=overlap),
+        lambda path, target: deblur_file(
+            network, deblurrer.encoding, path, target, tile=tile, overlap=overlap, strip=config.strip
+        ),
         track,
     )
 
@@ -173,8 +175,17 @@ def output_path(path: Path, out: Path, suffix: str) -> Path:
     return out / f"{path.stem}{suffix}{extension}"
 
 
-def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path, *, tile: int, overlap: int) -> None:
-    """Deblurs one photograph from file to file; `tile` and `overlap` as for `deblur`.
+def deblur_file(
+    network: nn.Module,
+    encoding: Encoding,
+    path: Path,
+    target: Path,
+    *,
+    tile: int,
+    overlap: int,
+    strip: bool = False,
+) -> None:
+    """Deblurs one photograph from file to file; `tile` and `overlap` as for `deblur`; `strip` leaves metadata out.
 
     Raises:
         RawError: The file is missing, damaged or of an unknown format.
@@ -186,7 +197,7 @@ def deblur_file(network: nn.Module, encoding: Encoding, path: Path, target: Path
     image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
     deblurred = deblur(network, image, tile=tile, overlap=overlap).numpy().transpose(1, 2, 0)
     display = srgb_encode(deblurred) if linear else deblurred
-    write_image(target, _to_codes(display, photograph), like=path, colour=photograph.colour)
+    write_image(target, _to_codes(display, photograph), like=path, colour=photograph.colour, strip=strip)
 
 
 def read_photograph(path: Path) -> Photograph:

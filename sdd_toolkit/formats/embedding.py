@@ -36,6 +36,7 @@ class EmbeddedMetadata:
         iptc: IPTC datasets (IIM).
         icc: An ICC profile of the pixels.
         chunks: Colour chunks of PNG, name and content; only PNG can hold them.
+        texts: Text chunks of PNG, likewise.
     """
 
     exif: bytes | None = None
@@ -43,6 +44,7 @@ class EmbeddedMetadata:
     iptc: bytes | None = None
     icc: bytes | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    texts: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def embed_in_jpeg(image: bytes, metadata: EmbeddedMetadata) -> bytes:
@@ -74,6 +76,7 @@ def embed_in_png(image: bytes, metadata: EmbeddedMetadata) -> bytes:
         chunks += _chunk(b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp)
     if metadata.iptc:
         chunks += _chunk(b"zTXt", IPTC_KEYWORD + b"\0\0" + zlib.compress(_raw_profile(metadata.iptc), 9))
+    chunks += b"".join(_chunk(name, content) for name, content in metadata.texts)
     return image[:_PNG_START] + chunks + image[_PNG_START:]
 
 

@@ -1,8 +1,9 @@
-"""Writes PNG, TIFF and JPEG images with 8 or 16 bits a channel, with the EXIF of their source."""
+"""Writes PNG, TIFF and JPEG images with 8 or 16 bits a channel, with the metadata of their source."""
 
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ import cv2
 import numpy as np
 import tifffile
 
-from sdd_toolkit.errors import InputError
+from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.formats.colour import ImageColour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, is_image
 from sdd_toolkit.formats.embedding import EmbeddedMetadata, embed_in_jpeg, embed_in_png
-from sdd_toolkit.formats.tiff_writer import SHORT, encode_tiff
+from sdd_toolkit.formats.tiff_writer import SHORT, attach_exif, byte_order, encode_tiff, tags_of
 from sdd_toolkit.metadata import exif_block
 from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.metadata.file_metadata import embeddable, read_file_metadata
 from sdd_toolkit.storage.files import write_bytes
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sdd_toolkit.records import FrameMeta
 
+_ORIENTATION = 274
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _JPEG_OPTIONS = (
     cv2.IMWRITE_JPEG_QUALITY,
@@ -42,14 +44,16 @@ def write_image(
     *,
     like: Path | None = None,
     colour: ImageColour = ImageColour(),  # noqa: B008 frozen
+    strip: bool = False,
 ) -> None:
     """Writes an upright RGB image atomically, in the format of the suffix and the bit depth of the array.
 
     Args:
         path: Ends in `.png`, `.tif`, `.tiff`, `.jpg` or `.jpeg`.
         array: (H, W, 3) uint8 or uint16 RGB; JPEG takes uint8 only.
-        like: Photograph (RAW or image) whose EXIF is copied; its orientation becomes 1.
+        like: Photograph (RAW or image) whose metadata are copied: EXIF, XMP, IPTC; the orientation becomes 1.
         colour: Colour space of the pixels, whose profile is embedded; without one they are sRGB.
+        strip: Whether nothing is copied but the colour profile.
 
     Raises:
         InputError: The suffix is none of these, JPEG cannot hold 16 bits, or the disk refuses.
@@ -59,10 +63,12 @@ def write_image(
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype not in (np.uint8, np.uint16) or array.size == 0:
         raise ValueError(f"(H, W, 3) uint8 or uint16 expected, not {array.shape} {array.dtype}")
     suffix = path.suffix.lower()
+    copied = EmbeddedMetadata() if like is None or strip else _metadata_of(like, suffix, array, colour)
+    embedded = replace(copied, icc=colour.icc, chunks=colour.chunks)
     if suffix in (".tif", ".tiff"):
-        content = _tiff(array, read_meta(like) if like else None, colour.icc)
+        content = _tiff(array, embedded)
     elif suffix == ".png" or (suffix in (".jpg", ".jpeg") and array.dtype == np.uint8):
-        content = encode_image(path, array, _exif_of(like), colour)
+        content = _encode(path, array, embedded)
     elif suffix in IMAGE_SUFFIXES:
         raise InputError(f"JPEG cannot hold the 16 bits of {path}", hint="write .png or .tif")
     else:
@@ -109,6 +115,10 @@ def encode_image(
     Raises:
         InputError: The image is too large for the format.
     """
+    return _encode(path, array, EmbeddedMetadata(exif=exif, icc=colour.icc, chunks=colour.chunks))
+
+
+def _encode(path: Path, array: NDArray[Any], embedded: EmbeddedMetadata) -> bytes:
     suffix = path.suffix.lower()
     is_png = suffix == ".png"
     hint = "is the image too large for its format? use .tif"
@@ -119,33 +129,28 @@ def encode_image(
         raise InputError(f"cannot write {path}: {error.err}", hint=hint) from error
     if not done:
         raise InputError(f"cannot write {path}", hint=hint)
-    embedded = EmbeddedMetadata(exif=exif, icc=colour.icc, chunks=colour.chunks)
     return embed_in_png(bytes(encoded), embedded) if is_png else embed_in_jpeg(bytes(encoded), embedded)
 
 
-def _exif_of(like: Path | None) -> bytes | None:
-    """The whole EXIF block of a JPEG or PNG, turned upright; a new one of the metadata of any other file."""
-    if like is None:
-        return None
-    meta = read_meta(like)
-    original = exif_block.read_block(like) if is_image(like) else None
-    block = exif_block.turn_upright(original) if original else None
-    return block or (exif_block.build_block(meta) if _has_values(meta) else None)
+def _metadata_of(like: Path, suffix: str, array: NDArray[Any], colour: ImageColour) -> EmbeddedMetadata:
+    """The metadata of a photograph; of a RAW file also what LibRaw and its MakerNote tell."""
+    fallback = None
+    if not is_image(like):
+        with suppress(RawError):
+            fallback = exif_block.build_block(read_meta(like))
+    size = (array.shape[0], array.shape[1])
+    return embeddable(read_file_metadata(like), suffix, size, is_srgb=colour == ImageColour(), fallback=fallback)
 
 
-def _has_values(meta: FrameMeta) -> bool:
-    """Whether there is any metadata but the size and the orientation."""
-    return replace(meta, orientation=1, size=None) != type(meta)()
-
-
-def _tiff(array: NDArray[Any], meta: FrameMeta | None, icc: bytes | None) -> bytes:
-    known = meta if meta is not None and _has_values(meta) else None
-    return encode_tiff(
+def _tiff(array: NDArray[Any], embedded: EmbeddedMetadata) -> bytes:
+    block = embedded.exif
+    content = encode_tiff(
         array,
-        [(274, SHORT, (1,)), *(exif_block.camera_tags(known) if known else [])],
-        exif_block.exif_tags(known) if known else None,
+        [(_ORIENTATION, SHORT, (1,)), *tags_of(embedded)],
+        byteorder=byte_order(block),
         photometric="rgb",
         compression="zlib",
         predictor=True,
-        iccprofile=icc,
+        iccprofile=embedded.icc,
     )
+    return content if block is None else attach_exif(content, block)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdd_toolkit.formats.embedding import EmbeddedMetadata
 from sdd_toolkit.formats.tiff_writer import (
     ASCII,
     BYTE,
@@ -22,7 +23,10 @@ from sdd_toolkit.formats.tiff_writer import (
     SHORT,
     SRATIONAL,
     UNDEFINED,
+    attach_exif,
+    byte_order,
     encode_tiff,
+    tags_of,
 )
 from sdd_toolkit.imaging.encoding import XYZ_FROM_SRGB
 
@@ -118,18 +122,31 @@ def colour_matrix(to_srgb: Sequence[Sequence[float]], white_balance: Sequence[fl
     return np.asarray(unbalanced @ np.linalg.inv(XYZ_FROM_SRGB), dtype=np.float64)
 
 
-def encode(pixels: NDArray[np.uint16], tags: RawTags) -> bytes:
+def encode(
+    pixels: NDArray[np.uint16],
+    tags: RawTags,
+    copied: EmbeddedMetadata = EmbeddedMetadata(),  # noqa: B008 frozen
+) -> bytes:
     """Encodes a DNG file.
 
     Args:
         pixels: (H, W) uint16 mosaic with even sides, or (H, W, 3) uint16 linear camera RGB.
         tags: Its metadata.
+        copied: Metadata of the photograph it was made from, which replace those of the shot in `tags`.
     """
     is_linear = pixels.ndim == 3
-    return encode_tiff(
+    block = copied.exif
+    content = encode_tiff(
         pixels,
-        [*_FIXED_TAGS, *_frame_tags(pixels.shape, tags), *_shot_tags(tags), *([] if is_linear else _mosaic_tags(tags))],
-        _exif_tags(tags),
+        [
+            *_FIXED_TAGS,
+            *_frame_tags(pixels.shape, tags),
+            *_shot_tags(tags),
+            *([] if is_linear else _mosaic_tags(tags)),
+            *tags_of(copied),
+        ],
+        _exif_tags(tags) if block is None else None,
+        byteorder=byte_order(block),
         photometric=_LINEAR_RAW if is_linear else _CFA,
         planarconfig="contig" if is_linear else None,
         compression=None,
@@ -138,6 +155,7 @@ def encode(pixels: NDArray[np.uint16], tags: RawTags) -> bytes:
         resolutionunit=2,
         subfiletype=0,
     )
+    return content if block is None else attach_exif(content, block)
 
 
 def _frame_tags(shape: tuple[int, ...], tags: RawTags) -> list[Tag]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from alignment.commands import align
 from alignment.transforms import transform as transforms
@@ -102,6 +103,17 @@ def test_a_stored_transform_is_applied_and_taken_back(stored: Path) -> None:
     assert invoke(*words).exit_code == 0
     back = read_image(folder / "back" / "a_aligned_aligned.png")
     assert np.array_equal(back[4:, :234], planted_pairs.texture(1)[4:, :234])
+
+
+def test_metadata_are_copied_and_left_out_on_demand(stored: Path) -> None:
+    exif = Image.Exif()
+    exif[315] = "A. Photographer"
+    Image.fromarray(planted_pairs.texture(1)).save(stored.parent / "b.jpg", exif=exif)
+    for words, author in (((), "A. Photographer"), (("--strip",), None)):
+        out = stored.parent / f"out{len(words)}"
+        assert invoke("--apply", stored, stored.parent / "b.jpg", "--out", out, *words).exit_code == 0
+        with Image.open(out / "b_aligned.png") as image:
+            assert image.getexif().get(315) == author
 
 
 def test_a_bad_file_among_good_ones_is_reported_and_ends_with_two(stored: Path) -> None:

@@ -14,6 +14,7 @@ from sdd_toolkit.formats.decoding import read_values
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging.binning import bin_2x2
 from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.metadata.file_metadata import read_file_metadata
 from sdd_toolkit.records import Reason
 from tests.support.dng_files import NEUTRAL, write_dng
 from tests.support.paths import SHARED
@@ -82,8 +83,14 @@ def test_raw_files_become_a_dng_that_every_stage_reads_like_its_sources(tmp_path
     truth, linear = planted_stack()
     paths = [tmp_path / f"step{number}.dng" for number in range(3)]
     for path, frame in zip(paths, linear, strict=True):
-        write_dng(path, frame * np.array(NEUTRAL) * 0.9, exif={"f_number": 2.8, "taken_at": "2026:01:01 10:00:00"})
+        shot = {"f_number": 2.8, "taken_at": "2026:01:01 10:00:00"}
+        author = ((315, "s", 0, "A. Photographer", True), (700, "B", 11, b"<x:xmpmeta/", True))
+        write_dng(path, frame * np.array(NEUTRAL) * 0.9, exif=shot, extra=author)
     found = fuse(paths, tmp_path)
+    copied = read_file_metadata(tmp_path / found.picture)
+    assert copied.tree is not None
+    assert copied.tree.directories["main"][315].value == b"A. Photographer\0"
+    assert copied.xmp == b"<x:xmpmeta/"
     reference, picture = frames.read_half(paths[REFERENCE]), frames.read_half(tmp_path / found.picture)
     assert picture.white_balance == pytest.approx(reference.white_balance, rel=1e-4)
     assert np.allclose(picture.to_srgb, reference.to_srgb, atol=2e-3)

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from alignment.transforms.apply import apply_to_files
+from alignment.transforms.apply import ApplyOptions, apply_to_files
 from alignment.transforms.transform import Transform
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.formats.colour import ImageColour, read_colour
@@ -99,7 +99,9 @@ def test_the_inverse_undoes_it(tmp_path: Path) -> None:
     ramp = np.linspace(20, 220, 90).astype(np.uint8)
     write_image(tmp_path / "a.png", np.broadcast_to(ramp[None, :, None], (*SIZE, 3)).copy())
     apply_to_files(TURNED, [tmp_path / "a.png"], tmp_path / "there")
-    apply_to_files(TURNED, [tmp_path / "there" / "a_aligned.png"], tmp_path / "back", inverse=True)
+    apply_to_files(
+        TURNED, [tmp_path / "there" / "a_aligned.png"], tmp_path / "back", options=ApplyOptions(inverse=True)
+    )
     back = read_image(tmp_path / "back" / "a_aligned_aligned.png").astype(int)
     assert np.abs(back - read_image(tmp_path / "a.png"))[12:-12, 12:-12].max() <= 1
 
@@ -108,7 +110,7 @@ def test_the_inverse_undoes_it(tmp_path: Path) -> None:
 def test_numbers_are_copied_by_nearest(tmp_path: Path, name: str, dtype: type[np.generic]) -> None:
     depth = (np.arange(60 * 90).reshape(SIZE) % 251 + 1).astype(dtype)
     write_values(tmp_path / name, depth)
-    apply_to_files(SHIFT, [tmp_path / name], tmp_path / "out", nearest=True)
+    apply_to_files(SHIFT, [tmp_path / name], tmp_path / "out", options=ApplyOptions(nearest=True))
     target = tmp_path / "out" / ("m_aligned.png" if dtype is np.uint8 else "m_aligned.tif")
     moved = read_values(target)
     assert (moved.dtype, moved.shape) == (dtype, SIZE)
@@ -218,10 +220,12 @@ def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_a_four_channel_file_keeps_its_alpha(tmp_path: Path) -> None:
     rgba = np.dstack([picture(), np.full(SIZE, 77, np.uint8)])
     assert cv2.imwrite(str(tmp_path / "a.png"), rgba[..., [2, 1, 0, 3]])
-    apply_to_files(SHIFT, [tmp_path / "a.png"], tmp_path / "out", nearest=True)
+    apply_to_files(SHIFT, [tmp_path / "a.png"], tmp_path / "out", options=ApplyOptions(nearest=True))
     assert np.array_equal(read_values(tmp_path / "out" / "a_aligned.png")[:56, 7:], rgba[4:, :83])
 
 
 def test_planes_that_are_no_colours_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((*SIZE, 2), np.uint16), photometric="minisblack")
-    assert apply_to_files(SHIFT, [tmp_path / "a.tif"], tmp_path / "out", nearest=True)[0].done == 0
+    assert (
+        apply_to_files(SHIFT, [tmp_path / "a.tif"], tmp_path / "out", options=ApplyOptions(nearest=True))[0].done == 0
+    )

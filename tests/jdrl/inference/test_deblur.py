@@ -26,6 +26,7 @@ from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.colour_profile import SRGB_CURVE, SRGB_PRIMARIES, ColourProfile, Curve, colorants_of
 from sdd_toolkit.imaging.encoding import Encoding, encode
+from sdd_toolkit.metadata.file_metadata import read_file_metadata
 
 SMALL = DeblurConfig(tile=64, overlap=16, device="cpu")
 
@@ -150,6 +151,26 @@ def test_the_colour_chunks_of_a_png_stay(run_folder: Path, tmp_path: Path, chunk
     write_image(tmp_path / "a.png", np.full((32, 32, 3), 90, np.uint8), colour=ImageColour(chunks=(chunk,)))
     deblur_files(of_checkpoint(run_folder), [tmp_path / "a.png"], tmp_path / "out", SMALL)
     assert read_colour(tmp_path / "out" / "a_deblurred.png").chunks == (chunk,)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_metadata_are_copied_and_left_out_on_demand_but_never_the_profile(
+    run_folder: Path, tmp_path: Path, name: str
+) -> None:
+    exif = Image.Exif()
+    exif[315] = "A. Photographer"
+    Image.new("RGB", (32, 32)).save(tmp_path / "like.jpg", exif=exif)
+    profile = ColourProfile("wide", (Curve(2.2),) * 3, colorants_of(P3))
+    colour = ImageColour(profile, encode_icc(profile))
+    write_image(tmp_path / name, np.full((32, 32, 3), 90, np.uint8), like=tmp_path / "like.jpg", colour=colour)
+    for strip in (False, True):
+        config = DeblurConfig(tile=64, overlap=16, device="cpu", strip=strip)
+        report, _ = deblur_files(of_checkpoint(run_folder), [tmp_path / name], tmp_path / f"out{strip}", config)
+        result = Path(report.outputs[0])
+        tree = read_file_metadata(result).tree
+        assert (b"A. Photographer" in result.read_bytes()) is not strip
+        assert tree is None or (315 in tree.directories["main"]) is not strip
+        assert read_colour(result).icc == colour.icc
 
 
 def test_colours_that_cannot_be_read_are_a_reason_and_stop_nothing(run_folder: Path, tmp_path: Path) -> None:

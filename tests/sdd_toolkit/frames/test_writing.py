@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdd_toolkit.errors import InputError, RawError
+from sdd_toolkit.formats.containers import exif_range
 from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.formats.tiff import reader
 from sdd_toolkit.frames.writing import encode_image, write_image
 from sdd_toolkit.metadata.exif import read_meta
-from sdd_toolkit.metadata.exif_block import read_block
 from tests.support.dng_files import scene_rgb, write_dng
 
 SHOT = {"f_number": 2.8, "shutter_s": 0.0125, "iso": 400, "taken_at": "2026:05:01 10:00:00"}
@@ -121,6 +122,12 @@ def test_any_bytes_can_ride_along_without_harming_the_pixels(block: bytes) -> No
         content = encode_image(Path(f"a{suffix}"), pixels, block)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), flags), pixels)
+
+
+def read_block(path: Path) -> bytes | None:
+    with path.open("rb") as stream:
+        position = exif_range(stream)
+        return None if position is None else reader(stream)(*position)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

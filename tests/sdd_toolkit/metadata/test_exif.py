@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats.containers import read_structure
 from sdd_toolkit.metadata.exif import complete_with_exiftool, parse_tags, read_exif, read_meta
-from sdd_toolkit.metadata.exif_block import build_block, turn_upright
+from sdd_toolkit.metadata.exif_block import build_block
 from sdd_toolkit.records import Exposure, FileProvenance, FrameMeta
 from tests.support.dng_files import scene_rgb, write_dng
 
@@ -151,12 +151,6 @@ def test_a_block_that_was_built_is_read_back(
     assert again.exposure.iso == iso
     assert again.exposure.shutter_s == pytest.approx(shutter_s, rel=0.01)
     assert again.exposure.f_number == pytest.approx(f_number, rel=0.01)
-
-
-@given(st.binary(max_size=64), st.sampled_from([b"II*\0", b"MM\0*", b""]))
-def test_a_damaged_block_is_told_apart_not_followed(tail: bytes, head: bytes) -> None:
-    changed = turn_upright(head + tail)
-    assert changed is None or len(changed) == len(head + tail)
 
 
 def test_a_file_tells_what_it_was_made_of(tmp_path: Path) -> None:
