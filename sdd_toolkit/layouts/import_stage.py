@@ -24,7 +24,7 @@ from sdd_toolkit.layouts.pixels import bit_depth
 from sdd_toolkit.layouts.shard_tasks import ImportedFrames, plan_import
 from sdd_toolkit.metadata.colour_notes import conversion_notes
 from sdd_toolkit.metadata.exif import read_meta
-from sdd_toolkit.packing.splits import SPLITS, assign_splits, scenes_by_split
+from sdd_toolkit.packing.splits import SPLIT_LISTS, SPLITS, assign_splits, scenes_by_split
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report, Verdict, value_counts
 from sdd_toolkit.shards.folder import check_own_set
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MANIFEST = "ingested.jsonl"
-SPLIT_LISTS = "splits.toml"
 REJECTED = "rejected_files.csv"
 STAGE = "import"
 _BIT_DEPTH = {Encoding.SRGB8: 8, Encoding.SRGB16: 16, Encoding.LINEAR16: 16}
@@ -151,7 +150,8 @@ def import_as_manifest(
 ) -> Report:
     """Writes the pairs of a data set as `out/ingested.jsonl`, for `sdd align` and the steps after it.
 
-    Beside it: `splits.toml` with the layout's splits as `[pack.split]`, `rejected_files.csv` with the files left out.
+    Beside it: `splits.toml` with the layout's splits, which `sdd pack` takes, and `rejected_files.csv` with the files
+    left out.
 
     Args:
         root: Folder of the data set; outside it nothing is read but the stores of `storage.linked_stores`.

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from sdd_toolkit.config import Section
+from sdd_toolkit.config import Section, read_toml, validate
 from sdd_toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+SPLIT_LISTS = "splits.toml"
 
 
 class SplitConfig(Section):
@@ -76,6 +81,34 @@ def assign_splits(scenes: Iterable[str], config: SplitConfig, known: Collection[
         taken, free = free[: counts.get(split, 0)], free[counts.get(split, 0) :]
         assigned.update(dict.fromkeys(taken, split))
     return dict(sorted(assigned.items()))
+
+
+def published_splits(folder: Path, config: SplitConfig, scenes: Collection[str], *, given: bool) -> SplitConfig:
+    """The lists of scenes that `sdd import` left beside a manifest, in place of fractions; says which of them count.
+
+    Args:
+        folder: Folder of the manifest, perhaps with `splits.toml`.
+        config: Section `[pack.split]`.
+        scenes: The scenes of the manifest; others are left out of the lists.
+        given: Whether the section was given: it then counts more.
+
+    Raises:
+        ConfigError: `splits.toml` is damaged.
+    """
+    path = folder / SPLIT_LISTS
+    if not path.is_file():
+        return config
+    section = read_toml(path).get("pack", {})
+    content = section.get("split", {}) if isinstance(section, dict) else {}
+    listed = validate(SplitConfig, content if isinstance(content, dict) else {}, str(path))
+    lists = {split: tuple(scene for scene in getattr(listed, split) if scene in scenes) for split in SPLITS}
+    if not any(lists.values()):
+        return config
+    if given:
+        log.warning("[pack.split] takes the place of the splits in %s", path)
+        return config
+    log.warning("the splits are those of the imported data set, in %s; [pack.split] would count more", path)
+    return config.model_copy(update=lists)
 
 
 def scenes_by_split(splits: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.packing.plan import plan_shards
 from sdd_toolkit.packing.reuse import reusable_pairs
 from sdd_toolkit.packing.shard_task import PackTask
-from sdd_toolkit.packing.splits import assign_splits, scenes_by_split
+from sdd_toolkit.packing.splits import assign_splits, published_splits, scenes_by_split
 from sdd_toolkit.pipeline import configurations
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, reject_counts
 from sdd_toolkit.raw.development import DevelopConfig, LensCorrection
@@ -74,7 +74,10 @@ def pack_dataset(
     kept = _kept_records(source, manifest, out)
     if develop.lens_correction is LensCorrection.LENSFUN:
         lensfun_profile.check_known(kept)
-    splits = assign_splits((record.scene for record in kept), config.split, {record.scene for record in source.records})
+    scenes = {record.scene for record in source.records}
+    given = "split" in config.model_fields_set
+    lists = published_splits(manifest.parent, config.split, scenes, given=given)
+    splits = assign_splits((record.scene for record in kept), lists, scenes)
     tasks = _plan_tasks(source, kept, manifest, out, splits, config, develop)
     written = write_shards(
         out,

@@ -62,7 +62,7 @@ def test_a_foreign_set_walks_in_gets_a_card_and_walks_out_the_same(canon: Path, 
 def test_a_foreign_set_is_aligned_anew_and_keeps_its_splits(canon: Path, tmp_path: Path) -> None:
     done = sdd_in_process("import", canon, "--manifest", "--out", tmp_path, "--json")
     assert json.loads(done.stdout)["done"] == 5
-    (tmp_path / "sdd.toml").write_text('[pack]\nencoding = "srgb16"\n' + (tmp_path / "splits.toml").read_text())
+    (tmp_path / "sdd.toml").write_text('[pack]\nencoding = "srgb16"\n')
     sdd_in_process("align", tmp_path / "ingested.jsonl", "--out", tmp_path)
     sdd_in_process("filter", tmp_path / "aligned.jsonl", "--out", tmp_path)
     sdd_in_process("pack", tmp_path / "filtered.jsonl", "--out", tmp_path / "shards", "--config", tmp_path / "sdd.toml")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sdd_toolkit.errors import ConfigError
-from sdd_toolkit.packing.splits import SplitConfig, assign_splits
+from sdd_toolkit.packing.splits import SplitConfig, assign_splits, published_splits
 
 SCENES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60, unique=True)
 TEN = [f"scene-{number:04d}" for number in range(10)]
@@ -74,3 +76,26 @@ def test_scenes_outside_three_full_lists_are_refused() -> None:
 def test_contradictory_configurations_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SplitConfig.model_validate(values)
+
+
+def test_the_lists_of_an_import_count_unless_the_section_is_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert published_splits(tmp_path, SplitConfig(), TEN, given=False) == SplitConfig()
+    (tmp_path / "splits.toml").write_text("[pack.split]\n")
+    assert published_splits(tmp_path, SplitConfig(), TEN, given=False) == SplitConfig()
+    assert caplog.text == ""
+    (tmp_path / "splits.toml").write_text(f'[pack.split]\ntrain = ["{TEN[0]}", "gone"]\ntest = ["{TEN[1]}"]\n')
+    lists = published_splits(tmp_path, SplitConfig(seed=3), TEN, given=False)
+    assert lists == SplitConfig(seed=3, train=(TEN[0],), test=(TEN[1],))
+    assert "the splits are those of the imported data set" in caplog.text
+    mine = SplitConfig(seed=3)
+    assert published_splits(tmp_path, mine, TEN, given=True) is mine
+    assert "[pack.split] takes the place of the splits in" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["[pack", "[pack.split]\ntrain = 3\n", '[pack.split]\ntrain = ["a"]\ntest = ["a"]\n'])
+def test_damaged_lists_of_an_import_are_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "splits.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"splits\.toml"):
+        published_splits(tmp_path, SplitConfig(), TEN, given=False)
