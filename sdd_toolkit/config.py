@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.storage.fingerprint import fingerprint
+from sdd_toolkit.storage.user_text import read_user_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,15 +58,32 @@ def read_toml(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_user_toml(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", hint="fix that line") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint=hint_for_toml(error)) from error
     for name in content:
         if name not in SECTION_NAMES:
             raise ConfigError(f"{path}: unknown section [{name}]", hint=_suggest(name, SECTION_NAMES))
     return content
+
+
+def read_user_toml(path: Path) -> dict[str, Any]:
+    """The parsed TOML of a file in any encoding of `read_user_text`.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no text or no TOML.
+    """
+    return tomllib.loads(read_user_text(path))
+
+
+def hint_for_toml(error: Exception) -> str:
+    """What to do about a TOML error."""
+    if "Unescaped" in str(error) or "hex value" in str(error):
+        return "write paths with / or in single quotes: 'C:\\photos'"
+    return "fix that line"
 
 
 def load_section(model: type[SectionT], name: str, path: Path | None, /, **flags: object) -> SectionT:

@@ -27,7 +27,7 @@ _NAMES_SHOWN = 3
 def read_recorded(folder: Path) -> dict[str, dict[str, Any]]:
     """The sections recorded for the data set in `folder`; empty if none are."""
     try:
-        content = json.loads((folder / RECORDED_CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / RECORDED_CONFIG).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):

@@ -126,7 +126,7 @@ def read_transform(path: Path) -> Transform:
     """
     hint = "it must be a .json that `sdd align` wrote, or an aligned.jsonl"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the transform {path}", hint=hint) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.storage.user_text import find_file, read_user_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,23 +33,14 @@ def read_table(table: Path, sources: Sequence[Path]) -> tuple[TableRow, ...]:
         InputError: The table cannot be read, lacks a column, names a file that does not exist, pairs a file with
             itself or uses an id twice.
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = [name.strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            lines = [
-                (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key}) for line in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read the table {table}: {error}", hint="is it a CSV file in UTF-8?") from error
+    columns, lines = read_user_table(table, _COLUMNS)
     missing = [name for name in _COLUMNS[:2] if name not in columns]
     if missing:
         raise InputError(
             f"{table} has no column {missing[0]!r}", hint=f"its first line must be {','.join(_COLUMNS[:2])}[,scene,id]"
         )
     folders = [table.parent, *sources]
-    rows = tuple(_parse_row(f"{table}, line {number}", line, folders) for number, line in lines if any(line.values()))
+    rows = tuple(_parse_row(f"{table}, line {line.number}", line.cells, folders) for line in lines)
     ids = [row.id for row in rows if row.id]
     for name in ids:
         if ids.count(name) > 1:
@@ -61,15 +52,15 @@ def _parse_row(where: str, line: dict[str, str], folders: Sequence[Path]) -> Tab
     blur, sharp = (_find_file(where, column, line.get(column, ""), folders) for column in ("blur", "sharp"))
     if blur.resolve() == sharp.resolve():
         raise InputError(f"{where}: {blur} is paired with itself", hint="name two files")
-    return TableRow(blur, sharp, line.get("scene", ""), line.get("id", ""))
+    return TableRow(blur, sharp, line.get("scene", "").strip(), line.get("id", "").strip())
 
 
 def _find_file(where: str, column: str, text: str, folders: Sequence[Path]) -> Path:
     if text:
         for folder in folders:
             with suppress(OSError):  # a name too long for the file system
-                if (folder / text).is_file():
-                    return folder / text
+                if (found := find_file(folder, text)) is not None:
+                    return found
     shown = text if len(text) <= 200 else f"{text[:200]}…"
     raise InputError(
         f"{where}: {column} names no file: {shown!r}", hint="paths are relative to the table's or the source folder"

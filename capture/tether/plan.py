@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from capture.tether.exposure import equal_exposure_s, format_shutter, parse_f_number, parse_number, parse_shutter_s
 from capture.tether.plan_config import CameraTable, CheckTable, Defaults, SceneTable, SessionTable
-from sdd_toolkit.config import Section, SectionT, validate
+from sdd_toolkit.config import Section, SectionT, hint_for_toml, read_user_toml, validate
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.storage.fingerprint import fingerprint, fingerprint_text
 
@@ -108,11 +108,11 @@ def read_plan(path: Path) -> ShootingPlan:
         ConfigError: The file is missing, not TOML, or holds a key or value that is not valid.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_user_toml(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="write one: sdd capture plan --out") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", hint="fix that line") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint=hint_for_toml(error)) from error
     return parse_plan(content, str(path))
 
 

@@ -169,7 +169,7 @@ def read_hot_pixels(path: Path) -> HotPixelMap:
         InputError: The file is missing or invalid.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise ValueError(f"format {content['format']!r} version {content['version']!r}")
         return HotPixelMap(_CAMERAS.validate_python(content["cameras"]))

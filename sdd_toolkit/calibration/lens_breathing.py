@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from codecs import BOM_UTF8
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -155,7 +156,7 @@ def read_models(path: Path) -> tuple[LensBreathing, ...]:
     """
     hint = "give a file that `sdd breathing` wrote"
     try:
-        content = _FILE.validate_json(path.read_bytes())
+        content = _FILE.validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
     except ValidationError as error:

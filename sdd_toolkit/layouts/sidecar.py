@@ -100,7 +100,7 @@ def read_marker(root: Path) -> Export | None:
     """
     path = root / MARKER
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise InputError(f"{path} is of an unknown format", hint="use the version of the toolkit that wrote it")
         export = _EXPORT.validate_python(content)

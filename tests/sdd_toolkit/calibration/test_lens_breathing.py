@@ -144,7 +144,8 @@ def test_the_command_writes_models_and_says_what_it_used(tmp_path: Path) -> None
     shown = CliRunner().invoke(cli, ["breathing", str(path), "--out", str(out)], catch_exceptions=False)
     assert "EF 50mm" in shown.output
     assert [entry.lens for entry in lens_breathing.read_models(out)] == ["EF 50mm"]
-    told = CliRunner().invoke(cli, ["breathing", str(path), "--out", str(out), "--json"], catch_exceptions=False)
+    words = ["breathing", str(path), "--out", str(out), "--overwrite", "--json"]
+    told = CliRunner().invoke(cli, words, catch_exceptions=False)
     (entry,) = json.loads(told.output)["lenses"]
     assert (entry["observations"], entry["left_out"], entry["refusal"]) == (8, {"focus not moved": 1}, "")
     assert entry["model"]["coefficients"][0] == pytest.approx(0.05, abs=2e-3)
