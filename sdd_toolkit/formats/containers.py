@@ -242,6 +242,8 @@ def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
         return Structure(Kind.TIFF, exif=(0,), is_bounded=pixels > 0), max(needed, pixels)
     if needed > length:
         return Structure(Kind.TIFF, exif=(0,)), needed
+    if tiff_directory.ends_in_zeros(tiff):
+        raise EOFError("zeros stand for the end of its pixels")
     return Structure(Kind.TIFF, _tiff_size(tiff), (0,), not tiff_directory.has_open_end(tiff)), needed
 
 

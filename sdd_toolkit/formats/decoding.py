@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# What it has to say of a damaged file, the decoder says too.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 _TIFF_SUFFIXES = (".tif", ".tiff")
-_TIFF_ERROR = " TIFF_Error "
+# What libtiff says of a directory (an unknown type, a next directory that is not there) does not concern pixels.
+_OF_DIRECTORY = r"TIFF(?:Read\w*Directory|Fetch|Advance|VSet|SetField|GetField|FieldWith|Number)"
+_TIFF_DAMAGE = re.compile(rf" TIFF_Error (?!{_OF_DIRECTORY})")
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -115,7 +121,7 @@ def _decode(path: Path, mode: int) -> NDArray[Any]:
         raise _undecodable(path, said) from error
     if pixels is None or pixels.size == 0:
         raise _undecodable(path, said)
-    if jpeg.damage(said.summary) or any(_TIFF_ERROR in line for line in said.lines):
+    if jpeg.damage(said.summary) or any(map(_TIFF_DAMAGE.search, said.lines)):
         raise RawError(f"{path} is damaged: {said.summary}", hint="copy it from the card again, or leave it out")
     return np.asarray(pixels)
 

@@ -28,6 +28,9 @@ _MAGIC = {42: False, 43: True, 0x4F52: False, 0x5352: False, 0x55: False}  # TIF
 _MAX_ENTRIES, _MAX_DIRECTORIES, _MAX_VALUES = 4096, 256, 1_000_000
 _FARTHEST = 1 << 62
 _NO_OFFSETS = (0, 0xFFFFFFFF)  # written by Panasonic and Kodak where there is no value
+_ROWS_PER_STRIP = 278
+_OPTIONAL, _PRIVATE = (700, 33723, 34377), 50000  # XMP, IPTC, Photoshop, programs' own: no decoder needs them
+_ZEROS = 4096
 _MIN_BYTES_PER_PIXEL = 1 / 256  # of compressed data; a header that implies less is false
 
 
@@ -208,22 +211,55 @@ def needed_bytes(tiff: Tiff) -> int:
     try:
         for entries in iterate_directories(tiff):
             is_dng = is_dng or _DNG_VERSION in entries
-            for entry in entries.values():
-                if entry.offset not in _NO_OFFSETS:
+            for tag, entry in entries.items():
+                if entry.offset not in _NO_OFFSETS and (is_dng or not (tag in _OPTIONAL or tag >= _PRIVATE)):
                     needed = max(needed, tiff.base + entry.offset + entry.bytes)
             pixel_bytes = 0
-            for offset_tag, count_tag in (_STRIPS, _TILES, _PREVIEW):
-                pieces = read_numbers(tiff, entries.get(offset_tag)), read_numbers(tiff, entries.get(count_tag))
-                for offset, count in zip(*pieces, strict=False):
-                    if offset not in _NO_OFFSETS and count not in _NO_OFFSETS:
-                        needed = max(needed, tiff.base + int(offset) + int(count))
-                        pixel_bytes += int(count) if offset_tag != _PREVIEW[0] else 0
+            for tags in (_STRIPS, _TILES, _PREVIEW):
+                for offset, count in _pieces(tiff, entries, tags):
+                    needed = max(needed, tiff.base + offset + count)
+                    pixel_bytes += count if tags != _PREVIEW else 0
             _check_claimed_size(tiff, entries, pixel_bytes, is_dng)
             if not pixel_bytes:
                 needed = max(needed, _uncompressed_end(tiff, entries))
     except EOFError as error:
         needed = max(needed, int(error.args[0]))
     return needed
+
+
+def ends_in_zeros(tiff: Tiff) -> bool:
+    """Whether the last piece of a compressed mosaic ends in many zeros: what a copy left out, not coded noise."""
+    last, is_coded = 0, False
+    for entries in iterate_directories(tiff):
+        kinds = [next(iter(read_numbers(tiff, entries.get(tag), 1)), 0) for tag in (_PHOTOMETRIC, _COMPRESSION)]
+        for tags in (_STRIPS, _TILES):
+            end = max(
+                (offset + count for offset, count in _pieces(tiff, entries, tags) if count > 2 * _ZEROS), default=0
+            )
+            if end > last:
+                last, is_coded = end, kinds[0] in (_MOSAIC, _LINEAR_RAW) and kinds[1] != 1
+    return is_coded and not any(tiff.read(tiff.base + last - _ZEROS, _ZEROS))
+
+
+def _pieces(tiff: Tiff, entries: Mapping[int, Entry], tags: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Offset and number of bytes of the strips, tiles or preview of a directory; no more than plain rows have."""
+    most = _uncompressed_strip(tiff, entries) if tags == _STRIPS else None
+    offsets, counts = (read_numbers(tiff, entries.get(tag)) for tag in tags)
+    for offset, count in zip(offsets, counts, strict=False):
+        if offset not in _NO_OFFSETS and count not in _NO_OFFSETS:
+            yield int(offset), int(count if most is None else min(count, most))
+
+
+def _uncompressed_strip(tiff: Tiff, entries: Mapping[int, Entry]) -> int | None:
+    """Bytes of a whole strip of an uncompressed image; None for anything else. Some programs write a larger number."""
+
+    def first(tag: int, default: int) -> int:
+        return int(next(iter(read_numbers(tiff, entries.get(tag), 1)), default))
+
+    if first(_COMPRESSION, 0) != 1 or first(_PHOTOMETRIC, -1) not in (0, 1, 2):
+        return None
+    row = -(-first(_WIDTH, 0) * first(_SAMPLES, 1) * first(_BITS, 1) // 8)
+    return row * min(first(_ROWS_PER_STRIP, 1 << 32), first(_HEIGHT, 0)) or None
 
 
 def has_open_end(tiff: Tiff) -> bool:
