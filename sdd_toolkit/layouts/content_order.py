@@ -9,6 +9,7 @@ settles frames without texture and scenes that look alike, and a pair that contr
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -70,6 +71,11 @@ def match_by_content(first: Sequence[str], second: Sequence[str], bands: Bands) 
         left_out[first[row]] = why.format(_name(second[column]))
         left_out[second[column]] = why.format(_name(first[row]))
     if step is None:
+        ordered = _longest_order(certain)
+        if len(ordered) >= _MIN_SHARE * len(certain):
+            for row, column in sorted(set(certain) - set(ordered)):
+                left_out[first[row]] = left_out[second[column]] = "it looks like a frame out of the order of the others"
+            certain = ordered
         certain, doubtful = _unambiguous(scores, certain)
         for row, column in doubtful:
             left_out[first[row]] = left_out[second[column]] = "frames that look alike: one of them has no partner"
@@ -155,6 +161,24 @@ def _without_texture(
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         if row not in used_rows and column not in used_columns
     ]
+
+
+def _longest_order(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The most pairs that follow each other in both folders: the longest increasing subsequence of their columns."""
+    in_order = sorted(pairs)
+    tails: list[int] = []  # the smallest column that ends a chain of each length, and the index of its pair
+    ends: list[int] = []
+    before: list[int] = []
+    for index, (_, column) in enumerate(in_order):
+        length = bisect_left(tails, column)
+        tails[length : length + 1], ends[length : length + 1] = [column], [index]
+        before.append(ends[length - 1] if length else -1)
+    chain: list[tuple[int, int]] = []
+    index = ends[-1] if ends else -1
+    while index >= 0:
+        chain.append(in_order[index])
+        index = before[index]
+    return chain[::-1]
 
 
 def _unambiguous(

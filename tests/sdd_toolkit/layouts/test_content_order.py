@@ -74,6 +74,15 @@ def test_names_without_numbers_pair_by_content_alone() -> None:
     assert "agrees most, by 0." in left_out["blur f"]
 
 
+def test_what_looks_alike_out_of_order_is_left_out_where_names_have_no_numbers() -> None:
+    pairs, left_out = match(folders(LETTERS, ALIKE), "s/blur b.png", "t/sharp f.png")
+    assert set(pairs) < set(LETTERS)
+    assert len(pairs) >= 4
+    assert left_out["sharp b"] == left_out["blur f"] == "it looks like a frame out of the order of the others"
+    mixed = [(first, second) for first, (_, second) in zip("qwertyui", LETTERS, strict=True)]
+    assert sorted(match(folders(mixed, SCENES))[0]) == sorted(mixed)
+
+
 def test_one_of_two_equal_scenes_without_numbers_is_doubtful() -> None:
     pairs, left_out = match(folders(LETTERS[:3], [SCENES[0], SCENES[0], SCENES[1]]), "t/sharp b.png")
     assert pairs == [LETTERS[2]]
