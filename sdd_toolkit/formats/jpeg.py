@@ -20,6 +20,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START = b"\xff\xd8\xff"
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 EXIF, SCAN, END = 0xE1, 0xDA, 0xD9
+_LEAST_FILLING = 64  # before an end marker: the data of an even area may end with a few zeros
 _CHUNK = 1 << 20
 _MAX_SEGMENTS = 10_000
 # Neither stuffed data, nor fill bytes, nor restart markers.
@@ -54,19 +55,19 @@ def plain(content: bytes) -> bytes:
     def read(offset: int, count: int) -> bytes:
         return content[offset : offset + count]
 
-    pieces, at, in_scan, changed = [content[:2]], 2, False, False
+    pieces, at, in_scan, changed, least = [content[:2]], 2, False, False, 1
     for code, position, head in segments(read, len(content)):
         if code == END:
             is_filled = in_scan and content[position - 1] in b"\0\xff"
             if not (changed or is_filled) and position + 2 == len(content):
                 return content
-            content = content[:position]
+            content, least = content[:position], _LEAST_FILLING
             break
         end = position + 2 + int.from_bytes(head[2:4], "big")
         changed = changed or (position > at and not in_scan)
         pieces.append(content[at if in_scan else position : end])
         at, in_scan = end, in_scan or code == SCAN
-    return b"".join([*pieces, _without_filling(content[at:]) if in_scan else b"", b"\xff\xd9"])
+    return b"".join([*pieces, _without_filling(content[at:], least) if in_scan else b"", b"\xff\xd9"])
 
 
 def damage(said: str) -> bool:
@@ -92,9 +93,11 @@ def has_all_pixels(content: bytes) -> bool:
     return pixels is not None and not damage(said.summary)
 
 
-def _without_filling(coded: bytes) -> bytes:
-    """Coded data without the zeros or ones that stand for what a copy has left out."""
+def _without_filling(coded: bytes, least: int) -> bytes:
+    """Coded data without the zeros or ones that stand for what a copy has left out, if there are that many of them."""
     core = coded.rstrip(b"\0")
+    if 0 < len(coded) - len(core) < least:
+        return coded
     if not core.endswith(b"\xff"):
         return core
     # A data byte of 0xFF is followed by one zero.

@@ -126,3 +126,11 @@ def test_a_hole_in_the_data_is_damage(tmp_path: Path, whole: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
     with pytest.raises(RawError, match="Corrupt JPEG data"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("level", [0, 90, 128, 255])
+@pytest.mark.parametrize("side", [16, 64, 200])
+def test_data_of_an_even_area_that_end_with_a_zero_byte_are_whole(tmp_path: Path, level: int, side: int) -> None:
+    content = bytes(cv2.imencode(".jpg", np.full((side, side, 3), level, np.uint8))[1])
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - level).max() <= 1
