@@ -15,6 +15,7 @@ from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
 from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.formats.image_frames import to_linear_srgb
 from sdd_toolkit.imaging.encoding import srgb_decode
+from sdd_toolkit.storage.system_files import system_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,8 @@ def find_photographs(image: Path, depth: Path | None = None) -> tuple[Photograph
         return (PhotographSource(image, depth),)
     if depth is not None:
         raise InputError(f"{image} is a folder, {depth} the depth of one photograph", hint="leave --depth FILE out")
-    paths = sorted((p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_name_key)
+    found = (path for path in image.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not system_file(path.name))
+    paths = sorted((path for path in found if path.is_file()), key=_name_key)
     if not paths:
         raise InputError(f"there is no photograph in {image}", hint="PNG, TIFF and JPEG files are looked for")
     return tuple(PhotographSource(path) for path in paths)

@@ -24,6 +24,7 @@ from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, read_index, to_indent
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, group_name
 from sdd_toolkit.storage.files import PARTIAL, resolve_inside, sha256_of
+from sdd_toolkit.storage.system_files import system_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +165,8 @@ def index_findings(folder: Location, index: Index) -> Iterator[str]:
     yield from (f"{INDEX_NAME}: {fault}" for fault in (*_repeated_names(index), *_contradictions(index)))
     names = [shard.name for shard in index.shards]
     for path in sorted((PurePath(entry.name) for entry in folder.iterdir()), key=str):
-        if path.name not in names and (".h5" in path.suffixes or path.suffix == PARTIAL):
+        shard_like = ".h5" in path.suffixes and not system_file(path.name)
+        if path.name not in names and (shard_like or path.suffix == PARTIAL):
             yield f"{path.name}: not in the index"
 
 

@@ -25,6 +25,7 @@ from sdd_toolkit.layouts.split_names import split_of_name, split_of_root
 from sdd_toolkit.layouts.two_folders import FrameRoles, read_given_folders, read_roles
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import check_relative
+from sdd_toolkit.storage.system_files import system_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +205,8 @@ def recognise_layout(root: Path) -> str:
     """
     if name := _match_layout(root):
         return name
-    inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+    folders = (path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+    inner = sorted(path for path in folders if not system_folder(path.name))
     for folder in inner:
         if name := _match_layout(folder):
             raise InputError(f"{root} is no data set, but {folder} looks like {name}", hint="give that folder")

@@ -30,6 +30,7 @@ from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index, read_index
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import PARTIAL, resolve_inside, sha256_of, write_text
 from sdd_toolkit.storage.folder_lock import LOCK_FILES
+from sdd_toolkit.storage.system_files import system_file
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def _claim_folder(out: Path, export: sidecar.Export) -> None:
     """Marks `out` as this export's before anything else is written there."""
     hint = "give an empty folder"
     try:
-        present = sorted(path.name for path in out.iterdir() if path.name not in LOCK_FILES)
+        names = (path.name for path in out.iterdir() if path.name not in LOCK_FILES)
+        present = sorted(name for name in names if name.endswith(PARTIAL) or not system_file(name))
     except FileNotFoundError:
         present = []
     except OSError as error:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from capture.inspection.scan import scan_folders
 from capture.pairing.scenes import split_role
+from capture.virtual.sources import find_photographs
 from sdd_toolkit.audit.verify import verify_shards
+from sdd_toolkit.errors import InputError
 from sdd_toolkit.layouts.catalogue import survey_folder
 from sdd_toolkit.layouts.export_stage import export_dataset
 from sdd_toolkit.layouts.frame_names import equal_names, safe_ids
@@ -120,6 +122,24 @@ def test_equal_names_are_found_in_any_form_but_not_guessed() -> None:
 def test_role_words_are_read_in_any_form() -> None:
     assert split_role("Caf\u00e9_blur") == split_role(decomposed("Caf\u00e9_blur"))
     assert split_role(decomposed("\u00fc 2")) == (None, "\u00fc 2")
+
+
+def test_other_commands_take_no_system_files_either(tmp_path: Path) -> None:
+    for role in ("blur", "gt"):
+        picture(tmp_path / f"set/train/{role}/1.png")
+    (tmp_path / "png").mkdir()
+    (tmp_path / "png/.DS_Store").touch()
+    import_dataset(tmp_path / "set", tmp_path / "shards", PackConfig(patch_size=16))
+    (tmp_path / "shards/._train-00000-of-00001.h5").write_bytes(b"\0\5\x16\7")
+    verify_shards(tmp_path / "shards")
+    assert export_dataset(tmp_path / "shards", tmp_path / "png", layout="png").done == 1
+    picture(tmp_path / "photos/1.png")
+    picture(tmp_path / "photos/x.png").tofile(tmp_path / "photos/._1.png")
+    assert [source.image.name for source in find_photographs(tmp_path / "photos")] == ["1.png", "x.png"]
+    (tmp_path / "mac/__MACOSX/train_c/source").mkdir(parents=True)
+    (tmp_path / "mac/__MACOSX/train_c/target").mkdir()
+    with pytest.raises(InputError, match="has no known layout; its folders: none"):
+        survey_folder(tmp_path / "mac", "auto")
 
 
 def test_import_and_ingest_leave_out_the_same_files_and_say_so(tmp_path: Path) -> None:
