@@ -340,7 +340,10 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Result of a stage, printed by its command. `copied` counts the pairs of `done` with pixels of an earlier run."""
+    """Result of a stage, printed by its command. `copied` counts the pairs of `done` with pixels of an earlier run.
+
+    `side_files` counts files among the inputs that the toolkit wrote itself; they are not in `total`.
+    """
 
     stage: str
     total: int
@@ -350,3 +353,4 @@ class Report:
     seconds: float
     outputs: tuple[str, ...] = ()
     copied: int = 0
+    side_files: int = 0

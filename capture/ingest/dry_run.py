@@ -73,4 +73,5 @@ def _sorted_pairs(result: IngestResult) -> list[PairRecord]:
 
 
 def _summary_line(result: IngestResult) -> str:
-    return f"{len(result.pairs.records)} pairs; {len(result.rejected)} of {result.files} files in none"
+    own = f"; {result.side_files} other files of the toolkit" if result.side_files else ""
+    return f"{len(result.pairs.records)} pairs; {len(result.rejected)} of {result.files} files in none{own}"

@@ -40,6 +40,7 @@ def hash_state(scan: Scan, config: IngestConfig, table: Path | None) -> str:
         line = f"{file.name}\0{file.ref}\0{file.bytes}\0{file.modified_ns}\0"
         digest.update(line.encode("utf-8", "surrogateescape"))
     digest.update(repr([(entry.path, entry.reason, entry.detail) for entry in scan.rejected]).encode())
+    digest.update(f"{scan.side_files}".encode())
     return digest.hexdigest()
 
 

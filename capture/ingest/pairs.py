@@ -37,6 +37,7 @@ class IngestResult:
         unchanged: Number of files whose inspection an earlier run has cached.
         evidence: The evidence for each pair, by its id.
         clock_notes: Corrections of the cameras' clocks.
+        side_files: Number of files that the toolkit wrote itself; they are not among `files`.
     """
 
     pairs: Manifest
@@ -45,6 +46,7 @@ class IngestResult:
     unchanged: int
     evidence: Mapping[str, str]
     clock_notes: tuple[str, ...] = ()
+    side_files: int = 0
 
 
 def form_pairs(scan: Scan, survey: Survey, rows: Sequence[TableRow], config: IngestConfig) -> IngestResult:
@@ -88,6 +90,7 @@ def form_pairs(scan: Scan, survey: Survey, rows: Sequence[TableRow], config: Ing
         unchanged=survey.unchanged,
         evidence=evidence,
         clock_notes=clock_notes,
+        side_files=scan.side_files,
     )
 
 

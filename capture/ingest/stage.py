@@ -188,4 +188,5 @@ def _write_result(out: Path, result: IngestResult) -> Report:
         rejected=value_counts(entry.reason for entry in result.rejected),
         seconds=0.0,
         outputs=(str(out / MANIFEST), str(out / REJECTED)),
+        side_files=result.side_files,
     )

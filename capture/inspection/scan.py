@@ -13,6 +13,7 @@ from sdd_toolkit.formats.containers import is_candidate
 from sdd_toolkit.records import Reason, RejectedFile
 from sdd_toolkit.storage.linked_stores import stored_object
 from sdd_toolkit.storage.system_files import system_file, system_folder
+from sdd_toolkit.storage.targets import is_toolkit_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -45,11 +46,13 @@ class Scan:
         root: Common parent folder of all files.
         files: RAW files and images, sorted by name.
         rejected: All others.
+        side_files: Number of files that the toolkit wrote itself; they are in neither.
     """
 
     root: Path
     files: tuple[ScannedFile, ...]
     rejected: tuple[RejectedFile, ...]
+    side_files: int = 0
 
 
 def scan_folders(sources: Sequence[Path], excluded: Sequence[Path] = ()) -> Scan:
@@ -86,7 +89,7 @@ def scan_folders(sources: Sequence[Path], excluded: Sequence[Path] = ()) -> Scan
         ref = name if file == path else _relative_name(file, prefix)
         files.append(ScannedFile(Path(file), name, ref, state.st_size, state.st_mtime_ns))
     rejected = tuple(RejectedFile(_relative_name(path, prefix), *walk.rejected[path]) for path in sorted(walk.rejected))
-    return Scan(Path(root), tuple(files), rejected)
+    return Scan(Path(root), tuple(files), rejected, walk.side_files)
 
 
 _UNKNOWN_STATE = os.stat_result([0] * 10)
@@ -98,11 +101,13 @@ class _Walk:
     Attributes:
         files: Real path and state of every file, by the path under which it was found.
         rejected: Reason and detail of every rejected file or folder.
+        side_files: Number of files that the toolkit wrote itself.
     """
 
     def __init__(self, excluded: set[str]) -> None:
         self.files: dict[str, tuple[str, os.stat_result]] = {}
         self.rejected: dict[str, tuple[Reason, str]] = {}
+        self.side_files = 0
         self._excluded = excluded
 
     def add(self, source: str) -> None:
@@ -148,6 +153,9 @@ class _Walk:
         return subfolders
 
     def _add_file(self, path: str, real: str) -> None:
+        if not is_candidate(path) and is_toolkit_file(Path(path)):
+            self.side_files += 1
+            return
         try:
             state = os.stat(path)
         except OSError as error:

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.formats.containers import RAW_SUFFIXES
 from sdd_toolkit.frames.reading import read_mosaic
 from sdd_toolkit.pipeline.manifest import read_manifest, to_json
 from sdd_toolkit.raw.hot_pixels import MIN_SCENES, Outliers, confirm_hot_pixels, find_outliers
@@ -105,6 +107,7 @@ class _File:
     cameras: tuple[CameraPixels, ...]
 
 
+_NO_MOSAIC = "no Bayer mosaic"
 _CAMERAS = TypeAdapter(tuple[CameraPixels, ...])
 
 
@@ -143,12 +146,14 @@ def find_hot_pixels(
     with track("hotpixels", sum(map(len, pending.values()))) as advance:
         for (camera, size), records in pending.items():
             tasks = [_Task(resolve_inside(source.root, record.blur.path), size) for record in records]
-            scenes = []
+            results: list[Outliers | str | None] = []
             for outcome in run_tasks(_examine_frame, tasks, executor):
                 advance(note=camera)
-                if isinstance(outcome.result, Outliers):
-                    scenes.append(outcome.result)
+                results.append(outcome.result)
+            scenes = [result for result in results if isinstance(result, Outliers)]
             entries[camera, size] = _confirm(camera, size, scenes, _inputs(records))
+            if any(result != _NO_MOSAIC for result in results):
+                _log_defects(entries[camera, size])
     content = _File(FORMAT, VERSION, tuple(entries[key] for key in sorted(entries)))
     write_text(out / OUTPUT, to_json(content) + "\n")
     return Report(
@@ -205,7 +210,7 @@ def _by_camera(records: Sequence[PairRecord]) -> Mapping[tuple[str, tuple[int, i
     groups: dict[tuple[str, tuple[int, int]], dict[str, PairRecord]] = {}
     for record in sorted(records, key=lambda each: each.id):
         meta = record.blur_meta
-        if meta.size is not None:
+        if meta.size is not None and PurePosixPath(record.blur.path).suffix.lower() in RAW_SUFFIXES:
             key = (camera_of(meta), (meta.size[0], meta.size[1]))
             groups.setdefault(key, {}).setdefault(record.scene, record)
     return {key: list(groups[key].values()) for key in sorted(groups)}
@@ -224,7 +229,7 @@ def _examine_frame(task: _Task) -> Outliers | str:
     except SddError as error:
         return error.what
     if mosaic is None:
-        return "no Bayer mosaic"
+        return _NO_MOSAIC
     height, width = task.size
     samples = mosaic.samples[:height, :width]
     return find_outliers(samples, mosaic.range_dn) if samples.shape == (height, width) else "another size"
@@ -233,9 +238,7 @@ def _examine_frame(task: _Task) -> Outliers | str:
 def _confirm(camera: str, size: tuple[int, int], scenes: Sequence[Outliers], inputs: str) -> CameraPixels:
     """The defects that the scenes of one camera confirm."""
     pixels = tuple((int(row), int(column)) for row, column in confirm_hot_pixels(scenes, size[1]))
-    entry = CameraPixels(camera, size, len(scenes), pixels, inputs)
-    _log_defects(entry)
-    return entry
+    return CameraPixels(camera, size, len(scenes), pixels, inputs)
 
 
 def _inputs(records: Sequence[PairRecord]) -> str:

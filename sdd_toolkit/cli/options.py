@@ -191,5 +191,7 @@ def echo_report(report: Report, as_json: bool) -> None:
     )
     for reason, count in report.rejected.items():
         click.echo(f"  {count:5d} {reason}")
+    if report.side_files:
+        click.echo(f"  {report.side_files:5d} other files of the toolkit")
     for output in report.outputs:
         click.echo(f"  -> {output}")

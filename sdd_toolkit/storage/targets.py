@@ -29,10 +29,10 @@ _STATISTICS = rb"scene,kind,verdict,reason,detail,make,model,"
 
 # How the files that stages replace begin. A name comes before its suffix.
 _MARKS = {
-    ".jsonl": rb'\{"format":"sdd-',
+    ".jsonl": rb'\{"format": ?"sdd-',
     ".html": rb'(?s).*<meta name="generator" content="sdd-toolkit ',
     ".h5": rb"(?s)\x89HDF\r\n\x1a\n.{,4000}sdd-(shards|patches)",
-    ".npz": rb"(?s)PK\x03\x04.{26}(flow|confidence|occlusion)\.npy",
+    ".npz": rb"(?s)PK\x03\x04.{26}(flow|confidence|occlusion|homography)\.npy",
     "config.json": rb'\{"[a-z]+":\{|\{\s+"(method|network)": "',
     "configurations.json": rb'\{\s*(\}|"[0-9a-f]{16}": \{\s*"stage": ")',
     "croissant.json": rb'\{\n "@context": \{\n  "@language": "en",\n  "@vocab": "https://schema\.org/",\n  "sc": ',
@@ -43,6 +43,8 @@ _MARKS = {
     "left_out.csv": rb"stack,path,reason,detail\n",
     "pairs.csv": rb"id,(split,shard,packed_height,packed_width,)?" + _STATISTICS,
     "rejected_files.csv": rb"path,reason,detail\n",
+    "session.state.json": rb'\{"flight": ',
+    "simulate.json": rb'\{\n "version": ".*",\n "kind": ".*",\n "seed": ',
     "splits.toml": rb"\[pack\.split\]\n",
     "train.csv": rb"step,loss,",
     "val.csv": rb"step,psnr_db,",
@@ -120,6 +122,12 @@ def is_own(path: Location) -> bool:
         return _is_unedited(text.decode("utf-8", errors="replace"))
     mark = _MARKS.get(path.name) or _MARKS.get(path.suffix)
     return not head or (mark is not None and re.match(mark, head) is not None)
+
+
+def is_toolkit_file(path: Path) -> bool:
+    """Whether a file has a name and a content that the toolkit writes: its side files among photographs."""
+    known = path.name in _MARKS or path.suffix in _MARKS
+    return known and os.path.isfile(path) and os.path.getsize(path) > 0 and is_own(path)
 
 
 def sealed(text: str) -> str:

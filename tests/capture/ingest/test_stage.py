@@ -167,7 +167,7 @@ def test_a_run_in_which_nothing_changed_still_mends_what_it_wrote(tmp_path: Path
     first = ingest_photographs([raw], out, IngestConfig())
     before = (out / spoilt).read_bytes()
     assert ingest_photographs([raw], out, IngestConfig()).outputs == first.outputs
-    (out / spoilt).write_bytes(b"spoilt")
+    (out / spoilt).write_bytes(before + b"spoilt")
     ingest_photographs([raw], out, IngestConfig())
     if spoilt != LAST_RUN_FILE:
         assert (out / spoilt).read_bytes() == before

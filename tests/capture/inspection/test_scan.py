@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from capture.inspection.scan import scan_folders
+from capture.virtual.config import SimulateConfig
+from capture.virtual.stage import Series, simulate_pairs
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.records import Reason
 
@@ -118,3 +120,18 @@ def test_a_missing_folder_and_one_without_photographs_are_errors(tmp_path: Path)
         scan_folders([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="neither a RAW file nor an image"):
         scan_folders([tmp_path])
+
+
+def test_files_that_the_toolkit_wrote_are_counted_apart(tmp_path: Path) -> None:
+    simulate_pairs(tmp_path / "series", SimulateConfig(width=96, height=64, max_coc_px=3), Series(scenes=2))
+    own = {"session.jsonl": '{"format": "sdd-session", ', "session.state.json": '{"flight": null, "lens": null}\n'}
+    for name, text in own.items():
+        (tmp_path / "series" / name).write_text(text)
+    mine = {"other.jsonl": '{"a": 1}', "truth.npz": "PK", "simulate.json": "{}", "session.state.json": "{}"}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    found = scan_folders([tmp_path])
+    assert len(found.files) == 4
+    assert sorted(entry.path for entry in found.rejected) == sorted(mine)
+    # The truth of two scenes, the record of the series, two files of a session.
+    assert found.side_files == 5

@@ -175,3 +175,23 @@ def test_a_damaged_map_stops_the_stages_that_need_it(tmp_path: Path, text: str) 
         load_for_manifest(tmp_path / "ingested.jsonl", DevelopConfig())
     (tmp_path / OUTPUT).write_text(json.dumps({"format": "sdd-hot-pixels", "version": 1, "cameras": []}))
     assert load_for_manifest(tmp_path / "ingested.jsonl", DevelopConfig()) == HotPixelMap()
+
+
+def test_cameras_without_a_mosaic_get_no_warning(
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JPEGs are not opened at all, RAW files without a mosaic are looked at in silence."""
+    record = first(session / "clean")
+    for name in ("photo.jpg", "photo.dng"):
+        (tmp_path / name).write_bytes((session / "clean" / "raw" / record.blur.path).read_bytes())
+    totals, warnings = [], []
+    for name, mosaic in (("photo.dng", True), ("photo.dng", False), ("photo.jpg", True)):
+        pair = replace(record, blur=replace(record.blur, path=name))
+        manifest.write_manifest(tmp_path / "ingested.jsonl", manifest.Manifest(tmp_path, (pair,)))
+        if not mosaic:
+            monkeypatch.setattr("sdd_toolkit.calibration.hot_pixel_map.read_mosaic", lambda path: None)
+        totals.append(find_hot_pixels(tmp_path / "ingested.jsonl", tmp_path, overwrite=True).total)
+        warnings.append("scenes of a mosaic" in caplog.text)
+        caplog.clear()
+    assert totals == [1, 1, 0]
+    assert warnings == [True, False, False]
