@@ -103,7 +103,8 @@ def meta_of(raw: Any, *, shot: bool = True) -> FrameMeta:
     )
     if not shot:
         return frame
-    other = raw.other
+    with library_output():  # the pixels do not matter here
+        other = raw.other
     # LibRaw turns absent or zero EXIF into exactly 1 s at f/1 (APEX 0).
     placeholder = other.shutter_speed == 1.0 and other.aperture == 1.0 and not other.focal_length
     taken = other.timestamp

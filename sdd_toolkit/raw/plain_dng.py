@@ -75,15 +75,17 @@ def as_plain_dng(path: Path, *, floats: bool = True) -> bytes | None:
         header = tiff.open_tiff(tiff.reader(stream))
         if header is None or header.big:
             return None
-        directories = [
-            (at, entries) for at, entries in tiff.walk_directories(header) if _is_concerned(header, entries, floats)
-        ]
-        if not directories or not any(_DNG_VERSION in entries for entries in tiff.iterate_directories(header)):
+        try:
+            directories = list(tiff.walk_directories(header))
+        except EOFError:  # LibRaw decides about it
+            return None
+        concerned = [item for item in directories if _is_concerned(header, item[1], floats)]
+        if not concerned or not any(_DNG_VERSION in entries for _, entries in directories):
             return None
         stream.seek(0)
         content = bytearray(stream.read())
     try:
-        for at, entries in directories:
+        for at, entries in concerned:
             _replace_pixels(content, header.order, at, entries)
     except (zlib.error, ValueError, OverflowError, struct.error) as error:
         raise RawError(f"{path} is damaged: {error}", hint="copy it from the card again, or leave it out") from error

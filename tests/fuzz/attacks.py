@@ -29,6 +29,8 @@ CASES: Mapping[str, int] = {
     "mask": 100,
     "preview": 100,
     "RAW": 500,
+    "floating-point RAW": 300,
+    "makers' tables": 200,
     "RAW preview": 200,
     "configuration": 500,
     "table of pairs": 300,

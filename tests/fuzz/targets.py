@@ -44,6 +44,8 @@ from sdd_toolkit.shards import ShardReader
 from sdd_toolkit.shards.folder import intact_shards
 from sdd_toolkit.shards.index import read_index, text_with_sha256
 from tests.fuzz.cases import Target
+from tests.sdd_toolkit.formats import test_maker_raw as maker
+from tests.sdd_toolkit.raw.test_plain_dng import encode_float_dng
 
 LENSES = {
     "format": "sdd-breathing",
@@ -193,6 +195,18 @@ def flow_file() -> bytes:
     return buffer.getvalue()
 
 
+def float_dngs() -> tuple[bytes, ...]:
+    """A small floating-point DNG, as it is and deflated in tiles."""
+    values = np.random.default_rng(4).random((24, 32, 1)).astype(np.float32)
+    return encode_float_dng(values), encode_float_dng(values, bits=24, predictor=3, deflate=True, tile=16)
+
+
+def maker_raws() -> tuple[bytes, ...]:
+    """Headers and tables of makers' own containers."""
+    makers = (maker.minolta(), maker.sigma(), maker.phase_one(), maker.canon())
+    return (*makers, maker.panasonic(4, 12, 500), maker.panasonic(6, 14, 500, 1))
+
+
 def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
     """All targets.
 
@@ -257,6 +271,8 @@ def targets(whole: Path, raw: bytes) -> tuple[Target, ...]:
         Target("mask", "k.png", (seen["png"],), lambda path: read_mask(path, (48, 64))),
         Target("preview", "q.jpg", (seen["jpg"],), lambda path: decode_preview(path.read_bytes(), 16)),
         Target("RAW", "r.dng", (raw,), everything_of),
+        Target("floating-point RAW", "f.dng", float_dngs(), everything_of),
+        Target("makers' tables", "m.raw", maker_raws(), containers.examine),
         Target("RAW preview", "w.dng", (raw,), lambda path: (read_preview(path, 16), read_mosaic(path))),
         Target("configuration", "c.toml", (toml,), sections_of),
         Target(

@@ -46,8 +46,7 @@ def pack_piece(values: np.ndarray, bits: int, predictor: int, deflate: bool) -> 
     return zlib.compress(content) if deflate else content
 
 
-def write_float_dng(
-    path: Path,
+def encode_float_dng(
     values: np.ndarray,
     *,
     bits: int = 32,
@@ -56,7 +55,7 @@ def write_float_dng(
     tile: int | None = None,
     white: tuple[int, object] | None = (LONG, (1,)),
     black: float | None = None,
-) -> Path:
+) -> bytes:
     """A little-endian DNG of floating-point samples, (H, W, 1 or 3)."""
     height, width, samples = values.shape
     if tile:
@@ -87,7 +86,11 @@ def write_float_dng(
     if black is not None:
         tags.append((50714, RATIONAL, ratios(black)))
     header = (b"II*\0" + struct.pack("<I", 8) + encode_directory(tags, 8)).ljust(4096, b"\0")
-    path.write_bytes(header + b"".join(packed))
+    return header + b"".join(packed)
+
+
+def write_float_dng(path: Path, values: np.ndarray, **options: object) -> Path:
+    path.write_bytes(encode_float_dng(values, **options))
     return path
 
 
