@@ -300,6 +300,8 @@ class PairRecord:
             earlier versions and where nothing was measured.
         notes: Remarks on the pair that do not reject it, one sentence each (differing orientation tags, a converted
             colour profile); each stage appends its own.
+        blur_turn: EXIF orientation by which the displayed blurred frame is turned before anything else, where the two
+            frames of one body have different tags (`sdd_toolkit.metadata.orientation`); 1 is no turn.
     """
 
     id: str
@@ -315,6 +317,7 @@ class PairRecord:
     history: tuple[Step, ...] = ()
     measured: str | None = None
     notes: tuple[str, ...] = ()
+    blur_turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,11 +118,13 @@ class SourceFrame:
         path: Its file.
         name: Its name in the record.
         bad_pixels: (N, 2) hot and dead pixels, repaired first.
+        turn: EXIF orientation by which it is turned to match the reference frame.
     """
 
     path: Path
     name: str
     bad_pixels: Places | None = None
+    turn: int = 1
 
 
 _FUSION = TypeAdapter(Fusion)
@@ -266,7 +268,7 @@ def _register_frame(source: SourceFrame, target: HalfFrame, config: AlignConfig)
     """Registers a frame to the reference frame; None instead of its pixels if it is left out."""
     name = source.name
     try:
-        half = frames.read_half(source.path, source.bad_pixels)
+        half = frames.read_half(source.path, source.bad_pixels, source.turn)
         if half.size != target.size:
             sizes = " and ".join(f"{width}x{height}" for height, width in (half.size, target.size))
             return StackFrame(name, reason=Reason.SIZE_MISMATCH, detail=f"{sizes} px"), None
@@ -309,7 +311,9 @@ def _blend_frames(
             continue
         image = target.rgb
         if number != reference:
-            image = resampling.warp(frames.read_camera_rgb(source.path, source.bad_pixels).rgb, frame.homography, size)
+            image = resampling.warp(
+                frames.read_camera_rgb(source.path, source.bad_pixels, source.turn).rgb, frame.homography, size
+            )
             image *= np.float32(frame.gain)
         blending.add_frame(blend, image, mask.astype(np.float32))
     return np.minimum(blending.collapse(blend), np.float32(1)), target

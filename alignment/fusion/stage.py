@@ -24,6 +24,10 @@ from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.imaging.orientation import UPRIGHT
+from sdd_toolkit.metadata.colour_notes import conversion_notes
+from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.metadata.orientation import turn_of_blurred
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.pipeline.manifest import Manifest
 from sdd_toolkit.pipeline.stage_runner import Job, check_output, describe_change
@@ -242,12 +246,23 @@ def fuse_frames(
         index = resolved.index(reference.resolve())
     else:
         raise InputError(f"{reference} is not among the frames", hint="list it among them too")
-    sources = [SourceFrame(path, path.name) for path in files]
-    fusion = stack_files.fuse_files(sources, index, stem, align, strip=strip)
+    fusion = stack_files.fuse_files(_turned_sources(files, index), index, stem, align, strip=strip)
     lost = Counter(frame.reason.value for frame in fusion.frames if frame.reason is not None)
     written = (out / fusion.picture, out / fusion.origin, _record_file(stem))
     seconds = time.monotonic() - started
     return Report(STAGE, len(files), len(files) - lost.total(), 0, dict(lost), seconds, tuple(map(str, written)))
+
+
+def _turned_sources(files: Sequence[Path], reference: int) -> list[SourceFrame]:
+    """The frames, each turned to the reference frame where the orientation tags of one body differ."""
+
+    def turn(path: Path) -> int:
+        try:
+            return turn_of_blurred(read_meta(path), read_meta(files[reference]))
+        except RawError:  # reported where its pixels are read
+            return UPRIGHT
+
+    return [SourceFrame(path, path.name, turn=turn(path)) for path in files]
 
 
 def _reroot(pairs: Manifest, out: Path) -> Manifest:
@@ -296,8 +311,11 @@ def _fuse_stack(stack: _Stack) -> Fusion | _Refusal:
             Job(record=record, root=stack.root, folder=stack.stem.parent, config=stack.config)
         ):
             return _Refusal(Reason.CHANGED, change)
+    turns = {record.blur.path: record.blur_turn for record in stack.records}
     sources = [
-        SourceFrame(resolve_inside(stack.root, ref.path), ref.path, stack.hot_pixels.of(meta))
+        SourceFrame(
+            resolve_inside(stack.root, ref.path), ref.path, stack.hot_pixels.of(meta), turns.get(ref.path, UPRIGHT)
+        )
         for ref, meta in stack.frames
     ]
     reference = [source.name for source in sources].index(stack.records[0].sharp.path)
@@ -319,7 +337,8 @@ def _fused_pairs(stack: _Stack, fusion: Fusion, root: Path, taken: set[str]) -> 
     name = f"{stack.stem.name}-reference"
     while name in taken:
         name += "-1"
-    as_blur = replace(first, id=name, blur=first.sharp, blur_meta=meta)
+    as_blur = replace(first, id=name, blur=first.sharp, blur_meta=meta, blur_turn=UPRIGHT)
+    as_blur = replace(as_blur, notes=conversion_notes(meta, fused_meta))
     return [
         replace(
             record,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ from sdd_toolkit.errors import InputError
 from sdd_toolkit.frames.reading import read_half, read_white_balance
 from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.frame import preview
+from sdd_toolkit.imaging.orientation import UPRIGHT
+from sdd_toolkit.metadata.exif import read_meta
+from sdd_toolkit.metadata.orientation import describe_tags, describe_turn, turn_of_blurred
 from sdd_toolkit.records import REASON_TEXT, Report
 from sdd_toolkit.storage.files import write_bytes
 from sdd_toolkit.storage.targets import check_targets
@@ -31,10 +35,11 @@ if TYPE_CHECKING:
     from alignment.residual_flow.estimate import EncodedFlow
     from alignment.transforms.transform import Transform
     from sdd_toolkit.imaging.frame import HalfFrame
-    from sdd_toolkit.records import Alignment
+    from sdd_toolkit.records import Alignment, FrameMeta
 
 _CHECK_WIDTH_PX = 1200
 _CHECK_GAP_PX = 8
+_LOG = logging.getLogger(__name__)
 
 
 def align_photographs(
@@ -73,9 +78,14 @@ def align_photographs(
     transform_file, flow_file, check_file = (out / f"{blur.stem}{end}" for end in (".json", "_flow.npz", "_check.png"))
     targets = (transform_file, flow_file, check_file, *result_files(blur, out))
     check_targets(targets, inputs, overwrite=overwrite)
-    halves = read_half(blur), read_half(sharp)
+    metas = read_meta(blur), read_meta(sharp)
+    turn = turn_of_blurred(*metas)
+    if turn != UPRIGHT:
+        _LOG.warning("%s and %s: %s", blur.name, sharp.name, describe_turn(*metas))
+    halves = read_half(blur, turn=turn), read_half(sharp)
+    _check_sizes(blur, sharp, halves, metas)
     alignment, residual = _align(blur, sharp, halves, config, mask)
-    transform = transforms.from_alignment(alignment, blur.name, sharp.name)
+    transform = replace(transforms.from_alignment(alignment, blur.name, sharp.name), turn=turn)
     if residual is not None:
         write_bytes(flow_file, to_npz(residual))
         transform = replace(transform, flow=flow_file.name)
@@ -110,14 +120,19 @@ def draw_check(blur: HalfFrame, sharp: HalfFrame, mapping: Mapping) -> NDArray[n
     return np.concatenate([panels[0], gap, panels[1]], axis=1)
 
 
+def _check_sizes(
+    blur: Path, sharp: Path, halves: tuple[HalfFrame, HalfFrame], metas: tuple[FrameMeta, FrameMeta]
+) -> None:
+    if halves[0].size != halves[1].size:
+        sizes = " and ".join(f"{width}x{height}" for height, width in (half.size for half in halves))
+        hint = describe_tags(*metas) or "give two frames of one camera"
+        raise InputError(f"{blur} and {sharp} differ in size: {sizes} px", hint=hint)
+
+
 def _align(
     blur: Path, sharp: Path, halves: tuple[HalfFrame, HalfFrame], config: AlignConfig, mask: Path | None
 ) -> tuple[Alignment, EncodedFlow | None]:
-    size = halves[1].size
-    if halves[0].size != size:
-        sizes = " and ".join(f"{width}x{height}" for height, width in (half.size for half in halves))
-        raise InputError(f"{blur} and {sharp} differ in size: {sizes} px", hint="give two frames of one camera")
-    allowed = None if mask is None else read_mask(mask, size)
+    allowed = None if mask is None else read_mask(mask, halves[1].size)
     try:
         alignment, residual = align_halves(*halves, config, mask=allowed)
     except ValueError as error:

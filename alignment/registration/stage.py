@@ -23,6 +23,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.imaging.frame import HalfFrame
 from sdd_toolkit.metadata.colour_notes import gamut_notes
+from sdd_toolkit.metadata.orientation import describe_tags
 from sdd_toolkit.pipeline import stage_runner
 from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
 from sdd_toolkit.pipeline.manifest import measurement_fingerprint, read_manifest
@@ -118,14 +119,14 @@ def align_pair(
         return stage_runner.reject(record, Reason.CHANGED, changed)
     mask_file = find_mask(masks, record.id)
     try:
-        files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
-        blur, sharp = (frames.read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
+        blur = frames.read_half(job.locate(record.blur), hot_pixels.of(record.blur_meta), record.blur_turn)
+        sharp = frames.read_half(job.locate(record.sharp), hot_pixels.of(record.sharp_meta))
         more = [note for note in gamut_notes(blur.out_of_gamut, sharp.out_of_gamut) if note not in record.notes]
         record = replace(record, notes=(*record.notes, *more))
         if blur.size != sharp.size:
-            record = stage_runner.reject(
-                record, Reason.SIZE_MISMATCH, f"{_size_text(blur.size)} and {_size_text(sharp.size)} px"
-            )
+            sizes = f"{_size_text(blur.size)} and {_size_text(sharp.size)} px"
+            tags = describe_tags(record.blur_meta, record.sharp_meta)
+            record = stage_runner.reject(record, Reason.SIZE_MISMATCH, f"{sizes}; {tags}" if tags else sizes)
             return _with_quality(record, blur, sharp, hot_pixels)
         mask = None if mask_file is None else read_mask(mask_file, sharp.size)
     except InputError as error:

@@ -21,6 +21,7 @@ from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.imaging import residual_flow
 from sdd_toolkit.imaging.colour_profile import decode_light, encode_light
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
+from sdd_toolkit.imaging.orientation import invert_orientation, turn_image
 from sdd_toolkit.records import Reason, Report
 from sdd_toolkit.storage.targets import check_targets
 
@@ -149,6 +150,9 @@ def apply_file(
     """
     photograph = None if options.nearest else _read_light(path, balance)
     pixels: NDArray[Any] = read_values(path) if photograph is None else photograph.light
+    turn = mapping.transform.turn
+    if not mapping.inverse:
+        pixels = turn_image(pixels, turn)
     mapping = _scale_to_file(path, (pixels.shape[0], pixels.shape[1]), mapping)
     height, width = mapping.size
     stored = pixels.dtype if photograph is None else np.dtype(photograph.dtype)
@@ -159,6 +163,8 @@ def apply_file(
     for band in map_in_bands(np.ascontiguousarray(pixels[:height, :width]), mapping, nearest=options.nearest):
         result[band.rows] = band.pixels if photograph is None else _to_codes(band.pixels, photograph)
         valid[band.rows] = 255 * band.valid
+    if mapping.inverse:
+        result, valid = (turn_image(image, invert_orientation(turn)) for image in (result, valid))
     if photograph is None:
         write_values(target, result)
     else:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.imaging import geometry
+from sdd_toolkit.imaging.orientation import ORIENTATIONS, UPRIGHT
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import REASON_TEXT, Row
 from sdd_toolkit.storage.files import resolve_inside, write_bytes, write_text
@@ -30,7 +31,8 @@ CONVENTION = (
     "entry. The aligned frame shows at a pixel y what the blurred frame holds at q = inverse(homography) y, moved away "
     "from the centre ((width - 1) / 2, (height - 1) / 2) by the factor 1 + radial r^2, r the distance of q from the "
     "centre in half diagonals, hypot(width, height) / 2. In linear light, sharp = gain colour_gain (1 + a r^2 + b r^4) "
-    "aligned + offset, with [a, b] = vignetting and r that of y. size is [height, width]."
+    "aligned + offset, with [a, b] = vignetting and r that of y. size is [height, width]. With a turn, the upright "
+    "blurred frame is turned by that EXIF orientation (1 to 8) before all of this."
 )
 _SUFFIX = ".json"
 _SMALLEST_DETERMINANT = 1e-9
@@ -53,6 +55,7 @@ class Transform:
         offset: Linear light added after the gain.
         error_px: Estimated error at the corners.
         flow: Name of the npz in the same folder that holds the residual flow; None if there is none.
+        turn: EXIF orientation by which the upright blurred frame is turned first, where the tags of the frames differ.
     """
 
     blur: str
@@ -67,6 +70,7 @@ class Transform:
     offset: float = 0.0
     error_px: float | None = None
     flow: str | None = None
+    turn: int = UPRIGHT
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @property
@@ -106,12 +110,15 @@ def from_pair(record: PairRecord) -> Transform:
         raise InputError(
             f"the pair {record.id!r} could not be aligned: {REASON_TEXT[alignment.failure]}", hint=alignment.detail
         )
-    return from_alignment(alignment, Path(record.blur.path).name, Path(record.sharp.path).name)
+    transform = from_alignment(alignment, Path(record.blur.path).name, Path(record.sharp.path).name)
+    return replace(transform, turn=record.blur_turn)
 
 
 def write_transform(path: Path, transform: Transform) -> None:
     """Writes a transform atomically, one entry per line."""
     values = asdict(transform)
+    if transform.turn == UPRIGHT:
+        del values["turn"]
     affine = values["homography"][:2] if values["homography"][2] == (0.0, 0.0, 1.0) else None
     entries = {"format": FORMAT, "version": VERSION, "convention": CONVENTION, **values, "affine": affine}
     lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in entries.items()]
@@ -273,6 +280,8 @@ def _find_fault(transform: Transform, affine: Any) -> str:
         return f"gain: {transform.gain:g}"
     if affine is not None and affine != [list(row) for row in transform.homography[:2]]:
         return "affine: not the first two rows of homography"
+    if transform.turn not in ORIENTATIONS:
+        return f"turn: {transform.turn} is no EXIF orientation"
     if transform.flow is not None and Path(transform.flow).name != transform.flow:
         return "flow: must be the name of a file in the same folder"
     return ""

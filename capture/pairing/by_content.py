@@ -11,11 +11,16 @@ import numpy as np
 
 from capture.pairing.developments import development_difference
 from capture.pairing.rules import Leftover, Match, PairingResult, describe_settings
+from capture.pairing.scenes import body_name
 from sdd_toolkit.imaging import content_similarity
+from sdd_toolkit.imaging.orientation import UPRIGHT, invert_orientation, turn_image
+from sdd_toolkit.metadata.orientation import turn_of_blurred
 from sdd_toolkit.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from capture.config import IngestConfig
     from capture.inspection.thumbnails import Thumbnail
@@ -88,13 +93,13 @@ def _compare(frames: Sequence[Frame], thumbnails: Sequence[Thumbnail]) -> _Compa
     sizes = [_developed_size(frame) for frame in frames]
     scores: dict[int, dict[int, float]] = defaultdict(dict)
     unfit: dict[int, tuple[int, float, str]] = {}
-    for first, second in content_similarity.candidate_pairs(bands) if len(bands) > 1 else ():
-        score = content_similarity.similarity(bands[first], bands[second])
+    for first, second, score in (*_score_as_displayed(frames, bands), *_score_as_stored(frames, bands)):
         difference = development_difference(frames[first], frames[second])
         if difference:
             difference = f"but {difference}"
         elif None not in (sizes[first], sizes[second]) and sizes[first] != sizes[second]:
-            difference = "which has another size"
+            turned = turn_of_blurred(frames[first].meta, frames[second].meta) != UPRIGHT
+            difference = "" if turned else "which has another size"
         if not difference:
             scores[first][second] = scores[second][first] = score
             continue
@@ -102,6 +107,26 @@ def _compare(frames: Sequence[Frame], thumbnails: Sequence[Thumbnail]) -> _Compa
             if score > unfit.get(frame, (0, 0.0, ""))[1]:
                 unfit[frame] = other, score, difference
     return _Comparison(frames, thumbnails, scores, unfit)
+
+
+def _score_as_displayed(frames: Sequence[Frame], bands: Sequence[NDArray[np.int8]]) -> Iterator[tuple[int, int, float]]:
+    """Scores the candidate pairs of upright pictures; not those whose frames are to be turned."""
+    for first, second in content_similarity.candidate_pairs(bands) if len(bands) > 1 else ():
+        if turn_of_blurred(frames[first].meta, frames[second].meta) == UPRIGHT:
+            yield first, second, content_similarity.similarity(bands[first], bands[second])
+
+
+def _score_as_stored(frames: Sequence[Frame], bands: Sequence[NDArray[np.int8]]) -> Iterator[tuple[int, int, float]]:
+    """Scores the candidate pairs of one body whose orientation tags differ, as the sensor saw them."""
+    tags: dict[tuple[object, ...], set[int]] = defaultdict(set)
+    for frame in frames:
+        tags[body_name(frame), frame.meta.size].add(frame.meta.orientation)
+    chosen = [index for index, frame in enumerate(frames) if len(tags[body_name(frame), frame.meta.size]) > 1]
+    stored = [turn_image(bands[index], invert_orientation(frames[index].meta.orientation)) for index in chosen]
+    for one, other in content_similarity.candidate_pairs(stored) if len(stored) > 1 else ():
+        first, second = chosen[one], chosen[other]
+        if turn_of_blurred(frames[first].meta, frames[second].meta) != UPRIGHT:
+            yield first, second, content_similarity.similarity(stored[one], stored[other])
 
 
 def _developed_size(frame: Frame) -> tuple[int, int] | None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from capture.pairing.naming import number_ids, safe_names
 from capture.pairing.rules import Leftover, describe_match, limit_exposure, pair_scene
 from capture.pairing.scenes import group_scenes, natural_key, split_role
+from sdd_toolkit.imaging.orientation import UPRIGHT
 from sdd_toolkit.metadata.colour_notes import conversion_notes
+from sdd_toolkit.metadata.orientation import describe_turn, turn_of_blurred
 from sdd_toolkit.pipeline import manifest
 from sdd_toolkit.records import FileRef, PairRecord, Reason
 
@@ -183,15 +185,18 @@ def build_records(
     records = []
     for name, scene, entry in zip(ids, scenes, ordered, strict=True):
         blur, sharp = inspections[entry.match.blur.name], inspections[entry.match.sharp.name]
+        metas = entry.match.blur.meta, entry.match.sharp.meta
+        turn = turn_of_blurred(*metas)
         record = PairRecord(
             id=name,
             scene=scene,
             kind=config.pairing,
             blur=FileRef(blur.name, blur.bytes, blur.sha256),
             sharp=FileRef(sharp.name, sharp.bytes, sharp.sha256),
-            blur_meta=entry.match.blur.meta,
-            sharp_meta=entry.match.sharp.meta,
-            notes=conversion_notes(entry.match.blur.meta, entry.match.sharp.meta),
+            blur_meta=metas[0],
+            sharp_meta=metas[1],
+            notes=(*conversion_notes(*metas), *(() if turn == UPRIGHT else (describe_turn(*metas),))),
+            blur_turn=turn,
         )
         records.append(replace(record, history=(manifest.step_of("ingest", config, record),)))
     evidence = {name: entry.match.evidence for name, entry in zip(ids, ordered, strict=True)}

@@ -6,16 +6,19 @@ fixed settings. Both cover the same even-sided area and apply the same orientati
 JPEG, PNG and TIFF images are converted to linear sRGB by their own colour profile, without one taken as sRGB.
 
 Every function raises `RawError` where the file is missing or cannot be decoded; `bad_pixels` are (N, 2) rows and
-columns of the visible, not oriented mosaic, repaired before anything else.
+columns of the visible, not oriented mosaic, repaired before anything else; `turn` is an EXIF orientation by which the
+frame is turned after its own (`PairRecord.blur_turn`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.formats import image_frames
 from sdd_toolkit.formats.containers import check_is_file, is_image
 from sdd_toolkit.imaging.frame import NEUTRAL_BALANCE
+from sdd_toolkit.imaging.orientation import UPRIGHT, turn_image, turn_size
 from sdd_toolkit.raw import reading as raw
 from sdd_toolkit.raw.development import Demosaic
 
@@ -31,9 +34,13 @@ if TYPE_CHECKING:
     PixelPositions = NDArray[np.int32]
 
 
-def read_half(path: Path, bad_pixels: PixelPositions | None = None) -> HalfFrame:
+def read_half(path: Path, bad_pixels: PixelPositions | None = None, turn: int = UPRIGHT) -> HalfFrame:
     """Reads a RAW file or an image at half size in linear light without white balance."""
-    return image_frames.read_half(path) if is_image(path) else raw.read_half(path, bad_pixels)
+    half = image_frames.read_half(path) if is_image(path) else raw.read_half(path, bad_pixels)
+    if turn == UPRIGHT:
+        return half
+    rgb, clipped = turn_image(half.rgb, turn), turn_image(half.clipped, turn)
+    return replace(half, rgb=rgb, clipped=clipped, size=turn_size(half.size, turn))
 
 
 def develop_frame(
@@ -41,6 +48,7 @@ def develop_frame(
     white_balance: Row | None = None,
     demosaic: Demosaic = Demosaic.AHD,
     bad_pixels: PixelPositions | None = None,
+    turn: int = UPRIGHT,
 ) -> DevelopedFrame:
     """Develops a RAW file or an image to linear light with sRGB primaries.
 
@@ -50,10 +58,13 @@ def develop_frame(
         demosaic: The demosaicing algorithm; LibRaw chooses its own for what is no Bayer mosaic. `half` bins 2x2
             blocks of any file.
         bad_pixels: See the module.
+        turn: See the module.
     """
     if is_image(path):
-        return image_frames.read_developed(path, binned=demosaic is Demosaic.HALF)
-    return raw.develop(path, white_balance, demosaic, bad_pixels)
+        frame = image_frames.read_developed(path, binned=demosaic is Demosaic.HALF)
+    else:
+        frame = raw.develop(path, white_balance, demosaic, bad_pixels)
+    return frame if turn == UPRIGHT else replace(frame, light=turn_image(frame.light, turn))
 
 
 def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float32]:
@@ -61,9 +72,10 @@ def read_full(path: Path, white_balance: Row | None = None) -> NDArray[np.float3
     return develop_frame(path, white_balance).linear
 
 
-def read_camera_rgb(path: Path, bad_pixels: PixelPositions | None = None) -> CameraFrame:
+def read_camera_rgb(path: Path, bad_pixels: PixelPositions | None = None, turn: int = UPRIGHT) -> CameraFrame:
     """Reads a RAW file or an image at full size, demosaiced by AHD, in camera RGB: the content of a linear DNG."""
-    return image_frames.read_camera_rgb(path) if is_image(path) else raw.read_camera_rgb(path, bad_pixels)
+    frame = image_frames.read_camera_rgb(path) if is_image(path) else raw.read_camera_rgb(path, bad_pixels)
+    return frame if turn == UPRIGHT else replace(frame, rgb=turn_image(frame.rgb, turn))
 
 
 def read_mosaic(path: Path) -> RawMosaic | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.imaging.resampling import WarpedTile
     from sdd_toolkit.packing.config import PackConfig
     from sdd_toolkit.packing.pair_geometry import PairGeometry
-    from sdd_toolkit.records import Alignment, PairRecord, Row
+    from sdd_toolkit.records import Alignment, PairRecord
 
     Light: TypeAlias = NDArray[np.uint16] | NDArray[np.float32]
     Points: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -74,11 +74,13 @@ def pack_pair(
     bad_blur, bad_sharp = (hot_pixels.of(meta) for meta in (record.blur_meta, record.sharp_meta))
     try:
         geometry = pair_geometry(record, folder, config, develop)
-        frame = _develop(sharp, None, geometry, develop, bad_sharp)
+        frame = develop_frame(sharp, None, develop.demosaic, bad_sharp)
+        _check_size(sharp, frame, geometry)
         balance = frame.white_balance
         sharp_codes, sharp_facts = _pack_sharp(frame, geometry, config.encoding)
         del frame
-        frame = _develop(blur, balance, geometry, develop, bad_blur)
+        frame = develop_frame(blur, balance, develop.demosaic, bad_blur, record.blur_turn)
+        _check_size(blur, frame, geometry)
         light, blur_facts, vignetting = _flat_blurred(frame, geometry, config.brightness)
         del frame
         blur_codes, valid = _pack_blurred(light, geometry, config, vignetting)
@@ -99,20 +101,12 @@ def pack_pair(
     )
 
 
-def _develop(
-    path: Path,
-    white_balance: Row | None,
-    geometry: PairGeometry,
-    develop: DevelopConfig,
-    bad_pixels: NDArray[np.int32] | None,
-) -> DevelopedFrame:
-    frame = develop_frame(path, white_balance, develop.demosaic, bad_pixels)
+def _check_size(path: Path, frame: DevelopedFrame, geometry: PairGeometry) -> None:
     expected = tuple(geometry.alignment.size)
     if frame.light.shape[:2] != expected:
         raise UnpackableError(
             Reason.SIZE_MISMATCH, f"{path.name} develops to {frame.light.shape[:2]}, the alignment is for {expected}"
         )
-    return frame
 
 
 def _pack_sharp(frame: DevelopedFrame, geometry: PairGeometry, encoding: Encoding) -> tuple[Codes, FrameFacts]:

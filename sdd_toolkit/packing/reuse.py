@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.calibration import lensfun_profile
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.imaging.orientation import UPRIGHT
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.raw.development import LensCorrection
 from sdd_toolkit.shards import superseded
@@ -71,6 +72,7 @@ def pixel_fingerprint(
         "alignment": None if aligned is None else asdict(replace(aligned, flow_file=None)),
         "flow": None if flow is None else sha256_of(flow) if flow.is_file() else "missing",
         "hot_pixels": hot_pixels.inputs(record),
+        **({} if record.blur_turn == UPRIGHT else {"turn": record.blur_turn}),
     }
     # JSON inside JSON: a distance may be infinite.
     metas = [to_json(record.blur_meta), to_json(record.sharp_meta)]

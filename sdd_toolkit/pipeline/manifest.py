@@ -143,7 +143,8 @@ def measurement_fingerprint(record: PairRecord, more: Mapping[str, str]) -> str:
     """Fingerprint of the inputs of a pair's `Quality`: version, both files, the alignment and `more`."""
     aligned = record.alignment and replace(record.alignment, flow_file=None)
     files = [record.blur.sha256, record.sharp.sha256]
-    return fingerprint_text(to_json({"version": __version__, "files": files, "alignment": aligned, **more}))
+    turn = {"turn": record.blur_turn} if record.blur_turn != 1 else {}
+    return fingerprint_text(to_json({"version": __version__, "files": files, "alignment": aligned, **turn, **more}))
 
 
 def history_before(record: PairRecord, stage: str) -> tuple[Step, ...]:

@@ -87,8 +87,8 @@ def measure_and_judge(job: Job[FilterConfig], hot_pixels: HotPixelMap = HotPixel
     if change := describe_change(job):
         return reject(record, Reason.CHANGED, change)
     try:
-        files = ((record.blur, record.blur_meta), (record.sharp, record.sharp_meta))
-        blur, sharp = (read_half(job.locate(ref), hot_pixels.of(meta)) for ref, meta in files)
+        blur = read_half(job.locate(record.blur), hot_pixels.of(record.blur_meta), record.blur_turn)
+        sharp = read_half(job.locate(record.sharp), hot_pixels.of(record.sharp_meta))
     except RawError as error:
         return reject(record, Reason.UNREADABLE, error.what)
     measured = measurement_fingerprint(record, hot_pixels.inputs(record))

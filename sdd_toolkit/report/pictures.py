@@ -124,9 +124,9 @@ def _add_source_pictures(task: PictureTask, drawn: PairPictures) -> PairPictures
     """Adds the slider and the alignment check from the source files, unless they came from the shards."""
     if drawn.blurred is not None and drawn.before is not None:
         return drawn
-    blur, sharp = (
-        frames.read_half(files.resolve_inside(task.root, ref.path)) for ref in (task.record.blur, task.record.sharp)
-    )
+    record = task.record
+    blur = frames.read_half(files.resolve_inside(task.root, record.blur.path), turn=record.blur_turn)
+    sharp = frames.read_half(files.resolve_inside(task.root, record.sharp.path))
     alignment = task.record.alignment
     if alignment is None or alignment.failure is not None or not blur.size == sharp.size == alignment.size:
         if drawn.blurred is not None:

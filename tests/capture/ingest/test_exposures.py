@@ -15,10 +15,10 @@ from sdd_toolkit.pipeline.manifest import read_manifest
 from tests.support.dead_leaves import leaves_picture
 from tests.support.dng_files import scene_rgb, write_dng
 
-CODES = {"make": 271, "model": 272, "software": 305, "changed": 306, "taken_at": 36867}
+CODES = {"make": 271, "model": 272, "orientation": 274, "software": 305, "changed": 306, "taken_at": 36867}
 
 
-def picture(path: Path, pixels: np.ndarray, **exif: str) -> Path:
+def picture(path: Path, pixels: np.ndarray, **exif: str | int) -> Path:
     """A TIFF, PNG or JPEG of (H, W, 3) uint8 pixels; Exif in TIFF and JPEG."""
     from PIL import Image
 
@@ -154,3 +154,30 @@ def test_damaged_raw_leaves_its_jpeg_in_use(tmp_path: Path) -> None:
         picture(tmp_path / "raw" / name, rendered(2, blur))
     pairs, reasons = ingested(tmp_path / "raw", "focus")
     assert (pairs, reasons) == ({("IMG_1.jpg", "IMG_2.jpg")}, {"IMG_1.dng": "unreadable"})
+
+
+@pytest.mark.parametrize("suffix", ["dng", "jpg"])
+@pytest.mark.parametrize("pairing", ["focus", "auto"])
+@pytest.mark.parametrize("tag", [6, 3])
+def test_tags_that_differ_on_a_stand_cost_no_pair(tmp_path: Path, suffix: str, pairing: str, tag: int) -> None:
+    for name, blur, orientation in (("blur", 2.0, 1), ("sharp", 0.0, tag)):
+        path = tmp_path / f"raw/{name}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        if suffix == "dng":
+            write_dng(path, rendered(5, blur) / 255 * 0.8, orientation=orientation)
+        else:
+            picture(path, rendered(5, blur), orientation=orientation)
+    pairs, reasons = ingested(tmp_path / "raw", pairing)
+    assert (pairs, reasons) == ({(f"blur.{suffix}", f"sharp.{suffix}")}, {})
+    (record,) = read_manifest(tmp_path / "out/ingested.jsonl").records
+    assert record.blur_turn == tag
+    assert record.notes[0].startswith(f"the orientation tags differ (blurred 1, sharp {tag})")
+
+
+def test_a_picture_that_a_program_has_turned_is_compared_as_displayed(tmp_path: Path) -> None:
+    picture(tmp_path / "raw/blur.jpg", np.ascontiguousarray(np.rot90(rendered(5, 2.0), -1)))
+    picture(tmp_path / "raw/sharp.jpg", rendered(5), orientation=6)
+    for pairing in ("focus", "auto"):
+        assert ingested(tmp_path / "raw", pairing)[0] == {("blur.jpg", "sharp.jpg")}
+        (record,) = read_manifest(tmp_path / "out/ingested.jsonl").records
+        assert (record.blur_turn, record.notes) == (1, ())
