@@ -277,7 +277,13 @@ def _manifest_steps(
 
     folder, develop = dataset.folder, sections.develop
     pairs = dataset.fused if fuse_stacks else dataset.ingested
-    steps = [partial(ingest.ingest_photographs, sources, folder, sections.ingest, **run.stage)]
+
+    def form_pairs() -> Report:
+        report = ingest.ingest_photographs(sources, folder, sections.ingest, **run.stage)
+        ingest.check_has_pairs(folder, sections.ingest.pairing)
+        return report
+
+    steps: list[Callable[[], Report]] = [form_pairs]
     if develop.hot_pixels:
         steps.append(partial(hot_pixel_map.find_hot_pixels, dataset.ingested, folder, **run.stage))
     if fuse_stacks:

@@ -41,6 +41,7 @@ def ingest(
     lock_folders(out)
     report = stage.ingest_photographs(sources, out, config, table=table, **run.stage)
     run.record(out, out, ingest=config)
+    stage.check_has_pairs(out, config.pairing)
     run.echo(report)
     if not run.as_json:
         click.echo(f"  {stage.count_pairs(out)} pairs")

@@ -30,7 +30,7 @@ from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.metadata.orientation import turn_of_blurred
 from sdd_toolkit.pipeline import configurations, manifest
 from sdd_toolkit.pipeline.manifest import Manifest
-from sdd_toolkit.pipeline.stage_runner import Job, check_output, describe_change
+from sdd_toolkit.pipeline.stage_runner import Job, check_output, describe_change, no_pairs
 from sdd_toolkit.raw.development import DevelopConfig
 from sdd_toolkit.recorded_config import RECORDED_CONFIG
 from sdd_toolkit.records import FileRef, PairRecord, Reason, Report
@@ -143,6 +143,8 @@ def fuse_stacks(
     workers_of(executor)
     check_output(STAGE, source, out / OUTPUT)
     pairs = _reroot(manifest.read_manifest(source), out)
+    if not pairs.records:
+        raise no_pairs(source)
     hot_pixels = load_for_manifest(source, develop or DevelopConfig())
     stacks = _find_stacks(pairs, out, config, align, hot_pixels)
     _claim_folder(out, stacks, overwrite)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline.configurations import CONFIGURATIONS
 from sdd_toolkit.recorded_config import RECORDED_CONFIG
-from sdd_toolkit.records import PairKind, Report, value_counts
+from sdd_toolkit.records import PairKind, Reason, Report, value_counts
 from sdd_toolkit.storage.files import PARTIAL, write_csv
 from sdd_toolkit.storage.targets import check_own
 
@@ -105,6 +107,34 @@ def find_pairs(
 def count_pairs(out: Path) -> int:
     """Number of pairs in the manifest of `out`: its lines without the header."""
     return max((out / MANIFEST).read_bytes().count(b"\n") - 1, 0)
+
+
+def check_has_pairs(out: Path, pairing: PairKind) -> None:
+    """Refuses a data set without pairs, with the commonest reason of `rejected_files.csv`.
+
+    Raises:
+        InputError: `ingest_photographs` found no pair.
+    """
+    if count_pairs(out):
+        return
+    with (out / REJECTED).open(encoding="utf-8", newline="") as stream:
+        rows = [(row["reason"], row["detail"]) for row in csv.DictReader(stream)]
+    # Copies and foreign files have done their part; what is left tells why there is no pair.
+    telling = [row for row in rows if row[0] not in (Reason.DUPLICATE, Reason.UNSUPPORTED)] or rows
+    reason = Counter(reason for reason, _ in telling).most_common(1)[0][0]
+    detail = Counter(detail for other, detail in telling if other == reason).most_common(1)[0][0]
+    raise InputError(
+        f"{len(rows)} files, no pair: {reason}, {detail}", hint=f"{_REMEDIES[pairing]}; see {out / REJECTED}"
+    )
+
+
+_REMEDIES = {
+    PairKind.APERTURE: "try --pairing focus or auto",
+    PairKind.FOCUS: "try --pairing aperture, sequence or auto",
+    PairKind.SEQUENCE: "try --pairing focus or auto",
+    PairKind.AUTO: "name the pairs in a table: --pairing csv --table FILE",
+    PairKind.CSV: "check the files that the table names",
+}
 
 
 def _find_inputs(sources: Sequence[Path], out: Path, config: IngestConfig, table: Path | None) -> _Inputs:

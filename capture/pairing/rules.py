@@ -205,7 +205,7 @@ def _pair_by_aperture(frames: list[Frame], config: IngestConfig) -> tuple[list[C
     if None in numbers and {frame.role for frame in frames} >= set(Role):
         return _pair_by_role(frames), "no partner by its name"
     if len(known) < 2:
-        return [], f"all known f-numbers are f/{known[0]:g}" if known else "no frame has a known f-number"
+        return [], f"all known f-numbers are f/{known[0]:g}" if known else "no frame tells its f-number"
     narrow = [frame for frame in frames if _is_narrowest(frame, known[-1])]
     couples: list[Couple] = []
     for number in known:

@@ -91,6 +91,9 @@ class PairStage(Generic[SectionT]):
         self.config = config
         self.work = work
 
+    def check(self, record: PairRecord) -> None:
+        """Raises ManifestError where a record lacks what an earlier stage should have added."""
+
     def extra_inputs(self, record: PairRecord) -> Mapping[str, str]:
         """SHA-256, by a name, of all that `work` reads for `record` besides its two files."""
         return {}
@@ -166,7 +169,7 @@ def work_through(
 
     Raises:
         ManifestError: `source` is not a manifest.
-        InputError: `out` is `source`, or cannot be written.
+        InputError: `source` holds no pair, `out` is `source`, or cannot be written.
         ConfigError: The executor's name is unknown.
     """
     started = time.monotonic()
@@ -182,6 +185,8 @@ def work_through(
     for record, step in _unfinished(stage, pairs, earlier, output, overwrite):
         steps[record.id] = step
         jobs.append(Job(record=record, root=root, folder=out.parent.resolve(), config=stage.config))
+    if not (jobs or output.lines):
+        raise no_pairs(source)
     with _open_journal(journal, overwrite) as stream, track(stage.name, len(jobs)) as advance:
         for outcome in run_tasks(stage.work, jobs, executor, sees=(root, source.resolve())):
             record = outcome.task.record
@@ -195,6 +200,11 @@ def work_through(
     manifest.write_lines(out, root, (output.lines[name] for name in sorted(output.lines)))
     journal.unlink(missing_ok=True)
     return output.report(stage.name, out, time.monotonic() - started)
+
+
+def no_pairs(source: Path) -> InputError:
+    """The error for a manifest without pairs."""
+    return InputError(f"{source} holds no pair", hint="rejected_files.csv of `sdd ingest` says why; try --pairing auto")
 
 
 def check_output(stage: str, source: Path, out: Path) -> None:
@@ -216,6 +226,7 @@ def _unfinished(
 ) -> Iterator[tuple[PairRecord, Step]]:
     """The pairs that need work, with their steps; those that need none are added to `output`."""
     for record, line in pairs:
+        stage.check(record)
         step = manifest.step_of(stage.name, stage.config, record, line=line, **stage.extra_inputs(record))
         earlier_line = earlier_lines.pop(record.id, None)
         earlier = None if earlier_line is None else manifest.try_parse_record(earlier_line)

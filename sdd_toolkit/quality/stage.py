@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, load_for_manifest
-from sdd_toolkit.errors import RawError
+from sdd_toolkit.errors import ManifestError, RawError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.frames.reading import read_half
 from sdd_toolkit.pipeline.manifest import measurement_fingerprint
@@ -54,7 +54,7 @@ def filter_pairs(
         track: Shows progress.
 
     Raises:
-        ManifestError: `manifest` cannot be read.
+        ManifestError: `manifest` cannot be read, or holds a pair that was never aligned.
         InputError: `out` cannot be written.
     """
     hot_pixels = load_for_manifest(manifest, develop)
@@ -68,6 +68,11 @@ class _FilterStage(PairStage[FilterConfig]):
     def __init__(self, config: FilterConfig, hot_pixels: HotPixelMap) -> None:
         super().__init__(STAGE, config, partial(measure_and_judge, hot_pixels=hot_pixels))
         self.hot_pixels = hot_pixels
+
+    def check(self, record: PairRecord) -> None:
+        # Pairs that could not be aligned have a verdict.
+        if record.alignment is None and record.verdict is None:
+            raise ManifestError(f"the pair {record.id!r} was never aligned", hint="run `sdd align` first")
 
     def extra_inputs(self, record: PairRecord) -> dict[str, str]:
         return self.hot_pixels.inputs(record)

@@ -38,6 +38,21 @@ def test_the_report_is_json_on_request_and_says_where_the_manifest_is(tmp_path: 
     assert report["outputs"] == [str(out / "ingested.jsonl"), str(out / "rejected_files.csv")]
 
 
+def test_no_pair_is_an_error_with_its_commonest_reason(tmp_path: Path) -> None:
+    raw, out = pictures(tmp_path / "raw"), tmp_path / "out"
+    (raw / "notes.txt").write_text("x")
+    words = [str(raw), "--out", str(out), "--executor", "serial", "--pairing", "aperture"]
+    for name in ("x_blur.png", "x_sharp.png"):
+        (raw / name).rename(raw / name.replace("_", "-").replace("blur", "1").replace("sharp", "2"))
+    for _ in range(2):  # the second run reads nothing again
+        error = CliRunner().invoke(ingest, words).exception
+        assert isinstance(error, InputError)
+        assert error.what == "4 files, no pair: no_partner, no frame tells its f-number"
+        assert error.hint == f"try --pairing focus or auto; see {out / 'rejected_files.csv'}"
+        assert error.exit_code == 2
+    assert (out / "ingested.jsonl").is_file()
+
+
 def test_a_flag_wins_over_the_configuration_file(tmp_path: Path) -> None:
     raw, out = pictures(tmp_path / "raw"), tmp_path / "out"
     (tmp_path / "sdd.toml").write_text('[ingest]\npairing = "csv"\n')

@@ -176,3 +176,10 @@ def test_a_pair_whose_file_was_gone_is_tried_again_once_it_may_be_back(source: P
     report = stage_runner.work_through(stage(gone_once), source, out)
     assert (report.done, report.skipped, report.rejected) == (1, 2, {"clipped": 1})
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_manifest_without_pairs_is_an_error_that_writes_nothing(tmp_path: Path) -> None:
+    manifest.write_manifest(tmp_path / "empty.jsonl", manifest.Manifest(tmp_path, ()))
+    with pytest.raises(InputError, match=r"empty\.jsonl holds no pair"):
+        stage_runner.work_through(stage(measured), tmp_path / "empty.jsonl", tmp_path / "out.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.jsonl"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sdd_toolkit.calibration.hot_pixel_map import CameraPixels, HotPixelMap, camera_of
+from sdd_toolkit.errors import ManifestError
 from sdd_toolkit.pipeline.manifest import Manifest, read_manifest, write_manifest
 from sdd_toolkit.quality.criteria import FilterConfig
 from sdd_toolkit.quality.stage import filter_pairs, judge_from_record
@@ -154,3 +155,16 @@ def test_measures_count_only_for_the_files_alignment_and_hot_pixels_that_they_ar
     assert judge_from_record(replace(good, blur_meta=meta), config, clean) is not None
     assert [judge_from_record(record, config, pixels) for record, pixels in others] == [None] * 5
     assert judge_from_record(judged["died"], config, hot) == judged["died"]
+
+
+def test_pairs_that_were_never_aligned_are_refused(tmp_path: Path) -> None:
+    sharp = textured()
+    unaligned = pair(tmp_path, "a", blurred(sharp), sharp, alignment=None)
+    write_manifest(tmp_path / "ingested.jsonl", Manifest(tmp_path, (unaligned,)))
+    with pytest.raises(ManifestError, match="the pair 'a' was never aligned") as refused:
+        filter_pairs(tmp_path / "ingested.jsonl", tmp_path, FilterConfig())
+    assert refused.value.hint == "run `sdd align` first"
+    assert not (tmp_path / "filtered.jsonl").exists()
+    rejected = replace(unaligned, verdict=Verdict(keep=False, reason=Reason.SIZE_MISMATCH))
+    write_manifest(tmp_path / "aligned.jsonl", Manifest(tmp_path, (rejected,)))
+    assert filter_pairs(tmp_path / "aligned.jsonl", tmp_path, FilterConfig()).rejected == {"size_mismatch": 1}
