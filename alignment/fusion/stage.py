@@ -142,9 +142,7 @@ def fuse_stacks(
     started = time.monotonic()
     workers_of(executor)
     check_output(STAGE, source, out / OUTPUT)
-    pairs = _reroot(manifest.read_manifest(source), out)
-    if not pairs.records:
-        raise no_pairs(source)
+    pairs = _reroot(_read_pairs(source), out)
     hot_pixels = load_for_manifest(source, develop or DevelopConfig())
     stacks = _find_stacks(pairs, out, config, align, hot_pixels)
     _claim_folder(out, stacks, overwrite)
@@ -265,6 +263,13 @@ def _turned_sources(files: Sequence[Path], reference: int) -> list[SourceFrame]:
             return UPRIGHT
 
     return [SourceFrame(path, path.name, turn=turn(path)) for path in files]
+
+
+def _read_pairs(source: Path) -> Manifest:
+    pairs = manifest.read_manifest(source)
+    if not pairs.records:
+        raise no_pairs(source)
+    return pairs
 
 
 def _reroot(pairs: Manifest, out: Path) -> Manifest:
