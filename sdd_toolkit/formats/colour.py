@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
 from sdd_toolkit.errors import RawError
@@ -164,6 +165,7 @@ def _colour_model(stream: BinaryIO) -> str | None:
     return _MODELS.get(int(photometric[0])) if photometric else None
 
 
+@lru_cache(maxsize=32)
 def _from_icc(content: bytes) -> ImageColour:
     try:
         profile, is_grey = parse_icc(content)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.imaging.colour_profile import (
@@ -37,7 +36,6 @@ class UnsupportedProfileError(ValueError):
     """A profile that is sound but describes colours in another way."""
 
 
-@lru_cache(maxsize=32)
 def parse_icc(content: bytes) -> tuple[ColourProfile, bool]:
     """The colour space of a profile, and whether it is one of grey values.
 

@@ -131,6 +131,9 @@ def _is_fully_refined(content: bytes) -> bool:
 
 def _find(read: ReadAt, pattern: re.Pattern[bytes], start: int, end: int) -> int:
     """Position of the first match from `start` on; `end` if there is none."""
+    match = pattern.match(read(start, 2))
+    if match:
+        return start
     for position in range(start, end, _CHUNK):
         match = pattern.search(read(position, _CHUNK + 1))
         if match:

@@ -153,8 +153,11 @@ def _read_tiff(read: ReadAt, length: int, found: _Found) -> None:
             return b""
         return tiff.read(tiff.base + entry.offset, entry.bytes)
 
-    # Some programs write IPTC as 32-bit numbers, padded with zeros.
-    found.xmp, found.resources, found.iptc = value(_XMP), value(_PHOTOSHOP), value(_IPTC).rstrip(b"\0")
+    # Some programs write IPTC as 32-bit numbers, padded with zeros, and in their byte order.
+    datasets = value(_IPTC)
+    if datasets[3:4] == b"\x1c" != datasets[:1]:
+        datasets = b"".join(datasets[at : at + 4][::-1] for at in range(0, len(datasets), 4))
+    found.xmp, found.resources, found.iptc = value(_XMP), value(_PHOTOSHOP), datasets.rstrip(b"\0")
 
 
 def _read_jpeg(read: ReadAt, length: int, found: _Found) -> None:

@@ -316,3 +316,11 @@ def test_exiftool_reads_what_it_read_in_the_source_notes_of_makers_included(tmp_
         changed = {key for key in before if after.get(key) != before[key]}
         assert all("Image" in key or key == "SourceFile" for key in changed), changed
         assert len(before) > 60
+
+
+def test_datasets_written_as_swapped_numbers_are_read(tmp_path: Path) -> None:
+    padded = IPTC + bytes(-len(IPTC) % 4)
+    swapped = b"".join(padded[at : at + 4][::-1] for at in range(0, len(padded), 4))
+    extra = [(33723, "B", len(swapped), swapped, True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels(), photometric="rgb", extratags=extra, metadata=None)
+    assert read_file_metadata(tmp_path / "a.tif").iptc == IPTC
