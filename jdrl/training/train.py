@@ -159,7 +159,11 @@ def prepare_run(run: TrainingRun, state: TrainingState, *, resume: bool, overwri
     present = fabric.broadcast(checkpoint.list_checkpoints(out))
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is no folder", hint="give another --out: the folder of the run")
-    check_own([out / name for name in ("config.json", "train.csv", "val.csv", "latest", "best")], overwrite=overwrite)
+    check_own(
+        [out / name for name in ("config.json", "train.csv", "val.csv", "latest", "best")],
+        kind="run",
+        overwrite=overwrite,
+    )
     if not (resume or (out / "config.json").is_file()):
         check_targets(sorted(out.glob("samples/step-*.png")), overwrite=overwrite)
     if resume and overwrite:

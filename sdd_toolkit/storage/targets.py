@@ -33,7 +33,8 @@ _MARKS = {
     ".html": rb'(?s).*<meta name="generator" content="sdd-toolkit ',
     ".h5": rb"(?s)\x89HDF\r\n\x1a\n.{,4000}sdd-(shards|patches)",
     ".npz": rb"(?s)PK\x03\x04.{26}(flow|confidence|occlusion|homography)\.npy",
-    "config.json": rb'\{"[a-z]+":\{|\{\s+"(method|network)": "',
+    "config.json": rb'\{"[a-z]+":\{',
+    "run/config.json": rb'\{\s+"(method|network)": "',
     "configurations.json": rb'\{\s*(\}|"[0-9a-f]{16}": \{\s*"stage": ")',
     "croissant.json": rb'\{\n "@context": \{\n  "@language": "en",\n  "@vocab": "https://schema\.org/",\n  "sc": ',
     "hot_pixels.json": rb'\{"format":"sdd-hot-pixels"',
@@ -94,21 +95,26 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), *, overw
         raise InputError(f"{_list_names(existing)} exist{'s' if one else ''} already", hint=hint)
 
 
-def check_own(targets: Iterable[Location], *, overwrite: bool = False) -> None:
+def check_own(targets: Iterable[Location], *, kind: str = "", overwrite: bool = False) -> None:
     """Refuses, without `overwrite`, to replace files that the toolkit did not write.
+
+    Args:
+        targets: All files that the command will write.
+        kind: `run` for the folder of a training run, whose `config.json` is not that of a data set.
+        overwrite: Whether they may be replaced.
 
     Raises:
         InputError: Names the first of them; nothing was written.
     """
     if overwrite:
         return
-    foreign = [target for target in targets if not is_own(target)]
+    foreign = [target for target in targets if not is_own(target, kind)]
     if foreign:
         verb = "was" if len(foreign) == 1 else "were"
         raise InputError(f"{_list_names(foreign)} {verb} not written by sdd, or edited since", hint=_HINT)
 
 
-def is_own(path: Location) -> bool:
+def is_own(path: Location, kind: str = "") -> bool:
     """Whether there is no file at `path`, or an empty one, or one whose content says that the toolkit wrote it."""
     try:
         with path.open("rb") as stream:
@@ -120,7 +126,7 @@ def is_own(path: Location) -> bool:
         return False
     if text:
         return _is_unedited(text.decode("utf-8", errors="replace"))
-    mark = _MARKS.get(path.name) or _MARKS.get(path.suffix)
+    mark = _MARKS.get(f"{kind}/{path.name}") or _MARKS.get(path.name) or _MARKS.get(path.suffix)
     return not head or (mark is not None and re.match(mark, head) is not None)
 
 

@@ -162,6 +162,21 @@ def test_another_data_set_is_not_packed_over(places: dict[str, Path], tiny: Path
     assert builds.content(out) == before
 
 
+def test_a_run_and_a_data_set_do_not_replace_each_others_configuration(
+    places: dict[str, Path], tiny: Path, out: Path
+) -> None:
+    for name, words in (
+        ("whole", ("train", tiny / "whole/shards", "--out", out, "--config", places["in"] / "train.toml")),
+        ("run", ("build", tiny / "sdd.toml", "--out", out)),
+    ):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(tiny / "whole" if name == "whole" else CHECKPOINT, out)
+        before = builds.content(out)
+        done = sdd_in_process(*words, check=False)
+        assert (done.returncode, builds.content(out)) == (2, before)
+        assert f"{out}/config.json was not written by sdd" in done.stderr
+
+
 def test_photographs_of_one_name_and_their_own_sources_are_refused_together(
     places: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -366,7 +366,10 @@ def test_a_run_killed_between_index_and_notes_is_finished(folder: Path) -> None:
     write_index(folder / "shards", index)
     (folder / "shards" / "train-00000-of-00002.h5.json").write_text("{}")
     (folder / "shards" / "index.json.partial").write_text("{")
+    (folder / "shards" / "README.md.partial").write_text("#")
+    (folder / "shards" / "film.mkv.partial").write_text("mine")
     assert pack_dataset(folder / "filtered.jsonl", folder / "shards", CONFIG).skipped == 6
+    (folder / "shards" / "film.mkv.partial").unlink()
     assert contents(folder / "shards") == before
 
 

@@ -85,10 +85,17 @@ def test_files_of_others_are_told_from_own_ones(tmp_path: Path, name: str) -> No
 
 
 def test_own_files_are_recognised() -> None:
-    names = ("index.json", "train-00000-of-00001.h5", "config.json")
+    names = ("index.json", "train-00000-of-00001.h5")
     found = [path for path in (ROOT / "tests").glob("golden_*/**/*") if path.name in names]
-    assert len(found) > 8
+    assert len(found) > 6
     assert [path for path in found if not is_own(path)] == []
+
+
+def test_the_configuration_of_a_run_is_not_that_of_a_data_set(tmp_path: Path) -> None:
+    run, data_set = ROOT / "tests/golden_checkpoint/config.json", tmp_path / "config.json"
+    data_set.write_text('{"ingest":{"pairing":"focus"}}')
+    assert [is_own(path, "run") for path in (run, data_set)] == [True, False]
+    assert [is_own(path) for path in (run, data_set)] == [False, True]
 
 
 def test_a_sealed_text_is_own_until_it_is_edited(tmp_path: Path) -> None:
