@@ -227,7 +227,7 @@ def build_dataset(
     )
     reports = [step() for step in _manifest_steps(sources, dataset, recipe.fuse_stacks, sections, run, mask)]
     try:
-        reports += [step() for step in _shard_steps(dataset, sections, run)]
+        reports += [step() for step in _shard_steps(dataset, sections, run, refuse_leakage=recipe.leakage == "refuse")]
     except SddError as error:
         # The page explains the missing data set: it is needed most where the build fails.
         cards.remove_card(dataset.shards)
@@ -296,7 +296,9 @@ def _manifest_steps(
     ]
 
 
-def _shard_steps(dataset: DatasetFolder, sections: Sections, run: RunOptions) -> list[Callable[[], Report]]:
+def _shard_steps(
+    dataset: DatasetFolder, sections: Sections, run: RunOptions, *, refuse_leakage: bool
+) -> list[Callable[[], Report]]:
     """The stages from the filtered manifest to the published shards and their card."""
     from sdd_toolkit.audit.verify import verify_shards
     from sdd_toolkit.cards.stage import write_card
@@ -306,7 +308,15 @@ def _shard_steps(dataset: DatasetFolder, sections: Sections, run: RunOptions) ->
     return [
         partial(pack_dataset, dataset.filtered, shards, sections.pack, develop=sections.develop, **run.stage),
         # Packing has decoded and hashed all it wrote; `sdd verify` does both again.
-        partial(verify_shards, shards, pixels=False, hashes=False, executor=run.executor, track=run.track),
+        partial(
+            verify_shards,
+            shards,
+            pixels=False,
+            hashes=False,
+            refuse_leakage=refuse_leakage,
+            executor=run.executor,
+            track=run.track,
+        ),
         partial(write_card, shards, sections.card, manifest=dataset.filtered),
     ]
 

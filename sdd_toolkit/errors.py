@@ -6,6 +6,7 @@ SddError
 │   ├── ConfigError
 │   ├── ManifestError
 │   └── RawError
+├── LeakageError     1   splits share scenes
 ├── IntegrityError   3   bytes are not what the index promises
 ├── CameraError      4   the camera refused or vanished
 ├── CheckpointError  5   a checkpoint does not fit
@@ -45,6 +46,12 @@ class SddError(Exception):
 
 def _rebuild(kind: type[SddError], what: str, hint: str) -> SddError:
     return kind(what, hint=hint)
+
+
+class LeakageError(SddError):
+    """Scenes of different splits show the same subject."""
+
+    exit_code = 1
 
 
 class InputError(SddError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.errors import LeakageError
 from sdd_toolkit.imaging.perceptual_hash import MAX_HAMMING_DISTANCE, hash_of, near_duplicates, to_integers
 from sdd_toolkit.packing.splits import SPLITS
 from sdd_toolkit.shards.reader import ShardReader
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
-_MAX_SHOWN = 5
+_MAX_SHOWN, _MAX_REFUSED = 5, 3
 _MAX_SAME = 16
 
 
@@ -127,6 +128,23 @@ def find_leaks(pairs: Sequence[HashedPair], max_distance: int = MAX_HAMMING_DIST
 def warn_of_leakage(shards: Location) -> None:
     """Logs the leakage of a packed set; pairs without a hash are compared by their source files only."""
     log_leaks(check_leakage(shards, decode=False), shards)
+
+
+def refuse_leaks(leakage: Leakage) -> None:
+    """Refuses a split that tears a scene apart.
+
+    Raises:
+        LeakageError: Names the first scenes.
+    """
+    if not leakage.leaks:
+        return
+    lines = format_leaks(leakage)
+    more = f", and {len(lines) - _MAX_REFUSED} more" if len(lines) > _MAX_REFUSED else ""
+    raise LeakageError(
+        f"the split tears scenes apart: {'; '.join(lines[:_MAX_REFUSED])}{more}",
+        hint="leave out one of each, or put them into one split by the lists of [pack.split]; where they are different "
+        'subjects, set leakage = "warn" in [build]',
+    )
 
 
 def log_leaks(leakage: Leakage, shards: Location) -> None:

@@ -62,7 +62,13 @@ class _CheckedShards:
 
 
 def verify_shards(
-    shards: Location, *, pixels: bool = True, hashes: bool = True, executor: str = "serial", track: Track = silent
+    shards: Location,
+    *,
+    pixels: bool = True,
+    hashes: bool = True,
+    refuse_leakage: bool = False,
+    executor: str = "serial",
+    track: Track = silent,
 ) -> Report:
     """Verifies the folder `shards`: no file missing or extra, every hash, every chunk, every number.
 
@@ -74,11 +80,13 @@ def verify_shards(
             but pixels, masks and flows is read: enough for shards whose writer has decoded them.
         hashes: Whether the bytes are hashed. `sdd build` does not: `sdd pack` has just hashed every shard, those of
             earlier runs too.
+        refuse_leakage: Whether scenes of different splits that look alike are an error instead of a warning.
         executor: See `sdd_toolkit.execution.executor`; a small set is verified in this process.
         track: Shows progress.
 
     Raises:
         InputError: No index there, or one of an unknown version.
+        LeakageError: The splits share scenes, with `refuse_leakage`.
         IntegrityError: Something is wrong; the first findings are in the message, the others are logged.
     """
     started = time.monotonic()
@@ -92,7 +100,10 @@ def verify_shards(
             findings += result.findings
             pairs += result.pairs
     _raise_findings(findings)
-    leakage.log_leaks(leakage.find_leaks(pairs), shards)
+    found = leakage.find_leaks(pairs)
+    leakage.log_leaks(found, shards)
+    if refuse_leakage:
+        leakage.refuse_leaks(found)
     total = sum(len(shard.pairs) for shard in index.shards)
     return Report(
         stage="verify",

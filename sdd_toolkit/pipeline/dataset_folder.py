@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,6 +30,9 @@ class BuildConfig(Section):
     )
     fuse_stacks: bool = Field(
         False, description="Whether focal stacks get an all-in-focus picture as their sharp frame, as by `sdd fuse`."
+    )
+    leakage: Literal["refuse", "warn"] = Field(
+        "refuse", description="A split in which scenes of different splits look alike: refused, or a warning only."
     )
 
 

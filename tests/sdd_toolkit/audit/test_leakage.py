@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from sdd_toolkit.audit.leakage import HashedPair, Leak, check_leakage, find_leaks
+from sdd_toolkit.audit.leakage import HashedPair, Leak, check_leakage, find_leaks, refuse_leaks
 from sdd_toolkit.audit.verify import verify_shards as verify
 from sdd_toolkit.cards.config import CardConfig
 from sdd_toolkit.cards.stage import CARD_NAME
 from sdd_toolkit.cards.stage import write_card as card
+from sdd_toolkit.errors import LeakageError
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
 from sdd_toolkit.packing.stage import pack_dataset
@@ -141,3 +142,10 @@ def test_a_pair_without_a_hash_is_compared_by_its_files() -> None:
     ]
     found = find_leaks(pairs)
     assert (found.compared, found.unknown, len(found.leaks)) == (1, 1, 1)
+
+
+def test_a_split_that_tears_a_scene_apart_is_refused_on_request(leaking: Path) -> None:
+    with pytest.raises(LeakageError, match=r"tears scenes apart: scene-0000 \(train, .*look alike") as refused:
+        verify(leaking / "shards", pixels=False, refuse_leakage=True)
+    assert refused.value.exit_code == 1
+    refuse_leaks(find_leaks([]))
