@@ -13,6 +13,10 @@ from tests.support.planted_motion import blur_exactly, dead_leaves
 CONFIG = """
 [align]
 working_megapixels = 0.1
+min_textured_tiles = 4
+[filter]
+max_clipped_fraction = 1
+max_unexplained_fraction = 1
 [pack]
 patch_size = 64
 min_size_px = 64
@@ -27,9 +31,9 @@ leakage = "{leakage}"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for scene, seed, level in (("a", 7, 0.7), ("b", 8, 0.7), ("c", 7, 0.6)):
+    for scene, seed, level in (("a", 7, 0.5), ("b", 8, 0.5), ("c", 7, 0.45)):
         (tmp_path / "raw" / scene).mkdir(parents=True)
-        picture = dead_leaves(seed, (256, 384)) * level
+        picture = dead_leaves(seed, (320, 480)) * level
         write_dng(tmp_path / f"raw/{scene}/blur.dng", blur_exactly(picture, 2.5))
         write_dng(tmp_path / f"raw/{scene}/sharp.dng", picture)
     return tmp_path
