@@ -73,7 +73,7 @@ def test_eight_bit_steps_and_noiseless_flat_frames_have_none() -> None:
     rising = curve[np.clip(np.sqrt(sensor(np.clip(light, 0, 0.93), 10)) * 255, 0, 255).astype(int)]
     assert plateau(rising, 512, WHITE_DN) is None
     assert plateau(np.full(10_000, 14_000, dtype=np.uint16), 512, WHITE_DN) is None
-    assert plateau(steps, 512, WHITE_DN) is None or plateau(steps, 512, WHITE_DN) == steps.max() - 126
+    assert plateau(steps, 512, WHITE_DN) is None  # neighbouring steps are too far apart to tell
 
 
 def test_a_right_white_level_is_left_alone_with_a_few_stray_samples() -> None:
