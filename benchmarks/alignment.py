@@ -4,12 +4,13 @@
 also writes the page, its pictures and every single number. `--only planted loops` runs these sections, `--ours` leaves
 the rivals out; a page keeps the numbers of what was not run. `--quick` is the smallest run that touches everything.
 
-  planted   photographs with a known small motion under a disc of each radius
-  large     the same with 5 to 10 % zoom, up to 100 px shift and 2 degrees
-  virtual   scenes of the virtual camera, blur that changes with depth; dense motion and occlusion, too
-  loops     real focal stacks by loop consistency; real pairs by what is left over
-  honesty   our own estimate of the error against the true one; what is refused
-  cost      CPU seconds and memory of one pair of six megapixels
+  planted      photographs with a known small motion under a disc of each radius
+  large        the same with 5 to 10 % zoom, up to 100 px shift and 2 degrees
+  virtual      scenes of the virtual camera, blur that changes with depth; dense motion and occlusion, too
+  loops        real focal stacks by loop consistency; real pairs by what is left over
+  honesty      our own estimate of the error against the true one; what is refused
+  calibration  our own estimate against the loops of all focal stacks; its table has the planted pairs of honesty, too
+  cost         CPU seconds and memory of one pair of six megapixels
 
 Everything but the costs is the same in every run with the same options. Sections whose photographs are missing are
 left out and named on stderr.
@@ -33,7 +34,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 
-from benchmarks.alignment_sections import cost, honesty, loops, measurement, page, photographs, planted, scenes
+from benchmarks.alignment_sections import (
+    calibration,
+    cost,
+    honesty,
+    loops,
+    measurement,
+    page,
+    photographs,
+    planted,
+    scenes,
+)
 from benchmarks.alignment_sections.aligners import aligners
 from benchmarks.alignment_sections.measurement import Job, Measurement
 from benchmarks.alignment_sections.options import Options
@@ -46,6 +57,7 @@ SECTIONS = {
     "virtual": scenes.jobs,
     "loops": loops.jobs,
     "honesty": honesty.jobs,
+    "calibration": calibration.jobs,
     "cost": cost.jobs,
 }
 OF_PHOTOGRAPHS = ("planted", "large", "honesty", "cost")
@@ -73,10 +85,12 @@ def options_of(arguments: argparse.Namespace) -> Options:
     stacks = [
         arguments.data / "focal_stacks" / name for name in STACKS if (arguments.data / "focal_stacks" / name).is_dir()
     ]
+    every = sorted(folder for folder in (arguments.data / "focal_stacks").glob("*") if folder.is_dir())
     sharp = sorted((arguments.data / "defocus_pairs").glob("dpdd_*_sharp.png"))
     return Options(
         photographs=paths,
         stacks=stacks[:1] if arguments.quick else stacks,
+        every_stack=stacks[:1] if arguments.quick else every,
         detours=1 if arguments.quick else None,
         pairs=[(path.with_name(path.name.replace("sharp", "blur")), path) for path in sharp][
             : 1 if arguments.quick else None

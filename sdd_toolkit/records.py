@@ -195,7 +195,8 @@ class Alignment:
         ncc: Normalised cross-correlation of the blur-matched, aligned frames.
         unexplained_fraction: Share of textured tiles which no disc blur and no small shift explains.
         texture_fraction: Share of tiles with texture to align by.
-        error_px: Estimated error at the corners; None if the pair could not be aligned.
+        error_px: Estimated error at the corners, root mean square; two thirds of the errors are within it. None if the
+            pair could not be aligned.
         flow_file: npz beside the manifest with the quarter-size residual flow; None if not written.
         failure: Reason why the pair cannot be aligned; None if it can.
         detail: The measured number behind the failure.

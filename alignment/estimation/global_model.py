@@ -109,7 +109,12 @@ class _LevelFit:
         """The simplest model that the evidence allows in place of the fitted one."""
         parameters = homography.to_parameters(self.state.homography, self.state.radial, self.frames.size)
         observations = int(np.count_nonzero(self.motion.weight > 0.1))
-        return homography.choose_model(parameters, self.motion.covariance, self.model, observations, self.frames.size)
+        return homography.choose_model(parameters, self.motion.covariance, self.model, observations)
+
+    def error_px(self) -> float:
+        """Estimated error at the corners, in pixels of the level."""
+        motion = self.motion
+        return homography.corner_error_px(motion.deviation, motion.by_texture, self.model, self.frames.size)
 
 
 def prepare_luminance(light: Image, white: float) -> Image:
@@ -234,7 +239,7 @@ def _is_sufficient(fit: _LevelFit, reduction: int, tolerance_px: float) -> bool:
     """Whether a finer level would add nothing: the blur is too wide for it, or the error is below the tolerance."""
     if float(np.median(np.abs(fit.matched.informative_radii()))) > _COARSE_ENOUGH_PX:
         return True
-    return tolerance_px > 0 and reduction * fit.choose_model().error_px <= tolerance_px
+    return tolerance_px > 0 and reduction * fit.error_px() <= tolerance_px
 
 
 def _hand_down(fit: _LevelFit, max_radius_px: float, *, similar_only: bool) -> LevelState:
@@ -280,5 +285,5 @@ def _build_estimate(fit: _LevelFit, reduction: int) -> GlobalEstimate:
         noise=float(np.hypot(noises[0], noises[1])),
         frames=frames,
         reduction=reduction,
-        error_px=choice.error_px,
+        error_px=fit.error_px(),
     )

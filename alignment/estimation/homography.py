@@ -32,10 +32,10 @@ BASES: dict[str, Matrix] = {
     "homography+radial": _UNIT,
 }
 # Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
-# corner error is this many times that scatter (median over planted and virtual pairs).
-_ERROR_PER_DEVIATION = 1.6
-# Share of the fullest model's uncertainty that counts towards the error of a simpler one.
-_OPEN_SHARE = 0.3
+# deviation of the parameters is this many times that scatter (median over planted and virtual pairs).
+_DEVIATION_PER_SCATTER = 1.6
+# The same for the corner error, on planted pairs and loops of focal stacks alike: docs/benchmarks/alignment.md.
+_ERROR_PER_DEVIATION = 1.5
 # Expected standard deviations of the affine and perspective parameters and of the radial one.
 _TILT_DEVIATION = 5e-3
 _RADIAL_DEVIATION = 5e-3
@@ -51,36 +51,36 @@ class ModelChoice:
     Attributes:
         model: Name of the model.
         parameters: (9,) the point of its subspace nearest to the full estimate.
-        error_px: Estimated error at the frame's corners: the uncertainty within this model, and a share of that of the
-            full one.
     """
 
     model: str
     parameters: Matrix
-    error_px: float
 
 
-def choose_model(
-    parameters: Matrix, scatter: Matrix, full: str, observations: int, size: tuple[int, int]
-) -> ModelChoice:
-    """Chooses the simplest model that explains an estimate, and estimates its error.
+def choose_model(parameters: Matrix, scatter: Matrix, full: str, observations: int) -> ModelChoice:
+    """Chooses the simplest model that explains an estimate.
 
     Args:
         parameters: (9,) full estimate.
         scatter: (k, k) its covariance within the basis of the full model, from the scatter between tiles.
         full: Name of the model that was fitted.
         observations: Number of independent observations.
+    """
+    covariance = _DEVIATION_PER_SCATTER**2 * scatter
+    model = simplest_model(parameters, covariance, full, observations)
+    return ModelChoice(model, project_onto_model(parameters, covariance, full, model))
+
+
+def corner_error_px(deviation: Matrix, misfit: Matrix, model: str, size: tuple[int, int]) -> float:
+    """Estimated error at the frame's corners, root mean square: what is random, and what the misfit of the model adds.
+
+    Args:
+        deviation: (k, k) covariance of the parameters within the basis of the fitted model.
+        misfit: (k,) what they change by under another weighting of the scene.
+        model: Name of the fitted model.
         size: (height, width) of the frame.
     """
-    covariance = _ERROR_PER_DEVIATION**2 * scatter
-    model = simplest_model(parameters, covariance, full, observations)
-    open_px = corner_deviation_px(covariance, BASES[full], size)
-    own_px = corner_deviation_px(covariance_within(covariance, full, model), BASES[model], size)
-    return ModelChoice(
-        model=model,
-        parameters=project_onto_model(parameters, covariance, full, model),
-        error_px=float(np.hypot(own_px, _OPEN_SHARE * open_px)),
-    )
+    return _ERROR_PER_DEVIATION * corner_deviation_px(deviation + np.outer(misfit, misfit), BASES[model], size)
 
 
 def centring_matrix(size: tuple[int, int]) -> Matrix:
@@ -192,12 +192,6 @@ def simplest_model(parameters: Matrix, covariance: Matrix, full: str, observatio
         if cost < best_cost:
             best, best_cost = name, cost
     return best
-
-
-def covariance_within(covariance: Matrix, full: str, model: str) -> Matrix:
-    """(k, k) covariance within the basis of `model`, given the covariance within the basis of `full`."""
-    inner = np.linalg.lstsq(BASES[full], BASES[model], rcond=None)[0]
-    return np.asarray(np.linalg.inv(inner.T @ _information_matrix(covariance) @ inner), dtype=np.float64)
 
 
 def corner_deviation_px(covariance: Matrix, basis: Matrix, size: tuple[int, int]) -> float:

@@ -73,12 +73,19 @@ class MotionFit:
     Attributes:
         step: (9,) parameters of the small warp.
         covariance: (k, k) of the parameters within the basis; cluster-robust (K.-Y. Liang and S. Zeger, 1986).
+        deviation: (k, k) covariance of the parameters if the model holds up to a spread that is independent from tile
+            to tile.
+        by_texture: (k,) what the parameters change by if texture alone weighs the tiles (τ = 0). If the model holds,
+            both weightings estimate the same, so this shows what the misfit of the model is worth (J. Hausman,
+            "Specification tests in econometrics", 1978).
         spread_px: τ, the standard deviation of tile displacements that their own uncertainty does not explain.
         weight: (tiles,) Tukey weight of each tile, 0 … 1; 0 in tiles without a measurement.
     """
 
     step: Matrix
     covariance: Matrix
+    deviation: Matrix
+    by_texture: Matrix
     spread_px: float
     weight: Matrix
 
@@ -200,7 +207,6 @@ def fit_motion(tiles: TileSystems, basis: Matrix, prior: tuple[Matrix, Matrix] |
     values = np.maximum(values, 0)
     pull = np.einsum("tji,tj->ti", vectors, tiles.pull)
     jacobian = np.einsum("tji,tjk->tik", vectors, tiles.jacobian @ basis)
-    flat = jacobian.reshape(-1, jacobian.shape[2])
     # A direction without texture carries no measurement.
     measured = values > 1e-4 * float(np.median(values[:, 1])) + 1e-12
     factor, spread2 = 1.0, 0.0
@@ -210,12 +216,8 @@ def fit_motion(tiles: TileSystems, basis: Matrix, prior: tuple[Matrix, Matrix] |
     for _ in range(_ROUNDS):
         precision = np.where(measured, values / (factor + spread2 * values), 0.0) * weight[:, None]
         displacement = np.divide(pull, values, out=np.zeros_like(values), where=measured)
-        normal = flat.T @ (flat * precision.reshape(-1, 1))
-        right = np.einsum("tik,ti->k", jacobian, precision * displacement)
-        if prior is not None:
-            normal, right = normal + basis.T @ prior[0] @ basis, right + basis.T @ prior[1]
-        normal += 1e-7 * (np.trace(normal) / max(len(normal), 1) + 1e-12) * np.eye(len(normal))
-        bread = np.linalg.inv(normal) if len(normal) else normal
+        normal, right = _normal_equations(jacobian, displacement, precision, basis, prior)
+        bread = np.asarray(np.linalg.inv(normal) if len(normal) else normal, dtype=np.float64)
         step = bread @ right
         residual = displacement - jacobian @ step
         factor, spread2 = _estimate_scatter(residual[measured], values[measured])
@@ -227,7 +229,29 @@ def fit_motion(tiles: TileSystems, basis: Matrix, prior: tuple[Matrix, Matrix] |
         # A small share of the covariance of independent tiles keeps it regular where few clusters span too few
         # directions.
         meat += _CLUSTER_RIDGE * float(np.trace(bread @ meat)) / len(normal) * normal
-    return MotionFit(basis @ step, bread @ meat @ bread, float(np.sqrt(spread2)), weight)
+    by_texture = np.where(measured, values / factor, 0.0) * weight[:, None]
+    other = np.linalg.solve(*_normal_equations(jacobian, displacement, by_texture, basis, prior)) - step
+    return MotionFit(basis @ step, bread @ meat @ bread, bread, other, float(np.sqrt(spread2)), weight)
+
+
+def _normal_equations(
+    jacobian: Matrix, displacement: Matrix, precision: Matrix, basis: Matrix, prior: tuple[Matrix, Matrix] | None
+) -> tuple[Matrix, Matrix]:
+    """Matrix (k, k) and right-hand side (k,) of the regression on the displacements along two directions of each tile.
+
+    Args:
+        jacobian: (tiles, 2, k).
+        displacement: (tiles, 2).
+        precision: (tiles, 2) weights.
+        basis: (9, k) of the model.
+        prior: From `homography.step_prior`.
+    """
+    flat = jacobian.reshape(-1, jacobian.shape[2])
+    normal = flat.T @ (flat * precision.reshape(-1, 1))
+    right = np.einsum("tik,ti->k", jacobian, precision * displacement)
+    if prior is not None:
+        normal, right = normal + basis.T @ prior[0] @ basis, right + basis.T @ prior[1]
+    return normal + 1e-7 * (np.trace(normal) / max(len(normal), 1) + 1e-12) * np.eye(len(normal)), right
 
 
 def _estimate_scatter(residual: Matrix, values: Matrix) -> tuple[float, float]:

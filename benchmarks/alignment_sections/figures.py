@@ -12,7 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.alignment_sections import honesty
+from benchmarks.alignment_sections import calibration, honesty
 from benchmarks.alignment_sections.aligners import NOTHING, OURS
 from benchmarks.alignment_sections.measurement import Measurement, distinct, median, values
 
@@ -88,6 +88,33 @@ def honest(rows: list[Measurement], path: Path) -> None:
     save_figure(path)
 
 
+def calibrated(rows: list[Measurement], path: Path) -> None:
+    """Error against own estimate, one dot a loop or a planted pair, with the lines of one and two estimates."""
+    cases = {
+        name: [pair for pair in pairs if not math.isnan(pair[1]) and min(pair) > 0]
+        for name, pairs in calibration.cases_of(rows).items()
+    }
+    every = [value for pairs in cases.values() for pair in pairs for value in pair]
+    ends = np.array([min(every, default=1e-3) / 1.5, max(every, default=1.0) * 1.5])
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    rest = iter(OTHERS)
+    for name, pairs in cases.items():
+        is_planted = name.startswith("planted")
+        colour = OURS_COLOUR if is_planted else next(rest)
+        label = "planted pairs" if is_planted else name
+        known = label in axes.get_legend_handles_labels()[1]
+        mark = "+" if is_planted else "o"
+        estimates, errors = [pair[1] for pair in pairs], [pair[0] for pair in pairs]
+        axes.plot(estimates, errors, mark, color=colour, alpha=0.7, markersize=5, label=None if known else label)
+    axes.plot(ends, ends, "-", color="0.5", linewidth=1, zorder=0, label="error = estimate")
+    axes.plot(ends, 2 * ends, "--", color="0.5", linewidth=1, zorder=0, label="error = 2 x estimate")
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    axes.set_xlabel("own estimate, px (of a loop: its three pairs in quadrature)")
+    axes.set_ylabel("corner error, px")
+    figure.legend(loc="outside right upper")
+    save_figure(path)
+
+
 def loops(rows: list[Measurement], path: Path) -> None:
     """Median loop error, a group of bars a stack, and every detour a dot."""
     rows = [row for row in rows if row.section == "loops" and row.quantity == "loop_px"]
@@ -130,4 +157,4 @@ def save_figure(path: Path) -> None:
 
 def draw(path: Path, rows: list[Measurement], section: str) -> None:
     with mpl.rc_context(STYLE):
-        {"planted": planted, "honesty": honest, "loops": loops}[section](rows, path)
+        {"planted": planted, "honesty": honest, "loops": loops, "calibration": calibrated}[section](rows, path)

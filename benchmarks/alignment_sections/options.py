@@ -11,6 +11,7 @@ class Options:
     """Attributes:
     photographs: Sharp photographs to plant motions in; empty: the sections that need them are left out.
     stacks: Folders of focal stacks, frames by name.
+    every_stack: Folders of focal stacks whose loops check the estimate of the error.
     detours: By how many of the frames between the first and the last one; None: by each.
     pairs: (blurred, sharp) files of real pairs.
     images: How many photographs, or scenes made of them.
@@ -25,6 +26,7 @@ class Options:
 
     photographs: list[Path]
     stacks: list[Path]
+    every_stack: list[Path]
     detours: int | None
     pairs: list[tuple[Path, Path]]
     images: int

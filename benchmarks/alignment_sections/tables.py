@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.alignment_sections import honesty
+from benchmarks.alignment_sections import calibration, honesty
 from benchmarks.alignment_sections.aligners import NOTHING, OURS
 from benchmarks.alignment_sections.measurement import Measurement, distinct, median, values
 
@@ -146,6 +146,21 @@ def honest(rows: list[Measurement]) -> list[Table]:
         ["pairs with a disc up to 16 px refused", f"{honesty.refused_fraction(easy):.1%}"],
     ]
     return [kinds, Table(["", f"{len(every)} pairs"], summary)]
+
+
+def calibrated(rows: list[Measurement]) -> list[Table]:
+    """Every stack and every disc, then all of each; shares of the cases that have an estimate."""
+    cases = calibration.cases_of(rows)
+    header = ["", "cases", "refused", "error, median (worst) px", "own estimate, median (largest) px"]
+    table = Table([*header, "within 1 x", "within 2 x", "within, scaled by the others"], [])
+    for name, pairs in (*cases.items(), *calibration.pooled(cases).items()):
+        answered = [pair for pair in pairs if not math.isnan(pair[1])]
+        shares = [calibration.share_within(pairs, factor) for factor in (1, 2)]
+        shares.append(calibration.share_by_the_others(cases, name) if name in cases else math.nan)
+        known = (spread([pair[side] for pair in answered]) for side in (0, 1))
+        counts = str(len(pairs)), str(len(pairs) - len(answered))
+        table.rows.append([name, *counts, *known, *("–" if math.isnan(share) else f"{share:.0%}" for share in shares)])
+    return [table]
 
 
 def cost(rows: list[Measurement]) -> list[Table]:

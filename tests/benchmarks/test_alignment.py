@@ -14,9 +14,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
-from benchmarks.alignment_sections import comparison, honesty, measurement, photographs, planted, scenes, tables
+from alignment.registration.alignment_record import identity_alignment
+from benchmarks.alignment_sections import (
+    calibration,
+    comparison,
+    honesty,
+    measurement,
+    photographs,
+    planted,
+    scenes,
+    tables,
+)
 from benchmarks.alignment_sections.measurement import Measurement, values
 from sdd_toolkit.imaging import geometry
+from sdd_toolkit.records import Reason
 from tests.support.paths import ROOT
 
 SIZE = (200, 240)
@@ -115,6 +126,25 @@ def test_rank_correlation_puts_refused_pairs_last_and_averages_ties() -> None:
     assert honesty.refused_fraction(pairs) == 0.4
 
 
+def test_loops_take_every_way_and_add_estimates_in_quadrature() -> None:
+    assert calibration.loops_of(4) == [(0, 1, 3), (0, 2, 3), (0, 1, 2), (1, 2, 3)]
+    assert calibration.distinct_pairs([(0, 1, 2)]) == [(0, 1), (0, 2), (1, 2)]
+    still = replace(identity_alignment((80, 60)), error_px=0.3)
+    moved = replace(still, rows=((1.0, 0.0, 3.0), (0.0, 1.0, 4.0), (0.0, 0.0, 1.0)), error_px=0.4)
+    gap, estimate = calibration.loop_error_px(still, moved, still)
+    assert (gap, estimate) == (pytest.approx(5.0), pytest.approx(math.hypot(0.3, 0.4, 0.3)))
+    refused = replace(moved, failure=Reason.NOT_ALIGNED, error_px=None)
+    assert all(math.isnan(value) for value in calibration.loop_error_px(still, refused, still))
+
+
+def test_shares_within_the_estimate_leave_refused_cases_out() -> None:
+    cases = {"a": [(1.0, 2.0), (3.0, 2.0), (9.0, 2.0), (math.nan, math.nan)], "b": [(1.0, 0.25)] * 3}
+    assert calibration.share_within(cases["a"], 1) == pytest.approx(1 / 3)
+    assert calibration.share_within(cases["a"], 2) == pytest.approx(2 / 3)
+    assert calibration.share_by_the_others(cases, "a") == pytest.approx(2 / 3)
+    assert calibration.pooled(cases) == {calibration.ALL_LOOPS: cases["a"] + cases["b"]}
+
+
 def test_occlusion_is_scored_by_precision_and_recall() -> None:
     true, found = np.zeros((2, 10, 10), bool)
     true[:4], found[2:6] = True, True
@@ -166,7 +196,8 @@ def test_the_quick_run_measures_every_section_and_writes_its_page(tmp_path: Path
     for name in ("ECC pyramid", "SIFT + MAGSAC++", "DIS flow + MAGSAC++", "ECC as in focus-stack", "phase correlation"):
         assert f"| {name} |" in page
         assert name in done.stdout
-    for picture in ("planted", "loops", "honesty"):
+    assert len(values(rows, "loop_error_px", section="calibration")) == 1
+    for picture in ("planted", "loops", "honesty", "calibration"):
         assert f"](alignment-{picture}.png)" in page
         assert cv2.imread(str(out / f"alignment-{picture}.png")).shape[1] > 700
     assert str(tmp_path) not in page

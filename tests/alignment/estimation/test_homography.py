@@ -70,9 +70,16 @@ def test_the_nearest_similarity_keeps_angles() -> None:
     assert homography.project_onto_model(parameters, np.eye(8), "homography", "identity").tolist() == [0] * 9
 
 
-def test_a_narrower_model_is_less_uncertain() -> None:
-    covariance = np.diag(np.arange(1.0, 9.0))
-    full = homography.corner_deviation_px(covariance, homography.BASES["homography"], SIZE)
-    narrow = homography.covariance_within(covariance, "homography", "similarity")
-    assert narrow.shape == (4, 4)
-    assert homography.corner_deviation_px(narrow, homography.BASES["similarity"], SIZE) < full
+def test_deviation_and_misfit_add_in_quadrature_at_the_corners() -> None:
+    reach_px = float(np.hypot(*SIZE)) / 2
+    nothing, shift = np.zeros((8, 8)), np.array([0, 0, 4, 0, 0, 3, 0, 0]) / reach_px
+
+    def error_px(deviation: np.ndarray, misfit: np.ndarray) -> float:
+        return homography.corner_error_px(deviation, misfit, "homography", SIZE)
+
+    by_misfit = error_px(nothing, shift)
+    by_chance = error_px(np.diag([0, 0, 1, 0, 0, 1, 0, 0]) * (6 / reach_px) ** 2, np.zeros(8))
+    assert by_misfit / by_chance == pytest.approx(5 / np.hypot(6, 6))
+    assert error_px(np.diag([0, 0, 1, 0, 0, 1, 0, 0]) * (6 / reach_px) ** 2, shift) == pytest.approx(
+        np.hypot(by_misfit, by_chance)
+    )

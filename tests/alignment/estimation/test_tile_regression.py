@@ -114,3 +114,39 @@ def test_flat_frames_measure_nothing_and_move_nothing() -> None:
     flat = np.full(SIZE, 0.3, np.float32)
     found = tile_regression.fit_motion(systems(flat, flat), homography.BASES["homography"])
     assert np.abs(found.step).max() < 1e-6
+
+
+def bent(seed: int) -> tile_regression.TileSystems:
+    """Tiles of one texture a region, displaced region by region, as by depth that a homography does not fit."""
+    rng = np.random.default_rng(seed)
+    plain = scattered(0.0, seed)
+
+    def smooth(channels: int) -> np.ndarray:
+        coarse = rng.normal(0, 1, (4, 6, channels))
+        return cv2.resize(coarse, plain.grid[::-1], interpolation=cv2.INTER_CUBIC).reshape(-1, channels)
+
+    own = 0.03 * np.exp(smooth(1)[:, :1])
+    displaced = 0.3 * smooth(2) + rng.normal(0, 1, (len(own), 2)) * own
+    return tile_regression.TileSystems(
+        np.eye(2)[None] / own[:, None] ** 2, displaced / own**2, plain.jacobian, plain.grid
+    )
+
+
+def test_the_estimated_error_contains_a_misfit_that_tiles_share() -> None:
+    basis = homography.BASES["homography"]
+    found = [tile_regression.fit_motion(bent(seed), basis) for seed in range(60)]
+    errors = [corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
+    estimates = [homography.corner_error_px(fit.deviation, fit.by_texture, "homography", SIZE) for fit in found]
+    scatter = [homography.corner_error_px(fit.deviation, 0 * fit.by_texture, "homography", SIZE) for fit in found]
+    within, within_twice = (np.mean(np.less(errors, factor * np.array(estimates))) for factor in (1, 2))
+    assert 0.55 < within < 0.9
+    assert within_twice > 0.9
+    assert np.mean(np.less(errors, scatter)) < 0.4
+
+
+def test_without_a_spread_both_weightings_agree() -> None:
+    found = [tile_regression.fit_motion(scattered(0.0, seed), homography.BASES["homography"]) for seed in range(40)]
+    assert np.median([np.abs(fit.by_texture).max() for fit in found]) < 1e-4
+    errors = [corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
+    estimated = [homography.corner_deviation_px(fit.deviation, homography.BASES["homography"], SIZE) for fit in found]
+    assert np.median(estimated) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.4)

@@ -94,7 +94,7 @@ def test_a_mask_that_leaves_all_changes_nothing() -> None:
 
 def test_a_mask_of_another_size_is_a_mistake() -> None:
     pair = plant_pair(4)
-    with pytest.raises(ValueError, match=r"mask of \(432, 320\) px for frames of \(320, 432\) px"):
+    with pytest.raises(ValueError, match=r"mask has shape \(432, 320\), not \(320, 432\)"):
         alignment.register(pair.blur, pair.sharp, mask=np.ones((432, 320), dtype=bool))
 
 
@@ -109,7 +109,8 @@ def poor(seed: int) -> PlantedPair:
     return plant_pair(seed, image=image, radius_px=5.0, noise=0.01)
 
 
-FEW_TILES = AlignConfig(min_textured_tiles=4)
+# A patch says little about the corners of the frame, and the estimated error says so.
+FEW_TILES = AlignConfig(min_textured_tiles=4, max_error_px=3.0)
 
 
 def test_a_prior_decides_what_the_pixels_leave_open() -> None:
