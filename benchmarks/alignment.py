@@ -9,7 +9,7 @@ the rivals out; a page keeps the numbers of what was not run. `--quick` is the s
   virtual      scenes of the virtual camera, blur that changes with depth; dense motion and occlusion, too
   loops        real focal stacks by loop consistency; real pairs by what is left over
   honesty      our own estimate of the error against the true one; what is refused
-  calibration  our own estimate against the loops of all focal stacks; its table has the planted pairs of honesty, too
+  calibration  our own estimate against the error, on loops of all focal stacks and on planted pairs
   cost         CPU seconds and memory of one pair of six megapixels
 
 Everything but the costs is the same in every run with the same options. Sections whose photographs are missing are

@@ -32,10 +32,8 @@ BASES: dict[str, Matrix] = {
     "homography+radial": _UNIT,
 }
 # Imperfect blur matching is shared by neighbouring tiles, which the scatter between tiles does not show: the true
-# deviation of the parameters is this many times that scatter (median over planted and virtual pairs).
-_DEVIATION_PER_SCATTER = 1.6
-# The same for the corner error, on planted pairs and loops of focal stacks alike: docs/benchmarks/alignment.md.
-_ERROR_PER_DEVIATION = 1.5
+# error is this many times that scatter, on planted pairs and on loops of focal stacks (docs/benchmarks/alignment.md).
+_ERROR_PER_DEVIATION = 1.6
 # Expected standard deviations of the affine and perspective parameters and of the radial one.
 _TILT_DEVIATION = 5e-3
 _RADIAL_DEVIATION = 5e-3
@@ -66,7 +64,7 @@ def choose_model(parameters: Matrix, scatter: Matrix, full: str, observations: i
         full: Name of the model that was fitted.
         observations: Number of independent observations.
     """
-    covariance = _DEVIATION_PER_SCATTER**2 * scatter
+    covariance = _ERROR_PER_DEVIATION**2 * scatter
     model = simplest_model(parameters, covariance, full, observations)
     return ModelChoice(model, project_onto_model(parameters, covariance, full, model))
 

@@ -1,4 +1,4 @@
-"""Is our estimate of the corner error as large as the error? Loops of focal stacks, and the planted pairs of `honesty`.
+"""Is our estimate of the corner error as large as the error? Loops of focal stacks, and planted pairs.
 
 A stack is registered at half size, as `sdd align` does. A loop is a way from one frame to another by a third, against
 the direct way; its estimate adds those of its three pairs in quadrature. What all pairs of a stack have in common, such
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import alignment
-from benchmarks.alignment_sections import honesty
+from benchmarks.alignment_sections import planted
 from benchmarks.alignment_sections.aligners import OURS, Image
 from benchmarks.alignment_sections.measurement import Job, Measurement, distinct, values
 from benchmarks.alignment_sections.options import Options
@@ -28,12 +28,34 @@ from tests.support.planted_pairs import corner_error_px
 
 SECTION = "calibration"
 SIGMA_SHARE = 0.68
+PLANTED = "planted, disc of"
 ALL_LOOPS, ALL_PLANTED = "all loops", "all planted pairs"
 
 
 def jobs(options: Options) -> list[Job]:
-    """One a stack."""
-    return [partial(stack, options, folder) for folder in options.every_stack]
+    """One a stack, one a photograph."""
+    stacks: list[Job] = [partial(stack, options, folder) for folder in options.every_stack]
+    count = options.images if options.photographs else 0
+    return stacks + [partial(photograph, options, number) for number in range(count)]
+
+
+def photograph(options: Options, number: int) -> list[Measurement]:
+    """Error and estimate of planted pairs, half as large and half as blurred as those of `planted`."""
+    size = (options.size[0] // 2, options.size[1] // 2)
+    radii_px = tuple(radius / 2 for radius in options.radii_px)
+    pairs = planted.scene_cases(options.photographs, number, size, planted.SMALL, radii_px, options.seed + 2)
+    rows = []
+    for radius, case in zip(radii_px, pairs, strict=True):
+        found = alignment.register(case.blur, case.sharp)
+        estimate_px = math.nan if found.failure is not None or found.error_px is None else found.error_px
+        error_px = math.nan if math.isnan(estimate_px) else case.error_px(found.homography)
+        rows += measurements(f"{PLANTED} {radius:g} px", f"photograph {number + 1}", (error_px, estimate_px))
+    return rows
+
+
+def measurements(group: str, case: str, values_px: tuple[float, float]) -> list[Measurement]:
+    named = zip(("corner_error_px", "estimate_px"), values_px, strict=True)
+    return [Measurement(SECTION, group, case, OURS, quantity, value) for quantity, value in named]
 
 
 def stack(options: Options, folder: Path) -> list[Measurement]:
@@ -46,9 +68,7 @@ def stack(options: Options, folder: Path) -> list[Measurement]:
     rows = []
     for first, middle, last in loops:
         ways = found[first, middle], found[middle, last], found[first, last]
-        case = f"{first + 1} > {middle + 1} > {last + 1}"
-        for quantity, value in zip(("loop_error_px", "estimate_px"), loop_error_px(*ways), strict=True):
-            rows.append(Measurement(SECTION, folder.name, case, OURS, quantity, value))
+        rows += measurements(folder.name, f"{first + 1} > {middle + 1} > {last + 1}", loop_error_px(*ways))
     return rows
 
 
@@ -83,12 +103,8 @@ def cases_of(rows: list[Measurement]) -> dict[str, list[tuple[float, float]]]:
     mine = [row for row in rows if row.section == SECTION]
     found: dict[str, list[tuple[float, float]]] = {}
     for name in distinct(row.group for row in mine):
-        loop_px, estimate_px = (values(mine, quantity, group=name) for quantity in ("loop_error_px", "estimate_px"))
-        found[name] = list(zip(loop_px, estimate_px, strict=True))
-    for kind in honesty.EASY:
-        pairs = honesty.pairs_of(rows, (kind,))
-        if pairs:
-            found[f"planted, {kind}"] = pairs
+        error_px, estimate_px = (values(mine, quantity, group=name) for quantity in ("corner_error_px", "estimate_px"))
+        found[name] = list(zip(error_px, estimate_px, strict=True))
     return found
 
 
@@ -96,7 +112,7 @@ def pooled(cases: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[
     """All loops together, and all planted pairs."""
     sums: dict[str, list[tuple[float, float]]] = {ALL_LOOPS: [], ALL_PLANTED: []}
     for name, pairs in cases.items():
-        sums[ALL_PLANTED if name.startswith("planted") else ALL_LOOPS] += pairs
+        sums[ALL_PLANTED if name.startswith(PLANTED) else ALL_LOOPS] += pairs
     return {name: pairs for name, pairs in sums.items() if pairs}
 
 

@@ -99,7 +99,7 @@ def calibrated(rows: list[Measurement], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     rest = iter(OTHERS)
     for name, pairs in cases.items():
-        is_planted = name.startswith("planted")
+        is_planted = name.startswith(calibration.PLANTED)
         colour = OURS_COLOUR if is_planted else next(rest)
         label = "planted pairs" if is_planted else name
         known = label in axes.get_legend_handles_labels()[1]

@@ -70,13 +70,13 @@ PARTS = {
     ),
     "calibration": Part(
         "Is the estimate as large as the error?",
-        "Loops of focal stacks at half size: from the first frame to the last by way of each other one, and from each "
-        "frame to the next but one by the next; the estimate of a loop adds those of its three pairs in quadrature, "
-        "and a loop with a refused pair is refused. Below them the planted pairs of the section above. For a right "
-        "estimate 68 % of the errors are within it and 95 % within twice. All groups share one constant; the last "
-        "column replaces it by the one that puts 68 % of the cases of all *other* groups within. What all pairs of a "
-        "stack have in common (near and far seen from a camera that moved) cancels in a loop, so the estimates of such "
-        "stacks look large.",
+        "Loops of focal stacks at half size: from the first frame to the last by way of each other one, and from "
+        "each frame to the next but one by the next; the estimate of a loop adds those of its three pairs in "
+        "quadrature, and a loop with a refused pair is refused. Below them planted pairs, half as large as those "
+        "above. For a right estimate 68 % of the errors are within it and 95 % within twice. All groups share one "
+        "constant; the last column replaces it by the one that puts 68 % of the cases of all *other* groups "
+        "within. What all pairs of a stack have in common (near and far seen from a camera that moved) cancels in "
+        "a loop, so the estimates of such stacks look large.",
         tables.calibrated,
         "corner error against our own estimate, one dot a loop or a planted pair; lines at one and two estimates",
     ),

@@ -196,7 +196,7 @@ def test_the_quick_run_measures_every_section_and_writes_its_page(tmp_path: Path
     for name in ("ECC pyramid", "SIFT + MAGSAC++", "DIS flow + MAGSAC++", "ECC as in focus-stack", "phase correlation"):
         assert f"| {name} |" in page
         assert name in done.stdout
-    assert len(values(rows, "loop_error_px", section="calibration")) == 1
+    assert len(values(rows, "corner_error_px", section="calibration")) == 5
     for picture in ("planted", "loops", "honesty", "calibration"):
         assert f"](alignment-{picture}.png)" in page
         assert cv2.imread(str(out / f"alignment-{picture}.png")).shape[1] > 700
