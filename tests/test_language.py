@@ -25,6 +25,7 @@ ALLOWED = (
     '"room_1.jpg"',
     "*room*",
     "| room, moves",
+    "| room | ",
 )
 QUESTION = re.compile(r"(What|Who|Where|How|Which|Whether)\b")
 TEXTS = (
