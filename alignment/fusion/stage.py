@@ -22,6 +22,7 @@ from sdd_toolkit.calibration.hot_pixel_map import HotPixelMap, copy_to, load_for
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.orientation import UPRIGHT
@@ -189,7 +190,11 @@ def _read_finished(stacks: Sequence[_Stack]) -> dict[Path, Fusion | _Refusal]:
 def _fuse_all(stacks: Sequence[_Stack], executor: str, track: Track) -> dict[Path, Fusion | _Refusal]:
     results: dict[Path, Fusion | _Refusal] = {}
     with track(STAGE, len(stacks)) as advance:
-        for outcome in run_tasks(_fuse_stack, stacks, executor):
+        access = FileAccess(
+            folders_of([stack.root / ref.path for stack in stacks for ref, _ in stack.frames]),
+            tuple({stack.stem.parent.resolve() for stack in stacks}),
+        )
+        for outcome in run_tasks(_fuse_stack, stacks, executor, access=access):
             loss = _Refusal(Reason.TIMED_OUT if outcome.timed_out else Reason.WORKER_DIED, "")
             results[outcome.task.stem] = outcome.result or loss
             advance(note=outcome.task.stem.name)

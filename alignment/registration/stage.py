@@ -94,6 +94,7 @@ class _AlignStage(stage_runner.PairStage[AlignConfig]):
 
     def __init__(self, config: AlignConfig, out: Path, masks: Path | None, hot_pixels: HotPixelMap) -> None:
         super().__init__(STAGE, config, partial(align_pair, masks=masks, hot_pixels=hot_pixels))
+        self.reads = () if masks is None else (masks,)
         self.out = out
         self.masks = masks
         self.hot_pixels = hot_pixels

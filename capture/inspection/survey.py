@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capture.inspection import inspection_cache
 from capture.inspection.inspection_cache import Inspection
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.execution.spec import workers_of
+from sdd_toolkit.metadata.exiftool import find_program
 from sdd_toolkit.storage.files import write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import TextIO
 
     from capture.inspection.inspect_files import InspectionBatch
@@ -49,6 +51,10 @@ class Survey:
         """
         self._paths = {file.ref: file.path for file in files}
         self._cache, self._executor, self._track = cache, executor, track
+        program = find_program() if use_exiftool else None
+        self._access = FileAccess(
+            folders_of(list(self._paths.values())), run=() if program is None else (Path(program),)
+        )
         cached = inspection_cache.read_cache(cache) if cache else {}
         self.inspections: dict[str, Inspection] = {}
         pending: dict[str, Inspection | None] = {}
@@ -78,7 +84,7 @@ class Survey:
         tasks = [InspectionTask(self._paths[ref], ref, self.inspections[ref]) for ref in dict.fromkeys(pending)]
         if tasks:
             with self._open_cache() as stream, self._track("pixels", len(tasks)) as advance:
-                for outcome in run_tasks(measure_pixels, tasks, self._executor):
+                for outcome in run_tasks(measure_pixels, tasks, self._executor, access=self._access):
                     name = outcome.task.name
                     failed = replace(self.inspections[name], decoded=True, pixel_failure=_WORKER_DIED)
                     self._add(stream, outcome.result or failed)
@@ -93,7 +99,7 @@ class Survey:
         tasks = [InspectionTask(file.path, file.name) for file in files]
         thumbnails: dict[str, Thumbnail] = {}
         with self._track("compare", len(tasks)) as advance:
-            for outcome in run_tasks(read_thumbnail, tasks, self._executor):
+            for outcome in run_tasks(read_thumbnail, tasks, self._executor, access=self._access):
                 name = outcome.task.name
                 thumbnails[name] = outcome.result or Thumbnail(name, failure=_WORKER_DIED)
                 advance(note=name)
@@ -125,12 +131,12 @@ class Survey:
         from capture.inspection.inspect_files import InspectionBatch, inspect_batch
 
         single: list[InspectionBatch] = []
-        for outcome in run_tasks(inspect_batch, batches, self._executor):
+        for outcome in run_tasks(inspect_batch, batches, self._executor, access=self._access):
             if outcome.result is not None:
                 yield outcome.task, outcome.result
             else:
                 single += [InspectionBatch((task,), outcome.task.use_exiftool) for task in outcome.task.tasks]
-        for outcome in run_tasks(inspect_batch, single, self._executor) if single else ():
+        for outcome in run_tasks(inspect_batch, single, self._executor, access=self._access) if single else ():
             name = outcome.task.tasks[0].name
             failed = Inspection(name, 0, 0, exiftool=outcome.task.use_exiftool, failure=_WORKER_DIED)
             yield outcome.task, outcome.result or (failed,)

@@ -19,6 +19,7 @@ from capture.virtual.render_pair import RenderedPair, render_pair
 from capture.virtual.sources import PhotographSource, load_picture
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.raw import dng
 from sdd_toolkit.records import PairKind, Reason, Report
@@ -109,9 +110,11 @@ def simulate_pairs(
     tasks = _list_tasks(out, config, series)
     _register_series(out, tasks[0] if tasks else None, series.photographs, overwrite=overwrite)
     pending = [task for task in tasks if overwrite or not _is_finished(task)]
+    read = {path.resolve() for each in series.photographs for path in (each.image, each.depth) if path is not None}
+    access = FileAccess(folders_of(list(read)), (out.resolve(),))
     died = unreadable = 0
     with track("simulate", len(pending)) as advance:
-        for outcome in run_tasks(shoot_scene, pending, executor):
+        for outcome in run_tasks(shoot_scene, pending, executor, access=access):
             died += outcome.result is None
             unreadable += outcome.result is not None and not outcome.result.shot
             if outcome.result is not None and outcome.result.note:

@@ -15,6 +15,7 @@ import numpy as np
 from sdd_toolkit.audit import leakage
 from sdd_toolkit.errors import InputError, IntegrityError, SddError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
@@ -125,9 +126,10 @@ def _check_all(
     if sum(shard.bytes for shard in index.shards) < (_FEW_BYTES if pixels else _FEW_BYTES_TO_HASH):
         executor = "serial"
     sees = (folder,) if isinstance(folder, Path) else ()
+    access = FileAccess((folder,))
     checked: dict[str, _CheckedShards | None] = {}
     with track("verify", len(index.shards)) as advance:
-        for outcome in run_tasks(_check_shards, tasks, executor, pairs=_pair_count, sees=sees):
+        for outcome in run_tasks(_check_shards, tasks, executor, pairs=_pair_count, sees=sees, access=access):
             checked[outcome.task.shards[0].name] = outcome.result
             advance(len(outcome.task.shards), note=outcome.task.shards[-1].name)
     return [(task, checked[task.shards[0].name]) for task in tasks]

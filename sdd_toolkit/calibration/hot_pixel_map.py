@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.formats.containers import RAW_SUFFIXES
@@ -146,8 +147,9 @@ def find_hot_pixels(
     with track("hotpixels", sum(map(len, pending.values()))) as advance:
         for (camera, size), records in pending.items():
             tasks = [_Task(resolve_inside(source.root, record.blur.path), size) for record in records]
+            access = FileAccess(folders_of([task.path for task in tasks]))
             results: list[Outliers | str | None] = []
-            for outcome in run_tasks(_examine_frame, tasks, executor):
+            for outcome in run_tasks(_examine_frame, tasks, executor, access=access):
                 advance(note=camera)
                 results.append(outcome.result)
             scenes = [result for result in results if isinstance(result, Outliers)]

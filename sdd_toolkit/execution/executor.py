@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.execution import landlock
 from sdd_toolkit.execution.spec import parse_spec
 from sdd_toolkit.execution.tasks import Outcome, Result, Task, TaskCall
 from sdd_toolkit.execution.worker_setup import keep_memory, one_opencv_thread
@@ -25,6 +27,8 @@ from sdd_toolkit.execution.worker_setup import keep_memory, one_opencv_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from sdd_toolkit.execution.landlock import FileAccess, Rules
 
 
 def _one(task: object) -> int:
@@ -38,6 +42,7 @@ def run_tasks(
     *,
     pairs: Callable[[Task], int] = _one,
     sees: Sequence[Path] = (),
+    access: FileAccess | None = None,
 ) -> Iterator[Outcome[Task, Result]]:
     """Runs `function` on every task and yields outcomes as they finish, in no fixed order.
 
@@ -51,6 +56,7 @@ def run_tasks(
         executor: See the module's table.
         pairs: Number of pairs of a task: it may take that many times the time-out.
         sees: Absolute paths that must exist for every worker, on whatever machine it runs.
+        access: The files that workers of this machine may use; None for all. No effect with `serial` and `dask`.
 
     Raises:
         ConfigError: The executor's name is unknown, or a cluster's workers do not fit this process.
@@ -69,11 +75,21 @@ def run_tasks(
     elif spec.kind == "local":
         from sdd_toolkit.execution import process_pool
 
-        yield from process_pool.run_locally(calls, spec.workers)
+        yield from process_pool.run_locally(calls, spec.workers, _rules(function, access))
     else:
         from sdd_toolkit.execution import dask_cluster
 
         yield from dask_cluster.run_tasks(calls, spec, sees)
+
+
+def _rules(function: Callable[..., object], access: FileAccess | None) -> Rules | None:
+    if access is None:
+        return None
+    landlock.report_missing()
+    landlock.create_folders(access)
+    while isinstance(function, partial):
+        function = function.func
+    return landlock.rules_of(access, [function.__module__])
 
 
 def start_workers_early(executor: str, modules: Sequence[str]) -> None:

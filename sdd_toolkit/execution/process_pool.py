@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from multiprocessing.process import BaseProcess
 
+    from sdd_toolkit.execution.landlock import Rules
+
 _IN_FLIGHT_PER_WORKER = 2
 # A pool that breaks before any task ends says nothing about the tasks; so many in a row are the machine's fault.
 _FRUITLESS_POOLS = 3
@@ -78,16 +80,18 @@ class _Context(context.SpawnContext):
         return self.started[-1]
 
 
-def run_locally(calls: Iterable[TaskCall[Task, Result]], workers: int) -> Iterator[Outcome[Task, Result]]:
-    """Runs the calls in `workers` processes; see `executor.run_tasks`."""
-    died = yield from _run_in_pools(calls, workers)
+def run_locally(
+    calls: Iterable[TaskCall[Task, Result]], workers: int, rules: Rules | None = None
+) -> Iterator[Outcome[Task, Result]]:
+    """Runs the calls in `workers` processes that may do what `rules` allow; see `executor.run_tasks`."""
+    died = yield from _run_in_pools(calls, workers, rules)
     # Alone: if it was memory that ran out, the other tasks may have taken it.
-    died = yield from _run_in_pools([call for call, _ in died], 1)
+    died = yield from _run_in_pools([call for call, _ in died], 1, rules)
     yield from (outcome for _, outcome in died)
 
 
 def _run_in_pools(
-    calls: Iterable[TaskCall[Task, Result]], workers: int
+    calls: Iterable[TaskCall[Task, Result]], workers: int, rules: Rules | None
 ) -> Generator[Outcome[Task, Result], None, list[tuple[TaskCall[Task, Result], Outcome[Task, Result]]]]:
     """Yields outcomes, with a new pool whenever one breaks; returns the calls whose worker died."""
     waiting, died, fruitless = deque(calls), [], 0
@@ -95,7 +99,7 @@ def _run_in_pools(
         in_flight: dict[pebble.ProcessFuture[Result], TaskCall[Task, Result]] = {}
         fruitless += 1
         method = _Context(workers)
-        with _open_pool(workers, method) as pool:
+        with _open_pool(workers, method, rules) as pool:
             while pool.active and (waiting or in_flight):
                 with suppress(RuntimeError):  # the pool is broken
                     while waiting and len(in_flight) < workers * _IN_FLIGHT_PER_WORKER:
@@ -145,9 +149,9 @@ def _outcome_of(task: Task, future: pebble.ProcessFuture[Result]) -> Outcome[Tas
 
 
 @contextmanager
-def _open_pool(workers: int, method: _Context) -> Iterator[pebble.ProcessPool]:
+def _open_pool(workers: int, method: _Context, rules: Rules | None) -> Iterator[pebble.ProcessPool]:
     """A pool that is started and stopped by a thread: Ctrl-C interrupts the main thread alone, and at any moment."""
-    pool = pebble.ProcessPool(workers, 0, initialise_worker, (dict(os.environ),), method)
+    pool = pebble.ProcessPool(workers, 0, initialise_worker, (dict(os.environ), rules), method)
     with ThreadPoolExecutor(1) as keeper:
         try:
             with fork_server.sigint_blocked():  # in all that the thread starts, too

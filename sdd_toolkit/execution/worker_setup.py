@@ -10,8 +10,12 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sdd_toolkit.execution.landlock import restrict_process
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from sdd_toolkit.execution.landlock import Rules
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -21,10 +25,18 @@ ALARM: int | None = getattr(signal, "SIGALRM", None)
 """Signal that ends a worker whose task takes too long; None on Windows."""
 
 
-def initialise_worker(environment: Mapping[str, str]) -> None:
-    """Sets up a worker of a pool; `environment` is that of the main process now, not when the fork server started."""
+def initialise_worker(environment: Mapping[str, str], rules: Rules | None) -> None:
+    """Sets up a worker of a pool.
+
+    Args:
+        environment: That of the main process now, not when the fork server started.
+        rules: What it may do; None for everything.
+    """
     os.environ.clear()
     os.environ.update(environment)
+    if rules is not None:
+        # Before anything else: threads that run already would keep their rights.
+        restrict_process(rules)
     prepare_worker()
 
 

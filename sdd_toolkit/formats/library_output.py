@@ -103,6 +103,8 @@ class _Collector:
 @cache
 def _collector_of(process_id: int) -> _Collector:
     """The collector of this process; `process_id` because one that is forked needs another."""
+    if hasattr(os, "memfd_create"):
+        return _Collector(os.memfd_create("library-output"))
     with tempfile.TemporaryFile() as stream:
         return _Collector(os.dup(stream.fileno()))
 

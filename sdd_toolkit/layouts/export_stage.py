@@ -17,6 +17,7 @@ import numpy as np
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.formats.colour import colour_of_encoding
@@ -140,7 +141,8 @@ def _export_shards(tasks: Sequence[_Task], executor: str, track: Track) -> list[
     """Exports all shards in workers; the results are in the order of the tasks."""
     results: dict[str, _ExportedShard] = {}
     with track(STAGE, sum(len(task.shard.pairs) for task in tasks)) as advance:
-        for outcome in run_tasks(_export_shard, tasks, executor):
+        access = FileAccess((tasks[0].shards,), (tasks[0].out,))
+        for outcome in run_tasks(_export_shard, tasks, executor, access=access):
             lost = tuple(FailedPair(name, Reason.WORKER_DIED) for name in outcome.task.shard.pairs)
             results[outcome.task.shard.name] = outcome.result or _ExportedShard(failed=lost)
             advance(len(outcome.task.shard.pairs), outcome.task.shard.name)

@@ -11,12 +11,13 @@ import numpy as np
 
 from sdd_toolkit.errors import ManifestError, RawError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.formats.decoding import read_image
 from sdd_toolkit.imaging.content_similarity import band_of
 from sdd_toolkit.imaging.encoding import Encoding, decode
 from sdd_toolkit.imaging.luminance import luminance
-from sdd_toolkit.storage.linked_stores import resolve_source
+from sdd_toolkit.storage.linked_stores import resolve_source, target_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,9 +51,9 @@ class BandReader:
         """The band of each image, by its path; None where it is too small, too flat or cannot be decoded."""
         bands: dict[str, NDArray[np.int8] | None] = {}
         with self.track("compare", len(paths)) as advance:
-            for outcome in run_tasks(
-                partial(read_band, root=self.root, follow_links=self.follow_links), paths, self.executor
-            ):
+            work = partial(read_band, root=self.root, follow_links=self.follow_links)
+            access = FileAccess((self.root, *target_folders(self.root, list(paths))))
+            for outcome in run_tasks(work, paths, self.executor, access=access):
                 bands[outcome.task] = outcome.result
                 advance(note=outcome.task)
         return bands

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, RawError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.encoding import Encoding
@@ -218,8 +219,10 @@ def _survey(source: ImportConfig, bands: BandReader, *, ignore_export: bool = Fa
     examine = partial(
         examine_pair, root=root, source=source, ignore_export=ignore_export, follow_links=bands.follow_links
     )
+    files = [path for pair in listing.pairs for path in (pair.blur, pair.sharp)]
+    access = FileAccess((root, *target_folders(root, files)))
     with bands.track("survey", len(listing.pairs)) as advance:
-        for outcome in run_tasks(examine, listing.pairs, bands.executor):
+        for outcome in run_tasks(examine, listing.pairs, bands.executor, access=access):
             result = outcome.result or FailedPair(outcome.task.id, Reason.WORKER_DIED)
             if isinstance(result, FailedPair):
                 failed.append(result)

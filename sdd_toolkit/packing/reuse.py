@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.calibration import lensfun_profile
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.imaging.orientation import UPRIGHT
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.raw.development import LensCorrection
 from sdd_toolkit.shards import superseded
@@ -98,7 +99,9 @@ def rechoose_patches(pair: StoredPair, patching: Patching) -> tuple[Patch, ...]:
 def reusable_pairs(out: Location, executor: str) -> Mapping[str, tuple[ReusablePair, ...]]:
     """The pairs of the superseded shards in `out`, by id; a damaged shard is left out with a warning."""
     reusable: dict[str, list[ReusablePair]] = defaultdict(list)
-    for outcome in run_tasks(superseded.read_reusable_pairs, superseded.list_shards(out), executor):
+    for outcome in run_tasks(
+        superseded.read_reusable_pairs, superseded.list_shards(out), executor, access=FileAccess((out,))
+    ):
         if isinstance(outcome.result, tuple):
             for source in outcome.result:
                 reusable[source.id].append(source)

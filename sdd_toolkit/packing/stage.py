@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.calibration import lensfun_profile
 from sdd_toolkit.calibration.hot_pixel_map import load_for_manifest
 from sdd_toolkit.errors import InputError, ManifestError
+from sdd_toolkit.execution.landlock import folders_of
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.packing.plan import plan_shards
@@ -79,6 +80,7 @@ def pack_dataset(
     lists = published_splits(manifest.parent, config.split, scenes, given=given)
     splits = assign_splits((record.scene for record in kept), lists, scenes)
     tasks = _plan_tasks(source, kept, manifest, out, splits, config, develop)
+    files = [source.root / ref.path for record in kept for ref in (record.blur, record.sharp)]
     written = write_shards(
         out,
         tasks,
@@ -87,7 +89,7 @@ def pack_dataset(
         overwrite=overwrite,
         track=track,
         prepare=lambda missing, notes: _with_reusable_pairs(out, missing, notes, executor, overwrite=overwrite),
-        sees=(source.root, manifest.parent.resolve()),
+        sees=(*folders_of(files), manifest.parent.resolve()),
     )
     if not written.pair_count:
         discard_set(out)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.pipeline import configurations, manifest
@@ -84,12 +85,14 @@ class PairStage(Generic[SectionT]):
         config: The stage's section; goes into the provenance and to `work`.
         work: Picklable function that a worker calls; returns the record with its new facts. A bad pair is a
             record with a verdict (`reject`), not an exception. The provenance step is added by `work_through`.
+        reads: What `work` reads besides the sources and the folder of its manifest.
     """
 
     def __init__(self, name: str, config: SectionT, work: Callable[[Job[SectionT]], PairRecord]) -> None:
         self.name = name
         self.config = config
         self.work = work
+        self.reads: tuple[Path, ...] = ()
 
     def check(self, record: PairRecord) -> None:
         """Raises ManifestError where a record lacks what an earlier stage should have added."""
@@ -187,8 +190,10 @@ def work_through(
         jobs.append(Job(record=record, root=root, folder=out.parent.resolve(), config=stage.config))
     if not (jobs or output.lines):
         raise no_pairs(source)
+    files = [root / ref.path for job in jobs for ref in (job.record.blur, job.record.sharp)]
+    access = FileAccess((*folders_of(files), source.parent.resolve(), *stage.reads), (out.parent.resolve(),))
     with _open_journal(journal, overwrite) as stream, track(stage.name, len(jobs)) as advance:
-        for outcome in run_tasks(stage.work, jobs, executor, sees=(root, source.resolve())):
+        for outcome in run_tasks(stage.work, jobs, executor, sees=(root, source.resolve()), access=access):
             record = outcome.task.record
             if outcome.result is None:
                 # No step: the next run tries this pair again.

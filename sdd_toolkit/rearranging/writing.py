@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.packing.reuse import rechoose_patches
 from sdd_toolkit.packing.splits import SPLITS
@@ -120,7 +121,14 @@ def write_rearranged(
         raise InputError(f"{out} holds another data set", hint="give another --out, or --overwrite")
     prepare = partial(_with_intact_sources, executor=executor)
     written = write_shards(
-        out, tasks, stage=new.stage, executor=executor, overwrite=overwrite, track=track, prepare=prepare
+        out,
+        tasks,
+        stage=new.stage,
+        executor=executor,
+        overwrite=overwrite,
+        track=track,
+        prepare=prepare,
+        sees=_folders(tasks),
     )
     if written.failed:
         lost = ", ".join(failure.id for failure in written.failed)
@@ -155,10 +163,15 @@ def _with_intact_sources(tasks: list[CopyTask], notes: Mapping[str, ShardNote], 
     """The same tasks, after the SHA-256 of every shard they copy from was checked."""
     sources = {member.pair.path: member.source for task in tasks for member in task.items}
     shards = [_SourceShard(path, shard) for path, shard in sorted(sources.items())]
-    for outcome in run_tasks(_damage, shards, executor):
+    for outcome in run_tasks(_damage, shards, executor, access=FileAccess(_folders(tasks))):
         if outcome.result != "":
             raise damaged_shard_error(str(outcome.task.path), outcome.result or "the worker that read it died")
     return tasks
+
+
+def _folders(tasks: Sequence[CopyTask]) -> tuple[Path, ...]:
+    """The folders of the shards that pairs are copied from."""
+    return tuple(sorted({member.pair.path.parent.resolve() for task in tasks for member in task.items}))
 
 
 def _damage(source: _SourceShard) -> str:

@@ -16,6 +16,7 @@ from pydantic import Field
 from sdd_toolkit.config import Section
 from sdd_toolkit.errors import InputError, SddError
 from sdd_toolkit.execution.executor import run_tasks
+from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.measurement_table import TEXT_COLUMNS, build_table
 from sdd_toolkit.pipeline import manifest
@@ -222,9 +223,11 @@ def _picture_pairs(inputs: ReportInputs, config: ReportConfig, executor: str, tr
         for record in inputs.records
         if record.id in wanted
     ]
+    files = [task.root / ref.path for task in tasks for ref in (task.record.blur, task.record.sharp)]
+    read = [*folders_of(files), inputs.manifest.parent.resolve(), *([] if inputs.shards is None else [inputs.shards])]
     drawn: dict[str, PairPictures] = {}
     with track("report", len(tasks)) as advance:
-        for outcome in run_tasks(picture_pair, tasks, executor):
+        for outcome in run_tasks(picture_pair, tasks, executor, access=FileAccess(tuple(read))):
             drawn[outcome.task.record.id] = outcome.result or _WORKER_DIED
             advance(note=outcome.task.record.id)
     return drawn

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.executor import is_orphaned, on_cluster, run_tasks
+from sdd_toolkit.execution.landlock import FileAccess
 from sdd_toolkit.records import Reason, ShardInfo
 from sdd_toolkit.shards.folder import ShardNote, write_note
 from sdd_toolkit.shards.index import FailedPair, ShardHeader
@@ -128,14 +129,15 @@ def build_shards(tasks: Sequence[ShardTask[Any]], executor: str, sees: Sequence[
     Args:
         tasks: The shards.
         executor: See `sdd_toolkit.execution.executor`.
-        sees: Paths that must exist for every worker.
+        sees: Paths that workers read, and that must exist for every one.
 
     Raises:
         InputError: A worker dies although every pair alone can be packed, or as `run_tasks`.
     """
+    access = FileAccess(tuple(sees), tuple({task.out for task in tasks}))
     dead = []
     largest_first = sorted(tasks, key=_pair_count, reverse=True)
-    for outcome in run_tasks(build_shard, largest_first, executor, pairs=_pair_count, sees=sees):
+    for outcome in run_tasks(build_shard, largest_first, executor, pairs=_pair_count, sees=sees, access=access):
         if outcome.result is None:
             dead.append(outcome.task)
         else:
@@ -144,10 +146,10 @@ def build_shards(tasks: Sequence[ShardTask[Any]], executor: str, sees: Sequence[
         alone = [replace(task, items=(item,)) for item in task.items]
         lost = tuple(
             FailedPair(trial.task.ids[0], Reason.TIMED_OUT if trial.timed_out else Reason.WORKER_DIED)
-            for trial in run_tasks(_can_pack, alone, executor)
+            for trial in run_tasks(_can_pack, alone, executor, access=access)
             if trial.result is None
         )
-        for outcome in run_tasks(build_shard, [replace(task, lost=lost)], executor, pairs=_pair_count):
+        for outcome in run_tasks(build_shard, [replace(task, lost=lost)], executor, pairs=_pair_count, access=access):
             if outcome.result is None:
                 raise InputError(f"the worker that writes {task.name} dies again and again", hint=_MEMORY_HINT)
             yield outcome.result

@@ -91,7 +91,7 @@ def write_shards(
         track: Shows progress, one step a pair.
         prepare: Called with the shards to build and the notes of the intact ones before anything in `out` is removed;
             returns the shards to build.
-        sees: Paths that must exist for every worker.
+        sees: Paths that workers read, and that must exist for every one.
 
     Raises:
         InputError: `out` cannot be written, or workers die again and again.
