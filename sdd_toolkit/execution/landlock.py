@@ -17,6 +17,7 @@ import struct
 import sys
 import sysconfig
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,8 +77,15 @@ def folders_of(paths: Collection[str | Path]) -> tuple[Path, ...]:
     folders = {os.path.dirname(path) for path in paths}
     folders |= {os.path.dirname(os.path.realpath(path)) for path in paths if os.path.islink(path)}
     while len(folders) > _MAX_FOLDERS:
+        inside = Counter(map(os.path.dirname, folders))
+        crowded = {parent for parent, count in inside.items() if count > len(folders) / _MAX_FOLDERS}
         deepest = max(folder.count(os.sep) for folder in folders)
-        folders = {os.path.dirname(name) if name.count(os.sep) == deepest else name for name in folders}
+        folders = {
+            os.path.dirname(folder)
+            if (os.path.dirname(folder) in crowded if crowded else folder.count(os.sep) == deepest)
+            else folder
+            for folder in folders
+        }
     return tuple(map(Path, sorted(folders)))
 
 
@@ -199,9 +207,9 @@ def _packages(modules: Iterable[str]) -> Iterator[Path]:
     root = Path(__file__).parents[2]
     yield from (root / name for name in _TOOLKIT)
     for name in modules:
-        file = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
-        if file is not None:
-            yield Path(file).parent if "." in name else Path(file)
+        package = sys.modules.get(name.partition(".")[0])
+        files = getattr(package, "__path__", None) or [getattr(package, "__file__", None)]
+        yield from (Path(file) for file in files if file)
 
 
 def _rights_of(interface: int) -> int:
