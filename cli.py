@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, end_with_error, run_cli
+from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, end_with_error, run_cli, verbose_option
 from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, run_options
 from sdd_toolkit.own_modules import find_foreign_module
 from sdd_toolkit.version import __version__
@@ -139,6 +139,9 @@ class Sections:
 @click.version_option(__version__, prog_name="sdd")
 def cli() -> None:
     """Make a defocus-deblurring data set from RAW pairs, and train and evaluate JDRL on it."""
+
+
+cli.params.append(verbose_option())
 
 
 @cli.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import resource
 import subprocess
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 from cli import CAPTURE_COMMANDS, COMMANDS, cli
 from sdd_toolkit.cli.lazy_group import LazyGroup, run_cli
-from sdd_toolkit.errors import IntegrityError
+from sdd_toolkit.errors import InputError, IntegrityError
 from tests.support.paths import ROOT
 
 HEAVY = ("numpy", "torch", "h5py", "cv2", "rawpy", "pandas", "matplotlib", "pydantic", "rich")
@@ -127,3 +128,14 @@ def test_an_error_raised_in_a_command_ends_with_its_own_code(capsys: pytest.Capt
             run_cli(refusing)
     assert stop.value.code == 3
     assert capsys.readouterr().err == "error: shard a.h5: flipped byte\nhint: copy it again\n"
+
+
+@pytest.mark.parametrize("words", [("--verbose", "verify"), ("verify", "-v"), ("verify", "--verbose")])
+def test_verbose_shows_what_is_for_information_before_and_behind_the_command(
+    tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger()
+    monkeypatch.setattr(logger, "level", logging.WARNING)
+    with pytest.raises(InputError):
+        cli.main([*words, str(tmp_path)], standalone_mode=False)
+    assert logger.level == logging.INFO

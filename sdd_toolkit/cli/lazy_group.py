@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def _log_everything(_context: click.Context, _option: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+def verbose_option(*, hidden: bool = False) -> click.Option:
+    """`-v`, `--verbose`: also prints what the toolkit and its libraries log for information."""
+    return click.Option(
+        ["-v", "--verbose"],
+        is_flag=True,
+        expose_value=False,
+        hidden=hidden,
+        callback=_log_everything,
+        help="Also print what is only for information.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
     """A command of the program: its name, its `module:attribute` and the first line of its help."""
@@ -46,6 +63,9 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, _, attribute = spec.target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        # `sdd --verbose build` and `sdd build --verbose` are the same.
+        if not any("--verbose" in option.opts for option in command.params):
+            command.params.append(verbose_option(hidden=True))
         return command
 
     def resolve_command(
