@@ -75,21 +75,24 @@ def run_tasks(
     elif spec.kind == "local":
         from sdd_toolkit.execution import process_pool
 
-        yield from process_pool.run_locally(calls, spec.workers, _rules(function, access))
+        yield from process_pool.run_locally(calls, spec.workers, _rules(function, tasks, access))
     else:
         from sdd_toolkit.execution import dask_cluster
 
         yield from dask_cluster.run_tasks(calls, spec, sees)
 
 
-def _rules(function: Callable[..., object], access: FileAccess | None) -> Rules | None:
+def _rules(function: Callable[..., object], tasks: Sequence[object], access: FileAccess | None) -> Rules | None:
+    """The rules of workers that call `function`; they also import what it and its tasks are defined in."""
     if access is None:
         return None
     landlock.report_missing()
     landlock.create_folders(access)
+    modules = {type(task).__module__ for task in tasks}
     while isinstance(function, partial):
+        modules |= {type(value).__module__ for value in (*function.args, *function.keywords.values())}
         function = function.func
-    return landlock.rules_of(access, [function.__module__])
+    return landlock.rules_of(access, {*modules, function.__module__})
 
 
 def start_workers_early(executor: str, modules: Sequence[str]) -> None:
