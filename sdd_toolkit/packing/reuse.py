@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sdd_toolkit.calibration import lensfun_profile
 from sdd_toolkit.execution.executor import run_tasks
-from sdd_toolkit.imaging.orientation import UPRIGHT
 from sdd_toolkit.execution.landlock import FileAccess
+from sdd_toolkit.imaging.orientation import UPRIGHT
 from sdd_toolkit.pipeline.manifest import to_json
 from sdd_toolkit.raw.development import LensCorrection
 from sdd_toolkit.shards import superseded
