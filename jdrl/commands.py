@@ -262,12 +262,16 @@ def networks(as_json: bool) -> None:
 def load_deblurrer(checkpoint: Path | None, weights: Path | None, network: str | None) -> Deblurrer:
     """Loads the network of a checkpoint, or of published weights."""
     from jdrl.checkpoints.deblurrer import of_checkpoint, of_weights
+    from sdd_toolkit.cli.terminal_text import escape_unprintable
 
     if checkpoint is not None:
         return of_checkpoint(checkpoint, network)
     if weights is None or network is None:
         raise click.UsageError("--weights needs --network, the network they belong to; see `sdd networks`")
-    return of_weights(weights, network)
+    deblurrer = of_weights(weights, network)
+    for note in deblurrer.notes:
+        click.echo(escape_unprintable(f"note: {note}"), err=True)
+    return deblurrer
 
 
 @contextmanager

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from jdrl.checkpoints.checkpoint import load_network, locate
 from jdrl.checkpoints.published_weights import read_weights
-from jdrl.networks import build_network, load_published, localise
+from jdrl.networks import BUILT_IN, build_network, load_published, localise, match_weights
+from jdrl.networks.published_layout import PublishedWeights, describe_content, find_weights
+from sdd_toolkit.errors import CheckpointError
 from sdd_toolkit.imaging.encoding import Encoding
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import nn
@@ -28,11 +33,13 @@ class Deblurrer:
         network: In evaluation mode, on the CPU.
         encoding: Of the images it was trained on.
         crop_px: Side of the crops it was trained on, pixels; None if unknown.
+        notes: What was chosen in a file that holds more than one set of weights.
     """
 
     network: nn.Module
     encoding: Encoding
     crop_px: int | None
+    notes: tuple[str, ...] = ()
 
 
 def of_checkpoint(path: Path, network: str | None = None) -> Deblurrer:
@@ -66,5 +73,35 @@ def of_weights(path: Path, network: str) -> Deblurrer:
         ConfigError: There is no such network.
     """
     built = build_network(network)
-    load_published(built, read_weights(path))
-    return Deblurrer(localise(built, PUBLISHED_WINDOW_PX).eval(), Encoding.SRGB16, None)
+    content = read_weights(path)
+    found = find_weights(content, built.state_dict())
+    try:
+        load_published(built, content)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path}: {error.what}. Found {describe_content(content)}", hint=_name_network(content) or error.hint
+        ) from error
+    localised = localise(built, PUBLISHED_WINDOW_PX).eval()
+    return Deblurrer(localised, Encoding.SRGB16, None, _describe_choice(path, found))
+
+
+def _describe_choice(path: Path, found: PublishedWeights) -> tuple[str, ...]:
+    """Notes on what was chosen, where a file holds more than one set of weights."""
+    others = f", not those in {', '.join(found.others)}" if found.others else ""
+    chosen = f"{path.name}: the {'averaged ' if found.averaged else ''}weights in {found.place} are used{others}"
+    left = f"{path.name}: {found.left_out} tensors beside {found.place} are left out"
+    notes = ((bool(found.averaged or found.others), chosen), (found.left_out > 0, left))
+    return tuple(note for applies, note in notes if applies)
+
+
+def _name_network(content: Mapping[str, object]) -> str | None:
+    """A hint that names the built-in network whose weights these are."""
+    for name in BUILT_IN:
+        with torch.device("meta"):
+            network = build_network(name)
+        try:
+            match_weights(network, content)
+        except CheckpointError:
+            continue
+        return f"these are weights of {name}: --network {name}"
+    return None

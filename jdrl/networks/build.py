@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jdrl.networks.catalogue import BUILT_IN, find_factory
+from jdrl.networks.published_layout import find_weights
 from sdd_toolkit.config import Section, validate
 from sdd_toolkit.errors import CheckpointError, ConfigError
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 REACH_PX = 48
 """Half the receptive field that is assumed for networks without an attribute `reach_px`, pixels."""
-
-_CONTAINERS = ("G_state_dict", "state_dict", "params")
-_PREFIXES = ("module.", "Network.")
 
 
 def build_network(name: str, **options: object) -> nn.Module:
@@ -75,7 +73,7 @@ def _parameters(name: str) -> list[Parameter]:
 
 
 def load_published(network: nn.Module, state_dict: Mapping[str, object]) -> None:
-    """Loads weights in a published layout: containers are unwrapped, `module.` and `Network.` stripped.
+    """Loads weights in a published layout: containers are unwrapped, prefixes stripped (`published_layout`).
 
     Args:
         network: Receives the weights, in place.
@@ -93,8 +91,8 @@ def match_weights(network: nn.Module, state_dict: Mapping[str, object]) -> dict[
     Raises:
         CheckpointError: Names are missing or extra, or shapes differ.
     """
-    weights = _strip_prefixes(_unwrap(state_dict))
     expected = network.state_dict()
+    weights = find_weights(state_dict, expected).tensors
     class_name = type(network).__name__
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or extra:
@@ -154,21 +152,6 @@ def restore(network: nn.Module, blurred: Tensor) -> list[Tensor]:
 def reach_px(network: nn.Module) -> int:
     """Half the receptive field of a network: its attribute `reach_px`, or 48. Closer to a border tiles differ."""
     return int(getattr(network, "reach_px", REACH_PX))
-
-
-def _unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
-    for key in _CONTAINERS:
-        inner = checkpoint.get(key)
-        if isinstance(inner, Mapping):
-            return _unwrap(inner)
-    return checkpoint
-
-
-def _strip_prefixes(weights: Mapping[str, object]) -> Mapping[str, object]:
-    for prefix in _PREFIXES:
-        if weights and all(name.startswith(prefix) for name in weights):
-            return _strip_prefixes({name.removeprefix(prefix): value for name, value in weights.items()})
-    return weights
 
 
 def _list_names(names: Iterable[str], max_count: int = 5) -> str:
