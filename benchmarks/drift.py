@@ -2,6 +2,9 @@
 
 `python benchmarks/drift.py [--size 640x480] [--scenes 1]` prints the mean error, block by block, of our estimate and
 of two that expect equal sharpness: the block means of our optical flow, and OpenCV's phase correlation.
+
+`python benchmarks/drift.py --depth 6 [--planted 0,1] [--folder shots]` plants shifts in the truth of scenes with depth
+of the virtual camera, six focus and six aperture pairs, against their developed blurred frames.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 # A script's own folder comes first otherwise, and `benchmarks/jdrl.py` would hide the package of that name.
@@ -16,13 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 import numpy as np
+import scipy.ndimage
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from capture.virtual.config import SimulateConfig
+from capture.virtual.stage import Series, simulate_pairs
 from jdrl.flow.pyramid import pyramid_flow
 from jdrl.metrics.drift import BLOCK_PX, estimate_drift
+from sdd_toolkit.frames.reading import read_full
 
 MARGIN_PX = 48
 SHIFTS_PX = ((0.0, 0.0), (0.25, 0.0), (1.0, -0.5), (-3.0, 2.0), (4.8, 3.6))
@@ -83,13 +91,53 @@ def phase_correlation(output: Tensor, blurred: Tensor) -> NDArray[np.float32]:
 METHODS = {"ours": ours, "flow": optical_flow, "phase": phase_correlation}
 
 
+def as_8_bit(light: NDArray[np.float32]) -> Tensor:
+    """Linear light, clipped and rounded to 8-bit codes as in a data set."""
+    codes = np.rint(255 * np.clip(light, 0, 1) ** (1 / 2.2))
+    return torch.from_numpy(np.ascontiguousarray(((codes / 255) ** 2.2).astype(np.float32).transpose(2, 0, 1)))[None]
+
+
+def depth_cell(truth: NDArray[np.float32], blurred: Tensor, length_px: float) -> str:
+    """Mean and 95th percentile of the error, and the share of blocks that answer, for one planted shift."""
+    shift = length_px * np.array([0.8, 0.6])
+    moved = truth
+    if length_px:
+        moved = scipy.ndimage.shift(truth, (shift[1], shift[0], 0), order=5, mode="nearest")
+    errors = np.hypot(*(estimate_drift(as_8_bit(moved), blurred).field - shift).transpose(2, 0, 1))
+    return f"{np.nanmean(errors):.3f} {np.nanpercentile(errors, 95):.3f} {np.isfinite(errors).mean():4.0%}"
+
+
+def measure_depth(folder: Path, scenes: int, seed: int, lengths_px: list[float]) -> None:
+    """Prints a line for each scene: the errors of what is planted."""
+    print(f"{'':14s}{'radius px':>12s}" + "".join(f"{f'{length:g} px':>18s}" for length in lengths_px))
+    for kind in ("focus", "aperture"):
+        shots = folder / f"{kind}-{seed}"
+        simulate_pairs(shots, SimulateConfig(), Series(scenes, kind, seed))
+        for scene_folder in sorted(shots.glob("scene-*"))[:scenes]:
+            with np.load(scene_folder / "truth.npz") as held:
+                truth, radius = held["aligned"], held["coc_px"]
+            blurred = as_8_bit(read_full(scene_folder / "blur.dng"))
+            cells = [depth_cell(truth, blurred, length) for length in lengths_px]
+            name, spread = f"{kind} {scene_folder.name[-2:]}", f"{radius.min():.1f}-{radius.max():.1f}"
+            print(f"{name:14s}{spread:>12s}" + "".join(f"{cell:>18s}" for cell in cells), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT")
     parser.add_argument("--scenes", type=int, default=1)
     parser.add_argument("--radii", default="0,1,2,4,6,8", help="of the disc, px")
+    parser.add_argument("--depth", type=int, default=0, help="scenes with depth of either kind, instead of flat ones")
+    parser.add_argument("--planted", default="0,0.1,0.25,0.5,1,2,4", help="lengths, px, of --depth")
+    parser.add_argument("--seed", type=int, default=31, help="of --depth")
+    parser.add_argument("--folder", type=Path, default=None, help="where the shots of --depth are kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.depth:
+        lengths_px = [float(length) for length in options.planted.split(",")]
+        with tempfile.TemporaryDirectory() as scratch:
+            measure_depth(options.folder or Path(scratch), options.depth, options.seed, lengths_px)
+        return
     width, height = (int(side) for side in options.size.split("x"))
     radii = [float(radius) for radius in options.radii.split(",")]
     plans = [

@@ -83,6 +83,9 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
 @click.option("--misalignment", is_flag=True, help="Also measure how planted shifts and zooms change the scores.")
 @click.option("--pwcnet", type=IN_PATH, default=None, help="Weights of PWC-Net, for the protocol of the official code.")
+@click.option(
+    "--against", type=IN_PATH, default=None, help="Another evaluation.json: say whether its scores are comparable."
+)
 @network_option
 @device_option
 @run_options("config", "overwrite", "as_json")
@@ -92,6 +95,7 @@ def evaluate(
     split: str,
     misalignment: bool,
     network: str | None,
+    against: Path | None,
     run: RunOptions,
     **flags: object,
 ) -> None:
@@ -109,7 +113,7 @@ def evaluate(
     with training_extra():
         from jdrl.evaluation import stage
 
-        options = stage.EvaluationOptions(split, network, misalignment)
+        options = stage.EvaluationOptions(split, network, misalignment, against=against)
         evaluation = stage.evaluate(
             checkpoints, shards, out, section, options, overwrite=run.overwrite, track=run.track
         )
@@ -299,16 +303,23 @@ def echo_evaluation(evaluation: EvaluationResult, as_json: bool) -> None:
             "standings": [asdict(standing) for standing in evaluation.standings],
             "drifts": [asdict(row) for row in evaluation.drifts if row.pair == "mean"],
             "notes": evaluation.notes,
+            "card": asdict(evaluation.card) if evaluation.card else None,
         }
         click.echo(json.dumps(content))
         return
     from rich.console import Console
 
+    from jdrl.evaluation.score_card import card_lines
     from jdrl.evaluation.tables import build_tables
+    from sdd_toolkit.cli.terminal_text import escape_unprintable
 
     console = Console()
     for table in build_tables(evaluation):
         console.print(table)
     for note in evaluation.notes:
-        click.echo(note)
+        click.echo(escape_unprintable(note))
+    if evaluation.card is not None:
+        click.echo("Score card")
+        for name, text in card_lines(evaluation.card):
+            click.echo(escape_unprintable(f"  {name:10s} {text}"))
     echo_report(evaluation.report, as_json)

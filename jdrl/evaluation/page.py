@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from jdrl.evaluation.pictures import drift_map
 from jdrl.evaluation.plots import plot_misalignment
+from jdrl.evaluation.score_card import card_lines
 from sdd_toolkit.imaging.flow_colours import flow_wheel
 from sdd_toolkit.report.pictures import jpeg
 from sdd_toolkit.storage.files import write_bytes, write_text
@@ -120,6 +121,7 @@ def render_page(evaluation: EvaluationResult, best: Sequence[ExampleRow], scale_
     misalignment = evaluation.misalignment
     text = environment.get_template("evaluation.html.jinja").render(
         evaluation=evaluation,
+        card=card_lines(evaluation.card) if evaluation.card else (),
         version=__version__,
         measures=_present_measures(evaluation.standings),
         lines=_score_rows(evaluation),

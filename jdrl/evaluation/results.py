@@ -9,24 +9,10 @@ if TYPE_CHECKING:
     from jdrl.evaluation.comparison import RankedScore
     from jdrl.evaluation.misalignment import MisalignmentResult
     from jdrl.evaluation.pictures import CropComparison
+    from jdrl.evaluation.score_card import CheckpointInfo, ScoreCard
     from jdrl.evaluation.scores import Score
     from jdrl.metrics.drift import Drift
     from sdd_toolkit.records import Report
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointInfo:
-    """One of the evaluated checkpoints.
-
-    Attributes:
-        label: RUN/step-…, unique among the checkpoints.
-        step: Its optimiser steps.
-        network: Name of its network.
-    """
-
-    label: str
-    step: int
-    network: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +75,7 @@ class EvaluationResult:
         drifts: Pair by pair, the mean last.
         misalignment: Of `--misalignment`; None without.
         notes: Missing or estimated parts, and the reasons.
+        card: What the scores depend on.
     """
 
     report: Report
@@ -104,3 +91,4 @@ class EvaluationResult:
     drifts: tuple[DriftSummary, ...]
     misalignment: MisalignmentResult | None
     notes: tuple[str, ...]
+    card: ScoreCard | None = None

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jdrl.checkpoints.checkpoint import load_network, locate, read_header
+from jdrl.checkpoints.checkpoint import WEIGHTS, load_network, locate, read_header
 from jdrl.data.aligned_crops import align_pair
 from jdrl.data.unaligned_pairs import align_batch, is_registered
 from jdrl.device import resolve_device
@@ -40,7 +40,18 @@ from jdrl.evaluation.misalignment import BlockLoss, ProbePoint, measure_blocks, 
 from jdrl.evaluation.page import write_page
 from jdrl.evaluation.pictures import compare_crop, largest_gain_window
 from jdrl.evaluation.protocols import ALIGNED, OFFICIAL, UNWARPED, linear_light, official_pair
-from jdrl.evaluation.results import CheckpointInfo, EvaluationResult, ExampleRow
+from jdrl.evaluation.results import EvaluationResult, ExampleRow
+from jdrl.evaluation.score_card import (
+    CheckpointInfo,
+    Conditions,
+    PairFacts,
+    ScoreCard,
+    describe_comparison,
+    make_card,
+    metric_weights,
+    pair_facts,
+    read_card,
+)
 from jdrl.evaluation.scores import Candidate, PerceptualMetrics, Score, Target, mean_score, score_image
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.warping import in_bounds_mask
@@ -54,6 +65,7 @@ from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.records import Report
 from sdd_toolkit.shards.reader import ShardReader
+from sdd_toolkit.storage.files import sha256_of
 from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
@@ -77,12 +89,14 @@ class EvaluationOptions:
         network: Name of the checkpoints' network, see `load_network`.
         misalignment: Whether to plant misalignment too (`jdrl.evaluation.misalignment`).
         official: Flow estimator of the protocol `official`; None: PWC-Net, if the configuration names its weights.
+        against: Another evaluation.json: a note says whether its scores are comparable.
     """
 
     split: str = "test"
     network: str | None = None
     misalignment: bool = False
     official: FlowEstimator | None = None
+    against: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +144,7 @@ class PairResults:
         examples: Pictures and drift of every pair.
         probes: Scores against planted misalignment.
         blocks: Losses of blocks.
+        facts: Size, mask and hash of every pair.
     """
 
     encoding: Encoding
@@ -138,6 +153,7 @@ class PairResults:
     examples: list[ExampleRow] = field(default_factory=list)
     probes: list[ProbePoint] = field(default_factory=list)
     blocks: list[BlockLoss] = field(default_factory=list)
+    facts: list[PairFacts] = field(default_factory=list)
 
 
 def evaluate(
@@ -169,6 +185,7 @@ def evaluate(
     started = time.monotonic()
     check_targets(result_files(out), overwrite=overwrite)
     options = options or EvaluationOptions()
+    other = None if options.against is None else read_card(options.against)
     scorer = load_scorer([checkpoint] if isinstance(checkpoint, Path) else checkpoint, config, options)
     results = score_data_set(scorer, shards, config, options, track)
     best = best_examples(results.examples, config.pictures)
@@ -177,6 +194,8 @@ def evaluate(
     protocols = (UNWARPED, ALIGNED) if scorer.official is None else (UNWARPED, ALIGNED, OFFICIAL)
     images = [("input", ""), *(("deblurred", label) for label in scorer.labels)]
     scores, pairs = results.scores, len(results.examples)
+    card = build_card(scorer, results, shards, config, protocols, options.split)
+    compared = () if other is None else (describe_comparison(card, other, str(options.against)),)
     evaluation = EvaluationResult(
         report=Report("evaluate", pairs, pairs, 0, {}, time.monotonic() - started),
         checkpoint=scorer.models[0].folder.name,
@@ -190,11 +209,28 @@ def evaluate(
         standings=rank_scores(scores, scorer.labels, draws=config.bootstrap, seed=config.seed),
         drifts=drifts,
         misalignment=summarise(results.probes, results.blocks) if options.misalignment else None,
-        notes=build_notes(scorer.metrics, official=scorer.official is not None, unaligned=len(results.unaligned)),
+        notes=compared
+        + build_notes(scorer.metrics, official=scorer.official is not None, unaligned=len(results.unaligned)),
+        card=card,
     )
     tables = write_tables(out, evaluation)
     page = write_page(out, evaluation, best, drift_scale_px(results.examples))
     return replace(evaluation, report=replace(evaluation.report, outputs=(*tables, *page, *pictures)))
+
+
+def build_card(
+    scorer: Scorer, results: PairResults, shards: Path, config: EvaluateConfig, protocols: tuple[str, ...], split: str
+) -> ScoreCard:
+    """The score card of an evaluation."""
+    conditions = Conditions(
+        protocols=protocols,
+        split=split,
+        unaligned=len(results.unaligned),
+        index_sha256=sha256_of(shards / "index.json"),
+        models=tuple(model.info for model in scorer.models),
+        metric_weights=metric_weights(config),
+    )
+    return make_card(results.facts, results.encoding, conditions)
 
 
 def load_scorer(checkpoints: Sequence[Path], config: EvaluateConfig, options: EvaluationOptions) -> Scorer:
@@ -230,6 +266,7 @@ def score_data_set(
             for pair in reader.pair_ids:
                 truth = read_pair(reader, pair, estimate=pair in unaligned).to(scorer.device)
                 outputs = [deblur_pair(model, truth) for model in scorer.models]
+                results.facts.append(pair_facts(pair, truth, reader.encoding, stored_flow=pair not in unaligned))
                 results.scores += score_pair(pair, truth, outputs, scorer.metrics, scorer.official)
                 results.examples.append(choose_example(pair, truth, outputs, config.picture_crop, reader.encoding))
                 if options.misalignment:
@@ -255,7 +292,8 @@ def load_models(
         loaded, header = load_network(folder, None if network in names and network != name else network)
         label = f"{folder.resolve().parent.name}/{folder.name}"
         same_label = sum(model.info.label.partition(" #")[0] == label for model in models)
-        info = CheckpointInfo(f"{label} #{same_label + 1}" if same_label else label, header.step, header.network)
+        label = f"{label} #{same_label + 1}" if same_label else label
+        info = CheckpointInfo(label, header.step, header.network, sha256_of(folder / WEIGHTS))
         loaded.to(device)
         tile, overlap = choose_tiling(loaded, config)
         models.append(EvaluatedModel(info, folder, header.encoding, loaded, tile, overlap))

@@ -1,20 +1,13 @@
 """Geometry drift: the displacement of a deblurred image against the blurred one, independent of the blur.
 
-Block by block the blurred image B is modelled by the output D, blurred by an unknown isotropic kernel and displaced by
-an unknown d (here for a block about x = 0; A is a small zoom, rotation or shear within it):
-
-    B(x) ~ c + Σ_r a_r (disc_r * D)(x + d + A x)
-
-Discs of several radii span isotropic kernels; their weights a, which may be negative, c, d and A follow from
-least squares (Gauss-Newton). An isotropic kernel has no first moment, so only d translates: it is the centroid of the
-kernel that turns D into B, and zero for an output that is only sharper. A block with too little texture abstains.
+Block by block the displacement is that which, with an isotropic blur, turns the output into the blurred image
+(`block_displacement`). An isotropic kernel has no first moment, so the estimate is zero for an output that is only
+sharper; edges of depth, where no kernel fits, are outweighed. Neighbouring blocks are pooled as far as they agree.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +15,13 @@ import torch
 from torch import Tensor
 
 from jdrl.image_checks import check_mask, check_same_shape, unit_image
+from jdrl.metrics.block_displacement import (
+    REACH_PX,
+    SEARCH,
+    BlockDisplacements,
+    block_displacements,
+    whole_displacements,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,16 +29,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_PX = 96
-REACH_PX = 12  # largest displacement of the search, per axis
-RADII_PX = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0)
-MAX_ERROR_PX = 0.1  # standard error above which a block abstains
+MAX_ERROR_PX = 0.1  # standard error per axis above which a block abstains,
+MAX_ERROR_SHARE = 0.05  # plus this share of the displacement: a large one is certain although inexact
 MIN_USED = 0.5  # share of a block's pixels that must be valid, and away from the frame's border
 MIN_EXPLAINED = 0.5  # share of a block's variance that the moved, blurred output must explain
-_MARGIN_PX = 32  # around a block: for the largest disc, the taper and the sub-pixel displacement
-_TAPER_PX = 16
-_STEPS = 4
-_BLOCKS_PER_BATCH = 64
-_RIDGE = 1e-6
+MAX_DEVIATION = 5.0  # in standard errors, from its neighbours, beyond which a block stays as it is
+MAX_MEDIAN_DEVIATION = 2.5  # of all blocks; beyond it the field is not smooth, and no block is pooled
+_MIN_ERROR_PX = 0.005  # misfit correlates between cells: smaller errors are not believed
+_MIN_BLOCKS_OF_PLANE = 5
+_BLOCKS_PER_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +75,7 @@ def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None,
         output: (1, C, H, W) in [0, 1].
         blurred: (1, C, H, W) in [0, 1].
         valid: (1, 1, H, W); pixels ≤ 0.5 are excluded. None: all are valid.
-        block: Side of the blocks, pixels.
+        block: Side of the blocks, pixels; a multiple of 4.
 
     Returns:
         The displacements of blocks that tile the frame from the top left; an image smaller than a block has none.
@@ -97,127 +96,89 @@ def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None,
     mask = torch.ones_like(b) if valid is None else (valid[0, 0] > 0.5).float()
     rows, columns = (size // block for size in b.shape)
     corners = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(b.device) * block
-    displacements = [
-        _estimate_displacements(a, b, mask, batch, block)
-        for batch in torch.split(corners, _BLOCKS_PER_BATCH)
-        if len(batch)
-    ]
-    field = torch.cat(displacements).cpu() if displacements else torch.empty(0, 2)
-    return Drift(field.view(rows, columns, 2).numpy())
+    if not len(corners):
+        return Drift(np.empty((rows, columns, 2), np.float32))
+    images = (a, b, mask)
+    first = _in_batches(
+        [
+            block_displacements(images, part, whole_displacements(a, b, part, block), block, SEARCH)
+            for part in torch.split(corners, _BLOCKS_PER_BATCH)
+        ]
+    )
+    # Under strong blur a block alone can settle in a wrong minimum; its neighbours lead it out.
+    start = _neighbourhood_median(first, rows, columns)
+    found = _in_batches(
+        [
+            block_displacements(images, part, guess, block)
+            for part, guess in zip(
+                torch.split(corners, _BLOCKS_PER_BATCH), torch.split(start, _BLOCKS_PER_BATCH), strict=True
+            )
+        ]
+    )
+    field = found.displacement.flip(1).view(rows, columns, 2).cpu().numpy().astype(np.float64)
+    error = found.error.view(rows, columns).cpu().numpy()
+    bound = MAX_ERROR_PX + MAX_ERROR_SHARE * found.displacement.norm(dim=1)
+    reliable = (found.error < bound) & _explains(found) & (found.displacement.abs().amax(1) < REACH_PX)
+    field[~reliable.view(rows, columns).cpu().numpy()] = np.nan
+    return Drift(pool_neighbours(field, error).astype(np.float32))
 
 
-def _estimate_displacements(a: Tensor, b: Tensor, mask: Tensor, corners: Tensor, block: int) -> Tensor:
-    """The displacements, (N, 2), of the blocks at `corners` (N, 2: y, x); NaN where a block abstains."""
-    side = block + 2 * _MARGIN_PX
-    taper = _taper(side, a.device)
-    discs = _disc_spectra(side, a.device)
-    y_wave, x_wave = _waves(side, a.device)
-    target = _cut_patches(b, corners, block)
-    whole = _first_guess(_cut_patches(a, corners - _MARGIN_PX, side), _cut_patches(b, corners - _MARGIN_PX, side))
-    used = _cut_patches(mask, corners, block) * _away_from_border(a.shape, corners + whole, block)
-    source = _cut_patches(a, corners - _MARGIN_PX + whole, side)
-    source = (source - source.mean((1, 2), keepdim=True)) * taper
-    spectrum = torch.fft.rfft2(source)
-    fraction = torch.zeros_like(corners, dtype=torch.float32)
-    inner = slice(_MARGIN_PX, _MARGIN_PX + block)
-    # Without A, d would be that of the textured part of the block.
-    line = torch.linspace(-1, 1, block, device=a.device)
-    lines = (line, line[:, None])
-    error = explained = torch.zeros_like(fraction[:, 0])
-    for _ in range(_STEPS):
-        shifted = spectrum * torch.exp(1j * (fraction[:, :1, None] * y_wave + fraction[:, 1:, None] * x_wave))
-        blurred = torch.fft.irfft2(shifted[:, None] * discs, s=(side, side))[..., inner, inner]
-        weights, _, _ = _least_squares(blurred, target, used)
-        kernel = (weights[..., None, None] * discs).sum(1)
-        slopes = torch.stack([shifted * kernel * 1j * wave for wave in (y_wave, x_wave)], 1)
-        slopes = torch.fft.irfft2(slopes, s=(side, side))[..., inner, inner]
-        affine = torch.cat([slopes * line for line in lines], 1)
-        solution, variances, explained = _least_squares(torch.cat([slopes, affine, blurred], 1), target, used)
-        fraction = (fraction + solution[:, :2].clamp(-2, 2)).clamp(-REACH_PX, REACH_PX)
-        error = variances[:, :2].amax(1).sqrt()
-    displacement = whole + fraction
-    reliable = (error < MAX_ERROR_PX) & (explained > MIN_EXPLAINED) & (displacement.abs().amax(1) < REACH_PX)
-    reliable &= used.mean((1, 2)) >= MIN_USED
-    return torch.where(reliable[:, None], displacement, torch.nan).flip(1)
+def pool_neighbours(field: NDArray[np.float64], error: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Replaces each displacement by that of a plane through its 3x3 neighbourhood, as far as the blocks agree.
 
+    Blocks are weighted by their inverse variance, and less where they lie far off the plane. One that deviates by more
+    than `MAX_DEVIATION` standard errors is really displaced and stays as it is. All do where the median block deviates
+    by more than `MAX_MEDIAN_DEVIATION`: then the field is not smooth.
 
-def _least_squares(regressors: Tensor, target: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Least squares of (N, h, w) `target` on (N, K, h, w) and a constant, where (N, h, w) `used` is 1.
-
-    Returns:
-        Weights (N, K), their variances (N, K), and the share of the target's variance that is explained (N,).
+    Args:
+        field: (rows, columns, 2) px; NaN where a block abstains.
+        error: (rows, columns) px, standard errors per axis.
     """
-    keep = used.flatten(1).double()
-    count = keep.sum(1, keepdim=True).clamp(min=1)
-    columns, right = regressors.flatten(2).double(), target.flatten(1).double()
-    columns = (columns - (columns @ keep[..., None]) / count[..., None]) * keep[:, None]
-    right = (right - (right * keep).sum(1, keepdim=True) / count) * keep
-    normal = columns @ columns.mT
-    scale = normal.diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt()
-    normal = normal / (scale[:, :, None] * scale[:, None, :])
-    normal = normal + _RIDGE * torch.eye(normal.shape[1], dtype=normal.dtype, device=normal.device)
-    projected = (columns @ right[..., None])[..., 0] / scale
-    inverse = torch.linalg.inv(normal)
-    weights = (inverse @ projected[..., None])[..., 0] / scale
-    residual = (right - (weights[:, None] @ columns)[:, 0]).square().sum(1, keepdim=True)
-    variances = residual / count * inverse.diagonal(dim1=1, dim2=2) / scale.square()
-    explained = 1 - residual[:, 0] / right.square().sum(1).clamp(min=1e-12)
-    return weights.float(), variances.float(), explained.float()
+    sigma = np.maximum(error, _MIN_ERROR_PX)
+    planes = np.full_like(field, np.nan)
+    for row, column in np.argwhere(np.isfinite(field[..., 0])):
+        planes[row, column] = _plane_at(field, sigma, (int(row), int(column)))
+    deviation = np.hypot(*np.moveaxis(planes - field, -1, 0)) / sigma
+    known = deviation[np.isfinite(deviation)]
+    if known.size == 0 or np.median(known) > MAX_MEDIAN_DEVIATION:
+        return field
+    return np.where((deviation > MAX_DEVIATION)[..., None], field, planes)
 
 
-def _away_from_border(size: Sequence[int], corners: Tensor, block: int) -> Tensor:
-    """(N, block, block): 0 where a disc about the pixel extends beyond the frame, where the light is unknown."""
-    inside = torch.zeros(*size, device=corners.device)
-    rim = math.ceil(RADII_PX[-1])
-    inside[rim:-rim, rim:-rim] = 1
-    return _cut_patches(inside, corners, block)
+def _plane_at(field: NDArray[np.float64], sigma: NDArray[np.floating], at: tuple[int, int]) -> NDArray[np.float64]:
+    """The value at `at` of the plane (with few blocks: of the mean) that fits the 3x3 blocks around it."""
+    part = tuple(slice(max(i - 1, 0), i + 2) for i in at)
+    rows, columns = np.nonzero(np.isfinite(field[part][..., 0]))
+    values, scale = field[part][rows, columns], sigma[part][rows, columns]
+    offsets = np.stack([rows - (at[0] - part[0].start), columns - (at[1] - part[1].start)], 1).astype(np.float64)
+    ones = np.ones((len(values), 1))
+    terms = np.hstack([ones, offsets]) if len(values) >= _MIN_BLOCKS_OF_PLANE else ones
+    weights = 1 / scale**2
+    for _ in range(3):
+        root = np.sqrt(weights)[:, None]
+        fit = np.linalg.lstsq(terms * root, values * root, rcond=None)[0]
+        distance = np.linalg.norm(values - terms @ fit, axis=1) / scale
+        weights = 1 / scale**2 / np.maximum(1, distance / 2)
+    return np.asarray(fit[0])
 
 
-def _first_guess(a: Tensor, b: Tensor) -> Tensor:
-    """The whole-pixel displacements (y, x) of the highest correlation within reach, (N, 2)."""
-    side = a.shape[-1]
-    window = torch.hann_window(side, periodic=False, device=a.device)
-    window = window[:, None] * window
-    spectra = [torch.fft.rfft2((part - part.mean((1, 2), keepdim=True)) * window) for part in (a, b)]
-    correlation = torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=(side, side))
-    near = torch.roll(correlation, (REACH_PX, REACH_PX), (1, 2))[:, : 2 * REACH_PX + 1, : 2 * REACH_PX + 1]
-    best = near.flatten(1).argmax(1)
-    return torch.stack([best // (2 * REACH_PX + 1), best % (2 * REACH_PX + 1)], 1) - REACH_PX
+def _neighbourhood_median(found: BlockDisplacements, rows: int, columns: int) -> Tensor:
+    """(N, 2): the median displacement of the explained blocks among the 3x3 around each; without any its own."""
+    field = torch.where(_explains(found)[:, None], found.displacement, torch.nan).view(rows, columns, 2)
+    padded = torch.nn.functional.pad(field.permute(2, 0, 1), (1, 1, 1, 1), value=torch.nan)
+    around = padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(-2)
+    median = around.nanmedian(-1).values.permute(1, 2, 0).reshape(-1, 2)
+    return torch.where(median.isfinite(), median, found.displacement)
 
 
-def _cut_patches(image: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Cuts patches at (y, x) `corners`, (N, side, side); beyond the frame the border pixel is repeated."""
-    steps = torch.arange(side, device=image.device)
-    rows = (corners[:, 0, None] + steps).clamp(0, image.shape[0] - 1)
-    columns = (corners[:, 1, None] + steps).clamp(0, image.shape[1] - 1)
-    return image[rows[:, :, None], columns[:, None, :]]
+def _explains(found: BlockDisplacements) -> Tensor:
+    return (found.explained > MIN_EXPLAINED) & (found.used >= MIN_USED)
 
 
-def _taper(side: int, device: torch.device) -> Tensor:
-    """A window of 1 inside that falls to 0 at the rim, so that a patch can be repeated periodically."""
-    rise = torch.sin(0.5 * torch.pi * (torch.arange(_TAPER_PX, device=device) + 0.5) / _TAPER_PX).square()
-    line = torch.ones(side, device=device)
-    line[:_TAPER_PX], line[side - _TAPER_PX :] = rise, rise.flip(0)
-    return line[:, None] * line
-
-
-def _waves(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Angular frequencies along y and x of `rfft2`; 0 at the Nyquist frequency, whose phase is undefined."""
-    y = 2 * torch.pi * torch.fft.fftfreq(side, device=device)
-    x = 2 * torch.pi * torch.fft.rfftfreq(side, device=device)
-    y, x = (torch.where(wave.abs() > 3.1415, 0.0, wave) for wave in (y, x))
-    return y[:, None].expand(side, len(x)), x.expand(side, len(x))
-
-
-def _disc_spectra(side: int, device: torch.device) -> Tensor:
-    return torch.stack([_disc_spectrum(radius, side) for radius in RADII_PX]).to(device)
-
-
-@cache
-def _disc_spectrum(radius_px: float, side: int) -> Tensor:
-    """The transfer function of a uniform disc with antialiased rim; real, because the disc is symmetric."""
-    offset = torch.fft.fftfreq(side, 1 / side)
-    distance = (offset[:, None].square() + offset.square()).sqrt()
-    disc = (radius_px + 0.5 - distance).clamp(0, 1)
-    spectrum: Tensor = torch.fft.rfft2(disc / disc.sum()).real
-    return spectrum
+def _in_batches(parts: Sequence[BlockDisplacements]) -> BlockDisplacements:
+    return BlockDisplacements(
+        torch.cat([part.displacement for part in parts]),
+        torch.cat([part.error for part in parts]),
+        torch.cat([part.explained for part in parts]),
+        torch.cat([part.used for part in parts]),
+    )
