@@ -104,7 +104,7 @@ def test_what_a_killed_run_left_is_taken_over_or_removed(original: Path, store: 
         (store / f"{shard.name}.json").write_bytes(json.dumps({**note, "failed": []}).encode())
     (store / "index.json").unlink()
     (store / "train-00001-of-00002.h5.0123abcd.partial").write_bytes(b"half")
-    (store / "val-00000-of-00001.h5").write_bytes(b"of another plan")
+    (store / "val-00000-of-00001.h5").write_bytes(b"\x89HDF\r\n\x1a\n sdd-shards of another plan")
     report = pack_dataset(original / "filtered.jsonl", store, CONFIG)
     assert (report.done, report.skipped) == (2, 4)
     assert content_of(store) == contents(original / "shards")
