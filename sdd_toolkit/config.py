@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,9 +41,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset()
+    """Keys younger than the fingerprints of finished steps: while they have their default, they are no part of it."""
+
     def fingerprint(self) -> str:
         """16 hex digits that change whenever any value of the section changes."""
-        return fingerprint(self.model_dump(mode="json"))
+        fields = type(self).model_fields
+        unset = {name for name in self.LATER_KEYS if getattr(self, name) == fields[name].default}
+        return fingerprint(self.model_dump(mode="json", exclude=unset))
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -104,9 +107,16 @@ class _Collector:
 def _collector_of(process_id: int) -> _Collector:
     """The collector of this process; `process_id` because one that is forked needs another."""
     if hasattr(os, "memfd_create"):
-        return _Collector(os.memfd_create("library-output"))
+        return _append_only(os.memfd_create("library-output"))
     with tempfile.TemporaryFile() as stream:
-        return _Collector(os.dup(stream.fileno()))
+        return _append_only(os.dup(stream.fileno()))
+
+
+def _append_only(descriptor: int) -> _Collector:
+    """A collector to which threads may write at once; a memfd has no lock on its position."""
+    if sys.platform != "win32":
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    return _Collector(descriptor)
 
 
 def _separate(content: bytes, kept: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from sdd_toolkit.storage.locations import Location, parse_location
 
 class BuildConfig(Section):
     """Sources and destination of `sdd build`, section `[build]`."""
+
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset({"leakage"})
 
     sources: tuple[str, ...] = Field((), description="Folders with RAW files, relative to the configuration file.")
     out: str | None = Field(None, description="Folder of the data set, relative to the configuration file.")

@@ -69,3 +69,12 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
 def test_a_fingerprint_changes_with_any_value_and_with_nothing_else() -> None:
     assert Example().fingerprint() == Example(threshold_px=1.0).fingerprint()
     assert Example().fingerprint() != Example(threshold_px=1.5).fingerprint()
+
+
+def test_a_key_that_came_later_counts_once_it_is_set() -> None:
+    class Later(Example):
+        LATER_KEYS = frozenset({"extra"})
+        extra: int = 0
+
+    assert Later().fingerprint() == Example().fingerprint()
+    assert Later(extra=1).fingerprint() != Example().fingerprint()

@@ -12,7 +12,7 @@ import pytest
 from alignment.config import AlignConfig
 from alignment.registration.photograph_pair import align_photographs
 from alignment.registration.stage import align_pair
-from alignment.transforms.apply import apply_to_files
+from alignment.transforms.apply import ApplyOptions, apply_to_files
 from alignment.transforms.transform import from_pair, read_transform, write_transform
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.formats.decoding import read_image
@@ -86,12 +86,15 @@ def test_two_photographs_are_aligned_and_the_transform_turns_other_files(tmp_pat
     assert read_transform(tmp_path / "out/blur.json") == transform
     picture = read_image(tmp_path / "out/blur_aligned.tif")
     assert picture.shape == (480, 320, 3)
-    report, failures = apply_to_files(transform, [picture_file(tmp_path)], tmp_path / "there", nearest=True)
+    report, failures = apply_to_files(
+        transform, [picture_file(tmp_path)], tmp_path / "there", options=ApplyOptions(nearest=True)
+    )
     assert (report.done, failures) == (1, ())
     there = read_image(tmp_path / "there/map_aligned.png")
     assert there.shape[:2] == (480, 320)
     assert np.abs(there.astype(int) - turn_image(read_image(tmp_path / "map.png"), 6))[20:-20, 20:-20].mean() < 3
-    apply_to_files(transform, [tmp_path / "there/map_aligned.png"], tmp_path / "back", inverse=True, nearest=True)
+    options = ApplyOptions(inverse=True, nearest=True)
+    apply_to_files(transform, [tmp_path / "there/map_aligned.png"], tmp_path / "back", options=options)
     back = read_image(tmp_path / "back/map_aligned_aligned.png")
     assert np.abs(back.astype(int) - read_image(tmp_path / "map.png"))[20:-20, 20:-20].mean() < 3
 
