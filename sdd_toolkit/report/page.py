@@ -191,7 +191,7 @@ def _funnel(page: Page) -> list[Bar]:
     steps: list[tuple[str, int, str]] = []
     if page.rejected_files is not None:
         count = in_pairs + len({path for path, _, _ in page.rejected_files})
-        steps.append(("Files found", count, "photographs and all files beside them"))
+        steps.append(("Files found", count, "photographs and other files beside them, but the toolkit's own"))
     steps.append(("Files in pairs", in_pairs, ""))
     # A pair is two files: bars of pairs are drawn at double length, so that the funnel narrows only by losses.
     pairs = [("Pairs formed", len(frame), "")]
