@@ -162,10 +162,10 @@ def _regressors(windows: _Windows, fraction: Tensor, weights: Tensor, kernel: Te
 
 def _reweight(regressors: Tensor, windows: _Windows, weights: Tensor, damping: float) -> Tensor:
     """Weights of the pixels, (N, h, w): the inverse of the mean squared residual around each, damped."""
-    solution = _solve(*_normal_equations(regressors, windows.target.flatten(1), weights.flatten(1)))
-    residual = windows.target - (solution[:, None] @ regressors)[:, 0].view_as(windows.target)
     if math.isinf(damping):
         return windows.used
+    solution = _solve(*_normal_equations(regressors, windows.target.flatten(1), weights.flatten(1)))
+    residual = windows.target - (solution[:, None] @ regressors)[:, 0].view_as(windows.target)
     sums = [
         F.avg_pool2d(image[:, None], _MISFIT_PX, 1, _MISFIT_PX // 2)[:, 0]
         for image in (residual.square() * windows.used, windows.used)

@@ -37,7 +37,7 @@ MAX_DEVIATION = 5.0  # in standard errors, from its neighbours, beyond which a b
 MAX_MEDIAN_DEVIATION = 2.5  # of all blocks; beyond it the field is not smooth, and no block is pooled
 _MIN_ERROR_PX = 0.005  # misfit correlates between cells: smaller errors are not believed
 _MIN_BLOCKS_OF_PLANE = 5
-_BLOCKS_PER_BATCH = 16
+_BLOCKS_PER_BATCH = 4  # more of them leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
