@@ -112,11 +112,14 @@ def _decode(path: Path, mode: int) -> NDArray[Any]:
     said = LibraryOutput()
     try:
         content = path.read_bytes()
-        content = jpeg.plain(content) if content.startswith(jpeg.START) else content
         # OpenCV prints libtiff's errors, and raises none.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
         with library_output() as said:
             pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), mode)
+        # Zeros at the end are filling, or the data of an even area: one reading that is whole is enough.
+        if content.startswith(jpeg.START) and (pixels is None or jpeg.damage(said.summary)):
+            with library_output() as said:
+                pixels = cv2.imdecode(np.frombuffer(jpeg.plain(content), dtype=np.uint8), mode)
     except (cv2.error, OSError, MemoryError) as error:
         raise _undecodable(path, said) from error
     if pixels is None or pixels.size == 0:

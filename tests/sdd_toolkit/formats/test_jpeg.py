@@ -134,3 +134,13 @@ def test_data_of_an_even_area_that_end_with_a_zero_byte_are_whole(tmp_path: Path
     content = bytes(cv2.imencode(".jpg", np.full((side, side, 3), level, np.uint8))[1])
     (tmp_path / "a.jpg").write_bytes(content)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - level).max() <= 1
+
+
+@pytest.mark.parametrize("height", [800, 1600])
+def test_zeros_that_code_an_even_area_are_no_filling(tmp_path: Path, height: int) -> None:
+    pixels = np.full((height, 400, 3), 128, np.uint8)
+    pixels[:16] = np.random.default_rng(1).integers(0, 255, (16, 400, 3))
+    content = bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1])
+    assert content[:-2].endswith(bytes(1000))
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.jpg")[..., ::-1], cv2.imdecode(np.frombuffer(content, np.uint8), 1))
