@@ -46,9 +46,13 @@ class Section(BaseModel):
 
     def fingerprint(self) -> str:
         """16 hex digits that change whenever any value of the section changes."""
+        return fingerprint(self.fingerprinted())
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """The values that count for the fingerprint, as JSON types."""
         fields = type(self).model_fields
         unset = {name for name in self.LATER_KEYS if getattr(self, name) == fields[name].default}
-        return fingerprint(self.model_dump(mode="json", exclude=unset))
+        return self.model_dump(mode="json", exclude=unset)
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -255,7 +255,8 @@ def _render_linear(
         f_number_min=config.f_number_min,
         strength=config.vignetting,
     )
-    return np.asarray(frame * shade[..., None] * np.float32(scene.exposure), dtype=np.float32)
+    light = np.asarray(frame * shade[..., None] * np.float32(scene.exposure), dtype=np.float32)
+    return sensor.optical_low_pass(light, config.optical_low_pass_px)
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ class SimulateConfig(Section):
 
     The default is a full-frame body (36 mm wide) with a 50 mm f/1.2 lens.
     """
+
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset({"optical_low_pass_px"})
 
     width: int = Field(default=1296, ge=64, le=16384, multiple_of=2)
     """Columns of the sensor; even, so that whole Bayer blocks fit."""
@@ -79,6 +81,9 @@ class SimulateConfig(Section):
     """Raw value without light."""
     white_level: int = Field(default=16383, ge=255, le=16383)
     """Raw value of saturation; at most 14 bits."""
+    optical_low_pass_px: float = Field(default=0.0, ge=0, le=1)
+    """Optical low-pass filter before the sensor: standard deviation of a Gaussian, 0.4 to 0.5 in typical cameras; 0 is
+    none."""
     cfa: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
     """Bayer pattern, the 2x2 block row by row."""
     near_m: float | None = Field(default=None, gt=0)

@@ -37,8 +37,8 @@ class RenderedPair:
         kind: The setting that differs between the shots.
         defect: The planted defect, None for a good pair.
         plan: Settings of both shots and the geometry between them.
-        blur_linear: (H, W, 3) float32 linear sRGB, noise-free, with exposure and vignetting; 1 = saturation. A little
-            below 0 beside bright points on black, where it was resampled.
+        blur_linear: (H, W, 3) float32 linear sRGB, noise-free, with exposure, vignetting and optical low-pass; 1 =
+            saturation. A little below 0 beside bright points on black, where it was resampled.
         sharp_linear: The same of the sharp shot.
         blur_mosaic: (H, W) uint16 raw values.
         sharp_mosaic: The same of the sharp shot.
@@ -145,10 +145,12 @@ def _expose_pair(pair: _PlannedPair, config: SimulateConfig) -> RenderedPair:
         truth_future = pool.submit(lambda: _pair_truth(pair, config))
         illumination = _illumination(plan.sharp, config) * np.float32(exposure)
         sharp = _crop_sharp(sharp_canvas, config) * (illumination * np.float32(_light_factor(pair)))
+        sharp = sensor.optical_low_pass(sharp, config.optical_low_pass_px)
         sharp_mosaic = sensor.expose(sharp, config, pair.rng(_SHARP_NOISE))
         aligned = np.maximum(_warp_to_blurred(focused, plan, config) * illumination, 0)
         light = np.float32(exposure * 2**plan.blur.error_ev)
         blur = blur_future.result() * (_illumination(plan.blur, config) * light)
+        blur = sensor.optical_low_pass(blur, config.optical_low_pass_px)
         blur_mosaic = sensor.expose(blur, config, pair.rng(_BLUR_NOISE))
     displacement, occlusion, coc_px = truth_future.result()
     return RenderedPair(

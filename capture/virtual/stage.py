@@ -184,7 +184,7 @@ def _register_series(
         "kind": task.kind.value,
         "seed": task.seed,
         "photographs": digests,
-        "config": task.config.model_dump(mode="json"),
+        "config": task.config.fingerprinted(),
     }
     series["fingerprint"] = fingerprint(series)
     path = out / SERIES_FILE

@@ -11,7 +11,7 @@ from sdd_toolkit.errors import CameraError
 from sdd_toolkit.frames import reading as frames
 from sdd_toolkit.metadata import exif
 from sdd_toolkit.quality import sharpness
-from tests.support.tether_rig import small_camera, small_plan
+from tests.support.tether_rig import SMALL, small_camera, small_plan
 
 PLAN = small_plan()
 FOCUS = small_plan({"kind": "focus", "focus_steps": [0, 150]})
@@ -40,6 +40,15 @@ def test_stopping_down_sharpens_the_scene_and_equal_exposure_keeps_its_brightnes
     measured = sharpness.measure_quality(blur.rgb, sharp.rgb, 0.0, None)
     assert measured.sharpness_gain > 1.3
     assert abs(measured.exposure_ev) < 0.3
+
+
+def test_an_optical_low_pass_softens_the_frame_and_keeps_its_light(tmp_path: Path) -> None:
+    plain, soft = (
+        frames.read_half(taken(VirtualCamera(0, SMALL.model_copy(update={"optical_low_pass_px": px})), 1, tmp_path)).rgb
+        for px in (0.0, 1.0)
+    )
+    assert np.abs(np.diff(soft, axis=1)).mean() < 0.9 * np.abs(np.diff(plain, axis=1)).mean()
+    assert soft.mean() == pytest.approx(plain.mean(), rel=0.002)
 
 
 def test_driving_the_focus_away_blurs_a_scene_that_was_sharp(tmp_path: Path) -> None:

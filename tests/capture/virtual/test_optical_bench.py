@@ -12,6 +12,7 @@ from capture.virtual.optics import THIN_LENS, Optics
 from capture.virtual.picture import picture_from_distance
 from capture.virtual.render_pair import RenderedPair, margin_px, render_pair
 from capture.virtual.scene import Surface, VirtualScene
+from capture.virtual.sensor import optical_low_pass
 
 STILL: dict[str, object] = {
     "width": 192, "height": 128, "noise": False, "vignetting": 0.0, "max_shift_px": 0.0, "max_rotation_deg": 0.0,
@@ -188,3 +189,25 @@ def test_the_mtf_of_a_slanted_edge_is_that_of_the_kernel(shape: str) -> None:
     expected = np.abs([(kernel * np.exp(-2j * np.pi * f * along)).sum() for f in frequencies])
     assert np.abs(measured - expected).max() < 0.01
     assert expected.min() < 0.05 < 0.9 < expected.max()
+
+
+@pytest.mark.parametrize("deviation_px", [0.2, 0.45, 1.0])
+def test_the_optical_low_pass_has_the_mtf_of_a_gaussian(deviation_px: float) -> None:
+    frequencies = np.linspace(0.01, 1 / 3, 33)
+    edge = np.dstack([slanted_edge(THIN_LENS, 0.0)] * 3)
+    filtered = optical_low_pass(edge, deviation_px)[..., 1]
+    measured = mtf(filtered, frequencies) / mtf(edge[..., 1], frequencies)
+    assert np.abs(measured - np.exp(-2 * (np.pi * deviation_px * frequencies) ** 2)).max() < 0.035
+    assert filtered.max() < 1.02
+
+
+def test_the_optical_low_pass_is_before_the_sensor_and_not_in_the_truth() -> None:
+    (filtered, _), (plain, _) = (bench(1.4, [(95.0, 63.0)], optical_low_pass_px=px) for px in (0.45, 0.0))
+    for name in ("blur", "sharp"):
+        after, before = (moments(getattr(pair, f"{name}_linear")[..., 1]) for pair in (filtered, plain))
+        assert after[0] == pytest.approx(before[0], rel=1e-5)
+        assert after[2] - before[2] == pytest.approx(0.45**2, abs=0.001)
+        green, sharper = (getattr(pair, f"{name}_mosaic")[0::2, 1::2].astype(int) for pair in (filtered, plain))
+        assert np.abs(green - sharper).max() > 10
+    for truth in ("aligned", "displacement", "occlusion", "coc_px"):
+        assert np.array_equal(getattr(filtered.truth, truth), getattr(plain.truth, truth))

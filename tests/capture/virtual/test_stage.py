@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,13 @@ def test_a_folder_of_another_series_is_refused_and_kept(tmp_path: Path) -> None:
         simulate_pairs(tmp_path, CONFIG, Series(scenes=1, seed=2))
     assert hashes(tmp_path) == before
     assert simulate_pairs(tmp_path, CONFIG, Series(scenes=1, seed=2), overwrite=True).done == 1
+
+
+def test_an_optical_low_pass_makes_another_series_and_its_absence_the_one_of_old(tmp_path: Path) -> None:
+    simulate_pairs(tmp_path, CONFIG, Series(scenes=1))
+    assert "optical_low_pass_px" not in json.loads((tmp_path / "simulate.json").read_text())["config"]
+    with pytest.raises(InputError, match="another series"):
+        simulate_pairs(tmp_path, CONFIG.model_copy(update={"optical_low_pass_px": 0.45}), Series(scenes=1))
 
 
 def test_defects_follow_the_good_scenes_and_say_what_they_are(tmp_path: Path) -> None:
