@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,7 @@ def scan_folders(sources: Sequence[Path], excluded: Sequence[Path] = ()) -> Scan
         ref = name if file == path else _relative_name(file, prefix)
         files.append(ScannedFile(Path(file), name, ref, state.st_size, state.st_mtime_ns))
     rejected = tuple(RejectedFile(_relative_name(path, prefix), *walk.rejected[path]) for path in sorted(walk.rejected))
-    return Scan(Path(root), tuple(files), rejected, walk.side_files)
+    return Scan(Path(root), tuple(files), rejected, len(walk.side_files))
 
 
 _UNKNOWN_STATE = os.stat_result([0] * 10)
@@ -101,24 +102,24 @@ class _Walk:
     Attributes:
         files: Real path and state of every file, by the path under which it was found.
         rejected: Reason and detail of every rejected file or folder.
-        side_files: Number of files that the toolkit wrote itself.
+        side_files: Real paths of the files that the toolkit wrote itself.
     """
 
     def __init__(self, excluded: set[str]) -> None:
         self.files: dict[str, tuple[str, os.stat_result]] = {}
         self.rejected: dict[str, tuple[Reason, str]] = {}
-        self.side_files = 0
+        self.side_files: set[str] = set()
         self._excluded = excluded
 
     def add(self, source: str) -> None:
-        """Adds one file, or everything below a folder; links are followed, each folder is searched once."""
+        """Adds one file, or everything below a folder; links are followed last, each folder is searched once."""
         if not os.path.isdir(source):
             self._add_file(source, os.path.realpath(source))
             return
         searched: set[str] = set()
-        pending = [(source, os.path.realpath(source))]
-        while pending:
-            folder, real = pending.pop()
+        pending, links = [(source, os.path.realpath(source))], deque[tuple[str, str]]()
+        while pending or links:
+            folder, real = pending.pop() if pending else links.popleft()
             if real in self._excluded:
                 continue
             if real in searched:
@@ -126,7 +127,11 @@ class _Walk:
                     self.rejected[folder] = Reason.UNSUPPORTED, "a link to a folder that is searched already"
                 continue
             searched.add(real)
-            pending += self._add_entries(folder, real)
+            for path, target in self._add_entries(folder, real):
+                if os.path.islink(path):
+                    links.append((path, target))
+                else:
+                    pending.append((path, target))
 
     def _add_entries(self, folder: str, real_folder: str) -> list[tuple[str, str]]:
         """Adds the files of one folder; returns path and real path of its subfolders, the last to search first."""
@@ -154,7 +159,7 @@ class _Walk:
 
     def _add_file(self, path: str, real: str) -> None:
         if not is_candidate(path) and is_toolkit_file(Path(path)):
-            self.side_files += 1
+            self.side_files.add(real)
             return
         try:
             state = os.stat(path)

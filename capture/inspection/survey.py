@@ -56,6 +56,7 @@ class Survey:
             folders_of(list(self._paths.values())), run=() if program is None else (Path(program),)
         )
         cached = inspection_cache.read_cache(cache) if cache else {}
+        self._thumbnails: dict[str, Thumbnail] = {}
         self.inspections: dict[str, Inspection] = {}
         pending: dict[str, Inspection | None] = {}
         for ref, path in self._paths.items():
@@ -92,18 +93,17 @@ class Survey:
         return {ref: self.inspections[ref] for ref in refs}
 
     def read_thumbnails(self, files: Sequence[ScannedFile]) -> dict[str, Thumbnail]:
-        """A thumbnail of every file, by its name; a dead worker counts as a failure."""
+        """A thumbnail of every file, by its name, each read once; a dead worker counts as a failure."""
         from capture.inspection.inspect_files import InspectionTask
         from capture.inspection.thumbnails import Thumbnail, read_thumbnail
 
-        tasks = [InspectionTask(file.path, file.name) for file in files]
-        thumbnails: dict[str, Thumbnail] = {}
+        tasks = [InspectionTask(file.path, file.name) for file in files if file.name not in self._thumbnails]
         with self._track("compare", len(tasks)) as advance:
             for outcome in run_tasks(read_thumbnail, tasks, self._executor, access=self._access):
                 name = outcome.task.name
-                thumbnails[name] = outcome.result or Thumbnail(name, failure=_WORKER_DIED)
+                self._thumbnails[name] = outcome.result or Thumbnail(name, failure=_WORKER_DIED)
                 advance(note=name)
-        return thumbnails
+        return {file.name: self._thumbnails[file.name] for file in files}
 
     def save(self) -> None:
         """Rewrites the cache in the order of the names, instead of the order in which workers finished."""

@@ -57,9 +57,9 @@ def compare_facts(frame: Frame, other: Frame, link: NameLink | None) -> Likeness
         same_body = _share_serial(frame, other)
         return Likeness("the same instant of the same body", None if same_body else Doubt.SAME_SUBJECT)
     evidence = _NAME_EVIDENCE[link]
-    certain = _are_processed_apart(frame, other) or (
-        link is not NameLink.NUMBERED and (link is NameLink.EDITED or _share_serial(frame, other))
-    )
+    # Within one second a body takes many shots, of one name in two folders if its counter starts again.
+    same_instant = link is NameLink.SAME and _share_serial(frame, other) and all(time[0] % 1 for time in times)
+    certain = _are_processed_apart(frame, other) or link is NameLink.EDITED or same_instant
     return Likeness(f"{evidence} and time", None if certain else Doubt.SAME_PICTURE)
 
 
@@ -85,9 +85,8 @@ def _compare_untimed(frame: Frame, other: Frame, link: NameLink | None) -> Liken
         return None
     same_folder = PurePosixPath(frame.name).parent == PurePosixPath(other.name).parent
     one_is_raw = is_raw(frame) != is_raw(other)
-    if same_folder and link is not NameLink.NUMBERED:
-        is_other_format = format_of(frame) != format_of(other)
-        return Likeness(_NAME_EVIDENCE[link]) if is_other_format or link is NameLink.EDITED else None
+    if same_folder and link is NameLink.SAME:
+        return Likeness(_NAME_EVIDENCE[link]) if format_of(frame) != format_of(other) else None
     # Files of one name in two folders are often the two frames of a pair.
     if one_is_raw or link is NameLink.EDITED:
         return Likeness(_NAME_EVIDENCE[link], Doubt.SAME_SUBJECT)
@@ -110,10 +109,14 @@ def _contradict(frame: Frame, other: Frame) -> bool:
     """Whether the roles, bodies, exposures or times that both files tell differ."""
     if frame.role is not None and other.role is not None and frame.role is not other.role:
         return True
-    for name in ("model", "serial"):
-        values = [_normalise(getattr(each.meta, name)) for each in (frame, other)]
-        if all(values) and values[0] not in values[1] and values[1] not in values[0]:
-            return True
+    models, serials = (
+        [_normalise(getattr(each.meta, name)) for each in (frame, other)] for name in ("model", "serial")
+    )
+    # Some programs write the maker before the model.
+    if all(models) and not (models[0].endswith(models[1]) or models[1].endswith(models[0])):
+        return True
+    if all(serials) and serials[0] != serials[1]:
+        return True
     for name in ("iso", "shutter_s", "f_number"):
         numbers = sorted(value for each in (frame, other) if (value := getattr(each.meta.exposure, name)))
         if len(numbers) == 2 and numbers[1] > _LARGEST_RATIO * numbers[0]:

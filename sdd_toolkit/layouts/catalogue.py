@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from sdd_toolkit.layouts.listing import (
     key_of,
     list_files,
 )
-from sdd_toolkit.layouts.split_names import split_of_name, split_of_root
+from sdd_toolkit.layouts.split_names import choose_split, split_of_name, split_within
 from sdd_toolkit.layouts.two_folders import FrameRoles, read_given_folders, read_roles
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import check_relative
@@ -58,7 +58,7 @@ def _read_lfdof(root: Path, files: Files, bands: BandReader) -> Listing:
     """LFDOF: several refocused frames a light field, `input/NAME/NAME_….png` with `ground_truth/NAME.png`."""
     drafts = []
     for folder in _LFDOF_FOLDERS:
-        split = split_of_name(folder) or split_of_root(root)
+        split = choose_split(split_of_name(folder), root)
         truth = _join_path(folder, "ground_truth")
         sharp = {composed(key_of(path, truth)): path for path in files.below(truth) if is_image(path)}
         for path in files.below(_join_path(folder, "input")):
@@ -75,7 +75,7 @@ def _read_realbokeh(root: Path, files: Files, bands: BandReader) -> Listing:
     unpaired: list[RejectedFile] = []
     read: list[str] = []
     for folder in _REALBOKEH_FOLDERS:
-        split = split_of_name(folder) or split_of_root(root)
+        split = choose_split(split_of_name(folder), root)
         for path in files.below(_join_path(folder, "metadata")):
             if not path.endswith(".json"):
                 continue
@@ -190,11 +190,25 @@ def survey_folder(
     bands = bands or BandReader(root)
     files = list_files(root, follow_links=bands.follow_links)
     if blur is not None or sharp is not None or layout == TWO_FOLDERS:
-        return TWO_FOLDERS, read_given_folders(root, files, *_check_given(layout, blur, sharp))
+        given = read_given_folders(root, files, *_check_given(layout, blur, sharp))
+        return TWO_FOLDERS, _warn_of_split(given, root)
     name = recognise_layout(root) if layout == "auto" else layout
     if name not in LAYOUTS:
         raise InputError(f"no layout is called {name!r}", hint=f"layouts: {', '.join(LAYOUT_NAMES)}")
-    return name, LAYOUTS[name].read(root, files, bands)
+    return name, _warn_of_split(LAYOUTS[name].read(root, files, bands), root)
+
+
+def _warn_of_split(listing: Listing, root: Path) -> Listing:
+    """Tells that the split of pairs comes from the path of the data set, and not from its own folders."""
+    split = choose_split(None, root)
+    count = sum(
+        pair.origin is None and pair.split == split and not (split_within(pair.blur) or split_within(pair.sharp))
+        for pair in listing.pairs
+    )
+    if split is None or not count:
+        return listing
+    what = f"{count} pairs are in the split {split!r}, which the path {root.absolute()} names"
+    return replace(listing, warnings=(*listing.warnings, f"{what}; [pack.split] may list scenes anew"))
 
 
 def recognise_layout(root: Path) -> str:

@@ -28,7 +28,7 @@ _INTO_MANIFEST = "Write a manifest for `sdd align` instead of shards."
 )
 @click.option("--blur", metavar="DIR", help="Any two folders: the blurred frames, relative to FOLDER.")
 @click.option("--sharp", metavar="DIR", help="The sharp frames of the same names.")
-@click.option("--follow-links", is_flag=True, help="Follow links that lead out of FOLDER, wherever they lead.")
+@click.option("--follow-links", is_flag=True, help="Follow links that lead out of FOLDER, and links to folders.")
 @click.option("--manifest", "as_manifest", is_flag=True, help=_INTO_MANIFEST)
 @out_option("Folder of the shards, or of the manifest.")
 @stage_options

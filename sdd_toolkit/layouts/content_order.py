@@ -65,7 +65,7 @@ def match_by_content(first: Sequence[str], second: Sequence[str], bands: Bands) 
     pairs = _greedy(scores + np.where(agrees, np.float32(_MARGIN), np.float32(0)), scores >= SAME_FRAME)
     left_out: dict[str, str] = {}
     certain = [pair for pair in pairs if step is None or agrees[pair]]
-    certain += _without_texture(scores, agrees, certain)
+    certain += _without_texture(scores, agrees, pairs)
     for row, column in sorted(set(pairs) - set(certain)):
         why = f"it looks like {{}}, but the numbers of the other pairs differ by {step:+d}"
         left_out[first[row]] = why.format(_name(second[column]))
@@ -153,14 +153,12 @@ def _match_by_numbers(first: Sequence[str], second: Sequence[str], steps: NDArra
 def _without_texture(
     scores: Scores, agrees: NDArray[np.bool_], pairs: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Pairs of frames that cannot be compared, with the difference of numbers that the others have."""
-    used_rows, used_columns = {row for row, _ in pairs}, {column for _, column in pairs}
-    rows, columns = np.nonzero(agrees & (scores < 0))
-    return [
-        (row, column)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-        if row not in used_rows and column not in used_columns
-    ]
+    """Pairs of frames that cannot be compared, which alone have the common difference of numbers."""
+    free = agrees & (scores < 0)
+    free[[row for row, _ in pairs], :] = False
+    free[:, [column for _, column in pairs]] = False
+    rows, columns = np.nonzero(free & (free.sum(axis=1, keepdims=True) == 1) & (free.sum(axis=0, keepdims=True) == 1))
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def _longest_order(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -77,7 +77,8 @@ def read_band(path: str, root: Path, *, follow_links: bool = False) -> NDArray[n
     if min(codes.shape[:2]) < _MIN_SIDE_PX:
         return None
     scale = min(_LONG_SIDE_PX / max(codes.shape[:2]), 1.0)
-    small = cv2.resize(codes, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = (max(round(side * scale), 1) for side in codes.shape[:2])
+    small = cv2.resize(codes, (width, height), interpolation=cv2.INTER_AREA)
     if codes.dtype == np.uint8:
         return band_of(luminance(decode(np.asarray(small, dtype=np.uint8), Encoding.SRGB8)))
     return band_of(luminance(decode(np.asarray(small, dtype=np.uint16), Encoding.SRGB16)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -18,13 +18,14 @@ from sdd_toolkit.storage.linked_stores import resolve_source
 from sdd_toolkit.storage.system_files import system_file, system_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sdd_toolkit.records import PairRecord
 
 Box = tuple[int, int, int, int]
 LEADS_OUT = "a link that leads out of the folder"
+_SEARCHED = "a folder that is searched already"
 _LEADS_NOWHERE = "a link to a file that is not there: was it fetched?"
 
 
@@ -125,7 +126,8 @@ def list_files(root: Path, *, follow_links: bool = False) -> Files:
 
     Args:
         root: Folder of a data set.
-        follow_links: Follow every link, also those to folders; each folder is searched once.
+        follow_links: Follow every link, also those to folders; each folder is searched once, if it lies below `root`
+            under its own path.
 
     Raises:
         InputError: There is no such folder.
@@ -134,37 +136,41 @@ def list_files(root: Path, *, follow_links: bool = False) -> Files:
         raise InputError(f"there is no folder {root}", hint="check the path")
     paths: list[str] = []
     refused: list[RejectedFile] = []
-    searched = {os.path.realpath(root)}
-    for folder, folders, names in os.walk(root, followlinks=follow_links):
+    for folder, names, left_out in _walk(str(root), follow_links):
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
-        left_out = {
-            name: _folder_refusal(os.path.join(folder, name), searched, follow_links) for name in sorted(folders)
-        }
-        folders[:] = [name for name, why in left_out.items() if not why]
+        refusals = left_out | {name: _refusal(root, prefix + name, follow_links) for name in names}
+        paths += [prefix + name for name, why in refusals.items() if not why]
         refused += [
-            RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, why) for name, why in left_out.items() if why
+            RejectedFile(_printable(prefix + name), Reason.UNSUPPORTED, why) for name, why in refusals.items() if why
         ]
-        for name in names:
-            path = prefix + name
-            if why := _refusal(root, path, follow_links):
-                refused.append(RejectedFile(_printable(path), Reason.UNSUPPORTED, why))
-            else:
-                paths.append(path)
     return Files(tuple(sorted(paths)), tuple(refused))
 
 
-def _folder_refusal(path: str, searched: set[str], follow_links: bool) -> str:
-    """Why a folder is not searched; empty, and noted as searched, if it is."""
-    if why := system_folder(os.path.basename(path)):
-        return f"{why}, not searched"
-    if os.path.islink(path) and not follow_links:
-        return "a link to a folder"
-    real = os.path.realpath(path)
-    if real in searched:
-        return "a link to a folder that is searched already"
-    searched.add(real)
-    return ""
+def _walk(root: str, follow_links: bool) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """Every folder, the names of its files, and the reasons against subfolders; those behind links come last."""
+    searched: set[str] = set()
+    starts = deque([root])
+    while starts:
+        start = starts.popleft()
+        if os.path.realpath(start) in searched:
+            yield os.path.dirname(start), [], {os.path.basename(start): _SEARCHED}
+            continue
+        for folder, folders, names in os.walk(start):
+            searched.add(os.path.realpath(folder))
+            left_out: dict[str, str] = {}
+            for name in sorted(folders):
+                path = os.path.join(folder, name)
+                if why := system_folder(name):
+                    left_out[name] = f"{why}, not searched"
+                elif os.path.islink(path) and follow_links:
+                    starts.append(path)
+                elif os.path.islink(path):
+                    left_out[name] = "a link to a folder"
+                elif os.path.realpath(path) in searched:  # below a link
+                    left_out[name] = _SEARCHED
+            folders[:] = sorted(name for name in folders if name not in left_out)
+            yield folder, names, left_out
 
 
 def _refusal(root: Path, path: str, follow_links: bool) -> str:

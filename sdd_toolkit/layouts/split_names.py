@@ -1,10 +1,10 @@
-"""The split that the name of a folder, or any folder of a path, stands for."""
+"""The split of a pair by the names of folders: within its data set, of the data set and around it."""
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _SPLITS = {
     "train": "train",
@@ -33,13 +33,25 @@ def split_of_name(name: str) -> str | None:
     return _SPLITS.get(lower) or _SPLITS.get(_ENDING.sub("", lower))
 
 
-def split_of_root(root: Path) -> str | None:
-    """The split that the path of a data set names, as it is given: that of its last folder which names one.
+def split_within(path: str) -> str | None:
+    """The split that a path within a data set names: that of its outermost folder which names one."""
+    return next(filter(None, map(split_of_name, PurePosixPath(path).parts)), None)
+
+
+def choose_split(named: str | None, root: Path, of_layout: str | None = None) -> str | None:
+    """The split of a pair; it does not depend on how the path of the data set is written.
+
+    The folders around the data set count last, inner ones first.
+
+    Args:
+        named: The split that a folder within the data set names; it counts most.
+        root: Folder of the data set: the split that its own name stands for comes next.
+        of_layout: The split of all data sets of this layout.
 
     Example:
-        >>> split_of_root(Path("Datasets/test/DPDD")), split_of_root(Path("DPDD"))
-        ('test', None)
+        >>> choose_split(None, Path("Datasets/test/DPDD")), choose_split(None, Path("test/DPDD/../DPDD/train_c"))
+        ('test', 'train')
     """
-    # `.` and `..` name no folder.
-    path = root if root.name and ".." not in root.parts else Path(os.path.abspath(root))
-    return next(filter(None, map(split_of_name, reversed(path.parts))), None)
+    *around, own = Path(os.path.abspath(root)).parts
+    outer = filter(None, map(split_of_name, reversed(around)))
+    return named or split_of_name(own) or of_layout or next(outer, None)

@@ -17,7 +17,7 @@ from sdd_toolkit.layouts.listing import (
     is_image,
     match_by_name,
 )
-from sdd_toolkit.layouts.split_names import split_of_name, split_of_root
+from sdd_toolkit.layouts.split_names import choose_split, split_of_name, split_within
 from sdd_toolkit.records import PairKind, Reason, RejectedFile
 from sdd_toolkit.storage.files import check_relative
 from sdd_toolkit.storage.system_files import system_folder
@@ -107,11 +107,11 @@ def read_roles(roles: FrameRoles, root: Path, files: Files, bands: BandReader) -
         unpaired += left_out
         if left_out:
             warnings.append(_left_out_warning(folders, len(matches), left_out))
-        drafts += [_source_pair(roles, folders, split_of_root(root), *match) for match in matches]
+        drafts += [_source_pair(roles, folders, root, *match) for match in matches]
     for path in filter(is_image, files.paths):
         reasons = [roles.ignored[name] for name in PurePosixPath(path).parts[:-1] if name in roles.ignored]
         unpaired += [RejectedFile(path, Reason.UNSUPPORTED, why) for why in reasons[:1]]
-    return filter_listing(files, drafts, unpaired, warnings=[*warnings, *_split_warning(root, drafts)])
+    return filter_listing(files, drafts, unpaired, warnings=warnings)
 
 
 def _match(
@@ -138,26 +138,10 @@ def _left_out_warning(folders: FrameFolders, pairs: int, left_out: list[Rejected
     )
 
 
-def _source_pair(
-    roles: FrameRoles, folders: FrameFolders, root_split: str | None, key: str, blur: str, sharp: str
-) -> SourcePair:
-    named = _split_of(folders.blur) or _split_of(folders.sharp) or _split_of(str(PurePosixPath(key).parent))
+def _source_pair(roles: FrameRoles, folders: FrameFolders, root: Path, key: str, blur: str, sharp: str) -> SourcePair:
+    named = split_within(folders.blur) or split_within(folders.sharp) or split_within(str(PurePosixPath(key).parent))
     scene = _scene_of(key) if roles.scene_folders else key
-    return SourcePair(key, scene, named or root_split or roles.split, blur, sharp, roles.kind)
-
-
-def _split_of(folder: str) -> str | None:
-    """The split that a folder within the data set names: that of its outermost part which names one."""
-    return next(filter(None, map(split_of_name, PurePosixPath(folder).parts)), None)
-
-
-def _split_warning(root: Path, pairs: list[SourcePair]) -> list[str]:
-    """Tells that the split of pairs comes from the path of the data set, and not from its own folders."""
-    split = split_of_root(root)
-    count = sum(_split_of(pair.blur) is None and _split_of(pair.sharp) is None for pair in pairs)
-    if split is None or not count:
-        return []
-    return [f"{count} pairs are in the split {split!r}, which the path {root} names; [pack.split] may list scenes anew"]
+    return SourcePair(key, scene, choose_split(named, root, roles.split), blur, sharp, roles.kind)
 
 
 def _scene_of(key: str) -> str:
@@ -185,7 +169,7 @@ def read_given_folders(root: Path, files: Files, blur: str, sharp: str) -> Listi
     nested = [f"{folder}/" for folder in (folders.blur, folders.sharp)]
     if nested[0].startswith(nested[1]) or nested[1].startswith(nested[0]):
         raise InputError(f"{blur} and {sharp} lie one in the other", hint="give two folders beside each other")
-    splits = [_split_of(folder) for folder in (folders.blur, folders.sharp)]
+    splits = [split_within(folder) for folder in (folders.blur, folders.sharp)]
     if None not in splits and splits[0] != splits[1]:
         raise InputError(
             f"{blur} names the split {splits[0]} and {sharp} the split {splits[1]}",
@@ -194,5 +178,5 @@ def read_given_folders(root: Path, files: Files, blur: str, sharp: str) -> Listi
     roles = FrameRoles((), (), PairKind.AUTO, scene_folders=True)
     keyed = [images_by_key(files.below(folder), folder) for folder in (folders.blur, folders.sharp)]
     matches = match_by_name(keyed[0], keyed[1])
-    pairs = [_source_pair(roles, folders, split_of_root(root), *match) for match in matches]
-    return filter_listing(files, pairs, warnings=_split_warning(root, pairs))
+    pairs = [_source_pair(roles, folders, root, *match) for match in matches]
+    return filter_listing(files, pairs)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 # UTF-32 before UTF-16, whose mark begins alike.
@@ -97,28 +100,47 @@ def _parse(text: str, separator: str) -> tuple[tuple[str, ...], list[tuple[int, 
     return header, [(reader.line_num, cells) for cells in reader]
 
 
-def find_file(folder: Path, name: str) -> Path | None:
-    """The file `name` below a folder, also if it is spelt as on Windows: backslashes, other case, other Unicode form.
+class FileFinder:
+    """Finds files below folders, also if they are spelt as on Windows: backslashes, other case, other Unicode form.
 
-    The exact spelling comes first. One that fits several files, equally well, is none.
+    The exact spelling counts first, in all folders, then another Unicode form, then another case. One that fits several
+    files of a folder equally well is none of them.
     """
-    for text in dict.fromkeys((name, name.strip(), name.strip().replace("\\", "/"))):
-        if text and "\0" not in text and (folder / text).is_file():
-            return folder / text
-    for key in (_composed, _caseless):
-        found = folder
-        for part in name.strip().replace("\\", "/").split("/"):
-            if part in ("", ".", ".."):
-                found = found / part
-                continue
-            alike = [entry for entry in found.iterdir() if key(entry.name) == key(part)] if found.is_dir() else []
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """The folders to search, in this order; their listings are kept for the next name."""
+        self._folders = tuple(folders)
+        self._entries = cache(_entries_by_key)
+
+    def find(self, name: str) -> Path | None:
+        """The file `name` below one of the folders; None if there is none."""
+        for text in dict.fromkeys((name, name.strip(), name.strip().replace("\\", "/"))):
+            for folder in self._folders if text else ():
+                if os.path.isfile(folder / text):
+                    return folder / text
+        parts = [part for part in name.strip().replace("\\", "/").split("/") if part]
+        for key in (_composed, _caseless):
+            for folder in self._folders:
+                found = self._descend(folder, parts, key)
+                if found is not None and found.is_file():
+                    return found
+        return None
+
+    def _descend(self, folder: Path, parts: Sequence[str], key: Callable[[str], str]) -> Path | None:
+        for part in parts:
+            alike = [part] if part in (".", "..") else self._entries(folder, key).get(key(part), ())
             if len(alike) != 1:
-                break
-            found = alike[0]
-        else:
-            if found.is_file():
-                return found
-    return None
+                return None
+            folder = folder / alike[0]
+        return folder
+
+
+def _entries_by_key(folder: Path, key: Callable[[str], str]) -> dict[str, list[str]]:
+    entries: dict[str, list[str]] = {}
+    with suppress(OSError):  # no folder, or one that may not be listed
+        for name in os.listdir(folder):
+            entries.setdefault(key(name), []).append(name)
+    return entries
 
 
 def _composed(name: str) -> str:

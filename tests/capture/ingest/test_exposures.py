@@ -11,11 +11,23 @@ import tifffile
 
 from capture.config import IngestConfig
 from capture.ingest.stage import ingest_photographs
+from capture.inspection import thumbnails
+from capture.inspection.inspect_files import InspectionTask
+from capture.inspection.thumbnails import Thumbnail, read_thumbnail
+from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.pipeline.manifest import read_manifest
 from tests.support.dead_leaves import leaves_picture
 from tests.support.dng_files import scene_rgb, write_dng
 
-CODES = {"make": 271, "model": 272, "orientation": 274, "software": 305, "changed": 306, "taken_at": 36867}
+CODES = {
+    "make": 271,
+    "model": 272,
+    "orientation": 274,
+    "software": 305,
+    "changed": 306,
+    "taken_at": 36867,
+    "serial": 42033,
+}
 
 
 def picture(path: Path, pixels: np.ndarray, **exif: str | int) -> Path:
@@ -30,7 +42,7 @@ def picture(path: Path, pixels: np.ndarray, **exif: str | int) -> Path:
     image = Image.fromarray(pixels)
     block = image.getexif()
     for name, value in exif.items():
-        (block.get_ifd(0x8769) if name == "taken_at" else block)[CODES[name]] = value
+        (block.get_ifd(0x8769) if name in ("taken_at", "serial") else block)[CODES[name]] = value
     image.save(path, exif=block)
     return path
 
@@ -125,6 +137,29 @@ def test_a_recompressed_copy_in_another_folder_is_a_version(tmp_path: Path) -> N
     assert copy.read_bytes() != original.read_bytes()
     _, reasons = ingested(tmp_path / "raw", "focus")
     assert reasons == {"a/IMG_1.jpg": "no_partner", "b/IMG_1.jpg": "duplicate"}
+
+
+def test_two_shots_of_one_second_in_two_folders_are_a_pair_and_lose_no_frame(tmp_path: Path) -> None:
+    for folder, blur in (("near", 2.0), ("far", 0.0)):
+        path = tmp_path / f"raw/{folder}/1.jpg"
+        picture(path, rendered(3, blur), taken_at=time_of(0), serial="0042", **CAMERA)
+        assert read_meta(path).serial == "0042"
+    pairs, reasons = ingested(tmp_path / "raw", "auto")
+    assert (pairs, reasons) == ({("near/1.jpg", "far/1.jpg")}, {})
+
+
+def test_a_thumbnail_is_read_once_for_versions_and_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for body, blur in (("left", 2.0), ("right", 0.0)):
+        picture(tmp_path / f"raw/{body}/IMG_1.jpg", rendered(3, blur), taken_at=time_of(0), **CAMERA)
+    read: list[str] = []
+
+    def count(task: InspectionTask) -> Thumbnail:
+        read.append(task.name)
+        return read_thumbnail(task)
+
+    monkeypatch.setattr(thumbnails, "read_thumbnail", count)
+    assert ingested(tmp_path / "raw", "auto")[0] == {("left/IMG_1.jpg", "right/IMG_1.jpg")}
+    assert sorted(read) == ["left/IMG_1.jpg", "right/IMG_1.jpg"]
 
 
 def test_a_raw_file_is_paired_with_a_developed_picture_where_a_table_says_so(tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_keeps_its_own_path_whatever_links_to_it_are_called(tmp_path: Path) -> None:
+    touch(tmp_path / "in/z/a.dng", tmp_path / "in/m/b.dng")
+    (tmp_path / "in/a-link").symlink_to("z")
+    (tmp_path / "in/m/c-link").symlink_to("../z")
+    found = scan_folders([tmp_path / "in"])
+    assert [file.name for file in found.files] == ["m/b.dng", "z/a.dng"]
+    assert [entry.path for entry in found.rejected] == ["a-link", "m/c-link"]
+
+
 def test_a_folder_named_like_a_raw_file_is_reported_and_searched(tmp_path: Path) -> None:
     touch(tmp_path / "x.CR2/a.dng")
     found = scan_folders([tmp_path])
@@ -135,3 +144,5 @@ def test_files_that_the_toolkit_wrote_are_counted_apart(tmp_path: Path) -> None:
     assert sorted(entry.path for entry in found.rejected) == sorted(mine)
     # The truth of two scenes, the record of the series, two files of a session.
     assert found.side_files == 5
+    truth = next((tmp_path / "series").rglob("truth.npz"))
+    assert scan_folders([tmp_path, tmp_path / "series", truth]).side_files == 5

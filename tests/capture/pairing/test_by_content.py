@@ -5,7 +5,7 @@ import pytest
 
 from capture.config import IngestConfig
 from capture.inspection.thumbnails import Thumbnail, thumbnail_of
-from capture.pairing.by_content import pair_by_content
+from capture.pairing.by_content import is_same_picture, pair_by_content
 from capture.pairing.rules import PairingResult
 from capture.pairing.scenes import Frame
 from sdd_toolkit.records import Exposure, FrameMeta, Reason
@@ -99,3 +99,16 @@ def test_a_smaller_copy_is_no_partner_and_spoils_no_pair() -> None:
     reason, word = words(results)["copy"]
     assert reason is Reason.NO_PARTNER
     assert word.endswith("which has another size")
+
+
+@pytest.mark.parametrize(
+    ("agreement", "sharper", "is_same"),
+    [(0.999, 1.0, True), (0.975, 1.15, True), (0.965, 1.0, False), (0.8, 1.0, False), (0.999, 1.3, False)],
+)
+def test_copies_agree_by_0_97_and_are_equally_sharp(agreement: float, sharper: float, is_same: bool) -> None:
+    noise, other = np.linalg.qr(np.random.default_rng(0).normal(size=(128 * 192, 2)))[0].T.reshape(2, 128, 192)
+    mixed = agreement * noise + np.sqrt(1 - agreement**2) * other
+    bands = [np.rint(3000 * values).astype(np.int8) for values in (noise, mixed)]
+    first, second = (Thumbnail("x", band, detail=detail) for band, detail in zip(bands, (1.0, sharper), strict=True))
+    assert is_same_picture(first, second) is is_same
+    assert is_same_picture(second, first) is is_same

@@ -69,7 +69,9 @@ def test_files_of_one_name_and_time_are_one_exposure(used: str, version: str) ->
         ({"taken_at": NOON}, {"taken_at": "2026-05-01T12:00:01"}),
         ({"taken_at": f"{NOON}.250000"}, {"taken_at": f"{NOON}.750000"}),
         ({"model": "Camera One"}, {"model": "Camera Two"}),
+        ({"model": "Canon EOS R6"}, {"model": "Canon EOS R6 Mark II"}),
         ({"serial": "0017"}, {"serial": "18"}),
+        ({"serial": "17"}, {"serial": "4175"}),
         ({"f_number": 1.8}, {"f_number": 16.0}),
         ({"shutter_s": 0.01}, {"shutter_s": 0.02}),
         ({"utc_offset": "+02:00"}, {"utc_offset": "+01:00", "taken_at": "2026-05-01T12:30:00"}),
@@ -104,7 +106,8 @@ def test_the_two_frames_of_a_pair_are_no_versions_of_each_other() -> None:
 
 def test_names_without_metadata_suffice_in_one_folder_only() -> None:
     assert versions(bare("IMG_1.dng", "img_1.JPG")) == {"img_1.JPG": "IMG_1.dng"}
-    assert versions(bare("x.png", "x.jpg", "x-Edit.png")) == {"x.jpg": "x.png", "x-Edit.png": "x.png"}
+    assert versions(bare("x.png", "x.jpg", "x-Edit.png"), alike=True) == {"x.jpg": "x.png", "x-Edit.png": "x.png"}
+    assert versions(bare("x.png", "x.jpg", "x-Edit.png"), alike=False) == {"x.jpg": "x.png"}
     for alike, expected in ((True, {"png/day/IMG_1.png": "raw/day/IMG_1.dng"}), (False, {})):
         assert versions(bare("raw/day/IMG_1.dng", "png/day/IMG_1.png"), alike) == expected
     assert versions(bare("IMG_1.dng", "export/IMG_1.png"), alike=True) == {"export/IMG_1.png": "IMG_1.dng"}
@@ -126,7 +129,17 @@ def test_pixels_decide_on_files_that_two_bodies_or_a_burst_might_have_made() -> 
         assert versions([first, second], alike=False) == {}
         assert versions([first, second], alike=True) == {second.name: first.name}
     same = [frame("left/IMG_1.CR3", serial="7"), frame("backup/IMG_1.CR3", serial="7")]
-    assert versions(same) == {"left/IMG_1.CR3": "backup/IMG_1.CR3"}
+    assert versions(same, alike=True) == {"left/IMG_1.CR3": "backup/IMG_1.CR3"}
+    assert versions(same, alike=False) == {}
+
+
+def test_two_shots_of_one_body_within_a_second_are_two_exposures_unless_their_pictures_are_equal() -> None:
+    second = [frame("near/1.jpg", serial="7"), frame("far/1.jpg", serial="7")]
+    assert versions(second, alike=False) == {}
+    half = [frame("near/1.jpg", f"{NOON}.250000", serial="7"), frame("far/1.jpg", NOON, serial="7")]
+    assert versions(half, alike=False) == {}
+    instant = [frame(name, f"{NOON}.250000", serial="7") for name in ("near/1.jpg", "far/1.jpg")]
+    assert versions(instant) == {"near/1.jpg": "far/1.jpg"}
 
 
 def test_renamed_files_are_known_by_their_instant_or_by_the_name_of_their_raw_file() -> None:
@@ -140,7 +153,8 @@ def test_renamed_files_are_known_by_their_instant_or_by_the_name_of_their_raw_fi
 
 def test_the_time_of_the_last_change_is_not_the_time_of_the_shot() -> None:
     edit = frame("IMG_1-Edit.tif", "2026-06-30T08:00:00", has_shot_time=False)
-    assert versions([frame("IMG_1.dng"), edit]) == {"IMG_1-Edit.tif": "IMG_1.dng"}
+    assert versions([frame("IMG_1.dng"), edit], alike=True) == {"IMG_1-Edit.tif": "IMG_1.dng"}
+    assert versions([frame("IMG_1.dng"), edit], alike=False) == {}
 
 
 def test_a_version_of_a_version_is_one_of_the_file_that_is_used() -> None:

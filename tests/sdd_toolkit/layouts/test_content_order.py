@@ -106,6 +106,31 @@ def test_a_frame_without_texture_goes_by_its_number_once_others_confirm_the_numb
     assert left_out["1P0A1005"].startswith("too small or too flat")
 
 
+def test_a_frame_without_texture_takes_no_partner_of_another_and_none_of_two() -> None:
+    bands = folders(CAMERA, SCENES)
+    bands["s/1P0A1005.png"] = bands["s/x1P0A1005.png"] = None  # of one number, as in two folders
+    pairs, left_out = match(bands)
+    assert pairs == [pair for pair in CAMERA if pair[0] != "1P0A1005"]
+    assert left_out.keys() == {"1P0A1005", "x1P0A1005", "1P0A1006"}
+    bands = folders(CAMERA, SCENES)
+    bands["s/1P0A1005.png"], bands["s/9.png"] = None, bands.pop("s/1P0A1005.png")
+    pairs, left_out = match(bands)
+    assert left_out["1P0A1006"].startswith("it looks like 9.png, but the numbers")
+    assert left_out.keys() == {"1P0A1005", "1P0A1006", "9"}
+
+
+@pytest.mark.parametrize(("agreement", "is_pair"), [(0.7, True), (0.62, True), (0.58, False), (0.45, False)])
+def test_frames_that_agree_by_0_6_are_of_one_scene(
+    agreement: float, is_pair: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.full((3, 3), 0.1, np.float32)
+    np.fill_diagonal(scores, (0.9, 0.9, agreement))
+    monkeypatch.setattr("sdd_toolkit.layouts.content_order.correlations", lambda first, second: scores)
+    pairs, left_out = match(folders(LETTERS[:3], SCENES[:3]))
+    assert pairs == LETTERS[: 3 if is_pair else 2]
+    assert left_out.keys() == (set() if is_pair else set(LETTERS[2]))
+
+
 def test_frames_that_cannot_be_compared_pair_by_numbers_only_if_all_do_in_one_way() -> None:
     flat: dict[str, Band] = {f"{'st'[side]}/{name}.png": None for pair in CAMERA for side, name in enumerate(pair)}
     assert match(flat)[0] == CAMERA
@@ -134,7 +159,10 @@ def test_bands_are_read_upright_and_not_of_what_is_too_small_or_damaged(tmp_path
     band = read_band("1.png", tmp_path)
     assert band is not None
     assert band.shape == (128, 192)
-    assert [read_band(name, tmp_path) for name in ("2.png", "3.png", "4.png", "../1.png")] == [None] * 4
+    for name, size in (("5.png", (32, 60000)), ("6.png", (60000, 40))):
+        cv2.imwrite(str(tmp_path / name), np.tile(picture[:32, :40, 0], (size[0] // 32, size[1] // 40)))
+    names = ("2.png", "3.png", "4.png", "5.png", "6.png", "../1.png")
+    assert [read_band(name, tmp_path) for name in names] == [None] * 6
 
 
 def test_real_pairs_of_a_shifted_download_are_found_again(real_data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from capture.config import IngestConfig
 from capture.ingest.stage import ingest_photographs
 from sdd_toolkit.frames.writing import write_values
 from sdd_toolkit.layouts.import_stage import ImportConfig, import_as_manifest, import_dataset
+from sdd_toolkit.layouts.listing import list_files
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.pipeline.manifest import read_manifest
 from sdd_toolkit.shards.index import read_index
@@ -118,3 +119,17 @@ def test_other_links_are_followed_only_if_that_is_asked_for(tmp_path: Path, capl
         record.sharp.sha256 for record in manifest.records
     ]
     assert len(manifest.records) == 4
+
+
+def test_a_folder_keeps_its_own_path_whatever_links_to_it_are_called(tmp_path: Path) -> None:
+    root = layout_trees.sdd(tmp_path / "set")
+    plain = list_files(root)
+    (root / "a-link").symlink_to("train")
+    (root / "test/another").symlink_to("../train/gt")
+    (tmp_path / "around").symlink_to(".")
+    (root / "b-link").symlink_to("../around")
+    found = list_files(root, follow_links=True)
+    assert found.paths == plain.paths
+    assert {entry.path: entry.detail for entry in found.refused} == dict.fromkeys(
+        ("a-link", "test/another", "b-link/around", "b-link/set"), "a folder that is searched already"
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from sdd_toolkit.errors import InputError
 from sdd_toolkit.layouts.catalogue import survey_folder
 from sdd_toolkit.layouts.import_stage import ImportConfig, import_as_manifest, import_dataset
+from sdd_toolkit.layouts.split_names import split_of_name
 from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
 from sdd_toolkit.records import PairKind
 from sdd_toolkit.shards.index import read_index
+from tests.support import layout_trees
 from tests.support.layout_trees import picture
 
 
@@ -91,6 +94,44 @@ def test_the_split_in_a_relative_path_and_in_the_folder_of_the_run_itself(
     assert set(splits_of(Path("test"), "soft", "crisp").values()) == {"test"}
     monkeypatch.chdir(tmp_path / "test")
     assert set(splits_of(Path("."), "soft", "crisp").values()) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("own", "folders", "split"),
+    [
+        ("test/set", ("soft", "crisp"), "test"),
+        ("test/train", ("soft", "crisp"), "train"),
+        ("test/train/set", ("soft", "crisp"), "train"),
+        ("train/set", ("source", "target"), "test"),  # as in RealDOF, a test set
+        ("train/val", ("source", "target"), "val"),
+        ("train", ("val/input", "val/target"), "val"),
+    ],
+)
+def test_the_spelling_of_the_path_does_not_change_the_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, folders: tuple[str, str], split: str
+) -> None:
+    root = frames(tmp_path / own, *folders)
+    given = folders if folders[0] == "soft" else ()
+    (root / "inner").mkdir()
+    spellings = [str(root), f"{root}/", f"{root}/.", f"{root}/inner/..", f"{tmp_path}/./{own}"]
+    for folder, relative in ((tmp_path, own), (root.parent, root.name), (root, "."), (root / "inner", "..")):
+        monkeypatch.chdir(folder)
+        assert set(splits_of(Path(relative), *given).values()) == {split}
+    assert [set(splits_of(Path(spelling), *given).values()) for spelling in spellings] == [{split}] * 5
+
+
+@pytest.mark.parametrize("tree", [layout_trees.lfdof, layout_trees.realbokeh, layout_trees.sdd])
+def test_the_split_of_the_path_is_told_in_every_layout(tmp_path: Path, tree: Callable[[Path], Path]) -> None:
+    _, listing = survey_folder(tree(tmp_path / "test/whole"), "auto")
+    assert listing.warnings == ()
+    (part,) = (path for path in (tmp_path / "test/whole").iterdir() if split_of_name(path.name) == "train")
+    part.rename(tmp_path / "test/part")
+    _, listing = survey_folder(tmp_path / "test/part", "auto")
+    assert {pair.split for pair in listing.pairs} == {"test"}
+    assert listing.warnings == (
+        f"{len(listing.pairs)} pairs are in the split 'test', which the path {tmp_path}/test/part names; "
+        "[pack.split] may list scenes anew",
+    )
 
 
 @pytest.mark.parametrize("name", ["contest", "latest", "test1", "trains", "value", "tests-of-mine"])

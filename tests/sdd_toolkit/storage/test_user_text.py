@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import unicodedata
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from capture.tether.plan import read_plan
 from capture.tether.plan_template import render_template
 from sdd_toolkit.config import read_toml
 from sdd_toolkit.errors import ConfigError, InputError
-from sdd_toolkit.storage.user_text import find_file, read_user_text
+from sdd_toolkit.storage.user_text import FileFinder, read_user_text
 
 ENCODINGS = {
     "utf-8": ("utf-8", b""),
@@ -92,7 +93,7 @@ def test_files_are_found_as_windows_and_macos_spell_them(folder: Path) -> None:
         unicodedata.normalize("NFD", "raw/weich ä.png"): "weich ä.png",
     }
     for text, name in spelt.items():
-        found = find_file(folder, text)
+        found = FileFinder([folder]).find(text)
         assert found is not None
         assert found.name == name
 
@@ -100,10 +101,40 @@ def test_files_are_found_as_windows_and_macos_spell_them(folder: Path) -> None:
 def test_a_spelling_that_fits_two_files_or_none_finds_none(folder: Path) -> None:
     for name in ("x.png", "X.png"):
         (folder / name).write_bytes(b"x")
-    assert find_file(folder, "x.PNG") is None
-    assert find_file(folder, "X.png") == folder / "X.png"
+    assert FileFinder([folder]).find("x.PNG") is None
+    assert FileFinder([folder]).find("X.png") == folder / "X.png"
     for text in ("", " ", "raw", "raw/none.png", "a\0b", "raw/none/../IMG_1.JPG.png"):
-        assert find_file(folder, text) is None
+        assert FileFinder([folder]).find(text) is None
+
+
+def test_the_exact_spelling_in_any_folder_comes_before_another_case_or_form(tmp_path: Path) -> None:
+    spellings = {"first": "IMG_1.JPG", "second": unicodedata.normalize("NFD", "ä.jpg"), "third": "img_1.jpg"}
+    for folder, name in spellings.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(b"x")
+    (tmp_path / "first/Ä.jpg").write_bytes(b"x")
+    finder = FileFinder([tmp_path / folder for folder in spellings])
+    assert finder.find("img_1.jpg") == tmp_path / "third/img_1.jpg"
+    assert finder.find("ä.jpg") == tmp_path / "second" / spellings["second"]
+    assert finder.find("Img_1.jpg") == tmp_path / "first/IMG_1.JPG"
+
+
+def test_a_folder_is_not_listed_anew_for_every_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        (tmp_path / f"IMG_{number}.JPG").write_bytes(b"x")
+    listed: list[Path] = []
+    list_folder = os.listdir
+
+    def count(folder: Path) -> list[str]:
+        listed.append(folder)
+        return list_folder(folder)
+
+    monkeypatch.setattr("os.listdir", count)
+    finder = FileFinder([tmp_path])
+    assert [finder.find(f"img_{number}.jpg") for number in range(5)] == [
+        tmp_path / f"IMG_{number}.JPG" for number in range(5)
+    ]
+    assert len(listed) == 2  # once by Unicode form, once by case
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
