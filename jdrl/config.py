@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -19,7 +19,8 @@ FREE_ON_RESUME = frozenset(
 )
 
 
-BasisName = Literal["hats", "discs", "rings", "official"]
+BasisName = Literal["hats", "discs", "rings", "official", "free"]
+DeformationTerms = Literal["both", "to_blur", "to_sharp"]
 
 # `jdrl.networks.build` checks their names and types against the network's own signature.
 NetworkOptions = dict[str, JsonValue]
@@ -32,6 +33,8 @@ Fusion = Literal["modulation", "concat"]
 
 class TrainConfig(Section):
     """Training of a deblurring network: network, phases, optimiser, data, logs."""
+
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset({"deformation"})
 
     method: Literal["jdrl", "triplet"] = Field(
         "jdrl", description="triplet adds a blur estimator that guides the network: see [triplets](triplet.md)."
@@ -52,7 +55,7 @@ class TrainConfig(Section):
         7, ge=1, le=16, description="Largest circle-of-confusion radius of the reblurring kernels."
     )
     reblur_basis: BasisName = Field(
-        "hats", description="Basis of the kernels: hats, discs, rings, or official (of radius 7, for comparison)."
+        "hats", description="Basis of the kernels: hats, discs, rings; for comparison official (of radius 7) and free."
     )
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
     reblur_scale: Literal[2, 4] = Field(
@@ -85,6 +88,9 @@ class TrainConfig(Section):
     )
     warp: Literal["exact", "official"] = Field(
         "exact", description="official zooms every warped crop of W px by W/(W - 1), as the published code does."
+    )
+    deformation: DeformationTerms = Field(
+        "both", description="Terms of the joint phase; to_blur only warps the sharp frame, to_sharp only the output."
     )
     reblur_weight: float = Field(0.5, ge=0, description="Weight of the reblurring term in the joint phase.")
     reblur_ramp_fraction: float = Field(
@@ -152,10 +158,8 @@ class TrainConfig(Section):
             raise ValueError("frozen_fraction and warm_up_fraction exceed 1 together")
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("steps and epochs exclude each other: leave one out")
-        if self.method == "triplet" and self.reblur_basis == "official":
-            raise ValueError(
-                "method = triplet needs a basis with radii; reblur_basis = official, with square corners, has none"
-            )
+        if self.method == "triplet" and self.reblur_basis in ("official", "free"):
+            raise ValueError(f"method = triplet needs a basis with radii; reblur_basis = {self.reblur_basis} has none")
         if self.reblur_basis == "official" and self.reblur_radius_px != 7:
             raise ValueError(f"reblur_basis = official has reblur_radius_px = 7, not {self.reblur_radius_px}")
         return self

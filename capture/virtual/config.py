@@ -15,7 +15,10 @@ class SimulateConfig(Section):
     The default is a full-frame body (36 mm wide) with a 50 mm f/1.2 lens.
     """
 
-    LATER_KEYS: ClassVar[frozenset[str]] = frozenset({"optical_low_pass_px"})
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset({
+        "optical_low_pass_px",
+        *("mean_displacement_px", "parallax_px", "moving_leaves", "leaf_motion_px", "object_motion_px"),
+    })  # fmt: skip
 
     width: int = Field(default=1296, ge=64, le=16384, multiple_of=2)
     """Columns of the sensor; even, so that whole Bayer blocks fit."""
@@ -63,6 +66,18 @@ class SimulateConfig(Section):
     """Largest shift of any part of the frame by pan and tilt between the shots."""
     max_rotation_deg: float = Field(default=0.3, ge=0, le=5)
     """Largest roll between the shots."""
+    mean_displacement_px: float | None = Field(default=None, ge=0, le=32)
+    """Mean displacement over the frame to which pan, tilt, roll and breathing of a pair are scaled together: only the
+    sharp frame depends on it, the blurred frame and the truth on its grid do not. None: as drawn within the limits."""
+    parallax_px: float = Field(default=0.0, ge=0, le=32)
+    """Difference of displacement between the nearest and the farthest surface, for a tripod that has moved between the
+    shots; in proportion to the inverse depth, to whole pixels."""
+    moving_leaves: int = Field(default=0, ge=0, le=100)
+    """Number of visible leaves that move between the shots."""
+    leaf_motion_px: float = Field(default=4.0, ge=0, le=32)
+    """Longest motion of a leaf; the shortest is half of it."""
+    object_motion_px: float = Field(default=0.0, ge=0, le=64)
+    """Motion of an object of 3 … 4 % of the frame between the shots; 0: there is no object."""
     exposure_error_ev: float = Field(default=0.1, ge=0, le=2)
     """Largest exposure error of the blurred frame, which its EXIF does not contain."""
     highlight_level: float = Field(default=0.85, gt=0, le=4)
@@ -126,6 +141,14 @@ class SimulateConfig(Section):
             raise ValueError(f"near_m = {self.near_m} is not nearer than far_m = {self.far_m}")
         if self.near_m is not None and self.near_m * 1000 < 2 * self.focal_mm:
             raise ValueError(f"near_m = {self.near_m} is nearer than two focal lengths")
+        return self
+
+    @model_validator(mode="after")
+    def _check_motion(self) -> Self:
+        if self.depth == "ramp" and (self.parallax_px or self.moving_leaves):
+            raise ValueError("parallax_px and moving_leaves need surfaces of one depth each: depth = layers")
+        if self.focus_roll_mm and self.mean_displacement_px is not None:
+            raise ValueError("mean_displacement_px needs focus_roll_mm = 0: rolling focus displaces rows by itself")
         return self
 
     @property

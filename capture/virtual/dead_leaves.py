@@ -155,7 +155,12 @@ def add_moving_object(
     colours = draw_palettes(1, rng, least_contrast=0.9)[0]
     leaf = Leaf(_random_outline(rng) * radius + (x, y), near, colours, draw_appearance(rng, aperiodic=True))
     moving = replace(leaf.paint(), jump=jump)
-    return VirtualScene((*scene.surfaces, moving), scene.size, scene.inverse_depth)
+    depth = scene.inverse_depth
+    if depth is not None:
+        depth = depth.copy()
+        target, source = overlap_slices(scene.size, moving.rgba.shape[:2], moving.position())
+        depth[target][moving.rgba[..., 3][source] >= 0.5] = moving.inverse_depth
+    return VirtualScene((*scene.surfaces, moving), scene.size, depth)
 
 
 def _random_outline(rng: np.random.Generator) -> NDArray[np.float64]:

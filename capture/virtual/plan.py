@@ -23,14 +23,20 @@ from capture.virtual.lens import (
     image_distance_mm,
     signed_coc_radius_px,
 )
+from sdd_toolkit.errors import InputError
+from sdd_toolkit.imaging import geometry
 from sdd_toolkit.records import PairKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from capture.virtual.config import SimulateConfig
 
 _MAX_FOCUS_M = 1000.0
+_MAX_SCALE = 256.0
+_BISECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class PairPlan:
         near: Inverse depth of the nearest subject, 1/m.
         far: Inverse depth of the farthest subject, 1/m.
         homography: (3, 3), blurred (x, y, 1) to sharp.
+        keeps_blurred: Whether the scene is drawn on the blurred frame's grid, so that the blurred frame does not
+            depend on the displacement; else on the sharp one's.
     """
 
     blur: VirtualShot
@@ -99,6 +107,22 @@ class PairPlan:
     near: float
     far: float
     homography: NDArray[np.float64]
+    keeps_blurred: bool = False
+
+    @property
+    def blurred_to_canvas(self) -> NDArray[np.float64]:
+        """(3, 3), blurred (x, y, 1) to the grid on which the scene is drawn."""
+        return np.eye(3) if self.keeps_blurred else self.homography
+
+    @property
+    def canvas_to_sharp(self) -> NDArray[np.float64]:
+        """(3, 3), the grid on which the scene is drawn to sharp (x, y, 1)."""
+        return self.homography if self.keeps_blurred else np.eye(3)
+
+    @property
+    def canvas_image_mm(self) -> float:
+        """Image distance of the shot on whose grid the scene is drawn."""
+        return (self.blur if self.keeps_blurred else self.sharp).image_mm
 
     @property
     def zoom(self) -> float:
@@ -136,14 +160,50 @@ def plan_pair(
     # Pan and tilt move the corners more than the centre, by 1/cos² of their angle; the limit holds for them too.
     corner = math.hypot(*config.size) / 2 * config.pitch_mm / sharp.image_mm
     length, direction = config.max_shift_px * math.sqrt(draws[5]) / (1 + corner**2), 2 * math.pi * draws[6]
-    homography = rotation_homography(
-        blur,
-        sharp,
-        config,
-        shift_px=(length * math.cos(direction), length * math.sin(direction)),
-        rotation_deg=config.max_rotation_deg * (2 * draws[7] - 1),
-    )
-    return PairPlan(blur=blur, sharp=sharp, near=near, far=far, homography=homography)
+    shift_px = length * math.cos(direction), length * math.sin(direction)
+    rotation_deg = config.max_rotation_deg * (2 * draws[7] - 1)
+
+    def displaced(scale: float) -> NDArray[np.float64]:
+        image_mm = blur.image_mm * (sharp.image_mm / blur.image_mm) ** scale
+        shift = shift_px[0] * scale, shift_px[1] * scale
+        shot = sharp if scale == 1 else replace(sharp, image_mm=image_mm)
+        return rotation_homography(blur, shot, config, shift_px=shift, rotation_deg=rotation_deg * scale)
+
+    wanted_px = config.mean_displacement_px
+    homography = displaced(1.0) if wanted_px is None else scale_displacement(displaced, wanted_px, config.size)
+    return PairPlan(blur, sharp, near, far, homography, keeps_blurred=wanted_px is not None)
+
+
+def scale_displacement(
+    displaced: Callable[[float], NDArray[np.float64]], mean_px: float, size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """The homography of a camera movement, scaled so that the mean displacement over the frame is `mean_px`.
+
+    Args:
+        displaced: The homography of the movement scaled by a factor; 0: no movement.
+        mean_px: Mean length of the displacement; 0 is the identity.
+        size: (height, width) of the frame.
+
+    Raises:
+        InputError: The movement is too small to be scaled so far.
+    """
+    if mean_px == 0:
+        return np.eye(3)
+
+    def mean_at(scale: float) -> float:
+        return float(np.hypot(*np.moveaxis(geometry.displacement(displaced(scale), size), -1, 0)).mean())
+
+    low, high = 0.0, 1.0
+    while mean_at(high) < mean_px:
+        low, high = high, 2 * high
+        if high > _MAX_SCALE:
+            raise InputError(
+                f"mean_displacement_px = {mean_px:g}, but the camera hardly moves", hint="raise max_shift_px"
+            )
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_at(middle) < mean_px else (low, middle)
+    return displaced(high)
 
 
 def rotation_homography(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capture.virtual import compositing, defects, lens, optics, sensor, truth
+from capture.virtual import compositing, defects, lens, motion, optics, sensor, truth
 from capture.virtual.dead_leaves import add_moving_object, dead_leaves
 from capture.virtual.defects import Defect
 from capture.virtual.ground_plane import ground_scene
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _OTHER_SCENE = 1_000_000
 _POINT_RADIUS_PX = 0.505
-_PLAN, _SCENE, _DEFECT, _BLUR_NOISE, _SHARP_NOISE = 0, 1, 2, 3, 5  # streams of random numbers of one pair
+_REACH_OF_LARGEST_DISPLACEMENT_PX = 66.0
+_PLAN, _SCENE, _DEFECT, _BLUR_NOISE, _SHARP_NOISE, _MOTION = 0, 1, 2, 3, 5, 7  # streams of random numbers of one pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def render_pair(
         both_blurred=planted is Defect.BOTH_BLURRED,
     )
     scene = _build_scene(config, plan, seed, index, picture)
+    scene = motion.move_surfaces(scene, config, plan, _rng(seed, index, _MOTION))
     rng = _rng(seed, index, _DEFECT)
     if planted is Defect.MOVING_OBJECT:
         scene = add_moving_object(scene, config.size, plan.near, rng)
@@ -133,7 +135,8 @@ def _expose_pair(pair: _PlannedPair, config: SimulateConfig) -> RenderedPair:
     sharp_coc_px = _largest_radius_px(scene, plan.sharp, config)
     # Discs within one pixel blur nothing: then the sharp shot is the all-in-focus image.
     is_plain = optics.optics_at(plan.sharp.f_number, config, (0.0, 0.0)).is_plain_disc
-    all_in_focus = pair.defect is None and is_plain and sharp_coc_px <= _POINT_RADIUS_PX
+    stands_still = pair.defect is None and not scene.jumps.any()
+    all_in_focus = stands_still and is_plain and sharp_coc_px <= _POINT_RADIUS_PX
     with ThreadPoolExecutor(2) as pool:
         blur_future = pool.submit(
             lambda: _warp_to_blurred(_render_canvas(scene, plan.blur, plan, config, moved=False), plan, config)
@@ -144,7 +147,7 @@ def _expose_pair(pair: _PlannedPair, config: SimulateConfig) -> RenderedPair:
         exposure *= 2**defects.OVEREXPOSURE_EV if pair.defect is Defect.CLIPPED else 1.0
         truth_future = pool.submit(lambda: _pair_truth(pair, config))
         illumination = _illumination(plan.sharp, config) * np.float32(exposure)
-        sharp = _crop_sharp(sharp_canvas, config) * (illumination * np.float32(_light_factor(pair)))
+        sharp = _warp_to_sharp(sharp_canvas, plan, config) * (illumination * np.float32(_light_factor(pair)))
         sharp = sensor.optical_low_pass(sharp, config.optical_low_pass_px)
         sharp_mosaic = sensor.expose(sharp, config, pair.rng(_SHARP_NOISE))
         aligned = np.maximum(_warp_to_blurred(focused, plan, config) * illumination, 0)
@@ -178,8 +181,11 @@ def margin_px(config: SimulateConfig) -> int:
     diagonal = float(np.hypot(*config.size)) / 2
     roll = float(np.radians(config.max_rotation_deg))
     breathing = config.max_zoom + abs(config.focus_roll_mm) / config.focal_mm
-    reach = diagonal * (breathing + roll) + config.max_shift_px + 1.2 * config.max_coc_px + REACH_PX
-    return int(np.ceil(reach + _extra_reach_px(config)))
+    reach = diagonal * (breathing + roll) + config.max_shift_px
+    if config.mean_displacement_px is not None:
+        # The same for every displacement, and with it the scene: the corners move by less than twice the mean.
+        reach = _REACH_OF_LARGEST_DISPLACEMENT_PX
+    return int(np.ceil(reach + 1.2 * config.max_coc_px + REACH_PX + _extra_reach_px(config) + config.parallax_px))
 
 
 def _extra_reach_px(config: SimulateConfig) -> float:
@@ -207,19 +213,19 @@ def _build_scene(
         return ground_scene(canvas, config.size, plan.near, plan.far, rng)
     ends = np.array([plan.near, plan.far])
     radii = [shot.signed_radius_px(ends, config) for shot in (plan.blur, plan.sharp)]
-    reach = 1.1 * float(np.abs(radii).max()) + _extra_reach_px(config)
+    reach = 1.1 * float(np.abs(radii).max()) + _extra_reach_px(config) + motion.largest_motion_px(config)
     return dead_leaves(canvas, config.size, plan.near, plan.far, rng, reach_px=reach)
 
 
 def _render_canvas(
     scene: VirtualScene, shot: VirtualShot, plan: PairPlan, config: SimulateConfig, *, moved: bool
 ) -> NDArray[np.float32]:
-    """The whole canvas through the lens, on the sharp frame's grid."""
-    zoom = plan.sharp.image_mm / shot.image_mm
+    """The whole canvas through the lens."""
+    zoom = plan.canvas_image_mm / shot.image_mm
     margin = margin_px(config)
     centre = (margin + (config.width - 1) / 2, margin + (config.height - 1) / 2)
     lens_optics = optics.optics_at(shot.f_number, config, centre)
-    to_blur = np.asarray(np.linalg.inv(plan.homography), dtype=np.float64)
+    to_blur = np.asarray(np.linalg.inv(plan.blurred_to_canvas), dtype=np.float64)
 
     def radii(colour: int) -> list[float | NDArray[np.float64]]:
         if shot.roll_mm == 0 and all(surface.relief is None for surface in scene.surfaces):
@@ -251,10 +257,13 @@ def _largest_radius_px(scene: VirtualScene, shot: VirtualShot, config: SimulateC
     return max(float(np.abs(shot.signed_radius_px(ends, config, colour=colour)).max()) for colour in range(3))
 
 
-def _crop_sharp(canvas: NDArray[np.float32], config: SimulateConfig) -> NDArray[np.float32]:
+def _warp_to_sharp(canvas: NDArray[np.float32], plan: PairPlan, config: SimulateConfig) -> NDArray[np.float32]:
     """The part of the canvas within the sharp frame."""
     margin = margin_px(config)
-    return canvas[margin : margin + config.height, margin : margin + config.width]
+    if not plan.keeps_blurred:
+        return canvas[margin : margin + config.height, margin : margin + config.width]
+    from_canvas = plan.canvas_to_sharp @ np.array([[1, 0, -margin], [0, 1, -margin], [0, 0, 1]], dtype=np.float64)
+    return np.maximum(resampling.warp(canvas, np.asarray(from_canvas), config.size), 0)
 
 
 def _warp_to_blurred(
@@ -263,12 +272,12 @@ def _warp_to_blurred(
     config: SimulateConfig,
     interpolation: Interpolation = Interpolation.SPLINE,
 ) -> NDArray[np.float32]:
-    """The part of the canvas (the sharp frame's grid and a margin) within the blurred frame.
+    """The part of the canvas within the blurred frame.
 
     The spline dips below zero beside bright points on black; clipping it would add light and widen the points.
     """
     margin = margin_px(config)
-    to_canvas = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64) @ plan.homography
+    to_canvas = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]], dtype=np.float64) @ plan.blurred_to_canvas
     if plan.blur.roll_mm == 0:
         from_canvas = np.asarray(np.linalg.inv(to_canvas), dtype=np.float64)
         return resampling.warp(canvas, from_canvas, config.size, interpolation=interpolation)
@@ -308,20 +317,19 @@ def _pair_truth(
     """Displacement, occlusion and circle-of-confusion radius; see `Truth`."""
     plan, scene = pair.plan, pair.blur_scene
     depth = _warp_to_blurred(scene.front_depth(), plan, config, Interpolation.NEAREST)
-    static = geometry.displacement(plan.homography, config.size)
-    rows = None
-    if plan.blur.roll_mm:
+    displacement = geometry.displacement(plan.homography, config.size)
+    rows = np.arange(config.height, dtype=np.float64)[:, None]
+    hidden = np.zeros(config.size, np.bool_)
+    if plan.blur.roll_mm or scene.jumps.any():
         x, y = _undo_focus_roll(plan, config)
-        x, y, _ = geometry.project_grid(plan.homography, x, y)
-        rows = np.arange(config.height, dtype=np.float64)[:, None]
-        static = np.stack([x - np.arange(config.width), y - rows], axis=-1).astype(np.float32)
-    jump = scene.surfaces[-1].jump
-    before, after = (np.zeros(config.size, np.bool_) for _ in range(2))
-    if jump != (0, 0):
-        before = _warp_to_blurred(scene.moving_object_mask(), plan, config, Interpolation.NEAREST) > 0.5
-        after = _crop_sharp(scene.moving_object_mask(moved=True), config) > 0.5
-    displacement, occlusion = truth.motion_truth(static, before, after, jump)
+        x, y, _ = geometry.project_grid(plan.blurred_to_canvas, x, y)
+        if scene.jumps.any():
+            fronts = scene.front_surface(), scene.front_surface(moved=True)
+            x, y, hidden = truth.SurfaceMotion(*fronts, scene.jumps, margin_px(config)).follow(x, y)
+        x, y, _ = geometry.project_grid(plan.canvas_to_sharp, x, y)
+        displacement = np.stack([x - np.arange(config.width), y - rows], axis=-1).astype(np.float32)
+    occlusion = hidden | truth.leaves_frame(displacement)
     if pair.defect in (Defect.DIFFERENT_SCENE, Defect.BLACK_FRAME):
         occlusion = np.ones_like(occlusion)
-    coc_px = np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config, rows=rows)).astype(np.float32)
+    coc_px = np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config, rows=rows if plan.blur.roll_mm else None)).astype(np.float32)
     return displacement, occlusion, coc_px

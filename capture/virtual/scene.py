@@ -50,7 +50,7 @@ class VirtualScene:
     """Surfaces from back to front on a canvas larger than the frame.
 
     Attributes:
-        surfaces: The first one covers the whole canvas; only the last one may jump.
+        surfaces: The first one covers the whole canvas.
         size: (height, width) of the canvas.
         inverse_depth: (H, W) 1/m of a photograph, finer than its surfaces; None: that of the surfaces.
     """
@@ -61,24 +61,28 @@ class VirtualScene:
 
     def front_depth(self) -> NDArray[np.float32]:
         """(H, W) inverse depth of the front surface at each canvas pixel, before any jump."""
-        depth, surfaces = np.zeros(self.size, np.float32), self.surfaces
         if self.inverse_depth is not None:
-            depth, surfaces = self.inverse_depth.copy(), tuple(s for s in self.surfaces if s.jump != (0, 0))
-        for surface in surfaces:
+            return self.inverse_depth
+        depth = np.zeros(self.size, np.float32)
+        for surface in self.surfaces:
             target, source = overlap_slices(self.size, surface.rgba.shape[:2], surface.position())
             opaque = surface.rgba[..., 3][source] >= 0.5
             depths = np.broadcast_to(surface.depths.astype(np.float32), surface.rgba.shape[:2])
             depth[target][opaque] = depths[source][opaque]
         return depth
 
-    def moving_object_mask(self, *, moved: bool = False) -> NDArray[np.float32]:
-        """(H, W) 1 where the moving object is visible, before or after its jump, else 0."""
-        mask = np.zeros(self.size, np.float32)
-        last = self.surfaces[-1]
-        if last.jump != (0, 0):
-            target, source = overlap_slices(self.size, last.rgba.shape[:2], last.position(moved=moved))
-            mask[target] = last.rgba[..., 3][source] >= 0.5
-        return mask
+    def front_surface(self, *, moved: bool = False) -> NDArray[np.int32]:
+        """(H, W) number of the front surface at each canvas pixel, before or after all jumps; -1 beyond a moved ground."""
+        front = np.full(self.size, -1, np.int32)
+        for number, surface in enumerate(self.surfaces):
+            target, source = overlap_slices(self.size, surface.rgba.shape[:2], surface.position(moved=moved))
+            front[target][surface.rgba[..., 3][source] >= 0.5] = number
+        return front
+
+    @property
+    def jumps(self) -> NDArray[np.int32]:
+        """(N, 2) px (dx, dy) by which each surface moves between the shots."""
+        return np.array([surface.jump for surface in self.surfaces], np.int32)
 
 
 def overlap_slices(

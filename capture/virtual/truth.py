@@ -6,7 +6,6 @@ import io
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -43,27 +42,47 @@ class Truth:
         return stream.getvalue()
 
 
-def motion_truth(
-    static: NDArray[np.float32],
-    object_before: NDArray[np.bool_],
-    object_after: NDArray[np.bool_],
-    jump: tuple[int, int],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Displacement and occlusion of a static scene with one moving object in front.
+@dataclass(frozen=True, slots=True, eq=False)
+class SurfaceMotion:
+    """The motion of a scene's surfaces between the shots.
 
-    Args:
-        static: (H, W, 2), displacement of the static scene, blurred to sharp.
-        object_before: (H, W), blurred pixels that show the object.
-        object_after: (H, W), sharp pixels that show the object after its jump.
-        jump: (dx, dy) of the object in sharp pixels.
+    Attributes:
+        front: (H, W), number of the front surface at each canvas pixel in the blurred shot.
+        front_after: The same in the sharp shot.
+        jumps: (N, 2) px (dx, dy) by which each surface moves.
+        margin_px: Margin of the canvas around the frame.
     """
-    height, width = object_before.shape
-    displacement = static.copy()
-    displacement[object_before] += np.array(jump, np.float32)
+
+    front: NDArray[np.int32]
+    front_after: NDArray[np.int32]
+    jumps: NDArray[np.int32]
+    margin_px: int
+
+    def follow(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Moves canvas positions, counted from the frame's origin, with the surfaces that they show.
+
+        Returns:
+            x and y after the jump, and whether another surface hides the content there.
+        """
+        columns, rows = (np.rint(axis).astype(np.int32) + self.margin_px for axis in (x, y))
+        shown = self._look_up(self.front, columns, rows)
+        dx, dy = np.moveaxis(self.jumps[shown], -1, 0)
+        hidden = self._look_up(self.front_after, columns + dx, rows + dy) != shown
+        return x + dx, y + dy, hidden
+
+    @staticmethod
+    def _look_up(
+        numbers: NDArray[np.int32], columns: NDArray[np.int32], rows: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        height, width = numbers.shape
+        return np.asarray(numbers[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)])
+
+
+def leaves_frame(displacement: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(H, W) whether the content of each pixel lies outside of the frame after `displacement`, (H, W, 2) px."""
+    height, width = displacement.shape[:2]
     x = displacement[..., 0] + np.arange(width, dtype=np.float32)
     y = displacement[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    occlusion = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
-    if object_after.any():
-        covered = cv2.remap(object_after.astype(np.uint8), x, y, cv2.INTER_NEAREST) > 0
-        occlusion |= covered & ~object_before
-    return displacement, occlusion
+    return np.asarray((x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5))

@@ -14,6 +14,7 @@ from jdrl.reblurring.reblur import reblur
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jdrl.config import DeformationTerms
     from jdrl.flow.bidirectional import Deformation
     from jdrl.reblurring.network import ReblurNetwork
 
@@ -153,6 +154,7 @@ def joint_loss(
     *,
     reblur_weight: float = REBLUR_WEIGHT,
     official_warp: bool = False,
+    terms: DeformationTerms = "both",
 ) -> LossTerms:
     """Loss of phase 2: bidirectional deformation and reblurring (Li et al., AAAI 2023).
 
@@ -172,6 +174,7 @@ def joint_loss(
         reblur_network: Predicts kernel weights.
         reblur_weight: Of the reblurring term in the total; to be ramped up from zero at the start of the phase.
         official_warp: See `jdrl.flow.warping.warp`.
+        terms: Whether only the first (`to_blur`) or the second (`to_sharp`) deformation term counts, for ablation.
 
     Example:
         >>> from jdrl.flow.bidirectional import deform_bidirectionally
@@ -189,7 +192,9 @@ def joint_loss(
         warped = warp(output, deformation.to_deblurred, official=official_warp)
         sharp_frame.append(charbonnier(warped, deformation.sharp, deformation.sharp_mask))
         reblurred.append(charbonnier(_reblur_by(output, blurred, reblur_network), blurred, valid))
-    return _sum_terms(_mean(blur_frame), _mean(sharp_frame), _mean(reblurred), reblur_weight)
+    on_blurred = _mean(blur_frame) * (terms != "to_sharp")
+    on_sharp = _mean(sharp_frame) * (terms != "to_blur")
+    return _sum_terms(on_blurred, on_sharp, _mean(reblurred), reblur_weight)
 
 
 def _reblur_by(sharp: Tensor, blurred: Tensor, reblur_network: ReblurNetwork) -> Tensor:

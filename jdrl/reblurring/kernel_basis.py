@@ -1,8 +1,9 @@
-"""Bases of isotropic blur kernels: hats, discs, rings, and the square-cornered planes of the published code.
+"""Bases of blur kernels: hats, discs, rings, the square-cornered planes of the published code, and free kernels.
 
 A pixel's kernel is k(o) = Σ_k a_k P_k(o) on the offsets |x|, |y| ≤ R, with non-negative weights a_k that sum to one.
 Every plane P_k is non-negative, sums to one and is invariant under the eight symmetries of the square, and so is every
-kernel: its first moment is zero, so it cannot translate the image. P_0 is the delta.
+kernel: its first moment is zero, so it cannot translate the image. P_0 is the delta. Only `free` is otherwise: one
+plane an offset, for the ablation of this.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Basis:
 
     `hats`: H_r(o) = max(0, 1 - ||o| - r|) on the disc |o| ≤ R, r = 0 … R. `discs`: uniform discs of radius 0, 0.5, 1,
     1.5, 2, 3 … R. `rings`: the offsets of one length, every length up to R. `official`: the rings up to 7, then for
-    every square of 3, 5 … 15 px the offsets beyond its disc.
+    every square of 3, 5 … 15 px the offsets beyond its disc. `free`: every offset of the square by itself, from the
+    top left.
 
     Attributes:
         name: The family.
@@ -161,4 +163,9 @@ def _official(radius_px: int, squared: Tensor) -> Tensor:
     return torch.cat([_rings(radius_px, squared), torch.stack(corners)])
 
 
-_TABLES = {"hats": _hats, "discs": _discs, "rings": _rings, "official": _official}
+def _free(radius_px: int, squared: Tensor) -> Tensor:
+    side = 2 * radius_px + 1
+    return torch.eye(side**2, dtype=torch.float64, device="cpu").view(-1, side, side)
+
+
+_TABLES = {"hats": _hats, "discs": _discs, "rings": _rings, "official": _official, "free": _free}

@@ -117,6 +117,7 @@ def phase_loss(
         state.reblur_network,
         reblur_weight=schedule.reblur_weight(state.step, config),
         official_warp=official_warp,
+        terms=config.deformation,
     )
 
 

@@ -41,7 +41,8 @@ def test_a_moving_object_fills_its_share_of_the_frame_and_jumps() -> None:
     frame = (432, 648)
     still = dead_leaves((500, 716), frame, 0.8, 0.4, np.random.default_rng(4))
     scene = add_moving_object(still, frame, 0.8, np.random.default_rng(5))
-    before, after = scene.moving_object_mask(), scene.moving_object_mask(moved=True)
+    number = len(scene.surfaces) - 1
+    before, after = (scene.front_surface(moved=moved) == number for moved in (False, True))
     dx, dy = scene.surfaces[-1].jump
     assert 0.06 < before.sum() / (432 * 648) < 0.11
     assert 29 <= np.hypot(dx, dy) <= 61

@@ -214,3 +214,20 @@ def test_warm_up_takes_real_content_from_the_margin() -> None:
     flow[:, 1] = 0
     terms = warm_up_loss([blurred], blurred, wide, flow, None, ReblurNetwork())
     assert float(terms.deblur_blur_frame) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_each_deformation_term_can_count_alone() -> None:
+    torch.manual_seed(0)
+    output, sharp = smooth_image().requires_grad_(), smooth_image().roll(2, 3)
+    ones, network = torch.ones(1, 1, 48, 48), ReblurNetwork(radius_px=2, width=4, blocks=1)
+    deformation = deform_bidirectionally(output.detach(), sharp, ones, ones, flow_estimator("pyramid"))
+    found = {
+        terms: joint_loss([output], output, deformation, ones, network, reblur_weight=0, terms=terms)
+        for terms in ("both", "to_blur", "to_sharp")
+    }
+    both = found["both"]
+    assert both.deblur_blur_frame > 0
+    assert both.deblur_sharp_frame > 0
+    assert torch.equal(found["to_blur"].total, both.deblur_blur_frame)
+    assert torch.equal(found["to_sharp"].total, both.deblur_sharp_frame)
+    assert torch.equal(found["to_blur"].total + found["to_sharp"].total, both.total)

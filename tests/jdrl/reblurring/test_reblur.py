@@ -176,7 +176,7 @@ def test_radius_seven_equals_plain_convolution() -> None:
 
 
 @pytest.mark.parametrize("formulation", [BY_RINGS, BY_CONVOLUTION])
-@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("basis", (*BASES, "free"))
 def test_the_custom_backward_passes_gradcheck(basis: BasisName, formulation: Formulation) -> None:
     radius = 7 if basis == "official" else 2
     size = (1, 2) if basis == "official" else (3, 4)
@@ -187,7 +187,7 @@ def test_the_custom_backward_passes_gradcheck(basis: BasisName, formulation: For
     )
 
 
-@pytest.mark.parametrize(("basis", "radius"), [("hats", 16), ("discs", 5), ("rings", 4), ("official", 7)])
+@pytest.mark.parametrize(("basis", "radius"), [("hats", 16), ("discs", 5), ("rings", 4), ("official", 7), ("free", 2)])
 def test_the_formulation_for_gpus_has_the_values_of_the_one_for_cpus(basis: BasisName, radius: int) -> None:
     torch.manual_seed(0)
     image = torch.rand(2, 3, 12, 9, requires_grad=True)
