@@ -1,4 +1,4 @@
-"""Motion between the two shots of a virtual pair: parallax of a moved tripod, leaves in the wind, an object that moves."""
+"""Motion between the two shots of a virtual pair: parallax of a moved tripod, leaves in the wind, a moving object."""
 
 from __future__ import annotations
 

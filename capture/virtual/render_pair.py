@@ -331,5 +331,6 @@ def _pair_truth(
     occlusion = hidden | truth.leaves_frame(displacement)
     if pair.defect in (Defect.DIFFERENT_SCENE, Defect.BLACK_FRAME):
         occlusion = np.ones_like(occlusion)
-    coc_px = np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config, rows=rows if plan.blur.roll_mm else None)).astype(np.float32)
+    imaged = rows if plan.blur.roll_mm else None
+    coc_px = np.abs(plan.blur.signed_radius_px(depth.astype(np.float64), config, rows=imaged)).astype(np.float32)
     return displacement, occlusion, coc_px

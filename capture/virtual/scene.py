@@ -72,7 +72,7 @@ class VirtualScene:
         return depth
 
     def front_surface(self, *, moved: bool = False) -> NDArray[np.int32]:
-        """(H, W) number of the front surface at each canvas pixel, before or after all jumps; -1 beyond a moved ground."""
+        """(H, W) number of the surface in front at each canvas pixel, before or after all jumps; -1: none."""
         front = np.full(self.size, -1, np.int32)
         for number, surface in enumerate(self.surfaces):
             target, source = overlap_slices(self.size, surface.rgba.shape[:2], surface.position(moved=moved))

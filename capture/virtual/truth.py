@@ -73,9 +73,7 @@ class SurfaceMotion:
         return x + dx, y + dy, hidden
 
     @staticmethod
-    def _look_up(
-        numbers: NDArray[np.int32], columns: NDArray[np.int32], rows: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
+    def _look_up(numbers: NDArray[np.int32], columns: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.int32]:
         height, width = numbers.shape
         return np.asarray(numbers[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)])
 

@@ -65,7 +65,7 @@ def test_the_sharp_frame_warped_by_the_truth_is_the_aligned_image_but_where_occl
     errors = error(pair, warped_sharp(pair))
     still = geometry.displacement(pair.truth.homography, CAMERA.size)
     moved = np.hypot(*np.moveaxis(pair.truth.displacement - still, -1, 0)) > 1
-    assert 0.02 < moved.mean()
+    assert moved.mean() > 0.02
     assert np.median(errors[seen & inside & moved]) < 0.01
     assert errors[seen & inside].mean() < 0.02
     assert errors[pair.truth.occlusion & inside].mean() > 3 * errors[seen & inside].mean()

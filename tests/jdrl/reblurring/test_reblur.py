@@ -176,7 +176,7 @@ def test_radius_seven_equals_plain_convolution() -> None:
 
 
 @pytest.mark.parametrize("formulation", [BY_RINGS, BY_CONVOLUTION])
-@pytest.mark.parametrize("basis", (*BASES, "free"))
+@pytest.mark.parametrize("basis", [*BASES, "free"])
 def test_the_custom_backward_passes_gradcheck(basis: BasisName, formulation: Formulation) -> None:
     radius = 7 if basis == "official" else 2
     size = (1, 2) if basis == "official" else (3, 4)
