@@ -13,9 +13,9 @@ from alignment.transforms.mapping import Mapping, map_in_bands
 from alignment.transforms.transform import scale_between
 from sdd_toolkit.errors import InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
-from sdd_toolkit.formats.colour import ImageColour, read_colour
+from sdd_toolkit.formats.colour import ImageColour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
-from sdd_toolkit.formats.decoding import read_image, read_values
+from sdd_toolkit.formats.decoding import read_coloured_image, read_values
 from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image, write_values
 from sdd_toolkit.imaging import residual_flow
@@ -208,7 +208,7 @@ def _read_light(path: Path, balance: Row | None) -> _Photograph:
         return _Photograph(read_full(path, balance), np.uint16)
     if kind not in IMAGE_SUFFIXES:
         raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
-    codes, colour = read_image(path), read_colour(path)
+    codes, colour = read_coloured_image(path)
     if colour.remark:
         _LOG.warning("%s is %s", path, colour.remark)
     is_8_bit = codes.dtype == np.uint8

@@ -10,9 +10,8 @@ import numpy as np
 
 from capture.virtual.picture import Picture, picture_from_distance, picture_from_nearness, synthesise_nearness
 from sdd_toolkit.errors import InputError, RawError
-from sdd_toolkit.formats.colour import read_colour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES
-from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.formats.decoding import read_coloured_image, read_image
 from sdd_toolkit.formats.image_frames import to_linear_srgb
 from sdd_toolkit.imaging.encoding import srgb_decode
 from sdd_toolkit.storage.system_files import system_file
@@ -61,10 +60,9 @@ def load_picture(source: PhotographSource, config: SimulateConfig, rng: np.rando
         RawError: A file cannot be read.
         InputError: The map does not fit the photograph or holds impossible distances.
     """
-    image = read_image(source.image)
-    profile = read_colour(source.image).profile
-    if profile is not None:
-        linear = to_linear_srgb(image, profile).linear
+    image, colour = read_coloured_image(source.image)
+    if colour.profile is not None:
+        linear = to_linear_srgb(image, colour.profile).linear
     else:
         linear = srgb_decode(image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max))
     if source.depth is None:

@@ -20,9 +20,9 @@ from jdrl.networks import LocalisedNetwork, restore
 from jdrl.reblurring.blur_estimator import CELL_PX
 from sdd_toolkit.errors import CheckpointError, InputError, RawError, SddError
 from sdd_toolkit.execution.progress import silent
-from sdd_toolkit.formats.colour import ImageColour, read_colour
+from sdd_toolkit.formats.colour import ImageColour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
-from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.formats.decoding import read_coloured_image
 from sdd_toolkit.frames.reading import read_full
 from sdd_toolkit.frames.writing import write_image
 from sdd_toolkit.imaging.colour_profile import decode_light, encode_light
@@ -211,7 +211,7 @@ def read_photograph(path: Path) -> Photograph:
         return Photograph(srgb_encode(read_full(path)), np.uint16)
     if suffix not in IMAGE_SUFFIXES:
         raise RawError(f"{path} is no RAW file or image this toolkit reads", hint="convert it to PNG or TIFF")
-    codes, colour = read_image(path), read_colour(path)
+    codes, colour = read_coloured_image(path)
     if colour.remark:
         _LOG.warning("%s is %s", path, colour.remark)
     dtype = np.uint8 if codes.dtype == np.uint8 else np.uint16

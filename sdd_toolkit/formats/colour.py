@@ -8,7 +8,6 @@ ICC.1:2022, annex B; CIPA DC-008 (Exif 2.31), `ColorSpace`, and its interoperabi
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats import jpeg
 from sdd_toolkit.formats import tiff as tiff_directory
-from sdd_toolkit.formats.containers import Kind, exif_range, kind_of, png_chunks
+from sdd_toolkit.formats.containers import Kind, exif_range, inflate_chunk, kind_of, png_chunks
+from sdd_toolkit.formats.embedding import ICC_HEAD
 from sdd_toolkit.formats.icc import MAX_BYTES, UnsupportedProfileError, encode_icc, parse_icc
 from sdd_toolkit.imaging.colour_profile import (
     BT709_CURVE,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from sdd_toolkit.formats.tiff import ReadAt, Tiff
 
-_ICC_SEGMENT, _ICC_HEAD = 0xE2, b"ICC_PROFILE\0"
 _COLOUR_CHUNKS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _LONGEST_CHUNK = MAX_BYTES
 _ICC_TAG, _PHOTOMETRIC, _EXIF, _INTEROPERABILITY, _INDEX, _COLOUR_SPACE = 34675, 262, 34665, 40965, 1, 40961
@@ -46,13 +45,14 @@ _CONVERT = "convert it to sRGB or another RGB profile with primaries"
 _UNCALIBRATED, _ADOBE_RGB = 0xFFFF, 2
 _ADOBE_PRIMARIES = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 _SRGB_GAMMA, _GAMMA_TOLERANCE, _XY_TOLERANCE = 0.45455, 0.005, 0.002
+_SMPTE_170M = ((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)), WHITE_D65
 # H.273: primaries and white by code, and curves.
 _PRIMARIES = {
     1: (SRGB_PRIMARIES, WHITE_D65),
     4: (((0.67, 0.33), (0.21, 0.71), (0.14, 0.08)), (0.310, 0.316)),
     5: (((0.64, 0.33), (0.29, 0.60), (0.15, 0.06)), WHITE_D65),
-    6: (((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)), WHITE_D65),
-    7: (((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)), WHITE_D65),
+    6: _SMPTE_170M,
+    7: _SMPTE_170M,
     9: (((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)), WHITE_D65),
     11: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), (0.314, 0.351)),
     12: (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), WHITE_D65),
@@ -129,17 +129,8 @@ def colour_of(stream: BinaryIO, path: Path) -> ImageColour:
         return ImageColour()
 
 
-def check_is_rgb(path: Path) -> None:
-    """Raises RawError for an image that is neither RGB nor grey, which decoders would return as if it were."""
-    try:
-        with path.open("rb") as stream:
-            check_model(stream, path)
-    except OSError:
-        return
-
-
 def check_model(stream: BinaryIO, path: Path) -> None:
-    """The same of an open file."""
+    """Raises RawError for an image that is neither RGB nor grey, which decoders would return as if it were."""
     try:
         model = _colour_model(stream)
     except (EOFError, ValueError, struct.error, OverflowError):
@@ -154,15 +145,13 @@ def _colour_model(stream: BinaryIO) -> str | None:
     read = tiff_directory.reader(stream)
     kind, _ = kind_of(read(0, 16))
     if kind is Kind.JPEG:
-        frames = (position for code, position, _ in jpeg.segments(read, length) if code in jpeg.FRAMES)
-        position = next(frames, None)
-        return "CMYK" if position is not None and read(position + 9, 1) == b"\x04" else None
+        header = jpeg.frame_header(read, length)
+        return "CMYK" if header is not None and header[9:] == b"\x04" else None
     tiff = tiff_directory.open_tiff(read) if kind is Kind.TIFF else None
     if tiff is None:
         return None
     entries, _ = tiff_directory.read_directory(tiff, tiff.first)
-    photometric = tiff_directory.read_numbers(tiff, entries.get(_PHOTOMETRIC), 1)
-    return _MODELS.get(int(photometric[0])) if photometric else None
+    return _MODELS.get(tiff_directory.first_number(tiff, entries.get(_PHOTOMETRIC)))
 
 
 @lru_cache(maxsize=32)
@@ -191,7 +180,7 @@ def _jpeg_colour(read: ReadAt, length: int) -> ImageColour | None:
         if code == jpeg.SCAN:
             break
         size = int.from_bytes(head[2:4], "big")
-        if code != _ICC_SEGMENT or size < 16 or read(position + 4, 12) != _ICC_HEAD:
+        if code != jpeg.APP2 or size < 16 or read(position + 4, 12) != ICC_HEAD:
             continue
         number, expected = read(position + 16, 2)
         parts.setdefault(number, read(position + 18, size - 16))
@@ -214,20 +203,13 @@ def _png_colour(read: ReadAt, length: int) -> ImageColour | None:
         return _from_cicp(coded, chunks)
     if b"iCCP" in found:
         try:
-            return _from_icc(_inflate(found[b"iCCP"].partition(b"\0")[2][1:]))
-        except zlib.error:
-            return ImageColour(remark="taken as sRGB, as its colour profile is damaged: it cannot be decompressed")
+            profile = inflate_chunk(found[b"iCCP"].partition(b"\0")[2][1:], MAX_BYTES)
+        except ValueError as error:
+            return ImageColour(remark=f"taken as sRGB, as its colour profile is damaged: {error}")
+        return _from_icc(profile)
     if b"sRGB" in found:
         return ImageColour(chunks=chunks)
     return _from_gamma(found, chunks) if b"gAMA" in found or b"cHRM" in found else None
-
-
-def _inflate(compressed: bytes) -> bytes:
-    """Decompresses a profile, at most `MAX_BYTES`."""
-    content = zlib.decompressobj().decompress(compressed, MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise zlib.error("too large")
-    return content
 
 
 def _from_cicp(coded: bytes, chunks: tuple[tuple[bytes, bytes], ...]) -> ImageColour:
@@ -303,15 +285,14 @@ def _exif_colour(stream: BinaryIO, read: ReadAt, kind: Kind) -> ImageColour:
 
 def _exif_space(tiff: Tiff) -> tuple[int, bool]:
     """The tag ColorSpace, and whether the interoperability rule of an uncalibrated one is that of Adobe RGB."""
-    numbers, text = tiff_directory.read_numbers, tiff_directory.read_text
     entries, _ = tiff_directory.read_directory(tiff, tiff.first)
-    pointer = numbers(tiff, entries.get(_EXIF), 1)
+    pointer = tiff_directory.first_number(tiff, entries.get(_EXIF))
     if not pointer:
         return 1, False
-    exif, _ = tiff_directory.read_directory(tiff, int(pointer[0]))
-    space = int((numbers(tiff, exif.get(_COLOUR_SPACE), 1) or (1,))[0])
-    interoperability = numbers(tiff, exif.get(_INTEROPERABILITY), 1)
+    exif, _ = tiff_directory.read_directory(tiff, pointer)
+    space = tiff_directory.first_number(tiff, exif.get(_COLOUR_SPACE), 1)
+    interoperability = tiff_directory.first_number(tiff, exif.get(_INTEROPERABILITY))
     if space != _UNCALIBRATED or not interoperability:
         return space, False
-    rules, _ = tiff_directory.read_directory(tiff, int(interoperability[0]))
-    return space, text(tiff, rules.get(_INDEX)) == "R03"
+    rules, _ = tiff_directory.read_directory(tiff, interoperability)
+    return space, tiff_directory.read_text(tiff, rules.get(_INDEX)) == "R03"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats import jpeg, maker_raw
 from sdd_toolkit.formats import tiff as tiff_directory
+from sdd_toolkit.formats.embedding import EXIF_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,9 +151,8 @@ def claimed_size(stream: BinaryIO) -> tuple[int, int] | None:
     kind, _ = kind_of(read(0, 16))
     try:
         if kind is Kind.JPEG:
-            frames = (position for code, position, _ in jpeg.segments(read, length) if code in jpeg.FRAMES)
-            position = next(frames, None)
-            return None if position is None else struct.unpack(">HH", read(position + 5, 4))
+            header = jpeg.frame_header(read, length)
+            return None if header is None else struct.unpack(">HH", header[5:9])
         if kind is Kind.PNG:
             width, height = struct.unpack(">II", read(16, 8))
             return height, width
@@ -171,7 +172,7 @@ def exif_range(stream: BinaryIO) -> tuple[int, int] | None:
             for code, position, head in jpeg.segments(read, length):
                 if code == jpeg.SCAN:
                     break
-                if code == jpeg.EXIF and head[4:] == b"Exif\0\0":
+                if code == jpeg.APP1 and head[4:] == EXIF_HEAD:
                     return position + 10, int.from_bytes(head[2:4], "big") - 8
         elif kind is Kind.PNG:
             for name, start, end in png_chunks(read, length):
@@ -249,8 +250,8 @@ def _tiff(read: ReadAt, length: int) -> tuple[Structure, int]:
 
 def _tiff_size(tiff: Tiff) -> tuple[int, int] | None:
     entries, _ = tiff_directory.read_directory(tiff, tiff.first)
-    sides = [tiff_directory.read_numbers(tiff, entries.get(tag), 1) for tag in (257, 256)]
-    return (int(sides[0][0]), int(sides[1][0])) if all(sides) else None
+    height, width = (tiff_directory.first_number(tiff, entries.get(tag), -1) for tag in (257, 256))
+    return (height, width) if min(height, width) >= 0 else None
 
 
 def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
@@ -259,7 +260,7 @@ def _jpeg(read: ReadAt, length: int) -> tuple[Structure, int]:
     codes = set()
     for code, position, head in jpeg.segments(read, length):
         codes.add(code)
-        if code == jpeg.EXIF and head[4:8] == b"Exif":
+        if code == jpeg.APP1 and head[4:8] == EXIF_HEAD[:4]:
             exif = exif or (position + 10,)
         elif code in jpeg.FRAMES and jpeg.SCAN not in codes:
             height, width = struct.unpack(">HH", head[5:9])
@@ -280,6 +281,21 @@ def png_chunks(read: ReadAt, length: int) -> Iterator[tuple[bytes, int, int]]:
         end = start + int.from_bytes(head[:4], "big")
         yield head[4:8], start, end
         position = end + 4
+
+
+def inflate_chunk(compressed: bytes, longest: int) -> bytes:
+    """Decompresses the content of a chunk of PNG.
+
+    Raises:
+        ValueError: It is damaged, or longer than `longest` bytes.
+    """
+    try:
+        content = zlib.decompressobj().decompress(compressed, longest + 1)
+    except zlib.error as error:
+        raise ValueError("it cannot be decompressed") from error
+    if len(content) > longest:
+        raise ValueError(f"it is longer than {longest} bytes")
+    return content
 
 
 def _png(read: ReadAt, length: int) -> tuple[Structure, int]:

@@ -12,15 +12,16 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from sdd_toolkit.formats import jpeg
+
 LONGEST_JPEG_EXIF = 0xFFFF - 2 - 6
 _LONGEST_SEGMENT = 0xFFFF - 2
-_EXIF_HEAD = b"Exif\0\0"
+EXIF_HEAD = b"Exif\0\0"
 XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_EXTENSION_HEAD = b"http://ns.adobe.com/xmp/extension/\0"
 ICC_HEAD = b"ICC_PROFILE\0"
 PHOTOSHOP_HEAD = b"Photoshop 3.0\0"
 XMP_KEYWORD, IPTC_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type iptc"
-_APP1, _APP2, _APP13 = 0xE1, 0xE2, 0xED
 _PNG_START = 8 + 4 + 4 + 13 + 4  # signature and IHDR
 _MOST_ICC_PARTS = 255
 _IPTC_RESOURCE = 0x0404
@@ -51,14 +52,14 @@ def embed_in_jpeg(image: bytes, metadata: EmbeddedMetadata) -> bytes:
     """A JPEG file with metadata, behind its JFIF segment; an EXIF block over 64 KiB and a huge profile are left out."""
     segments = b""
     if metadata.exif and len(metadata.exif) <= LONGEST_JPEG_EXIF:
-        segments += _segment(_APP1, _EXIF_HEAD + metadata.exif)
+        segments += _segment(jpeg.APP1, EXIF_HEAD + metadata.exif)
     if metadata.xmp:
         segments += _xmp_segments(metadata.xmp)
     if metadata.icc:
         segments += _icc_segments(metadata.icc)
     if metadata.iptc:
         segments += b"".join(
-            _segment(_APP13, PHOTOSHOP_HEAD + part)
+            _segment(jpeg.APP13, PHOTOSHOP_HEAD + part)
             for part in _parts(photoshop_resource(metadata.iptc), _LONGEST_SEGMENT - len(PHOTOSHOP_HEAD))
         )
     start = 4 + int.from_bytes(image[4:6], "big") if image[2:4] == b"\xff\xe0" else 2
@@ -113,14 +114,14 @@ def _icc_segments(icc: bytes) -> bytes:
     if len(parts) > _MOST_ICC_PARTS:
         return b""
     return b"".join(
-        _segment(_APP2, ICC_HEAD + bytes((number, len(parts))) + part) for number, part in enumerate(parts, 1)
+        _segment(jpeg.APP2, ICC_HEAD + bytes((number, len(parts))) + part) for number, part in enumerate(parts, 1)
     )
 
 
 def _xmp_segments(xmp: bytes) -> bytes:
     """A packet in one segment; a longer one as an extension, named by its MD5 in a packet that says only that."""
     if len(xmp) <= _LONGEST_SEGMENT - len(XMP_HEAD):
-        return _segment(_APP1, XMP_HEAD + xmp)
+        return _segment(jpeg.APP1, XMP_HEAD + xmp)
     name = hashlib.md5(xmp, usedforsecurity=False).hexdigest().upper().encode()
     main = (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -128,9 +129,9 @@ def _xmp_segments(xmp: bytes) -> bytes:
         + name
         + b'"/></rdf:RDF></x:xmpmeta>'
     )
-    segments, at = _segment(_APP1, XMP_HEAD + main), 0
+    segments, at = _segment(jpeg.APP1, XMP_HEAD + main), 0
     for part in _parts(xmp, _LONGEST_SEGMENT - len(XMP_EXTENSION_HEAD) - 40):
-        segments += _segment(_APP1, XMP_EXTENSION_HEAD + name + struct.pack(">II", len(xmp), at) + part)
+        segments += _segment(jpeg.APP1, XMP_EXTENSION_HEAD + name + struct.pack(">II", len(xmp), at) + part)
         at += len(part)
     return segments
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdd_toolkit.formats.colour import read_colour
-from sdd_toolkit.formats.decoding import read_image
+from sdd_toolkit.formats.decoding import read_coloured_image
 from sdd_toolkit.imaging.binning import any_in_2x2, bin_2x2
 from sdd_toolkit.imaging.colour_profile import convert_to_srgb, decode_light
 from sdd_toolkit.imaging.encoding import Encoding, decode
@@ -98,6 +97,6 @@ def to_linear_srgb(codes: Codes, profile: ColourProfile | None) -> LinearImage:
 
 def _read_even(path: Path) -> LinearImage:
     """An image with even sides."""
-    codes = read_image(path)
+    codes, colour = read_coloured_image(path)
     even = codes[: codes.shape[0] // 2 * 2, : codes.shape[1] // 2 * 2]
-    return to_linear_srgb(even, read_colour(path).profile)
+    return to_linear_srgb(even, colour.profile)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START = b"\xff\xd8\xff"
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
-EXIF, SCAN, END = 0xE1, 0xDA, 0xD9
+APP1, APP2, APP13, SCAN, END = 0xE1, 0xE2, 0xED, 0xDA, 0xD9
 _LEAST_FILLING = 64  # before an end marker: the data of an even area may end with a few zeros
 _CHUNK = 1 << 20
 _MAX_SEGMENTS = 10_000
@@ -47,6 +47,11 @@ def segments(read: ReadAt, length: int) -> Iterator[tuple[int, int, bytes]]:
             return
         pattern = _BETWEEN_SCANS if code == SCAN or pattern is _BETWEEN_SCANS else _MARKER
         position += 2 + int.from_bytes(head[2:4], "big")
+
+
+def frame_header(read: ReadAt, length: int) -> bytes | None:
+    """The first 10 bytes of the segment that tells the size and the components; None if there is none."""
+    return next((head for code, _, head in segments(read, length) if code in FRAMES), None)
 
 
 def plain(content: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.formats.tiff import read_directory, read_numbers
+from sdd_toolkit.formats.tiff import first_number, read_directory
 
 if TYPE_CHECKING:
     from sdd_toolkit.formats.tiff import ReadAt, Tiff
@@ -28,8 +28,7 @@ def panasonic_bytes(tiff: Tiff) -> int:
     entries, _ = read_directory(tiff, tiff.first)
 
     def first(tag: int) -> int:
-        values = read_numbers(tiff, entries.get(tag), 1)
-        return int(values[0]) if values else 0
+        return first_number(tiff, entries.get(tag))
 
     width, height, encoding, start = first(_WIDTH), first(_HEIGHT), first(_ENCODING), first(_RAW_OFFSET)
     if not (width and height and start):

@@ -24,6 +24,8 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _DNG_VERSION = 256
 _FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d",
             13: "I", 16: "Q", 17: "q", 18: "Q"}  # fmt: skip
 _SIZES = {kind: struct.calcsize("<" + code) for kind, code in _FORMATS.items()}
+ELEMENT_BYTES = {kind: struct.calcsize("<" + code[0]) for kind, code in _FORMATS.items()}
+"""Bytes of a number by type, of a ratio's numerator or denominator: what is swapped between byte orders."""
 _MAGIC = {42: False, 43: True, 0x4F52: False, 0x5352: False, 0x55: False}  # TIFF, BigTIFF, Olympus twice, Panasonic
 _MAX_ENTRIES, _MAX_DIRECTORIES, _MAX_VALUES = 4096, 256, 1_000_000
 _FARTHEST = 1 << 62
@@ -145,6 +147,11 @@ def read_numbers(tiff: Tiff, entry: Entry | None, max_count: int = _MAX_VALUES) 
     return tuple(high / low if low else 0.0 for high, low in zip(values[::2], values[1::2], strict=True))
 
 
+def first_number(tiff: Tiff, entry: Entry | None, default: int = 0) -> int:
+    """The first element of a value as a whole number; `default` if the value is missing or cut short."""
+    return int(next(iter(read_numbers(tiff, entry, 1)), default))
+
+
 def read_text(tiff: Tiff, entry: Entry | None) -> str | None:
     """Reads a value as text without padding; None if it is missing or blank."""
     if entry is None or _SIZES.get(entry.kind) != 1 or entry.count > _MAX_ENTRIES:
@@ -231,7 +238,7 @@ def ends_in_zeros(tiff: Tiff) -> bool:
     """Whether the last piece of a compressed mosaic ends in many zeros: what a copy left out, not coded noise."""
     last, is_coded = 0, False
     for entries in iterate_directories(tiff):
-        kinds = [next(iter(read_numbers(tiff, entries.get(tag), 1)), 0) for tag in (_PHOTOMETRIC, _COMPRESSION)]
+        kinds = [first_number(tiff, entries.get(tag)) for tag in (_PHOTOMETRIC, _COMPRESSION)]
         for tags in (_STRIPS, _TILES):
             end = max(
                 (offset + count for offset, count in _pieces(tiff, entries, tags) if count > 2 * _ZEROS), default=0
@@ -254,7 +261,7 @@ def _uncompressed_strip(tiff: Tiff, entries: Mapping[int, Entry]) -> int | None:
     """Bytes of a whole strip of an uncompressed image; None for anything else. Some programs write a larger number."""
 
     def first(tag: int, default: int) -> int:
-        return int(next(iter(read_numbers(tiff, entries.get(tag), 1)), default))
+        return first_number(tiff, entries.get(tag), default)
 
     if first(_COMPRESSION, 0) != 1 or first(_PHOTOMETRIC, -1) not in (0, 1, 2):
         return None
@@ -275,7 +282,7 @@ def has_open_end(tiff: Tiff) -> bool:
 def _uncompressed_end(tiff: Tiff, entries: Mapping[int, Entry]) -> int:
     """Least end of uncompressed pixels in one strip whose number of bytes is not given; 0 if that is not known."""
     place, compression, width, height, bits, samples = (
-        int(next(iter(read_numbers(tiff, entries.get(tag), 1)), default))
+        first_number(tiff, entries.get(tag), default)
         for tag, default in ((_STRIPS[0], 0), (_COMPRESSION, 0), (_WIDTH, 0), (_HEIGHT, 0), (_BITS, 0), (_SAMPLES, 1))
     )
     strips = entries.get(_STRIPS[0])
@@ -289,8 +296,7 @@ def _check_claimed_size(tiff: Tiff, entries: Mapping[int, Entry], pixel_bytes: i
     """Raises ValueError if the pixels of a directory cannot fit in its bytes; makers' own formats are not checked."""
 
     def first(tag: int, default: int) -> int:
-        values = read_numbers(tiff, entries.get(tag), 1)
-        return int(values[0]) if values else default
+        return first_number(tiff, entries.get(tag), default)
 
     if not pixel_bytes or not (is_dng or first(_PHOTOMETRIC, 0) in (0, 1, 2)):
         return

@@ -120,7 +120,7 @@ def correlations(first: Sequence[NDArray[np.int8]], second: Sequence[NDArray[np.
         _best_correlations(grids[start : start + _BLOCK_FRAMES], plain, _FIXED_ZOOMS, _FIXED_SHIFTS_PX)
         for start in range(0, len(grids), _BLOCK_FRAMES)
     ]
-    return np.concatenate(blocks)
+    return np.concatenate([np.empty((0, len(plain)), dtype=np.float32), *blocks])
 
 
 def _best_correlations(
@@ -258,7 +258,7 @@ def _warp_to_square(grid: NDArray[np.float32], zoom: float, shift_px: tuple[floa
 
 
 def _unit_vectors(grids: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    rows = np.stack([grid.ravel() for grid in grids])
+    rows = np.array(grids, dtype=np.float32).reshape(len(grids), _GRID_PX**2)
     return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9), dtype=np.float32)
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdd_toolkit.errors import RawError
-from sdd_toolkit.formats.colour import read_colour
 from sdd_toolkit.formats.containers import Kind, examine
-from sdd_toolkit.formats.decoding import read_image, read_values
+from sdd_toolkit.formats.decoding import read_coloured_image, read_image, read_values
 from sdd_toolkit.formats.image_frames import to_linear_srgb
 from sdd_toolkit.imaging.encoding import Encoding, encode
 
@@ -44,10 +43,7 @@ def read_frame(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Raises:
         RawError: It cannot be decoded, has other than 8 or 16 bits, or has transparent pixels.
     """
-    if _may_be_transparent(path):
-        values = read_values(path)
-        if values.ndim == 3 and values.shape[2] == 4 and (values[..., 3] != np.iinfo(values.dtype).max).any():
-            raise RawError(f"{path} has transparent pixels", hint="save it without an alpha channel")
+    _check_is_opaque(path)
     return read_image(path)
 
 
@@ -60,11 +56,19 @@ def read_encoded(path: Path, encoding: Encoding) -> tuple[NDArray[np.uint8] | ND
     Raises:
         RawError: See `read_frame`; or its colours cannot be converted.
     """
-    codes, profile = read_frame(path), read_colour(path).profile
-    if profile is None:
+    _check_is_opaque(path)
+    codes, colour = read_coloured_image(path)
+    if colour.profile is None:
         return codes, 0.0
-    image = to_linear_srgb(codes, profile)
+    image = to_linear_srgb(codes, colour.profile)
     return encode(image.linear, encoding if codes.dtype == np.uint16 else Encoding.SRGB8), image.out_of_gamut
+
+
+def _check_is_opaque(path: Path) -> None:
+    if _may_be_transparent(path):
+        values = read_values(path)
+        if values.ndim == 3 and values.shape[2] == 4 and (values[..., 3] != np.iinfo(values.dtype).max).any():
+            raise RawError(f"{path} has transparent pixels", hint="save it without an alpha channel")
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.formats.tiff import open_tiff, read_directory, read_numbers, reader
+from sdd_toolkit.formats.tiff import ELEMENT_BYTES, first_number, open_tiff, read_directory, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +28,7 @@ _RATIOS, _RESOLUTION_UNIT = frozenset((282, 283, 286, 287)), 296
 _SRGB, _SRGB_RULE = 1, b"R98\0"
 _LARGEST_KIND = 13  # larger ones are BigTIFF's
 _LONGEST_VALUE, _LONGEST_NOTE, _FARTHEST_NOTE = 1 << 18, 1 << 23, 1 << 20
+_LONGEST_DIRECTORY = 1 << 24
 _FIRST_AT = 8
 # Tags of a main directory that describe how pixels are stored, which colours they have, or hold other blocks.
 _STORAGE = frozenset(
@@ -72,8 +73,8 @@ def read_tree(tiff: Tiff) -> ExifTree:
     main = _entries(tiff, tiff.first)
     found = {MAIN: main}
     for name, (parent, pointer) in _POINTERS.items():
-        at = read_numbers(tiff, found.get(parent, {}).get(pointer), 1)
-        found[name] = _entries(tiff, int(at[0])) if at else {}
+        at = first_number(tiff, found.get(parent, {}).get(pointer))
+        found[name] = _entries(tiff, at) if at else {}
     note = found[EXIF].get(_NOTE)
     return ExifTree(
         tiff.order,
@@ -96,9 +97,9 @@ def join_tags(main: Tiff, exif: Tiff | None, gps: Tiff | None) -> ExifTree:
     tree = read_tree(main)
     parts = {EXIF: exif, GPS: gps}
     more = {
-        name: dict(_tags(tiff, _entries(tiff, tiff.first)))
+        name: _in_order(tree.order, dict(_tags(tiff, _entries(tiff, tiff.first))), tiff.order)
         for name, tiff in parts.items()
-        if tiff is not None and tiff.order == tree.order
+        if tiff is not None
     }
     return replace(tree, directories={**tree.directories, **more})
 
@@ -123,11 +124,11 @@ def fit_to_pixels(tree: ExifTree, size: tuple[int, int], *, is_srgb: bool) -> Ex
 
 
 def complete(tree: ExifTree, block: bytes) -> ExifTree:
-    """The tree with the tags of an EXIF block that it does not have; as it is if their byte orders differ."""
+    """The tree with the tags of an EXIF block that it does not have, in its own byte order."""
     tiff = open_tiff(reader(io.BytesIO(block)))
-    if tiff is None or tiff.order != tree.order:
+    if tiff is None:
         return tree
-    more = read_tree(tiff).directories
+    more = {name: _in_order(tree.order, tags, tiff.order) for name, tags in read_tree(tiff).directories.items()}
     present = {code for tags in tree.directories.values() for code in tags}
     added = {name: {code: tag for code, tag in more[name].items() if code not in present} for name in more}
     return replace(tree, directories={name: {**added[name], **tags} for name, tags in tree.directories.items()})
@@ -236,14 +237,28 @@ def _entries(tiff: Tiff, offset: int) -> Mapping[int, Entry]:
 
 
 def _tags(tiff: Tiff, entries: Mapping[int, Entry]) -> Iterable[tuple[int, RawTag]]:
-    """The tags that can be read and are not unreasonably long."""
+    """The tags that can be read and are not unreasonably long, alone or together: many may name the same bytes."""
+    left = _LONGEST_DIRECTORY
     for code, entry in entries.items():
         longest = _LONGEST_NOTE if code == _NOTE else _LONGEST_VALUE
-        if entry.kind > _LARGEST_KIND or not 0 < entry.bytes <= longest:
+        if entry.kind > _LARGEST_KIND or not 0 < entry.bytes <= min(longest, left):
             continue
+        left -= entry.bytes
         value = tiff.read(tiff.base + entry.offset, entry.bytes)
         if len(value) == entry.bytes:
             yield code, RawTag(entry.kind, entry.count, value)
+
+
+def _in_order(order: str, tags: Mapping[int, RawTag], of_tags: str) -> Mapping[int, RawTag]:
+    """Tags of one byte order in another."""
+    return tags if order == of_tags else {code: _swap(tag) for code, tag in tags.items()}
+
+
+def _swap(tag: RawTag) -> RawTag:
+    width, swapped = ELEMENT_BYTES.get(tag.kind, 1), bytearray(tag.value)
+    for at in range(width):
+        swapped[at::width] = tag.value[width - 1 - at :: width]
+    return replace(tag, value=bytes(swapped))
 
 
 def _is_as_defined(code: int, tag: RawTag, order: str) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import logging
 import re
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sdd_toolkit.errors import RawError
 from sdd_toolkit.formats import jpeg
-from sdd_toolkit.formats.containers import Kind, boxes, kind_of, png_chunks
+from sdd_toolkit.formats.containers import Kind, boxes, inflate_chunk, kind_of, png_chunks
 from sdd_toolkit.formats.embedding import (
+    EXIF_HEAD,
     IPTC_KEYWORD,
     LONGEST_JPEG_EXIF,
     PHOTOSHOP_HEAD,
@@ -46,15 +46,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 16 << 20
-_APP1, _APP13 = 0xE1, 0xED
-_EXIF_HEAD = b"Exif\0\0"
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _TEXT_TAGS = {b"Description": 270, b"Software": 305, b"Author": 315, b"Copyright": 33432}
-_HEX = re.compile(rb"\s*[^\n]*\n\s*\d+\s*\n([0-9a-fA-F\s]*)")
-_RDF = re.compile(rb"<rdf:RDF[^>]*>(.*)</rdf:RDF>", re.DOTALL)
-_EXTENSION_NAME = re.compile(rb"""\s*xmpNote:HasExtendedXMP=["'][0-9A-Fa-f]*["']""")
+_EXTENSION_NAME = re.compile(rb"""\s?xmpNote:HasExtendedXMP=["'][0-9A-Fa-f]*["']""")
 _XMP_SIZES = {b"tiff:ImageLength": 0, b"exif:PixelYDimension": 0, b"tiff:ImageWidth": 1, b"exif:PixelXDimension": 1}
 
 
@@ -100,7 +96,7 @@ def read_file_metadata(path: Path) -> FileMetadata:
             kind, _ = kind_of(read(0, 16))
             try:
                 _READERS.get(kind, _read_tiff)(read, length, found)
-            except (EOFError, ValueError, OverflowError, zlib.error) as error:
+            except (EOFError, ValueError, OverflowError) as error:
                 _LOG.debug("%s: metadata are damaged: %s", path, error)
     except OSError as error:
         raise RawError(
@@ -164,7 +160,7 @@ def _read_jpeg(read: ReadAt, length: int, found: _Found) -> None:
     for code, position, head in jpeg.segments(read, length):
         if code == jpeg.SCAN:
             break
-        if code in (_APP1, _APP13):
+        if code in (jpeg.APP1, jpeg.APP13):
             content = read(position + 4, max(int.from_bytes(head[2:4], "big") - 2, 0))
             _read_segment(content, found)
     if found.extension:
@@ -173,8 +169,8 @@ def _read_jpeg(read: ReadAt, length: int, found: _Found) -> None:
 
 
 def _read_segment(content: bytes, found: _Found) -> None:
-    if content.startswith(_EXIF_HEAD):
-        _read_block(content[len(_EXIF_HEAD) :], found)
+    if content.startswith(EXIF_HEAD):
+        _read_block(content[len(EXIF_HEAD) :], found)
     elif content.startswith(XMP_HEAD):
         found.xmp = found.xmp or content[len(XMP_HEAD) :]
     elif content.startswith(XMP_EXTENSION_HEAD):
@@ -200,24 +196,29 @@ def _read_png(read: ReadAt, length: int, found: _Found) -> None:
             _read_block(content, found)
             continue
         try:
-            keyword, text = _text_of_chunk(name, content)
-        except (ValueError, zlib.error):
+            _read_text(name, content, found)
+        except ValueError:
             continue
-        if keyword == XMP_KEYWORD:
-            found.xmp = found.xmp or text
-        elif keyword.startswith(b"Raw profile type "):
-            _read_raw_profile(keyword, text, found)
-        else:
-            found.texts.append((name, content))
+
+
+def _read_text(name: bytes, content: bytes, found: _Found) -> None:
+    keyword, text = _text_of_chunk(name, content)
+    if keyword == XMP_KEYWORD:
+        found.xmp = found.xmp or text
+    elif keyword.startswith(b"Raw profile type "):
+        _read_raw_profile(keyword, text, found)
+    else:
+        found.texts.append((name, content))
 
 
 def _read_raw_profile(keyword: bytes, text: bytes, found: _Found) -> None:
     """A block in ImageMagick's form: its name, its length and hexadecimal digits."""
-    match = _HEX.match(text)
-    content = bytes.fromhex(match.group(1).decode()) if match else b""
+    _, _, rest = text.lstrip().partition(b"\n")
+    _, _, digits = rest.lstrip().partition(b"\n")
+    content = bytes.fromhex(digits.decode("ascii"))
     if keyword == IPTC_KEYWORD:
         found.iptc = found.iptc or find_iptc(content) or (content if content[:1] == b"\x1c" else b"")
-    elif content.startswith((_EXIF_HEAD, XMP_HEAD)):
+    elif content.startswith((EXIF_HEAD, XMP_HEAD)):
         _read_segment(content, found)
     elif keyword.endswith(b" xmp"):
         found.xmp = found.xmp or content
@@ -229,16 +230,9 @@ def _text_of_chunk(name: bytes, content: bytes) -> tuple[bytes, bytes]:
     if name == b"tEXt":
         return keyword, rest
     if name == b"zTXt":
-        return keyword, _inflate(rest[1:])
+        return keyword, inflate_chunk(rest[1:], _MAX_BYTES)
     is_compressed, (_, _, text) = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
-    return keyword, _inflate(text) if is_compressed else text
-
-
-def _inflate(compressed: bytes) -> bytes:
-    text = zlib.decompressobj().decompress(compressed, _MAX_BYTES + 1)
-    if len(text) > _MAX_BYTES:
-        raise ValueError("too large")
-    return text
+    return keyword, inflate_chunk(text, _MAX_BYTES) if is_compressed else text
 
 
 def _texts_as_tags(texts: tuple[tuple[bytes, bytes], ...]) -> dict[int, str]:
@@ -272,9 +266,11 @@ def _read_raf(read: ReadAt, length: int, found: _Found) -> None:
 
 def _merge_extension(main: bytes, extended: bytes) -> bytes:
     """An XMP packet with the descriptions of its extension; without them if either is not as expected."""
-    inner = _RDF.search(extended)
+    _, _, opened = extended.partition(b"<rdf:RDF")
+    _, _, content = opened.partition(b">")
+    inner, closing, _ = content.rpartition(b"</rdf:RDF>")
     start, end, rest = main.rpartition(b"</rdf:RDF>")
-    return _EXTENSION_NAME.sub(b"", start) + inner.group(1) + end + rest if inner and end else main
+    return _EXTENSION_NAME.sub(b"", start) + inner + end + rest if closing and end else main
 
 
 def _fit_xmp(xmp: bytes, size: tuple[int, int]) -> bytes:

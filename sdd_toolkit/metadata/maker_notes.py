@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sdd_toolkit.formats.tiff import Tiff, open_tiff, read_directory, read_numbers, read_text
+from sdd_toolkit.formats.tiff import Tiff, first_number, open_tiff, read_directory, read_numbers, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,8 +78,8 @@ def has_maker_note(read: ReadAt, blocks: Iterable[int]) -> bool:
 
 def _exif_entries(tiff: Tiff) -> Mapping[int, Entry]:
     entries, _ = read_directory(tiff, tiff.first)
-    pointers = read_numbers(tiff, entries.get(_EXIF), 1)
-    return read_directory(tiff, int(pointers[0]))[0] if pointers else entries
+    pointer = first_number(tiff, entries.get(_EXIF))
+    return read_directory(tiff, pointer)[0] if pointer else entries
 
 
 def _parse_note(tiff: Tiff, make: str) -> MakerNote:
@@ -100,7 +100,7 @@ def _parse_note(tiff: Tiff, make: str) -> MakerNote:
 
 
 def _parse_canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
-    serial = read_numbers(tiff, entries.get(0x000C), 1)
+    serial = first_number(tiff, entries.get(0x000C))
     bounds: tuple[float, ...] = ()
     for tag, index in ((0x0093, 20), (0x0004, 19)):
         values = read_numbers(tiff, entries.get(tag))
@@ -111,7 +111,7 @@ def _parse_canon(tiff: Tiff, entries: Mapping[int, Entry]) -> MakerNote:
     return MakerNote(
         lens=read_text(tiff, entries.get(0x0095)),
         focus_m=_focus_between_m(*bounds) if bounds else None,
-        serial=f"{int(serial[0]):010d}" if serial and serial[0] else None,
+        serial=f"{serial:010d}" if serial else None,
     )
 
 
@@ -165,7 +165,7 @@ def _sub_directory(tiff: Tiff, entry: Entry | None) -> Mapping[int, Entry]:
     if entry is None:
         return {}
     # Old bodies wrap the sub-directory as a value, newer ones point to it.
-    offset = entry.offset if entry.kind == 7 else int((read_numbers(tiff, entry, 1) or (0,))[0])
+    offset = entry.offset if entry.kind == 7 else first_number(tiff, entry)
     return read_directory(tiff, offset)[0]
 
 

@@ -122,8 +122,7 @@ def _is_concerned(header: Tiff, entries: Mapping[int, Entry], floats: bool) -> b
 
 
 def _first(header: Tiff, entries: Mapping[int, Entry], tag: int, default: int) -> int:
-    values = tiff.read_numbers(header, entries.get(tag), 1)
-    return int(values[0]) if values else default
+    return tiff.first_number(header, entries.get(tag), default)
 
 
 def _replace_pixels(content: bytearray, order: str, at: int, entries: Mapping[int, Entry]) -> None:

@@ -5,7 +5,8 @@ each colour at its own level. Such samples have no light of their own; they are 
 count as saturated and white stays white. Nothing is scaled: all other samples keep their light.
 
 A plateau is told from a bright surface by its width: saturation suppresses the shot noise, which spreads even a uniform
-surface over one per cent of the range.
+surface over one per cent of the range of a sensor. Demosaiced and merged files have less noise than any sensor, so that
+nothing can be told of them.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def plateau(planes: Sequence[NDArray[np.uint16]], black: float, white: float) ->
 
 
 def mark_burnt_out(raw: Any) -> None:
-    """Sets burnt-out samples of an open file to its white level, each colour by its own plateau."""
+    """Sets burnt-out samples of an open file's mosaic to its white level, each colour by its own plateau."""
+    if raw.raw_image_visible.ndim == 3:
+        return
     white, darkest = int(raw.white_level), min(raw.black_level_per_channel)
     if raw.raw_image_visible.max() < darkest + LOWEST * (white - darkest):  # of most frames: no colour is that bright
         return
@@ -85,9 +88,6 @@ def mark_burnt_out(raw: Any) -> None:
 def _colours(raw: Any) -> Iterator[tuple[list[NDArray[np.uint16]], float]]:
     """Views of the samples of each colour of an open file, and its black level; the two greens of Bayer apart."""
     visible, blacks = raw.raw_image_visible, raw.black_level_per_channel
-    if visible.ndim == 3:
-        yield from (([visible[..., channel]], blacks[channel]) for channel in range(raw.num_colors))
-        return
     pattern = raw.raw_pattern
     if pattern is None:
         yield [visible], blacks[0]

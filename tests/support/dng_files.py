@@ -79,3 +79,17 @@ def scene_rgb(height: int, width: int) -> np.ndarray:
     ys, xs = np.mgrid[0:height, 0:width]
     y, x = ys / height, xs / width
     return np.stack([0.08 + 0.2 * x, 0.15 + 0.35 * y, 0.1 + 0.25 * x * y], axis=-1)
+
+
+def write_linear_dng(path: Path, rgb: np.ndarray) -> Path:
+    """Writes (H, W, 3) linear camera RGB in [0, 1] as a demosaiced DNG."""
+    tags = [
+        (50706, "B", 4, bytes([1, 4, 0, 0]), True),
+        (50708, "s", 0, "Planted Linear", True),
+        (50717, "H", 3, (65535,) * 3, True),
+        (50721, "2i", 9, (9, 10, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 9, 10), True),
+        (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
+    ]
+    codes = np.rint(rgb * 65535).astype(np.uint16)
+    tifffile.imwrite(path, codes, photometric=34892, extratags=tags, metadata=None)
+    return path

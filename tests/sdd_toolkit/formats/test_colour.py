@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sdd_toolkit.imaging.colour_profile import SRGB_CURVE, ColourProfile, Curve,
 from sdd_toolkit.imaging.encoding import Encoding, decode, encode
 
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+SUFFIXES = (".jpg", ".png", ".tif")
 ADOBE = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 
 
@@ -117,6 +119,41 @@ def test_the_coded_colours_of_a_png_come_first(tmp_path: Path, coded: tuple[int,
     assert colour.profile is not None
     assert colour.profile.name == name
     assert dict(colour.chunks)[b"cICP"] == bytes(coded)
+
+
+@pytest.mark.parametrize(
+    ("code", "primaries", "white"),
+    [(4, (0.67, 0.33, 0.21, 0.71, 0.14, 0.08), (0.310, 0.316)), (5, (0.64, 0.33, 0.29, 0.60, 0.15, 0.06), None),
+     (6, (0.630, 0.340, 0.310, 0.595, 0.155, 0.070), None), (7, (0.630, 0.340, 0.310, 0.595, 0.155, 0.070), None),
+     (9, (0.708, 0.292, 0.170, 0.797, 0.131, 0.046), None), (11, (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+     (0.314, 0.351)), (12, (0.680, 0.320, 0.265, 0.690, 0.150, 0.060), None)],
+)  # fmt: skip
+def test_coded_primaries_are_those_of_the_standard(
+    tmp_path: Path, code: int, primaries: tuple[float, ...], white: tuple[float, float] | None
+) -> None:
+    colour = read_colour(add_chunks(save(tmp_path / "a.png", codes_in(None)), (b"cICP", bytes((code, 8, 0, 1)))))
+    assert colour.profile is not None
+    points = list(zip(primaries[::2], primaries[1::2], strict=True))
+    expected = colorants_of(points, white or (0.3127, 0.3290))
+    np.testing.assert_allclose(colour.profile.colorants, expected, atol=1e-6)
+
+
+def test_an_image_is_opened_once_for_its_pixels_and_its_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    original = Path.open
+
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(path)
+        return original(path, *arguments, **options)
+
+    paths = [save(tmp_path / f"a{suffix}", codes_in(DISPLAY_P3), encode_icc(DISPLAY_P3)) for suffix in SUFFIXES]
+    expected = [read_full(path) for path in paths]
+    monkeypatch.setattr(Path, "open", counted)
+    for path, light in zip(paths, expected, strict=True):
+        np.testing.assert_array_equal(read_full(path), light)
+    assert opened == paths
 
 
 def test_coded_srgb_is_srgb_and_unspecified_colours_say_nothing(tmp_path: Path) -> None:

@@ -115,6 +115,17 @@ def test_every_type_of_parametric_curve(kind: int) -> None:
     np.testing.assert_allclose(light, (a * 0.8 + b) ** gamma + extra, atol=1e-4)
 
 
+@pytest.mark.parametrize("offset", [(), (0.01,)])
+def test_a_curve_without_a_linear_part_is_constant_below_its_power(offset: tuple[float, ...]) -> None:
+    numbers = (2.2, 1.1, -0.1, *offset)
+    packed = struct.pack(f">{len(numbers)}i", *(round(value * 65536) for value in numbers))
+    content = bytearray(encode_icc(planted("gamma 2.2")))
+    at = content.index(b"para")
+    content[at : at + 40] = (b"para\0\0\0\0" + struct.pack(">H2x", 1 + len(offset)) + packed).ljust(40, b"\0")
+    light = decode_light(np.full((1, 1, 3), 15, np.uint8), parse_icc(bytes(content))[0])[0, 0]
+    np.testing.assert_allclose(light, sum(offset), atol=1e-4)
+
+
 @given(st.data())
 def test_a_damaged_profile_is_refused_or_read(data: st.DataObject) -> None:
     content = bytearray(encode_icc(planted("table" if data.draw(st.booleans()) else "Display P3")))

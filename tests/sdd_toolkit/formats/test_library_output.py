@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -79,7 +80,10 @@ def test_a_tiff_whose_strips_do_not_decode_is_refused_with_what_the_library_says
     content[place : place + 500] = bytes(500)
     path.write_bytes(bytes(content))
     examine(path)
+    own = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     for read in (read_image, read_values):
         with pytest.raises(RawError, match="is damaged: ZIPDecode: Decoding error at scanline 40"):
             read(path)
+        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_SILENT
+    cv2.utils.logging.setLogLevel(own)
     assert capfd.readouterr().err == ""

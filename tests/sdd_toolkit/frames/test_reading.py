@@ -23,7 +23,18 @@ from sdd_toolkit.imaging.frame import HalfFrame, preview
 from sdd_toolkit.metadata.exif import read_meta
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.raw.reading import read_metadata
-from tests.support.dng_files import BGGR, GBRG, GRBG, RGGB, WHITE_DN, X_TRANS, ratios, scene_rgb, write_dng
+from tests.support.dng_files import (
+    BGGR,
+    GBRG,
+    GRBG,
+    RGGB,
+    WHITE_DN,
+    X_TRANS,
+    ratios,
+    scene_rgb,
+    write_dng,
+    write_linear_dng,
+)
 
 UNEVEN_BLACK_DN = (500, 520, 540, 560)
 TURNED = {
@@ -275,16 +286,7 @@ def test_an_odd_edge_is_left_out_in_both_sizes(tmp_path: Path) -> None:
 
 def test_a_linear_dng_is_averaged_to_half_size(tmp_path: Path) -> None:
     rgb = scene_rgb(40, 60)
-    tags = [
-        (50706, "B", 4, bytes([1, 4, 0, 0]), True),
-        (50708, "s", 0, "Planted Linear", True),
-        (50717, "H", 3, (65535,) * 3, True),
-        (50721, "2i", 9, (9, 10, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 9, 10), True),
-        (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
-    ]
-    codes = np.rint(rgb * 65535).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.dng", codes, photometric=34892, extratags=tags, metadata=None)
-    half = read_half(tmp_path / "a.dng")
+    half = read_half(write_linear_dng(tmp_path / "a.dng", rgb))
     np.testing.assert_allclose(half.rgb, bin_2x2(rgb), atol=0.002)
     assert read_full(tmp_path / "a.dng").shape == (40, 60, 3)
 

@@ -56,6 +56,12 @@ def test_every_pair_is_a_candidate_among_many_other_pictures() -> None:
     assert found == sorted(set(found))
 
 
+def test_no_picture_has_no_candidate_and_no_correlation() -> None:
+    one = [detail_band(leaves_picture(0))]
+    assert candidate_pairs([]) == candidate_pairs(one) == []
+    assert [correlations(a, b).shape for a, b in (([], []), ([], one), (one, []))] == [(0, 0), (0, 1), (1, 0)]
+
+
 def test_frames_from_one_position_agree_and_a_step_to_the_side_is_another_picture() -> None:
     sharp = [detail_band(leaves_picture(seed)) for seed in range(12)]
     blurred = [detail_band(recapture(leaves_picture(seed), 1.02, 0.0, 0.01, 0.03, 0.5)) for seed in range(12)]

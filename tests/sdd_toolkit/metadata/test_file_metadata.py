@@ -7,6 +7,7 @@ import json
 import shutil
 import struct
 import subprocess
+import time
 import zlib
 from pathlib import Path
 
@@ -266,6 +267,48 @@ def test_blocks_in_imagemagicks_form_are_read(tmp_path: Path) -> None:
     assert found.tree is not None
     assert text_of(found.tree, MAIN, 315) == "A. Photographer"
     assert (found.xmp, found.iptc, found.texts) == (XMP, IPTC, ())
+
+
+def text_chunk(keyword: bytes, text: bytes) -> tuple[bytes, bytes]:
+    return b"zTXt", keyword + b"\0\0" + zlib.compress(text, 9)
+
+
+@pytest.mark.parametrize("digits", [b"45786", b"no digits", b"\xff\xfe"])
+def test_a_damaged_block_in_imagemagicks_form_costs_itself_only(tmp_path: Path, digits: bytes) -> None:
+    damaged = text_chunk(b"Raw profile type exif", b"\nexif\n      99\n" + digits)
+    content = bytes(cv2.imencode(".png", pixels())[1])
+    metadata = EmbeddedMetadata(texts=(damaged, text_chunk(b"Author", b"A. Photographer")), xmp=XMP)
+    (tmp_path / "a.png").write_bytes(embed_in_png(content, metadata))
+    found = read_file_metadata(tmp_path / "a.png")
+    assert (found.tree, found.xmp, found.texts) == (None, XMP, metadata.texts[1:])
+
+
+@pytest.mark.parametrize("filling", [b"\n", b"\n0"])
+def test_a_long_text_takes_no_longer_than_its_length(tmp_path: Path, filling: bytes) -> None:
+    """A million characters; a time that grows with their square would be hours."""
+    text = filling * (1_000_000 // len(filling))
+    content = bytes(cv2.imencode(".png", pixels())[1])
+    metadata = EmbeddedMetadata(texts=(text_chunk(b"Raw profile type exif", text),))
+    (tmp_path / "a.png").write_bytes(embed_in_png(content, metadata))
+    started = time.process_time()
+    read_file_metadata(tmp_path / "a.png")
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("filling", [b"<rdf:RDF", b"<rdf:RDF>", b" ", b" xmpNote:HasExtendedXMP='0", b"</rdf:RDF>"])
+def test_a_long_packet_takes_no_longer_than_its_length(tmp_path: Path, filling: bytes) -> None:
+    head = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 40
+    long = filling * (60_000 // len(filling))
+    packets = [b"http://ns.adobe.com/xap/1.0/\0" + long + b"</rdf:RDF>"] + [
+        head[:-8] + struct.pack(">II", 1, number) + long for number in range(8)
+    ]
+    segments = b"".join(struct.pack(">BBH", 0xFF, 0xE1, len(packet) + 2) + packet for packet in packets)
+    content = plain_jpeg(EmbeddedMetadata())
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segments + content[2:])
+    started = time.process_time()
+    found = read_file_metadata(tmp_path / "a.jpg")
+    assert found.xmp is not None
+    assert time.process_time() - started < 2
 
 
 def test_the_exif_of_a_raw_file_does_not_call_srgb_pixels_adobe_rgb(tmp_path: Path) -> None:

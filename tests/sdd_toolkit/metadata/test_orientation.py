@@ -9,7 +9,8 @@ LANDSCAPE = FrameMeta(make="Planted", model="One", serial="7", size=(400, 600))
 
 
 def test_frames_of_one_body_are_turned_by_the_sharp_frames_tag() -> None:
-    for blur, sharp, turn in ((1, 6, 6), (6, 1, 8), (1, 3, 3), (6, 8, 3), (3, 3, 1), (8, 8, 1), (2, 1, 2), (5, 1, 5)):
+    for blur, sharp, turn in ((1, 6, 6), (6, 1, 8), (1, 3, 3), (6, 8, 3), (3, 3, 1), (8, 8, 1), (2, 1, 2), (5, 1, 5),
+                               (2, 6, 7), (5, 8, 4)):  # fmt: skip
         assert turn_of_blurred(replace(LANDSCAPE, orientation=blur), replace(LANDSCAPE, orientation=sharp)) == turn
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sdd_toolkit.frames.reading import develop_frame, read_half, read_mosaic
 from sdd_toolkit.raw.saturation import plateau as plateau_of_planes
-from tests.support.dng_files import RGGB, WHITE_DN, X_TRANS, scene_rgb, write_dng
+from tests.support.dng_files import RGGB, WHITE_DN, X_TRANS, scene_rgb, write_dng, write_linear_dng
 
 RNG = np.random.default_rng(7)
 SKY = np.s_[:40]
@@ -111,6 +111,16 @@ def test_all_other_samples_keep_their_light(tmp_path: Path) -> None:
     assert after is not None
     assert np.array_equal(before.samples[40:], after.samples[40:])
     assert (after.samples[SKY] == WHITE_DN).all()
+
+
+@pytest.mark.parametrize("level", [0.78, 0.85])
+def test_an_even_surface_of_a_merged_demosaiced_file_keeps_its_light(tmp_path: Path, level: float) -> None:
+    light = np.minimum(scene_rgb(120, 240), 0.6)
+    light[SKY] = level
+    path = write_linear_dng(tmp_path / "a.dng", sensor(light, 1.0, electrons=1_000_000))
+    half = read_half(path)
+    assert not half.clipped.any()
+    np.testing.assert_allclose(half.rgb[2:18].mean(axis=(0, 1)), level, atol=0.002)
 
 
 @pytest.mark.parametrize("white", [65535, 65532, 65520])
