@@ -46,7 +46,7 @@ def align(files: tuple[Path, ...], out: Path, run: RunOptions, transform: Path |
     sdd align BLUR SHARP             two photographs: transform, aligned frame, check picture
     sdd align --apply JSON FILE...   other files, by a stored transform
 
-    Files are RAW or images. Aligned frames keep their bit depth (RAW becomes 16-bit TIFF) their colour profile
+    Files are RAW or images. Aligned frames keep their bit depth (RAW becomes 16-bit TIFF), their colour profile
     and their metadata.
     """
     if transform is not None:

@@ -70,6 +70,13 @@ def test_the_nearest_similarity_keeps_angles() -> None:
     assert homography.project_onto_model(parameters, np.eye(8), "homography", "identity").tolist() == [0] * 9
 
 
+@pytest.mark.parametrize(("deviations", "model"), [(2.0, "affine"), (4.0, "affine"), (5.5, "homography")])
+def test_the_evidence_for_a_model_is_weighed_by_the_true_error(deviations: float, model: str) -> None:
+    """Of 100 tiles, two parameters must reduce the cost by 2 ln 100: by 3.0 deviations of 1.6 times the scatter."""
+    parameters = np.array([0.01, -0.02, 0.02, 0.03, 0.015, 0.03, deviations * 1e-4, 0, 0])
+    assert homography.choose_model(parameters, 1e-8 * np.eye(8), "homography", 100).model == model
+
+
 def test_deviation_and_misfit_add_in_quadrature_at_the_corners() -> None:
     reach_px = float(np.hypot(*SIZE)) / 2
     nothing, shift = np.zeros((8, 8)), np.array([0, 0, 4, 0, 0, 3, 0, 0]) / reach_px
@@ -78,6 +85,7 @@ def test_deviation_and_misfit_add_in_quadrature_at_the_corners() -> None:
         return homography.corner_error_px(deviation, misfit, "homography", SIZE)
 
     by_misfit = error_px(nothing, shift)
+    assert by_misfit == pytest.approx(1.6 * 5, rel=1e-3)
     by_chance = error_px(np.diag([0, 0, 1, 0, 0, 1, 0, 0]) * (6 / reach_px) ** 2, np.zeros(8))
     assert by_misfit / by_chance == pytest.approx(5 / np.hypot(6, 6))
     assert error_px(np.diag([0, 0, 1, 0, 0, 1, 0, 0]) * (6 / reach_px) ** 2, shift) == pytest.approx(

@@ -91,12 +91,13 @@ def test_the_spread_that_tiles_do_not_explain_is_found(spread_px: float) -> None
     assert np.median(estimated) == pytest.approx(spread_px, abs=0.15 * spread_px + 0.005)
 
 
+@pytest.mark.parametrize("kind", ["covariance", "deviation"])
 @pytest.mark.parametrize("spread_px", [0.0, 0.5])
-def test_the_covariance_matches_the_scatter_of_repeated_estimates(spread_px: float) -> None:
+def test_both_covariances_match_the_scatter_of_repeated_estimates(spread_px: float, kind: str) -> None:
     basis = homography.BASES["homography"]
     found = [tile_regression.fit_motion(scattered(spread_px, seed), basis) for seed in range(40)]
     errors = [corner_error_px(homography.to_matrix(fit.step, SIZE), np.eye(3), SIZE) for fit in found]
-    estimated = [homography.corner_deviation_px(fit.covariance, basis, SIZE) for fit in found]
+    estimated = [homography.corner_deviation_px(getattr(fit, kind), basis, SIZE) for fit in found]
     assert np.median(estimated) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.4)
 
 
