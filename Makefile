@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 MINUTES ?= 10
+VSDD ?= vsdd
 
-.PHONY: help install demo test test-fast lint fuzz sbom bench clean
+.PHONY: help install demo test test-fast lint fuzz sbom bench bench-vsdd clean
 
 help:  ## Lists the targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +73,9 @@ bench: install  ## Runs every benchmark; each prints the table of its page in do
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/repack.py
 	$(BIN)/python benchmarks/scale.py
+
+bench-vsdd: install  ## Trains on displaced virtual pairs in many ways, scores by the truth; resumes (VSDD=folder).
+	$(BIN)/sdd bench vsdd --out $(VSDD)
 
 clean:  ## Removes what the other targets made.
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache

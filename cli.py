@@ -52,6 +52,14 @@ CAPTURE_COMMANDS = (
     ),
 )
 
+BENCH_COMMANDS = (
+    CommandSpec(
+        "vsdd",
+        "sdd_toolkit.bench.commands:vsdd",
+        "Train on displaced virtual pairs in many ways, and score by the truth.",
+    ),
+)
+
 COMMANDS = (
     CommandSpec("ingest", "capture.commands:ingest", "Find RAW files and images and form pairs: the manifest."),
     CommandSpec(
@@ -153,6 +161,17 @@ cli.params.append(verbose_option())
 )
 def capture() -> None:
     """Groups the commands that shoot."""
+
+
+@cli.group(
+    "bench",
+    cls=LazyGroup,
+    specs=BENCH_COMMANDS,
+    help="Benchmarks of whole methods, against the truth.",
+    invoke_without_command=False,
+)
+def bench() -> None:
+    """Groups the benchmarks."""
 
 
 @click.command("build")

@@ -49,6 +49,7 @@ MARKS = {
         "tests/jdrl/networks/test_mprnet.py",
         "tests/jdrl/networks/test_networks.py::test_published_weights",
         "tests/jdrl/networks/test_restormer.py",
+        "tests/sdd_toolkit/bench/test_stage.py",
         "tests/sdd_toolkit/calibration/test_breathing_model.py",
         "tests/sdd_toolkit/calibration/test_hot_pixel_map.py",
         "tests/sdd_toolkit/layouts/test_export_stage.py",

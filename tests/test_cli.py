@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli import CAPTURE_COMMANDS, COMMANDS, cli
+from cli import BENCH_COMMANDS, CAPTURE_COMMANDS, COMMANDS, cli
 from sdd_toolkit.cli.lazy_group import LazyGroup, run_cli
 from sdd_toolkit.errors import InputError, IntegrityError
 from tests.support.paths import ROOT
@@ -23,6 +23,8 @@ WORDS = [
     [],
     ["capture"],
     *(["capture", spec.name] for spec in CAPTURE_COMMANDS),
+    ["bench"],
+    *(["bench", spec.name] for spec in BENCH_COMMANDS),
     *([spec.name] for spec in COMMANDS),
 ]
 
@@ -52,8 +54,8 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
 
 
 def test_every_command_loads_and_its_line_is_the_real_help() -> None:
-    for spec in (*COMMANDS, *CAPTURE_COMMANDS):
-        group = cli.commands["capture"] if spec in CAPTURE_COMMANDS else cli
+    groups = (cli, COMMANDS), (cli.commands["capture"], CAPTURE_COMMANDS), (cli.commands["bench"], BENCH_COMMANDS)
+    for group, spec in ((group, spec) for group, specs in groups for spec in specs):
         assert isinstance(group, LazyGroup)
         command = group.get_command(click.Context(group), spec.name)
         assert command is not None, spec

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli import CAPTURE_COMMANDS, COMMANDS, cli
+from cli import BENCH_COMMANDS, CAPTURE_COMMANDS, COMMANDS, cli
 from sdd_toolkit.config import Section
 from sdd_toolkit.records import (
     REASON_TEXT,
@@ -90,7 +90,8 @@ def test_the_readme_walks_through_real_commands() -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [f"sdd {spec.name}" for spec in COMMANDS] + [f"sdd capture {spec.name}" for spec in CAPTURE_COMMANDS]
+    groups = {"": COMMANDS, "capture ": CAPTURE_COMMANDS, "bench ": BENCH_COMMANDS}
+    lines = [f"sdd {group}{spec.name}" for group, specs in groups.items() for spec in specs]
     assert [line for line in lines if line not in readme] == []
 
 
