@@ -13,7 +13,7 @@ _POLL_S = 1.0
 
 
 def end_with_parent(parent: int) -> None:
-    """Stops this process, as Ctrl-C would, once `parent` is gone: after `kill -9` nobody else would."""
+    """Stops this process, as Ctrl-C does, once `parent` is gone: killed by `kill -9`, it cannot do so itself."""
     while os.getppid() == parent:
         time.sleep(_POLL_S)
     os.kill(os.getpid(), signal.SIGTERM)

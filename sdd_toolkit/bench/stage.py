@@ -83,19 +83,14 @@ def run_vsdd(
         on_stop=processes.stop,
         guess_s={"train": profile.step_s},
     )
-    rows = write_tables(out, plan)
-    write_bytes(out / page.PLOT, plot_psnr(rows))
+    return Report("bench vsdd", len(steps), len(steps), 0, {}, time.monotonic() - started, write_results(out, plan))
+
+
+def write_results(out: Path, plan: Plan) -> tuple[str, ...]:
+    """Writes vsdd.csv, vsdd.md and the pictures of a finished run; returns their paths."""
+    write_bytes(out / page.PLOT, plot_psnr(write_tables(out, plan)))
     write_strip(out, plan)
-    names = (page.CSV, page.PAGE, page.PLOT, page.STRIP)
-    return Report(
-        stage="bench vsdd",
-        total=len(steps),
-        done=len(steps),
-        skipped=0,
-        rejected={},
-        seconds=time.monotonic() - started,
-        outputs=tuple(str(out / name) for name in names),
-    )
+    return tuple(str(out / name) for name in (page.CSV, page.PAGE, page.PLOT, page.STRIP))
 
 
 def write_tables(out: Path, plan: Plan) -> list[ScoreRow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,9 @@ def execute(folder: Path, words: Sequence[str], log: Path) -> int:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    out, lines = tmp_path_factory.mktemp("vsdd"), []
-    with chdir(out):
-        run_vsdd(out, Plan(PROFILES["smoke"]), workers=1, say=lines.append, execute=execute)
+    out = tmp_path_factory.mktemp("vsdd")
+    lines: list[str] = []
+    run_vsdd(out, Plan(PROFILES["smoke"]), workers=1, say=lines.append, execute=execute)
     return out, lines
 
 
