@@ -30,7 +30,6 @@ _FILTER = {
     "max_softer_fraction": 1.0,
     "min_sharpness_gain": 0.0,
 }
-_PACK = {"patch_size": 256, "min_size_px": 128}
 _SERIAL = ("--executor", "serial")
 
 
@@ -92,7 +91,8 @@ def _name(task: Task, seed: int) -> str:
 def _config(plan: Plan, level: Level, **sections: Mapping[str, Any]) -> str:
     width, height = plan.profile.size
     motion = {"mean_displacement_px": level.displacement_px, **dict(level.motion)}
-    return to_toml({"simulate": {"width": width, "height": height, **_CAMERA, **motion}, "pack": _PACK, **sections})
+    pack = {"patch_size": 2 * plan.profile.train["crop"], "min_size_px": 128}
+    return to_toml({"simulate": {"width": width, "height": height, **_CAMERA, **motion}, "pack": pack, **sections})
 
 
 def _raw_step(steps: dict[str, Step], plan: Plan, level: Level) -> Step:
