@@ -1,6 +1,7 @@
 """Optical flow between a blurred or deblurred frame and a sharp one: endpoint errors, CPU seconds, seconds on a GPU.
 
-`python benchmarks/flow.py [--pairs 6] [--size 384x256] [--pwcnet FILE] [--raft FILE]` prints three tables.
+`python benchmarks/flow.py [--pairs 6] [--size 384x256] [--pwcnet FILE] [--raft FILE]` prints three tables;
+`--only trust` another one: how much wrong flow the masks of the trainer trust on crops, by displacement.
 
 Virtual pairs: the virtual camera's focus pairs (shift, zoom, roll, unequal exposure and vignetting), and the same with
 a smooth local motion of up to 2 px on top. The first frame is the blurred one, or the truth in its geometry, as if
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 # A script's own folder comes first otherwise, and there benchmarks/jdrl.py would hide the package `jdrl`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -29,8 +31,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from capture.virtual.config import SimulateConfig
-from capture.virtual.render_pair import render_pair
+from capture.virtual.render_pair import RenderedPair, render_pair
+from jdrl.flow import bidirectional
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
+from jdrl.flow.global_motion import GlobalMotion, register_frames
 from jdrl.flow.warping import compose_flows, in_bounds_mask, invert_flow
 from sdd_toolkit.imaging.encoding import srgb_encode
 
@@ -42,6 +46,10 @@ CHAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "flow"
 SOFT_SD_PX = 2.5
 BATCH = 8
 REPEATS = 10
+BORDER_CUT_PX = 48
+CROP_PX, MARGIN_PX = 128, 48
+WRONG_PX = 2.0
+DISPLACEMENTS_PX = (3, 8, 16, 24, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,60 @@ def blur_image(image: Tensor) -> Tensor:
     return torch.from_numpy(cv2.GaussianBlur(plane, (0, 0), SOFT_SD_PX)).permute(2, 0, 1)[None]
 
 
+def displaced(pair: RenderedPair, length_px: float) -> Case:
+    """The blurred frame, the sharp one and the truth, displaced by `length_px` more; their borders are cut off."""
+    down, right = round(0.6 * length_px), round(0.8 * length_px)
+    blurred, sharp = encode_srgb(pair.blur_linear), encode_srgb(pair.sharp_linear)
+    flow = torch.from_numpy(pair.truth.displacement).permute(2, 0, 1)[None].float()
+    height, width = blurred.shape[-2:]
+    inner = (..., slice(BORDER_CUT_PX, height - BORDER_CUT_PX), slice(BORDER_CUT_PX, width - BORDER_CUT_PX))
+    moved = sharp.roll((down, right), (2, 3))[inner]
+    return Case("", blurred[inner], moved, flow[inner] + torch.tensor([right, down]).view(1, 2, 1, 1))
+
+
+def wrong_share(case: Case, motion: GlobalMotion | None, *, agreement: bool = True) -> tuple[float, float]:
+    """(share of the mask's weight whose flow is off by more than 2 px, mean of the mask) on the crops of a pair."""
+    height, width = case.first.shape[-2:]
+    wrong = weight = pixels = 0.0
+    mask_of = bidirectional.agreement_mask if agreement else lambda flow, trust: torch.ones_like(trust)
+    for top in range(MARGIN_PX, height - CROP_PX - MARGIN_PX + 1, CROP_PX):
+        for left in range(MARGIN_PX, width - CROP_PX - MARGIN_PX + 1, CROP_PX):
+            window = (..., slice(top, top + CROP_PX), slice(left, left + CROP_PX))
+            rows, columns = (slice(start - MARGIN_PX, start + CROP_PX + MARGIN_PX) for start in (top, left))
+            blurred, wide = case.first[window], case.second[..., rows, columns]
+            content = [torch.ones_like(image[:, :1]) for image in (blurred, wide)]
+            stored = None if motion is None else motion.flow(top, left, CROP_PX, CROP_PX)
+            with mock.patch.object(bidirectional, "agreement_mask", mask_of):
+                found = bidirectional.deform_bidirectionally(
+                    blurred, wide, *content, flow_estimator("pyramid"), stored_flow=stored
+                )
+            error = (found.to_sharp - case.flow[window]).square().sum(1, keepdim=True).sqrt()
+            wrong += float((found.target_mask * (error > WRONG_PX)).sum())
+            weight += float(found.target_mask.sum())
+            pixels += found.target_mask.numel()
+    return wrong / max(weight, 1.0), weight / pixels
+
+
+def print_trust(pairs: int) -> None:
+    camera = SimulateConfig(width=800, height=544, max_shift_px=2.0)
+    rendered = [render_pair(camera, "focus", seed=1, index=index) for index in range(pairs)]
+    print(f"{pairs} virtual pairs of 800x544, crops of {CROP_PX} px, flow from the blurred frame: share of the trusted")
+    print(f"pixels whose flow is off by more than {WRONG_PX:.0f} px (mean of the mask)")
+    print(f"{'mean displacement, px':24s}{'crops alone':>20s}{'with agreement':>20s}{'pairs registered':>20s}")
+    for length_px in DISPLACEMENTS_PX:
+        cases = [displaced(pair, length_px) for pair in rendered]
+        mean_px = np.mean([float(case.flow.square().sum(1).sqrt().mean()) for case in cases])
+        columns = []
+        for agreement, whole in ((False, False), (True, False), (True, True)):
+            motions = [register_frames(case.first, case.second) if whole else None for case in cases]
+            shares = [
+                wrong_share(case, motion, agreement=agreement) for case, motion in zip(cases, motions, strict=True)
+            ]
+            wrong, trusted = np.mean(shares, axis=0)
+            columns.append(f"{f'{100 * wrong:.1f} % ({trusted:.2f})':>20s}")
+        print(f"{mean_px:<24.1f}{''.join(columns)}", flush=True)
+
+
 class _Counted(TorchDispatchMode):
     """Counts operations but not views."""
 
@@ -216,9 +278,13 @@ def main() -> None:
     parser.add_argument(
         "--chairs", type=Path, default=CHAIRS, help="FlyingChairs pairs, NUMBER-img0.ppm, -img1.ppm, -gt.flo"
     )
+    parser.add_argument("--only", choices=["trust"], help="that table instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if options.only == "trust":
+        print_trust(options.pairs)
+        return
     width, height = (int(side) for side in options.size.split("x"))
     methods = estimators(options)
     cases = virtual_cases(options.pairs, (width, height))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,15 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
 
         from jdrl.training import train as training
 
-        report = training.train(shards, out, section, resume=resume, overwrite=run.overwrite, track=run.track)
+        report = training.train(
+            shards,
+            out,
+            section,
+            resume=resume,
+            overwrite=run.overwrite,
+            track=run.track,
+            announce=partial(click.echo, err=True),
+        )
     rank_zero_only(run.echo)(report)
 
 

@@ -21,6 +21,7 @@ FREE_ON_RESUME = frozenset(
 
 BasisName = Literal["hats", "discs", "rings", "official", "free"]
 DeformationTerms = Literal["both", "to_blur", "to_sharp"]
+Light = Literal["linear", "encoded"]
 
 # `jdrl.networks.build` checks their names and types against the network's own signature.
 NetworkOptions = dict[str, JsonValue]
@@ -34,7 +35,10 @@ Fusion = Literal["modulation", "concat"]
 class TrainConfig(Section):
     """Training of a deblurring network: network, phases, optimiser, data, logs."""
 
-    LATER_KEYS: ClassVar[frozenset[str]] = frozenset({"deformation"})
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {"deformation", "deformation_ramp_fraction", "reblur_light", "reblur_learning_rate", "registration"}
+    )
+    FORMER_DEFAULTS: ClassVar = {"reblur_ramp_fraction": 0.05, "channels_last": False}
 
     method: Literal["jdrl", "triplet"] = Field(
         "jdrl", description="triplet adds a blur estimator that guides the network: see [triplets](triplet.md)."
@@ -57,6 +61,10 @@ class TrainConfig(Section):
     reblur_basis: BasisName = Field(
         "hats", description="Basis of the kernels: hats, discs, rings; for comparison official (of radius 7) and free."
     )
+    reblur_light: Literal["auto", "linear", "encoded"] = Field(
+        "auto",
+        description="The output is reblurred as linear light, or as encoded; auto: as light.",
+    )
     reblur_width: int = Field(32, ge=1, description="Channels of the reblurring network.")
     reblur_scale: Literal[2, 4] = Field(
         2, description="The reblurring network works at 1/2 or 1/4 of the images' resolution."
@@ -78,6 +86,11 @@ class TrainConfig(Section):
         "auto",
         description="Flow of phase 1: that of the shards; auto estimates it if a pair has no stored alignment.",
     )
+    registration: Literal["auto", "pairs", "crops"] = Field(
+        "auto",
+        description="pairs: those without a stored alignment are registered whole, once, before training; crops: all "
+        "flow is estimated on crops; auto: pairs, if mask is consistency.",
+    )
     flow: Literal["cached", "pyramid", "dis", "pwcnet", "raft"] = Field(
         "cached",
         description="Flow of the joint phase: cached (the stored one plus a residual), or an estimator of all flow.",
@@ -94,11 +107,21 @@ class TrainConfig(Section):
     )
     reblur_weight: float = Field(0.5, ge=0, description="Weight of the reblurring term in the joint phase.")
     reblur_ramp_fraction: float = Field(
-        0.05, ge=0, le=1, description="Share of the steps over which reblur_weight grows from zero."
+        0.0, ge=0, le=1, description="Share of the steps over which reblur_weight grows from zero."
+    )
+    deformation_ramp_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the steps over which the joint phase's comparison on the sharp frame's grid grows from "
+        "zero.",
     )
 
     optimiser: Literal["adamw", "adam"] = Field("adamw", description="adamw decouples the weight decay.")
-    learning_rate: float = Field(2e-4, gt=0, description="Peak rate, for both networks.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak rate of the deblurring network.")
+    reblur_learning_rate: float | None = Field(
+        None, gt=0, description="Peak rate of the reblurring network; by default a third of learning_rate."
+    )
     frozen_learning_rate: float = Field(2e-4, gt=0, description="Rate while the deblurring network is frozen.")
     rate_schedule: Literal["cosine", "step"] = Field("cosine", description="Fall of the rate from its peak.")
     final_learning_rate: float = Field(1e-6, ge=0, description="Rate at the end of the cosine.")
@@ -108,7 +131,9 @@ class TrainConfig(Section):
     rate_ramp_steps: int = Field(500, ge=0, description="Linear rise of the rate at the start.")
     weight_decay: float = Field(0.0, ge=0, description="The optimiser's weight decay.")
     betas: tuple[float, float] = Field((0.9, 0.9), description="The optimiser's moment decays.")
-    gradient_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm; 0: no clipping.")
+    gradient_norm: float = Field(
+        1.0, ge=0, description="Each network's gradient is clipped to this norm; 0: no clipping."
+    )
     ema: float = Field(
         0.999,
         ge=0,
@@ -130,8 +155,10 @@ class TrainConfig(Section):
     )
     nodes: int = Field(1, ge=1, description="Machines; `torchrun` and `fabric run` override it.")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Fabric's name of the precision.")
-    channels_last: bool = Field(
-        False, description="Memory layout with the colours of a pixel together: faster on tensor cores."
+    channels_last: bool | Literal["auto"] = Field(
+        "auto",
+        description="Memory layout with the colours of a pixel together: faster on tensor cores; auto: on one CPU "
+        "thread, where it is faster, too.",
     )
     compile: bool = Field(False, description="Compile the deblurring network by torch.compile.")
     gradient_checkpointing: bool = Field(
@@ -156,6 +183,10 @@ class TrainConfig(Section):
             raise ValueError("betas must lie in [0, 1)")
         if self.frozen_fraction + self.warm_up_fraction > 1:
             raise ValueError("frozen_fraction and warm_up_fraction exceed 1 together")
+        if self.frozen_fraction and not self.reblur_weight and self.method == "jdrl":
+            raise ValueError(
+                "frozen_fraction trains the reblurring network alone, which reblur_weight = 0 does not use"
+            )
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("steps and epochs exclude each other: leave one out")
         if self.method == "triplet" and self.reblur_basis in ("official", "free"):

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping  # at run time: pydantic looks at the annotations of a class
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdd_toolkit.errors import ConfigError
 from sdd_toolkit.storage.fingerprint import fingerprint
 from sdd_toolkit.storage.user_text import read_user_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SECTION_NAMES = (
     "build",
@@ -44,6 +42,9 @@ class Section(BaseModel):
     LATER_KEYS: ClassVar[frozenset[str]] = frozenset()
     """Keys younger than the fingerprints of finished steps: while they have their default, they are no part of it."""
 
+    FORMER_DEFAULTS: ClassVar[Mapping[str, object]] = {}
+    """Defaults that have changed, as they were: while such a key has its default, its fingerprint is the former one."""
+
     def fingerprint(self) -> str:
         """16 hex digits that change whenever any value of the section changes."""
         return fingerprint(self.fingerprinted())
@@ -52,7 +53,10 @@ class Section(BaseModel):
         """The values that count for the fingerprint, as JSON types."""
         fields = type(self).model_fields
         unset = {name for name in self.LATER_KEYS if getattr(self, name) == fields[name].default}
-        return self.model_dump(mode="json", exclude=unset)
+        former = {
+            name: value for name, value in self.FORMER_DEFAULTS.items() if getattr(self, name) == fields[name].default
+        }
+        return {**self.model_dump(mode="json", exclude=unset), **former}
 
 
 SectionT = TypeVar("SectionT", bound=Section)

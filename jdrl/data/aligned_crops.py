@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from jdrl.flow.warping import in_bounds_mask, warp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from jdrl.flow.global_motion import GlobalMotion
     from sdd_toolkit.shards.reader import ShardReader
     from sdd_toolkit.shards.schema import PackedPair
 
@@ -25,7 +27,15 @@ MARGIN_STEP_PX = 8
 _RESIDUAL_PX = 4  # how far beyond the stored flow the joint phase may look
 
 
-def read_crop(reader: ShardReader, pair: str, top: int, left: int, size: int, margin_px: int = MARGIN_STEP_PX) -> Batch:
+def read_crop(
+    reader: ShardReader,
+    pair: str,
+    top: int,
+    left: int,
+    size: int,
+    margin_px: int = MARGIN_STEP_PX,
+    motion: GlobalMotion | None = None,
+) -> Batch:
     """Reads one crop of a pair. The sharp frame is warped before its margin is cut off, so no border is invented.
 
     Args:
@@ -36,6 +46,7 @@ def read_crop(reader: ShardReader, pair: str, top: int, left: int, size: int, ma
         size: Side of the crop, pixels.
         margin_px: Smallest margin of the sharp frame, a multiple of 8. The margin grows until it covers the stored
             flow and 4 px more, or the photograph ends.
+        motion: Flow of the whole pair, instead of the stored one.
 
     Returns:
         A batch of one.
@@ -49,6 +60,9 @@ def read_crop(reader: ShardReader, pair: str, top: int, left: int, size: int, ma
         row, column = max(0, top - margin), max(0, left - margin)
         bottom, right = min(height, top + size + margin), min(width, left + size + margin)
         packed = reader.read_window(pair, row, column, bottom - row, right - column)
+        if motion is not None:
+            flow = motion.flow(row, column, bottom - row, right - column)
+            packed = replace(packed, flow=flow[0].permute(1, 2, 0).numpy())
         inner = slice(top - row, top - row + size), slice(left - column, left - column + size)
         reach = math.ceil(float(np.abs(packed.flow[inner]).max(initial=0.0))) + 1 + _RESIDUAL_PX
         if reach <= margin or margin >= max(height, width):

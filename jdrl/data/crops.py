@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -20,15 +20,20 @@ from sdd_toolkit.execution.worker_setup import prepare_worker
 from sdd_toolkit.shards.reader import ShardReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from jdrl.config import TrainConfig
+    from jdrl.flow.global_motion import GlobalMotion
     from sdd_toolkit.shards.schema import Patch
 
 _SEARCH_PX = 32  # margin where no flow is stored and the displacement is unknown
+_LOCAL_PX = 16  # where the pair is registered by its global motion, but its local motion is unknown
+
+
+Motions: TypeAlias = "Mapping[str, GlobalMotion | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +61,27 @@ class CropDataset(Dataset[Batch]):
         patches: Patches that crops are cut from; see `jdrl.data.training_data.split_patches`.
         config: crop, augment and seed are used.
         length: How many numbers a loader may request.
+        motions: Flow of pairs that have none in the shards; without them, or with None, it is zero.
     """
 
-    def __init__(self, shards: Path, patches: Sequence[Patch], config: TrainConfig, length: int) -> None:
+    def __init__(
+        self, shards: Path, patches: Sequence[Patch], config: TrainConfig, length: int, motions: Motions | None = None
+    ) -> None:
         # The split is named: frames of another split cannot be read through this reader.
         self.reader = ShardReader(shards, split="train")
         self.patches = tuple(patches)
         self.config = config
         self.length = length
+        self.motions = motions or {}
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, number: int) -> Batch:
         position = self.sample_crop(number)
-        size, margin_px = self.config.crop, min_margin_px(self.config)
-        crop = read_crop(self.reader, position.pair, position.top, position.left, size, margin_px)
+        motion = self.motions.get(position.pair)
+        margin_px = min_margin_px(self.config, motion)
+        crop = read_crop(self.reader, position.pair, position.top, position.left, self.config.crop, margin_px, motion)
         return crop.rotate_quarter(position.turn)
 
     def sample_crop(self, number: int) -> CropPosition:
@@ -85,9 +95,11 @@ class CropDataset(Dataset[Batch]):
         return CropPosition(patch.pair, patch.top + down, patch.left + right, turn)
 
 
-def min_margin_px(config: TrainConfig) -> int:
+def min_margin_px(config: TrainConfig, motion: GlobalMotion | None = None) -> int:
     """The smallest margin of the sharp frame around a crop, pixels; larger where no flow is stored."""
-    return _SEARCH_PX if config.warm_up_flow == "estimated" else MARGIN_STEP_PX
+    if config.warm_up_flow != "estimated":
+        return MARGIN_STEP_PX
+    return _SEARCH_PX if motion is None else _LOCAL_PX
 
 
 def collate_crops(samples: Sequence[Batch]) -> Batch:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jdrl.data.aligned_crops import read_crop
-from jdrl.data.crops import CropDataset, min_margin_px
-from jdrl.data.unaligned_pairs import align_batch
+from jdrl.data.crops import CropDataset, Motions, min_margin_px
+from jdrl.data.unaligned_pairs import align_for_validation
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import sha256_of
@@ -43,8 +43,13 @@ class TrainingData:
     sha256: str
 
 
-def load_training_data(shards: Path, config: TrainConfig) -> TrainingData:
+def load_training_data(shards: Path, config: TrainConfig, motions: Motions | None = None) -> TrainingData:
     """Opens the training crops and reads the validation crops: of the `val` split, else of held-out training scenes.
+
+    Args:
+        shards: Folder of the data set.
+        config: The run's.
+        motions: Flow of pairs that have none in the shards.
 
     Raises:
         InputError: The train split has no patches.
@@ -53,7 +58,7 @@ def load_training_data(shards: Path, config: TrainConfig) -> TrainingData:
     """
     with ShardReader(shards, split="train") as reader:
         train, held_out = split_patches(reader, config)
-        validation = validation_batches(reader, held_out, config) if held_out else []
+        validation = validation_batches(reader, held_out, config, motions) if held_out else []
         encoding = reader.encoding
         has_val_split = any(shard.split == "val" and shard.patches for shard in reader.index.shards)
         if has_val_split:
@@ -61,10 +66,10 @@ def load_training_data(shards: Path, config: TrainConfig) -> TrainingData:
     if has_val_split:
         with ShardReader(shards, split="val") as reader:
             check_crop(reader, config)
-            validation = validation_batches(reader, reader.patches, config)
+            validation = validation_batches(reader, reader.patches, config, motions)
     if not validation:
         _LOG.warning("too few scenes to hold one out: training without validation")
-    crops = CropDataset(shards, train, config, length=config.steps * config.batch)
+    crops = CropDataset(shards, train, config, length=config.steps * config.batch, motions=motions)
     return TrainingData(crops, validation, encoding, sha256_of(shards / "index.json"))
 
 
@@ -112,13 +117,18 @@ def choose_held_out(scenes: Sequence[str], fraction: float) -> frozenset[str]:
     return frozenset(ordered[: min(max(count, 1), len(scenes) - 1)])
 
 
-def validation_batches(reader: ShardReader, patches: Sequence[Patch], config: TrainConfig) -> list[Batch]:
+def validation_batches(
+    reader: ShardReader, patches: Sequence[Patch], config: TrainConfig, motions: Motions | None = None
+) -> list[Batch]:
     """Reads up to `validation_crops` centre crops, spread evenly over the patches, always the same ones."""
     count = min(config.validation_crops, len(patches))
     chosen = [patches[number * len(patches) // count] for number in range(count)]
     inset = (reader.index.patch_size - config.crop) // 2
-    margin_px = min_margin_px(config)
-    crops = [
-        read_crop(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop, margin_px) for patch in chosen
-    ]
-    return [align_batch(crop) for crop in crops] if config.warm_up_flow == "estimated" else crops
+    crops = []
+    for patch in chosen:
+        motion = (motions or {}).get(patch.pair)
+        margin_px = min_margin_px(config, motion)
+        crops.append(
+            read_crop(reader, patch.pair, patch.top + inset, patch.left + inset, config.crop, margin_px, motion)
+        )
+    return [align_for_validation(crop) for crop in crops] if config.warm_up_flow == "estimated" else crops

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from jdrl.flow.masks import consistency_mask, official_mask, photometric_mask
+from jdrl.flow.masks import agreement_mask, consistency_mask, official_mask, photometric_mask
 from jdrl.flow.warping import compose_flows, in_bounds_mask, invert_flow, warp
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def deform_bidirectionally(
         sharp_valid: (B, 1, H + 2M, W + 2M) 1 where S does.
         estimate_flow: From `jdrl.flow.estimators.flow_estimator`.
         stored_flow: (B, 2, H, W) v[B→S], pixels; None: the whole flow is estimated.
-        mask: `consistency` (forward-backward and photometric), `official` (the published code's) or `none`; all three
-            exclude pixels without real content.
+        mask: `consistency` (forward-backward, photometric, and agreement with the crop's global motion), `official`
+            (the published code's) or `none`; all three exclude pixels without real content.
         official_warp: See `jdrl.flow.warping.warp`.
     """
     height, width = deblurred.shape[-2:]
@@ -90,7 +90,9 @@ def deform_bidirectionally(
         sharp_mask = sharp_mask * consistency_mask(to_deblurred, to_sharp)
         first, second = torch.cat([deblurred, centre]), torch.cat([target, warped_deblurred])
         photometric = photometric_mask(first, second, torch.cat([target_mask, sharp_mask])).chunk(2)
-        target_mask, sharp_mask = target_mask * photometric[0], sharp_mask * photometric[1]
+        masks = torch.cat([target_mask, sharp_mask]) * torch.cat(photometric)
+        masks = masks * agreement_mask(torch.cat([forward, backward]), masks)
+        target_mask, sharp_mask = masks.chunk(2)
     elif mask == "official":
         target_mask, sharp_mask = target_mask * official_mask(to_sharp), sharp_mask * official_mask(to_deblurred)
     return Deformation(to_sharp, target, target_mask, to_deblurred, centre, sharp_mask)

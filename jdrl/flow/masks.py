@@ -1,4 +1,4 @@
-"""Validity masks of warped images: forward-backward consistency, photometric consistency, and the published code's.
+"""Validity masks of warped images: forward-backward, photometric and global consistency, and the published code's.
 
 All masks are (B, 1, H, W) without gradient, on the grid that the flow starts from. None considers the frame's borders:
 see `jdrl.flow.warping.in_bounds_mask`.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jdrl.flow.polynomial import evaluate_polynomial, fit_polynomial
 from jdrl.flow.warping import warp_approximately
 
 RELATIVE_TOLERANCE = 0.01
@@ -24,6 +25,9 @@ TEXTURELESS = 0.01  # standard deviation of a low-passed image below which the c
 FIT_ROUNDS = 2  # of gain and offset
 NO_TRUST = 1e-6
 UNEXPLAINED = 0.25  # share of the local energy at which the weight has fallen to exp(-1/2)
+
+AGREEMENT_PX = 7.0  # distance from the global motion at which the weight has fallen to exp(-1/2)
+AGREEMENT_STRIDE = 4
 
 BAND = 0.35
 WHEEL_STEPS = (15, 6, 4, 11, 13, 6)  # of the colour code: red to yellow, green, cyan, blue, magenta and back
@@ -83,6 +87,28 @@ def photometric_mask(first: Tensor, second: Tensor, trust: Tensor) -> Tensor:
         explained = torch.exp(-0.5 / UNEXPLAINED * statistics.mean(difference.square()) / floored)
     weight = 1 - variance / floored * (1 - explained)
     return F.interpolate(weight, size=size, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def agreement_mask(flow: Tensor, trust: Tensor) -> Tensor:
+    """Agreement with a robust global motion: how far a flow is from the affine motion that most of the crop follows.
+
+    Flow that fails in both directions alike passes the consistency checks: at a displacement beyond an estimator's
+    range it is near zero both ways. With the distance d the weight is exp(-(d/7 px)⁴/2): local motion of a few pixels
+    is kept, gross outliers are not.
+
+    Args:
+        flow: (B, 2, H, W), pixels.
+        trust: (B, 1, H, W) in [0, 1] weights of the pixels in the fit.
+
+    Returns:
+        (B, 1, H, W) soft weights in [0, 1].
+    """
+    height, width = flow.shape[-2:]
+    coefficients = fit_polynomial(flow, trust, 1, stride=AGREEMENT_STRIDE)
+    motion = evaluate_polynomial(coefficients, (height, width), (0, 0, height, width))
+    squared = (flow.float() - motion).square().sum(1, keepdim=True)
+    return torch.exp(-0.5 * (squared / AGREEMENT_PX**2).square())
 
 
 @torch.no_grad()

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from jdrl.flow.warping import in_bounds_mask, warp
-from jdrl.reblurring.reblur import reblur
+from jdrl.reblurring.reblur import coc_radius_px, reblur_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jdrl.config import DeformationTerms
     from jdrl.flow.bidirectional import Deformation
     from jdrl.reblurring.network import ReblurNetwork
 
@@ -28,16 +27,18 @@ class LossTerms:
     """Scalar losses of one step. `total` is the one to differentiate; its terms are unweighted and detached.
 
     Attributes:
-        total: deblur_blur_frame + deblur_sharp_frame + reblur_weight * reblur.
+        total: Their sum, weighted by the phase.
         deblur_blur_frame: Output against the sharp image warped to it.
         deblur_sharp_frame: Output warped to the sharp image, against that image; 0 during warm-up.
-        reblur: Reblurred image against the blurred one.
+        reblur: Reblurred image against the blurred one; 0 without a reblurring network.
+        radius_moments: (2,) mean and mean square of the radii of the reblurring kernels, px and px²; else 0.
     """
 
     total: Tensor
     deblur_blur_frame: Tensor
     deblur_sharp_frame: Tensor
     reblur: Tensor
+    radius_moments: Tensor
 
 
 def charbonnier(first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -79,7 +80,7 @@ def warm_up_loss(
     sharp: Tensor,
     flow: Tensor,
     valid: Tensor | None,
-    reblur_network: ReblurNetwork,
+    reblur_network: ReblurNetwork | None,
     *,
     reblur_weight: float = REBLUR_WEIGHT,
     official_warp: bool = False,
@@ -95,7 +96,7 @@ def warm_up_loss(
         sharp: (B, 3, H + 2M, W + 2M), not yet warped, extending M px beyond the window on each side.
         flow: (B, 2, H, W) stored u[blur→sharp], pixels; zeros if the pair is aligned.
         valid: (B, 1, H, W) 1 where the blurred frame has real content; None: everywhere.
-        reblur_network: Predicts kernel weights.
+        reblur_network: Predicts kernel weights; None: nothing uses them.
         reblur_weight: Of the reblurring term in the total.
         official_warp: See `jdrl.flow.warping.warp`.
 
@@ -112,8 +113,9 @@ def warm_up_loss(
     mask = _combine_masks(in_bounds_mask(flow, -margin), valid)
     target = warp(sharp, flow, margin_px=margin, official=official_warp)
     deblur = _mean([charbonnier(output, target, mask) for output in outputs])
-    reblurred = charbonnier(_reblur_by(target, blurred, reblur_network), blurred, mask)
-    return _sum_terms(deblur, torch.zeros_like(deblur), reblurred, reblur_weight)
+    reblurred, moments = _reblur_error(target, blurred, mask, reblur_network)
+    total = deblur + reblur_weight * reblurred
+    return LossTerms(total, deblur.detach(), torch.zeros_like(deblur), reblurred.detach(), moments)
 
 
 def reblur_loss(
@@ -140,9 +142,10 @@ def reblur_loss(
         >>> bool(loss.total == 0.5 * loss.reblur)
         True
     """
-    losses = [charbonnier(_reblur_by(output, blurred, reblur_network), blurred, valid) for output in outputs]
-    reblurred = _mean(losses)
-    return _sum_terms(torch.zeros_like(reblurred), torch.zeros_like(reblurred), reblurred, reblur_weight)
+    errors = [_reblur_error(output, blurred, valid, reblur_network) for output in outputs]
+    reblurred = _mean([error for error, _ in errors])
+    zero = torch.zeros_like(reblurred)
+    return LossTerms(reblur_weight * reblurred, zero, zero, reblurred.detach(), errors[0][1])
 
 
 def joint_loss(
@@ -150,18 +153,18 @@ def joint_loss(
     blurred: Tensor,
     deformation: Deformation,
     valid: Tensor | None,
-    reblur_network: ReblurNetwork,
+    reblur_network: ReblurNetwork | None,
     *,
     reblur_weight: float = REBLUR_WEIGHT,
+    deformation_weights: tuple[float, float] = (1.0, 1.0),
     official_warp: bool = False,
-    terms: DeformationTerms = "both",
 ) -> LossTerms:
     """Loss of phase 2: bidirectional deformation and reblurring (Li et al., AAAI 2023).
 
     With the final output D, the sharp image S, the blurred image B, the reblurring R, and the flows u and masks m of
     `deformation` (without gradient):
 
-        L = ρ(D - W(S, u[D→S]); m1) + ρ(S - W(D, u[S→D]); m2) + reblur_weight ρ(R(D, B) - B)
+        L = w1 ρ(D - W(S, u[D→S]); m1) + w2 ρ(S - W(D, u[S→D]); m2) + reblur_weight ρ(R(D, B) - B)
 
     The target of the first term follows D, so only the last term ties the geometry to B. Flow and masks are those of
     the final output and shared by all outputs; every term is averaged over the outputs.
@@ -171,10 +174,10 @@ def joint_loss(
         blurred: (B, 3, H, W).
         deformation: Of the final output and the sharp image.
         valid: (B, 1, H, W) 1 where the blurred frame has real content; None: everywhere.
-        reblur_network: Predicts kernel weights.
-        reblur_weight: Of the reblurring term in the total; to be ramped up from zero at the start of the phase.
+        reblur_network: Predicts kernel weights; None: without the last term.
+        reblur_weight: Of the reblurring term in the total.
+        deformation_weights: Of the first two terms. Phase 1 lacks the second, which is to be ramped up from zero.
         official_warp: See `jdrl.flow.warping.warp`.
-        terms: Whether only the first (`to_blur`) or the second (`to_sharp`) deformation term counts, for ablation.
 
     Example:
         >>> from jdrl.flow.bidirectional import deform_bidirectionally
@@ -186,29 +189,31 @@ def joint_loss(
         >>> bool(loss.total < 0.1)
         True
     """
-    blur_frame, sharp_frame, reblurred = [], [], []
+    blur_frame, sharp_frame, errors = [], [], []
     for output in outputs:
         blur_frame.append(charbonnier(output, deformation.target, deformation.target_mask))
         warped = warp(output, deformation.to_deblurred, official=official_warp)
         sharp_frame.append(charbonnier(warped, deformation.sharp, deformation.sharp_mask))
-        reblurred.append(charbonnier(_reblur_by(output, blurred, reblur_network), blurred, valid))
-    on_blurred = _mean(blur_frame) * (terms != "to_sharp")
-    on_sharp = _mean(sharp_frame) * (terms != "to_blur")
-    return _sum_terms(on_blurred, on_sharp, _mean(reblurred), reblur_weight)
+        errors.append(_reblur_error(output, blurred, valid, reblur_network))
+    first, second, reblurred = _mean(blur_frame), _mean(sharp_frame), _mean([error for error, _ in errors])
+    total = deformation_weights[0] * first + deformation_weights[1] * second + reblur_weight * reblurred
+    return LossTerms(total, first.detach(), second.detach(), reblurred.detach(), errors[0][1])
 
 
-def _reblur_by(sharp: Tensor, blurred: Tensor, reblur_network: ReblurNetwork) -> Tensor:
-    weights: Tensor = reblur_network(sharp, blurred)
-    return reblur(sharp, weights, reblur_network.basis)
+def _reblur_error(
+    sharp: Tensor, blurred: Tensor, mask: Tensor | None, reblur_network: ReblurNetwork | None
+) -> tuple[Tensor, Tensor]:
+    """ρ(R(D, B) - B), and mean and mean square of the kernels' radii."""
+    if reblur_network is None:
+        return sharp.new_zeros(()), sharp.new_zeros(2, dtype=torch.float64)
+    reblurred, weights = reblur_by(reblur_network, sharp, blurred)
+    # In double precision: a small spread is the difference of two large moments.
+    radius_px = coc_radius_px(weights.detach(), reblur_network.basis).double()
+    return charbonnier(reblurred, blurred, mask), torch.stack([radius_px.mean(), radius_px.square().mean()])
 
 
 def _rho(difference: Tensor) -> Tensor:
     return difference.square().add(CHARBONNIER_EPS**2).sqrt()
-
-
-def _sum_terms(blur_frame: Tensor, sharp_frame: Tensor, reblurred: Tensor, reblur_weight: float) -> LossTerms:
-    total = blur_frame + sharp_frame + reblur_weight * reblurred
-    return LossTerms(total, blur_frame.detach(), sharp_frame.detach(), reblurred.detach())
 
 
 def _combine_masks(mask: Tensor, valid: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from jdrl.losses.joint import MIN_MASK_MEAN
 from jdrl.reblurring.blur_estimator import box_mean
-from jdrl.reblurring.reblur import coc_radius_px, reblur
+from jdrl.reblurring.reblur import coc_radius_px, reblur_by
 
 if TYPE_CHECKING:
     from jdrl.config import BasisName
@@ -25,6 +25,8 @@ TEXTURE = 0.02
 MISFIT = 0.02
 WINDOW_PX = 3
 SMOOTHING_PX = 8
+QUIET = 0.1  # share of an image's windows that hold little but noise
+SPREAD_PX = 5e-4  # standard deviation of the radius over a crop at half confidence; a new network has twice this
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,13 @@ def pseudo_label(
 ) -> PseudoLabel:
     """Computes the label: the reblurring network's kernels between an output and its input.
 
-    Without confidence, because there is no texture or because reblurring does not reproduce B, the label is taken
-    from the surroundings: with the weights a, their confidence t and the mean G over a window,
+    Without confidence, because there is no texture or because reblurring does not reproduce B, the label is taken from
+    the surroundings: with the weights a, their confidence t and the mean G over a window,
 
         a' = t a + (1 - t) G(t a) / G(t),    confidence t + (1 - t) G(t)
 
-    (normalised convolution: Knutsson & Westin, CVPR 1993).
+    (normalised convolution: Knutsson & Westin, CVPR 1993). A map without variation, that of a collapsed network, has no
+    confidence at all.
 
     Args:
         deblurred: (B, 3, H, W), the final output D.
@@ -61,8 +64,10 @@ def pseudo_label(
         valid: (B, 1, H, W) 1 where B has real content; None: everywhere.
         reblur_network: Predicts kernel weights; gets no gradient here.
     """
-    weights: Tensor = reblur_network(deblurred, blurred)
-    trust = label_confidence(deblurred, blurred, reblur(deblurred, weights, reblur_network.basis))
+    reblurred, weights = reblur_by(reblur_network, deblurred, blurred)
+    trust = label_confidence(deblurred, blurred, reblurred)
+    spread_px2 = coc_radius_px(weights, reblur_network.basis).var((1, 2, 3), correction=0).view(-1, 1, 1, 1)
+    trust = trust * spread_px2 / (spread_px2 + SPREAD_PX**2)
     if valid is not None:
         trust = trust * valid
     around = box_mean(trust, SMOOTHING_PX)
@@ -74,10 +79,11 @@ def pseudo_label(
 
 
 def label_confidence(deblurred: Tensor, blurred: Tensor, reblurred: Tensor) -> Tensor:
-    """The confidence of the blur between D and B: g / (g + 0.02²) · exp(-e / (2 · 0.02²)).
+    """The confidence of the blur between D and B: g / (g + τ²) · exp(-max(0, e - σ²) / 2τ²), τ² = 0.02² + σ².
 
     g is the energy of D's gradient and e the mean square of R(D, B) - B, both over windows of 7 px and all channels:
-    without texture blur changes nothing, and kernels that do not reproduce B are wrong.
+    without texture blur changes nothing, and kernels that do not reproduce B are wrong. σ² is the variance of the noise
+    of B, which no kernels reproduce.
 
     Args:
         deblurred: (B, C, H, W), D.
@@ -92,7 +98,32 @@ def label_confidence(deblurred: Tensor, blurred: Tensor, reblurred: Tensor) -> T
     down = F.pad(image.diff(dim=-2), (0, 0, 0, 1)).square()
     energy = box_mean((across + down).mean(1, keepdim=True), WINDOW_PX)
     misfit = box_mean((reblurred - blurred).float().square().mean(1, keepdim=True), WINDOW_PX)
-    return energy / (energy + TEXTURE**2) * torch.exp(-misfit / (2 * MISFIT**2))
+    noise = noise_variance(blurred.float())
+    tolerance = MISFIT**2 + noise
+    return energy / (energy + TEXTURE**2 + noise) * torch.exp(-(misfit - noise).clamp(min=0) / (2 * tolerance))
+
+
+def noise_variance(image: Tensor) -> Tensor:
+    """The variance of the noise of each image: of its finest detail where there is least of it.
+
+    The detail is the response to [1, -2, 1] along both axes, which is zero on edges along them (Immerkær, "Fast Noise
+    Variance Estimation", CVIU 1996); of its energy over windows of 7 px the tenth percentile counts.
+
+    Args:
+        image: (B, C, H, W).
+
+    Returns:
+        (B, 1, 1, 1).
+
+    Example:
+        >>> noise_variance(torch.full((1, 3, 32, 32), 0.5)).item()
+        0.0
+    """
+    line = image.new_tensor([1.0, -2.0, 1.0])
+    kernel = torch.outer(line, line).expand(image.shape[1], 1, 3, 3)
+    detail = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=image.shape[1])
+    energy = box_mean(detail.square().mean(1, keepdim=True), WINDOW_PX)
+    return energy.flatten(1).quantile(QUIET, dim=1).view(-1, 1, 1, 1) / float(kernel[0].square().sum())
 
 
 def estimator_loss(weights: Tensor, label: PseudoLabel) -> Tensor:

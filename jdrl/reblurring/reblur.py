@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from jdrl.reblurring.kernel_basis import find_basis, second_moments
+from jdrl.reblurring.light import from_linear_light, to_linear_light
 from jdrl.reblurring.network import ReblurNetwork
 from jdrl.reblurring.operator import BY_CONVOLUTION, BY_RINGS, blur_with_gradients
 
 if TYPE_CHECKING:
     from jdrl.config import BasisName
 
-__all__ = ["ReblurNetwork", "coc_radius_px", "reblur"]
+__all__ = ["ReblurNetwork", "coc_radius_px", "reblur", "reblur_by"]
 
 
 def reblur(image: Tensor, weights: Tensor, basis: BasisName = "hats") -> Tensor:
@@ -56,6 +57,25 @@ def reblur(image: Tensor, weights: Tensor, basis: BasisName = "hats") -> Tensor:
     dtype = torch.promote_types(torch.promote_types(image.dtype, weights.dtype), torch.float32)
     with torch.autocast(image.device.type, enabled=False):
         return blur_with_gradients(image.to(dtype), weights.to(dtype), planes, formulation)
+
+
+def reblur_by(network: ReblurNetwork, deblurred: Tensor, blurred: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicts the kernels between two images and blurs the first by them: R(D, B), and its weights.
+
+    With `network.light` "linear" the images hold sRGB values: they are decoded, blurred as light and encoded again.
+
+    Args:
+        network: Predicts kernel weights.
+        deblurred: (B, 3, H, W) D.
+        blurred: (B, 3, H, W) B.
+
+    Returns:
+        The blurred D, (B, 3, H, W), and the weights, (B, K, H, W).
+    """
+    weights: Tensor = network(deblurred, blurred)
+    if network.light == "encoded":
+        return reblur(deblurred, weights, network.basis), weights
+    return from_linear_light(reblur(to_linear_light(deblurred.float()), weights, network.basis)), weights
 
 
 def coc_radius_px(weights: Tensor, basis: BasisName = "hats") -> Tensor:

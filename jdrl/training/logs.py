@@ -30,17 +30,21 @@ class Logs:
         """Appends one row to RUN/`table`.csv and the same to TensorBoard.
 
         Args:
-            table: `train` or `val`; its columns are those of its first row.
+            table: `train` or `val`; its columns are those of its first row, also where an earlier version wrote it.
             step: Optimiser steps done.
             values: Numbers by column name.
         """
         path = self.run / f"{table}.csv"
+        columns = ["step", *values]
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as stream:
+                columns = next(csv.reader(stream), columns)
         is_new = not path.is_file()
         with path.open("a", encoding="utf-8", newline="") as stream:
-            rows = csv.writer(stream, lineterminator="\n")
+            rows = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
             if is_new:
-                rows.writerow(["step", *values])
-            rows.writerow([step, *(f"{value:.8g}" for value in values.values())])
+                rows.writeheader()
+            rows.writerow({"step": step, **{name: f"{value:.8g}" for name, value in values.items()}})
         for name, value in values.items():
             self.tensorboard.add_scalar(f"{table}/{name}", value, step)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jdrl.data.display import to_display_pixels
 from jdrl.networks import restore
-from jdrl.reblurring.reblur import coc_radius_px, reblur
+from jdrl.reblurring.reblur import coc_radius_px, reblur_by
 from jdrl.training.step import estimate_deformation
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class ProgressSample:
         blur: (1, 3, H, W) input.
         deblurred: (1, 3, H, W) output of the averaged network, in [0, 1].
         truth: (1, 3, H, W) sharp frame warped onto the output.
-        reblurred: (1, 3, H, W) output, reblurred.
+        reblurred: (1, 3, H, W) output, reblurred; None without a reblurring network.
         mask: (1, 1, H, W) validity mask of the warp, in [0, 1].
-        radius_px: (1, 1, H, W) radius of the circle of confusion, of the reblurring kernels.
+        radius_px: (1, 1, H, W) radius of the circle of confusion, of the reblurring kernels; or None.
     """
 
     blur: Tensor
     deblurred: Tensor
     truth: Tensor
-    reblurred: Tensor
+    reblurred: Tensor | None
     mask: Tensor
-    radius_px: Tensor
+    radius_px: Tensor | None
 
 
 @torch.no_grad()
@@ -64,14 +64,17 @@ def build_sample(
     with fabric.autocast():
         deblurred = restore(state.ema_network, crop.blur)[0].float().clamp(0, 1)
     deformation = estimate_deformation(deblurred, crop, config, estimate_flow)
-    weights = state.reblur_network(deblurred, crop.blur)
+    reblurred, radius_px = None, None
+    if state.reblur_network is not None:
+        reblurred, weights = reblur_by(state.reblur_network, deblurred, crop.blur)
+        radius_px = coc_radius_px(weights, config.reblur_basis)
     return ProgressSample(
         blur=crop.blur,
         deblurred=deblurred,
         truth=deformation.target,
-        reblurred=reblur(deblurred, weights, config.reblur_basis),
+        reblurred=reblurred,
         mask=deformation.target_mask,
-        radius_px=coc_radius_px(weights, config.reblur_basis),
+        radius_px=radius_px,
     )
 
 
@@ -95,16 +98,18 @@ def draw_sample(sample: ProgressSample, encoding: Encoding, max_radius_px: float
     )
     panels = figure.subplots(2, 3).ravel()
     for axes, (title, image) in zip(panels[:4], images, strict=True):
-        axes.imshow(to_display_pixels(image, encoding), interpolation="nearest")
-        axes.set_title(title, fontsize=10)
+        if image is not None:
+            axes.imshow(to_display_pixels(image, encoding), interpolation="nearest")
+            axes.set_title(title, fontsize=10)
     maps = (
         ("mask: how far the warp is trusted", sample.mask, "gray", 1.0),
         ("radius of the blur, px", sample.radius_px, "viridis", max_radius_px),
     )
     for axes, (title, values, colours, largest) in zip(panels[4:], maps, strict=True):
-        picture = axes.imshow(values[0, 0].float().cpu().numpy(), cmap=colours, vmin=0, vmax=largest)
-        axes.set_title(title, fontsize=10)
-        figure.colorbar(picture, ax=axes, shrink=0.8)
+        if values is not None:
+            picture = axes.imshow(values[0, 0].float().cpu().numpy(), cmap=colours, vmin=0, vmax=largest)
+            axes.set_title(title, fontsize=10)
+            figure.colorbar(picture, ax=axes, shrink=0.8)
     for axes in panels:
         axes.set_axis_off()
     figure.suptitle(f"step {step}", fontsize=11)

@@ -11,7 +11,6 @@ No split but `train` and `val` is opened.
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -28,21 +27,32 @@ from jdrl.checkpoints import checkpoint
 from jdrl.config import TrainConfig
 from jdrl.data.crops import build_loader, load_batch
 from jdrl.data.training_data import TrainingData, load_training_data
-from jdrl.data.unaligned_pairs import is_registered
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
-from jdrl.metrics.fidelity import psnr
-from jdrl.networks import restore
 from jdrl.training import schedule
+from jdrl.training.collapse import CollapseWatch, spread_px
 from jdrl.training.divergence import save_diverged_batch
 from jdrl.training.logs import Logs, open_logs
-from jdrl.training.processes import build_any_process, mean_over_processes, start_processes, sum_over_processes
+from jdrl.training.processes import build_any_process, mean_over_processes, start_processes
+from jdrl.training.registration import load_or_register, write_motions
 from jdrl.training.samples import build_sample, draw_sample
-from jdrl.training.state import TrainingState, build_state, load_initial_weights, load_state, save_state
-from jdrl.training.step import COLUMNS, train_step
+from jdrl.training.settings import (
+    epochs_to_steps,
+    resolve_settings,
+    settings_of_run,
+)
+from jdrl.training.state import (
+    TrainingState,
+    build_state,
+    load_initial_weights,
+    load_state,
+    save_state,
+)
+from jdrl.training.step import COLUMNS, RADIUS_COLUMNS, train_step
+from jdrl.training.summary import describe_run
+from jdrl.training.validation import validate
 from sdd_toolkit.errors import ConfigError, InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.records import Report
-from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.storage.files import write_text
 from sdd_toolkit.storage.targets import check_own, check_targets
 
@@ -84,6 +94,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Trains on the `train` split of `shards` and writes checkpoints and logs to `out`.
 
@@ -97,6 +108,7 @@ def train(
         resume: Continue from the run's latest checkpoint.
         overwrite: Start anew although `out` holds checkpoints.
         track: Shows progress.
+        announce: Gets the lines that say what the run has decided, before its first step.
 
     Raises:
         InputError: No usable data, or `out` holds another run.
@@ -106,16 +118,23 @@ def train(
         IntegrityError: A shard is missing or damaged.
     """
     started = time.monotonic()
-    config = resolve_warm_up_flow(config, shards)
+    if resume:
+        config = settings_of_run(config, checkpoint.latest_checkpoint(out))
+    config = resolve_settings(config, shards)
     fabric = start_processes(config)
     state = build_state(fabric, config)
-    data = load_training_data(shards, config)
+    estimate_flow = flow_estimator(config.flow, config.flow_weights)  # its weights may be missing: before all work
+    motions = load_or_register(fabric, shards, out, track) if config.registration == "pairs" else {}
+    data = load_training_data(shards, config, motions)
     config = epochs_to_steps(config, len(data.crops.patches))
-    # Before anything is written or deleted: the estimator's weights may be missing.
-    run = TrainingRun(fabric, out, config, data, flow_estimator(config.flow, config.flow_weights))
+    run = TrainingRun(fabric, out, config, data, estimate_flow)
     first = prepare_run(run, state, resume=resume, overwrite=overwrite)
+    if motions and fabric.is_global_zero:
+        write_motions(out, motions, data.sha256)
     if state.step < config.steps:
         writes = fabric.is_global_zero
+        for line in describe_run(fabric, state, config, data, motions) if writes else ():
+            announce(line)
         with open_logs(out, state.step) if writes else nullcontext() as logs, stop_requested(fabric) as stop:
             run_steps(run, state, logs, stop, track if writes else silent)
     return Report(
@@ -127,23 +146,6 @@ def train(
         seconds=time.monotonic() - started,
         outputs=(str(checkpoint.locate(out)),),
     )
-
-
-def resolve_warm_up_flow(config: TrainConfig, shards: Path) -> TrainConfig:
-    """Replaces `warm_up_flow = "auto"`: estimated where a training pair has no stored alignment, else stored."""
-    if config.warm_up_flow != "auto":
-        return config
-    with ShardReader(shards, split="train") as reader:
-        all_registered = all(is_registered(reader, pair) for pair in reader.pair_ids)
-    return config.model_copy(update={"warm_up_flow": "stored" if all_registered else "estimated"})
-
-
-def epochs_to_steps(config: TrainConfig, patches: int) -> TrainConfig:
-    """Replaces `epochs`, if given, by `steps`: an epoch has as many crops as there are patches."""
-    if config.epochs is None:
-        return config
-    steps = max(1, math.ceil(config.epochs * patches / config.batch))
-    return config.model_copy(update={"steps": steps, "epochs": None})
 
 
 def prepare_run(run: TrainingRun, state: TrainingState, *, resume: bool, overwrite: bool) -> int:
@@ -160,7 +162,7 @@ def prepare_run(run: TrainingRun, state: TrainingState, *, resume: bool, overwri
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is no folder", hint="give another --out: the folder of the run")
     check_own(
-        [out / name for name in ("config.json", "train.csv", "val.csv", "latest", "best")],
+        [out / name for name in ("config.json", "registration.json", "train.csv", "val.csv", "latest", "best")],
         kind="run",
         overwrite=overwrite,
     )
@@ -235,6 +237,7 @@ def run_steps(
     sample_crop = (data.validation[0] if data.validation else load_batch(data.crops, 0, 1)).to(fabric.device)
     parts = load_parts(run, state.step)
     rows: list[Tensor] = []
+    watch = CollapseWatch()
     with track("train", config.steps - state.step) as advance:
         while state.step < config.steps:
             rows.append(train_step(fabric, state, islice(parts, config.accumulate), config, run.estimate_flow))
@@ -246,12 +249,14 @@ def run_steps(
             saving = ending or validating or is_due(state.step, config.save_every, config)
             # Losses are read at intervals only: every read waits for the device.
             if saving or is_due(state.step, config.log_every, config):
-                note = log_steps(run, rows, state, logs)
+                note = log_steps(run, rows, state, logs, watch)
                 rows = []
             if state.step % config.sample_every == 0:
                 write_sample(run, state, sample_crop, logs)
             if validating:
-                validate(run, state, logs)
+                scores = validate(fabric, state, data)
+                if logs is not None:
+                    logs.write("val", state.step, scores)
             if saving:
                 if fabric.is_global_zero:
                     save_state(run.out, state, config, data)
@@ -282,7 +287,9 @@ def is_due(step: int, every: int, config: TrainConfig) -> bool:
     return step % every == 0 or step == config.steps
 
 
-def log_steps(run: TrainingRun, rows: list[Tensor], state: TrainingState, logs: Logs | None) -> str:
+def log_steps(
+    run: TrainingRun, rows: list[Tensor], state: TrainingState, logs: Logs | None, watch: CollapseWatch
+) -> str:
     """Checks the losses of the latest steps and logs their means. Returns the note for the progress bar.
 
     Raises:
@@ -295,11 +302,19 @@ def log_steps(run: TrainingRun, rows: list[Tensor], state: TrainingState, logs: 
         step = state.step - len(rows) + int(diverged[0])
         raise save_diverged_batch(step, run.data.crops, config.batch, run.out, write=run.fabric.is_global_zero)
     means = dict(zip(COLUMNS, values.mean(dim=0).tolist(), strict=True))
+    radius_px, mean_square_px2 = (means.pop(name) for name in RADIUS_COLUMNS)
+    means |= {"reblur_radius_px": radius_px, "reblur_radius_spread_px": spread_px(radius_px, mean_square_px2)}
     step = state.step - 1
     joint = step >= schedule.joint_start_step(config)
     if logs is not None:
-        row = {**means, "learning_rate": schedule.learning_rate(step, config), "joint": joint}
-        logs.write("train", state.step, row)
+        rates = {
+            "learning_rate": schedule.learning_rate(step, config),
+            "reblur_learning_rate": schedule.reblur_learning_rate(step, config),
+        }
+        logs.write("train", state.step, {**means, **rates, "joint": joint})
+        if state.reblur_network is not None and step >= config.rate_ramp_steps:
+            moments = values[:, [COLUMNS.index(name) for name in RADIUS_COLUMNS]].tolist()
+            watch.look(radius_px, [spread_px(*each) for each in moments])
     return f"{schedule.phase(step, config)}, loss {means['loss']:.4f}"
 
 
@@ -308,22 +323,3 @@ def write_sample(run: TrainingRun, state: TrainingState, crop: Batch, logs: Logs
     sample = build_sample(run.fabric, state, crop, run.config, run.estimate_flow)
     if logs is not None:
         draw_sample(sample, run.data.encoding, run.config.reblur_radius_px, logs, state.step)
-
-
-@torch.no_grad()
-def validate(run: TrainingRun, state: TrainingState, logs: Logs | None) -> None:
-    """Computes the mean PSNR of the averaged network, and of its input, on the validation crops, by all processes."""
-    fabric, crops = run.fabric, run.data.validation
-    scores = torch.zeros(len(crops), 2, device=fabric.device)
-    for number in range(fabric.global_rank, len(crops), fabric.world_size):
-        batch = crops[number].to(fabric.device)
-        with fabric.autocast():
-            # What is not finite counts as black.
-            deblurred = restore(state.ema_network, batch.blur)[0].float().nan_to_num(0, 1, 0).clamp(0, 1)
-        pair = (deblurred, batch.blur)
-        scores[number] = torch.cat([psnr(image, batch.sharp_on_blur, batch.valid) for image in pair])
-    deblurred_db, input_db = sum_over_processes(fabric, scores).nanmean(dim=0).tolist()
-    # NaN where no crop has a valid pixel: no later score could be compared with it.
-    state.validation_psnr_db = None if math.isnan(deblurred_db) else deblurred_db
-    if logs is not None:
-        logs.write("val", state.step, {"psnr_db": deblurred_db, "input_psnr_db": input_db})

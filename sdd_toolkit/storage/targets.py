@@ -44,6 +44,7 @@ _MARKS = {
     "left_out.csv": rb"stack,path,reason,detail\n",
     "pairs.csv": rb"id,(split,shard,packed_height,packed_width,)?" + _STATISTICS,
     "rejected_files.csv": rb"path,reason,detail\n",
+    "registration.json": rb'\{\s*"format": "sdd-registration"',
     "session.state.json": rb'\{"flight": ',
     "simulate.json": rb'\{\n "version": ".*",\n "kind": ".*",\n "seed": ',
     "splits.toml": rb"\[pack\.split\]\n",

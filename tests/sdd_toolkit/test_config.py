@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pydantic import Field, model_validator
@@ -78,3 +79,12 @@ def test_a_key_that_came_later_counts_once_it_is_set() -> None:
 
     assert Later().fingerprint() == Example().fingerprint()
     assert Later(extra=1).fingerprint() != Example().fingerprint()
+
+
+def test_a_default_that_has_changed_keeps_the_fingerprint_of_the_former_one() -> None:
+    class Changed(Example):
+        FORMER_DEFAULTS: ClassVar = {"threshold_px": 1.0}
+        threshold_px: float = 3.0
+
+    assert Changed().fingerprint() == Example().fingerprint()
+    assert Changed(threshold_px=2.0).fingerprint() == Example(threshold_px=2.0).fingerprint()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jdrl.flow.masks import consistency_mask, official_mask, photometric_mask
+from jdrl.flow.masks import agreement_mask, consistency_mask, official_mask, photometric_mask
 from jdrl.flow.warping import in_bounds_mask
 from tests.support.flows import constant_flow, textured_scene, zoom_flow
 
@@ -125,3 +125,22 @@ def test_no_mask_carries_a_gradient() -> None:
     image = torch.rand(1, 3, 8, 8, requires_grad=True)
     masks = consistency_mask(flow, flow), official_mask(flow), photometric_mask(image, image, image[:, :1])
     assert not any(mask.requires_grad for mask in masks)
+
+
+def test_flow_that_is_wrong_both_ways_alike_is_rejected_by_the_global_motion() -> None:
+    """Beyond an estimator's range the flow is about zero in both directions, which is consistent."""
+    there = constant_flow(15, -8, (128, 128)) + zoom_flow(1.01, 128)
+    wrong = (slice(None), slice(None), slice(8, 56), slice(32, 112))
+    there[wrong] = 0.2
+    trust = torch.ones(1, 1, 128, 128)
+    assert consistency_mask(there, -there)[..., 16:48, 64:96].min() > 0.9
+    mask = agreement_mask(there, trust)
+    assert mask[..., 8:56, 32:112].max() < 0.01
+    assert mask[..., 60:, :].min() > 0.99
+
+
+def test_local_motion_and_zoom_agree_with_the_global_motion() -> None:
+    flow = constant_flow(9, -6, (96, 96)) + zoom_flow(1.02, 96)
+    flow[..., 32:64, 32:64] += 3.0
+    assert agreement_mask(flow, torch.ones(1, 1, 96, 96))[..., 32:64, 32:64].min() > 0.8
+    assert torch.isfinite(agreement_mask(flow, torch.zeros(1, 1, 96, 96))).all()

@@ -222,8 +222,8 @@ def test_each_deformation_term_can_count_alone() -> None:
     ones, network = torch.ones(1, 1, 48, 48), ReblurNetwork(radius_px=2, width=4, blocks=1)
     deformation = deform_bidirectionally(output.detach(), sharp, ones, ones, flow_estimator("pyramid"))
     found = {
-        terms: joint_loss([output], output, deformation, ones, network, reblur_weight=0, terms=terms)
-        for terms in ("both", "to_blur", "to_sharp")
+        terms: joint_loss([output], output, deformation, ones, network, reblur_weight=0, deformation_weights=weights)
+        for terms, weights in (("both", (1.0, 1.0)), ("to_blur", (1.0, 0.0)), ("to_sharp", (0.0, 1.0)))
     }
     both = found["both"]
     assert both.deblur_blur_frame > 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from capture.virtual.config import SimulateConfig
 from capture.virtual.render_pair import render_pair
 from jdrl.losses.joint import charbonnier
-from jdrl.losses.triplet import PseudoLabel, estimator_loss, label_confidence, pseudo_label
+from jdrl.losses.triplet import PseudoLabel, estimator_loss, label_confidence, noise_variance, pseudo_label
 from jdrl.reblurring.blur_estimator import BlurEstimator
 from jdrl.reblurring.network import ReblurNetwork
 from jdrl.reblurring.reblur import coc_radius_px, reblur
@@ -61,19 +63,49 @@ def test_a_flat_area_takes_its_label_from_the_texture_around_it() -> None:
     torch.testing.assert_close(label.weights.sum(1), torch.ones(1, 32, 64))
 
 
+def noisy_pair(sd: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A textured image, the same blurred with noise, and the weights of the blur: rings of 1 and 3 px."""
+    torch.manual_seed(0)
+    sharp = F.interpolate(torch.rand(1, 3, 24, 24), size=96, mode="bicubic").clamp(0, 1)
+    weights = one_ring(3, (96, 96))
+    weights[..., 48:] = one_ring(1, (96, 48))
+    blurred = reblur(sharp, weights)
+    return sharp, blurred + sd * torch.randn_like(blurred), weights
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.03, 0.06])
+def test_noise_of_high_sensitivities_does_not_cost_right_labels_their_confidence(sd: float) -> None:
+    sharp, blurred, weights = noisy_pair(sd)
+    assert abs(float(noise_variance(blurred).sqrt()) - sd) < 0.25 * sd + 0.003
+    right = label_confidence(sharp, blurred, reblur(sharp, weights))
+    wrong = label_confidence(sharp, blurred, reblur(sharp, weights) + 0.2)
+    assert right[..., 8:-8, 8:-8].median() > 0.4
+    assert wrong[..., 8:-8, 8:-8].max() < 0.05
+
+
+def test_kernels_that_are_the_same_everywhere_label_nothing() -> None:
+    sharp, _, weights = noisy_pair(0.0)
+    collapsed = one_ring(2, (96, 96))
+    label = pseudo_label(sharp, reblur(sharp, collapsed), None, Planted(collapsed))
+    assert label.confidence.max() < 1e-6
+    assert pseudo_label(sharp, reblur(sharp, weights), None, Planted(weights)).confidence.mean() > 0.3
+
+
 def test_what_is_not_valid_has_no_say() -> None:
     torch.manual_seed(0)
     sharp = torch.rand(1, 3, 32, 32)
     weights = one_ring(1, (32, 32))
     label = pseudo_label(sharp, reblur(sharp, weights), torch.zeros(1, 1, 32, 32), Planted(weights))
-    assert label.confidence.max() == 0
+    assert label.confidence.max() < 1e-6
     assert estimator_loss(one_ring(3, (32, 32)), label) == 0
 
 
 def test_no_gradient_of_the_estimators_loss_reaches_the_reblurring_network_or_the_output() -> None:
     torch.manual_seed(0)
     deblurred = torch.rand(1, 3, 32, 32, requires_grad=True)
-    reblur_network = Planted(one_ring(2, (32, 32)))
+    weights = one_ring(2, (32, 32))
+    weights[..., 16:] = one_ring(1, (32, 16))
+    reblur_network = Planted(weights)
     estimator = BlurEstimator(3, 8)
     blurred = reblur(deblurred, reblur_network.planted).detach()
     label = pseudo_label(deblurred, blurred, None, reblur_network)

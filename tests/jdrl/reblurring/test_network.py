@@ -72,6 +72,35 @@ def test_the_official_basis_of_another_radius_is_refused() -> None:
         load_section(TrainConfig, "train", None, reblur_basis="official", reblur_radius_px=9)
 
 
+@pytest.mark.parametrize("basis", COUNTS)
+def test_weights_grown_a_thousandfold_do_not_saturate_it(basis: BasisName) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 3, 32, 32)
+    network = ReblurNetwork(width=8, blocks=2, basis=basis)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1000)
+    weights = network(*images)
+    assert torch.isfinite(weights).all()
+    assert weights.max() < 1
+    (weights * torch.rand_like(weights)).sum().backward()
+    assert network.head.weight.grad is not None
+    assert torch.isfinite(network.head.weight.grad).all()
+    assert network.head.weight.grad.abs().max() > 0
+
+
+def test_a_network_within_its_bounds_answers_as_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 3, 32, 32)
+    network = ReblurNetwork(width=8, blocks=2)
+    torch.nn.init.normal_(network.head.weight, std=0.3)
+    bounded = network(*images)
+    for name in ("FEATURE_BOUND", "LOGIT_BOUND"):
+        monkeypatch.setattr(f"jdrl.reblurring.network.{name}", 1e9)
+    torch.testing.assert_close(bounded, network(*images), atol=1e-6, rtol=0)
+    assert bounded.amax(1).mean() > 0.3
+
+
 def test_it_learns_the_blur_between_two_images() -> None:
     torch.manual_seed(0)
     sharp = torch.rand(2, 3, 40, 40)

@@ -9,7 +9,7 @@ import pytest
 from jdrl.config import TrainConfig
 from jdrl.training.recipe import load_train_config, recipe_names
 from jdrl.training.schedule import joint_start_step, learning_rate, reblur_weight
-from jdrl.training.train import epochs_to_steps
+from jdrl.training.settings import epochs_to_steps
 from sdd_toolkit.errors import ConfigError
 
 

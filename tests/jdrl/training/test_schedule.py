@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from jdrl.config import TrainConfig
-from jdrl.training.schedule import ema_decay, estimator_weight, joint_start_step, learning_rate, phase, reblur_weight
+from jdrl.training.schedule import (
+    deformation_weights,
+    ema_decay,
+    estimator_weight,
+    joint_start_step,
+    learning_rate,
+    phase,
+    reblur_learning_rate,
+    reblur_weight,
+    uses_reblurring,
+)
 
 
 def plan(**values: object) -> TrainConfig:
@@ -40,8 +50,46 @@ def test_reblurring_is_off_while_warming_up_and_ramps_to_its_weight() -> None:
     assert reblur_weight(99, config) == 0.5
 
 
+def test_at_the_switch_the_deformation_ramps_up_and_not_what_ties_the_geometry() -> None:
+    config = plan(warm_up_fraction=0.4, deformation_ramp_fraction=0.1)
+    assert [reblur_weight(step, config) for step in (39, 40)] == [0.0, config.reblur_weight]
+    weights = [deformation_weights(step, config) for step in (40, 44, 49, 99)]
+    assert [first for first, _ in weights] == [1] * 4
+    assert [second for _, second in weights] == pytest.approx([0.1, 0.5, 1, 1])
+    assert deformation_weights(40, plan(warm_up_fraction=0.4, deformation_ramp_fraction=0.0)) == (1, 1)
+    assert deformation_weights(40, plan(warm_up_fraction=0.4, deformation="to_sharp")) == (0, 1)
+    assert deformation_weights(99, plan(warm_up_fraction=0.4, deformation="to_blur")) == (1, 0)
+
+
+def test_the_reblurring_network_has_a_third_of_the_rate_or_its_own_and_shares_the_frozen_one() -> None:
+    config = plan(frozen_fraction=0.2, frozen_learning_rate=7.0, weights="net.pth")
+    steps = (20, 29, 60, 99)
+    for share, own in ((1 / 3, None), (0.5, 0.5)):
+        chosen = config.model_copy(update={"reblur_learning_rate": own})
+        assert reblur_learning_rate(0, chosen) == 7.0
+        rates = [learning_rate(step, chosen) * share for step in steps]
+        assert [reblur_learning_rate(step, chosen) for step in steps] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("values", "used"),
+    [
+        ({}, True),
+        ({"reblur_weight": 0.0}, False),
+        ({"warm_up_fraction": 1.0}, False),
+        ({"reblur_weight": 0.0, "method": "triplet"}, True),
+        ({"warm_up_fraction": 1.0, "method": "triplet"}, True),
+        ({"frozen_fraction": 0.5, "warm_up_fraction": 0.5}, True),
+        # Whether a run is short does not matter: it may be made longer.
+        ({"warm_up_fraction": 0.9, "steps": 1}, True),
+    ],
+)
+def test_the_reblurring_network_is_trained_where_it_is_used(values: dict[str, object], used: bool) -> None:
+    assert uses_reblurring(plan(**values)) == used
+
+
 def test_the_blur_estimator_learns_from_reblurring_as_that_comes_in() -> None:
-    config = plan(warm_up_fraction=0.4, reblur_ramp_fraction=0.1, estimator_weight=2.0)
+    config = plan(warm_up_fraction=0.4, deformation_ramp_fraction=0.1, estimator_weight=2.0)
     assert [estimator_weight(step, config) for step in (0, 39, 40, 49, 99)] == pytest.approx([0, 0, 0.2, 2, 2])
 
 

@@ -16,9 +16,10 @@ from jdrl.data.crops import load_batch
 from jdrl.data.training_data import load_training_data
 from jdrl.flow.estimators import flow_estimator
 from jdrl.networks import restore
+from jdrl.training.collapse import spread_px
 from jdrl.training.schedule import joint_start_step
 from jdrl.training.state import TrainingState, build_state
-from jdrl.training.step import phase_loss, train_step
+from jdrl.training.step import COLUMNS, clip_gradients, phase_loss, train_step
 
 
 def state_of(config: TrainConfig) -> tuple[Fabric, TrainingState]:
@@ -86,6 +87,28 @@ def test_in_half_precision_the_networks_alone_are_computed_in_half(
     assert {output.dtype for output in outputs} == {torch.float32}
     assert set(seen) == {torch.float32}
     assert terms.total.dtype == torch.float32
+
+
+def test_the_gradient_of_each_network_is_clipped_by_its_own_norm() -> None:
+    first, second = (torch.nn.Parameter(torch.zeros(4)) for _ in range(2))
+    optimiser = torch.optim.Adam([{"params": [first]}, {"params": [second]}])
+    first.grad, second.grad = torch.full((4,), 500.0), torch.full((4,), 0.05)
+    norms = clip_gradients(optimiser, 1.0)
+    torch.testing.assert_close(norms, torch.tensor([1000.0, 0.1]))
+    torch.testing.assert_close(first.grad, torch.full((4,), 0.5), rtol=1e-5, atol=0)
+    torch.testing.assert_close(second.grad, torch.full((4,), 0.05))
+
+
+def test_a_step_trains_the_networks_at_their_rates_and_reports_both_norms(shards: Path, tiny: TrainConfig) -> None:
+    config = tiny.model_copy(update={"learning_rate": 3e-3, "rate_ramp_steps": 0})
+    fabric, state = state_of(config)
+    row = train_step(fabric, state, batches(shards, config, 1), config, flow_estimator("pyramid"))
+    assert [group["lr"] for group in state.optimiser.param_groups] == pytest.approx([3e-3, 1e-3])
+    values = dict(zip(COLUMNS, row.tolist(), strict=True))
+    assert values["gradient_norm"] > 0
+    assert values["reblur_gradient_norm"] > 0
+    assert values["reblur_radius_px"] > 0
+    assert spread_px(values["reblur_radius_px"], values["reblur_radius_mean_square_px2"]) > 0
 
 
 def test_a_norm_of_zero_leaves_gradients_as_they_are(shards: Path, tiny: TrainConfig) -> None:
