@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, end_with_error, run_cli, verbose_option
+from sdd_toolkit.cli.lazy_group import CommandSpec, LazyGroup, run_cli, verbose_option
 from sdd_toolkit.cli.options import IN_PATH, OUT_PATH, lock_folders, run_options
-from sdd_toolkit.own_modules import find_foreign_module
 from sdd_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -322,23 +321,19 @@ def _shard_steps(
     dataset: DatasetFolder, sections: Sections, run: RunOptions, *, refuse_leakage: bool
 ) -> list[Callable[[], Report]]:
     """The stages from the filtered manifest to the published shards and their card."""
+    from sdd_toolkit.audit.leakage import refuse_unpublished
     from sdd_toolkit.audit.verify import verify_shards
     from sdd_toolkit.cards.stage import write_card
     from sdd_toolkit.packing.stage import pack_dataset
 
     shards = dataset.shards
+    accept = partial(refuse_unpublished, shards) if refuse_leakage else None
     return [
-        partial(pack_dataset, dataset.filtered, shards, sections.pack, develop=sections.develop, **run.stage),
-        # Packing has decoded and hashed all it wrote; `sdd verify` does both again.
         partial(
-            verify_shards,
-            shards,
-            pixels=False,
-            hashes=False,
-            refuse_leakage=refuse_leakage,
-            executor=run.executor,
-            track=run.track,
+            pack_dataset, dataset.filtered, shards, sections.pack, develop=sections.develop, accept=accept, **run.stage
         ),
+        # Packing has decoded and hashed all it wrote; `sdd verify` does both again.
+        partial(verify_shards, shards, pixels=False, hashes=False, executor=run.executor, track=run.track),
         partial(write_card, shards, sections.card, manifest=dataset.filtered),
     ]
 
@@ -347,8 +342,6 @@ def main() -> None:
     """The `sdd` program."""
     # Looking for other packages' pydantic plug-ins takes longer than reading the configuration.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    if foreign := find_foreign_module():
-        end_with_error(foreign)
     run_cli(cli)
 
 

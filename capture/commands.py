@@ -37,6 +37,7 @@ def ingest(
     if dry_run:
         result = stage.find_pairs(sources, out, config, table=table, executor=run.executor, track=run.track)
         _print_result(result, run.as_json)
+        stage.check_found_pairs(result, config.pairing)
         return
     lock_folders(out)
     report = stage.ingest_photographs(sources, out, config, table=table, **run.stage)

@@ -119,13 +119,25 @@ def check_has_pairs(out: Path, pairing: PairKind) -> None:
         return
     with (out / REJECTED).open(encoding="utf-8", newline="") as stream:
         rows = [(row["reason"], row["detail"]) for row in csv.DictReader(stream)]
+    raise _no_pair_error(rows, f"{_REMEDIES[pairing]}; see {out / REJECTED}")
+
+
+def check_found_pairs(result: IngestResult, pairing: PairKind) -> None:
+    """Refuses the result of `find_pairs` as `check_has_pairs` would refuse its data set.
+
+    Raises:
+        InputError: It has no pair.
+    """
+    if not result.pairs.records:
+        raise _no_pair_error([(entry.reason, entry.detail) for entry in result.rejected], _REMEDIES[pairing])
+
+
+def _no_pair_error(rows: Sequence[tuple[str, str]], hint: str) -> InputError:
     # Copies and foreign files have done their part; what is left tells why there is no pair.
     telling = [row for row in rows if row[0] not in (Reason.DUPLICATE, Reason.UNSUPPORTED)] or rows
     reason = Counter(reason for reason, _ in telling).most_common(1)[0][0]
     detail = Counter(detail for other, detail in telling if other == reason).most_common(1)[0][0]
-    raise InputError(
-        f"{len(rows)} files, no pair: {reason}, {detail}", hint=f"{_REMEDIES[pairing]}; see {out / REJECTED}"
-    )
+    return InputError(f"{len(rows)} files, no pair: {reason}, {detail}", hint=hint)
 
 
 _REMEDIES = {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sdd_toolkit.records import PairRecord
+    from sdd_toolkit.shards.index import Index
     from sdd_toolkit.storage.locations import Location
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,20 @@ def check_leakage(shards: Location, max_distance: int = MAX_HAMMING_DISTANCE, *,
     with ShardReader(shards) as reader:
         records = {name: reader.record(name) for name in reader.pair_ids}
         return find_leaks(hash_shards(reader, records, decode=decode), max_distance)
+
+
+def refuse_unpublished(shards: Location, index: Index) -> None:
+    """Refuses a finished set whose index is not written yet, if its splits tear scenes apart.
+
+    Raises:
+        LeakageError: Names the first scenes.
+    """
+    with ShardReader(shards, index=index) as reader:
+        records = {name: reader.record(name) for name in reader.pair_ids}
+        found = find_leaks(hash_shards(reader, records, decode=False))
+    for line in format_leaks(found):  # all: without an index, `sdd leakage` cannot tell the others
+        log.warning("%s", line)
+    refuse_leaks(found)
 
 
 def hash_shards(reader: ShardReader, records: Mapping[str, PairRecord], *, decode: bool) -> list[HashedPair]:

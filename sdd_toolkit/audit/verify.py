@@ -21,6 +21,7 @@ from sdd_toolkit.execution.spec import workers_of
 from sdd_toolkit.imaging.residual_flow import FLOW_FACTOR
 from sdd_toolkit.raw.development import Demosaic
 from sdd_toolkit.records import Report
+from sdd_toolkit.shards.folder import LEFTOVER
 from sdd_toolkit.shards.index import INDEX_NAME, TRANSFER, read_index, to_indented_json
 from sdd_toolkit.shards.reader import ShardReader
 from sdd_toolkit.shards.schema import DTYPE, group_name
@@ -179,7 +180,7 @@ def index_findings(folder: Location, index: Index) -> Iterator[str]:
     names = [shard.name for shard in index.shards]
     for path in sorted((PurePath(entry.name) for entry in folder.iterdir()), key=str):
         shard_like = ".h5" in path.suffixes and not system_file(path.name)
-        if path.name not in names and (shard_like or path.suffix == PARTIAL):
+        if path.name not in names and (shard_like or (path.suffix == PARTIAL and LEFTOVER.fullmatch(path.name))):
             yield f"{path.name}: not in the index"
 
 

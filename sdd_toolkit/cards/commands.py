@@ -29,7 +29,10 @@ def card(shards: Location, manifest: Path | None, run: RunOptions) -> None:
     thresholds = None if run.config is None else run.section(FilterConfig, "filter")
     folder = _folder_of_set(shards, manifest)
     config = run.section(CardConfig, "card") if folder is None else run.set_section(folder, CardConfig, "card")
-    run.echo(stage.write_card(shards, config, manifest=manifest, thresholds=thresholds, overwrite=run.overwrite))
+    report = stage.write_card(shards, config, manifest=manifest, thresholds=thresholds, overwrite=run.overwrite)
+    if folder is not None:
+        run.record_change(folder, card=config)
+    run.echo(report)
 
 
 def _folder_of_set(shards: Location, manifest: Path | None) -> Path | None:

@@ -119,6 +119,13 @@ class RunOptions:
             overwrite=self.overwrite,
         )
 
+    def record_change(self, folder: Path, /, **sections: Section) -> None:
+        """Records `sections` for the data set in `folder`, if it has recorded any and `--change-config` was given."""
+        from sdd_toolkit.recorded_config import read_recorded
+
+        if self.change_config and read_recorded(folder):
+            self.record(folder, folder, **sections)
+
     def echo(self, report: Report) -> None:
         """Prints `report` as JSON or as text; see `--json`."""
         echo_report(report, self.as_json)

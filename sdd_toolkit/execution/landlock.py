@@ -11,6 +11,7 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import site
 import stat
 import struct
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 from sdd_toolkit.storage.locations import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from sdd_toolkit.storage.locations import Location
 
@@ -49,8 +50,17 @@ _SYSTEM = (
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory"),
 )
 # Of a worker that uses a store by URL: names of hosts, certificates, and the credentials of the stores' clients.
-_NETWORK = ("/etc", "/run/systemd/resolve", "~/.aws", "~/.config/gcloud", "~/.azure", "~/.netrc", "~/.config/rclone")
-_MAX_FOLDERS = 16
+_NETWORK = (
+    *("/etc", "/etc/resolv.conf", "/run/systemd/resolve", "/run/secrets", "/var/run/secrets"),
+    *("~/.aws", "~/.config/gcloud", "~/.azure", "~/.netrc", "~/.config/rclone", "~/.config/fsspec"),
+)
+# Variables whose value is the path of such a file: AWS_CONFIG_FILE, GOOGLE_APPLICATION_CREDENTIALS, SSL_CERT_FILE ...
+_NETWORK_VARIABLE = re.compile(
+    r"(AWS|AZURE|BOTO|CLOUDSDK|CURL|FSSPEC|GOOGLE|REQUESTS|SSL_CERT)(_\w+)?_(FILE|DIR|PATH|BUNDLE|CONFIG|CREDENTIALS)|NETRC"
+)
+_ON_DISK = ("file", "local")  # protocols of URLs
+_CODE_VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH")
+_MAX_FOLDERS = 1000
 _TOOLKIT = ("sdd_toolkit", "capture", "alignment", "jdrl", "cli.py")
 
 
@@ -70,23 +80,26 @@ class FileAccess:
 
 
 def folders_of(paths: Collection[str | Path]) -> tuple[Path, ...]:
-    """The folders that hold these files; where they are many, the folders that hold those.
+    """The folders that hold these files; where they are more than a thousand, the folders that hold those.
 
-    The common root of files may hold much else: of files on two disks it is `/`.
+    Never, in place of others, `/`, the user's own folder or one that holds it: they hold much else.
     """
     folders = {os.path.dirname(path) for path in paths}
     folders |= {os.path.dirname(os.path.realpath(path)) for path in paths if os.path.islink(path)}
     while len(folders) > _MAX_FOLDERS:
-        inside = Counter(map(os.path.dirname, folders))
+        inside = Counter(parent for parent in map(os.path.dirname, folders) if not _holds_home(parent))
+        if not inside:
+            break
+        deepest = max(parent.count(os.sep) for parent in inside)
         crowded = {parent for parent, count in inside.items() if count > len(folders) / _MAX_FOLDERS}
-        deepest = max(folder.count(os.sep) for folder in folders)
-        folders = {
-            os.path.dirname(folder)
-            if (os.path.dirname(folder) in crowded if crowded else folder.count(os.sep) == deepest)
-            else folder
-            for folder in folders
-        }
+        wider = crowded or {parent for parent in inside if parent.count(os.sep) == deepest}
+        folders = {parent if (parent := os.path.dirname(folder)) in wider else folder for folder in folders}
     return tuple(map(Path, sorted(folders)))
+
+
+def _holds_home(folder: str) -> bool:
+    """Whether a folder is the user's own, or one that holds it, such as `/`."""
+    return os.path.join(os.path.expanduser("~"), "").startswith(os.path.join(folder, ""))
 
 
 @cache
@@ -170,12 +183,14 @@ def restrict_process(rules: Rules) -> bool:
 
 
 def _allowed(access: FileAccess, modules: Iterable[str]) -> Iterator[tuple[int, Iterable[str | Path]]]:
-    yield _READ | _EXECUTE, (*_PROGRAMS, *_python(), *(path.resolve().parent for path in access.run))
+    named = _paths_of_variables(_CODE_VARIABLES.__contains__)
+    code = [path for path in named if not _holds_home(os.path.realpath(path))]
+    yield _READ | _EXECUTE, (*_PROGRAMS, *_python(), *code, *(path.resolve().parent for path in access.run))
     yield _READ, (*_SYSTEM, *_packages(modules), *_local(access.read))
     yield _READ_FILE | _WRITE_FILE | _TRUNCATE, ("/dev/null",)
     yield _WRITE, _local(access.write)
     if _uses_network(access):
-        yield _READ, tuple(os.path.expanduser(path) for path in _NETWORK)
+        yield _READ, tuple(map(os.path.expanduser, (*_NETWORK, *_paths_of_variables(_NETWORK_VARIABLE.fullmatch))))
         yield _WRITE, (tempfile.gettempdir(),)
 
 
@@ -185,13 +200,21 @@ def _local(locations: Iterable[Location]) -> tuple[Path, ...]:
     for location in locations:
         if isinstance(location, Path):
             paths.append(location)
-        elif location.protocol in ("file", "local"):
+        elif location.protocol in _ON_DISK:
             paths.append(Path(location.url.partition("://")[2]))
     return tuple(paths)
 
 
 def _uses_network(access: FileAccess) -> bool:
-    return any(isinstance(location, Remote) for location in (*access.read, *access.write))
+    locations = (*access.read, *access.write)
+    return any(isinstance(location, Remote) and location.protocol not in _ON_DISK for location in locations)
+
+
+def _paths_of_variables(is_wanted: Callable[[str], object]) -> Iterator[str]:
+    """The paths that environment variables of these names hold, one or several each."""
+    for name, value in os.environ.items():
+        if is_wanted(name):
+            yield from filter(None, value.split(os.pathsep))
 
 
 @cache

@@ -33,7 +33,7 @@ from sdd_toolkit.shards.index import INDEX_NAME, FailedPair, Index
 from sdd_toolkit.shards.shard_set import WrittenShards, discard_set, index_of, publish_set, write_shards
 from sdd_toolkit.storage.files import sha256_of, write_csv, write_text
 from sdd_toolkit.storage.linked_stores import common_root, locate_source, target_folders
-from sdd_toolkit.storage.targets import check_own
+from sdd_toolkit.storage.targets import check_own, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -181,7 +181,7 @@ def import_as_manifest(
     lines = [f"{split} = {manifest.to_json(scenes)}" for split, scenes in lists.items() if scenes]
     configurations.copy_configurations(out, out, STAGE, survey.source)
     manifest.write_manifest(out / MANIFEST, manifest.Manifest(outer, records))
-    write_text(out / SPLIT_LISTS, "[pack.split]\n" + "".join(f"{line}\n" for line in lines))
+    write_text(out / SPLIT_LISTS, sealed("[pack.split]\n" + "".join(f"{line}\n" for line in lines), ".toml"))
     rows = [(entry.id, entry.reason, entry.detail) for entry in survey.failed]
     write_csv(out / REJECTED, ("path", "reason", "detail"), rows)
     _warn(survey.warnings)

@@ -29,4 +29,6 @@ def pack(manifest: Path, out: Location, profile: str | None, run: RunOptions) ->
     lock_folders(out)
     config = run.set_section(manifest.parent, PackConfig, "pack", profile=profile)
     develop = run.set_section(manifest.parent, DevelopConfig, "develop")
-    run.echo(stage.pack_dataset(manifest, out, config, develop=develop, **run.stage))
+    report = stage.pack_dataset(manifest, out, config, develop=develop, **run.stage)
+    run.record_change(manifest.parent, pack=config, develop=develop)
+    run.echo(report)

@@ -28,7 +28,7 @@ from sdd_toolkit.shards.shard_set import WrittenShards, discard_set, index_of, p
 from sdd_toolkit.storage.files import resolve_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sdd_toolkit.execution.progress import Track
@@ -46,6 +46,7 @@ def pack_dataset(
     executor: str = "serial",
     overwrite: bool = False,
     track: Track = silent,
+    accept: Callable[[Index], None] | None = None,
 ) -> Report:
     """Packs the kept pairs of a filtered manifest into the folder `out`: shards, then `index.json`.
 
@@ -61,6 +62,7 @@ def pack_dataset(
         executor: See `sdd_toolkit.execution.executor`; each worker holds one pair in memory.
         overwrite: Keep nothing of an earlier run.
         track: Shows progress, one step a pair.
+        accept: Called with the index before it is written; an error that it raises leaves the shards without one.
 
     Raises:
         ManifestError: Not a manifest, not filtered, or a path leaves its root.
@@ -75,12 +77,8 @@ def pack_dataset(
     kept = _kept_records(source, manifest, out)
     if develop.lens_correction is LensCorrection.LENSFUN:
         lensfun_profile.check_known(kept)
-    scenes = {record.scene for record in source.records}
-    given = "split" in config.model_fields_set
-    lists = published_splits(manifest.parent, config.split, scenes, given=given)
-    splits = assign_splits((record.scene for record in kept), lists, scenes)
+    splits = _splits(source, kept, manifest.parent, config)
     tasks = _plan_tasks(source, kept, manifest, out, splits, config, develop)
-    files = [source.root / ref.path for record in kept for ref in (record.blur, record.sharp)]
     written = write_shards(
         out,
         tasks,
@@ -89,12 +87,15 @@ def pack_dataset(
         overwrite=overwrite,
         track=track,
         prepare=lambda missing, notes: _with_reusable_pairs(out, missing, notes, executor, overwrite=overwrite),
-        sees=(*folders_of(files), manifest.parent.resolve()),
+        sees=(*folders_of(_files_of(source, kept)), manifest.parent.resolve()),
     )
     if not written.pair_count:
         discard_set(out)
         raise _nothing_packed(written)
-    publish_set(out, _index(written, kept, manifest.parent, splits, config, develop))
+    index = _index(written, kept, manifest.parent, splits, config, develop)
+    if accept is not None:
+        accept(index)
+    publish_set(out, index)
     return _report(written, len(kept), started, out)
 
 
@@ -117,6 +118,17 @@ def _kept_records(source: Manifest, manifest: Path, out: Location) -> tuple[Pair
             hint="`sdd report` shows the reason of every pair and file",
         )
     return kept
+
+
+def _splits(source: Manifest, kept: Sequence[PairRecord], folder: Path, config: PackConfig) -> dict[str, str]:
+    """The split of every scene that is kept."""
+    scenes = {record.scene for record in source.records}
+    lists = published_splits(folder, config.split, scenes, given="split" in config.model_fields_set)
+    return assign_splits((record.scene for record in kept), lists, scenes)
+
+
+def _files_of(source: Manifest, kept: Sequence[PairRecord]) -> list[Path]:
+    return [source.root / ref.path for record in kept for ref in (record.blur, record.sharp)]
 
 
 def _report(written: WrittenShards, kept: int, started: float, out: Location) -> Report:

@@ -83,7 +83,7 @@ class DatasetFolder:
     @property
     def outputs(self) -> tuple[Location, ...]:
         """The files of fixed names that a build writes."""
-        names = ("rejected_files.csv", "hot_pixels.json", "configurations.json")
+        names = ("rejected_files.csv", "hot_pixels.json", "configurations.json", "fused/left_out.csv")
         return (
             *(self.ingested, self.fused, self.aligned, self.filtered, self.config),
             *(self.folder / name for name in names),

@@ -26,4 +26,6 @@ def report(dataset: Path, out: Path, pictures: int | None, run: RunOptions) -> N
     lock_folders(out)
     folder = dataset if dataset.is_dir() else dataset.parent
     config = run.set_section(folder, stage.ReportConfig, "report", max_pictures=pictures)
-    run.echo(stage.write_report(dataset, out, config, **run.stage))
+    result = stage.write_report(dataset, out, config, **run.stage)
+    run.record_change(folder, report=config)
+    run.echo(result)

@@ -9,7 +9,6 @@ when it is first used.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ from sdd_toolkit.shards.index import (
 from sdd_toolkit.shards.schema import ARRAYS, DTYPE, PATCH_FORMAT, group_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from sdd_toolkit.storage.locations import Location
 
@@ -70,10 +69,12 @@ class ShardFile(h5py.File):  # type: ignore[misc]
     """An open shard whose attributes and names have been checked; see `open_conforming`.
 
     Attributes:
+        location: Where it lies.
         codec: How its arrays are stored, one of `KNOWN_CODECS`.
         pixels: Type of its frames, by the encoding.
     """
 
+    location: Location
     codec: str
     pixels: str
 
@@ -114,6 +115,7 @@ def open_conforming(path: Location, kind: str = FORMAT) -> ShardFile:
 
 
 def _check_file(file: ShardFile, path: Location, kind: str) -> None:
+    file.location = path
     _check_attributes(file)
     attributes = file.attrs
     stored = tuple(np.asarray(attributes.get(name)).tolist() for name in ("format", "version"))
@@ -150,7 +152,15 @@ def conforming_pair(file: ShardFile, pair_id: str) -> tuple[h5py.Group, dict[str
 
 def conforming_rows(file: ShardFile) -> dict[str, h5py.Dataset]:
     """The arrays of an open shard of the patch layout, checked; errors as `conforming_pair`."""
-    return _open_arrays(file, file, 1)
+    arrays = _open_arrays(file, file, 1)
+    rows = _open_stored(file, "top", (_CONTIGUOUS,)).shape
+    for name, array in arrays.items():
+        if array.shape[:1] != rows:
+            raise _violation(file, name, f"has {array.shape[0]} rows, the table of patches {rows[0] if rows else 0}")
+        # Others would be decoded again for every row that they hold.
+        if array.chunks is not None and array.chunks[0] != 1:
+            raise _violation(file, name, f"has chunks of {array.chunks[0]} rows")
+    return arrays
 
 
 def conforming_table(file: ShardFile) -> h5py.Group:
@@ -165,7 +175,7 @@ def conforming_table(file: ShardFile) -> h5py.Group:
         _check_values(column, types[name], (rows,))
     # Texts share no bytes, but could claim to: a small file would take any amount of memory.
     texts = [columns[name].data for name, dtype in types.items() if dtype == _TEXT]
-    if file.driver == "sec2" and sum(_text_bytes(file, text) for text in texts) > file.id.get_filesize():
+    if _text_bytes(file, texts) > file.id.get_filesize():
         raise ValueError(f"the texts of {table.name} are longer than the file")
     return table
 
@@ -275,9 +285,15 @@ def _has_all_bytes(stored: _Stored, dtype: str) -> bool:
     return not size or (offset is not None and offset + size <= h5i.get_file_id(stored.data).get_filesize())
 
 
-def _text_bytes(file: ShardFile, column: h5d.DatasetID) -> int:
-    stored = os.pread(file.id.get_vfd_handle(), column.get_storage_size(), column.get_offset() or 0)
-    return int(np.frombuffer(stored, _STORED_TEXT)["bytes"].sum(dtype=np.int64))
+def _text_bytes(file: ShardFile, columns: Iterable[h5d.DatasetID]) -> int:
+    """The length of all texts of some columns; read past HDF5, which would read the texts themselves."""
+    total = 0
+    with file.location.open("rb") as stream:
+        for column in columns:
+            stream.seek(column.get_offset() or 0)
+            stored = stream.read(column.get_storage_size())
+            total += int(np.frombuffer(stored, _STORED_TEXT)["bytes"].sum(dtype=np.int64))
+    return total
 
 
 def _violation(group: h5py.Group, name: str, what: str) -> ValueError:

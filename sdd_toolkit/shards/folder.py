@@ -30,7 +30,8 @@ _PARTIAL_SUFFIX = r"(\.[0-9a-f]{8})?\.partial"
 _SHARD_FILE = re.compile(
     rf"(train|val|test)-\d{{5,}}-of-\d{{5,}}\.h5(\.json)?({_PARTIAL_SUFFIX})?|index\.json{_PARTIAL_SUFFIX}"
 )
-_LEFTOVER = re.compile(rf"({_SHARD_FILE.pattern}|(README\.md|pairs\.csv|croissant\.json){_PARTIAL_SUFFIX})")
+LEFTOVER = re.compile(rf"({_SHARD_FILE.pattern}|(README\.md|pairs\.csv|croissant\.json){_PARTIAL_SUFFIX})")
+"""Names of the files that a killed run may leave beside the shards, and of the shards themselves."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Failures whose cause may be gone in the next run.
 _RETRIED_REASONS = (Reason.CHANGED, Reason.UNREADABLE, Reason.WORKER_DIED, Reason.TIMED_OUT)
@@ -197,7 +198,7 @@ def publish_index(out: Location, index: Index) -> None:
             _note_path(out / shard.name).unlink(missing_ok=True)
         # From a card or an index whose writer was killed.
         for leftover in [
-            path for path in out.iterdir() if path.name.endswith(PARTIAL) and _LEFTOVER.fullmatch(path.name)
+            path for path in out.iterdir() if path.name.endswith(PARTIAL) and LEFTOVER.fullmatch(path.name)
         ]:
             leftover.unlink()
     except OSError as error:

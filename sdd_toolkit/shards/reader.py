@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdd_toolkit.shards.conformance import ShardFile
+    from sdd_toolkit.shards.index import Index
 
 _RECORD = TypeAdapter(PairRecord)
 _DEVELOPMENT = TypeAdapter(PairDevelopment)
@@ -142,6 +143,7 @@ class ShardReader:
         check: Compares the SHA-256 of every shard with the index when it is first opened, which reads the file once
             and detects any damaged byte. Without it only chunks have a checksum: HDF5 trusts its own structures, and
             a flipped bit in them can crash the process.
+        index: That of a finished set whose `index.json` is not written yet; None reads the file.
 
     Raises:
         InputError: No index, an unknown version, or no such split.
@@ -156,10 +158,12 @@ class ShardReader:
         ('scene/01', (16, 16, 3), dtype('uint8'))
     """
 
-    def __init__(self, folder: Location | str, split: str | None = None, *, check: bool = False) -> None:
+    def __init__(
+        self, folder: Location | str, split: str | None = None, *, check: bool = False, index: Index | None = None
+    ) -> None:
         self.folder = parse_location(folder)
         self.split = split
-        self.index = read_index(self.folder)
+        self.index = read_index(self.folder) if index is None else index
         present = sorted({shard.split for shard in self.index.shards})
         if split is not None and split not in present:
             raise InputError(f"{folder} has no split {split!r}", hint=f"splits: {', '.join(present)}")

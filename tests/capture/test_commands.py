@@ -51,6 +51,11 @@ def test_no_pair_is_an_error_with_its_commonest_reason(tmp_path: Path) -> None:
         assert error.hint == f"try --pairing focus or auto; see {out / 'rejected_files.csv'}"
         assert error.exit_code == 2
     assert (out / "ingested.jsonl").is_file()
+    done = CliRunner().invoke(ingest, [*words, "--dry-run"])
+    assert done.stdout.splitlines()[-1].startswith("0 pairs; 4 of 4 files in none")
+    assert isinstance(done.exception, InputError)
+    assert (done.exception.what, done.exception.exit_code) == (error.what, error.exit_code)
+    assert done.exception.hint == "try --pairing focus or auto"
 
 
 def test_a_flag_wins_over_the_configuration_file(tmp_path: Path) -> None:

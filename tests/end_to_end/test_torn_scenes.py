@@ -50,6 +50,7 @@ def test_a_build_refuses_a_split_that_tears_a_scene_apart(folder: Path) -> None:
         assert "report.html" in done.stderr
         assert "Traceback" not in done.stderr
         assert not card.exists()
+        assert not (folder / "set/shards/index.json").exists()
     (folder / "sdd.toml").write_text(CONFIG.format(test="c", leakage="warn"))
     assert sdd_in_process(*build, check=False).returncode == 0
     assert card.exists()

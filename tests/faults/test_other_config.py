@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from sdd_toolkit.recorded_config import read_recorded
 from sdd_toolkit.shards.index import read_index
 from tests.faults import builds
 from tests.support.command_line import sdd_in_process
@@ -18,10 +21,19 @@ STAGES = {
     "pack": "pack {set}/filtered.jsonl --out {set}/shards",
     "report": "report {set} --out {set}/report",
 }
+CARD = "card {set}/shards --manifest {set}/filtered.jsonl"
+OTHER_VALUES = {
+    "ingest": "gap_s = 29.0",
+    "align": "min_textured_tiles = 5",
+    "filter": "max_residual_px = 8.0",
+    "pack": "pairs_per_shard = 3",
+    "report": "max_pictures = 2",
+    "card": 'version = "2.0.0"',
+}
 
 
 def words_of(stage: str, folder: Path) -> list[str]:
-    return [word.format(set=folder) for word in STAGES[stage].split()]
+    return [word.format(set=folder) for word in {**STAGES, "card": CARD}[stage].split()]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -58,9 +70,22 @@ def test_stages_one_by_one_give_what_a_build_gives_or_say_that_they_will_not(tin
     assert read_index(folder / "shards").encoding == "srgb16"
 
 
-def test_it_goes_on_when_told_to_and_then_that_is_recorded(tiny: Path, out: Path) -> None:
+@pytest.mark.parametrize(("stage", "line"), OTHER_VALUES.items())
+def test_it_goes_on_when_told_to_and_then_that_is_recorded(tiny: Path, out: Path, stage: str, line: str) -> None:
     shutil.copytree(tiny / "whole", out)
-    words = words_of("filter", out)
-    sdd_in_process(*words, "--change-config")
-    sdd_in_process(*words)
+    words, before, other = words_of(stage, out), read_recorded(out), out / "other.toml"
+    key, value = next(iter(tomllib.loads(line).items()))
+    other.write_text(with_value((tiny / "sdd.toml").read_text(), stage, line))
+    assert sdd_in_process(*words, "--config", other, check=False).returncode == 2
+    assert read_recorded(out) == before
+    sdd_in_process(*words, "--config", other, "--change-config")
+    assert read_recorded(out)[stage] == {**before[stage], key: value}
+    sdd_in_process(*words, "--config", other)
     assert sdd_in_process(*words, "--config", tiny / "sdd.toml", check=False).returncode == 2
+
+
+def with_value(config: str, section: str, line: str) -> str:
+    """A configuration with another value in a section."""
+    head = f"[{section}]\n"
+    text = re.sub(rf"(?m)^{line.split()[0]} = .*\n", "", config)
+    return text.replace(head, head + line + "\n") if head in text else f"{text}{head}{line}\n"

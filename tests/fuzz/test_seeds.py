@@ -27,6 +27,7 @@ def test_what_was_found_is_a_result_or_an_error_of_ours(intact: tuple[Path, byte
 def test_every_target_of_the_campaign_is_one_of_the_random_cases() -> None:
     assert set(campaign.TARGETS) <= set(attacks.CASES)
     assert {path.parent.name for path in FOUND} <= set(NAMES)
+    assert [path.name for path in FOUND].count("planted-nesting") == 3
 
 
 def test_a_failure_is_kept_once_and_errors_of_ours_are_none(tmp_path: Path) -> None:

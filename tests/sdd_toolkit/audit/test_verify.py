@@ -123,10 +123,22 @@ def test_truncated_and_missing_shards_are_both_listed(shards: Path) -> None:
     assert "test-00000-of-00001.h5: missing" in what
 
 
-@pytest.mark.parametrize("name", ["train-00001-of-00002.h5", f"{SHARD}.partial", f"{SHARD}.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train-00001-of-00002.h5", f"{SHARD}.partial", f"{SHARD}.json", f"{SHARD}.0123abcd.partial"),
+        *("index.json.partial", "README.md.partial", "pairs.csv.0123abcd.partial"),
+    ],
+)
 def test_a_file_that_belongs_to_no_shard_is_found(shards: Path, name: str) -> None:
     (shards / name).write_bytes(b"")
     assert findings(shards) == f"{name}: not in the index"
+
+
+def test_what_others_left_beside_the_shards_is_no_fault(shards: Path) -> None:
+    for name in ("film.mp4.partial", "notes.txt", ".partial", "README.md.bak.partial"):
+        (shards / name).write_bytes(b"")
+    verify_shards(shards)
 
 
 def test_no_index_is_an_input_error(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from sdd_toolkit.execution import landlock
 from sdd_toolkit.execution.executor import run_tasks
 from sdd_toolkit.execution.landlock import FileAccess, folders_of
 from sdd_toolkit.metadata import exiftool
+from sdd_toolkit.storage.locations import Remote
 from tests.support.paths import ROOT
 
 needs_landlock = pytest.mark.skipif(not landlock.version(), reason="the kernel has no Landlock")
@@ -258,12 +260,84 @@ def test_an_older_kernel_is_asked_for_the_rights_it_knows(interface: int, bits: 
 
 
 def test_folders_of_files_on_two_disks_are_not_their_common_root() -> None:
-    files = [f"/media/card/{number}/a.dng" for number in range(40)] + [
-        f"/home/me/raw/{number}/a.dng" for number in range(9)
+    files = [f"/media/card/{number}/a.dng" for number in range(2400)] + [
+        f"/home/me/raw/{number}/a.dng" for number in range(540)
     ]
     assert folders_of(files) == (Path("/home/me/raw"), Path("/media/card"))
+    assert folders_of(files[:900]) == tuple(sorted(Path(file).parent for file in files[:900]))
     assert folders_of(["/a/b/c.dng", "/a/d.dng"]) == (Path("/a"), Path("/a/b"))
     assert folders_of([]) == ()
+
+
+def test_many_folders_never_become_the_root_or_the_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for parent in ("/home/me", "/home", ""):
+        files = [f"{parent}/{number}/a.dng" for number in range(1200)]
+        assert len(folders_of(files)) == 1200
+    deep = [f"/home/me/{number}/raw/a.dng" for number in range(1200)]
+    assert folders_of(deep) == tuple(sorted(Path(file).parent.parent for file in deep))
+
+
+def readable_by(access: FileAccess) -> dict[str, int]:
+    return dict(landlock.rules_of(access).rights)
+
+
+CREDENTIALS = (
+    *(
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_CONFIG_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    ),
+    *("AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "FSSPEC_CONFIG_DIR"),
+    *("AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG", "BOTO_CONFIG", "NETRC"),
+)
+
+
+@pytest.mark.parametrize("variable", CREDENTIALS)
+def test_credentials_named_by_the_environment_are_read_with_stores_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret")
+    monkeypatch.setenv(variable, str(key))
+    monkeypatch.setenv("AWS_PROFILE", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert readable_by(FileAccess((Remote("s3://bucket/set"),)))[str(key)] & 4
+    assert str(tmp_path) not in readable_by(FileAccess((Remote("s3://bucket/set"),)))
+    for local in (tmp_path / "set", Remote(f"file://{tmp_path}/set"), Remote(f"local://{tmp_path}/set")):
+        rules = landlock.rules_of(FileAccess((local,)))
+        assert not rules.network
+        assert str(key) not in dict(rules.rights)
+
+
+def test_settings_of_stores_and_of_names_of_hosts_are_read_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / ".config/fsspec").mkdir(parents=True)
+    (tmp_path / "resolv.conf").symlink_to(tmp_path / "real.conf")
+    (tmp_path / "real.conf").write_text("nameserver ::1")
+    assert "/etc/resolv.conf" in landlock._NETWORK
+    monkeypatch.setattr(landlock, "_NETWORK", (*landlock._NETWORK, str(tmp_path / "resolv.conf")))
+    rights = readable_by(FileAccess((Remote("s3://bucket/set"),)))
+    assert {str(tmp_path / ".config/fsspec"), str(tmp_path / "real.conf")} <= rights.keys()
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "LD_LIBRARY_PATH"])
+def test_folders_of_code_that_the_environment_names_are_read_but_no_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    home, code, other = (tmp_path / name for name in ("home", "code", "other"))
+    for folder in (home / "own", code, other):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv(variable, os.pathsep.join(map(str, ("", code, home, home / "own", tmp_path, "/"))))
+    rights = readable_by(FileAccess((other,)))
+    assert {path for path in rights if path == "/" or path.startswith(str(tmp_path))} == {
+        str(other), str(code), str(home / "own"),
+    }  # fmt: skip
 
 
 def test_the_folder_a_link_leads_to_is_among_those_of_its_file(place: Place) -> None:
@@ -277,7 +351,8 @@ def test_every_stage_says_which_files_its_workers_may_use() -> None:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "run_tasks":
                     found += 1
-                    if "access" not in {option.arg for option in node.keywords}:
+                    given = {option.arg: ast.unparse(option.value) for option in node.keywords}
+                    if given.get("access", "None") == "None":
                         without.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert found > 10
     assert without == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sdd_toolkit.packing.config import PackConfig
 from sdd_toolkit.packing.splits import SplitConfig
 from sdd_toolkit.records import PairKind
 from sdd_toolkit.shards.index import read_index
+from sdd_toolkit.storage.targets import sealed
 from tests.support import layout_trees
 from tests.support.layout_trees import picture
 
@@ -179,7 +181,16 @@ def test_the_split_of_the_path_is_told_and_kept_by_both_routes(
     assert read_index(tmp_path / "shards").splits == {"train": (), "val": (), "test": ("1", "2")}
     assert "2 pairs are in the split 'test', which the path" in caplog.text
     import_as_manifest(root, tmp_path / "manifest", ImportConfig(blur="soft", sharp="crisp"))
-    assert (tmp_path / "manifest/splits.toml").read_text() == '[pack.split]\ntest = ["1","2"]\n'
+    lists = tmp_path / "manifest/splits.toml"
+    assert lists.read_text() == sealed('[pack.split]\ntest = ["1","2"]\n', ".toml")
+    frames(root, "soft", "crisp", names=("3.png",))
+    import_as_manifest(root, tmp_path / "manifest", ImportConfig(blur="soft", sharp="crisp"))
+    assert tomllib.loads(lists.read_text()) == {"pack": {"split": {"test": ["1", "2", "3"]}}}
+    edited = lists.read_text().replace('"3"', '"4"')
+    lists.write_text(edited)
+    with pytest.raises(InputError, match=r"splits\.toml was not written by sdd, or edited since"):
+        import_as_manifest(root, tmp_path / "manifest", ImportConfig(blur="soft", sharp="crisp"))
+    assert lists.read_text() == edited
 
 
 def test_frames_left_out_by_content_are_told_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

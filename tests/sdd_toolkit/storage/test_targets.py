@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sdd_toolkit.errors import InputError
+from sdd_toolkit.recorded_config import record_sections
 from sdd_toolkit.storage.targets import check_own, check_targets, is_own, sealed
 from tests.support.paths import ROOT
 
@@ -59,6 +60,7 @@ FOREIGN = {
     "README.md": b"# My pictures\n",
     "pairs.csv": b"blur,sharp\na.png,b.png\n",
     "config.json": b'{"_name_or_path": "model"}',
+    "splits.toml": b'[pack.split]\ntest = ["mine"]\n',
     "index.json": b'{"files": []}',
     "report.html": b"<html>mine</html>",
     "ingested.jsonl": b'{"a": 1}\n',
@@ -98,9 +100,22 @@ def test_the_configuration_of_a_run_is_not_that_of_a_data_set(tmp_path: Path) ->
     assert [is_own(path) for path in (run, data_set)] == [False, True]
 
 
-def test_a_sealed_text_is_own_until_it_is_edited(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
-    path.write_text(text := sealed("# Card\n"))
+@pytest.mark.parametrize(
+    "text", ['{"scripts":{"test":"x"}}', '{"card":3}', '{"cards":{}}', '{"x":{},"pack":{}}', '{"pack": {}}']
+)
+def test_a_compact_json_of_others_is_no_configuration_of_a_data_set(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    assert not is_own(path)
+    for section in ("ingest", "develop", "fuse", "align", "filter", "pack", "card", "report"):
+        record_sections(tmp_path / section, {section: {}})
+        assert is_own(tmp_path / section / "config.json")
+
+
+@pytest.mark.parametrize("name", ["README.md", "splits.toml"])
+def test_a_sealed_text_is_own_until_it_is_edited(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(text := sealed("# Card\n", path.suffix))
     assert is_own(path)
     path.write_bytes(text.replace("\n", "\r\n").encode())
     assert is_own(path)
