@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jdrl.checkpoints.arguments import checkpoint_path, folder_path, split_checkpoint
 from sdd_toolkit.cli.options import IN_PATH, echo_report, json_option, out_option, run_options
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from jdrl.evaluation.results import EvaluationResult
     from sdd_toolkit.cli.options import RunOptions
 
+CHECKPOINT = click.types.FuncParamType(checkpoint_path)
+CHECKPOINT.name = "path"
 _EXTRA = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 
 device_option = click.option(
@@ -50,7 +53,9 @@ network_option = click.option(
 @out_option("Folder of the run: checkpoints, logs, configuration.")
 @click.option("--recipe", default=None, metavar="NAME", help="official, sdd or fine_tune: see docs/training.md.")
 @click.option("--resume", is_flag=True, help="Continue from the run's latest checkpoint.")
-@click.option("--weights", type=IN_PATH, default=None, help="Start from a run, a checkpoint or published weights.")
+@click.option(
+    "--weights", default=None, metavar="PATH", help="Start from default, a run, a checkpoint or published weights."
+)
 @click.option(
     "--flow-weights", type=IN_PATH, default=None, help="Published weights of PWC-Net or RAFT, where it is the flow."
 )
@@ -68,8 +73,8 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
     """
     from jdrl.training.recipe import load_train_config
 
-    section = load_train_config(recipe, run.config, **flags)
     with training_extra():
+        section = load_train_config(recipe, run.config, **flags)
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
         from jdrl.training import train as training
@@ -87,7 +92,7 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
 
 
 @click.command()
-@click.argument("paths", type=IN_PATH, nargs=-1, required=True, metavar="CHECKPOINT... SHARDS")
+@click.argument("paths", type=CHECKPOINT, nargs=-1, required=True, metavar="CHECKPOINT... SHARDS")
 @out_option("Folder for evaluation.csv, .json and .html, further tables and pictures.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
 @click.option("--misalignment", is_flag=True, help="Also measure how planted shifts and zooms change the scores.")
@@ -110,8 +115,8 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on the test pairs of a data set.
 
-    CHECKPOINT is the folder of a training run (its best checkpoint counts) or one of its step-… folders. Several are
-    compared with the first. SHARDS is the folder that `sdd pack` wrote.
+    CHECKPOINT is the folder of a training run (its best checkpoint counts), one of its step-… folders, or default.
+    Several are compared with the first. SHARDS is the folder that `sdd pack` wrote.
     """
     from jdrl.config import EvaluateConfig
 
@@ -124,15 +129,15 @@ def evaluate(
 
         options = stage.EvaluationOptions(split, network, misalignment, against=against)
         evaluation = stage.evaluate(
-            checkpoints, shards, out, section, options, overwrite=run.overwrite, track=run.track
+            checkpoints, folder_path(shards), out, section, options, overwrite=run.overwrite, track=run.track
         )
     echo_evaluation(evaluation, run.as_json)
 
 
 @click.command()
-@click.argument("paths", type=IN_PATH, nargs=-1, required=True, metavar="[CHECKPOINT] FILES...")
+@click.argument("paths", type=CHECKPOINT, nargs=-1, required=True, metavar="[CHECKPOINT] FILES...")
 @out_option("Folder for the deblurred images.")
-@click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
+@click.option("--weights", type=CHECKPOINT, default=None, help="Published weights of --network, instead of CHECKPOINT.")
 @network_option
 @tile_option
 @overlap_option
@@ -145,20 +150,18 @@ def deblur(
 ) -> None:
     """Deblur photographs: RAW or images of any size.
 
-    With a checkpoint of `sdd train`, or with published weights (--weights FILE --network NAME). Bit depth, colour
-    profile and metadata are kept (--strip: only the profile); RAW becomes 16-bit TIFF. A file that cannot be read does
-    not stop the others.
+    With the weights that ship (default), a checkpoint of `sdd train`, or published weights (--weights FILE --network
+    NAME). Bit depth, colour profile and metadata are kept (--strip: only the profile); RAW becomes 16-bit TIFF. A file
+    that cannot be read does not stop the others.
     """
     from jdrl.config import DeblurConfig
     from sdd_toolkit.config import load_section
 
-    if weights is None and len(paths) < 2:
-        raise click.UsageError("give a checkpoint and at least one photograph, or --weights and --network")
+    checkpoint, files = split_checkpoint(paths) if weights is None else (None, paths)
     config = load_section(DeblurConfig, "deblur", None, **options)
     with training_extra():
         from jdrl.inference import deblur as inference
 
-        checkpoint, files = (paths[0], paths[1:]) if weights is None else (None, paths)
         deblurrer = load_deblurrer(checkpoint, weights, network)
         report, failures = inference.deblur_files(
             deblurrer, files, out, config, overwrite=run.overwrite, track=run.track
@@ -169,17 +172,17 @@ def deblur(
 
 
 @click.command("export-onnx")
-@click.argument("checkpoint", type=IN_PATH, required=False)
+@click.argument("checkpoint", type=CHECKPOINT, required=False)
 @out_option("The file, model.onnx.")
-@click.option("--weights", type=IN_PATH, default=None, help="Published weights of --network, instead of CHECKPOINT.")
+@click.option("--weights", type=CHECKPOINT, default=None, help="Published weights of --network, instead of CHECKPOINT.")
 @network_option
 @run_options("overwrite", "as_json")
 def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, network: str | None, run: RunOptions) -> None:
     """Write a trained network as an ONNX file.
 
-    The network is that of a checkpoint of `sdd train`, or of published weights (--weights FILE --network NAME). Its
-    input is one image, RGB in [0, 1], of any size that is a multiple of the network's. With onnxruntime installed the
-    file is compared with the network, and not written where they differ.
+    The network is that of a checkpoint of `sdd train`, the one whose weights ship (default), or that of published
+    weights (--weights FILE --network NAME). Its input is one image, RGB in [0, 1], of any size that is a multiple of the
+    network's. With onnxruntime installed the file is compared with the network, and not written where they differ.
     """
     if (checkpoint is None) == (weights is None):
         raise click.UsageError("give either a checkpoint or --weights")
@@ -238,16 +241,18 @@ def blurmap(
 def networks(as_json: bool) -> None:
     """List the deblurring networks: size, cost, paper, licence.
 
-    Parameters in millions, and 10^9 multiply-accumulates for a megapixel. The licence is that of the published code
-    and weights, which are not part of this toolkit; its own code is written anew. Packages add networks by entry points
-    in the group sdd_toolkit.networks; --network package.module:factory takes any other.
+    Parameters in millions, and 10^9 multiply-accumulates for a megapixel. default is the network whose weights ship.
+    For the others the licence is that of the published code and weights, which are not part of this toolkit; its own
+    code is written anew. Packages add networks by entry points in the group sdd_toolkit.networks; --network
+    package.module:factory takes any other.
     """
     from sdd_toolkit.errors import ConfigError
 
     with training_extra():
+        from jdrl.checkpoints.default_model import describe_default
         from jdrl.networks import listing, network_names
 
-        rows = []
+        rows = [describe_default()]
         for name in network_names():
             try:
                 rows.append(listing.describe_network(name))
@@ -270,13 +275,17 @@ def networks(as_json: bool) -> None:
             row.name, f"{row.parameters / 1e6:.2f} M", cost, f"{row.size_multiple} px", row.paper, row.licence
         )
     Console().print(table)
+    click.echo(f"default: weights of {rows[0].weights_mb:.1f} MB; what they are, from what, how good: {rows[0].card}")
 
 
 def load_deblurrer(checkpoint: Path | None, weights: Path | None, network: str | None) -> Deblurrer:
     """Loads the network of a checkpoint, or of published weights."""
+    from jdrl.checkpoints.checkpoint import is_single_file
     from jdrl.checkpoints.deblurrer import of_checkpoint, of_weights
     from sdd_toolkit.cli.terminal_text import escape_unprintable
 
+    if checkpoint is None and weights is not None and network is None and is_single_file(weights):
+        checkpoint = weights
     if checkpoint is not None:
         return of_checkpoint(checkpoint, network)
     if weights is None or network is None:

@@ -70,8 +70,10 @@ class TrainConfig(Section):
         2, description="The reblurring network works at 1/2 or 1/4 of the images' resolution."
     )
 
-    weights: Path | None = Field(
-        None, description="Initial weights of the network: a run, a checkpoint, or a file of published weights."
+    weights: Literal["default"] | Path | None = Field(
+        None,
+        description="Initial weights of the network: default (those that ship; network and network_options are then "
+        "theirs unless given), a run, a checkpoint, or a file of published weights.",
     )
 
     steps: int = Field(200_000, ge=1, description="Optimiser steps of all phases together.")

@@ -36,6 +36,7 @@ def test_the_wheel_holds_the_packages_their_data_and_nothing_else(wheel: Path) -
         "jdrl",
     }
     assert {"sdd_toolkit/py.typed", "jdrl/py.typed", "sdd_toolkit/report/templates/report.html.jinja"} <= set(names)
+    assert {"jdrl/weights/default.safetensors", "jdrl/weights/default.md"} <= set(names)
     assert {f"jdrl/training/recipes/{name}.toml" for name in ("official", "sdd", "fine_tune")} <= set(names)
 
 

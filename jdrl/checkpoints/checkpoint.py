@@ -1,5 +1,7 @@
 """Checkpoints of training runs: two safetensors files and a JSON header, written atomically, never pickled.
 
+A checkpoint for inference alone is one safetensors file: the header is its metadata (`write_single_file`).
+
 ```
 RUN/latest, RUN/best             names of checkpoints, one line each
 RUN/step-00001000/
@@ -23,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from jdrl.networks import Guide, add_guide, build_network, load_published, localise, match_weights
 from jdrl.networks.catalogue import is_factory
 from sdd_toolkit.errors import CheckpointError, ConfigError
 from sdd_toolkit.imaging.encoding import Encoding
-from sdd_toolkit.storage.files import PARTIAL, sync_to_disk, write_error, write_text
+from sdd_toolkit.storage.files import PARTIAL, replace_atomically, sync_to_disk, write_error, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 FORMAT, VERSION = "sdd-checkpoint", 1
+SINGLE_FILE_SUFFIX = ".safetensors"
 HEADER, WEIGHTS, TRAINING = "checkpoint.json", "network.safetensors", "training.safetensors"
 LATEST, BEST = "latest", "best"
+_OTHER_CHECKPOINT = "take another checkpoint of the run, or train again"
 _STEP = re.compile(r"step-\d{8,}")
 
 
@@ -138,12 +142,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def locate(path: Path) -> Path:
-    """The checkpoint folder for `path`: `path` itself, or the one that RUN/best, else RUN/latest, points to.
+    """The checkpoint for `path`: `path` itself, or the folder that RUN/best, else RUN/latest, points to.
 
     Raises:
         CheckpointError: There is none.
     """
-    if (path / HEADER).is_file():
+    if is_single_file(path) or (path / HEADER).is_file():
         return path
     for name in (BEST, LATEST):
         folder = path / (_read_pointer(path, name) or HEADER)
@@ -151,8 +155,40 @@ def locate(path: Path) -> Path:
             return folder
     raise CheckpointError(
         f"{path} is no checkpoint and no training run that has one",
-        hint="give the --out folder of `sdd train`, or one of its step-… folders",
+        hint="give the --out folder of `sdd train`, one of its step-… folders, or default: the weights that ship",
     )
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether a path is a file that may hold a checkpoint by itself, by its name."""
+    return path.suffix.lower() == SINGLE_FILE_SUFFIX and path.is_file()
+
+
+def weights_file(place: Path) -> Path:
+    """The file with the weights of the deblurring network of a checkpoint, a folder or a single file."""
+    return place if is_single_file(place) else place / WEIGHTS
+
+
+def header_file(place: Path) -> Path:
+    """The file with the header of a checkpoint, a folder or a single file."""
+    return place if is_single_file(place) else place / HEADER
+
+
+def write_single_file(place: Path, target: Path) -> None:
+    """Writes the header and the deblurring network of a checkpoint as one safetensors file.
+
+    Args:
+        place: The checkpoint, see `locate`.
+        target: FILE.safetensors; replaced if it exists.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        InputError: The file cannot be written.
+    """
+    weights, header = read_tensors(weights_file(place)), _read_content(place)
+    metadata = {FORMAT: json.dumps(header, sort_keys=True)}
+    with replace_atomically(target) as partial:
+        partial.write_bytes(save({name: weights[name] for name in sorted(weights)}, metadata))
 
 
 def latest_checkpoint(run: Path) -> Path:
@@ -167,20 +203,15 @@ def latest_checkpoint(run: Path) -> Path:
     return folder
 
 
-def read_header(folder: Path) -> CheckpointHeader:
-    """Reads the header of a checkpoint.
+def read_header(place: Path) -> CheckpointHeader:
+    """Reads the header of a checkpoint, a folder or a single file.
 
     Raises:
         CheckpointError: The header is missing, malformed or of another version.
     """
-    path = folder / HEADER
-    hint = "take another checkpoint of the run, or train again"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}", hint=hint) from error
+    path, content = header_file(place), _read_content(place)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint header of this toolkit", hint=hint)
+        raise CheckpointError(f"{path} is not a checkpoint header of this toolkit", hint=_OTHER_CHECKPOINT)
     version = content.pop("version", None)
     if version != VERSION:
         raise CheckpointError(
@@ -192,35 +223,53 @@ def read_header(folder: Path) -> CheckpointHeader:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path}: {where}: {first['msg']}", hint=hint) from error
+        raise CheckpointError(f"{path}: {where}: {first['msg']}", hint=_OTHER_CHECKPOINT) from error
 
 
-def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, CheckpointHeader]:
+def _read_content(place: Path) -> Any:
+    """The header of a checkpoint as JSON values, not yet checked."""
+    path = header_file(place)
+    try:
+        if not is_single_file(place):
+            return json.loads(path.read_text(encoding="utf-8"))
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(FORMAT)
+        if text is not None:
+            return json.loads(text)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}", hint=_OTHER_CHECKPOINT) from error
+    raise CheckpointError(
+        f"{path} holds no checkpoint of this toolkit: its metadata have no {FORMAT}",
+        hint="give a checkpoint's folder; published weights are given as --weights FILE --network NAME",
+    )
+
+
+def load_network(place: Path, network: str | None = None) -> tuple[nn.Module, CheckpointHeader]:
     """Loads the deblurring network of a checkpoint, in evaluation mode on the CPU, for images of any size.
 
     Averages over the whole input become averages over windows of the training crops' side (`jdrl.networks.localise`).
 
     Args:
-        folder: The checkpoint.
+        place: The checkpoint, a folder or a single file.
         network: Name of its network; None: that of the header. A custom network, `module:factory`, must be named here,
             because loading it runs its code.
 
     Raises:
         CheckpointError: The checkpoint is missing, malformed or of another network, or its weights do not fit.
     """
-    header = read_header(folder)
+    header, described = read_header(place), header_file(place)
     custom = is_factory(header.network)
     if network not in (None, header.network):
         raise CheckpointError(
-            f"{folder / HEADER} is of the network {header.network!r}, not {network!r}",
+            f"{described} is of the network {header.network!r}, not {network!r}",
             hint=f"leave --network out, or {header.network}",
         )
     if custom and network is None:
         raise CheckpointError(
-            f"{folder / HEADER} names a custom network, {header.network!r}: loading it runs that code",
+            f"{described} names a custom network, {header.network!r}: loading it runs that code",
             hint=f"if you trust it: --network {header.network}",
         )
-    weights = read_tensors(folder / WEIGHTS)
+    weights = read_tensors(weights_file(place))
     try:
         if not custom:
             # On the meta device first: a header may name a network of any size, weights are as large as their file.
@@ -229,7 +278,7 @@ def load_network(folder: Path, network: str | None = None) -> tuple[nn.Module, C
         built = _build_network(header)
     except (ConfigError, TypeError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, ConfigError) else (str(error), "train again")
-        raise CheckpointError(f"{folder / HEADER}: {what}", hint=hint) from error
+        raise CheckpointError(f"{described}: {what}", hint=hint) from error
     load_published(built, weights)
     if header.crop_px:
         built = localise(built, header.crop_px)
@@ -249,9 +298,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"
-        ) from error
+        raise CheckpointError(f"cannot read {path}: {error}", hint=_OTHER_CHECKPOINT) from error
 
 
 def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
@@ -265,9 +312,7 @@ def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
             names = [name for name in file.keys() if name.startswith(f"{prefix}.")]  # noqa: SIM118, no mapping
             return strip_prefix({name: file.get_tensor(name) for name in names}, prefix)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error}", hint="take another checkpoint of the run, or train again"
-        ) from error
+        raise CheckpointError(f"cannot read {path}: {error}", hint=_OTHER_CHECKPOINT) from error
 
 
 def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

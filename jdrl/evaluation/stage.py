@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jdrl.checkpoints.checkpoint import WEIGHTS, load_network, locate, read_header
+from jdrl.checkpoints.checkpoint import load_network, locate, read_header, weights_file
 from jdrl.data.aligned_crops import align_pair
 from jdrl.data.unaligned_pairs import align_batch, is_registered
 from jdrl.device import resolve_device
@@ -290,10 +290,10 @@ def load_models(
     for folder, name in zip(folders, names, strict=True):
         # With several checkpoints `network` refers to those that have it.
         loaded, header = load_network(folder, None if network in names and network != name else network)
-        label = f"{folder.resolve().parent.name}/{folder.name}"
+        label = folder.stem if folder.is_file() else f"{folder.resolve().parent.name}/{folder.name}"
         same_label = sum(model.info.label.partition(" #")[0] == label for model in models)
         label = f"{label} #{same_label + 1}" if same_label else label
-        info = CheckpointInfo(label, header.step, header.network, sha256_of(folder / WEIGHTS))
+        info = CheckpointInfo(label, header.step, header.network, sha256_of(weights_file(folder)))
         loaded.to(device)
         tile, overlap = choose_tiling(loaded, config)
         models.append(EvaluatedModel(info, folder, header.encoding, loaded, tile, overlap))

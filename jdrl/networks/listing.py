@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ _SIDE_PX = 256
 
 @dataclass(frozen=True, slots=True)
 class NetworkDescription:
-    """A network in its published configuration.
+    """A network in its published configuration, or one whose weights ship.
 
     Attributes:
         name: As `sdd train --network` takes it.
@@ -23,7 +24,9 @@ class NetworkDescription:
         gmac_per_megapixel: 10^9 multiply-accumulates for 10^6 pixels; None if they cannot be counted.
         size_multiple: The sides of images are extended to multiples of it.
         paper: Authors, venue and arXiv number; empty for networks of other packages.
-        licence: Of the published code and weights; empty for networks of other packages.
+        licence: Of the published code and weights, or of those that ship; empty for networks of other packages.
+        weights_mb: Size of the weights that ship, 10^6 bytes; None for a network without.
+        card: Path of their model card; empty for a network without.
     """
 
     name: str
@@ -32,16 +35,22 @@ class NetworkDescription:
     size_multiple: int
     paper: str
     licence: str
+    weights_mb: float | None = None
+    card: str = ""
 
 
-def describe_network(name: str) -> NetworkDescription:
+def describe_network(name: str, options: Mapping[str, object] | None = None) -> NetworkDescription:
     """Builds a network on the meta device and counts its parameters and operations.
+
+    Args:
+        name: One of `jdrl.networks.network_names()`.
+        options: Where they differ from those of its published configuration.
 
     Raises:
         ConfigError: There is no such network, or it cannot be built.
     """
     with torch.device("meta"):
-        network = build_network(name).eval()
+        network = build_network(name, **(options or {})).eval()
     entry = BUILT_IN.get(name)
     return NetworkDescription(
         name,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jdrl.checkpoints.arguments import DEFAULT
 from sdd_toolkit.config import read_toml, validate
 from sdd_toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jdrl.config import TrainConfig
 
 _FOLDER = Path(__file__).with_name("recipes")
@@ -22,7 +25,8 @@ def recipe_names() -> tuple[str, ...]:
 def load_train_config(recipe: str | None = None, path: Path | None = None, **flags: object) -> TrainConfig:
     """Loads the `[train]` section: defaults, then the recipe, then the file at `path`, then `flags` that are not None.
 
-    `steps` and `epochs` replace each other; the one of the later layer counts.
+    `steps` and `epochs` replace each other; the one of the later layer counts. With `weights = "default"` network and
+    options are those of the default network unless a layer gives them.
 
     Args:
         recipe: One of `recipe_names()`.
@@ -40,7 +44,19 @@ def load_train_config(recipe: str | None = None, path: Path | None = None, **fla
         if "steps" in layer or "epochs" in layer:
             values = {key: value for key, value in values.items() if key not in ("steps", "epochs")}
         values.update(layer)
+    if values.get("weights") == DEFAULT:
+        values = {**_default_network(values), **values}
     return validate(TrainConfig, values, where=f"{path or 'options'} [train]")
+
+
+def _default_network(values: Mapping[str, object]) -> dict[str, object]:
+    """Network and options of the default network; none of its options for another network."""
+    from jdrl.checkpoints.default_model import default_header
+
+    header = default_header()
+    if values.get("network", header.network) != header.network:
+        return {}
+    return {"network": header.network, "network_options": header.network_options}
 
 
 def _read_recipe(name: str | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from jdrl.checkpoints import checkpoint
+from jdrl.checkpoints.arguments import DEFAULT, default_checkpoint
 from jdrl.config import TrainConfig
 from jdrl.data.crops import build_loader, load_batch
 from jdrl.data.training_data import TrainingData, load_training_data
@@ -178,7 +179,7 @@ def prepare_run(run: TrainingRun, state: TrainingState, *, resume: bool, overwri
             hint="--resume goes on with it, --overwrite starts anew; or give another --out",
         )
     elif config.weights is not None:
-        load_initial_weights(config.weights, state)
+        load_initial_weights(default_checkpoint() if config.weights == DEFAULT else Path(config.weights), state)
     elif config.frozen_fraction:
         raise ConfigError(
             f"frozen_fraction = {config.frozen_fraction} freezes a network that has not learnt anything yet",
