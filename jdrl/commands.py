@@ -181,8 +181,8 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
     """Write a trained network as an ONNX file.
 
     The network is that of a checkpoint of `sdd train`, the one whose weights ship (default), or that of published
-    weights (--weights FILE --network NAME). Its input is one image, RGB in [0, 1], of any size that is a multiple of the
-    network's. With onnxruntime installed the file is compared with the network, and not written where they differ.
+    weights (--weights FILE --network NAME). Its input is one image, RGB in [0, 1], of any size that is a multiple of
+    the network's. With onnxruntime installed the file is compared with the network, and not written where they differ.
     """
     if (checkpoint is None) == (weights is None):
         raise click.UsageError("give either a checkpoint or --weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -190,7 +191,10 @@ def test_deblur_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_list_of_networks_as_table_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "describe_network", described)
+    def describe(name: str, options: Mapping[str, object] | None = None) -> listing.NetworkDescription:
+        return described(name) if options is None else describe_network(name, options)
+
+    monkeypatch.setattr(listing, "describe_network", describe)
     result = CliRunner().invoke(cli, ["networks", "--json"])
     assert result.exit_code == 0, result.output
     assert [row["name"] for row in json.loads(result.stdout)] == ["default", *network_names()]
