@@ -2,7 +2,8 @@
 
 `python benchmarks/infer.py` prints, for narrow copies of all networks with random weights, how far tiles are from the
 whole frame. `--memory` prints, for the published widths, the tile that is chosen by default and what it takes;
-`--whole unet` what a frame of 4096x2160 takes, which is half an hour of one core.
+`--whole unet` what a frame of 4096x2160 takes, which is half an hour of one core. `--speed --networks default` prints
+CPU seconds a megapixel, with and without windows, in both precisions, and how far their answers are apart.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fresh_process import resident_mb
-from jdrl.checkpoints.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer
+from jdrl.checkpoints.arguments import checkpoint_path
+from jdrl.checkpoints.deblurrer import PUBLISHED_WINDOW_PX, Deblurrer, of_checkpoint
 from jdrl.config import DeblurConfig
 from jdrl.inference.deblur import deblur, deblur_files
 from jdrl.inference.tiles import choose_tiling
-from jdrl.networks import BUILT_IN, build_network, localise, restore
+from jdrl.networks import BUILT_IN, LocalisedNetwork, build_network, localise, restore
 from jdrl.networks.memory import peak_bytes
 from sdd_toolkit.imaging.encoding import Encoding
 
@@ -113,6 +115,31 @@ def child(name: str, height: int, width: int) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def speed(names: list[str], height: int, width: int) -> None:
+    image, megapixels = picture(height, width), height * width / 1e6
+    print(f"{height}x{width}, {torch.get_num_threads()} threads; CPU s a megapixel, and bfloat16 against float32")
+    print(f"{'':24s}{'M weights':>12s}{'float32':>12s}{'no windows':>12s}{'bfloat16':>12s}{'apart dB':>12s}")
+    for name in names:
+        network = load_named(name)
+        count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+        tile, overlap = choose_tiling(network, DeblurConfig(device="cpu"))
+        bare = network.network if isinstance(network, LocalisedNetwork) else network
+        answers, spent = [], []
+        for runs, bfloat16 in ((network, False), (bare, False), (network, True)):
+            start = time.process_time()
+            answers.append(deblur(runs, image, tile=tile, overlap=overlap, bfloat16=bfloat16))
+            spent.append((time.process_time() - start) / megapixels)
+        apart = -10 * float(torch.log10((answers[0] - answers[2]).square().mean() + 1e-12))
+        print(f"{name:24s}{count:12.2f}{spent[0]:12.2f}{spent[1]:12.2f}{spent[2]:12.2f}{apart:12.1f}", flush=True)
+
+
+def load_named(name: str) -> nn.Module:
+    """A network of the catalogue with new weights, the default network, or that of a checkpoint's path."""
+    if name in BUILT_IN:
+        return localise(build_network(name), PUBLISHED_WINDOW_PX).eval()
+    return of_checkpoint(checkpoint_path(name)).network
+
+
 def deblur_one(name: str, height: int, width: int, options: dict[str, object]) -> tuple[float, float]:
     """Peak MB of this process and CPU seconds."""
     network = Nothing() if name == "nothing" else localise(build_network(name, **options), PUBLISHED_WINDOW_PX)
@@ -148,6 +175,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--networks", default=",".join(BUILT_IN))
+    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--whole", default="", metavar="NETWORK")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -158,6 +186,8 @@ def main() -> None:
     elif options.whole:
         peak, seconds = deblur_one(options.whole, *FRAME, {})
         print(f"{options.whole}, 4096x2160, whole from file to file: {peak:.0f} MB at most, {seconds:.0f} CPU s")
+    elif options.speed:
+        speed(options.networks.split(","), height, width)
     elif options.memory:
         memory(options.networks.split(","))
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jdrl.checkpoints.arguments import checkpoint_path, folder_path, split_checkpoint
+from jdrl.checkpoints.arguments import checkpoint_path, default_checkpoint, folder_path, split_checkpoint
 from sdd_toolkit.cli.options import IN_PATH, echo_report, json_option, out_option, run_options
 
 if TYPE_CHECKING:
@@ -141,6 +141,20 @@ def evaluate(
 @network_option
 @tile_option
 @overlap_option
+@click.option(
+    "--scale",
+    type=click.Choice(["auto", "1", "1/2", "1/4"]),
+    default=None,
+    help="At which the network works; auto (default): by the local blur, from place to place.",
+)
+@click.option("--strength", type=float, default=None, help="Of the change, 0 (none) … 1 (default) … 1.5.")
+@click.option("--everywhere", is_flag=True, help="Also change what is sharp already.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default=None,
+    help="float32 (default), or bfloat16: faster where the processor is made for it, other in the last digits.",
+)
 @click.option("--suffix", default="_deblurred", show_default=True, help="Added to each file's name.")
 @click.option("--strip", is_flag=True, help="Copy no metadata but the colour profile, for publishing.")
 @device_option
@@ -206,30 +220,32 @@ def export_onnx(checkpoint: Path | None, out: Path, weights: Path | None, networ
 
 
 @click.command()
-@click.argument("checkpoint", type=IN_PATH)
-@click.argument("files", type=IN_PATH, nargs=-1, required=True, metavar="FILES...")
+@click.argument("paths", type=CHECKPOINT, nargs=-1, required=True, metavar="[CHECKPOINT] FILES...")
 @out_option("Folder for the maps: NAME_blurmap.tif in pixels, NAME_blurmap.png in colours.")
 @network_option
 @tile_option
 @overlap_option
 @device_option
 @run_options("overwrite", "as_json")
-def blurmap(
-    checkpoint: Path, files: tuple[Path, ...], out: Path, network: str | None, run: RunOptions, **options: object
-) -> None:
+def blurmap(paths: tuple[Path, ...], out: Path, network: str | None, run: RunOptions, **options: object) -> None:
     """Map how blurred photographs are: the radius of the circle of confusion, pixel by pixel.
 
-    CHECKPOINT is a run of `sdd train` or one of its step-… folders; its reblurring network estimates the radius. FILES
-    are RAW or images of any size. A file that cannot be read does not stop the others.
+    CHECKPOINT is a run of `sdd train` or one of its step-… folders; its reblurring network estimates the radius.
+    Without one, or with default, the map is the coarse one by which `sdd deblur` chooses its scales. FILES are RAW or
+    images of any size. A file that cannot be read does not stop the others.
     """
     from jdrl.config import Tiling
     from sdd_toolkit.config import load_section
 
+    checkpoint, files = split_checkpoint(paths)
     tiling = load_section(Tiling, "blurmap", None, **options)
     with training_extra():
         from jdrl.inference import blur_map
 
-        mapper = blur_map.load_blur_mapper(checkpoint, tiling, network)
+        if checkpoint == default_checkpoint():
+            mapper = blur_map.WITHOUT_NETWORK
+        else:
+            mapper = blur_map.load_blur_mapper(checkpoint, tiling, network)
         report, failures = blur_map.map_blur_of_files(mapper, files, out, overwrite=run.overwrite, track=run.track)
     run.echo(report)
     if failures:

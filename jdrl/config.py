@@ -259,5 +259,11 @@ class EvaluateConfig(Tiling):
 class DeblurConfig(Tiling):
     """Options of `sdd deblur`; not a section of sdd.toml."""
 
+    scale: Literal["auto", "1", "1/2", "1/4"] = Field(
+        "auto", description="Scale at which the network works; auto chooses by the local blur."
+    )
+    strength: float = Field(1.0, ge=0, le=1.5, description="Factor of the network's change; 0: none.")
+    everywhere: bool = Field(False, description="Also change what is sharp already.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Of the network's arithmetic.")
     suffix: str = Field("_deblurred", pattern=r"^[^/\\]*$", description="Appended to each file's name.")
     strip: bool = Field(False, description="Copy no metadata but the colour profile.")

@@ -42,6 +42,21 @@ def unit_image(image: Tensor, name: str, *, dims: Sequence[int] = (4,)) -> Tenso
     return scaled
 
 
+def colour_image(image: Tensor, name: str) -> Tensor:
+    """`unit_image` of one colour image, (3, H, W), as float32.
+
+    Raises:
+        TypeError: No tensor, or one of another type.
+        ValueError: Another shape, an image without pixels, or values that `unit_image` refuses.
+    """
+    checked = unit_image(image, name, dims=(3,))
+    if checked.shape[0] != 3:
+        raise ValueError(f"{name} has one channel, networks take three: write {name}.expand(3, -1, -1)")
+    if not checked.numel():
+        raise ValueError(f"{name} has shape {tuple(checked.shape)}: it holds no pixel")
+    return checked.to(torch.float32)
+
+
 def scaled_image(image: Tensor, name: str, *, dims: Sequence[int] = (4,)) -> Tensor:
     """`unit_image` without a look at the values of floats."""
     if not isinstance(image, Tensor):

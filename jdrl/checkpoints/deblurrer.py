@@ -9,7 +9,7 @@ import torch
 
 from jdrl.checkpoints.checkpoint import load_network, locate
 from jdrl.checkpoints.published_weights import read_weights
-from jdrl.networks import BUILT_IN, build_network, load_published, localise, match_weights
+from jdrl.networks import BUILT_IN, build_network, check_weights, localise, match_weights
 from jdrl.networks.published_layout import PublishedWeights, describe_content, find_weights
 from sdd_toolkit.errors import CheckpointError
 from sdd_toolkit.imaging.encoding import Encoding
@@ -76,7 +76,7 @@ def of_weights(path: Path, network: str) -> Deblurrer:
     content = read_weights(path)
     found = find_weights(content, built.state_dict())
     try:
-        load_published(built, content)
+        built.load_state_dict(check_weights(built, found.tensors))
     except CheckpointError as error:
         raise CheckpointError(
             f"{path}: {error.what}. Found {describe_content(content)}", hint=_name_network(content) or error.hint

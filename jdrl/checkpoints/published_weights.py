@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ from jdrl.checkpoints.checkpoint import read_tensors
 from sdd_toolkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _UNKNOWN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -58,7 +59,7 @@ def read_weights(path: Path) -> Mapping[str, object]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
-        with torch.serialization.safe_globals(_numpy_placeholders()):
+        with _numpy_placeholders():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}", hint="check the path") from error
@@ -72,11 +73,24 @@ def read_weights(path: Path) -> Mapping[str, object]:
     return {str(name): value for name, value in content.items()}
 
 
-def _numpy_placeholders() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
-    """What stands for the names by which files refer to NumPy's numbers and arrays; none of NumPy's code is reached."""
-    functions = [f"{module}.{name}" for module in _NUMPY_MODULES for name in ("scalar", "_reconstruct")]
-    classes = ["numpy.dtype", "numpy.ndarray", *(f"numpy.dtypes.{name}DType" for name in _NUMPY_DTYPES)]
-    return [(_NumpyPlaceholder, name) for name in (*functions, *classes)]
+@contextmanager
+def _numpy_placeholders() -> Iterator[None]:
+    """Lets placeholders stand for the names by which files refer to NumPy's numbers and arrays.
+
+    None of NumPy's code is reached. torch takes a name from the class itself: with an explicit one only from 2.6 on.
+    """
+    functions = [(module, name) for module in _NUMPY_MODULES for name in ("scalar", "_reconstruct")]
+    dtypes = [("numpy.dtypes", f"{name}DType") for name in _NUMPY_DTYPES]
+    names = (*functions, ("numpy", "dtype"), ("numpy", "ndarray"), *dtypes)
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals(
+        [type(name, (_NumpyPlaceholder,), {"__module__": module}) for module, name in names]
+    )
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def _check_kind(path: Path) -> None:

@@ -17,14 +17,16 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from jdrl.checkpoints import deblurrer
 from jdrl.checkpoints.checkpoint import HEADER, TRAINING, CheckpointHeader, locate, read_header, read_part
 from jdrl.config import TrainConfig
 from jdrl.device import resolve_device
-from jdrl.image_checks import check_same_shape, unit_image
-from jdrl.inference import tiles
+from jdrl.image_checks import check_same_shape, colour_image
+from jdrl.inference import local_blur, tiles
 from jdrl.inference.deblur import FailedFile, deblur, process_files, read_photograph
+from jdrl.inference.local_blur import estimate_blur_map
 from jdrl.inference.tiles import blend_weights, tile_spans
 from jdrl.networks import load_published, match_weights
 from jdrl.reblurring import blur_estimator
@@ -107,7 +109,8 @@ def load_reblur_network(folder: Path, header: CheckpointHeader) -> ReblurNetwork
         CheckpointError: There is none, or it does not fit the header.
     """
     options = {key: header.config[key] for key in _KEYS if key in header.config}
-    weights = read_part(folder / TRAINING, "reblur")
+    # A checkpoint in one file holds the deblurring network alone.
+    weights = {} if folder.is_file() else read_part(folder / TRAINING, "reblur")
     if not weights:
         raise CheckpointError(f"{folder} holds no reblurring network", hint="take a checkpoint of `sdd train`")
     try:
@@ -174,7 +177,7 @@ def _radius_in_tiles(
     overlap: int,
 ) -> Tensor:
     """Blends `estimate_radius_px` of tiles of the images, (3, H, W) each, on the network's device, to (H, W)."""
-    images = tuple(unit_image(image, "image", dims=(3,)) for image in images)
+    images = tuple(colour_image(image, "image") for image in images)
     check_same_shape(images[0], images[-1])
     device = next(network.parameters()).device
     height, width = images[0].shape[-2:]
@@ -233,6 +236,20 @@ def map_blur_of_file(mapper: BlurMapper, path: Path, target: Path) -> None:
     radius_px = mapper.estimate_radius_px(image).numpy()
     write_values(target, radius_px)
     draw_blur_map(radius_px, mapper.max_radius_px, target.with_suffix(".png"))
+
+
+def _estimate_without_network(image: Tensor) -> Tensor:
+    """(3, H, W) to (H, W) radii of `local_blur`; 0 where the image holds no texture at all."""
+    height, width = image.shape[-2:]
+    cells = estimate_blur_map(image.permute(1, 2, 0).numpy())
+    if cells is None:
+        return torch.zeros(height, width)
+    full = F.interpolate(torch.from_numpy(cells)[None, None], scale_factor=local_blur.CELL_PX, mode="bilinear")
+    return full[0, 0, :height, :width]
+
+
+WITHOUT_NETWORK = BlurMapper(Encoding.SRGB16, round(local_blur.LARGEST_RADIUS_PX), _estimate_without_network)
+"""The coarse map by which `sdd deblur` chooses its scales."""
 
 
 def draw_blur_map(radius_px: NDArray[np.float32], max_radius_px: float, path: Path) -> None:

@@ -1,24 +1,20 @@
-"""`sdd deblur`: deblurs images of any size tile by tile, and photographs from file to file."""
+"""`sdd deblur`: deblurs photographs from file to file; `deblur` of one image is that of `jdrl.inference.tiled`."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from jdrl.device import resolve_device
-from jdrl.image_checks import unit_image
-from jdrl.inference.tiles import blend_weights, choose_tiling, tile_spans
-from jdrl.networks import LocalisedNetwork, restore
-from jdrl.reblurring.blur_estimator import CELL_PX
-from sdd_toolkit.errors import CheckpointError, InputError, RawError, SddError
+from jdrl.inference.restoration import Restoration, restore_photograph
+from jdrl.inference.tiled import deblur as deblur
+from jdrl.inference.tiles import choose_tiling
+from sdd_toolkit.errors import RawError, SddError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.formats.colour import ImageColour
 from sdd_toolkit.formats.containers import IMAGE_SUFFIXES, RAW_SUFFIXES
@@ -31,7 +27,7 @@ from sdd_toolkit.records import Reason, Report
 from sdd_toolkit.storage.targets import check_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
 
     from jdrl.checkpoints.deblurrer import Deblurrer
     from jdrl.config import DeblurConfig
-    from jdrl.networks.localised import Statistics
     from sdd_toolkit.execution.progress import Track
     from sdd_toolkit.imaging.encoding import Codes
 
@@ -86,7 +81,7 @@ def deblur_files(
         deblurrer: See `jdrl.checkpoints.deblurrer`.
         files: The photographs.
         out: Folder for the results, FILE + suffix.
-        config: Tiles, suffix and device.
+        config: Tiles, scale, strength, suffix and device.
         overwrite: Whether existing files that are none of `files` are replaced.
         track: Shows progress.
 
@@ -113,12 +108,15 @@ def deblur_files(
     check_targets([output_path(path, out, config.suffix) for path in files], files, overwrite=overwrite)
     network = deblurrer.network.to(resolve_device(config.device))
     tile, overlap = choose_tiling(network, config)
+    restoration = Restoration(
+        tile, overlap, config.scale, config.strength, config.everywhere, config.precision == "bfloat16"
+    )
     return process_files(
         "deblur",
         files,
         lambda path: output_path(path, out, config.suffix),
         lambda path, target: deblur_file(
-            network, deblurrer.encoding, path, target, tile=tile, overlap=overlap, strip=config.strip
+            network, deblurrer.encoding, path, target, restoration=restoration, strip=config.strip
         ),
         track,
     )
@@ -181,11 +179,10 @@ def deblur_file(
     path: Path,
     target: Path,
     *,
-    tile: int,
-    overlap: int,
+    restoration: Restoration,
     strip: bool = False,
 ) -> None:
-    """Deblurs one photograph from file to file; `tile` and `overlap` as for `deblur`; `strip` leaves metadata out.
+    """Deblurs one photograph from file to file; `strip` leaves metadata out.
 
     Raises:
         RawError: The file is missing, damaged or of an unknown format.
@@ -194,8 +191,8 @@ def deblur_file(
     photograph = read_photograph(path)
     linear = encoding is Encoding.LINEAR16
     values = srgb_decode(photograph.display) if linear else photograph.display
-    image = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-    deblurred = deblur(network, image, tile=tile, overlap=overlap).numpy().transpose(1, 2, 0)
+    image = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)
+    deblurred = restore_photograph(network, image, restoration).numpy().transpose(1, 2, 0)
     display = srgb_encode(deblurred) if linear else deblurred
     write_image(target, _to_codes(display, photograph), like=path, colour=photograph.colour, strip=strip)
 
@@ -227,73 +224,3 @@ def _to_codes(display: NDArray[np.float32], photograph: Photograph) -> Codes:
     is_8_bit = photograph.dtype is np.uint8
     codes: NDArray[np.float32] = np.rint(display * np.float32(255 if is_8_bit else 65535))
     return codes.astype(np.uint8) if is_8_bit else codes.astype(np.uint16)
-
-
-@torch.inference_mode()
-def deblur(network: nn.Module, image: Tensor, *, tile: int, overlap: int) -> Tensor:
-    """Deblurs an image in tiles on the network's device.
-
-    Args:
-        network: In evaluation mode; localised (`jdrl.networks.localise`) if it takes statistics of its whole input.
-        image: (3, H, W) in [0, 1], with the curve that the network was trained on; uint8 and uint16 are scaled.
-        tile: Side of the tiles, pixels; 0, or at least the image's size, for no tiles.
-        overlap: Of neighbouring tiles, pixels; see `jdrl.inference.tiles.choose_tiling`.
-
-    Returns:
-        (3, H, W) in [0, 1], float32, on the CPU.
-
-    Raises:
-        TypeError: The image is no tensor of floats, uint8 or uint16.
-        ValueError: It is not (3, H, W), or holds values that are not finite or not about [0, 1].
-        InputError: A tile does not fit into memory.
-        CheckpointError: The network returns values that are not finite.
-
-    Example:
-        A new NAFNet is the identity:
-
-        >>> from jdrl.networks import NAFNet
-        >>> network = NAFNet(width=4, encoder_blocks=(1,), decoder_blocks=(1,)).eval()
-        >>> image = torch.rand(3, 48, 64)
-        >>> torch.allclose(deblur(network, image, tile=32, overlap=8), image)
-        True
-    """
-    image = unit_image(image, "image", dims=(3,))
-    device = next(network.parameters()).device
-    height, width = image.shape[-2:]
-    # A blur estimator works on cells of the frame: tiles start at multiples of them.
-    step = math.lcm(int(getattr(network, "size_multiple", 1)), CELL_PX)
-    rows, columns = tile_spans(height, tile, overlap, step), tile_spans(width, tile, overlap, step)
-    total, weights = torch.zeros(3, height, width), torch.zeros(1, height, width)
-    with _explain_out_of_memory(min(tile or height, height), min(tile or width, width)):
-        statistics = network.measure_statistics(image[None]) if isinstance(network, LocalisedNetwork) else None
-        for top, bottom in rows:
-            down = blend_weights(top, bottom, height, overlap)
-            for left, right in columns:
-                piece = image[None, :, top:bottom, left:right].to(device)
-                restored = _deblur_tile(network, piece, statistics, top, left).float().cpu()
-                weight = down[:, None] * blend_weights(left, right, width, overlap)[None]
-                total[:, top:bottom, left:right] += weight * restored
-                weights[:, top:bottom, left:right] += weight
-    # The sum is finite if all values are, and NaN would become any code.
-    if not torch.isfinite(total.sum()):
-        raise CheckpointError("the network returns values that are not finite", hint="take another checkpoint")
-    return (total / weights).clamp_(0, 1)
-
-
-def _deblur_tile(network: nn.Module, piece: Tensor, statistics: Statistics | None, top: int, left: int) -> Tensor:
-    """Deblurs a tile (1, 3, H, W) that starts at (top, left) of its frame, to (3, H, W)."""
-    if isinstance(network, LocalisedNetwork):
-        return network.run_on_tile(piece, statistics, top, left)[0][0]
-    return restore(network, piece)[0][0]
-
-
-@contextmanager
-def _explain_out_of_memory(height: int, width: int) -> Iterator[None]:
-    """Turns a lack of memory for a tile of this size into an error that suggests smaller tiles."""
-    try:
-        yield
-    except RuntimeError as error:
-        # torch has a class for a full GPU, but only a message for full main memory.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise InputError(f"no memory for {height}x{width} px at once", hint="choose a smaller --tile") from error

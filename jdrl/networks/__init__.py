@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jdrl.networks.build import build_network, load_published, match_weights, reach_px, restore
+from jdrl.networks.build import build_network, check_weights, load_published, match_weights, reach_px, restore
 from jdrl.networks.catalogue import BUILT_IN, network_names
 from jdrl.networks.guidance import Guide, GuidedNetwork, add_guide, unwrap_guide
 from jdrl.networks.localised import LocalisedNetwork, localise
@@ -18,6 +18,7 @@ __all__ = [
     "UNet",
     "add_guide",
     "build_network",
+    "check_weights",
     "load_published",
     "localise",
     "match_weights",

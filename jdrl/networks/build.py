@@ -91,8 +91,16 @@ def match_weights(network: nn.Module, state_dict: Mapping[str, object]) -> dict[
     Raises:
         CheckpointError: Names are missing or extra, or shapes differ.
     """
+    return check_weights(network, find_weights(state_dict, network.state_dict()).tensors)
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, object]) -> dict[str, Tensor]:
+    """Checks that weights have the network's names and shapes; the network may be on the meta device.
+
+    Raises:
+        CheckpointError: Names are missing or extra, or shapes differ.
+    """
     expected = network.state_dict()
-    weights = find_weights(state_dict, expected).tensors
     class_name = type(network).__name__
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or extra:

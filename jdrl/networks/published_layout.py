@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -50,7 +50,7 @@ def find_weights(content: Mapping[str, object], expected: Collection[str]) -> Pu
         return _nearest(content, expected)
     chosen = next((weights for weights in found if weights.averaged), found[0])
     others = tuple(weights.place for weights in found if weights.place != chosen.place)
-    return PublishedWeights(chosen.tensors, chosen.place, chosen.averaged, others, chosen.left_out)
+    return replace(chosen, others=others)
 
 
 def describe_content(content: Mapping[str, object]) -> str:
