@@ -84,12 +84,13 @@ def _measure_energies(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.flo
     rows, columns = (-(-side // CELL_PX) for side in plane.shape)
     most = max(CELL_PX, 2 ** (_OCTAVES - 1))
     down, right = (-side % most for side in plane.shape)
-    level = cv2.copyMakeBorder(plane, 0, down, 0, right, cv2.BORDER_REFLECT)
+    level: Plane = np.pad(plane, ((0, down), (0, right)), mode="symmetric")
     energies = [_cell_means(_diagonal_energy(level), CELL_PX)[:rows, :columns]]
     gains, scales = [2.0], [0.3]
     for octave in range(_OCTAVES):
         if octave:
-            level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            half = (level.shape[1] // 2, level.shape[0] // 2)
+            level = np.asarray(cv2.resize(level, half, interpolation=cv2.INTER_AREA), dtype=np.float32)
         shrunk = 2**octave
         cells = _cell_means(_gaussian_energy(level), CELL_PX / shrunk) / shrunk**2
         energies.append(cells[:rows, :columns])
@@ -103,8 +104,7 @@ def _diagonal_energy(level: Plane) -> Plane:
     """Squared gradient by differences of 2x2 pixels."""
     across = 0.5 * (level[:-1, 1:] - level[:-1, :-1] + level[1:, 1:] - level[1:, :-1])
     down = 0.5 * (level[1:, :-1] - level[:-1, :-1] + level[1:, 1:] - level[:-1, 1:])
-    energy: Plane = cv2.copyMakeBorder(across * across + down * down, 0, 1, 0, 1, cv2.BORDER_REPLICATE)
-    return energy
+    return np.pad(across * across + down * down, ((0, 1), (0, 1)), mode="edge")
 
 
 _SMOOTH = cv2.getGaussianKernel(9, 1.0, cv2.CV_32F)
