@@ -73,26 +73,36 @@ def deblur(
         return image.clamp(0, 1)
     # With one thread torch computes few convolutions fast unless the colours of a pixel lie together.
     frame = image[None].contiguous(memory_format=torch.channels_last if device.type == "cpu" else torch.preserve_format)
-    total, weights = torch.zeros(3, height, width), torch.zeros(1, height, width)
     with (
         _explain_out_of_memory(min(tile or height, height), min(tile or width, width)),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16),
     ):
-        statistics = network.measure_statistics(frame) if isinstance(network, LocalisedNetwork) else None
-        for (top, bottom, left, right), needed in zip(tiles, run, strict=True):
-            piece = frame[:, :, top:bottom, left:right]
-            if needed:
-                restored = _deblur_tile(network, piece.to(device), statistics, top, left).float().cpu()
-            else:
-                restored = piece[0]
-            down = blend_weights(top, bottom, height, overlap)
-            weight = down[:, None] * blend_weights(left, right, width, overlap)[None]
-            total[:, top:bottom, left:right] += weight * restored
-            weights[:, top:bottom, left:right] += weight
+        blended = _blend_tiles(network, frame, tiles, run, overlap)
     # The sum is finite if all values are, and NaN would become any code.
-    if not torch.isfinite(total.sum()):
+    if not torch.isfinite(blended.sum()):
         raise CheckpointError("the network returns values that are not finite", hint="take another checkpoint")
-    return total.div_(weights).clamp_(0, 1)
+    return blended.clamp_(0, 1)
+
+
+def _blend_tiles(
+    network: nn.Module, frame: Tensor, tiles: list[tuple[int, int, int, int]], run: list[bool], overlap: int
+) -> Tensor:
+    """Deblurs the tiles (top, bottom, left, right) of a frame (1, 3, H, W) that are to be run, to (3, H, W)."""
+    device = next(network.parameters()).device
+    height, width = frame.shape[-2:]
+    total, weights = torch.zeros(3, height, width), torch.zeros(1, height, width)
+    statistics = network.measure_statistics(frame) if isinstance(network, LocalisedNetwork) else None
+    for (top, bottom, left, right), needed in zip(tiles, run, strict=True):
+        piece = frame[:, :, top:bottom, left:right]
+        if needed:
+            restored = _deblur_tile(network, piece.to(device), statistics, top, left).float().cpu()
+        else:
+            restored = piece[0]
+        down = blend_weights(top, bottom, height, overlap)
+        weight = down[:, None] * blend_weights(left, right, width, overlap)[None]
+        total[:, top:bottom, left:right] += weight * restored
+        weights[:, top:bottom, left:right] += weight
+    return total.div_(weights)
 
 
 def _deblur_tile(network: nn.Module, piece: Tensor, statistics: Statistics | None, top: int, left: int) -> Tensor:

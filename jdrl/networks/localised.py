@@ -27,8 +27,8 @@ from jdrl.networks.restormer import ChannelMixing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_WINDOWS = 12
-"""Largest number of windows along one side; on longer frames they leave gaps."""
+DENSE_WINDOWS, MAX_WINDOWS = 4, 12
+"""Largest numbers of windows along one side without gaps, and with: up to a window's width, and wider beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,8 @@ def _accepts_maps(local: LocalisedNetwork) -> bool:
 
 
 def _window_count(length: int, window: int) -> int:
-    return min(MAX_WINDOWS, math.ceil(length / window))
+    dense = math.ceil(length / window)
+    return dense if dense <= DENSE_WINDOWS else min(MAX_WINDOWS, max(DENSE_WINDOWS, math.ceil(dense / 2)))
 
 
 def _window_starts(length: int, window_px: int) -> list[int]:
