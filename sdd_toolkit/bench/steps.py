@@ -201,14 +201,15 @@ def _score_step(plan: Plan, task: Task, seed: int, train: Step, truth: Step) -> 
     out = f"scores/{_name(task, seed)}"
     pictures, test = pictures_path(task, seed), truth_pictures(plan, task.level)
     photographs = [f"{test}/blur/{scene}.png" for scene in plan.scenes["test"]]
-    device = ("--device", str(plan.profile.train["device"]))
-    config = to_toml({"evaluate": {"pictures": 0, "bootstrap": 100}})
+    device, whole = ("--device", str(plan.profile.train["device"])), ("--tile", "0", "--overlap", "0")
+    # The frames are small: in one piece, and the search for the largest tile takes longer than all of them.
+    config = to_toml({"evaluate": {"pictures": 0, "bootstrap": 100, "tile": 0, "overlap": 0}})
     commands = (
         Command((
             *("evaluate", train.output, truth.output, "--out", f"{out}/evaluation", "--overwrite"),
             *("--config", "{config}", *device),
         )),
-        Command(("deblur", train.output, *photographs, "--out", pictures, "--overwrite", *device)),
+        Command(("deblur", train.output, *photographs, "--out", pictures, "--overwrite", *whole, *device)),
     )  # fmt: skip
     write = partial(_write_scores, task=task, seed=seed, test=test, with_input=task.arm.name == ORACLE)
     return Step(f"score/{_name(task, seed)}", out, (train, truth), config, commands, write)
