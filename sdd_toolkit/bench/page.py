@@ -29,6 +29,10 @@ trains the same network for the same number of steps on crops of the same number
 differs. It is scored on test scenes that no arm has seen, against the noise-free truth on the blurred frame's grid.
 Every number here is made from [`{CSV}`]({CSV}).
 
+All arms estimate flow by the toolkit's own estimator, the official form, too (the published one needs PWC-Net's
+weights). `sdd build` runs with its limits opened so that it keeps every pair, also those that it would reject for
+what moved in them.
+
 *Recovered* is (arm - naive) / (oracle - naive) in dB of PSNR, where naive training loses at least 0.3 dB. *Drift* is
 the displacement of the output against its input ([evaluation](../evaluation.md#geometry-drift)). *Sharpness* is the
 contrast of detail below about 2 px, divided by that of the truth; noise and artefacts count, too. Brackets are 95 %

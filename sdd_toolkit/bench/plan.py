@@ -128,28 +128,45 @@ ARMS = {
         Arm("jdrl_built", "JDRL on what `sdd build` aligned", "built"),
         Arm(
             "official",
-            "official form: its kernels, mask, warp",
+            "official form: its kernels, mask, warp, no registration",
             "shot",
             {
+                "registration": "crops",
                 "flow": "pyramid",
                 "reblur_basis": "official",
+                "reblur_light": "encoded",
                 "mask": "official",
                 "warp": "official",
-                "reblur_ramp_fraction": 0.0,
+                "deformation_ramp_fraction": 0.0,
             },
         ),
         Arm("triplet", "JDRL with triplets", "shot", {"method": "triplet"}),
         Arm("to_blur", "sharp frame to output only", "shot", {"deformation": "to_blur"}),
         Arm("to_sharp", "output to sharp frame only", "shot", {"deformation": "to_sharp"}),
-        Arm("mask_none", "no mask", "shot", {"mask": "none"}),
-        Arm("mask_official", "official mask", "shot", {"mask": "official"}),
+        Arm("mask_none", "no mask", "shot", {"mask": "none", "registration": "pairs"}),
+        Arm("mask_official", "official mask", "shot", {"mask": "official", "registration": "pairs"}),
         Arm("warp_official", "official warp", "shot", {"warp": "official"}),
         Arm("no_reblur", "no reblurring", "shot", {"reblur_weight": 0.0}),
         Arm("square", "official square-cornered kernels", "shot", {"reblur_basis": "official"}),
         Arm("free", "free 15x15 kernels", "shot", {"reblur_basis": "free"}),
+        Arm("encoded", "reblurring of encoded values, not of light", "shot", {"reblur_light": "encoded"}),
+        Arm("crops", "no registration of whole pairs, flow on crops alone", "shot", {"registration": "crops"}),
+        Arm("one_rate", "a rate of 3e-3 for the reblurring network, too", "shot", {"reblur_learning_rate": 3e-3}),
     )
 }
-ABLATION = ("to_blur", "to_sharp", "mask_none", "mask_official", "warp_official", "no_reblur", "square", "free")
+ABLATION = (
+    "crops",
+    "to_blur",
+    "to_sharp",
+    "mask_none",
+    "mask_official",
+    "warp_official",
+    "no_reblur",
+    "encoded",
+    "square",
+    "free",
+    "one_rate",
+)
 MAIN = (NAIVE, PRE_ALIGNED, JDRL, "official")
 
 LEVELS = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jdrl.config import TrainConfig
 from sdd_toolkit.bench.plan import ARMS, LEVELS, MAIN, PROFILES, Plan
 from sdd_toolkit.bench.stage import check_photographs
 from sdd_toolkit.bench.steps import plan_steps, to_toml
@@ -24,7 +25,14 @@ def test_every_step_comes_after_those_that_it_needs_and_has_a_name_of_its_own() 
 
 def test_all_arms_have_one_budget_and_differ_only_in_data_and_loss() -> None:
     own = {"warm_up_fraction", "warm_up_flow", "flow", "mask", "warp", "reblur_basis", "reblur_weight"}
-    own |= {"reblur_ramp_fraction", "method", "deformation"}
+    own |= {
+        "method",
+        "deformation",
+        "deformation_ramp_fraction",
+        "registration",
+        "reblur_light",
+        "reblur_learning_rate",
+    }
     configs = {
         step.name: tomllib.loads(step.config)["train"]
         for step in plan_steps(Plan(PROFILES["cpu"]))
@@ -33,6 +41,12 @@ def test_all_arms_have_one_budget_and_differ_only_in_data_and_loss() -> None:
     budgets = {str({key: value for key, value in config.items() if key not in own}) for config in configs.values()}
     assert len(budgets) == 1
     assert len(configs) == len(PROFILES["cpu"].tasks)
+
+
+def test_every_arm_is_a_valid_configuration_at_every_size() -> None:
+    for profile in PROFILES.values():
+        for arm in ARMS.values():
+            TrainConfig.model_validate({**profile.train, **arm.train})
 
 
 def test_every_level_has_the_main_arms_and_the_first_trainings_tell_most() -> None:
