@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+MODEL ?= default-model
 MINUTES ?= 10
 VSDD ?= vsdd
 
-.PHONY: help install demo test test-fast lint fuzz sbom bench bench-vsdd clean
+.PHONY: help install demo default-model test test-fast lint fuzz sbom bench bench-vsdd clean
 
 help:  ## Lists the targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +24,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install  ## Runs the whole walk on virtual RAW pairs: the commands of the README.
 	rm -rf $(DEMO)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh $(DEMO)
+
+default-model: install  ## Trains the network that ships, from photographs to weights, resuming: two hours of one core.
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/default_model/make.sh $(MODEL)
 
 # The tests start hundreds of processes, which would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
