@@ -132,7 +132,7 @@ def load_restore(network: str | None, *, plain: bool) -> Restore:
     loaded = of_checkpoint(Path(network)).network
 
     def restore(image: Tensor) -> Tensor:
-        output = deblur(loaded, image, tile=0, overlap=0).clamp(0, 1)
+        output = deblur(loaded, image[0], tile=0, overlap=0)[None].clamp(0, 1)
         return (output * 255).round() / 255
 
     return restore

@@ -42,6 +42,9 @@ SIZE_PX = (448, 320)
 """Width and height of a pair."""
 VALIDATION_SHARE = 40
 """One pair of this many is for validation."""
+RADII_PX = ((0.5, 1.5), (1.5, 6.0), (6.0, 12.0))
+"""Ranges of the largest radius in a pair; the focal plane lies within the scene, so every pair has smaller ones."""
+RADIUS_SHARES = (0.1, 0.7, 0.2)
 _BLACK, _WHITE = 512, 16383
 _LOW_PASS_PX = 0.45
 
@@ -80,7 +83,7 @@ def make_pair(task: PairTask, rng: np.random.Generator) -> tuple[NDArray[np.uint
     """The blurred and the sharp picture of one pair, 8-bit sRGB."""
     config = draw_camera(rng)
     kind = "focus" if rng.random() < 0.12 else "aperture"
-    source = rng.choice(["photograph", "graphics", "leaves"], p=[0.66, 0.14, 0.20])
+    source = rng.choice(["photograph", "graphics", "leaves"], p=[0.75, 0.10, 0.15])
     picture = None
     if source == "photograph":
         weights = np.sqrt([len(pictures) for pictures in task.photographs])
@@ -93,17 +96,18 @@ def make_pair(task: PairTask, rng: np.random.Generator) -> tuple[NDArray[np.uint
         optics_at(shot.f_number, config, (0.0, 0.0)).light(config.size) for shot in (pair.plan.blur, pair.plan.sharp)
     ]
     truth = pair.truth.aligned * (light[0] / light[1])[..., None]
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         # A photograph that is sharp everywhere must stay as it is.
         blurred = truth
     else:
-        blurred = pair.blur_linear if rng.random() < 0.6 else develop(pair, config, rng)
+        blurred = pair.blur_linear if rng.random() < 0.75 else develop(pair, config, rng)
     return degrade(np.clip(blurred, 0, 1), np.clip(truth, 0, 1), rng)
 
 
 def draw_camera(rng: np.random.Generator) -> SimulateConfig:
     """Draws a lens and a sensor; both shots have the same geometry and exposure."""
-    largest = float(np.exp(rng.uniform(np.log(0.8), np.log(12.0))))
+    low, high = RADII_PX[rng.choice(len(RADII_PX), p=RADIUS_SHARES)]
+    largest = float(rng.uniform(low, high))
     fancy = rng.random()
     return SimulateConfig(
         width=SIZE_PX[0],
@@ -203,11 +207,11 @@ def degrade(blurred: Image, truth: Image, rng: np.random.Generator) -> tuple[NDA
     codes = [
         encode(np.asarray(image, dtype=np.float32), Encoding.SRGB8).astype(np.float32) for image in (blurred, truth)
     ]
-    grain = rng.standard_normal(codes[0].shape).astype(np.float32) * np.float32(rng.uniform(0, 1.5))
+    grain = rng.standard_normal(codes[0].shape).astype(np.float32) * np.float32(rng.uniform(0, 1.0))
     if rng.random() < 0.5:
         grain = np.repeat(grain[..., :1], 3, axis=2)
     noise: Image = np.zeros_like(grain)
-    if rng.random() < 0.25:
+    if rng.random() < 0.12:
         noise = rng.standard_normal(codes[0].shape).astype(np.float32)
         if rng.random() < 0.5:
             noise = cv2.GaussianBlur(noise, (0, 0), 0.6) * np.float32(1.8)
@@ -215,9 +219,9 @@ def degrade(blurred: Image, truth: Image, rng: np.random.Generator) -> tuple[NDA
     inputs = np.clip(np.rint(codes[0] + grain + noise), 0, 255).astype(np.uint8)
     target = np.clip(np.rint(codes[1] + grain), 0, 255).astype(np.uint8)
     kind = rng.random()
-    if kind < 0.45:
-        inputs = _compress(inputs, int(rng.integers(72, 99)))
-    elif kind < 0.55:
+    if kind < 0.30:
+        inputs = _compress(inputs, int(rng.integers(78, 99)))
+    elif kind < 0.42:
         inputs = _to_palette(inputs)
     return inputs, target
 
