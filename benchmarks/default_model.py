@@ -1,4 +1,4 @@
-"""What the network that ships restores: real pairs, virtual photographs with truth, and harm to sharp ones.
+"""Restoration by the network that ships: real pairs, virtual photographs with truth, and harm to sharp ones.
 
     python benchmarks/default_model.py --pairs ../shared/data/defocus_pairs --sharp ../shared/data/natural
 
