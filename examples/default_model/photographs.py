@@ -88,11 +88,9 @@ PHOTOGRAPHS = (
     Photograph(LOMIRI, f"{_WALLPAPERS}life_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi", "CC-BY-4.0"),
     Photograph(LOMIRI, f"{_WALLPAPERS}picosdeeuropa_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi", "CC-BY-4.0"),
     Photograph(LOMIRI, f"{_WALLPAPERS}sunset_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi", "CC-BY-4.0"),
-    Photograph(SCIKIT_IMAGE, "skimage/data/astronaut.png", "NASA", "public domain"),
     Photograph(SCIKIT_IMAGE, "skimage/data/coffee.png", "Rachel Michetti", "CC0-1.0"),
     Photograph(SCIKIT_IMAGE, "skimage/data/rocket.jpg", "SpaceX", "CC0-1.0"),
     Photograph(SCIKIT_IMAGE, "skimage/data/grass.png", "cc0textures.com", "CC0-1.0"),
-    Photograph(SCIKIT_IMAGE, "skimage/data/gravel.png", "cc0textures.com", "CC0-1.0"),
     Photograph(SCIKIT_LEARN, "sklearn/datasets/images/china.jpg", "danielbuechele (Flickr)", "CC-BY-2.0"),
 )
 
