@@ -7,8 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.paths import SHARED
+
+# A loaded machine is slow at times: a deadline would fail what is right.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 # Marks of folders, files and single tests by the beginning of their ids. `make test-fast` leaves all of these out.
 MARKS = {
