@@ -129,7 +129,7 @@ def official_mask(flow: Tensor) -> Tensor:
     flow = flow.float()
     length = flow.square().sum(1).sqrt()
     radius = (length / (length.amax((1, 2), keepdim=True) + torch.finfo(torch.float32).eps))[..., None]
-    wheel = _colour_wheel().to(flow.device)
+    wheel = _colour_wheel(flow.device)
     position = (torch.atan2(-flow[:, 1], -flow[:, 0]) / torch.pi + 1) / 2 * (len(wheel) - 1)
     low = position.floor().long().clamp(0, len(wheel) - 1)
     hue = torch.lerp(wheel[low], wheel[(low + 1) % len(wheel)], (position - low)[..., None])
@@ -141,8 +141,7 @@ def official_mask(flow: Tensor) -> Tensor:
 
 def _low_pass(image: Tensor) -> Tensor:
     small = F.avg_pool2d(image, LOW_PASS_PX, ceil_mode=True, count_include_pad=False)
-    weights = small.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    return F.conv2d(F.pad(small, (2, 2, 2, 2), mode="replicate"), torch.outer(weights, weights)[None, None])
+    return F.conv2d(F.pad(small, (2, 2, 2, 2), mode="replicate"), _binomial_kernel(small.dtype, small.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +174,20 @@ def _fit_gain_and_offset(a: Tensor, b: Tensor, weight: Tensor) -> tuple[Tensor, 
     return gain, mean_b - gain * mean_a
 
 
+# Copied to a device once: a copy in every step would wait for all that the device has still to do.
+
+
 @cache
-def _colour_wheel() -> Tensor:
+@torch.inference_mode(False)
+def _binomial_kernel(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(1, 1, 5, 5), the binomial coefficients."""
+    weights = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=dtype) / 16
+    return torch.outer(weights, weights)[None, None].to(device)
+
+
+@cache
+@torch.inference_mode(False)
+def _colour_wheel(device: torch.device) -> Tensor:
     """The Middlebury colour wheel, (55, 3) RGB in [0, 1]: between corners of the colour cube one channel changes."""
     corners = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]], dtype=torch.float32)
     segments = zip(corners, corners.roll(-1, 0), WHEEL_STEPS, strict=True)
@@ -185,4 +196,4 @@ def _colour_wheel() -> Tensor:
             torch.lerp(start, end, ((255 / steps * torch.arange(steps)).floor() / 255)[:, None])
             for start, end, steps in segments
         ]
-    )
+    ).to(device)

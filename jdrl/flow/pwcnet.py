@@ -48,7 +48,7 @@ class PWCNet(nn.Module):
                 first_levels[level - 1], second_levels[level - 1], flow, features
             )
         flow = FLOW_SCALE * F.interpolate(flow + self.netRefiner(features), size=(height, width), mode="bilinear")
-        return flow * flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
+        return torch.cat([flow[:, :1] * (width / size[1]), flow[:, 1:] * (height / size[0])], 1)
 
 
 def convert_state_dict(published: Mapping[str, object]) -> dict[str, object]:

@@ -6,6 +6,7 @@ to one, is symmetric (its first moment is zero, so it cannot translate the image
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,7 +54,7 @@ def reblur(image: Tensor, weights: Tensor, basis: BasisName = "hats") -> Tensor:
     if image.shape[0] != weights.shape[0] or image.shape[-2:] != weights.shape[-2:]:
         raise ValueError(f"weights {tuple(weights.shape)} do not fit an image {tuple(image.shape)}")
     planes = find_basis(basis, weights.shape[1])
-    formulation = BY_CONVOLUTION if image.is_cuda else BY_RINGS
+    formulation = BY_RINGS if image.device.type == "cpu" else BY_CONVOLUTION
     dtype = torch.promote_types(torch.promote_types(image.dtype, weights.dtype), torch.float32)
     with torch.autocast(image.device.type, enabled=False):
         return blur_with_gradients(image.to(dtype), weights.to(dtype), planes, formulation)
@@ -91,11 +92,14 @@ def coc_radius_px(weights: Tensor, basis: BasisName = "hats") -> Tensor:
     Returns:
         (B, 1, H, W) radius in pixels.
     """
-    moments = second_moments(find_basis(basis, weights.shape[1]))
-    if basis == "discs":
-        return _mean(weights, (2 * moments).sqrt())
-    return (2 * _mean(weights, moments)).clamp(min=torch.finfo(weights.dtype).tiny).sqrt()
+    values = _averaged(find_basis(basis, weights.shape[1]), weights.dtype, weights.device)
+    mean = torch.einsum("bkhw,k->bhw", weights, values).unsqueeze(1)
+    return mean if basis == "discs" else (2 * mean).clamp(min=torch.finfo(weights.dtype).tiny).sqrt()
 
 
-def _mean(weights: Tensor, values: Tensor) -> Tensor:
-    return torch.einsum("bkhw,k->bhw", weights, values.to(weights)).unsqueeze(1)
+@cache
+@torch.inference_mode(False)
+def _averaged(basis: Basis, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(K,): the radii of discs, else the second moments; on the device, to be copied once."""
+    moments = second_moments(basis)
+    return ((2 * moments).sqrt() if basis.name == "discs" else moments).to(dtype=dtype, device=device)
