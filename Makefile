@@ -67,6 +67,7 @@ bench: install  ## Runs every benchmark; each prints the table of its page in do
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/flow.py
+	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/infer.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/interop.py

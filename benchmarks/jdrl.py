@@ -4,7 +4,8 @@
 
   operator  reblurring of 1 x 3 x 256 x 256: forward and backward seconds, bytes that autograd keeps between them
   step      one joint training step of the U-Net on a crop: seconds, and peak memory beyond the network's own
-  cuda      on a GPU: the network's share of a step, bf16 beside fp32, waiting for data, a frame of 4096 x 2160
+
+What a GPU makes of it is asked by `benchmarks/gpu.py`.
 
 The official formulation is in `benchmarks/rivals/official_reblurring.py`, as published (loops over the entries of a
 kernel) and with whole tensors instead of the loops. Before the operator is timed, both are compared with our
@@ -36,13 +37,10 @@ from benchmarks.fresh_process import in_fresh_process, resident_mb
 from benchmarks.rivals.official_reblurring import Operator, Towers, by_loops, by_whole_tensors
 from jdrl.config import BasisName, TrainConfig
 from jdrl.data.batch import Batch
-from jdrl.data.crops import build_loader
-from jdrl.data.training_data import load_training_data
 from jdrl.flow.bidirectional import deform_bidirectionally
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
 from jdrl.flow.pwcnet import PWCNet
 from jdrl.flow.warping import warp
-from jdrl.inference.deblur import deblur
 from jdrl.losses.joint import charbonnier, joint_loss
 from jdrl.networks import build_network, restore
 from jdrl.reblurring.kernel_basis import Basis, planes
@@ -52,13 +50,12 @@ from jdrl.reblurring.reblur import reblur
 from jdrl.training.step import estimate_deformation
 
 RADIUS_PX = 7
-SECTIONS = ("operator", "step", "cuda")
+SECTIONS = ("operator", "step")
 OFFICIAL = "official, loops"
 ALONE = "network alone"
 BF16 = ", bf16"  # at the end of a row's name: the networks compute in bfloat16, as `precision = "bf16-mixed"` has it
 RIVALS: dict[str, Operator] = {OFFICIAL: by_loops, "official, whole tensors": by_whole_tensors}
 BASES: tuple[BasisName, ...] = ("hats", "discs", "rings")
-FRAME = (2160, 4096)
 
 
 def batch_of(size: int, count: int = 1, device: str = "cpu") -> Batch:
@@ -252,109 +249,6 @@ def beyond(name: str, found: dict[str, tuple[float, float]]) -> tuple[float, flo
     return found[name][0] - alone[0], found[name][1] - alone[1]
 
 
-# --- on a GPU ---
-
-
-def cuda_section(options: argparse.Namespace) -> None:
-    if not torch.cuda.is_available():
-        print("\ncuda: skipped, there is no CUDA device")
-        return
-    print(f"\n{torch.cuda.get_device_name()}, {options.batch} crops of {options.crop} px, flow {options.flow}")
-    print(f"{'':24s}{'step ms':>9s}{'network ms':>12s}{'share':>8s}{'peak GB':>9s}")
-    for name in ("unet", "nafnet"):
-        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            torch.cuda.reset_peak_memory_stats()
-            whole = cuda_step(name, dtype, options, alone=False)
-            peak_gb = torch.cuda.max_memory_allocated() / 1e9
-            alone = cuda_step(name, dtype, options, alone=True)
-            label = f"{name}, {precision}"
-            print(f"{label:24s}{1e3 * whole:9.1f}{1e3 * alone:12.1f}{alone / whole:8.2f}{peak_gb:9.1f}", flush=True)
-    official_on_cuda(options)
-    frame_seconds()
-    if options.shards is None:
-        print("loader: skipped, give --shards")
-    else:
-        loader_wait(options)
-
-
-def cuda_step(name: str, dtype: torch.dtype, options: argparse.Namespace, *, alone: bool) -> float:
-    """Seconds of an optimiser step; `alone`: of the deblurring network and a plain loss."""
-    network, reblurring = build_network(name).cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
-    batch, flow = batch_of(options.crop, options.batch, "cuda"), flow_of(options.flow)
-    parameters = [*network.parameters(), *([] if alone else reblurring.parameters())]
-    optimiser = torch.optim.AdamW(parameters, lr=2e-5, fused=True)
-
-    def step() -> None:
-        with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
-            whole = network_loss(network, reblurring, batch) if alone else our_loss(network, reblurring, batch, flow)
-        whole.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-
-    return cuda_seconds(step, options.cuda_steps)
-
-
-def official_on_cuda(options: argparse.Namespace) -> None:
-    """One crop a step, all that the official formulation has memory for on many devices, in fp32."""
-    batch = batch_of(options.crop, 1, "cuda")
-    ours, theirs = ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda(), Towers().cuda()
-    for name, reblurring, loss in (
-        (f"one crop, {options.basis}", ours, partial(our_loss, flow=flow_of(options.flow))),
-        ("one crop, official", theirs, partial(official_loss, flow=flow_of(options.rival_flow), operator=by_loops)),
-    ):
-        network = build_network("unet").cuda().train()
-        torch.cuda.reset_peak_memory_stats()
-
-        def step(network=network, reblurring=reblurring, loss=loss) -> None:
-            loss(network, reblurring, batch).backward()
-            network.zero_grad(set_to_none=True)
-
-        spent = cuda_seconds(step, options.cuda_steps)
-        print(f"{name:24s}{1e3 * spent:9.1f}{torch.cuda.max_memory_allocated() / 1e9:29.1f}", flush=True)
-
-
-def cuda_seconds(run: Callable[[], None], repeats: int) -> float:
-    """Mean seconds of `repeats` runs after three, by the clock, the device waited for."""
-    for _ in range(3):
-        run()
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - start) / repeats
-
-
-def frame_seconds() -> None:
-    network, image = build_network("unet").cuda().eval(), torch.rand(3, *FRAME)
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
-            spent = cuda_seconds(lambda: deblur(network, image, tile=0, overlap=0), 3)
-        print(f"{f'frame, unet, {precision}':24s}{1e3 * spent:9.1f} ms for {FRAME[1]}x{FRAME[0]}, copies included")
-
-
-def loader_wait(options: argparse.Namespace) -> None:
-    """Measures the wait of bf16 steps for their batch on real shards."""
-    config = TrainConfig(crop=options.crop, batch=options.batch, workers=options.workers, steps=options.cuda_steps + 5)
-    data = load_training_data(options.shards, config)
-    network, reblurring = build_network("unet").cuda().train(), ReblurNetwork(RADIUS_PX, 32, basis=options.basis).cuda()
-    flow = flow_of(options.flow)
-    waited, started, batches = 0.0, 0.0, iter(build_loader(data.crops, 0, config, pin_memory=True))
-    for number in range(config.steps):
-        if number == 5:
-            torch.cuda.synchronize()
-            waited, started = 0.0, time.perf_counter()
-        asked = time.perf_counter()
-        crops = next(batches).to(torch.device("cuda"))
-        waited += time.perf_counter() - asked
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            our_loss(network, reblurring, crops, flow).backward()
-        network.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-    whole = time.perf_counter() - started
-    print(f"{'loader':24s}{1e3 * waited / options.cuda_steps:9.1f} ms a step waited, {1 - waited / whole:.1%} busy")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
@@ -365,12 +259,8 @@ def main() -> None:
     parser.add_argument("--basis", choices=(*BASES, "official"), default="hats", help="of our step")
     parser.add_argument("--flow", default="pyramid", help="of our step")
     parser.add_argument("--rival-flow", default="pwcnet", help="of the official step")
-    parser.add_argument("--batch", type=int, default=8, help="crops of a step on the GPU")
-    parser.add_argument("--cuda-steps", type=int, default=20)
-    parser.add_argument("--shards", type=Path, help="a packed data set, to time waiting for it")
-    parser.add_argument("--workers", type=int, default=8, help="loader processes with --shards")
     options = parser.parse_args()
-    sections = {"operator": operator_section, "step": step_section, "cuda": cuda_section}
+    sections = {"operator": operator_section, "step": step_section}
     for name in options.only:
         sections[name](options)
 

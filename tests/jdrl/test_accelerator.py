@@ -1,4 +1,4 @@
-"""What training and scoring compute stays on its device, and a training step never waits for the device.
+"""Training and scoring stay on their device, and a training step never waits for it.
 
 The device is torch's `meta`, whose tensors have shapes but no values. Every operation is watched as if it ran on a GPU:
 where the host would wait for it, what is copied to it anew in every step, and what is left in the host's memory.
