@@ -54,16 +54,16 @@ class Question:
 
 TRAINING = "training"
 QUESTIONS = {
-    "data": Question(data_question, 45),
+    "data": Question(data_question, 60),
     "operator": Question(operator_question, 25),
     "step": Question(step_question, 60),
     "parts": Question(parts_question, 25),
     "flow": Question(flow_question, 25),
     "deformation": Question(deformation_question, 60),
     "channels_last": Question(channels_last_question, 30),
-    "inference": Question(inference_question, 40),
+    "inference": Question(inference_question, 50),
     "processes": Question(processes_question, 40),
-    "loader": Question(loader_question, 45),
+    "loader": Question(loader_question, 60),
     TRAINING: Question(training_question, 330),
     "compile": Question(compile_question, 120),
 }

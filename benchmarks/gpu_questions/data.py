@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def data_question(place: Place, report: Report) -> None:
     start = time.perf_counter()
     render = partial(rendered, width, height)
     if place.scale.on_gpu:
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_take_one_thread) as pool:
             images = list(pool.map(render, range(count)))
     else:
         images = [render(index) for index in range(count)]
@@ -49,6 +50,11 @@ def data_question(place: Place, report: Report) -> None:
     write_data_set(place, images)
     size_mb = (place.folder / "shards" / SHARD).stat().st_size / 1e6
     report({"pairs": count, "size": f"{width}x{height}", "rendering s": round(spent, 1), "MB": round(size_mb, 1)})
+
+
+def _take_one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def rendered(width: int, height: int, index: int) -> tuple[Codes, Codes]:

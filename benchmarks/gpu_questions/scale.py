@@ -74,7 +74,7 @@ CPU = Scale(
     pairs=(3, 96, 64),
     workers=(0,),
     backend="eager",
-    training_s=3.0,
+    training_s=600.0,
 )
 
 

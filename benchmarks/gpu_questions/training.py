@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,29 +26,53 @@ PROBE_SHARE = 0.9  # of the time that the probe leaves: validation and checkpoin
 def training_question(place: Place, report: Report) -> None:
     """Trains for `training_s` in all: a probe tells how many steps fit, and the rate of learning falls over them."""
     scale, start = place.scale, time.perf_counter()
-    steps = PROBE_STEPS if scale.on_gpu else 2
-    probe = time.perf_counter()
-    train(place.shards, place.folder / "probe", configured(scale, steps))
-    a_step_s = (time.perf_counter() - probe) / steps
+    steps = PROBE_STEPS if scale.on_gpu else 3
+    a_step_s = probed(place, steps)
     whole_s = min(scale.training_s, place.limit_s - STOPPING_S)
     left_s = whole_s - (time.perf_counter() - start)
-    count = max(2, int(PROBE_SHARE * left_s / a_step_s))
+    count = max(2, int(PROBE_SHARE * left_s / a_step_s)) if scale.on_gpu else 2
     run = place.folder / "run"
     stopped = run_until(left_s, place, configured(scale, count), run)
     spent = time.perf_counter() - start
-    scores = list(csv.DictReader((run / "val.csv").open(encoding="utf-8")))
     header = shipped_header()
-    for score in scores:
+    for score in [*read_scores(place.folder / "probe"), *read_scores(run)]:
         report(
             {
                 "start": "fresh network" if header is None else f"{WEIGHTS.name}, {header.network}",
-                "step": int(score["step"]),
+                "step": score["step"],
                 "of": count,
-                "PSNR db": round(float(score["psnr_db"]), 3),
-                "input db": round(float(score["input_psnr_db"]), 3),
+                "PSNR db": score["psnr_db"],
+                "input db": score["input_psnr_db"],
             }
         )
-    report({"start": "stopped early" if stopped else "whole", "seconds": round(spent, 1), "ms a step": 1e3 * a_step_s})
+    report({"start": "stopped early" if stopped else "whole", "seconds": round(spent, 1), "step ms": 1e3 * a_step_s})
+
+
+def probed(place: Place, steps: int) -> float:
+    """Seconds of a step, from the middle third of a run that changes nothing; its score is that of the start."""
+    ends: list[float] = []
+
+    @contextmanager
+    def track(name: str, total: int) -> Iterator[Callable[..., None]]:
+        del total
+        yield lambda *_, **__: ends.append(time.perf_counter()) if name == "train" else None
+
+    still = {"learning_rate": 1e-12, "final_learning_rate": 0.0, "validate_every": steps}
+    config = configured(place.scale, steps).model_copy(update=still)
+    train(place.shards, place.folder / "probe", config, track=track)
+    return (ends[2 * steps // 3 - 1] - ends[steps // 3 - 1]) / (steps // 3)
+
+
+def read_scores(run: Path) -> list[dict[str, float]]:
+    with (run / "val.csv").open(encoding="utf-8") as rows:
+        scores = list(csv.DictReader(rows))
+    return [
+        {
+            "step": 0 if run.name == "probe" else int(score["step"]),
+            **{name: round(float(score[name]), 3) for name in ("psnr_db", "input_psnr_db")},
+        }
+        for score in scores
+    ]
 
 
 def configured(scale: Scale, steps: int) -> TrainConfig:
@@ -61,8 +87,6 @@ def configured(scale: Scale, steps: int) -> TrainConfig:
         weights=None if header is None else WEIGHTS,
         steps=steps,
         warm_up_fraction=0.3,
-        warm_up_flow="estimated",
-        flow="pyramid",
         crop=scale.crop,
         batch=scale.batches[0],
         workers=scale.workers[-1],
@@ -79,7 +103,13 @@ def configured(scale: Scale, steps: int) -> TrainConfig:
 
 def run_until(seconds: float, place: Place, config: TrainConfig, out: Path) -> bool:
     """Trains; after `seconds` the run is asked to stop and save. Returns whether it was."""
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # Before and after the steps, while they have no handler of their own.
+    before = signal.signal(signal.SIGTERM, interrupt)
+    timer = threading.Timer(max(1.0, seconds), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()
     try:
@@ -88,6 +118,7 @@ def run_until(seconds: float, place: Place, config: TrainConfig, out: Path) -> b
         return True
     finally:
         timer.cancel()
+        signal.signal(signal.SIGTERM, before)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
     return False

@@ -92,14 +92,14 @@ def coc_radius_px(weights: Tensor, basis: BasisName = "hats") -> Tensor:
     Returns:
         (B, 1, H, W) radius in pixels.
     """
-    values = _averaged(find_basis(basis, weights.shape[1]), weights.dtype, weights.device)
+    values = _averaged(basis, weights.shape[1], weights.dtype, weights.device)
     mean = torch.einsum("bkhw,k->bhw", weights, values).unsqueeze(1)
     return mean if basis == "discs" else (2 * mean).clamp(min=torch.finfo(weights.dtype).tiny).sqrt()
 
 
 @cache
 @torch.inference_mode(False)
-def _averaged(basis: Basis, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _averaged(basis: BasisName, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(K,): the radii of discs, else the second moments; on the device, to be copied once."""
-    moments = second_moments(basis)
-    return ((2 * moments).sqrt() if basis.name == "discs" else moments).to(dtype=dtype, device=device)
+    moments = second_moments(find_basis(basis, count))
+    return ((2 * moments).sqrt() if basis == "discs" else moments).to(dtype=dtype, device=device)
