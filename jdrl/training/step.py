@@ -75,9 +75,10 @@ def clip_gradients(optimiser: Optimizer, limit: float) -> Tensor:
     Apart, because an outburst of one network would otherwise stop the other.
     """
     norms = [nn.utils.clip_grad_norm_(group["params"], limit or math.inf) for group in optimiser.param_groups]
-    # A frozen network has no gradient, and its norm of 0 is not on the device.
-    device = max((norm.device for norm in norms), key=lambda device: device.type)
-    padded = [norm.detach().to(device) for norm in norms] + [torch.zeros((), device=device)]
+    # A frozen network has no gradient, and its norm of 0 is not on the device; to copy it there would wait.
+    device = next(parameter.device for group in optimiser.param_groups for parameter in group["params"])
+    zero = torch.zeros((), device=device)
+    padded = [norm.detach() if norm.device == device else zero for norm in norms] + [zero]
     return torch.stack(padded[:2])
 
 
