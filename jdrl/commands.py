@@ -92,8 +92,14 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
 
 
 @click.command()
-@click.argument("paths", type=CHECKPOINT, nargs=-1, required=True, metavar="CHECKPOINT... SHARDS")
+@click.argument("paths", type=CHECKPOINT, nargs=-1, required=True, metavar="[CHECKPOINT...] SHARDS")
 @out_option("Folder for evaluation.csv, .json and .html, further tables and pictures.")
+@click.option(
+    "--outputs",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="Score the pictures that another method wrote, one a pair; repeatable.",
+)
 @click.option("--split", default="test", show_default=True, help="Which split of the data set to score on.")
 @click.option("--misalignment", is_flag=True, help="Also measure how planted shifts and zooms change the scores.")
 @click.option("--pwcnet", type=IN_PATH, default=None, help="Weights of PWC-Net, for the protocol of the official code.")
@@ -106,6 +112,7 @@ def train(shards: Path, out: Path, recipe: str | None, resume: bool, run: RunOpt
 def evaluate(
     paths: tuple[Path, ...],
     out: Path,
+    outputs: tuple[str, ...],
     split: str,
     misalignment: bool,
     network: str | None,
@@ -116,18 +123,21 @@ def evaluate(
     """Score a checkpoint on the test pairs of a data set.
 
     CHECKPOINT is the folder of a training run (its best checkpoint counts), one of its step-… folders, or default.
-    Several are compared with the first. SHARDS is the folder that `sdd pack` wrote.
+    Several are compared with the first. SHARDS is the folder that `sdd pack` wrote. With --outputs also, or only, the
+    pictures of any other method are scored: run it on what `sdd export` writes, and name its pictures by the pairs.
     """
     from jdrl.config import EvaluateConfig
 
     *checkpoints, shards = paths
-    if not checkpoints:
-        raise click.UsageError("give at least one checkpoint, and the folder of shards last")
+    if not checkpoints and not outputs:
+        raise click.UsageError("give at least one checkpoint or --outputs, and the folder of shards last")
     section = run.section(EvaluateConfig, "evaluate", **flags)
     with training_extra():
         from jdrl.evaluation import stage
+        from jdrl.evaluation.outputs import parse_outputs
 
-        options = stage.EvaluationOptions(split, network, misalignment, against=against)
+        folders = tuple(parse_outputs(text) for text in outputs)
+        options = stage.EvaluationOptions(split, network, misalignment, against=against, outputs=folders)
         evaluation = stage.evaluate(
             checkpoints, folder_path(shards), out, section, options, overwrite=run.overwrite, track=run.track
         )
@@ -336,6 +346,8 @@ def echo_evaluation(evaluation: EvaluationResult, as_json: bool) -> None:
             "means": [asdict(score) for score in evaluation.means],
             "standings": [asdict(standing) for standing in evaluation.standings],
             "drifts": [asdict(row) for row in evaluation.drifts if row.pair == "mean"],
+            "radii": [asdict(row) for row in evaluation.radii.means] if evaluation.radii else [],
+            "harm": [asdict(row) for row in evaluation.radii.harm] if evaluation.radii else [],
             "notes": evaluation.notes,
             "card": asdict(evaluation.card) if evaluation.card else None,
         }

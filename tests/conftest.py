@@ -42,6 +42,7 @@ MARKS = {
         "tests/capture/virtual/test_render_pair.py",
         "tests/end_to_end/",
         "tests/jdrl/data/test_datasets.py",
+        "tests/jdrl/evaluation/test_outputs.py",
         "tests/jdrl/evaluation/test_stage.py",
         "tests/jdrl/inference/test_deblur.py::test_a_raw_file_becomes",
         "tests/jdrl/inference/test_onnx_export.py",

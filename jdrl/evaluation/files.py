@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jdrl.evaluation.comparison import RankedScore
 from jdrl.evaluation.misalignment import BlockLoss, LossCorrelation, ProbePoint
 from jdrl.evaluation.pictures import comparison_strip, draw_comparison, drift_map
+from jdrl.evaluation.radius_scores import HarmScore, RadiusScore
 from jdrl.evaluation.results import DriftSummary
 from jdrl.evaluation.scores import MEAN, Score
 from sdd_toolkit.frames.writing import write_image
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
     from jdrl.evaluation.results import EvaluationResult, ExampleRow
     from jdrl.metrics.drift import Drift
 
-TableRecord = Score | RankedScore | DriftSummary | ProbePoint | BlockLoss | LossCorrelation
+TableRecord = Score | RankedScore | DriftSummary | ProbePoint | BlockLoss | LossCorrelation | RadiusScore | HarmScore
 
 
 def result_files(out: Path) -> list[Path]:
     """The files that an evaluation may write: tables and page by their names, and all pictures that are there."""
     names = (
         *("evaluation.csv", "evaluation.json", "evaluation.html", "comparison.csv", "drift.csv", "before_after.png"),
+        *("radius.csv", "harm.csv"),
         *("misalignment.csv", "misalignment_blocks.csv", "misalignment_correlation.csv", "misalignment.png"),
     )
     return [out / name for name in names] + sorted([*out.glob("pictures/*.png"), *out.glob("drift/*.png")])
 
 
 def write_tables(out: Path, evaluation: EvaluationResult) -> tuple[str, ...]:
-    """Writes evaluation.csv (one row a score, means last), comparison.csv, drift.csv, the tables of `--misalignment`,
-    and evaluation.json, which holds everything except single probes and blocks.
+    """Writes evaluation.csv (one row a score, means last), comparison.csv, drift.csv, radius.csv, harm.csv, the tables
+    of `--misalignment`, and evaluation.json, which holds everything except single probes, blocks, blur of single pairs.
     """
     tables: dict[str, tuple[type[TableRecord], Sequence[TableRecord]]] = {
         "evaluation.csv": (Score, (*evaluation.images, *evaluation.means)),
@@ -44,6 +46,11 @@ def write_tables(out: Path, evaluation: EvaluationResult) -> tuple[str, ...]:
         "drift.csv": (DriftSummary, evaluation.drifts),
     }
     content = asdict(evaluation)
+    if evaluation.radii is not None:
+        radii = evaluation.radii
+        tables["radius.csv"] = RadiusScore, (*radii.pairs, *radii.means)
+        tables["harm.csv"] = HarmScore, (*radii.harm_of_pairs, *radii.harm)
+        del content["radii"]["pairs"], content["radii"]["harm_of_pairs"]
     if evaluation.misalignment is not None:
         misalignment = evaluation.misalignment
         tables["misalignment.csv"] = ProbePoint, (*misalignment.probes, *misalignment.means)

@@ -11,6 +11,21 @@ from typing import TYPE_CHECKING, cast
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from jdrl.evaluation.page_tables import (
+    RADIUS_COLUMNS,
+    all_radius_rows,
+    answer_rows,
+    answer_text,
+    correlation_row,
+    difference_rows,
+    drift_row,
+    format_number,
+    harm_rows,
+    pair_rows,
+    present_measures,
+    radius_rows,
+    score_rows,
+)
 from jdrl.evaluation.pictures import drift_map
 from jdrl.evaluation.plots import plot_misalignment
 from jdrl.evaluation.score_card import card_lines
@@ -23,50 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jdrl.evaluation.comparison import RankedScore
-    from jdrl.evaluation.misalignment import LossCorrelation
-    from jdrl.evaluation.results import DriftSummary, EvaluationResult, ExampleRow
+    from jdrl.evaluation.results import EvaluationResult, ExampleRow
 
 _JPEG_QUALITY = 92
-
-
-@dataclass(frozen=True, slots=True)
-class MeasureColumn:
-    """A column of the tables: a field of `Score`, its heading, its decimals, and whether larger is better."""
-
-    name: str
-    title: str
-    digits: int
-    more_is_better: bool
-
-
-COLUMNS = (
-    MeasureColumn("psnr_db", "PSNR dB", 2, True),
-    MeasureColumn("ssim", "SSIM", 4, True),
-    MeasureColumn("ssim_gaussian", "SSIM Gaussian", 4, True),
-    MeasureColumn("mae", "MAE", 4, False),
-    MeasureColumn("psnr_colour_db", "PSNR dB, colour fitted", 2, True),
-    MeasureColumn("ssim_colour", "SSIM, colour fitted", 4, True),
-    MeasureColumn("lpips", "LPIPS", 4, False),
-    MeasureColumn("dists", "DISTS", 4, False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TableCell:
-    """A number, its confidence interval, and a verdict: `good`, `bad` or empty."""
-
-    value: str
-    range: str = ""
-    verdict: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """A row of a table."""
-
-    names: tuple[str, ...]
-    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +97,19 @@ def render_page(evaluation: EvaluationResult, best: Sequence[ExampleRow], scale_
         evaluation=evaluation,
         card=card_lines(evaluation.card) if evaluation.card else (),
         version=__version__,
-        measures=_present_measures(evaluation.standings),
-        lines=_score_rows(evaluation),
-        differences=_difference_rows(evaluation),
-        drifts=[_drift_row(row) for row in evaluation.drifts if row.pair == "mean"],
-        pairs=_pair_rows(evaluation),
+        measures=present_measures(evaluation.standings),
+        answer=answer_text(evaluation),
+        answers=answer_rows(evaluation),
+        radius_columns=RADIUS_COLUMNS,
+        radii=radius_rows(evaluation),
+        all_radii=all_radius_rows(evaluation),
+        harm=harm_rows(evaluation),
+        lines=score_rows(evaluation),
+        differences=difference_rows(evaluation),
+        drifts=[drift_row(row) for row in evaluation.drifts if row.pair == "mean"],
+        pairs=pair_rows(evaluation),
         cards=[_pair_pictures(example, labels, scale_px) for example in best],
-        correlations=[_correlation_row(row) for row in misalignment.correlations] if misalignment else [],
+        correlations=[correlation_row(row) for row in misalignment.correlations] if misalignment else [],
         scale_px=scale_px,
         plot=None if plot is None else "data:image/png;base64," + base64.b64encode(plot).decode("ascii"),
         wheel=jpeg(flow_wheel(96), _JPEG_QUALITY),
@@ -155,106 +135,15 @@ def _template_source(environment: Environment, name: str) -> str:
     return cast("ChoiceLoader", environment.loader).get_source(environment, name)[0]
 
 
-def _present_measures(standings: Sequence[RankedScore]) -> list[MeasureColumn]:
-    names = {standing.measure for standing in standings}
-    return [measure for measure in COLUMNS if measure.name in names]
-
-
-def _score_rows(evaluation: EvaluationResult) -> list[TableRow]:
-    rows_by_key = {(row.protocol, row.image, row.checkpoint, row.measure): row for row in evaluation.standings}
-    lines = []
-    for mean in evaluation.means:
-        cells = []
-        for measure in _present_measures(evaluation.standings):
-            row = rows_by_key.get((mean.protocol, mean.image, mean.checkpoint, measure.name))
-            if row is None:
-                cells.append(TableCell("–"))
-            else:
-                cells.append(
-                    TableCell(
-                        _format_number(row.mean, measure.digits), _format_interval(row.low, row.high, measure.digits)
-                    )
-                )
-        lines.append(TableRow((mean.protocol, mean.checkpoint or mean.image), tuple(cells)))
-    return lines
-
-
-def _difference_rows(evaluation: EvaluationResult) -> list[TableRow]:
-    rows_by_key = {(row.protocol, row.checkpoint, row.measure): row for row in evaluation.standings}
-    protocols = dict.fromkeys(row.protocol for row in evaluation.standings)
-    lines = []
-    for protocol in protocols:
-        for model in evaluation.models[1:]:
-            rows = [
-                rows_by_key.get((protocol, model.label, measure.name))
-                for measure in _present_measures(evaluation.standings)
-            ]
-            cells = [
-                _difference_cell(row, measure)
-                for row, measure in zip(rows, _present_measures(evaluation.standings), strict=True)
-            ]
-            lines.append(TableRow((protocol, model.label), tuple(cells)))
-    return lines
-
-
-def _difference_cell(row: RankedScore | None, measure: MeasureColumn) -> TableCell:
-    if row is None or row.difference is None:
-        return TableCell("–")
-    verdict = ""
-    if row.difference_low is not None and row.difference_high is not None:
-        significant = row.difference_low > 0 or row.difference_high < 0
-        verdict = ("good" if (row.difference > 0) == measure.more_is_better else "bad") if significant else ""
-    value = f"{row.difference:+.{measure.digits}f}"
-    return TableCell(
-        value, _format_interval(row.difference_low, row.difference_high, measure.digits, sign="+"), verdict
-    )
-
-
-def _drift_row(row: DriftSummary) -> TableRow:
-    name = row.checkpoint or "sharp frame, aligned"
-    cells = (
-        TableCell(_format_number(row.mean_px, 3)),
-        TableCell(_format_number(row.p95_px, 3)),
-        TableCell(str(row.blocks)),
-        TableCell(str(row.abstained)),
-    )
-    return TableRow((name,), cells)
-
-
-def _pair_rows(evaluation: EvaluationResult) -> list[TableRow]:
-    return [
-        TableRow(
-            (score.pair, score.protocol, score.checkpoint or score.image),
-            (
-                *(
-                    TableCell(_format_number(getattr(score, measure.name), measure.digits))
-                    for measure in _present_measures(evaluation.standings)
-                ),
-                TableCell(_format_number(score.drift_px, 3)),
-            ),
-        )
-        for score in evaluation.images
-    ]
-
-
-def _correlation_row(row: LossCorrelation) -> TableRow:
-    cells = (
-        TableCell(str(row.blocks)),
-        TableCell(_format_number(row.of_loss, 3)),
-        TableCell(_format_number(row.of_relative_loss, 3)),
-    )
-    return TableRow((row.checkpoint, row.protocol), cells)
-
-
 def _pair_pictures(example: ExampleRow, labels: Sequence[str], scale_px: float) -> PairPictures:
     first = example.comparisons[0]
     outputs = tuple(
         OutputPictures(
             label,
             jpeg(comparison.deblurred, _JPEG_QUALITY),
-            _format_number(comparison.deblurred_psnr_db, 2),
+            format_number(comparison.deblurred_psnr_db, 2),
             jpeg(drift_map(drift, scale_px), _JPEG_QUALITY) if drift.field.size else "",
-            _format_number(drift.mean_px, 2),
+            format_number(drift.mean_px, 2),
         )
         for label, comparison, drift in zip(labels, example.comparisons, example.drifts, strict=True)
     )
@@ -264,16 +153,8 @@ def _pair_pictures(example: ExampleRow, labels: Sequence[str], scale_px: float) 
         (height, width),
         jpeg(first.input, _JPEG_QUALITY),
         jpeg(first.truth, _JPEG_QUALITY),
-        _format_number(first.input_psnr_db, 2),
+        format_number(first.input_psnr_db, 2),
         jpeg(drift_map(example.truth, scale_px), _JPEG_QUALITY) if example.truth.field.size else "",
-        _format_number(example.truth.mean_px, 2),
+        format_number(example.truth.mean_px, 2),
         outputs,
     )
-
-
-def _format_number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _format_interval(low: float | None, high: float | None, digits: int, sign: str = "") -> str:
-    return "" if low is None or high is None else f"{low:{sign}.{digits}f} … {high:{sign}.{digits}f}"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jdrl.evaluation.comparison import RankedScore
     from jdrl.evaluation.misalignment import MisalignmentResult
     from jdrl.evaluation.pictures import CropComparison
+    from jdrl.evaluation.radius_scores import RadiusResult
     from jdrl.evaluation.score_card import CheckpointInfo, ScoreCard
     from jdrl.evaluation.scores import Score
     from jdrl.metrics.drift import Drift
@@ -63,24 +64,25 @@ class EvaluationResult:
 
     Attributes:
         report: Counts, time and outputs.
-        checkpoint: Name of the first checkpoint.
-        step: Its optimiser steps.
+        checkpoint: Name of the first checkpoint, or method.
+        step: Its optimiser steps; None for pictures.
         split: Which split was scored.
         encoding: Of the data set.
         domain: Of the scored values: `sRGB` or `linear light`.
         means: Over all pairs.
         images: Pair by pair.
-        models: Every checkpoint, in the order given.
-        standings: Means with confidence intervals, and differences from the first checkpoint.
+        models: Every method: the checkpoints, then the pictures of others, in the order given.
+        standings: Means with confidence intervals, and differences from the first method.
         drifts: Pair by pair, the mean last.
         misalignment: Of `--misalignment`; None without.
         notes: Missing or estimated parts, and the reasons.
         card: What the scores depend on.
+        radii: Scores by the blur of the input, and harm where it is in focus.
     """
 
     report: Report
     checkpoint: str
-    step: int
+    step: int | None
     split: str
     encoding: str
     domain: str
@@ -92,3 +94,4 @@ class EvaluationResult:
     misalignment: MisalignmentResult | None
     notes: tuple[str, ...]
     card: ScoreCard | None = None
+    radii: RadiusResult | None = None

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MEASURES: Mapping[str, str] = {
     "PSNR": "peak 1, per image",
     "SSIM": "uniform 7x7; Gaussian 11x11",
-    "drift": "version 2, robust to occlusion",
+    "drift": "version 3, robust to occlusion, at a quarter of the size",
+    "blur radius": "disc from the aligned sharp to the blurred frame, blocks of 32 px",
 }
 """Conventions that a change of the toolkit can change."""
 
@@ -39,19 +40,30 @@ CROPPED_BORDER_PX = 0
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """One of the evaluated checkpoints.
+    """One of the evaluated methods: a checkpoint, or the pictures that another method wrote.
 
     Attributes:
-        label: RUN/step-…, unique among the checkpoints.
-        step: Its optimiser steps.
-        network: Name of its network.
-        weights_sha256: Of the file of its weights.
+        label: RUN/step-…, or the name given to the pictures; unique among the methods.
+        step: Optimiser steps of a checkpoint; None for pictures.
+        network: Name of its network; empty for pictures.
+        weights_sha256: Of the file of its weights; empty for pictures.
+        pictures: Number of pictures; 0 for a checkpoint.
+        pictures_sha256: Of their pixels as they are scored, in the order of the pairs.
     """
 
     label: str
-    step: int
-    network: str
+    step: int | None = None
+    network: str = ""
     weights_sha256: str = ""
+    pictures: int = 0
+    pictures_sha256: str = ""
+
+    @property
+    def description(self) -> str:
+        """What it is, in a few words."""
+        if self.pictures:
+            return f"{self.label}: {self.pictures} pictures, {self.pictures_sha256[:16]}"
+        return f"{self.label}: {self.network}, step {self.step}, {self.weights_sha256[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,7 @@ class ScoreCard:
         measures: Conventions that differ between tools, with the hashes of weights.
         data_sha256: SHA-256 of the pixels and stored flows of all pairs, however they are packed.
         index_sha256: SHA-256 of index.json; a data set that is packed anew has another one.
-        checkpoints: Label, network, step and SHA-256 of the weights.
+        checkpoints: Every method: label, network, step and SHA-256 of the weights, or number and SHA-256 of pictures.
         versions: Of the toolkit and of torch.
     """
 
@@ -136,7 +148,7 @@ class Conditions:
         split: Of the data set.
         unaligned: Number of pairs whose alignment was estimated by the evaluation.
         index_sha256: SHA-256 of index.json.
-        models: The checkpoints.
+        models: The methods.
         metric_weights: Hash of each file of weights of a metric or a flow.
     """
 
@@ -243,10 +255,8 @@ def card_lines(card: ScoreCard) -> tuple[tuple[str, str], ...]:
         ("measures", "; ".join(f"{name}: {text}" for name, text in card.measures.items())),
         ("data", f"pixels {card.data_sha256[:16]}, index.json {card.index_sha256[:16]}"),
     ]
-    lines += [
-        ("checkpoint", f"{row['label']}: {row['network']}, step {row['step']}, {str(row['weights_sha256'])[:16]}")
-        for row in card.checkpoints
-    ]
+    infos = [CheckpointInfo(**row) for row in card.checkpoints]
+    lines += [("outputs" if info.pictures else "checkpoint", info.description) for info in infos]
     lines.append(("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())))
     return tuple(lines)
 

@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jdrl.checkpoints.checkpoint import load_network, locate, read_header, weights_file
-from jdrl.data.aligned_crops import align_pair
-from jdrl.data.unaligned_pairs import align_batch, is_registered
+from jdrl.data.unaligned_pairs import is_registered
 from jdrl.device import resolve_device
 from jdrl.evaluation.comparison import rank_scores
 from jdrl.evaluation.files import (
@@ -36,13 +34,22 @@ from jdrl.evaluation.files import (
     write_pictures,
     write_tables,
 )
+from jdrl.evaluation.methods import EvaluatedModel, check_encoding, load_models
 from jdrl.evaluation.misalignment import BlockLoss, ProbePoint, measure_blocks, score_planted, summarise
+from jdrl.evaluation.outputs import OutputFolder, load_outputs
 from jdrl.evaluation.page import write_page
-from jdrl.evaluation.pictures import compare_crop, largest_gain_window
-from jdrl.evaluation.protocols import ALIGNED, OFFICIAL, UNWARPED, linear_light, official_pair
+from jdrl.evaluation.pairs import choose_example, read_pair, restore_pair, score_pair
+from jdrl.evaluation.protocols import ALIGNED, OFFICIAL, UNWARPED
+from jdrl.evaluation.radius_scores import (
+    HarmScore,
+    RadiusScore,
+    bin_blocks,
+    score_by_radius,
+    score_harm,
+    summarise_radii,
+)
 from jdrl.evaluation.results import EvaluationResult, ExampleRow
 from jdrl.evaluation.score_card import (
-    CheckpointInfo,
     Conditions,
     PairFacts,
     ScoreCard,
@@ -52,15 +59,11 @@ from jdrl.evaluation.score_card import (
     pair_facts,
     read_card,
 )
-from jdrl.evaluation.scores import Candidate, PerceptualMetrics, Score, Target, mean_score, score_image
+from jdrl.evaluation.scores import PerceptualMetrics, Score, mean_score
 from jdrl.flow.estimators import FlowEstimator, flow_estimator
-from jdrl.flow.warping import in_bounds_mask
-from jdrl.inference.deblur import deblur
-from jdrl.inference.tiles import choose_tiling
 from jdrl.metrics.colour import fit_colours
-from jdrl.metrics.drift import Drift, estimate_drift
 from jdrl.metrics.perceptual import load_dists, load_lpips
-from sdd_toolkit.errors import CheckpointError, InputError
+from sdd_toolkit.errors import InputError
 from sdd_toolkit.execution.progress import silent
 from sdd_toolkit.imaging.encoding import Encoding
 from sdd_toolkit.records import Report
@@ -71,12 +74,17 @@ from sdd_toolkit.storage.targets import check_targets
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
-
     from jdrl.config import EvaluateConfig
     from jdrl.data.batch import Batch
+    from jdrl.evaluation.methods import Method
+    from jdrl.evaluation.scores import Candidate
     from sdd_toolkit.execution.progress import Track
 
+UNALIGNED = (
+    "pairs came without an alignment. Read aligned, which estimates it; its level is too high (0.9 to 1.2 dB in a test "
+    "with known truth), its order right. Do not rank by unwarped: it compares displaced frames, and in that test a "
+    "network that displaces, worse than its input, came first (docs/evaluation.md)."
+)
 NO_OFFICIAL = "The protocol official is left out: it needs the weights of PWC-Net (--pwcnet FILE)."
 
 
@@ -90,6 +98,7 @@ class EvaluationOptions:
         misalignment: Whether to plant misalignment too (`jdrl.evaluation.misalignment`).
         official: Flow estimator of the protocol `official`; None: PWC-Net, if the configuration names its weights.
         against: Another evaluation.json: a note says whether its scores are comparable.
+        outputs: Pictures that other methods wrote, scored beside the checkpoints or without any.
     """
 
     split: str = "test"
@@ -97,18 +106,7 @@ class EvaluationOptions:
     misalignment: bool = False
     official: FlowEstimator | None = None
     against: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EvaluatedModel:
-    """A loaded checkpoint: its network, and the size and overlap of its tiles."""
-
-    info: CheckpointInfo
-    folder: Path
-    encoding: Encoding
-    network: nn.Module
-    tile_px: int
-    overlap_px: int
+    outputs: tuple[OutputFolder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +127,7 @@ class Scorer:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the models."""
+        """The labels of the checkpoints."""
         return [model.info.label for model in self.models]
 
 
@@ -140,20 +138,31 @@ class PairResults:
     Attributes:
         encoding: Of the data set.
         unaligned: Ids of the pairs without a stored alignment.
+        methods: All that was scored: the checkpoints, then the pictures of others, in the order given.
         scores: Of every image under every protocol.
         examples: Pictures and drift of every pair.
         probes: Scores against planted misalignment.
         blocks: Losses of blocks.
         facts: Size, mask and hash of every pair.
+        radii: Scores by the blur of the input.
+        harm: Differences from the input where that is in focus.
     """
 
     encoding: Encoding
     unaligned: frozenset[str]
+    methods: tuple[Method, ...]
     scores: list[Score] = field(default_factory=list)
     examples: list[ExampleRow] = field(default_factory=list)
     probes: list[ProbePoint] = field(default_factory=list)
     blocks: list[BlockLoss] = field(default_factory=list)
     facts: list[PairFacts] = field(default_factory=list)
+    radii: list[RadiusScore] = field(default_factory=list)
+    harm: list[HarmScore] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the methods."""
+        return [method.info.label for method in self.methods]
 
 
 def evaluate(
@@ -169,7 +178,8 @@ def evaluate(
     """Scores checkpoints and writes evaluation.csv, .json and .html, further tables and pictures to `out`.
 
     Args:
-        checkpoint: A checkpoint folder or a training run; or several, all compared with the first.
+        checkpoint: A checkpoint folder or a training run; or several; or none, where `options` names outputs. All
+            methods are compared with the first.
         shards: Folder with index.json.
         out: Folder for the results.
         config: The `[evaluate]` section.
@@ -178,7 +188,8 @@ def evaluate(
         track: Shows progress.
 
     Raises:
-        InputError: The split does not exist or is empty, or `out` holds an evaluation; nothing was written.
+        InputError: The split does not exist or is empty, `out` holds an evaluation, there is nothing to score, or the
+            pictures of a method do not fit the pairs; nothing was written.
         CheckpointError: A checkpoint or a file of weights cannot be used, or was trained on another encoding.
         IntegrityError: A shard is missing or damaged.
     """
@@ -189,29 +200,29 @@ def evaluate(
     scorer = load_scorer([checkpoint] if isinstance(checkpoint, Path) else checkpoint, config, options)
     results = score_data_set(scorer, shards, config, options, track)
     best = best_examples(results.examples, config.pictures)
-    drifts = write_drifts(out, results.examples, scorer.labels)
+    drifts = write_drifts(out, results.examples, results.labels)
     pictures = write_pictures(out, best)
     protocols = (UNWARPED, ALIGNED) if scorer.official is None else (UNWARPED, ALIGNED, OFFICIAL)
-    images = [("input", ""), *(("deblurred", label) for label in scorer.labels)]
-    scores, pairs = results.scores, len(results.examples)
-    card = build_card(scorer, results, shards, config, protocols, options.split)
+    images = [("input", ""), *(("deblurred", label) for label in results.labels)]
+    scores, pairs, models = results.scores, len(results.examples), tuple(method.info for method in results.methods)
+    card = build_card(results, shards, config, protocols, options.split)
     compared = () if other is None else (describe_comparison(card, other, str(options.against)),)
     evaluation = EvaluationResult(
         report=Report("evaluate", pairs, pairs, 0, {}, time.monotonic() - started),
-        checkpoint=scorer.models[0].folder.name,
-        step=scorer.models[0].info.step,
+        checkpoint=scorer.models[0].folder.name if scorer.models else models[0].label,
+        step=models[0].step,
         split=options.split,
         encoding=str(results.encoding),
         domain="linear light" if results.encoding is Encoding.LINEAR16 else "sRGB",
         means=tuple(mean_score(scores, image, protocol, label) for protocol in protocols for image, label in images),
         images=tuple(scores),
-        models=tuple(model.info for model in scorer.models),
-        standings=rank_scores(scores, scorer.labels, draws=config.bootstrap, seed=config.seed),
+        models=models,
+        standings=rank_scores(scores, results.labels, draws=config.bootstrap, seed=config.seed),
         drifts=drifts,
         misalignment=summarise(results.probes, results.blocks) if options.misalignment else None,
-        notes=compared
-        + build_notes(scorer.metrics, official=scorer.official is not None, unaligned=len(results.unaligned)),
+        notes=compared + notes_of(scorer, results),
         card=card,
+        radii=summarise_radii(results.radii, results.harm, draws=config.bootstrap, seed=config.seed),
     )
     tables = write_tables(out, evaluation)
     page = write_page(out, evaluation, best, drift_scale_px(results.examples))
@@ -219,7 +230,7 @@ def evaluate(
 
 
 def build_card(
-    scorer: Scorer, results: PairResults, shards: Path, config: EvaluateConfig, protocols: tuple[str, ...], split: str
+    results: PairResults, shards: Path, config: EvaluateConfig, protocols: tuple[str, ...], split: str
 ) -> ScoreCard:
     """The score card of an evaluation."""
     conditions = Conditions(
@@ -227,7 +238,7 @@ def build_card(
         split=split,
         unaligned=len(results.unaligned),
         index_sha256=sha256_of(shards / "index.json"),
-        models=tuple(model.info for model in scorer.models),
+        models=tuple(method.info for method in results.methods),
         metric_weights=metric_weights(config),
     )
     return make_card(results.facts, results.encoding, conditions)
@@ -237,9 +248,11 @@ def load_scorer(checkpoints: Sequence[Path], config: EvaluateConfig, options: Ev
     """Loads checkpoints and metrics.
 
     Raises:
-        InputError: `device = "cuda"` without a CUDA device.
+        InputError: `device = "cuda"` without a CUDA device, or there is nothing to score.
         CheckpointError: A checkpoint or a file of weights cannot be used.
     """
+    if not checkpoints and not options.outputs:
+        raise InputError("nothing to score", hint="give a checkpoint, or --outputs NAME=FOLDER")
     device = torch.device(resolve_device(config.device))
     models = load_models(checkpoints, options.network, config, device)
     official = options.official
@@ -251,23 +264,24 @@ def load_scorer(checkpoints: Sequence[Path], config: EvaluateConfig, options: Ev
 def score_data_set(
     scorer: Scorer, shards: Path, config: EvaluateConfig, options: EvaluationOptions, track: Track
 ) -> PairResults:
-    """Deblurs and scores every pair of the split.
+    """Restores and scores every pair of the split.
 
     Raises:
-        InputError: The split does not exist or is empty.
+        InputError: The split does not exist or is empty, or the pictures of a method do not fit the pairs.
         CheckpointError: A checkpoint was trained on another encoding.
         IntegrityError: A shard is missing or damaged.
     """
     with ShardReader(shards, split=options.split) as reader:
         check_encoding(reader, scorer.models, shards, options.split)
+        methods = (*scorer.models, *load_outputs(options.outputs, reader, scorer.labels))
         unaligned = frozenset(pair for pair in reader.pair_ids if not is_registered(reader, pair))
-        results = PairResults(reader.encoding, unaligned)
+        results = PairResults(reader.encoding, unaligned, methods)
         with track("evaluate", len(reader.pair_ids)) as advance:
             for pair in reader.pair_ids:
                 truth = read_pair(reader, pair, estimate=pair in unaligned).to(scorer.device)
-                outputs = [deblur_pair(model, truth) for model in scorer.models]
+                outputs = [restore_pair(method, pair, truth, reader.encoding) for method in methods]
                 results.facts.append(pair_facts(pair, truth, reader.encoding, stored_flow=pair not in unaligned))
-                results.scores += score_pair(pair, truth, outputs, scorer.metrics, scorer.official)
+                add_scores(results, pair, truth, outputs, scorer)
                 results.examples.append(choose_example(pair, truth, outputs, config.picture_crop, reader.encoding))
                 if options.misalignment:
                     results.probes += score_planted(pair, truth, outputs, config)
@@ -276,36 +290,26 @@ def score_data_set(
     return results
 
 
-def load_models(
-    paths: Sequence[Path], network: str | None, config: EvaluateConfig, device: torch.device
-) -> list[EvaluatedModel]:
-    """Loads the networks of checkpoints onto `device`.
+def add_scores(results: PairResults, pair: str, truth: Batch, outputs: Sequence[Candidate], scorer: Scorer) -> None:
+    """Scores the outputs of one pair: whole frames, by blur, and where the input is in focus."""
+    colours = fit_colours(truth.blur, truth.sharp_on_blur, truth.valid)
+    bins = bin_blocks(truth, results.encoding)
+    results.scores += score_pair(pair, truth, outputs, scorer.metrics, scorer.official)
+    results.radii += score_by_radius(pair, truth, outputs, colours, bins)
+    results.harm += score_harm(pair, truth, outputs, bins)
 
-    Raises:
-        CheckpointError: A checkpoint cannot be used.
-    """
-    folders = [locate(path) for path in paths]
-    names = [read_header(folder).network for folder in folders]
-    models: list[EvaluatedModel] = []
-    for folder, name in zip(folders, names, strict=True):
-        # With several checkpoints `network` refers to those that have it.
-        loaded, header = load_network(folder, None if network in names and network != name else network)
-        label = folder.stem if folder.is_file() else f"{folder.resolve().parent.name}/{folder.name}"
-        same_label = sum(model.info.label.partition(" #")[0] == label for model in models)
-        label = f"{label} #{same_label + 1}" if same_label else label
-        info = CheckpointInfo(label, header.step, header.network, sha256_of(weights_file(folder)))
-        loaded.to(device)
-        tile, overlap = choose_tiling(loaded, config)
-        models.append(EvaluatedModel(info, folder, header.encoding, loaded, tile, overlap))
-    return models
+
+def notes_of(scorer: Scorer, results: PairResults) -> tuple[str, ...]:
+    """Notes on the evaluation, and on the pictures of each method."""
+    own = build_notes(scorer.metrics, official=scorer.official is not None, unaligned=len(results.unaligned))
+    return (*own, *(note for method in results.methods for note in method.notes))
 
 
 def build_notes(metrics: PerceptualMetrics, *, official: bool, unaligned: int) -> tuple[str, ...]:
     """Notes on protocols and measures that are missing or estimated."""
     missing = " and ".join(name for name, metric in (("LPIPS", metrics.lpips), ("DISTS", metrics.dists)) if not metric)
     no_weights = f"Left out: {missing}, because their weights are not given (docs/evaluation.md)."
-    estimated = f"{unaligned} pairs came without an alignment: for them aligned estimates it (docs/evaluation.md)."
-    notes = ((not official, NO_OFFICIAL), (bool(missing), no_weights), (unaligned > 0, estimated))
+    notes = ((not official, NO_OFFICIAL), (bool(missing), no_weights), (unaligned > 0, f"{unaligned} {UNALIGNED}"))
     return tuple(note for applies, note in notes if applies)
 
 
@@ -321,75 +325,3 @@ def load_perceptual_metrics(config: EvaluateConfig, device: torch.device) -> Per
     if config.dists_backbone is not None and config.dists_weights is not None:
         dists = load_dists(config.dists_backbone, config.dists_weights).to(device)
     return PerceptualMetrics(lpips, dists)
-
-
-def check_encoding(reader: ShardReader, models: Sequence[EvaluatedModel], shards: Path, split: str) -> None:
-    """Checks that the data set has pairs, of the encoding that the checkpoints were trained on.
-
-    Raises:
-        InputError: The split is empty.
-        CheckpointError: A checkpoint was trained on another encoding.
-    """
-    if not reader.pair_ids:
-        raise InputError(f"the split {split!r} of {shards} holds no pairs", hint="pack more scenes, or --split")
-    for model in models:
-        if reader.encoding != model.encoding:
-            raise CheckpointError(
-                f"{model.folder} was trained on {model.encoding} images, {shards} holds {reader.encoding}",
-                hint="evaluate on a data set packed with the same encoding",
-            )
-
-
-def read_pair(reader: ShardReader, pair: str, *, estimate: bool = False) -> Batch:
-    """Reads a whole pair as tensors; the flow that warps its sharp frame is the stored one, or estimated."""
-    height, width = reader.shape(pair)
-    whole = align_pair(reader.read_window(pair, 0, 0, height, width))
-    if not estimate:
-        return whole
-    # Scores count every pixel of the frame, not only those that the consistency mask trusts.
-    aligned = align_batch(whole)
-    return replace(aligned, valid=whole.valid * in_bounds_mask(aligned.flow, -1.0))
-
-
-def deblur_pair(model: EvaluatedModel, truth: Batch) -> Candidate:
-    """Deblurs a pair by one checkpoint, rounds to the levels of the data set and measures the drift."""
-    white, encoding = model.encoding.white, model.encoding
-    restored = deblur(model.network, truth.blur[0], tile=model.tile_px, overlap=model.overlap_px)
-    output = (restored[None].to(truth.blur.device) * white).round() / white
-    return Candidate("deblurred", model.info.label, output, measure_drift(output, truth, encoding))
-
-
-def measure_drift(image: Tensor, truth: Batch, encoding: Encoding) -> Drift:
-    """The drift of `image` against the blurred frame, in linear light."""
-    return estimate_drift(linear_light(image, encoding), linear_light(truth.blur, encoding), truth.valid)
-
-
-def score_pair(
-    pair: str, truth: Batch, outputs: Sequence[Candidate], metrics: PerceptualMetrics, official: FlowEstimator | None
-) -> list[Score]:
-    """Scores input and outputs of one pair under every protocol."""
-    candidates = (Candidate("input", "", truth.blur), *outputs)
-    colours = fit_colours(truth.blur, truth.sharp_on_blur, truth.valid)
-    targets = {UNWARPED: truth.sharp, ALIGNED: truth.sharp_on_blur}
-    scores = [
-        score_image(pair, protocol, candidate, Target(target, truth.valid, colours), metrics)
-        for protocol, target in targets.items()
-        for candidate in candidates
-    ]
-    if official is not None:
-        for candidate in candidates:
-            cropped, target = official_pair(candidate.image, truth.sharp, official)
-            cropped_candidate = replace(candidate, image=cropped)
-            scores.append(score_image(pair, OFFICIAL, cropped_candidate, Target(target, None, colours), metrics))
-    return scores
-
-
-def choose_example(pair: str, truth: Batch, outputs: Sequence[Candidate], size: int, encoding: Encoding) -> ExampleRow:
-    """Cuts the window of the first checkpoint's largest gain out of every output; with the drift of each."""
-    window = largest_gain_window(truth, outputs[0].image, size)
-    return ExampleRow(
-        pair,
-        tuple(compare_crop(pair, truth, output.image, window, encoding) for output in outputs),
-        tuple(output.drift for output in outputs if output.drift is not None),
-        measure_drift(truth.sharp_on_blur, truth, encoding),
-    )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from jdrl.evaluation.page_tables import RADIUS_COLUMNS, harm_rows, radius_rows
+from jdrl.evaluation.radius_scores import SIZES
 from jdrl.evaluation.scores import MEAN
 from sdd_toolkit.cli.terminal_text import escape_unprintable
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def build_tables(evaluation: EvaluationResult) -> Iterator[Table]:
-    """Yields the tables: scores; LPIPS and DISTS if measured; drift; differences from the first checkpoint."""
+    """Yields the tables: scores; by blur; LPIPS and DISTS if measured; drift; differences from the first method."""
     yield _scores(evaluation)
+    if evaluation.radii is not None:
+        yield _radii(evaluation)
+        yield _harm(evaluation)
     if any(score.lpips is not None or score.dists is not None for score in evaluation.means):
         yield _perceptual(evaluation)
     yield _drift(evaluation)
@@ -35,6 +40,22 @@ def _scores(evaluation: EvaluationResult) -> Table:
         numbers = ((score.psnr_db, 2), (score.ssim, 4), (score.ssim_gaussian, 4), (score.mae, 4))
         image = score.checkpoint if several and score.checkpoint else score.image
         table.add_row(score.protocol, _name(image), *(_number(*number) for number in numbers))
+    return table
+
+
+def _radii(evaluation: EvaluationResult) -> Table:
+    title = "Gain dB by blur of the input, px: disc between its two frames; aligned, colours fitted"
+    table = _table(title, ("image",), RADIUS_COLUMNS)
+    for row in radius_rows(evaluation):
+        table.add_row(_name(row.names[0]), *(cell.value for cell in row.cells))
+    return table
+
+
+def _harm(evaluation: EvaluationResult) -> Table:
+    heads = tuple(head for size in SIZES for head in (f"{size} dB", "changed"))
+    table = _table("Where the input is in focus: PSNR to input, pixels changed", ("image",), heads)
+    for row in harm_rows(evaluation):
+        table.add_row(_name(row.names[0]), *(cell.value for cell in row.cells))
     return table
 
 

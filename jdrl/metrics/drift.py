@@ -16,10 +16,12 @@ from torch import Tensor
 
 from jdrl.image_checks import check_mask, check_same_shape, unit_image
 from jdrl.metrics.block_displacement import (
+    BLOCK_MULTIPLE_PX,
     REACH_PX,
     SEARCH,
     BlockDisplacements,
     block_displacements,
+    reduce_images,
     whole_displacements,
 )
 
@@ -29,15 +31,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_PX = 96
-MAX_ERROR_PX = 0.1  # standard error per axis above which a block abstains,
-MAX_ERROR_SHARE = 0.05  # plus this share of the displacement: a large one is certain although inexact
+MAX_ERROR_PX = 0.1  # standard error per axis above which a block abstains
 MIN_USED = 0.5  # share of a block's pixels that must be valid, and away from the frame's border
 MIN_EXPLAINED = 0.5  # share of a block's variance that the moved, blurred output must explain
 MAX_DEVIATION = 5.0  # in standard errors, from its neighbours, beyond which a block stays as it is
 MAX_MEDIAN_DEVIATION = 2.5  # of all blocks; beyond it the field is not smooth, and no block is pooled
 _MIN_ERROR_PX = 0.005  # misfit correlates between cells: smaller errors are not believed
 _MIN_BLOCKS_OF_PLANE = 5
-_BLOCKS_PER_BATCH = 4  # more of them leave the processor's cache
+_BLOCKS_PER_BATCH = 16  # more of them leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,16 +76,18 @@ def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None,
         output: (1, C, H, W) in [0, 1].
         blurred: (1, C, H, W) in [0, 1].
         valid: (1, 1, H, W); pixels ≤ 0.5 are excluded. None: all are valid.
-        block: Side of the blocks, pixels; a multiple of 4.
+        block: Side of the blocks, pixels; a multiple of 8.
 
     Returns:
         The displacements of blocks that tile the frame from the top left; an image smaller than a block has none.
 
     Raises:
         TypeError: An image is no tensor of floats, uint8 or uint16.
-        ValueError: The shapes differ or are others, a batch is larger than one; values are not finite or not about
-            [0, 1].
+        ValueError: The shapes differ or are others, a batch is larger than one, the blocks have another side; values
+            are not finite or not about [0, 1].
     """
+    if block < BLOCK_MULTIPLE_PX or block % BLOCK_MULTIPLE_PX:
+        raise ValueError(f"blocks of {block} px, but their side is a multiple of {BLOCK_MULTIPLE_PX}")
     output, blurred = unit_image(output, "output"), unit_image(blurred, "blurred")
     check_same_shape(output, blurred)
     if len(output) != 1:
@@ -98,10 +101,10 @@ def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None,
     corners = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(b.device) * block
     if not len(corners):
         return Drift(np.empty((rows, columns, 2), np.float32))
-    images = (a, b, mask)
+    images = reduce_images(a, b, mask)
     first = _in_batches(
         [
-            block_displacements(images, part, whole_displacements(a, b, part, block), block, SEARCH)
+            block_displacements(images, part, whole_displacements(images[0], images[1], part, block), block, SEARCH)
             for part in torch.split(corners, _BLOCKS_PER_BATCH)
         ]
     )
@@ -117,8 +120,7 @@ def estimate_drift(output: Tensor, blurred: Tensor, valid: Tensor | None = None,
     )
     field = found.displacement.flip(1).view(rows, columns, 2).cpu().numpy().astype(np.float64)
     error = found.error.view(rows, columns).cpu().numpy()
-    bound = MAX_ERROR_PX + MAX_ERROR_SHARE * found.displacement.norm(dim=1)
-    reliable = (found.error < bound) & _explains(found) & (found.displacement.abs().amax(1) < REACH_PX)
+    reliable = (found.error < MAX_ERROR_PX) & _explains(found) & (found.displacement.abs().amax(1) < REACH_PX)
     field[~reliable.view(rows, columns).cpu().numpy()] = np.nan
     return Drift(pool_neighbours(field, error).astype(np.float32))
 

@@ -19,12 +19,13 @@ from jdrl.config import EvaluateConfig
 from jdrl.data.batch import Batch
 from jdrl.evaluation.comparison import RankedScore
 from jdrl.evaluation.page import render_page
+from jdrl.evaluation.pairs import read_pair, score_pair
 from jdrl.evaluation.pictures import compare_crop, largest_gain_window
 from jdrl.evaluation.protocols import official_pair
 from jdrl.evaluation.results import EvaluationResult
 from jdrl.evaluation.score_card import CheckpointInfo
 from jdrl.evaluation.scores import Candidate, PerceptualMetrics, Score
-from jdrl.evaluation.stage import EvaluationOptions, build_notes, evaluate, read_pair, score_pair
+from jdrl.evaluation.stage import EvaluationOptions, build_notes, evaluate
 from jdrl.evaluation.tables import build_tables
 from jdrl.flow.estimators import flow_estimator
 from jdrl.flow.pwcnet import PWCNet

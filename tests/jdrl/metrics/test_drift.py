@@ -102,3 +102,9 @@ def test_a_frame_smaller_than_a_block_has_none() -> None:
     found = estimate_drift(photograph()[..., :90, :], photograph()[..., :90, :])
     assert found.field.size == 0
     assert (found.mean_px, found.p95_px) == (None, None)
+
+
+@pytest.mark.parametrize("block", [0, -8, 50, 100])
+def test_blocks_of_a_side_that_cannot_be_halved_are_refused(block: int) -> None:
+    with pytest.raises(ValueError, match="multiple of 8"):
+        estimate_drift(photograph(), photograph(), block=block)
