@@ -118,10 +118,11 @@ def _load_folder(given: OutputFolder, reader: ShardReader) -> MethodOutputs:
     digest = hashlib.sha256()
     for pair, name in matches.pictures.items():
         try:
-            problem = _problem_of(given.folder / name, reader.shape(pair), reader.encoding, digest)
+            codes = _checked_codes(given.folder / name, reader.shape(pair), reader.encoding)
         except RawError as error:
-            problem = error.what
-        problems += [(name, problem)] if problem else []
+            problems.append((name, error.what))
+        else:
+            digest.update(codes)
     if problems:
         raise _unfit(given, [(name, _other_suffix(name, reason, others)) for name, reason in problems])
     count = len(matches.pictures)
@@ -152,14 +153,17 @@ def _list_files(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(pictures), sorted(others)
 
 
-def _problem_of(path: Path, size: tuple[int, int], encoding: Encoding, digest: hashlib._Hash) -> str:
-    """Why a picture cannot be scored; empty if it can, and its pixels go into the hash."""
+def _checked_codes(path: Path, size: tuple[int, int], encoding: Encoding) -> bytes:
+    """The pixels of a picture as they are scored.
+
+    Raises:
+        RawError: It cannot be read, or has another size than its pair.
+    """
     image = read_output(path, encoding)
     height, width = image.shape[-2:]
     if (height, width) != size:
-        return f"is {width}x{height} px, its pair {size[1]}x{size[0]}"
-    digest.update((image * encoding.white).round().to(torch.int32).numpy().tobytes())
-    return ""
+        raise RawError(f"is {width}x{height} px, its pair {size[1]}x{size[0]}", hint="write it at the size of its pair")
+    return (image * encoding.white).round().to(torch.int32).numpy().tobytes()
 
 
 def _other_suffix(name: str, reason: str, others: Sequence[str]) -> str:

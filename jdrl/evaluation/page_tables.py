@@ -186,24 +186,18 @@ def answer_text(evaluation: EvaluationResult) -> str:
     interval = f" (95 %: {low:+.2f} … {high:+.2f})" if low is not None and high is not None else ""
     doubtful = low is not None and high is not None and low <= 0 <= high
     verb = "is as good as its input" if doubtful else "gains on its input" if value > 0 else "is worse than its input"
-    leads = "The best, " if len(evaluation.models) > 1 else ""
-    of_pairs = f"better on {best.better} of {best.pairs} pairs"
-    return (
-        f"{leads}{best.checkpoint}, {verb}: {value:+.2f} dB{interval}, {of_pairs}."
-        if leads
-        else (f"{best.checkpoint} {verb}: {value:+.2f} dB{interval}, {of_pairs}.")
-    )
+    name = f"The best, {best.checkpoint}," if len(evaluation.models) > 1 else best.checkpoint
+    return f"{name} {verb}: {value:+.2f} dB{interval}, better on {best.better} of {best.pairs} pairs."
 
 
 def radius_rows(evaluation: EvaluationResult) -> list[TableRow]:
     """The headline by blur: PSNR of the input, and what each method gains, aligned, colours fitted, native size."""
-    names = [RADIUS_COLUMNS, [find_radius(evaluation, "", ALIGNED, "native", radius) for radius in RADIUS_COLUMNS]]
+    inputs = [find_radius(evaluation, "", ALIGNED, "native", radius) for radius in RADIUS_COLUMNS]
     first = [
-        TableCell(
-            "–" if row is None else format_number(row.psnr_colour_db, 2),
-            "" if row is None else f"{_percent(row.share)} of pixels, {row.pairs} pairs",
-        )
-        for row in names[1]
+        TableCell("–")
+        if row is None
+        else TableCell(format_number(row.psnr_colour_db, 2), f"{_percent(row.share)} of pixels, pairs: {row.pairs}")
+        for row in inputs
     ]
     lines = [TableRow(("input, PSNR dB",), tuple(first))]
     for model in evaluation.models:

@@ -148,15 +148,25 @@ def score_by_radius(
                     for each in (image, match_colours(image, colours))
                 )
                 reference = reference or [plain, fitted]
+                with np.errstate(invalid="ignore"):
+                    gain, gain_colour = (
+                        values - first for values, first in zip((plain, fitted), reference, strict=True)
+                    )
                 for number, radius in enumerate((*RADIUS_BINS, ALL)):
                     if counts[number]:
-                        gains = (plain[number] - reference[0][number], fitted[number] - reference[1][number])
                         yield RadiusScore(
-                            *(pair, name, label, protocol, size, radius, 1),
-                            float(counts[number] / counts[-1]),
-                            *(_finite(values[number]) for values in (plain, fitted)),
-                            gain_db=_finite(gains[0]) if label else None,
-                            gain_colour_db=_finite(gains[1]) if label else None,
+                            pair=pair,
+                            image=name,
+                            checkpoint=label,
+                            protocol=protocol,
+                            size=size,
+                            radius=radius,
+                            pairs=1,
+                            share=float(counts[number] / counts[-1]),
+                            psnr_db=_finite(plain[number]),
+                            psnr_colour_db=_finite(fitted[number]),
+                            gain_db=_finite(gain[number]) if label else None,
+                            gain_colour_db=_finite(gain_colour[number]) if label else None,
                         )
 
 
@@ -201,21 +211,30 @@ def summarise_radii(scores: Sequence[RadiusScore], harm: Sequence[HarmScore], *,
 def _mean_radius(
     key: tuple[str, str, str, str, str], rows: Sequence[RadiusScore], total: int, draws: int, seed: int
 ) -> RadiusScore:
+    image, checkpoint, protocol, size, radius = key
     plain, fitted = ([row.gain_db for row in rows], [row.gain_colour_db for row in rows])
-    gains = [[gain for gain in values if gain is not None] for values in (plain, fitted)]
-    ends = [bootstrap_interval(np.array(values), draws=draws, seed=seed) for values in gains]
+    known = [[gain for gain in values if gain is not None] for values in (plain, fitted)]
+    (low, high), (colour_low, colour_high) = (
+        bootstrap_interval(np.array(values, dtype=np.float64), draws=draws, seed=seed) for values in known
+    )
     return RadiusScore(
-        MEAN,
-        *key,
-        len(rows),
-        sum(row.share for row in rows) / total,
-        _mean([row.psnr_db for row in rows]),
-        _mean([row.psnr_colour_db for row in rows]),
-        _mean(plain),
-        *ends[0],
-        _mean(fitted),
-        *ends[1],
-        better=sum(gain > 0 for gain in gains[1]) if key[1] else None,
+        pair=MEAN,
+        image=image,
+        checkpoint=checkpoint,
+        protocol=protocol,
+        size=size,
+        radius=radius,
+        pairs=len(rows),
+        share=sum(row.share for row in rows) / total,
+        psnr_db=_mean([row.psnr_db for row in rows]),
+        psnr_colour_db=_mean([row.psnr_colour_db for row in rows]),
+        gain_db=_mean(plain),
+        gain_low_db=low,
+        gain_high_db=high,
+        gain_colour_db=_mean(fitted),
+        gain_colour_low_db=colour_low,
+        gain_colour_high_db=colour_high,
+        better=sum(gain > 0 for gain in known[1]) if checkpoint else None,
     )
 
 

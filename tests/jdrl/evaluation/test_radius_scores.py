@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from jdrl.data.batch import Batch
 from jdrl.evaluation.radius_scores import RADIUS_BINS, bin_blocks, score_by_radius, score_harm, summarise_radii
@@ -18,7 +19,7 @@ from tests.support.planted_shards import dead_leaves, defocus
 IDENTITY = torch.eye(3, 4, dtype=torch.float64)
 
 
-def tensor(image: np.ndarray) -> torch.Tensor:
+def tensor(image: NDArray[np.float32]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 

@@ -49,7 +49,7 @@ def test_a_card_says_what_the_scores_depend_on() -> None:
         "sRGB curve",
         "valid pixels (85.0% valid); border cut: 0 px",
         "stored flow, 1 pairs; estimated by this evaluation, 1 pairs",
-        "drift: version 2",
+        "drift: version 3",
         "run/step-1: nafnet, step 1, 4444444444444444",
         "index.json 3333333333333333",
     ):
