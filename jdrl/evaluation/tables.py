@@ -24,7 +24,8 @@ def build_tables(evaluation: EvaluationResult) -> Iterator[Table]:
     yield _scores(evaluation)
     if evaluation.radii is not None:
         yield _radii(evaluation)
-        yield _harm(evaluation)
+        if any(row.pixels for row in evaluation.radii.harm):
+            yield _harm(evaluation)
     if any(score.lpips is not None or score.dists is not None for score in evaluation.means):
         yield _perceptual(evaluation)
     yield _drift(evaluation)
