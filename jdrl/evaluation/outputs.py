@@ -143,7 +143,8 @@ def _pair_names(reader: ShardReader) -> list[PairNames]:
 
 def _list_files(folder: Path) -> tuple[list[str], list[str]]:
     """Pictures and other files below a folder, as sorted relative POSIX paths; those of systems are left out."""
-    pictures, others = [], []
+    pictures: list[str] = []
+    others: list[str] = []
     for at, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not system_folder(name)]
         for name in files:

@@ -118,8 +118,8 @@ class RadiusResult:
 
 def bin_blocks(truth: Batch, encoding: Encoding) -> NDArray[np.int64]:
     """The number of each block's bin in `RADIUS_BINS`, by the blur of the pair."""
-    images = (linear_light(image, encoding) for image in (truth.sharp_on_blur, truth.blur))
-    radius = block_blur_radius(*images, truth.valid)
+    sharp, blurred = (linear_light(image, encoding) for image in (truth.sharp_on_blur, truth.blur))
+    radius = block_blur_radius(sharp, blurred, truth.valid)
     return np.where(np.isnan(radius), RADIUS_BINS.index(UNKNOWN), np.digitize(radius, RADIUS_EDGES_PX))
 
 

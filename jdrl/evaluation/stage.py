@@ -273,7 +273,7 @@ def score_data_set(
     """
     with ShardReader(shards, split=options.split) as reader:
         check_encoding(reader, scorer.models, shards, options.split)
-        methods = (*scorer.models, *load_outputs(options.outputs, reader, scorer.labels))
+        methods: tuple[Method, ...] = (*scorer.models, *load_outputs(options.outputs, reader, scorer.labels))
         unaligned = frozenset(pair for pair in reader.pair_ids if not is_registered(reader, pair))
         results = PairResults(reader.encoding, unaligned, methods)
         with track("evaluate", len(reader.pair_ids)) as advance:
