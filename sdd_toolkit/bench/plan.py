@@ -196,7 +196,7 @@ _CPU_TRAIN = {
     "reblur_scale": 4,
     "reblur_radius_px": 7,
     "warm_up_fraction": 0.4,
-    "steps": 400,
+    "steps": 350,
     "batch": 2,
     "crop": 128,
     "learning_rate": 3e-3,
@@ -206,7 +206,7 @@ _CPU_TRAIN = {
     "device": "cpu",
     "channels_last": True,
     "validate_every": 1_000_000,
-    "validation_crops": 8,
+    "validation_crops": 1,
     "sample_every": 1_000_000,
     "log_every": 20,
     "save_every": 50,
@@ -229,7 +229,7 @@ _GPU_TRAIN = {
     "log_every": 100,
     "save_every": 1000,
 }
-_SMOKE_TRAIN = {**_CPU_TRAIN, "steps": 3, "crop": 64, "batch": 1, "validation_crops": 1, "save_every": 1}
+_SMOKE_TRAIN = {**_CPU_TRAIN, "steps": 3, "crop": 64, "batch": 1, "save_every": 1}
 _SMOKE_TASKS = tuple(Task(ARMS[name], ABLATION_LEVEL) for name in (ORACLE, NAIVE, PRE_ALIGNED, JDRL))
 
 PROFILES = {
