@@ -1,4 +1,4 @@
-"""Which picture of a folder belongs to which pair: by the pair's id, or by the name of its blurred source file."""
+"""Matching of pictures in a folder to pairs: by the pair's id, or by the name of its blurred source file."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def match_names(pictures: Sequence[str], pairs: Sequence[PairNames]) -> NameMatc
     Example:
         >>> pairs = [PairNames("scene-01", "raw/IMG_1.CR2", True), PairNames("scene-02", "raw/IMG_2.CR2", True)]
         >>> found = match_names(["scene-01.png", "IMG_2.tif", "cover.png"], pairs)
-        >>> found.pictures
-        {'scene-01': 'scene-01.png', 'scene-02': 'IMG_2.tif'}
+        >>> sorted(found.pictures.items())
+        [('scene-01', 'scene-01.png'), ('scene-02', 'IMG_2.tif')]
         >>> found.problems
         (('cover.png', 'the name of no pair'),)
     """

@@ -200,10 +200,8 @@ def evaluate(
     scorer = load_scorer([checkpoint] if isinstance(checkpoint, Path) else checkpoint, config, options)
     results = score_data_set(scorer, shards, config, options, track)
     best = best_examples(results.examples, config.pictures)
-    drifts = write_drifts(out, results.examples, results.labels)
     pictures = write_pictures(out, best)
-    protocols = (UNWARPED, ALIGNED) if scorer.official is None else (UNWARPED, ALIGNED, OFFICIAL)
-    images = [("input", ""), *(("deblurred", label) for label in results.labels)]
+    protocols = (UNWARPED, ALIGNED, *(() if scorer.official is None else (OFFICIAL,)))
     scores, pairs, models = results.scores, len(results.examples), tuple(method.info for method in results.methods)
     card = build_card(results, shards, config, protocols, options.split)
     compared = () if other is None else (describe_comparison(card, other, str(options.against)),)
@@ -214,19 +212,25 @@ def evaluate(
         split=options.split,
         encoding=str(results.encoding),
         domain="linear light" if results.encoding is Encoding.LINEAR16 else "sRGB",
-        means=tuple(mean_score(scores, image, protocol, label) for protocol in protocols for image, label in images),
+        means=mean_scores(scores, results.labels, protocols),
         images=tuple(scores),
         models=models,
         standings=rank_scores(scores, results.labels, draws=config.bootstrap, seed=config.seed),
-        drifts=drifts,
+        drifts=write_drifts(out, results.examples, results.labels),
         misalignment=summarise(results.probes, results.blocks) if options.misalignment else None,
         notes=compared + notes_of(scorer, results),
         card=card,
         radii=summarise_radii(results.radii, results.harm, draws=config.bootstrap, seed=config.seed),
     )
-    tables = write_tables(out, evaluation)
     page = write_page(out, evaluation, best, drift_scale_px(results.examples))
-    return replace(evaluation, report=replace(evaluation.report, outputs=(*tables, *page, *pictures)))
+    outputs = (*write_tables(out, evaluation), *page, *pictures)
+    return replace(evaluation, report=replace(evaluation.report, outputs=outputs))
+
+
+def mean_scores(scores: Sequence[Score], labels: Sequence[str], protocols: Sequence[str]) -> tuple[Score, ...]:
+    """The mean over the pairs of the input and of each method, protocol by protocol."""
+    images = [("input", ""), *(("deblurred", label) for label in labels)]
+    return tuple(mean_score(scores, image, protocol, label) for protocol in protocols for image, label in images)
 
 
 def build_card(
