@@ -126,11 +126,11 @@ def write_results(out: Path, results: dict[str, Any]) -> None:
     (out / "gpu.md").write_text(page(results), encoding="utf-8")
 
 
-def limit_of(name: str, left_s: float, chosen: list[str]) -> float:
+def limit_of(name: str, left_s: float, whole_s: float, chosen: list[str]) -> float:
     """A question's own limit, at most what is left; those before the training leave it its time."""
     reserved = 0.0
     if TRAINING in chosen and list(QUESTIONS).index(name) < list(QUESTIONS).index(TRAINING):
-        reserved = min(QUESTIONS[TRAINING].limit_s, 0.6 * left_s)
+        reserved = min(QUESTIONS[TRAINING].limit_s, 0.6 * whole_s)
     return max(1.0, min(QUESTIONS[name].limit_s, left_s - reserved))
 
 
@@ -148,9 +148,10 @@ def main() -> None:
     results["questions"] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in (name for name in QUESTIONS if name in options.only):
-            left_s = 60 * options.minutes - MARGIN_S - (time.monotonic() - start)
+            whole_s = 60 * options.minutes - MARGIN_S
+            left_s = whole_s - (time.monotonic() - start)
             # A loaded CPU takes any time.
-            limit_s = limit_of(name, left_s, options.only) if on_gpu else max(1.0, left_s)
+            limit_s = limit_of(name, left_s, whole_s, options.only) if on_gpu else max(1.0, left_s)
             place = Place(scale, Path(folder), limit_s)
             found = answer(name, place)
             results["questions"][name] = found

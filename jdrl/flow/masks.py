@@ -105,8 +105,10 @@ def agreement_mask(flow: Tensor, trust: Tensor) -> Tensor:
         (B, 1, H, W) soft weights in [0, 1].
     """
     height, width = flow.shape[-2:]
-    coefficients = fit_polynomial(flow, trust, 1, stride=AGREEMENT_STRIDE)
-    motion = evaluate_polynomial(coefficients, (height, width), (0, 0, height, width))
+    # In half precision a fit is no fit, and torch solves none.
+    with torch.autocast(flow.device.type, enabled=False):
+        coefficients = fit_polynomial(flow, trust, 1, stride=AGREEMENT_STRIDE)
+        motion = evaluate_polynomial(coefficients, (height, width), (0, 0, height, width))
     squared = (flow.float() - motion).square().sum(1, keepdim=True)
     return torch.exp(-0.5 * (squared / AGREEMENT_PX**2).square())
 

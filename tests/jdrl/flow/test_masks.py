@@ -144,3 +144,11 @@ def test_local_motion_and_zoom_agree_with_the_global_motion() -> None:
     flow[..., 32:64, 32:64] += 3.0
     assert agreement_mask(flow, torch.ones(1, 1, 96, 96))[..., 32:64, 32:64].min() > 0.8
     assert torch.isfinite(agreement_mask(flow, torch.zeros(1, 1, 96, 96))).all()
+
+
+def test_agreement_is_computed_in_full_precision_under_autocast() -> None:
+    flow = constant_flow(9, -6, (96, 96)) + zoom_flow(1.02, 96)
+    trust = torch.ones(1, 1, 96, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mask = agreement_mask(flow, trust)
+    assert torch.equal(mask, agreement_mask(flow, trust))
