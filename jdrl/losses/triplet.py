@@ -67,7 +67,9 @@ def pseudo_label(
     """
     reblurred, weights = reblur_by(reblur_network, deblurred, blurred)
     trust = label_confidence(deblurred, blurred, reblurred)
-    spread_px2 = coc_radius_px(weights, reblur_network.basis).var((1, 2, 3), correction=0).view(-1, 1, 1, 1)
+    # In float64: the rounding of a mean of thousands of equal radii is a spread, too.
+    radius_px = coc_radius_px(weights, reblur_network.basis).double()
+    spread_px2 = radius_px.var((1, 2, 3), correction=0).view(-1, 1, 1, 1).to(trust.dtype)
     trust = trust * spread_px2 / (spread_px2 + SPREAD_PX**2)
     if valid is not None:
         trust = trust * valid
