@@ -27,8 +27,11 @@ from torch.nn import functional as F
 from capture.virtual.config import SimulateConfig
 from capture.virtual.picture import picture_from_nearness, synthesise_nearness
 from capture.virtual.render_pair import render_pair
+from jdrl.checkpoints.arguments import default_checkpoint
+from jdrl.checkpoints.deblurrer import of_checkpoint
 from jdrl.flow.pyramid import pyramid_flow
 from jdrl.flow.warping import in_bounds_mask, warp
+from jdrl.inference.restoration import Restoration, restore_photograph
 from jdrl.metrics.colour import fit_colours, match_colours
 from jdrl.metrics.fidelity import psnr
 from sdd_toolkit.formats.decoding import read_image
@@ -126,14 +129,11 @@ def _read(path: Path) -> Tensor:
 
 def load_restore(network: str | None, *, plain: bool) -> Restore:
     """The network as a function from (1, 3, H, W) sRGB in [0, 1] to the same, rounded to 8 bits."""
-    from jdrl.checkpoints.deblurrer import of_checkpoint
-    from jdrl.inference.deblur import deblur
-
-    loaded = of_checkpoint(Path(network)).network
+    loaded = of_checkpoint(default_checkpoint() if network is None else Path(network)).network
+    restoration = Restoration(0, 0, scale="1" if plain else "auto", everywhere=plain)
 
     def restore(image: Tensor) -> Tensor:
-        output = deblur(loaded, image[0], tile=0, overlap=0)[None].clamp(0, 1)
-        return (output * 255).round() / 255
+        return (restore_photograph(loaded, image[0], restoration)[None] * 255).round() / 255
 
     return restore
 

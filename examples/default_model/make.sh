@@ -13,6 +13,15 @@ resume=
 test ! -d "$out/run" || resume=--resume
 sdd train "$out/shards" --out "$out/run" --config "$here/train.toml" $resume
 
+# The last checkpoint: the mean PSNR of validation is that of its sharp crops.
+python - "$out" <<'END'
+import sys
+from pathlib import Path
+from jdrl.checkpoints.checkpoint import latest_checkpoint, write_single_file
+out = Path(sys.argv[1])
+write_single_file(latest_checkpoint(out / "run"), out / "default.safetensors")
+END
+
 echo
-echo "weights   $out/run/best/network.safetensors"
-echo "scores    python benchmarks/default_model.py --network $out/run --pairs FOLDER --sharp FOLDER"
+echo "weights   $out/default.safetensors, to become jdrl/weights/default.safetensors"
+echo "scores    python benchmarks/default_model.py --network $out/default.safetensors --pairs FOLDER --sharp FOLDER"
