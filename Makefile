@@ -64,6 +64,7 @@ bench: install  ## Runs every benchmark; each prints the table of its page in do
 	$(BIN)/python benchmarks/blur_map.py
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/camera.py
+	$(BIN)/python benchmarks/default_model.py
 	$(BIN)/python benchmarks/develop.py
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/flow.py

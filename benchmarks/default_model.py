@@ -4,7 +4,8 @@
 
 `--pairs` holds NAME_blur.* beside NAME_sharp.*; `--sharp` photographs that are sharp everywhere. Real pairs are scored
 aligned (the sharp frame is brought onto the blurred one once, whatever the output) with colours fitted, as they are
-and after a Gaussian of 1 px on both, which takes the dithering of palettes out. `--network` scores another checkpoint
+and after a Gaussian of 1 px on both, which takes the dithering of palettes out. Without a folder, dead leaves are the sharp
+photographs. `--network` scores another checkpoint
 or run, `--plain` the network alone, without the choice of a scale and the protection of what is sharp.
 """
 
@@ -138,6 +139,16 @@ def load_restore(network: str | None, *, plain: bool) -> Restore:
     return restore
 
 
+def find_sharp(folder: Path | None) -> list[tuple[str, Tensor]]:
+    """Name and pixels of the sharp photographs; two scenes of dead leaves if there is no folder."""
+    if folder is not None:
+        return [(path.stem, _read(path)) for path in sorted(folder.glob("*.png"))]
+    config = SimulateConfig(width=512, height=384, vignetting=0.0, exposure_error_ev=0.0)
+    return [
+        (f"leaves_{number}", _to_display(render_pair(config, "focus", SEED, number).truth.aligned)) for number in range(2)
+    ]
+
+
 def find_pairs(folder: Path) -> list[tuple[str, Path, Path]]:
     """Name, blurred and sharp file of each pair."""
     pairs = []
@@ -164,11 +175,10 @@ def main() -> None:
     for name, blur, sharp in find_pairs(options.pairs) if options.pairs else ():
         gains += score_pair(name, _read(blur), _read(sharp), restore)
     kept = []
-    for number, path in enumerate(sorted(options.sharp.glob("*.png")) if options.sharp else ()):
-        image = _read(path)
-        kept.append((path.stem, float(psnr(restore(image), image, _inner(image)))))
+    for number, (name, image) in enumerate(find_sharp(options.sharp)):
+        kept.append((name, float(psnr(restore(image), image, _inner(image)))))
         if number % 3 == 0:
-            gains += score_virtual(path.stem, image, number, restore)
+            gains += score_virtual(name, image, number, restore)
     if not options.quiet:
         for gain in gains:
             print(

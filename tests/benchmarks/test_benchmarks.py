@@ -18,6 +18,7 @@ SCRIPTS = (
     "build",
     "camera",
     "codecs",
+    "default_model",
     "develop",
     "drift",
     "flow",
@@ -69,6 +70,17 @@ def test_every_stage_of_a_build_has_its_price_beside_that_of_libraw() -> None:
     assert rows["corners, ours"][0][0] < 1
     assert "corners, laboratory" in rows
     assert "1 of 1 pairs kept and pa" in rows
+
+
+def test_the_default_network_restores_and_does_no_harm() -> None:
+    rows = table("default_model", "--quiet")
+    (restored,) = rows["virtual"]
+    before, after, gain, better, count = restored
+    assert gain == pytest.approx(after - before, abs=0.02)
+    assert gain > 0.3
+    assert better == count == 1
+    (kept,) = rows["sharp to itself: worst"]
+    assert kept[0] >= 40
 
 
 def test_tiles_of_a_network_that_averages_stand_beside_how_they_were() -> None:
