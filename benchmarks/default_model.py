@@ -4,9 +4,9 @@
 
 `--pairs` holds NAME_blur.* beside NAME_sharp.*; `--sharp` photographs that are sharp everywhere. Real pairs are scored
 aligned (the sharp frame is brought onto the blurred one once, whatever the output) with colours fitted, as they are
-and after a Gaussian of 1 px on both, which takes the dithering of palettes out. Without a folder, dead leaves are the sharp
-photographs. `--network` scores another checkpoint
-or run, `--plain` the network alone, without the choice of a scale and the protection of what is sharp.
+and after a Gaussian of 1 px on both, which takes the dithering of palettes out. Without a folder, dead leaves are the
+sharp photographs. `--network` scores another checkpoint or run, `--plain` the network alone, without the choice of a
+scale and the protection of what is sharp.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def find_sharp(folder: Path | None) -> list[tuple[str, Tensor]]:
         return [(path.stem, _read(path)) for path in sorted(folder.glob("*.png"))]
     config = SimulateConfig(width=512, height=384, vignetting=0.0, exposure_error_ev=0.0)
     return [
-        (f"leaves_{number}", _to_display(render_pair(config, "focus", SEED, number).truth.aligned)) for number in range(2)
+        (f"leaves_{number}", _to_display(render_pair(config, "focus", SEED, number).truth.aligned))
+        for number in range(2)
     ]
 
 
