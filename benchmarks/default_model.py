@@ -192,7 +192,7 @@ def main() -> None:
         better = sum(gain.after > gain.before for gain in group)
         print(f"{measure:22} {before:6.2f} -> {after:6.2f} ({after - before:+.2f} dB), better {better} of {len(group)}")
     if kept:
-        print(f"sharp to itself: worst {min(value for _, value in kept):.1f} dB, of {len(kept)}")
+        print(f"{'worst sharp to itself':24}{min(value for _, value in kept):.1f} dB, of {len(kept)}")
 
 
 if __name__ == "__main__":

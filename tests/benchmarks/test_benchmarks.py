@@ -79,7 +79,7 @@ def test_the_default_network_restores_and_does_no_harm() -> None:
     assert gain == pytest.approx(after - before, abs=0.02)
     assert gain > 0.3
     assert better == count == 1
-    (kept,) = rows["sharp to itself: worst"]
+    (kept,) = rows["worst sharp to itself"]
     assert kept[0] >= 40
 
 
