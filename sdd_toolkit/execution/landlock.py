@@ -191,6 +191,8 @@ def _allowed(access: FileAccess, modules: Iterable[str]) -> Iterator[tuple[int, 
     yield _WRITE, _local(access.write)
     if _uses_network(access):
         yield _READ, tuple(map(os.path.expanduser, (*_NETWORK, *_paths_of_variables(_NETWORK_VARIABLE.fullmatch))))
+    if any(isinstance(location, Remote) for location in access.write):
+        # A file for a store is written whole before it is brought there.
         yield _WRITE, (tempfile.gettempdir(),)
 
 
