@@ -84,10 +84,10 @@ def test_six_pixels_of_misalignment_are_not_learnt(folder: Path, tmp_path: Path)
     }
     blurred, truth = picture(folder, "SDD/train_patches/blur/0001.png"), picture(folder, "truth.png")
     scores = {name: float(psnr(output, truth)) for name, output in outputs.items()}
-    found = {name: drift_px(output, blurred) for name, output in outputs.items()}
-    assert found["jdrl"] < 0.3
+    assert drift_px(outputs["jdrl"], blurred) < 0.3
     assert scores["jdrl"] > scores["plain"] + 2
     assert scores["jdrl"] > float(psnr(blurred, truth)) + 1
     # The problem that the method solves: a plain pixel loss moves the image to the position of the sharp frame.
-    assert found["plain"] > 3
+    as_shot = float(psnr(outputs["plain"], picture(folder, "SDD/train_patches/gt/0001.png")))
+    assert as_shot > scores["plain"] + 5
     assert torch.isfinite(outputs["jdrl"]).all()
